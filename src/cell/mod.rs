@@ -1,0 +1,1 @@
+//! cell: to be filled.

@@ -1,0 +1,228 @@
+//! What the daemon and pid 1 of a container say to each other.
+//!
+//! Set-up, over a `SOCK_SEQPACKET` pair that is descriptor 0 of `terrarium init`:
+//!
+//! ```text
+//! daemon                                   init
+//!   | spawn, put into the cgroup             |
+//!   | Plan  + [listener, depot, seccomp] --> | makes user, net, uts, ipc, cgroup namespaces
+//!   | <-- Born + [netns]                     |
+//!   | (veth, addresses, rules)               |
+//!   | Go ----------------------------------> | own address; new mounts and pids; becomes pid 1
+//!   | <-- Ready{pid}  or  Refused{..}        | of the container; the first process ends
+//! ```
+//!
+//! After that pid 1 serves requests on the listener (a `SOCK_SEQPACKET` socket in the depot), one
+//! message each, at most [`MAX_MESSAGE`] bytes of JSON, descriptors beside it by `SCM_RIGHTS`.
+//! It outlives the daemon: a new daemon connects, lists, attaches.
+
+use crate::model::process::{ExitStatus, ProcessSpec, WindowSize};
+use crate::unit::IdRange;
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+/// The longest message, in bytes; a bigger request is refused by the sender.
+pub const MAX_MESSAGE: usize = 128 * 1024;
+
+/// Bytes of unread output that pid 1 keeps per stream while nobody is attached.
+pub const SPOOL_MAX: u64 = 1 << 20;
+
+/// First message: everything pid 1 needs to build the inside. Descriptors: the listener, the
+/// depot's `init` directory (owned by the mapped root), the seccomp filter (a memfd of
+/// `sock_filter`s, empty for none).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The container's name; also its host name.
+    pub handle: String,
+    /// Ids 0 to 65535 inside are these outside.
+    pub ids: IdRange,
+    /// The container's end of the network.
+    pub net: InsideNet,
+    /// Layer directories, lowest first; mounted read-only through the id map.
+    pub lowers: Vec<PathBuf>,
+    /// Directory that holds `upper` and `work`, both owned by the mapped root.
+    pub writable: PathBuf,
+    /// An empty directory on the box where the mounts are put together; private to pid 1.
+    pub scratch: PathBuf,
+    /// Mounted after the root, in this order.
+    pub binds: Vec<Bind>,
+    /// Capabilities (numbers) that stay in the bounding set of everything inside.
+    pub capabilities: Vec<u8>,
+    /// Masked by an empty file or directory.
+    pub masked: Vec<String>,
+    /// Made read-only.
+    pub read_only: Vec<String>,
+    /// Size of /dev/shm in bytes.
+    pub shm_bytes: u64,
+}
+
+/// What pid 1 does to its own network namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InsideNet {
+    /// Name of the link that appears in the namespace.
+    pub link: String,
+    /// Its address and prefix length.
+    pub address: Ipv4Addr,
+    /// Prefix length of the subnet.
+    pub prefix: u8,
+    /// Default route.
+    pub gateway: Ipv4Addr,
+}
+
+/// A file or directory of the box that shows up inside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    /// On the box.
+    pub from: PathBuf,
+    /// Absolute path inside; made when missing, resolved within the root.
+    pub to: String,
+    /// Not writable inside.
+    pub read_only: bool,
+    /// Owners are shown through the container's id map.
+    pub mapped: bool,
+}
+
+/// What pid 1 says during set-up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum SetUp {
+    /// The namespaces exist; carries the network namespace's descriptor.
+    Born,
+    /// The network is attached: go on. (The daemon's only message here after the plan.)
+    Go,
+    /// The container stands; its pid 1 has this number on the box.
+    Ready {
+        /// Process id as the daemon sees it.
+        pid: i32,
+    },
+    /// It cannot be built.
+    Refused {
+        /// What was tried, on what.
+        doing: String,
+        /// Why not.
+        why: String,
+    },
+}
+
+/// What the daemon asks of pid 1. `seq` comes back in the answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Chosen by the asker.
+    pub seq: u64,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+/// The requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ask {
+    /// Start a process; the answer carries its descriptors as [`Answer::Started`] says.
+    Start(ProcessSpec),
+    /// Take over the streams of a running process, as [`Answer::Attached`] says.
+    Attach {
+        /// Which process.
+        id: String,
+    },
+    /// Send a signal to one process.
+    Signal {
+        /// Which process.
+        id: String,
+        /// Signal number.
+        signal: i32,
+    },
+    /// Send a signal to every process but pid 1.
+    SignalAll {
+        /// Signal number.
+        signal: i32,
+    },
+    /// Change the size of a process's terminal.
+    Resize {
+        /// Which process.
+        id: String,
+        /// The new size.
+        size: WindowSize,
+    },
+    /// Tell all processes, running and ended.
+    List,
+    /// Forget an ended process and its spool.
+    Forget {
+        /// Which process.
+        id: String,
+    },
+}
+
+/// What pid 1 says: an answer (`seq` of the request) or news (`seq` 0).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// The request's number; 0 for news.
+    pub seq: u64,
+    /// The answer.
+    pub answer: Answer,
+}
+
+/// The answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// Started. Descriptors: with a tty its master; else stdout and stderr (read ends, which pid 1
+    /// keeps open too) and, when asked for, stdin (write end). The starter is attached.
+    Started {
+        /// Process id inside the container.
+        pid: i32,
+    },
+    /// As [`Answer::Started`]; what was spooled meanwhile is in `<depot>/init/<id>.out` and
+    /// `.err`, complete, and is the reader's to remove. Output after it comes by the descriptors.
+    /// Pid 1 spools again when the connection that attached closes.
+    Attached,
+    /// Done.
+    Done,
+    /// The list.
+    Processes(Vec<ProcessState>),
+    /// It could not be done.
+    Failed {
+        /// The kind, for deciding.
+        kind: FailKind,
+        /// For a person: what, on what, why.
+        text: String,
+    },
+    /// News: a process ended. Its status is in the depot already (`<depot>/init/<id>.exit`).
+    Ended {
+        /// Which process.
+        id: String,
+        /// How.
+        status: ExitStatus,
+    },
+}
+
+/// Kinds of failure that a caller tells apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailKind {
+    /// The program does not exist in the container.
+    ProgramNotFound,
+    /// The program cannot be executed.
+    NotExecutable,
+    /// The user or group does not exist in the container.
+    UserNotFound,
+    /// No process of that name, or it has ended.
+    NoSuchProcess,
+    /// The name is taken, malformed, or the table is full.
+    Refused,
+    /// The kernel said no.
+    System,
+}
+
+/// One process of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessState {
+    /// Its name.
+    pub id: String,
+    /// Process id inside.
+    pub pid: i32,
+    /// `None`: it runs.
+    pub ended: Option<ExitStatus>,
+    /// It has a terminal.
+    pub tty: bool,
+}

@@ -1,0 +1,112 @@
+//! Long running processes: what was asked for (desired) and what there is (actual).
+
+use super::egress::Rule;
+use super::limits::Limits;
+use super::manifest::{Health, Restart};
+use crate::unit::{AppName, Handle, Slot};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Names one process type of one app: `orders` (its web process) or `orders:worker`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ProcessGuid {
+    /// The app.
+    pub app: AppName,
+    /// The process type; `web` is the default one.
+    pub process: String,
+}
+
+impl fmt::Display for ProcessGuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.process.as_str() {
+            "web" => write!(f, "{}", self.app),
+            other => write!(f, "{}:{other}", self.app),
+        }
+    }
+}
+
+/// n instances of one process, as they shall be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DesiredLrp {
+    /// Its name.
+    pub guid: ProcessGuid,
+    /// Changes with everything that makes a running instance out of date.
+    pub version: String,
+    /// Name of the stack, the lowest layer.
+    pub stack: String,
+    /// SHA-256 of the droplet, the layer above it.
+    pub droplet: crate::unit::Digest,
+    /// How many instances.
+    pub instances: u32,
+    /// Limits of each instance's container.
+    pub limits: Limits,
+    /// Start command; empty: the droplet's own.
+    pub command: String,
+    /// The launcher's third argument.
+    pub metadata: String,
+    /// User inside.
+    pub user: String,
+    /// Environment from the manifest and the recipe, without what the executor adds.
+    pub env: Vec<(String, String)>,
+    /// Ports inside; the first one is `PORT`.
+    pub ports: Vec<LrpPort>,
+    /// What it may reach.
+    pub egress: Vec<Rule>,
+    /// When it counts as running.
+    pub health: Health,
+    /// When it is started again.
+    pub restart: Restart,
+}
+
+/// One port of an LRP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LrpPort {
+    /// Port inside the container.
+    pub container: u16,
+    /// Port of the box that is spread over all running instances.
+    pub publish: Option<u16>,
+}
+
+/// One instance, as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActualLrp {
+    /// Of which LRP.
+    pub guid: ProcessGuid,
+    /// Which one of its instances, from 0.
+    pub index: u32,
+    /// The version that it was made from.
+    pub version: String,
+    /// Where it stands.
+    pub state: LrpState,
+    /// Crashes in a row, by Diego's counting.
+    pub crash_count: u32,
+    /// Why it crashed last, at most 1024 bytes.
+    pub crash_reason: Option<String>,
+    /// When it entered `state`, in milliseconds since 1970.
+    pub since_ms: u64,
+}
+
+/// States of an instance, named as in the BBS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum LrpState {
+    /// Nobody works on it yet.
+    Unclaimed,
+    /// Its container is being made, or it is not healthy yet.
+    Claimed(Place),
+    /// It passed its first health check.
+    Running(Place),
+    /// It ended too often; it waits for its next start, if there is one.
+    Crashed,
+}
+
+/// Where an instance lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Its container.
+    pub handle: Handle,
+    /// The container's slot.
+    pub slot: Slot,
+    /// Host port and container port of each port.
+    pub ports: Vec<(u16, u16)>,
+}

@@ -1,0 +1,104 @@
+//! What the reading verbs and the local API show: the JSON of `--json`. Fields are only ever added.
+
+use crate::unit::AppName;
+use serde::{Deserialize, Serialize};
+
+/// One app.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppView {
+    /// Its name.
+    pub name: AppName,
+    /// `staging`, `starting`, `running`, `crashed`, `stopped`, `failed`.
+    pub state: String,
+    /// Why staging or running failed, for a person.
+    pub reason: Option<String>,
+    /// The buildpack that staged it.
+    pub buildpack: Option<String>,
+    /// The stack it runs on.
+    pub stack: String,
+    /// The manifest it came from.
+    pub manifest: String,
+    /// Its processes.
+    pub processes: Vec<ProcessView>,
+}
+
+/// One process type of an app.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessView {
+    /// `web`, `worker`.
+    pub name: String,
+    /// Instances wanted.
+    pub desired: u32,
+    /// Instances that passed their health check.
+    pub running: u32,
+    /// Memory limit of each, in bytes.
+    pub memory_bytes: u64,
+    /// Disk limit of each, in bytes.
+    pub disk_bytes: u64,
+    /// The command that starts it.
+    pub command: String,
+    /// Every instance, by index.
+    pub instances: Vec<InstanceView>,
+}
+
+/// One instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceView {
+    /// From 0.
+    pub index: u32,
+    /// `unclaimed`, `starting`, `running`, `crashed`.
+    pub state: String,
+    /// When it entered that state, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// Crashes in a row.
+    pub crash_count: u32,
+    /// Why it crashed last.
+    pub crash_reason: Option<String>,
+    /// Its container, when it has one.
+    pub handle: Option<String>,
+    /// The container's address.
+    pub address: Option<String>,
+    /// Its ports.
+    pub ports: Vec<PortView>,
+    /// Memory in use, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Disk in use, in bytes.
+    pub disk_bytes: Option<u64>,
+    /// Processor time used, in nanoseconds.
+    pub cpu_ns: Option<u64>,
+}
+
+/// One port of an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortView {
+    /// Inside the container.
+    pub container: u16,
+    /// This instance's own port on the box.
+    pub host: u16,
+    /// The app's port on the box, in front of all running instances.
+    pub publish: Option<u16>,
+}
+
+/// One line of an app's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// When it was read, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// `STG`, `APP/PROC/WEB`, `CELL`, `HEALTH`, `API`.
+    pub source: String,
+    /// Instance index; staging has 0.
+    pub index: u32,
+    /// `true`: stderr.
+    pub err: bool,
+    /// The text without its newline.
+    pub text: String,
+}
+
+/// The body of every error answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorView {
+    /// `not_found`, `invalid`, `not_running`, `conflict`, `failed`.
+    pub kind: String,
+    /// What was tried, on which object, why it failed and how to mend it.
+    pub message: String,
+}

@@ -1,0 +1,1 @@
+//! volume: to be filled.
