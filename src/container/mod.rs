@@ -1,1 +1,31 @@
-//! container: to be filled.
+//! One container: make it, enter it, keep it, find it again, destroy it.
+//!
+//! Owns: the depot (a directory per container), the order of creation and its undo, the pools of
+//! slots and host ports, the connection to each pid 1.
+//! Must not: know what an app, a manifest or a buildpack is; restart anything; parse images.
+//! Called by: `exec`, `cell`, `daemon`. Calls: `init` (protocol), `cgroup`, `volume`, `net`,
+//! `image`, `sys`, `model`, `unit`.
+//! Entry points: [`Host`], [`create`](Host::create), [`Host::reopen`], [`Host::destroy`],
+//! [`Container::start`], [`recipe`] (pure).
+//! Ancestor: garden-linux's container pool and linux_container, warden.
+//!
+//! Creating is not a long function but a list: [`recipe`] says the steps, `create` walks them and
+//! each finished step pushes its undo. What is about to be made on the box is written to the depot
+//! before it is made, so a crash at any point is swept by [`Host::destroy`] at the next start.
+
+mod client;
+mod create;
+mod depot;
+mod error;
+mod host;
+mod posture;
+pub mod recipe;
+mod spec;
+mod undo;
+
+pub use client::{Container, Process, Streams};
+pub use create::Fault;
+pub use depot::{Depot, Entry};
+pub use error::{ContainerError, ProcessError};
+pub use host::{Host, HostParts};
+pub use spec::ContainerSpec;

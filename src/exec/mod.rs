@@ -1,1 +1,21 @@
-//! exec: to be filled.
+//! Does the work inside containers: action trees, health checks, logs, copies, admission.
+//!
+//! Owns: the meaning of each action, cancellation and its times, the app logs on disk, what an
+//! instance may take of the box.
+//! Must not: decide whether something runs again; read manifests; touch records.
+//! Called by: `cell`, `api` (through `cell`). Calls: `container`, `lifecycle` (packing), `model`,
+//! `sys`, `unit`.
+//! Entry points: [`run::Executor`], [`health`], [`logs::AppLog`], [`room`] (pure), [`env`] (pure),
+//! [`lines`] (pure).
+//! Ancestor: Diego's executor and its depot of steps.
+
+pub mod cancel;
+mod copy;
+pub mod env;
+pub mod health;
+pub mod instance;
+pub mod lines;
+pub mod logs;
+pub mod room;
+pub mod run;
+mod streams;

@@ -102,6 +102,9 @@ pub enum SetUp {
         doing: String,
         /// Why not.
         why: String,
+        /// The pid 1 that was made and has been ended again; the daemon, its parent, reaps it.
+        #[serde(default)]
+        pid: Option<i32>,
     },
 }
 

@@ -46,6 +46,8 @@ pub struct DesiredLrp {
     pub metadata: String,
     /// User inside.
     pub user: String,
+    /// Open files of the main process.
+    pub nofile: u64,
     /// Environment from the manifest and the recipe, without what the executor adds.
     pub env: Vec<(String, String)>,
     /// Ports inside; the first one is `PORT`.

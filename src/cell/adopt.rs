@@ -1,0 +1,94 @@
+//! After a restart of the daemon: keep what lives, sweep what does not.
+
+use super::diff::Key;
+use super::instance::{Begin, MAIN};
+use super::shared::Cell;
+use super::{converge, owner};
+use crate::container::{Container, Process};
+use crate::log::chain;
+use crate::model::lrp::LrpState;
+use crate::unit::Handle;
+use std::sync::Arc;
+
+impl Cell {
+    /// Looks at every container in the depot: an instance whose main process still runs, and that
+    /// is still wanted, is taken over where it stands; everything else is destroyed. Only then is
+    /// anything new made.
+    pub async fn adopt(&self) {
+        let inner = self.shared.clone();
+        let handles = match smol::unblock(move || inner.host.list()).await {
+            Ok(handles) => handles,
+            Err(err) => return crate::error!("depot.unreadable", err = chain(&err)),
+        };
+        for handle in handles {
+            match self.take_over(&handle).await {
+                Some((key, container, process)) => self.resume(key, container, process),
+                None => {
+                    crate::warn!("container.swept", handle = handle);
+                    self.shared.destroy(&handle).await;
+                }
+            }
+        }
+        let inner = self.shared.clone();
+        smol::unblock(move || inner.collect_droplets()).await;
+    }
+
+    /// A container that can be kept, connected, with its main process attached.
+    async fn take_over(&self, handle: &Handle) -> Option<(Key, Container, Process)> {
+        let entry = self.shared.host.entry(handle).ok()??;
+        let key = owner::key(&entry.spec.owner)?;
+        {
+            let state = self.shared.state();
+            let lives = state.actual.get(&key).and_then(|record| match &record.state {
+                LrpState::Claimed(place) | LrpState::Running(place) => Some(&place.handle),
+                LrpState::Unclaimed | LrpState::Crashed => None,
+            });
+            let wanted = converge::desired(&state.apps);
+            let wanted = wanted.get(&key.0).is_some_and(|lrp| key.1 < lrp.instances);
+            if lives != Some(handle) || !wanted || state.supervised.contains_key(&key) {
+                return None;
+            }
+        }
+        let inner = self.shared.clone();
+        let name = handle.clone();
+        let container = smol::unblock(move || inner.host.reopen(&name)).await;
+        let container = match container {
+            Ok(container) => container?,
+            Err(err) => {
+                crate::warn!("container.lost", handle = handle, err = chain(&err));
+                return None;
+            }
+        };
+        let processes = container.processes().await.ok()?;
+        let main = processes.iter().find(|process| process.id == MAIN)?;
+        if main.ended.is_some() {
+            return None;
+        }
+        let process = container.attach(main).await.ok()?;
+        Some((key, container, process))
+    }
+
+    /// Goes on supervising an instance.
+    fn resume(&self, key: Key, container: Container, process: Process) {
+        let shared = &self.shared;
+        let (lrp, healthy) = {
+            let state = shared.state();
+            let record = state.actual.get(&key);
+            let healthy =
+                record.is_some_and(|record| matches!(record.state, LrpState::Running(_)));
+            let mut wanted = converge::desired(&state.apps);
+            let lrp = wanted.remove(&key.0).map(|mut lrp| {
+                // It runs what it was made from; the loop replaces it if that is out of date.
+                if let Some(record) = record {
+                    lrp.version = record.version.clone();
+                }
+                lrp
+            });
+            (lrp, healthy)
+        };
+        let lrp = lrp.expect("take_over has seen it");
+        crate::info!("instance.adopted", app = key.0, index = key.1);
+        let container = Arc::new(container);
+        shared.begin(key, lrp, Begin::Adopted { container, process, healthy });
+    }
+}

@@ -1,0 +1,272 @@
+//! Supervises one instance: container, process, health, end.
+
+use super::diff::Key;
+use super::owner;
+use super::shared::{Shared, now_ms};
+use super::{crash, record::Release};
+use crate::container::{Container, ContainerError, ContainerSpec, Fault, Process};
+use crate::exec::cancel::Cancel;
+use crate::exec::health::Monitor;
+use crate::exec::instance::{First, keep};
+use crate::exec::room::Resources;
+use crate::exec::run::{Executor, StepError, StepResult};
+use crate::exec::streams::Sink;
+use crate::model::action::RunAction;
+use crate::model::lrp::{ActualLrp, DesiredLrp, LrpState, Place};
+use crate::model::process::ProcessSpec;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+/// The name of an instance's main process in its container.
+pub(super) const MAIN: &str = "app";
+
+/// A crash reason is cut to this many bytes, as in the BBS.
+const REASON_MAX: usize = 1024;
+
+/// What a supervisor begins with.
+pub(super) enum Begin {
+    /// With nothing.
+    Fresh(Release),
+    /// With a container that survived the daemon, and its attached main process.
+    Adopted {
+        /// The container.
+        container: Arc<Container>,
+        /// Its main process.
+        process: Process,
+        /// It was recorded as running.
+        healthy: bool,
+    },
+}
+
+/// Works on one instance until it has ended and nothing of it is left.
+pub(super) async fn supervise(
+    shared: Arc<Shared>,
+    key: Key,
+    lrp: DesiredLrp,
+    begin: Begin,
+    cancel: Cancel,
+) {
+    let needs = Resources::of(&lrp.limits);
+    let log = shared.logs.app(&key.0.app);
+    let cell = Sink { log, source: "CELL".into(), index: key.1 };
+    let first = match begin {
+        Begin::Adopted { container, process, healthy } => {
+            shared.state().room.force(needs);
+            let log_source = log_source(&lrp);
+            Ok((container, First::Adopted { process, log_source, healthy }))
+        }
+        Begin::Fresh(release) => match shared.take_room(needs) {
+            Err(err) => Err((err.to_string(), false)),
+            Ok(()) => create(&shared, &key, &lrp, &release, &cell)
+                .await
+                .map(|container| {
+                    let run = main_process(&lrp);
+                    (container, First::Start(run))
+                })
+                .map_err(|err| {
+                    (format!("failed to create container: {}", crate::log::chain(&err)), true)
+                }),
+        },
+    };
+    let (end, taken) = match first {
+        Err((why, taken)) => {
+            cell.say(true, format!("Cell failed to start instance {}/{}: {why}", key.0, key.1));
+            (Err(StepError::Failed(why)), taken)
+        }
+        Ok((container, first)) => {
+            let end = live(&shared, &key, &lrp, &container, first, &cell, &cancel).await;
+            let handle = container.handle().clone();
+            if let Some(work) = shared.state().supervised.get_mut(&key) {
+                work.container = None;
+            }
+            drop(container);
+            cell.say(false, format!("Cell destroying container for instance {handle}"));
+            shared.destroy(&handle).await;
+            cell.say(false, format!("Cell successfully destroyed container for instance {handle}"));
+            (end, true)
+        }
+    };
+    if taken {
+        shared.give_back_room(needs);
+    }
+    conclude(&shared, &key, &lrp, end, &cancel, &cell);
+    shared.state().supervised.remove(&key);
+    shared.wake();
+}
+
+/// Makes the container and records where the instance lives.
+async fn create(
+    shared: &Arc<Shared>,
+    key: &Key,
+    lrp: &DesiredLrp,
+    release: &Release,
+    cell: &Sink,
+) -> Result<Arc<Container>, ContainerError> {
+    let spec = ContainerSpec {
+        handle: shared.fresh_handle(key),
+        layers: vec![release.stack, release.droplet],
+        limits: lrp.limits.clone(),
+        ports: lrp.ports.iter().map(|port| port.container).collect(),
+        egress: lrp.egress.clone(),
+        binds: shared.lifecycle_binds(),
+        owner: owner::lrp(key),
+    };
+    let guid = spec.handle.clone();
+    cell.say(false, format!("Cell creating container for instance {guid}"));
+    let inner = shared.clone();
+    let made = smol::unblock(move || inner.host.create(spec, Fault::None)).await?;
+    cell.say(false, format!("Cell successfully created container for instance {guid}"));
+    let container = Arc::new(made);
+    record(shared, key, lrp, LrpState::Claimed(place(&container)));
+    Ok(container)
+}
+
+/// Runs the instance in its container.
+async fn live(
+    shared: &Arc<Shared>,
+    key: &Key,
+    lrp: &DesiredLrp,
+    container: &Arc<Container>,
+    first: First,
+    cell: &Sink,
+    cancel: &Cancel,
+) -> StepResult {
+    if let Some(work) = shared.state().supervised.get_mut(key) {
+        work.container = Some(container.clone());
+    }
+    shared.wake();
+    let exec = Executor {
+        container: container.clone(),
+        sink: Sink { source: log_source(lrp), ..cell.clone() },
+        env: shared.network_env(container, Some(key.1)),
+        last_id: AtomicU32::new(0),
+    };
+    let monitor = Monitor {
+        address: shared.host.net().addresses(container.entry.slot).container,
+        health: &lrp.health,
+        sink: Sink { source: "HEALTH".into(), ..cell.clone() },
+    };
+    let end = keep(&exec, first, monitor, cancel, || {
+        record(shared, key, lrp, LrpState::Running(place(container)));
+        crate::info!("instance.running", app = key.0, index = key.1);
+        shared.wake();
+    });
+    let end = end.await;
+    if cancel.is_cancelled() {
+        cell.say(false, format!("Cell stopping instance {}", container.handle()));
+    }
+    end
+}
+
+/// Records how it ended.
+fn conclude(
+    shared: &Arc<Shared>,
+    key: &Key,
+    lrp: &DesiredLrp,
+    end: StepResult,
+    cancel: &Cancel,
+    cell: &Sink,
+) {
+    let before = shared.state().actual.get(key).cloned();
+    if cancel.is_cancelled() {
+        // It was stopped on purpose: nothing to count; the loop decides whether it comes back.
+        let fresh = ActualLrp { state: LrpState::Unclaimed, ..new_record(key, lrp) };
+        shared.put_actual(key, Some(fresh));
+        return;
+    }
+    let now = now_ms();
+    let running_since = before
+        .as_ref()
+        .filter(|record| matches!(record.state, LrpState::Running(_)))
+        .map(|record| record.since_ms);
+    let earlier = before.filter(|record| record.version == lrp.version);
+    let counted = earlier.map_or(0, |record| record.crash_count);
+    let mut crash_count = crash::count(counted, running_since, now);
+    let mut reason = end.as_ref().err().map(ToString::to_string).unwrap_or_default();
+    if !crash::wanted(lrp.restart, end.is_ok()) {
+        crash_count = u32::MAX;
+        reason.push_str(if reason.is_empty() { "ended" } else { "" });
+    } else if reason.is_empty() {
+        reason.push_str("Exited with status 0");
+    }
+    cut(&mut reason, REASON_MAX);
+    let next = match crash::next(crash_count, now) {
+        crash::Next::Now => "starts again at once".to_owned(),
+        crash::Next::At(at) => format!("starts again in {} s", (at - now) / 1000),
+        crash::Next::Never => "does not start again by itself".to_owned(),
+    };
+    cell.say(true, format!("Instance {}/{} crashed: {reason}; it {next}", key.0, key.1));
+    crate::warn!("instance.crashed", app = key.0, index = key.1, err = reason);
+    let record = ActualLrp {
+        state: LrpState::Crashed,
+        crash_count,
+        crash_reason: Some(reason),
+        since_ms: now,
+        ..new_record(key, lrp)
+    };
+    shared.put_actual(key, Some(record));
+}
+
+/// Moves an instance's record to `state`, keeping its crash history within one version.
+fn record(shared: &Shared, key: &Key, lrp: &DesiredLrp, state: LrpState) {
+    let before = shared.state().actual.get(key).cloned();
+    let kept = before.filter(|record| record.version == lrp.version);
+    let fresh = new_record(key, lrp);
+    let record = ActualLrp {
+        state,
+        crash_count: kept.as_ref().map_or(0, |record| record.crash_count),
+        crash_reason: kept.and_then(|record| record.crash_reason),
+        ..fresh
+    };
+    shared.put_actual(key, Some(record));
+}
+
+fn new_record(key: &Key, lrp: &DesiredLrp) -> ActualLrp {
+    ActualLrp {
+        guid: key.0.clone(),
+        index: key.1,
+        version: lrp.version.clone(),
+        state: LrpState::Unclaimed,
+        crash_count: 0,
+        crash_reason: None,
+        since_ms: now_ms(),
+    }
+}
+
+fn place(container: &Container) -> Place {
+    Place {
+        handle: container.handle().clone(),
+        slot: container.entry.slot,
+        ports: container.entry.ports.clone(),
+    }
+}
+
+/// `APP/PROC/WEB`.
+pub(super) fn log_source(lrp: &DesiredLrp) -> String {
+    format!("APP/PROC/{}", lrp.guid.process.to_uppercase())
+}
+
+/// The launcher with the start command, as Diego's recipe runs it.
+fn main_process(lrp: &DesiredLrp) -> RunAction {
+    let process = ProcessSpec {
+        id: MAIN.into(),
+        path: "/tmp/lifecycle/launcher".into(),
+        args: vec!["app".into(), lrp.command.clone(), lrp.metadata.clone()],
+        argv0: None,
+        env: lrp.env.clone(),
+        dir: Some("/home/vcap".into()),
+        user: lrp.user.clone(),
+        nofile: Some(lrp.nofile),
+        tty: None,
+        stdin: false,
+    };
+    RunAction { process, log_source: log_source(lrp) }
+}
+
+/// Cuts text to at most `max` bytes, at a character.
+fn cut(text: &mut String, max: usize) {
+    if text.len() > max {
+        let end = (0..=max).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+    }
+}

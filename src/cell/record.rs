@@ -1,0 +1,48 @@
+//! What is kept about an app, as it stands in the records.
+
+use crate::model::manifest::Manifest;
+use crate::model::task::StagingResult;
+use crate::unit::Digest;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// One app.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppRecord {
+    /// As last declared.
+    pub manifest: Manifest,
+    /// The file that it was declared in.
+    pub file: PathBuf,
+    /// Counts declarations; what was staged for an older one is not the last word.
+    pub generation: u64,
+    /// The generation whose staging has been decided, with or without success.
+    pub staged: Option<u64>,
+    /// Why the last staging failed.
+    pub failure: Option<String>,
+    /// What runs: the last declaration that could be staged.
+    pub release: Option<Release>,
+    /// Instances by process, where `scale` has overridden the manifest.
+    pub scale: BTreeMap<String, u32>,
+    /// Counts wishes for fresh instances: `restart` adds one.
+    pub restarts: u64,
+    /// Nothing shall run.
+    pub stopped: bool,
+    /// On its way out: removed as soon as nothing of it runs.
+    pub deleting: bool,
+}
+
+/// A declaration that was staged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// The declaration.
+    pub manifest: Manifest,
+    /// SHA-256 of everything that staging depends on; equal: no new staging.
+    pub fingerprint: String,
+    /// What the builder said.
+    pub result: StagingResult,
+    /// Chain id of the stack's layer.
+    pub stack: Digest,
+    /// Chain id of the droplet's layer above it.
+    pub droplet: Digest,
+}

@@ -1,0 +1,234 @@
+//! What the loop, the supervisors and the API share.
+
+use super::diff::Key;
+use super::error::CellError;
+use super::record::AppRecord;
+use super::store::{RecordStore, Records};
+use crate::container::{Container, ContainerError, Host};
+use crate::exec::cancel::Canceller;
+use crate::exec::env::{self, Facts};
+use crate::exec::logs::Logs;
+use crate::exec::room::{Insufficient, Resources, Room};
+use crate::init::proto::Bind;
+use crate::model::lrp::ActualLrp;
+use crate::unit::{AppName, Handle};
+use smol::channel::{Receiver, Sender, bounded};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Directories of the box that the cell works with.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    /// `<state>`: staging work.
+    pub state: PathBuf,
+    /// May vanish at any time: build caches.
+    pub cache: PathBuf,
+    /// `<stack>.tar.zst` files.
+    pub stacks: PathBuf,
+    /// A directory per buildpack.
+    pub buildpacks: PathBuf,
+    /// Shown at /tmp/lifecycle in every container.
+    pub lifecycle: PathBuf,
+}
+
+/// What a cell is put together from.
+pub struct CellParts {
+    /// Containers.
+    pub host: Host,
+    /// Records, already read.
+    pub store: RecordStore,
+    /// What they hold.
+    pub records: Records,
+    /// App logs.
+    pub logs: Logs,
+    /// Directories.
+    pub paths: Paths,
+    /// What the box gives away.
+    pub total: Resources,
+    /// The box's own address, for `CF_INSTANCE_IP`.
+    pub host_ip: Ipv4Addr,
+}
+
+/// The cell. Clones are the same cell.
+#[derive(Clone)]
+pub struct Cell {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// State and tools.
+pub(crate) struct Shared {
+    pub(super) host: Host,
+    pub(super) store: RecordStore,
+    pub(super) logs: Logs,
+    pub(super) paths: Paths,
+    pub(super) host_ip: Ipv4Addr,
+    pub(super) state: Mutex<State>,
+    wake: Sender<()>,
+    pub(super) woken: Receiver<()>,
+    /// Tells containers of one instance apart; begins at the clock, so that restarts differ too.
+    last_handle: AtomicU32,
+}
+
+/// What changes. Held for moments only, never across an await.
+pub(super) struct State {
+    pub(super) apps: BTreeMap<AppName, AppRecord>,
+    pub(super) actual: BTreeMap<Key, ActualLrp>,
+    pub(super) supervised: BTreeMap<Key, Supervised>,
+    pub(super) staging: BTreeMap<AppName, Canceller>,
+    /// What stands behind each published port in the kernel now.
+    pub(super) published: BTreeMap<u16, Vec<(Ipv4Addr, u16)>>,
+    pub(super) room: Room,
+    /// Who wants to know that something changed.
+    watchers: Vec<Sender<()>>,
+    /// No more work is begun: the daemon ends.
+    pub(super) closing: bool,
+}
+
+/// An instance that somebody works on.
+pub(super) struct Supervised {
+    pub(super) canceller: Canceller,
+    pub(super) stopping: bool,
+    pub(super) container: Option<Arc<Container>>,
+}
+
+impl Cell {
+    /// A cell that does nothing yet: see [`Cell::adopt`] and [`Cell::converge`].
+    pub fn new(parts: CellParts) -> Cell {
+        let (wake, woken) = bounded(1);
+        let state = State {
+            apps: parts.records.apps,
+            actual: parts.records.actual,
+            supervised: BTreeMap::new(),
+            staging: BTreeMap::new(),
+            published: BTreeMap::new(),
+            room: Room::new(parts.total),
+            watchers: Vec::new(),
+            closing: false,
+        };
+        Cell {
+            shared: Arc::new(Shared {
+                host: parts.host,
+                store: parts.store,
+                logs: parts.logs,
+                paths: parts.paths,
+                host_ip: parts.host_ip,
+                state: Mutex::new(state),
+                wake,
+                woken,
+                last_handle: AtomicU32::new(now_ms() as u32),
+            }),
+        }
+    }
+
+    /// Hears that something changed; one message stands for any number of changes.
+    pub fn watch(&self) -> Receiver<()> {
+        let (sender, receiver) = bounded(1);
+        self.shared.state().watchers.push(sender);
+        receiver
+    }
+}
+
+impl Shared {
+    /// The state. Whoever panicked with it in hand has left it whole: changes are single inserts.
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Lets the loop look again, and tells the watchers.
+    pub(super) fn wake(&self) {
+        let _ = self.wake.try_send(());
+        self.state().watchers.retain(|watcher| {
+            let _ = watcher.try_send(());
+            !watcher.is_closed()
+        });
+    }
+
+    /// Writes an app to the records and then to the state: what is seen is also durable.
+    pub(super) fn put_app(&self, name: &AppName, record: AppRecord) -> Result<(), CellError> {
+        self.store
+            .put_app(name, Some(&record))
+            .map_err(|err| CellError::failed(format!("cannot record app {name}"), &err))?;
+        self.state().apps.insert(name.clone(), record);
+        Ok(())
+    }
+
+    /// Writes or removes an instance. A record that cannot be written is kept in memory: the
+    /// loop must go on, and a restart of the daemon makes the instance anew.
+    pub(super) fn put_actual(&self, key: &Key, record: Option<ActualLrp>) {
+        if let Err(err) = self.store.put_actual(key, record.as_ref()) {
+            let err = crate::log::chain(&err);
+            crate::error!("record.refused", app = key.0, index = key.1, err = err);
+        }
+        let mut state = self.state();
+        match record {
+            Some(record) => state.actual.insert(key.clone(), record),
+            None => state.actual.remove(key),
+        };
+    }
+
+    /// Takes what a container needs.
+    pub(super) fn take_room(&self, needs: Resources) -> Result<(), Insufficient> {
+        self.state().room.take(needs)
+    }
+
+    /// Gives it back.
+    pub(super) fn give_back_room(&self, had: Resources) {
+        self.state().room.give_back(had);
+    }
+
+    /// One line in an app's log.
+    pub(super) fn say(&self, app: &AppName, source: &str, err: bool, text: impl Into<String>) {
+        self.logs.app(app).write(source, 0, err, text);
+    }
+
+    /// A handle that no container has had.
+    pub(super) fn fresh_handle(&self, key: &Key) -> Handle {
+        let n = self.last_handle.fetch_add(1, Ordering::Relaxed);
+        let text = format!("{}-{}-{n:08x}", key.0.app, key.1);
+        text.parse().expect("an app name, a number and hex digits, at most 60 characters")
+    }
+
+    /// Our own programs inside every container.
+    pub(super) fn lifecycle_binds(&self) -> Vec<Bind> {
+        vec![Bind {
+            from: self.paths.lifecycle.clone(),
+            to: "/tmp/lifecycle".into(),
+            read_only: true,
+            mapped: false,
+        }]
+    }
+
+    /// The executor's environment for a container.
+    pub(super) fn network_env(
+        &self,
+        container: &Container,
+        index: Option<u32>,
+    ) -> Vec<(String, String)> {
+        env::network(&Facts {
+            handle: container.handle(),
+            index,
+            host_ip: self.host_ip,
+            container_ip: self.host.net().addresses(container.entry.slot).container,
+            ports: &container.entry.ports,
+        })
+    }
+
+    /// Destroys a container on the pool. What is left is logged and swept at the next start.
+    pub(super) async fn destroy(self: &Arc<Self>, handle: &Handle) {
+        let (inner, name) = (self.clone(), handle.clone());
+        let done: Result<(), ContainerError> =
+            smol::unblock(move || inner.host.destroy(&name)).await;
+        if let Err(err) = done {
+            crate::error!("container.left", handle = handle, err = crate::log::chain(&err));
+        }
+    }
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}

@@ -1,0 +1,207 @@
+//! Stages one app as a Task in its own container.
+
+use super::Shared;
+use super::record::{AppRecord, Release};
+use crate::container::{ContainerSpec, Fault};
+use crate::exec::cancel::Cancel;
+use crate::exec::room::Resources;
+use crate::exec::run::{Executor, StepError};
+use crate::exec::streams::Sink;
+use crate::image;
+use crate::lifecycle::pack;
+use crate::log::chain;
+use crate::model::manifest::Manifest;
+use crate::model::task::StagingResult;
+use crate::stage::recipe::{self, StagingInput};
+use crate::unit::Digest;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+/// Largest `result.json` that is read, in bytes.
+const RESULT_MAX: u64 = 1 << 20;
+
+/// Stages `record`'s manifest. The error is for the user.
+pub async fn stage(
+    shared: &Arc<Shared>,
+    record: &AppRecord,
+    cancel: &Cancel,
+) -> Result<Release, String> {
+    let manifest = record.manifest.clone();
+    let (inner, declared) = (shared.clone(), manifest.clone());
+    let prepared = smol::unblock(move || prepare(&inner, &declared)).await?;
+    if let Some(old) = &record.release
+        && old.fingerprint == prepared.fingerprint
+        && shared.host.store().layer(&old.droplet).is_some()
+    {
+        shared.say(&manifest.name, "STG", false, "Nothing to stage: the app bits are unchanged");
+        return Ok(Release { manifest, ..old.clone() });
+    }
+    let work = shared.paths.state.join("staging").join(manifest.name.as_str());
+    let result = build(shared, &manifest, &prepared, record.generation, &work, cancel).await;
+    let cleaned = work.clone();
+    let _ = smol::unblock(move || fs::remove_dir_all(cleaned)).await;
+    let (result, droplet) = result?;
+    let Prepared { fingerprint, stack, .. } = prepared;
+    Ok(Release { manifest, fingerprint, result, stack, droplet })
+}
+
+/// What staging needs from the box.
+struct Prepared {
+    stack: Digest,
+    buildpacks: Vec<(String, PathBuf)>,
+    fingerprint: String,
+}
+
+/// Imports the stack, finds the buildpacks and looks at the app bits. Blocking.
+fn prepare(shared: &Shared, manifest: &Manifest) -> Result<Prepared, String> {
+    let stack = import_stack(shared, &manifest.build.stack)?;
+    let buildpacks = find_buildpacks(&shared.paths.buildpacks, &manifest.build.buildpacks)?;
+    let digest = |dir: &Path| {
+        pack::tree_digest(dir, &excluded())
+            .map_err(|err| format!("cannot read {}: {}", dir.display(), chain(&err)))
+    };
+    let source = digest(&manifest.source)?;
+    let mut packs = Vec::new();
+    for (name, dir) in &buildpacks {
+        packs.push((name.clone(), digest(dir)?));
+    }
+    let fingerprint = recipe::fingerprint(manifest, &source, &packs, &stack);
+    Ok(Prepared { stack, buildpacks, fingerprint })
+}
+
+/// Names at the top of the app bits that never go into a container.
+pub(super) fn excluded() -> Vec<String> {
+    [".git", ".svn", ".hg", "_darcs", ".DS_Store", ".terrariumignore"].map(String::from).into()
+}
+
+/// The stack's layer, imported when it is not there yet. Blocking.
+fn import_stack(shared: &Shared, name: &str) -> Result<Digest, String> {
+    let archive = shared.paths.stacks.join(format!("{name}.tar.zst"));
+    if !archive.is_file() {
+        return Err(format!(
+            "stack `{name}` is not on this box: {} is missing; build it with `cargo xtask rootfs \
+             {name}` and copy it there",
+            archive.display()
+        ));
+    }
+    image::import_stack(shared.host.store(), &archive, &mut |_, _| {})
+        .map_err(|err| format!("cannot import stack `{name}`: {}", chain(&err)))
+}
+
+/// The named buildpacks, or all of the box in order of name.
+fn find_buildpacks(dir: &Path, wanted: &[String]) -> Result<Vec<(String, PathBuf)>, String> {
+    let mut all: Vec<String> = fs::read_dir(dir)
+        .map_err(|err| format!("cannot list the buildpacks in {}: {err}", dir.display()))?
+        .filter_map(|item| item.ok().filter(|item| item.path().is_dir()))
+        .filter_map(|item| item.file_name().into_string().ok())
+        .collect();
+    all.sort();
+    if let Some(missing) = wanted.iter().find(|name| !all.contains(name)) {
+        let have = if all.is_empty() { "none".to_owned() } else { all.join(", ") };
+        return Err(format!(
+            "buildpack `{missing}` is not on this box (there are: {have}); copy it to {}",
+            dir.display()
+        ));
+    }
+    let chosen = if wanted.is_empty() { all } else { wanted.to_vec() };
+    if chosen.is_empty() {
+        return Err(format!("there is no buildpack in {}; copy one there", dir.display()));
+    }
+    Ok(chosen.into_iter().map(|name| (name.clone(), dir.join(name))).collect())
+}
+
+/// Runs the staging Task and imports its droplet.
+async fn build(
+    shared: &Arc<Shared>,
+    manifest: &Manifest,
+    prepared: &Prepared,
+    generation: u64,
+    work: &Path,
+    cancel: &Cancel,
+) -> Result<(StagingResult, Digest), String> {
+    let app = &manifest.name;
+    let cache = shared.paths.cache.join("staging").join(app.as_str());
+    let input = StagingInput {
+        guid: format!("{app}-stage-{generation}"),
+        buildpacks: prepared.buildpacks.clone(),
+        exclude: excluded(),
+        cache_in: cache.clone(),
+        droplet_to: work.join("droplet.tgz"),
+        result_to: work.join("result.json"),
+        cache_to: cache.join("cache.tgz"),
+    };
+    let dirs = [work.to_owned(), cache];
+    smol::unblock(move || dirs.iter().try_for_each(fs::create_dir_all))
+        .await
+        .map_err(|err| format!("cannot make the staging directory {}: {err}", work.display()))?;
+    let task = recipe::staging_task(manifest, &input);
+    let spec = ContainerSpec {
+        handle: task.guid.parse().map_err(|err| format!("{err}"))?,
+        layers: vec![prepared.stack],
+        limits: task.limits.clone(),
+        ports: Vec::new(),
+        egress: task.egress.clone(),
+        binds: shared.lifecycle_binds(),
+        owner: super::owner::staging(app),
+    };
+    let handle = spec.handle.clone();
+    let needs = Resources::of(&spec.limits);
+    shared.take_room(needs).map_err(|err| format!("cannot stage: {err}"))?;
+    shared.say(app, "CELL", false, format!("Cell creating container for {handle}"));
+    let (inner, wanted) = (shared.clone(), spec.clone());
+    let made = smol::unblock(move || inner.host.create(wanted, Fault::None)).await;
+    let outcome = match made {
+        Err(err) => Err(format!("failed to create container: {}", chain(&err))),
+        Ok(container) => {
+            let container = Arc::new(container);
+            shared.say(app, "CELL", false, format!("Cell successfully created container for {handle}"));
+            let exec = Executor {
+                env: shared.network_env(&container, None),
+                container,
+                sink: Sink { log: shared.logs.app(app), source: "STG".into(), index: 0 },
+                last_id: AtomicU32::new(0),
+            };
+            exec.perform(&task.action, cancel).await.map_err(|err| explain(&err))
+        }
+    };
+    shared.destroy(&handle).await;
+    shared.give_back_room(needs);
+    outcome?;
+    let (inner, stack, from) = (shared.clone(), prepared.stack, work.to_owned());
+    smol::unblock(move || finish(&inner, &from, &stack)).await
+}
+
+/// Reads the result and makes the droplet a layer. Blocking.
+fn finish(shared: &Shared, work: &Path, stack: &Digest) -> Result<(StagingResult, Digest), String> {
+    let path = work.join("result.json");
+    let mut text = Vec::new();
+    fs::File::open(&path)
+        .and_then(|file| file.take(RESULT_MAX).read_to_end(&mut text))
+        .map_err(|err| format!("cannot read {}: {err}", path.display()))?;
+    let result = serde_json::from_slice(&text)
+        .map_err(|err| format!("the builder left no valid result.json: {err}"))?;
+    let droplet = image::import_droplet(shared.host.store(), &work.join("droplet.tgz"), stack)
+        .map_err(|err| format!("cannot import the droplet: {}", chain(&err)))?;
+    Ok((result, droplet))
+}
+
+/// Says what the builder's exit status means, as Diego's stager does.
+fn explain(err: &StepError) -> String {
+    let text = err.to_string();
+    let meaning = [
+        ("222", "none of the buildpacks detected a compatible application"),
+        ("223", "the buildpack failed to compile the droplet"),
+        ("224", "the buildpack failed to tell how to start the app"),
+        ("225", "a buildpack failed to supply its dependencies"),
+        ("226", "the buildpack failed to finalize the droplet"),
+    ]
+    .into_iter()
+    .find(|(code, _)| text.ends_with(&format!("Exited with status {code}")));
+    match meaning {
+        Some((_, meaning)) => format!("{meaning}; its own output is above ({text})"),
+        None => text,
+    }
+}

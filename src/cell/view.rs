@@ -1,0 +1,134 @@
+//! What people see of apps.
+
+use super::converge::{desired, lrps};
+use super::error::CellError;
+use super::record::AppRecord;
+use super::shared::{Cell, Shared, State};
+use crate::model::lrp::{ActualLrp, DesiredLrp, LrpState};
+use crate::model::manifest::Process;
+use crate::model::view::{AppView, InstanceView, PortView, ProcessView};
+
+impl Cell {
+    /// Every app, by name.
+    pub fn apps(&self) -> Vec<AppView> {
+        let state = self.shared.state();
+        state.apps.values().map(|app| view(&self.shared, &state, app)).collect()
+    }
+
+    /// One app.
+    pub fn app(&self, name: &str) -> Result<AppView, CellError> {
+        let state = self.shared.state();
+        let found = state.apps.iter().find(|(app, _)| app.as_str() == name);
+        let (_, app) = found.ok_or_else(|| CellError::no_app(name))?;
+        Ok(view(&self.shared, &state, app))
+    }
+}
+
+fn view(shared: &Shared, state: &State, app: &AppRecord) -> AppView {
+    let current = app.release.as_ref();
+    let manifest = current.map_or(&app.manifest, |release| &release.manifest);
+    let made = current.map(|release| lrps(release, app.restarts)).unwrap_or_default();
+    let wanted = desired(&state.apps);
+    let processes: Vec<ProcessView> = manifest
+        .processes
+        .iter()
+        .map(|(name, declared)| {
+            let lrp = made.iter().find(|lrp| lrp.guid.process == *name);
+            let instances = lrp.map(|lrp| instances(shared, state, lrp)).unwrap_or_default();
+            let count = lrp
+                .and_then(|lrp| wanted.get(&lrp.guid))
+                .map_or_else(|| planned(app, name, declared), |lrp| lrp.instances);
+            ProcessView {
+                name: name.clone(),
+                desired: count,
+                running: instances.iter().filter(|one| one.state == "running").count() as u32,
+                memory_bytes: declared.memory.get(),
+                disk_bytes: declared.disk.get(),
+                command: lrp.map(|lrp| lrp.command.clone()).unwrap_or_default(),
+                instances,
+            }
+        })
+        .collect();
+    let commandless = current.is_some() && made.is_empty();
+    AppView {
+        name: app.manifest.name.clone(),
+        state: summary(state, app, &processes).to_owned(),
+        reason: app.failure.clone().or_else(|| {
+            commandless.then(|| {
+                "no start command: neither the buildpack, a Procfile nor [run] command has one"
+                    .to_owned()
+            })
+        }),
+        buildpack: current.map(|release| release.result.lifecycle_metadata.detected_buildpack.clone()),
+        stack: manifest.build.stack.clone(),
+        manifest: app.file.display().to_string(),
+        processes,
+    }
+}
+
+/// Instances of a process that has not been staged, or is stopped.
+fn planned(app: &AppRecord, name: &str, declared: &Process) -> u32 {
+    if app.stopped {
+        return 0;
+    }
+    app.scale.get(name).copied().unwrap_or(declared.instances)
+}
+
+/// One word for the whole app.
+fn summary(state: &State, app: &AppRecord, processes: &[ProcessView]) -> &'static str {
+    let any = |what: &str| {
+        processes.iter().flat_map(|process| &process.instances).any(|one| one.state == what)
+    };
+    let all = processes.iter().all(|process| process.running == process.desired);
+    let staging = state.staging.contains_key(&app.manifest.name)
+        || (app.staged != Some(app.generation) && !app.stopped);
+    match () {
+        _ if app.deleting => "deleting",
+        _ if app.stopped => "stopped",
+        _ if staging => "staging",
+        _ if app.release.is_none() => "failed",
+        _ if any("crashed") => "crashed",
+        _ if all && processes.iter().any(|process| process.desired > 0) => "running",
+        _ if all => "stopped",
+        _ => "starting",
+    }
+}
+
+fn instances(shared: &Shared, state: &State, lrp: &DesiredLrp) -> Vec<InstanceView> {
+    let records = state.actual.values().filter(|record| record.guid == lrp.guid);
+    records.map(|record| instance(shared, state, lrp, record)).collect()
+}
+
+fn instance(shared: &Shared, state: &State, lrp: &DesiredLrp, record: &ActualLrp) -> InstanceView {
+    let key = (record.guid.clone(), record.index);
+    let (name, place) = match &record.state {
+        LrpState::Unclaimed => ("unclaimed", None),
+        LrpState::Claimed(place) => ("starting", Some(place)),
+        LrpState::Running(place) => ("running", Some(place)),
+        LrpState::Crashed => ("crashed", None),
+    };
+    let container = state.supervised.get(&key).and_then(|work| work.container.as_ref());
+    let stats = container.and_then(|container| container.stats().ok());
+    let used = place.and_then(|place| shared.host.store().used(&place.handle).ok());
+    let publish = |inside: u16| {
+        lrp.ports.iter().find(|port| port.container == inside).and_then(|port| port.publish)
+    };
+    InstanceView {
+        index: record.index,
+        state: name.to_owned(),
+        since_ms: record.since_ms,
+        crash_count: if record.crash_count == u32::MAX { 1 } else { record.crash_count },
+        crash_reason: record.crash_reason.clone(),
+        handle: place.map(|place| place.handle.to_string()),
+        address: place.map(|place| shared.host.net().addresses(place.slot).container.to_string()),
+        ports: place.map_or_else(Vec::new, |place| {
+            let ports = place.ports.iter();
+            ports
+                .map(|&(host, container)| PortView { container, host, publish: publish(container) })
+                .collect()
+        }),
+        memory_bytes: stats.as_ref().map(|stats| stats.memory_bytes),
+        disk_bytes: used.map(|bytes| bytes.get()),
+        cpu_ns: stats.as_ref().map(|stats| stats.cpu_ns),
+    }
+}

@@ -1,0 +1,319 @@
+//! A container that stands: the connection to its pid 1, and its processes.
+
+use super::create::SOCKET;
+use super::depot::Entry;
+use super::error::{Cause, ProcessError};
+use super::host::Host;
+use crate::cgroup::{Group, Stats};
+use crate::init::proto::{Answer, Ask, FailKind, MAX_MESSAGE, ProcessState, Reply, Request};
+use crate::model::process::{ExitStatus, ProcessSpec, WindowSize};
+use crate::sys;
+use crate::unit::Handle;
+use async_io::Async;
+use smol::channel::{Receiver, Sender, bounded};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+/// A living container.
+pub struct Container {
+    /// What the depot says about it.
+    pub entry: Entry,
+    link: Arc<Link>,
+    group: Group,
+    pidfd: Async<OwnedFd>,
+    init_dir: PathBuf,
+}
+
+/// A process whose streams are ours.
+pub struct Process {
+    /// Its name in the container.
+    pub id: String,
+    /// Its streams; taken once.
+    pub streams: Streams,
+    link: Arc<Link>,
+    exit: Receiver<ExitStatus>,
+    ended: OnceLock<ExitStatus>,
+}
+
+/// Descriptors and earlier output of a process.
+#[derive(Default)]
+pub struct Streams {
+    /// Master of its terminal; then the other three are `None`.
+    pub tty: Option<OwnedFd>,
+    /// Read end.
+    pub stdout: Option<OwnedFd>,
+    /// Read end.
+    pub stderr: Option<OwnedFd>,
+    /// Write end, when it was asked for.
+    pub stdin: Option<OwnedFd>,
+    /// What it wrote to stdout while nobody was attached; comes before `stdout`.
+    pub spooled_out: Vec<u8>,
+    /// The same for stderr.
+    pub spooled_err: Vec<u8>,
+}
+
+/// The connection to pid 1.
+struct Link {
+    handle: Handle,
+    socket: Async<OwnedFd>,
+    state: Mutex<LinkState>,
+}
+
+#[derive(Default)]
+struct LinkState {
+    last_seq: u64,
+    closed: bool,
+    /// Who waits for which answer.
+    asked: HashMap<u64, Sender<(Answer, Vec<OwnedFd>)>>,
+    /// Who waits for the end of which process.
+    watched: HashMap<String, Sender<ExitStatus>>,
+}
+
+impl Container {
+    /// Connects to a container that has just been made, or was found in the depot.
+    pub(super) fn connect(host: &Host, entry: Entry) -> Result<Container, Cause> {
+        let handle = entry.spec.handle.clone();
+        let (pid, _) = entry.pid.ok_or("it was never finished")?;
+        let dir = host.depot.dir(&handle);
+        let socket = sys::socket::connect(File::open(&dir)?.as_fd(), SOCKET)?;
+        let link = Arc::new(Link {
+            handle: handle.clone(),
+            socket: Async::new(socket)?,
+            state: Mutex::default(),
+        });
+        smol::spawn(listen(link.clone())).detach();
+        Ok(Container {
+            link,
+            group: host.cgroups.find(&handle),
+            pidfd: Async::new(sys::process::pidfd_open(pid)?)?,
+            init_dir: dir.join("init"),
+            entry,
+        })
+    }
+
+    /// Its name.
+    pub fn handle(&self) -> &Handle {
+        &self.entry.spec.handle
+    }
+
+    /// Starts a process and attaches to it.
+    pub async fn start(&self, spec: ProcessSpec) -> Result<Process, ProcessError> {
+        let (id, tty) = (spec.id.clone(), spec.tty.is_some());
+        let exit = self.link.watch(&id);
+        match self.link.ask(Ask::Start(spec)).await {
+            Ok((_, fds)) => Ok(self.process(id, tty, fds, exit)),
+            Err(err) => {
+                self.link.unwatch(&id);
+                Err(err)
+            }
+        }
+    }
+
+    /// Takes over a process that runs already, with what it has written since.
+    pub async fn attach(&self, known: &ProcessState) -> Result<Process, ProcessError> {
+        let exit = self.link.watch(&known.id);
+        let (_, fds) = match self.link.ask(Ask::Attach { id: known.id.clone() }).await {
+            Ok(answer) => answer,
+            Err(err) => {
+                self.link.unwatch(&known.id);
+                return Err(err);
+            }
+        };
+        let mut process = self.process(known.id.clone(), known.tty, fds, exit);
+        process.streams.spooled_out = self.take_spool(&known.id, "out");
+        process.streams.spooled_err = self.take_spool(&known.id, "err");
+        Ok(process)
+    }
+
+    /// All processes that pid 1 knows, running and ended.
+    pub async fn processes(&self) -> Result<Vec<ProcessState>, ProcessError> {
+        match self.link.ask(Ask::List).await?.0 {
+            Answer::Processes(list) => Ok(list),
+            other => Err(self.link.out_of_turn(&other)),
+        }
+    }
+
+    /// Sends a signal to every process but pid 1.
+    pub async fn signal_all(&self, signal: i32) -> Result<(), ProcessError> {
+        self.link.ask(Ask::SignalAll { signal }).await.map(drop)
+    }
+
+    /// Lets pid 1 forget an ended process.
+    pub async fn forget(&self, id: &str) -> Result<(), ProcessError> {
+        self.link.ask(Ask::Forget { id: id.to_owned() }).await.map(drop)
+    }
+
+    /// Returns when pid 1, and with it everything inside, is gone.
+    pub async fn ended(&self) {
+        // An error of the reactor would mean a bad descriptor; the answer is the same: it is over.
+        let _ = self.pidfd.readable().await;
+    }
+
+    /// What it uses now. Blocking file reads of a few microseconds.
+    pub fn stats(&self) -> Result<Stats, crate::cgroup::CgroupError> {
+        self.group.stats()
+    }
+
+    /// How often the kernel ended one of its processes for lack of memory.
+    pub fn oom_kills(&self) -> u64 {
+        self.group.stats().map(|stats| stats.oom_kills).unwrap_or(0)
+    }
+
+    fn process(
+        &self,
+        id: String,
+        tty: bool,
+        fds: Vec<OwnedFd>,
+        exit: Receiver<ExitStatus>,
+    ) -> Process {
+        let mut fds = fds.into_iter();
+        let streams = match tty {
+            true => Streams { tty: fds.next(), ..Streams::default() },
+            false => Streams {
+                stdout: fds.next(),
+                stderr: fds.next(),
+                stdin: fds.next(),
+                ..Streams::default()
+            },
+        };
+        Process { id, streams, link: self.link.clone(), exit, ended: OnceLock::new() }
+    }
+
+    /// Reads and removes one spool file. It is at most [`crate::init::proto::SPOOL_MAX`] long.
+    fn take_spool(&self, id: &str, stream: &str) -> Vec<u8> {
+        let path = self.init_dir.join(format!("{id}.{stream}"));
+        let text = std::fs::read(&path).unwrap_or_default();
+        let _ = std::fs::remove_file(&path);
+        text
+    }
+}
+
+impl Process {
+    /// Waits for its end. May be asked again.
+    pub async fn wait(&self) -> Result<ExitStatus, ProcessError> {
+        match (self.exit.recv().await, self.ended.get()) {
+            (Ok(status), _) => Ok(*self.ended.get_or_init(|| status)),
+            (Err(_), Some(status)) => Ok(*status),
+            (Err(_), None) => Err(ProcessError::Gone(self.link.handle.clone())),
+        }
+    }
+
+    /// Sends it a signal.
+    pub async fn signal(&self, signal: i32) -> Result<(), ProcessError> {
+        self.link.ask(Ask::Signal { id: self.id.clone(), signal }).await.map(drop)
+    }
+
+    /// Changes the size of its terminal.
+    pub async fn resize(&self, size: WindowSize) -> Result<(), ProcessError> {
+        self.link.ask(Ask::Resize { id: self.id.clone(), size }).await.map(drop)
+    }
+}
+
+impl Link {
+    fn state(&self) -> MutexGuard<'_, LinkState> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Will tell the end of process `id`. Asked for before the start, so that no end is missed.
+    fn watch(&self, id: &str) -> Receiver<ExitStatus> {
+        let (sender, receiver) = bounded(1);
+        let mut state = self.state();
+        if !state.closed {
+            state.watched.insert(id.to_owned(), sender);
+        }
+        receiver
+    }
+
+    fn unwatch(&self, id: &str) {
+        self.state().watched.remove(id);
+    }
+
+    /// Sends one request and waits for its answer.
+    async fn ask(&self, ask: Ask) -> Result<(Answer, Vec<OwnedFd>), ProcessError> {
+        let (sender, receiver) = bounded(1);
+        let seq = {
+            let mut state = self.state();
+            if state.closed {
+                return Err(ProcessError::Gone(self.handle.clone()));
+            }
+            state.last_seq += 1;
+            let seq = state.last_seq;
+            state.asked.insert(seq, sender);
+            seq
+        };
+        let sent = self.send(&Request { seq, ask }).await;
+        if let Err(err) = sent {
+            self.state().asked.remove(&seq);
+            return Err(err);
+        }
+        match receiver.recv().await {
+            Ok((Answer::Failed { kind, text }, _)) => Err(ProcessError::Refused { kind, text }),
+            Ok(answer) => Ok(answer),
+            Err(_) => Err(ProcessError::Gone(self.handle.clone())),
+        }
+    }
+
+    async fn send(&self, request: &Request) -> Result<(), ProcessError> {
+        let bytes = serde_json::to_vec(request).map_err(|err| self.talk(err))?;
+        if bytes.len() > MAX_MESSAGE {
+            return Err(ProcessError::TooLong { bytes: bytes.len() });
+        }
+        self.socket
+            .write_with(|socket| sys::socket::send_with_fds(socket, &bytes, &[]))
+            .await
+            .map_err(|err| self.talk(err))
+    }
+
+    fn talk(&self, source: impl Into<Cause>) -> ProcessError {
+        ProcessError::Talk { handle: self.handle.clone(), source: source.into() }
+    }
+
+    fn out_of_turn(&self, answer: &Answer) -> ProcessError {
+        let text = format!("pid 1 answered {answer:?} out of turn");
+        ProcessError::Refused { kind: FailKind::System, text }
+    }
+
+    /// Hands one message to who waits for it.
+    fn deliver(&self, reply: Reply, fds: Vec<OwnedFd>) {
+        let mut state = self.state();
+        match reply {
+            Reply { seq: 0, answer: Answer::Ended { id, status } } => {
+                if let Some(watcher) = state.watched.remove(&id) {
+                    // Nobody waits any more: fine.
+                    let _ = watcher.try_send(status);
+                }
+            }
+            Reply { seq, answer } => {
+                if let Some(asker) = state.asked.remove(&seq) {
+                    let _ = asker.try_send((answer, fds));
+                }
+            }
+        }
+    }
+}
+
+/// Reads all that pid 1 says until it is gone, then lets everybody know who still waits.
+async fn listen(link: Arc<Link>) {
+    let mut buffer = vec![0; MAX_MESSAGE];
+    loop {
+        let read =
+            link.socket.read_with(|socket| sys::socket::recv_with_fds(socket, &mut buffer)).await;
+        match read {
+            Ok((0, _)) => break,
+            Ok((length, fds)) => match serde_json::from_slice(&buffer[..length]) {
+                Ok(reply) => link.deliver(reply, fds),
+                Err(err) => crate::warn!("init.nonsense", handle = link.handle, err = err),
+            },
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    let mut state = link.state();
+    state.closed = true;
+    state.asked.clear();
+    state.watched.clear();
+}

@@ -1,0 +1,338 @@
+//! Walks the recipe. Blocking: callers put it on the pool.
+
+use super::client::Container;
+use super::depot::{Entry, FORMAT};
+use super::error::{Cause, ContainerError};
+use super::host::{self, Host, step};
+use super::posture;
+use super::recipe::{CREATE, Step};
+use super::spec::ContainerSpec;
+use super::undo::Undo;
+use crate::cgroup::Group;
+use crate::init::proto::{Bind, MAX_MESSAGE, Plan, SetUp};
+use crate::net::PortMap;
+use crate::sys;
+use crate::unit::Bytes;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// A failure that a test asks for: after this step was done, as if it had failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fault {
+    /// None: the normal case.
+    #[default]
+    None,
+    /// After step `n` of [`CREATE`].
+    After(usize),
+}
+
+/// How long `init` may take for each of its two halves, in milliseconds; it is far from normal to
+/// need a second.
+const INIT_MAX_MS: u16 = 60_000;
+
+/// Where pid 1 serves, in the container's depot directory.
+pub(super) const SOCKET: &str = "init.sock";
+
+/// Daemons that may wait to be accepted by pid 1: one, and one that replaces it.
+const BACKLOG: u16 = 4;
+
+/// A creation under way.
+struct Making<'a> {
+    host: &'a Host,
+    entry: Entry,
+    group: Group,
+    writable: PathBuf,
+    listener: Option<OwnedFd>,
+    control: Option<OwnedFd>,
+    netns: Option<OwnedFd>,
+    /// Shared with the undo of [`Step::Init`].
+    child: Arc<Mutex<Option<Child>>>,
+    connected: Option<Container>,
+}
+
+impl Host {
+    /// Makes a container; on any failure nothing of it is left on the box.
+    pub fn create(&self, spec: ContainerSpec, fault: Fault) -> Result<Container, ContainerError> {
+        let handle = spec.handle.clone();
+        if self.depot.dir(&handle).exists() {
+            return Err(ContainerError::Exists(handle));
+        }
+        let mut undo = Undo::default();
+        let entry = self.acquire(spec, &mut undo)?;
+        let mut making = Making {
+            host: self,
+            group: self.cgroups.find(&handle),
+            entry,
+            writable: PathBuf::new(),
+            listener: None,
+            control: None,
+            netns: None,
+            child: Arc::default(),
+            connected: None,
+        };
+        for (n, now) in CREATE.into_iter().enumerate() {
+            // Pushed before the step: a step that fails half-way is taken back too, and every
+            // removal is content with what is not there.
+            making.push_undo(now, &mut undo);
+            making.act(now).map_err(|source| step(now.doing(), &handle, source))?;
+            if fault == Fault::After(n) {
+                return Err(step(now.doing(), &handle, ContainerError::Injected));
+            }
+        }
+        undo.keep();
+        Ok(making.connected.take().expect("the last step connects"))
+    }
+
+    /// Takes a slot and the host ports.
+    fn acquire<'a>(
+        &'a self,
+        spec: ContainerSpec,
+        undo: &mut Undo<'a>,
+    ) -> Result<Entry, ContainerError> {
+        let mut pools = self.pools();
+        let slot = pools.slots.acquire().ok_or(ContainerError::Full {
+            what: "slot",
+            cure: "each container takes one of 16384; delete apps or scale down",
+        })?;
+        let mut ports = Vec::with_capacity(spec.ports.len());
+        for inside in &spec.ports {
+            match pools.ports.acquire() {
+                Some(outside) => ports.push((outside, *inside)),
+                None => {
+                    ports.iter().for_each(|(outside, _)| pools.ports.release(*outside));
+                    pools.slots.release(slot);
+                    return Err(ContainerError::Full {
+                        what: "host port",
+                        cure: "widen [net] ports or scale down",
+                    });
+                }
+            }
+        }
+        drop(pools);
+        let taken: Vec<u16> = ports.iter().map(|(outside, _)| *outside).collect();
+        undo.push("release slot and ports", move || {
+            let mut pools = self.pools();
+            taken.into_iter().for_each(|port| pools.ports.release(port));
+            pools.slots.release(slot);
+            Ok(())
+        });
+        Ok(Entry { format: FORMAT, spec, slot, ports, pid: None })
+    }
+}
+
+impl<'a> Making<'a> {
+    /// Pushes the undo of one step.
+    fn push_undo(&self, now: Step, undo: &mut Undo<'a>) {
+        let host = self.host;
+        let handle = self.entry.spec.handle.clone();
+        match now {
+            Step::Depot => undo.push("remove the depot entry", move || {
+                host.depot.remove(&handle).map_err(|err| step("remove", &handle, err))
+            }),
+            Step::Writable => undo.push("remove the writable layer", move || {
+                host.store.remove_writable(&handle).map_err(|err| step("clear", &handle, err))
+            }),
+            Step::Cgroup => {
+                let group = self.group.clone();
+                undo.push("remove the cgroup", move || {
+                    group.remove().map_err(|err| step("remove the cgroup of", &handle, err))
+                });
+            }
+            Step::Init => {
+                let (child, group) = (self.child.clone(), self.group.clone());
+                undo.push("end the init process", move || {
+                    if let Some(mut child) = lock(&child).take() {
+                        let _ = child.kill();
+                        let _ = child.wait();
+                    }
+                    host::end_group(&group).map_err(|err| step("end", &handle, err))
+                });
+            }
+            Step::Links => {
+                let slot = self.entry.slot;
+                undo.push("remove links and rules", move || {
+                    host.net.release(slot).map_err(|err| step("disconnect", &handle, err))
+                });
+            }
+            Step::Room
+            | Step::Listener
+            | Step::Rules
+            | Step::Inside
+            | Step::Commit
+            | Step::Connect => {}
+        }
+    }
+
+    /// Does one step.
+    fn act(&mut self, now: Step) -> Result<(), Cause> {
+        let (host, spec) = (self.host, &self.entry.spec);
+        match now {
+            Step::Depot => {
+                host.depot.make(&self.entry)?;
+                self.write_files()?;
+            }
+            Step::Room => host.store.ensure_room(spec.limits.disk.unwrap_or(Bytes::new(0)))?,
+            Step::Writable => {
+                let (limit, ids) = (spec.limits.disk, self.entry.slot.ids());
+                self.writable = host.store.create_writable(&spec.handle, limit, ids)?;
+            }
+            Step::Cgroup => self.group = host.cgroups.create(&spec.handle, &spec.limits)?,
+            Step::Listener => {
+                let dir = File::open(host.depot.dir(&spec.handle))?;
+                self.listener = Some(sys::socket::listen(dir.as_fd(), SOCKET, BACKLOG)?);
+            }
+            Step::Init => self.start_init()?,
+            Step::Links => {
+                let netns = self.netns.as_ref().expect("the init step received it");
+                host.net.attach(self.entry.slot, netns.as_fd())?;
+            }
+            Step::Rules => {
+                let ports = self.entry.ports.iter();
+                let ports: Vec<PortMap> =
+                    ports.map(|&(host, container)| PortMap { host, container }).collect();
+                host.net.allow(self.entry.slot, &ports, &spec.egress)?;
+            }
+            Step::Inside => self.build_inside()?,
+            Step::Commit => host.depot.write(&self.entry)?,
+            Step::Connect => {
+                self.connected = Some(Container::connect(host, self.entry.clone())?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Files that are shown read-only inside.
+    fn write_files(&self) -> io::Result<()> {
+        let handle = &self.entry.spec.handle;
+        let dir = self.host.depot.dir(handle);
+        let addresses = self.host.net.addresses(self.entry.slot);
+        let files = [
+            ("hosts", posture::hosts(handle, &addresses)),
+            ("resolv.conf", self.host.resolv_conf.clone()),
+            ("hostname", format!("{handle}\n")),
+        ];
+        for (name, text) in files {
+            fs::write(dir.join(name), text)?;
+            fs::set_permissions(dir.join(name), PermissionsExt::from_mode(0o644))?;
+        }
+        Ok(())
+    }
+
+    /// Spawns `init` into the groups, sends it the plan and takes its network namespace.
+    fn start_init(&mut self) -> Result<(), Cause> {
+        let (ours, theirs) = sys::socket::pair()?;
+        let child = Command::new(&self.host.program)
+            .arg0("terrarium")
+            .arg("init")
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .current_dir("/")
+            .env_clear()
+            .spawn()?;
+        // In the groups before it is told what to do, so nothing of it runs unlimited.
+        let pid = child.id() as i32;
+        *lock(&self.child) = Some(child);
+        self.group.add(pid)?;
+        let plan = serde_json::to_vec(&self.plan()?)?;
+        if plan.len() > MAX_MESSAGE {
+            return Err(format!("the plan takes {} bytes, over {MAX_MESSAGE}", plan.len()).into());
+        }
+        let listener = self.listener.take().expect("the listener step made it");
+        let depot = File::open(self.host.depot.dir(&self.entry.spec.handle).join("init"))?;
+        let fds = [listener.as_fd(), depot.as_fd(), self.host.seccomp.as_fd()];
+        sys::socket::send_with_fds(&ours, &plan, &fds)?;
+        let (said, mut fds) = hear(&ours)?;
+        match said {
+            SetUp::Born => self.netns = Some(fds.pop().ok_or("init sent no network namespace")?),
+            other => return Err(self.refusal(other)),
+        }
+        self.control = Some(ours);
+        Ok(())
+    }
+
+    /// Lets `init` go on and learns its pid 1.
+    fn build_inside(&mut self) -> Result<(), Cause> {
+        let control = self.control.take().expect("the init step made it");
+        sys::socket::send_with_fds(&control, &serde_json::to_vec(&SetUp::Go)?, &[])?;
+        match hear(&control)?.0 {
+            SetUp::Ready { pid } => {
+                self.entry.pid = Some((pid, sys::process::start_time(pid)?));
+                if let Some(mut child) = lock(&self.child).take() {
+                    child.wait()?;
+                }
+                Ok(())
+            }
+            other => Err(self.refusal(other)),
+        }
+    }
+
+    /// What `init` said instead of what it should have.
+    fn refusal(&self, said: SetUp) -> Cause {
+        match said {
+            SetUp::Refused { doing, why, pid } => {
+                // The pid 1 that failed is a child of ours that nobody else waits for.
+                if let Some(pid) = pid {
+                    let _ = sys::process::wait(pid);
+                }
+                format!("init cannot {doing}: {why}").into()
+            }
+            other => format!("init said {other:?} out of turn").into(),
+        }
+    }
+
+    /// Everything that `init` must know.
+    fn plan(&self) -> Result<Plan, Cause> {
+        let (host, spec) = (self.host, &self.entry.spec);
+        let dir = host.depot.dir(&spec.handle);
+        let lower = |chain| host.store.layer(chain).ok_or(ContainerError::NoLayer { chain: *chain });
+        let mut binds: Vec<Bind> =
+            ["hosts", "resolv.conf", "hostname"].map(|name| etc(&dir, name)).into();
+        binds.extend(spec.binds.iter().cloned());
+        Ok(Plan {
+            handle: spec.handle.to_string(),
+            ids: self.entry.slot.ids(),
+            net: posture::inside_net(
+                self.entry.slot,
+                &host.net_tag,
+                &host.net.addresses(self.entry.slot),
+            ),
+            lowers: spec.layers.iter().map(lower).collect::<Result<_, _>>()?,
+            writable: self.writable.clone(),
+            scratch: dir.join("scratch"),
+            binds,
+            capabilities: posture::CAPABILITIES.into(),
+            masked: posture::MASKED.map(String::from).into(),
+            read_only: posture::READ_ONLY.map(String::from).into(),
+            shm_bytes: posture::SHM_BYTES,
+        })
+    }
+}
+
+/// A depot file that shows up as /etc/NAME.
+fn etc(dir: &Path, name: &str) -> Bind {
+    Bind { from: dir.join(name), to: format!("/etc/{name}"), read_only: true, mapped: false }
+}
+
+/// One message of `init`.
+fn hear(control: &OwnedFd) -> Result<(SetUp, Vec<OwnedFd>), Cause> {
+    if !sys::fd::wait_readable(control, INIT_MAX_MS)? {
+        return Err(format!("init has said nothing for {} s", INIT_MAX_MS / 1000).into());
+    }
+    let mut buffer = vec![0; 16 * 1024];
+    let (length, fds) = sys::socket::recv_with_fds(control, &mut buffer)?;
+    if length == 0 {
+        return Err("init ended without a word; see its message in the daemon's log".into());
+    }
+    Ok((serde_json::from_slice(&buffer[..length])?, fds))
+}
+
+/// The child, whoever panicked with it in hand.
+fn lock(child: &Mutex<Option<Child>>) -> MutexGuard<'_, Option<Child>> {
+    child.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

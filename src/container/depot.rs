@@ -1,0 +1,130 @@
+//! The depot: one directory per container with all that must be readable without the records.
+//!
+//! ```text
+//! depot/<handle>/container.json   what was asked for, slot, ports, pid; written before anything is made
+//! depot/<handle>/init/            exit statuses and spools, owned by the container's root (0700)
+//! depot/<handle>/init.sock        where pid 1 serves
+//! depot/<handle>/scratch/         empty; pid 1 builds the root there, in its own mount namespace
+//! depot/<handle>/{hosts,resolv.conf,hostname}   shown read-only inside
+//! ```
+
+use super::spec::ContainerSpec;
+use crate::unit::{Handle, Slot};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// What `container.json` holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Format of this file; readers refuse a newer one.
+    pub format: u32,
+    /// What was asked for.
+    pub spec: ContainerSpec,
+    /// Names, addresses and ids derive from it.
+    pub slot: Slot,
+    /// Host port and container port, in the order of `spec.ports`.
+    pub ports: Vec<(u16, u16)>,
+    /// Pid 1 as the box numbers it, and its start time in clock ticks since boot; `None` while
+    /// the container is being made.
+    pub pid: Option<(i32, u64)>,
+}
+
+/// Format that this program writes.
+pub const FORMAT: u32 = 1;
+
+/// The directory that holds all containers' directories.
+#[derive(Clone, Debug)]
+pub struct Depot {
+    dir: PathBuf,
+}
+
+impl Depot {
+    /// Opens the depot, making it (0700) when missing.
+    pub fn open(dir: &Path) -> io::Result<Depot> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        Ok(Depot { dir: dir.to_owned() })
+    }
+
+    /// The directory of one container.
+    pub fn dir(&self, handle: &Handle) -> PathBuf {
+        self.dir.join(handle.as_str())
+    }
+
+    /// Makes a container's directory and writes its entry. The handle must be free.
+    pub fn make(&self, entry: &Entry) -> io::Result<()> {
+        let dir = self.dir(&entry.spec.handle);
+        fs::DirBuilder::new().mode(0o700).create(&dir)?;
+        fs::DirBuilder::new().mode(0o700).create(dir.join("scratch"))?;
+        fs::DirBuilder::new().mode(0o700).create(dir.join("init"))?;
+        let root = Some(entry.slot.ids().base);
+        std::os::unix::fs::chown(dir.join("init"), root, root)?;
+        self.write(entry)?;
+        File::open(&self.dir)?.sync_all()
+    }
+
+    /// Replaces a container's entry in one step, durably.
+    pub fn write(&self, entry: &Entry) -> io::Result<()> {
+        let dir = self.dir(&entry.spec.handle);
+        let text = serde_json::to_vec(entry).map_err(io::Error::other)?;
+        let temp = dir.join("container.json.new");
+        let mut options = File::options();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&temp, dir.join("container.json"))?;
+        File::open(&dir)?.sync_all()
+    }
+
+    /// Reads one container's entry; `None`: the directory or a whole entry is not there.
+    pub fn read(&self, handle: &Handle) -> io::Result<Option<Entry>> {
+        let text = match fs::read(self.dir(handle).join("container.json")) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let entry: Entry = serde_json::from_slice(&text).map_err(io::Error::other)?;
+        if entry.format > FORMAT {
+            let why = format!("written by a newer version (format {}); upgrade", entry.format);
+            return Err(io::Error::other(why));
+        }
+        Ok(Some(entry))
+    }
+
+    /// Every container that has a directory, in order of name.
+    pub fn list(&self) -> io::Result<Vec<Handle>> {
+        let mut handles = Vec::new();
+        for item in fs::read_dir(&self.dir)? {
+            if let Some(handle) = item?.file_name().to_str().and_then(|name| name.parse().ok()) {
+                handles.push(handle);
+            }
+        }
+        handles.sort();
+        Ok(handles)
+    }
+
+    /// Removes a container's directory; gone already is success.
+    pub fn remove(&self, handle: &Handle) -> io::Result<()> {
+        match fs::remove_dir_all(self.dir(handle)) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_that_is_no_name_is_not_listed() {
+        let dir = std::env::temp_dir().join(format!("depot-{}", std::process::id()));
+        let depot = Depot::open(&dir).expect("open");
+        fs::create_dir(dir.join("web-0")).expect("mkdir");
+        fs::create_dir(dir.join("..x")).expect("mkdir");
+        let found = depot.list().expect("list");
+        fs::remove_dir_all(&dir).expect("clean");
+        assert_eq!(found, ["web-0".parse().expect("handle")]);
+    }
+}

@@ -1,0 +1,142 @@
+//! What can go wrong with a container, for people and for callers who decide.
+
+use crate::init::proto::FailKind;
+use crate::unit::Handle;
+use std::error::Error;
+use std::fmt;
+
+/// The cause of a failed operation, from whichever room refused it.
+pub type Cause = Box<dyn Error + Send + Sync>;
+
+/// A container could not be made, found or destroyed.
+#[derive(Debug)]
+pub enum ContainerError {
+    /// "cannot {doing} container {handle}".
+    Step {
+        /// What was tried.
+        doing: &'static str,
+        /// On which container.
+        handle: Handle,
+        /// Why not.
+        source: Cause,
+    },
+    /// The depot itself cannot be read.
+    Depot {
+        /// Why not.
+        source: Cause,
+    },
+    /// The handle is in use.
+    Exists(Handle),
+    /// Every slot or host port is taken.
+    Full {
+        /// `slot` or `host port`.
+        what: &'static str,
+        /// How to get more.
+        cure: &'static str,
+    },
+    /// The layer is not in the store.
+    NoLayer {
+        /// Its chain id.
+        chain: crate::unit::Digest,
+    },
+    /// A test asked for this failure.
+    Injected,
+    /// Some parts of a container stay on the box; a later destroy tries again.
+    Left {
+        /// Which container.
+        handle: Handle,
+        /// What could not be removed, and why, joined by `; `.
+        parts: String,
+    },
+}
+
+impl fmt::Display for ContainerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ContainerError::Step { doing, handle, .. } => {
+                write!(f, "cannot {doing} container {handle}")
+            }
+            ContainerError::Depot { .. } => f.write_str("cannot list the depot"),
+            ContainerError::Exists(handle) => write!(f, "container {handle} exists already"),
+            ContainerError::Full { what, cure } => {
+                write!(f, "no {what} is left on this box; {cure}")
+            }
+            ContainerError::NoLayer { chain } => write!(f, "layer {chain} is not in the store"),
+            ContainerError::Injected => f.write_str("failure asked for by a test"),
+            ContainerError::Left { handle, parts } => {
+                write!(f, "container {handle} is not wholly removed: {parts}")
+            }
+        }
+    }
+}
+
+impl Error for ContainerError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            ContainerError::Step { source, .. } | ContainerError::Depot { source } => Some(source.as_ref()),
+            _ => None,
+        }
+    }
+}
+
+/// A process could not be started or reached.
+#[derive(Debug)]
+pub enum ProcessError {
+    /// Pid 1 refused; its text names program, user or process.
+    Refused {
+        /// The kind, for deciding.
+        kind: FailKind,
+        /// For a person.
+        text: String,
+    },
+    /// The container, or its pid 1, is gone.
+    Gone(Handle),
+    /// The request is over the protocol's limit.
+    TooLong {
+        /// Its size in bytes.
+        bytes: usize,
+    },
+    /// Pid 1 could not be talked to.
+    Talk {
+        /// Which container.
+        handle: Handle,
+        /// Why not.
+        source: Cause,
+    },
+}
+
+impl fmt::Display for ProcessError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProcessError::Refused { text, .. } => f.write_str(text),
+            ProcessError::Gone(handle) => write!(f, "container {handle} is gone"),
+            ProcessError::TooLong { bytes } => write!(
+                f,
+                "environment and arguments take {bytes} bytes; at most {} fit: shorten [env]",
+                crate::init::proto::MAX_MESSAGE
+            ),
+            ProcessError::Talk { handle, .. } => {
+                write!(f, "cannot talk to the init process of container {handle}")
+            }
+        }
+    }
+}
+
+impl Error for ProcessError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            ProcessError::Talk { source, .. } => Some(source.as_ref()),
+            _ => None,
+        }
+    }
+}
+
+impl ProcessError {
+    /// The process or its container does not exist any more.
+    pub fn is_gone(&self) -> bool {
+        matches!(
+            self,
+            ProcessError::Gone(_) | ProcessError::Refused { kind: FailKind::NoSuchProcess, .. }
+        )
+    }
+}

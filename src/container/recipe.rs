@@ -1,0 +1,78 @@
+//! The steps that make a container, as a list.
+
+/// One step. Each has exactly one undo, in [`super::create`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Write down in the depot what is about to be made.
+    Depot,
+    /// Make sure that the store can hold what the container may write.
+    Room,
+    /// A subvolume with the disk limit, for everything the container writes.
+    Writable,
+    /// Groups with the limits, still empty.
+    Cgroup,
+    /// The socket on which pid 1 will serve.
+    Listener,
+    /// Start `init` inside the groups; it makes user, net, uts, ipc and cgroup namespaces.
+    Init,
+    /// Bridge, address and veth pair.
+    Links,
+    /// Port map, egress chain and anti-spoofing, in one batch.
+    Rules,
+    /// Let `init` build the inside; it answers with its pid 1.
+    Inside,
+    /// Write pid and start time to the depot: from here on the container is found alive.
+    Commit,
+    /// Connect to pid 1.
+    Connect,
+}
+
+/// All steps in the order of creation.
+pub const CREATE: [Step; 11] = [
+    Step::Depot,
+    Step::Room,
+    Step::Writable,
+    Step::Cgroup,
+    Step::Listener,
+    Step::Init,
+    Step::Links,
+    Step::Rules,
+    Step::Inside,
+    Step::Commit,
+    Step::Connect,
+];
+
+impl Step {
+    /// What a person reads after "cannot".
+    pub fn doing(self) -> &'static str {
+        match self {
+            Step::Depot => "write the depot entry of",
+            Step::Room => "find disk space for",
+            Step::Writable => "make the writable layer of",
+            Step::Cgroup => "make the cgroup of",
+            Step::Listener => "make the control socket of",
+            Step::Init => "start the init process of",
+            Step::Links => "connect the network of",
+            Step::Rules => "write the network rules of",
+            Step::Inside => "build the inside of",
+            Step::Commit => "record the pid of",
+            Step::Connect => "connect to the init process of",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_and_rules_stand_before_anything_of_the_image_can_run() {
+        let at = |step| CREATE.iter().position(|s| *s == step).expect("in the list");
+        assert!(at(Step::Depot) == 0, "nothing is made before it is written down");
+        for guard in [Step::Writable, Step::Cgroup, Step::Links, Step::Rules] {
+            assert!(at(guard) < at(Step::Inside), "{guard:?}");
+        }
+        assert!(at(Step::Cgroup) < at(Step::Init));
+        assert!(at(Step::Inside) < at(Step::Commit));
+    }
+}

@@ -1,0 +1,33 @@
+//! Half-made things unmake themselves.
+
+use super::ContainerError;
+
+/// Undo steps of a creation under way, run newest first unless [`Undo::keep`] is called.
+#[derive(Default)]
+pub struct Undo<'a>(Vec<(&'static str, Box<dyn FnOnce() -> Result<(), ContainerError> + 'a>)>);
+
+impl<'a> Undo<'a> {
+    /// `undo` takes back the step that has just been done, or is just being tried.
+    pub fn push(
+        &mut self,
+        step: &'static str,
+        undo: impl FnOnce() -> Result<(), ContainerError> + 'a,
+    ) {
+        self.0.push((step, Box::new(undo)));
+    }
+
+    /// All went well: nothing is undone.
+    pub fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        while let Some((step, undo)) = self.0.pop() {
+            if let Err(err) = undo() {
+                crate::warn!("undo.failed", step = step, err = crate::log::chain(&err));
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Copies trees into containers and files out of them.
+//!
+//! Archives are unpacked and files are opened by our own program *inside* the container, as its
+//! user: nothing of the container's tree is ever resolved by the daemon.
+
+use super::cancel::{self, Cancel};
+use super::run::{Executor, StepError, StepResult};
+use super::streams::{drain, log_lines};
+use crate::container::Process;
+use crate::lifecycle::pack;
+use crate::model::action::{CopyInAction, CopyOutAction};
+use crate::model::process::{ExitStatus, ProcessSpec};
+use crate::sys;
+use crate::sys::signal::KILL;
+use smol::future;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Exit status of `cat-file` for a file that is not there.
+const MISSING: u8 = 4;
+
+/// Log source of what copying has to say.
+const SOURCE: &str = "STG";
+
+/// Does a [`CopyInAction`].
+pub async fn copy_in(exec: &Executor, copy: &CopyInAction, cancel: &Cancel) -> StepResult {
+    let failed = |why: String| failed("Copying", &copy.artifact, "into", why);
+    let args = vec!["-C".to_owned(), copy.to.clone()];
+    let mut process = helper(exec, "untar", args, &copy.user, true).await.map_err(failed)?;
+    let stdin = process.streams.stdin.take().expect("it was asked for");
+    sys::fd::set_nonblocking(&stdin, false).map_err(|err| failed(err.to_string()))?;
+    let (from, exclude) = (copy.from.clone(), copy.exclude.clone());
+    let pack = smol::unblock(move || pack::pack_dir(&from, &exclude, File::from(stdin)));
+    let (packed, end) = future::zip(pack, finish(exec, process, cancel)).await;
+    match (packed, end) {
+        (_, Err(StepError::Cancelled)) => Err(StepError::Cancelled),
+        // What the unpacker says is the reason for a broken pipe, not the other way round.
+        (_, Err(err)) => Err(failed(err.to_string())),
+        (_, Ok(status)) if status != ExitStatus::Exited(0) => {
+            Err(failed("the unpacker stopped; its message is above".to_owned()))
+        }
+        (Err(err), _) => Err(failed(crate::log::chain(&err))),
+        (Ok(_), Ok(_)) => Ok(()),
+    }
+}
+
+/// Does a [`CopyOutAction`].
+pub async fn copy_out(exec: &Executor, copy: &CopyOutAction, cancel: &Cancel) -> StepResult {
+    let failed = |why: String| failed("Copying", &copy.artifact, "out of", why);
+    let args = vec![copy.from.clone()];
+    let mut process = helper(exec, "cat-file", args, &copy.user, false).await.map_err(failed)?;
+    let stdout = process.streams.stdout.take().expect("no tty was asked for");
+    let part = copy.to.with_extension("part");
+    let mut options = File::options();
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&part)
+        .map_err(|err| failed(format!("{}: {err}", part.display())))?;
+    let (stop, ended) = cancel::pair();
+    let life = async {
+        let end = finish(exec, process, cancel).await;
+        stop.cancel();
+        end
+    };
+    let (written, end) =
+        future::zip(drain(stdout, ended, |bytes| file.write_all(bytes)), life).await;
+    let done = match (written, end) {
+        (_, Err(err)) => Err(err),
+        (_, Ok(ExitStatus::Exited(MISSING))) if copy.optional => {
+            let _ = fs::remove_file(&part);
+            return Ok(());
+        }
+        (Ok(()), Ok(ExitStatus::Exited(0))) => {
+            let to = copy.to.clone();
+            let from = part.clone();
+            smol::unblock(move || publish(file, &from, &to))
+                .await
+                .map_err(|err| failed(format!("{}: {err}", copy.to.display())))
+        }
+        (Err(err), _) => Err(failed(format!("{}: {err}", part.display()))),
+        (Ok(()), Ok(_)) => Err(failed(format!("{} cannot be read inside", copy.from))),
+    };
+    if done.is_err() {
+        let _ = fs::remove_file(&part);
+    }
+    done
+}
+
+/// Makes a whole file visible under its name, durably.
+fn publish(file: File, from: &Path, to: &Path) -> std::io::Result<()> {
+    file.sync_all()?;
+    fs::rename(from, to)?;
+    File::open(to.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+/// Starts one of our own programs inside.
+async fn helper(
+    exec: &Executor,
+    name: &str,
+    args: Vec<String>,
+    user: &str,
+    stdin: bool,
+) -> Result<Process, String> {
+    let spec = ProcessSpec {
+        id: exec.new_id(),
+        path: format!("/tmp/lifecycle/{name}"),
+        args,
+        argv0: None,
+        env: Vec::new(),
+        dir: Some("/".to_owned()),
+        user: user.to_owned(),
+        nofile: None,
+        tty: None,
+        stdin,
+    };
+    exec.container.start(spec).await.map_err(|err| err.to_string())
+}
+
+/// Logs what the helper says until it ends; kills it at once when cancelled.
+async fn finish(
+    exec: &Executor,
+    mut process: Process,
+    cancel: &Cancel,
+) -> Result<ExitStatus, StepError> {
+    let (end, ended) = cancel::pair();
+    let streams = std::mem::take(&mut process.streams);
+    let sink = exec.sink(SOURCE);
+    let output = future::zip(
+        log_lines(streams.stdout, Vec::new(), false, sink.clone(), ended.clone()),
+        log_lines(streams.stderr, Vec::new(), true, sink, ended),
+    );
+    let life = async {
+        let status = match cancel.or(process.wait()).await {
+            Some(status) => status.map_err(|err| StepError::Failed(err.to_string())),
+            None => {
+                let _ = process.signal(KILL).await;
+                Err(StepError::Cancelled)
+            }
+        };
+        end.cancel();
+        status
+    };
+    let (_, status) = future::zip(output, life).await;
+    let _ = exec.container.forget(&process.id).await;
+    status
+}
+
+/// Diego's text, cut where Diego cuts it.
+fn failed(verb: &str, artifact: &str, way: &str, why: String) -> StepError {
+    let mut text = format!("{verb} {artifact} {way} the container failed: {why}");
+    if text.len() > 1024 {
+        let end = (0..=1024).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push_str(" (error truncated)");
+    }
+    StepError::Failed(text)
+}

@@ -1,0 +1,199 @@
+//! The log of one app: the last lines on disk, and whoever follows.
+//!
+//! ```text
+//! logs/<app>.log     one JSON LogLine per line, oldest first
+//! logs/<app>.log.1   the file before it; together at most twice [log] app_bytes
+//! ```
+
+use crate::model::view::LogLine;
+use crate::unit::{AppName, Bytes};
+use smol::channel::{Receiver, Sender, TrySendError, bounded};
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Lines that a slow follower may be behind before it loses the newest ones.
+const FOLLOW_MAX: usize = 4096;
+
+/// All app logs of the box.
+pub struct Logs {
+    dir: PathBuf,
+    file_max: Bytes,
+    open: Mutex<HashMap<AppName, Arc<AppLog>>>,
+}
+
+/// The log of one app. Writing never waits for a reader and never fails the app.
+pub struct AppLog {
+    path: PathBuf,
+    file_max: u64,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    file: Option<File>,
+    written: u64,
+    /// The disk refused a line; said once until it takes one again.
+    refused: bool,
+    followers: Vec<Sender<LogLine>>,
+}
+
+impl Logs {
+    /// Opens the directory, making it (0700) when missing.
+    pub fn open(dir: &Path, file_max: Bytes) -> io::Result<Logs> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        Ok(Logs { dir: dir.to_owned(), file_max, open: Mutex::default() })
+    }
+
+    /// The log of `app`.
+    pub fn app(&self, app: &AppName) -> Arc<AppLog> {
+        let mut open = self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let make = || {
+            Arc::new(AppLog {
+                path: self.dir.join(format!("{app}.log")),
+                file_max: self.file_max.get(),
+                inner: Mutex::default(),
+            })
+        };
+        open.entry(app.clone()).or_insert_with(make).clone()
+    }
+
+    /// Removes the log of a deleted app; its followers' streams end.
+    pub fn remove(&self, app: &AppName) -> io::Result<()> {
+        let log = self.app(app);
+        self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(app);
+        *log.inner() = Inner::default();
+        for path in [log.older(), log.path.clone()] {
+            match fs::remove_file(path) {
+                Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl AppLog {
+    /// Adds one line, now.
+    pub fn write(&self, source: &str, index: u32, err: bool, text: impl Into<String>) {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let time_ms = since.as_millis() as u64;
+        self.add(LogLine { time_ms, source: source.into(), index, err, text: text.into() });
+    }
+
+    /// Adds one line.
+    fn add(&self, line: LogLine) {
+        let mut inner = self.inner();
+        match self.store(&mut inner, &line) {
+            Ok(()) => inner.refused = false,
+            Err(err) if !inner.refused => {
+                inner.refused = true;
+                crate::warn!("log.refused", path = self.path.display(), err = err);
+            }
+            Err(_) => {}
+        }
+        inner.followers.retain(|follower| {
+            !matches!(follower.try_send(line.clone()), Err(TrySendError::Closed(_)))
+        });
+    }
+
+    /// Writes one line to the file, turning to a new file when this one is full.
+    fn store(&self, inner: &mut Inner, line: &LogLine) -> io::Result<()> {
+        if inner.file.is_some() && inner.written >= self.file_max {
+            inner.file = None;
+            fs::rename(&self.path, self.older())?;
+        }
+        if inner.file.is_none() {
+            let file = File::options().append(true).create(true).mode(0o600).open(&self.path)?;
+            inner.written = file.metadata()?.len();
+            inner.file = Some(file);
+        }
+        let mut text = serde_json::to_vec(line).map_err(io::Error::other)?;
+        text.push(b'\n');
+        inner.written += text.len() as u64;
+        inner.file.as_mut().expect("opened above").write_all(&text)
+    }
+
+    /// The last `count` lines, oldest first. Blocking.
+    pub fn last(&self, count: usize) -> Vec<LogLine> {
+        let mut lines = std::collections::VecDeque::new();
+        for path in [self.older(), self.path.clone()] {
+            let Ok(file) = File::open(path) else { continue };
+            for text in BufReader::new(file).lines().map_while(Result::ok) {
+                // A line that a power cut has torn is skipped; the ones after it are whole.
+                let Ok(line) = serde_json::from_str(&text) else { continue };
+                if lines.len() == count {
+                    lines.pop_front();
+                }
+                lines.push_back(line);
+            }
+        }
+        if count == 0 { Vec::new() } else { lines.into() }
+    }
+
+    /// The last `count` lines and then every new one, none twice and none missed.
+    pub fn follow(&self, count: usize) -> (Vec<LogLine>, Receiver<LogLine>) {
+        let (sender, receiver) = bounded(FOLLOW_MAX);
+        let mut inner = self.inner();
+        inner.followers.push(sender);
+        let past = self.last(count);
+        drop(inner);
+        (past, receiver)
+    }
+
+    fn older(&self) -> PathBuf {
+        self.path.with_extension("log.1")
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("logs-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        dir
+    }
+
+    #[test]
+    fn a_follower_gets_the_past_and_then_each_new_line_once() {
+        let dir = scratch("follow");
+        let logs = Logs::open(&dir, Bytes::mib(1)).expect("open");
+        let log = logs.app(&"web".parse().expect("name"));
+        (0..5).for_each(|n| log.write("APP", 0, false, format!("line {n}")));
+        let (past, live) = log.follow(2);
+        log.write("APP", 0, true, "line 5");
+        let texts: Vec<_> = past.into_iter().map(|line| line.text).collect();
+        assert_eq!(texts, ["line 3", "line 4"]);
+        assert_eq!(live.try_recv().expect("live").text, "line 5");
+        assert!(live.try_recv().is_err());
+        logs.remove(&"web".parse().expect("name")).expect("remove");
+        assert!(live.try_recv().is_err_and(|err| err.is_closed()));
+        assert_eq!(fs::read_dir(&dir).expect("dir").count(), 0);
+        fs::remove_dir_all(&dir).expect("clean");
+    }
+
+    #[test]
+    fn the_disk_holds_at_most_two_files_of_the_given_size() {
+        let dir = scratch("bound");
+        let logs = Logs::open(&dir, Bytes::new(4096)).expect("open");
+        let log = logs.app(&"web".parse().expect("name"));
+        (0..1000).for_each(|n| log.write("APP", 0, false, format!("line {n}")));
+        let size: u64 = fs::read_dir(&dir)
+            .expect("dir")
+            .map(|item| item.and_then(|item| item.metadata()).expect("file").len())
+            .sum();
+        assert!(size < 2 * 4096 + 2 * 128, "{size}");
+        assert_eq!(log.last(1)[0].text, "line 999");
+        fs::remove_dir_all(&dir).expect("clean");
+    }
+}
