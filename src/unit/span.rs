@@ -18,7 +18,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         let number: u64 = rest[..digits].parse().map_err(|_| bad())?;
         rest = &rest[digits..];
         let letters = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
-        if letters == 0 {
+        if rest.is_empty() {
             return Err(format!("time `{text}` has no unit; write \"{text}s\""));
         }
         let (_, factor) =
@@ -82,9 +82,13 @@ mod tests {
 
     #[test]
     fn bad_times_name_the_cure() {
-        for (text, cure) in
-            [("30", "\"30s\""), ("", "such as"), ("1y", "such as"), ("s", "such as")]
-        {
+        for (text, cure) in [
+            ("30", "\"30s\""),
+            ("2 days", "such as"),
+            ("", "such as"),
+            ("1y", "such as"),
+            ("s", "such as"),
+        ] {
             let err = parse(text).expect_err(text);
             assert!(err.contains(cure), "{text}: {err}");
         }
