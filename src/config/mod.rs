@@ -1,1 +1,16 @@
-//! config: to be filled.
+//! What people write in TOML, checked once and turned into values that are in range.
+//!
+//! Owns: the keys of manifests and of `terrarium.toml`, their defaults and limits, where each file
+//! of the box lives, and the errors that point into a text.
+//! Must not: act on what it reads; look at an app's source; keep anything between two calls.
+//! Called by: `cli` (check, apply), `daemon`, `cell`. Calls: `unit`, `log`, `model`.
+//! Entry points: [`manifest::parse`] (pure), [`machine::load`], [`Diagnostics`].
+//! Ancestor: cf's manifest parser, the flag tables of rep and garden.
+
+mod cursor;
+mod diagnostic;
+pub mod machine;
+pub mod manifest;
+mod words;
+
+pub use diagnostic::{Diagnostic, Diagnostics};

@@ -1,0 +1,354 @@
+//! Reads one app's TOML text and checks all of it: everything wrong is reported at once.
+//!
+//! Keys, defaults and limits of each section stand in the function that reads it. Keys that the
+//! format knows but this version does not are refused by name, never ignored.
+
+mod network;
+mod process;
+#[cfg(test)]
+mod tests;
+
+use super::Diagnostics;
+use super::cursor::{Place, Section, Value, walk};
+use super::words::{file_name, shown};
+use crate::model::manifest::{Build, Manifest, Restart, Run};
+use crate::unit::{AppName, Bytes};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use toml::de::DeValue;
+
+/// Least memory of a container: below it not even a shell starts.
+const MEMORY_MIN: Bytes = Bytes::mib(4);
+/// Least disk of a container.
+const DISK_MIN: Bytes = Bytes::mib(1);
+/// Largest size of anything: keeps every sum far from 64 bits.
+const SIZE_MAX: Bytes = Bytes::mib(64 << 20);
+/// Most instances of one process.
+const INSTANCES_MAX: u64 = 1000;
+/// Longest start command, as in Cloud Foundry.
+const COMMAND_MAX: usize = 4096;
+/// Longest `NAME=value` with its NUL that the kernel passes to a process.
+const ENV_MAX: usize = 128 * 1024;
+/// Longest time that any key takes.
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Top-level keys of the format that later versions bring.
+const LATER: [&str; 22] = [
+    "after",
+    "credential",
+    "device",
+    "env_file",
+    "file",
+    "hook",
+    "image",
+    "labels",
+    "layer",
+    "log",
+    "metrics",
+    "requires",
+    "rollout",
+    "route",
+    "schedule",
+    "security",
+    "service",
+    "sidecar",
+    "socket",
+    "stop",
+    "task",
+    "volume",
+];
+
+/// Reads a manifest. `file` is how errors call it; `dir`, absolute, is where relative paths start.
+pub fn parse(text: &str, file: &str, dir: &Path) -> Result<Manifest, Diagnostics> {
+    walk(text, file, |top| read(top, file, dir))
+}
+
+fn read(mut top: Section<'_>, file: &str, dir: &Path) -> Option<Manifest> {
+    let name = read_name(&mut top, file);
+    read_kind(&mut top);
+    let source = read_source(&mut top, dir);
+    let build = read_build(top.section("build"));
+    let (run, command) = read_run(top.section("run"));
+    let env = read_env(top.section("env"));
+    let restart = read_restart(top.section("restart"));
+    let ports = network::read_ports(&mut top);
+    let egress = network::read_egress(&mut top);
+    let processes = process::read(&mut top, &run, ports.as_deref());
+    let web = processes.as_ref().is_none_or(|all| all.contains_key("web"));
+    if let (false, Some(command)) = (web, command) {
+        command.fail(
+            "`run.command` starts the `web` process, but there is no [process.web]",
+            "move it to the process that it starts",
+        );
+    }
+    top.later(&LATER);
+    for (key, home) in HOMES {
+        top.misplaced(key, &format!("it belongs below [{home}]"));
+    }
+    top.finish();
+    Some(Manifest {
+        name: name?,
+        source: source?,
+        build,
+        run,
+        processes: processes?,
+        env,
+        ports: ports?.into_iter().map(|port| port.model).collect(),
+        egress,
+        restart,
+    })
+}
+
+/// Keys that people write at the top, and the section that has them.
+const HOMES: [(&str, &str); 13] = [
+    ("path", "source"),
+    ("buildpack", "build"),
+    ("buildpacks", "build"),
+    ("stack", "build"),
+    ("lifecycle", "build"),
+    ("instances", "run"),
+    ("memory", "run"),
+    ("disk", "run"),
+    ("command", "run"),
+    ("user", "run"),
+    ("pids", "run"),
+    ("nofile", "run"),
+    ("policy", "restart"),
+];
+
+fn read_name(top: &mut Section<'_>, file: &str) -> Option<AppName> {
+    match top.take("name") {
+        Some(value) => value.parsed(|text| {
+            let bad = |rule| format!("`{}` cannot be the name of an app; {rule}", shown(text));
+            text.parse::<AppName>().map_err(|_| bad("1 to 40 of a-z, 0-9 and inner `-`"))
+        }),
+        None => {
+            let stem = Path::new(file).file_stem().and_then(|stem| stem.to_str());
+            let guess = stem.filter(|stem| stem.parse::<AppName>().is_ok()).unwrap_or("web");
+            top.missing("name", format!("begin the file with: name = \"{guess}\""));
+            None
+        }
+    }
+}
+
+fn read_kind(top: &mut Section<'_>) {
+    let Some(kind) = top.take("kind") else { return };
+    match kind.one_of(&[("app", true), ("task", false)]) {
+        Some(true) | None => {}
+        Some(false) => kind.place.fail(
+            "`kind = \"task\"` is not supported by this version yet",
+            "only \"app\" is, which is the default",
+        ),
+    }
+}
+
+fn read_source(top: &mut Section<'_>, dir: &Path) -> Option<PathBuf> {
+    let Some(mut source) = top.section("source") else {
+        // An app from an image has no source; that [image] is refused is enough to say.
+        if !top.has("image") {
+            top.missing("source", "add [source] with the app's directory as `path`".into());
+        }
+        return None;
+    };
+    let path = match source.take("path") {
+        Some(path) => path.filled(4096).map(|path| dir.join(path).components().collect()),
+        None => {
+            source.missing("path", "add path = \"DIRECTORY\"".into());
+            None
+        }
+    };
+    source.later(&["git", "url", "exclude", "include"]);
+    source.finish();
+    path
+}
+
+fn read_build(section: Option<Section<'_>>) -> Build {
+    let mut build = Build {
+        buildpacks: Vec::new(),
+        stack: "edgefs".into(),
+        memory: Bytes::mib(1024),
+        disk: Bytes::mib(4096),
+        timeout: Duration::from_secs(900),
+    };
+    let Some(mut section) = section else { return build };
+    if let Some(lifecycle) = section.take("lifecycle") {
+        if lifecycle.text(64).is_some_and(|text| matches!(text, "docker" | "cnb")) {
+            lifecycle.place.fail(
+                "this lifecycle is not supported by this version yet",
+                "only \"buildpack\" is, which is the default",
+            );
+        } else {
+            lifecycle.one_of(&[("buildpack", ())]);
+        }
+    }
+    if let Some(list) = section.take("buildpacks") {
+        build.buildpacks = read_buildpacks(&list);
+    }
+    if let Some(stack) = section.take("stack") {
+        set(&mut build.stack, stack.parsed(|text| file_name("stack", text)));
+    }
+    if let Some(memory) = section.take("memory") {
+        set(&mut build.memory, memory.bytes(MEMORY_MIN, SIZE_MAX));
+    }
+    if let Some(disk) = section.take("disk") {
+        set(&mut build.disk, disk.bytes(DISK_MIN, SIZE_MAX));
+    }
+    if let Some(timeout) = section.take("timeout") {
+        set(&mut build.timeout, timeout.time(Duration::from_secs(1), DAY));
+    }
+    section.later(&["cache", "env", "egress", "dockerfile"]);
+    section.finish();
+    build
+}
+
+fn read_buildpacks(list: &Value<'_>) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for item in list.list(32).unwrap_or_default() {
+        let name = item.parsed(|text| match text.contains("://") {
+            true => Err("buildpacks from a URL are not supported by this version yet; unpack it \
+                         into the box's buildpack directory and write its name"
+                .to_owned()),
+            false => file_name("buildpack", text),
+        });
+        match name {
+            Some(name) if names.contains(&name) => {
+                item.place.fail(format!("buildpack `{name}` is named twice"), "remove one");
+            }
+            Some(name) => names.push(name),
+            None => {}
+        }
+    }
+    names
+}
+
+/// Reads `[run]`; also the place of its command, which is checked once the processes are known.
+fn read_run(section: Option<Section<'_>>) -> (Run, Option<Place<'_>>) {
+    let mut run = Run {
+        instances: 1,
+        memory: Bytes::mib(256),
+        disk: Bytes::mib(512),
+        cpu_weight: None,
+        pids: 256,
+        nofile: 16_384,
+        command: None,
+        user: "vcap".into(),
+    };
+    let Some(mut section) = section else { return (run, None) };
+    let shape = read_shape(&mut section);
+    set(&mut run.instances, shape.instances);
+    set(&mut run.memory, shape.memory);
+    set(&mut run.disk, shape.disk);
+    if let Some(weight) = section.take("cpu_weight") {
+        run.cpu_weight = weight.number(1, 100).map(|number| number as u32);
+    }
+    if let Some(pids) = section.take("pids") {
+        set(&mut run.pids, pids.number(8, 4_194_304).map(|number| number as u32));
+    }
+    if let Some(nofile) = section.take("nofile") {
+        set(&mut run.nofile, nofile.number(64, 1_048_576));
+    }
+    if let Some(user) = section.take("user") {
+        set(&mut run.user, user.parsed(read_user));
+    }
+    let command = section.take("command");
+    run.command = command.as_ref().and_then(read_command);
+    section.later(&[
+        "memory_low",
+        "cpu_max",
+        "io_weight",
+        "log_rate",
+        "read_only",
+        "tmpfs",
+        "stop",
+    ]);
+    section.finish();
+    (run, command.map(|value| value.place))
+}
+
+/// A start command: one string that bash reads.
+fn read_command(value: &Value<'_>) -> Option<String> {
+    if let DeValue::Array(_) = value.inner {
+        return value.mistyped("a string", Some("write one line, as for a shell".into()));
+    }
+    value.filled(COMMAND_MAX).map(str::to_owned)
+}
+
+/// What [run] and every [process.X] have in common.
+struct Shape {
+    instances: Option<u32>,
+    memory: Option<Bytes>,
+    disk: Option<Bytes>,
+}
+
+fn read_shape(section: &mut Section<'_>) -> Shape {
+    let instances = section.take("instances").and_then(|value| value.number(0, INSTANCES_MAX));
+    Shape {
+        instances: instances.map(|number| number as u32),
+        memory: section.take("memory").and_then(|value| value.bytes(MEMORY_MIN, SIZE_MAX)),
+        disk: section.take("disk").and_then(|value| value.bytes(DISK_MIN, SIZE_MAX)),
+    }
+}
+
+/// `name`, `uid`, either with `:group`.
+fn read_user(text: &str) -> Result<String, String> {
+    let part = |part: &str| {
+        let safe = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+        !part.is_empty() && part.len() <= 32 && !part.starts_with('-') && part.bytes().all(safe)
+    };
+    let (user, group) = text.split_once(':').unwrap_or((text, "0"));
+    match part(user) && part(group) {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "`{}` is not a user; write \"vcap\", \"1000\" or \"1000:dialout\"",
+            shown(text)
+        )),
+    }
+}
+
+fn read_env(section: Option<Section<'_>>) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::new();
+    for entry in section.into_iter().flat_map(|mut section| section.take_all()) {
+        let name = entry.key;
+        if name.is_empty() || name.contains('=') || name.contains(char::is_control) {
+            entry.place.fail(
+                format!("`{}` cannot be the name of a variable", shown(name)),
+                "letters, digits and `_`",
+            );
+        } else if name == "PORT" {
+            entry
+                .place
+                .fail("`PORT` is set by Terrarium", "write container = NUMBER below [[port]]");
+        } else if name.starts_with("VCAP_") {
+            entry
+                .place
+                .fail(format!("`{}` is reserved", shown(name)), "names with VCAP_ are set for you");
+        } else if let Some(value) = entry.value.text(ENV_MAX - 2 - name.len().min(ENV_MAX / 2)) {
+            env.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    env
+}
+
+fn read_restart(section: Option<Section<'_>>) -> Restart {
+    let mut restart = Restart::Always;
+    let Some(mut section) = section else { return restart };
+    if let Some(policy) = section.take("policy") {
+        let words = [
+            ("always", Restart::Always),
+            ("on-failure", Restart::OnFailure),
+            ("never", Restart::Never),
+        ];
+        set(&mut restart, policy.one_of(&words));
+    }
+    section.later(&["on_unhealthy", "backoff", "max"]);
+    section.finish();
+    restart
+}
+
+/// Replaces a default by what was read, if it was good.
+fn set<T>(place: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *place = value;
+    }
+}

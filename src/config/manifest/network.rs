@@ -1,0 +1,209 @@
+//! `[[port]]` and `[[egress]]`.
+
+use super::super::cursor::{Place, Section, Value};
+use super::super::words::{plain_name, shown};
+use crate::model::egress::{Protocol, Rule};
+use crate::model::manifest::Port;
+use std::net::Ipv4Addr;
+use toml::de::DeValue;
+
+/// Most ports of one app.
+const PORTS_MAX: usize = 32;
+/// Most egress rules of one app, and most ranges in one of them.
+const RULES_MAX: usize = 64;
+
+/// A port with the place of its table, for errors of other sections.
+pub(super) struct PortDraft<'a> {
+    pub(super) model: Port,
+    pub(super) place: Place<'a>,
+}
+
+/// Reads every `[[port]]`. `None`: something is wrong with them, so their names mean nothing.
+pub(super) fn read_ports<'a>(top: &mut Section<'a>) -> Option<Vec<PortDraft<'a>>> {
+    let sections = top.sections("port", PORTS_MAX)?;
+    let alone = sections.len() == 1;
+    let mut seen = Seen::default();
+    let ports: Vec<_> =
+        sections.into_iter().map(|section| read_port(section, alone, &mut seen)).collect();
+    ports.into_iter().collect()
+}
+
+/// What earlier `[[port]]`s have taken, and where.
+#[derive(Default)]
+struct Seen<'a> {
+    names: Vec<(String, Place<'a>)>,
+    containers: Vec<(u16, Place<'a>)>,
+    published: Vec<(u16, Place<'a>)>,
+}
+
+fn read_port<'a>(
+    mut section: Section<'a>,
+    alone: bool,
+    seen: &mut Seen<'a>,
+) -> Option<PortDraft<'a>> {
+    let place = section.place.clone();
+    let name = match section.take("name") {
+        Some(value) => {
+            let name = value.parsed(|text| plain_name("port", text, 20));
+            once(&mut seen.names, &value, name, "port name")
+        }
+        None if alone => Some("web".to_owned()),
+        None => {
+            section.missing("name", "each of several ports needs a name".into());
+            None
+        }
+    };
+    let container = match section.take("container") {
+        Some(value) => {
+            let port = port_number(&value);
+            once(&mut seen.containers, &value, port, "container port")
+        }
+        None if alone => Some(8080),
+        None => {
+            section.missing("container", "each of several ports needs its number".into());
+            None
+        }
+    };
+    let publish = section.take("publish").and_then(|value| {
+        let port = publish_number(&value);
+        once(&mut seen.published, &value, port, "published port")
+    });
+    section.later(&["protocol", "address", "tls", "host"]);
+    section.finish();
+    Some(PortDraft { model: Port { name: name?, container: container?, publish }, place })
+}
+
+/// Notes a value that was there before.
+fn once<'a, T: PartialEq + Clone + std::fmt::Display>(
+    seen: &mut Vec<(T, Place<'a>)>,
+    value: &Value<'a>,
+    key: Option<T>,
+    what: &str,
+) -> Option<T> {
+    let key = key?;
+    if let Some((_, first)) = seen.iter().find(|(earlier, _)| *earlier == key) {
+        value.place.clash(format!("{what} `{key}` is used twice"), first);
+        return None;
+    }
+    seen.push((key.clone(), value.place.clone()));
+    Some(key)
+}
+
+fn port_number(value: &Value<'_>) -> Option<u16> {
+    value.number(1, 65_535).map(|number| number as u16)
+}
+
+/// A number; the address form of the later format gets its own answer.
+fn publish_number(value: &Value<'_>) -> Option<u16> {
+    if let DeValue::String(text) = value.inner {
+        if let Some((_, port)) =
+            text.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok())
+        {
+            value.place.fail(
+                "publishing on one address is not supported by this version yet",
+                format!("write {port}"),
+            );
+            return None;
+        }
+    }
+    port_number(value)
+}
+
+/// Reads every `[[egress]]`.
+pub(super) fn read_egress(top: &mut Section<'_>) -> Vec<Rule> {
+    let sections = top.sections("egress", RULES_MAX).unwrap_or_default();
+    sections.into_iter().filter_map(read_rule).collect()
+}
+
+fn read_rule(mut section: Section<'_>) -> Option<Rule> {
+    let protocol = match section.take("allow") {
+        Some(value) => value.one_of(&[
+            ("tcp", Protocol::Tcp),
+            ("udp", Protocol::Udp),
+            ("icmp", Protocol::Icmp),
+            ("all", Protocol::All),
+        ]),
+        None => {
+            section.missing("allow", "add allow = \"tcp\", \"udp\", \"icmp\" or \"all\"".into());
+            None
+        }
+    };
+    let to = section.take("to").map_or(Vec::new(), |value| {
+        nonempty(&value).iter().filter_map(|item| item.parsed(address_range)).collect()
+    });
+    let mut ports = Vec::new();
+    if let Some(value) = section.take("ports") {
+        if matches!(protocol, Some(Protocol::Icmp | Protocol::All)) {
+            value.place.fail("only \"tcp\" and \"udp\" have ports", "remove it or change `allow`");
+        } else {
+            ports = nonempty(&value).iter().filter_map(port_range).collect();
+        }
+    }
+    let log = section.take("log").and_then(|value| value.truth()).unwrap_or(false);
+    section.later(&["icmp", "deny"]);
+    section.finish();
+    Some(Rule { protocol: protocol?, to, ports, log })
+}
+
+/// An empty list would mean "everything" below, which nobody means by writing it.
+fn nonempty<'a>(value: &Value<'a>) -> Vec<Value<'a>> {
+    if let DeValue::Array(items) = value.inner {
+        if items.is_empty() {
+            value.fail("is empty", "remove it to open all of them");
+        }
+    }
+    value.list(RULES_MAX).unwrap_or_default()
+}
+
+/// `10.0.0.0/8`, `1.2.3.4` or `10.0.0.1-10.0.0.9`.
+fn address_range(text: &str) -> Result<(Ipv4Addr, Ipv4Addr), String> {
+    let bad = || {
+        let text = shown(text);
+        if text.contains("::") || text.matches(':').count() > 1 {
+            return format!("`{text}`: IPv6 is not supported by this version yet");
+        }
+        if text.starts_with(|c: char| c.is_ascii_alphabetic()) {
+            return format!("`{text}`: names are not supported here yet; write an address");
+        }
+        format!(
+            "`{text}` is no address; write \"10.0.0.0/8\", \"10.1.2.3\" or \"10.0.0.1-10.0.0.9\""
+        )
+    };
+    let address = |text: &str| text.trim().parse::<Ipv4Addr>().map_err(|_| bad());
+    if let Some((first, last)) = text.split_once('-') {
+        let (first, last) = (address(first)?, address(last)?);
+        return match first <= last {
+            true => Ok((first, last)),
+            false => Err(format!("range `{text}` is backwards; write \"{last}-{first}\"")),
+        };
+    }
+    let Some((base, bits)) = text.split_once('/') else {
+        return address(text).map(|one| (one, one));
+    };
+    let base = address(base)?;
+    let plain = !bits.is_empty() && bits.len() <= 2 && bits.bytes().all(|b| b.is_ascii_digit());
+    let bits: u32 = bits.parse().ok().filter(|bits| plain && *bits <= 32).ok_or_else(bad)?;
+    let hosts = u32::MAX.checked_shr(bits).unwrap_or(0);
+    let first = Ipv4Addr::from_bits(base.to_bits() & !hosts);
+    match first == base {
+        true => Ok((first, Ipv4Addr::from_bits(base.to_bits() | hosts))),
+        // Taking it for the whole network would open more than was written.
+        false => Err(format!("`{text}` is not the start of its network; write \"{first}/{bits}\"")),
+    }
+}
+
+/// `443` or `"8000-9000"`.
+fn port_range(value: &Value<'_>) -> Option<(u16, u16)> {
+    if !matches!(value.inner, DeValue::String(_)) {
+        return port_number(value).map(|port| (port, port));
+    }
+    value.parsed(|text| {
+        let bad = || format!("`{}` is no port range; write 443 or \"8000-9000\"", shown(text));
+        let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port > 0);
+        let (first, last) = text.split_once('-').ok_or_else(bad)?;
+        match (port(first), port(last)) {
+            (Some(first), Some(last)) if first <= last => Ok((first, last)),
+            _ => Err(bad()),
+        }
+    })
+}
