@@ -1,1 +1,180 @@
-//! To be filled.
+//! Descriptors: pipes, sealed memory files, polling, and which of them survive an exec.
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+pub use nix::poll::{PollFd, PollFlags};
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// Turns the `-1` convention of a raw call into a result.
+pub(super) fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Takes ownership of the descriptor that a call has just returned.
+///
+/// # Safety
+/// `result` is what the kernel returned from a call that makes one new descriptor.
+pub(super) unsafe fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
+    let fd = check(result)? as RawFd;
+    // SAFETY: the kernel has just made this descriptor for us (the caller's promise); nobody
+    // else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Makes a pipe: (read end, write end), both close-on-exec. pipe2(2).
+pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(nix::unistd::pipe2(OFlag::O_CLOEXEC)?)
+}
+
+/// A file that lives in memory only, holds `bytes` and can never change again: neither size nor
+/// content, nor the seals. Close-on-exec; position 0. memfd_create(2), Linux 3.17.
+pub fn sealed_memory(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+    use std::io::{Seek, Write};
+    let name = CString::new(name)?;
+    // SAFETY: `name` is a NUL-terminated string that outlives the call; the flags are plain bits.
+    // The result is a new descriptor.
+    let fd = unsafe {
+        owned(
+            libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING).into(),
+        )?
+    };
+    let mut file = std::fs::File::from(fd);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    let seals = nix::fcntl::SealFlag::all();
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(file.into())
+}
+
+/// Switches `O_NONBLOCK`. The flag belongs to the open file, so every copy of `fd`, in other
+/// processes too, follows.
+pub fn set_nonblocking(fd: impl AsFd, on: bool) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
+    let wanted = if on { flags | OFlag::O_NONBLOCK } else { flags - OFlag::O_NONBLOCK };
+    if wanted != flags {
+        fcntl(&fd, FcntlArg::F_SETFL(wanted))?;
+    }
+    Ok(())
+}
+
+/// Waits until one of `watched` is ready and returns how many are; 0 after `timeout_ms`.
+/// `None` waits for ever. `Interrupted`: a signal came, ask again. poll(2).
+pub fn poll(watched: &mut [PollFd<'_>], timeout_ms: Option<u16>) -> io::Result<usize> {
+    let timeout = timeout_ms.map_or(nix::poll::PollTimeout::NONE, nix::poll::PollTimeout::from);
+    Ok(nix::poll::poll(watched, timeout)? as usize)
+}
+
+/// Waits until `fd` can be read (or has hung up); `false` after `timeout_ms`. Not cut short by
+/// signals, so the wait is at most one time-out longer for each that arrives.
+pub fn wait_readable(fd: impl AsFd, timeout_ms: u16) -> io::Result<bool> {
+    loop {
+        match poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], Some(timeout_ms)) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+            Err(err) => return Err(err),
+        }
+    }
+}
+
+/// Reads once into `buffer`; 0 is the end. `WouldBlock` on an empty non-blocking descriptor,
+/// `EIO` on a terminal whose other side is gone. read(2).
+pub fn read(fd: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    Ok(nix::unistd::read(fd, buffer)?)
+}
+
+/// Writes once, perhaps only a part, and returns how much. write(2).
+pub fn write(fd: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    Ok(nix::unistd::write(fd, bytes)?)
+}
+
+/// Makes `fd` this process's standard input, output or error too, open across exec. dup2(2).
+pub fn become_standard(fd: impl AsFd, stream: Standard) -> io::Result<()> {
+    match stream {
+        Standard::Input => nix::unistd::dup2_stdin(fd)?,
+        Standard::Output => nix::unistd::dup2_stdout(fd)?,
+        Standard::Error => nix::unistd::dup2_stderr(fd)?,
+    }
+    Ok(())
+}
+
+/// The three descriptors that every program expects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standard {
+    /// Descriptor 0.
+    Input,
+    /// Descriptor 1.
+    Output,
+    /// Descriptor 2.
+    Error,
+}
+
+/// Takes descriptor 0, which the parent prepared as a private channel; afterwards 0 is /dev/null.
+/// For use once, at the start of a role whose contract says that 0 is a socket.
+pub fn take_standard_input() -> io::Result<OwnedFd> {
+    let channel = io::stdin().as_fd().try_clone_to_owned()?;
+    become_standard(std::fs::File::open("/dev/null")?, Standard::Input)?;
+    Ok(channel)
+}
+
+/// Closes every descriptor from 3 up except `keep`: the first act of a role that serves strangers
+/// and does not know what it inherited. Call it at the start of the process only, when every
+/// descriptor that is owned by anyone is in `keep`. close_range(2), Linux 5.9.
+pub fn close_inherited(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut numbers: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).collect();
+    numbers.sort_unstable();
+    let mut first = 3;
+    for number in numbers.into_iter().chain([u32::MAX]) {
+        if first < number {
+            let last = if number == u32::MAX { number } else { number - 1 };
+            // SAFETY: plain integers go in; no memory is touched. That nobody owns one of these
+            // descriptors is the documented condition of this function.
+            check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+        }
+        first = first.max(number.saturating_add(1));
+    }
+    Ok(())
+}
+
+/// Marks every descriptor from 3 up close-on-exec: the last thing before exec of a foreign
+/// program. close_range(2), Linux 5.11.
+pub fn close_all_on_exec() -> io::Result<()> {
+    // SAFETY: plain integers go in; no descriptor is closed by this call itself.
+    check(unsafe {
+        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    #[test]
+    fn sealed_memory_holds_its_bytes_and_refuses_change() {
+        let mut file = std::fs::File::from(sealed_memory("t", b"abc").expect("memfd"));
+        let mut text = String::new();
+        file.read_to_string(&mut text).expect("read");
+        assert_eq!(text, "abc");
+        assert!(file.write_all(b"d").is_err());
+        assert!(file.set_len(0).is_err());
+    }
+
+    #[test]
+    fn a_closed_pipe_is_readable_and_ends() {
+        let (reader, writer) = pipe().expect("pipe");
+        assert!(!wait_readable(&reader, 0).expect("poll"));
+        set_nonblocking(&reader, true).expect("fcntl");
+        assert_eq!(
+            read(&reader, &mut [0; 4]).expect_err("empty").kind(),
+            io::ErrorKind::WouldBlock
+        );
+        assert_eq!(write(&writer, b"xy").expect("write"), 2);
+        drop(writer);
+        let mut buffer = [0; 4];
+        assert_eq!(read(&reader, &mut buffer).expect("data"), 2);
+        assert!(wait_readable(&reader, 0).expect("poll"));
+        assert_eq!(read(&reader, &mut buffer).expect("end"), 0);
+    }
+}

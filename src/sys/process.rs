@@ -1,1 +1,224 @@
-//! To be filled.
+//! Processes: descriptors for them, how they ended, and what one may do to itself.
+
+use super::fd::{check, owned};
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+/// How a process ended, as the kernel tells its parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It called exit with this status.
+    Exited(u8),
+    /// This signal killed it.
+    Signaled(i32),
+}
+
+/// Opens a pidfd: readable once the process has ended, never reused for another pid.
+/// `pid` as seen from our own pid namespace. `ESRCH`: already gone. Linux 5.3, pidfd_open(2).
+pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: two plain integers go in, a new descriptor comes out.
+    unsafe { owned(libc::syscall(libc::SYS_pidfd_open, pid, 0)) }
+}
+
+/// Sends signal `number` to exactly the process that `pidfd` was opened for. `ESRCH`: it has
+/// ended and was waited for. Linux 5.1, pidfd_send_signal(2).
+pub fn pidfd_send_signal(pidfd: impl AsFd, number: i32) -> io::Result<()> {
+    let fd = pidfd.as_fd().as_raw_fd();
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: a null siginfo means "as kill(2) would"; everything else is a plain integer.
+    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, number, no_info, 0) })?;
+    Ok(())
+}
+
+/// Takes the end of our own child behind `pidfd`, if it has ended. `ECHILD`: not our child (a
+/// daemon that was restarted is not the parent of older containers), or already waited for.
+/// waitid(2) with `P_PIDFD`, Linux 5.4.
+pub fn wait_pidfd(pidfd: impl AsFd) -> io::Result<Option<Ended>> {
+    let fd = pidfd.as_fd().as_raw_fd() as libc::id_t;
+    Ok(take_ended(libc::P_PIDFD, fd, libc::WNOHANG)?.map(|(_, how)| how))
+}
+
+/// Takes the end of any one of our children; `None` when none has ended (or there is none).
+pub fn wait_any() -> io::Result<Option<(i32, Ended)>> {
+    match take_ended(libc::P_ALL, 0, libc::WNOHANG) {
+        Err(err) if err.raw_os_error() == Some(libc::ECHILD) => Ok(None),
+        other => other,
+    }
+}
+
+/// Waits until our own child `pid` has ended.
+pub fn wait(pid: i32) -> io::Result<Ended> {
+    loop {
+        match take_ended(libc::P_PID, pid as libc::id_t, 0) {
+            Ok(Some((_, how))) => return Ok(how),
+            Ok(None) => {}
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+            Err(err) => return Err(err),
+        }
+    }
+}
+
+/// waitid(2) for ended children. Not `nix`'s: that one loses a child that a real-time signal
+/// killed, because its signals are an enum without those.
+fn take_ended(
+    which: libc::idtype_t,
+    id: libc::id_t,
+    flags: libc::c_int,
+) -> io::Result<Option<(i32, Ended)>> {
+    // SAFETY: all-zero is a valid siginfo_t; pid 0 in it says "none" after WNOHANG.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel fills `info`, which is ours until the call returns.
+    check(unsafe { libc::waitid(which, id, &mut info, libc::WEXITED | flags) }.into())?;
+    // SAFETY: after a successful waitid the SIGCHLD fields of `info` are the valid ones.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    if pid == 0 {
+        return Ok(None);
+    }
+    let how = match info.si_code {
+        libc::CLD_EXITED => Ended::Exited(status as u8),
+        _ => Ended::Signaled(status),
+    };
+    Ok(Some((pid, how)))
+}
+
+/// When process `pid` started, in clock ticks since boot: with the pid it names one process for
+/// ever, across restarts of the daemon. `NotFound`: no such process. Field 22 of proc_pid_stat(5).
+pub fn start_time(pid: i32) -> io::Result<u64> {
+    let text = std::fs::read(format!("/proc/{pid}/stat"))?;
+    start_time_in(&text).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, "/proc/<pid>/stat has no start time")
+    })
+}
+
+/// Finds field 22. Field 2, the program's name, may hold anything, spaces and `)` included.
+fn start_time_in(stat: &[u8]) -> Option<u64> {
+    let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
+    let rest = std::str::from_utf8(&stat[after_name..]).ok()?;
+    rest.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+}
+
+/// Whether the caller may be traced, and who owns its `/proc/<pid>` files. It is switched back on
+/// by exec, and perhaps by a change of ids. `PR_SET_DUMPABLE`, prctl(2).
+pub fn set_dumpable(on: bool) -> io::Result<()> {
+    Ok(nix::sys::prctl::set_dumpable(on)?)
+}
+
+/// No exec from here on gives more privilege than its caller has; never undone. prctl(2).
+pub fn set_no_new_privs() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_no_new_privs()?)
+}
+
+/// Makes this process the new parent of orphans below it. prctl(2).
+pub fn set_child_subreaper(on: bool) -> io::Result<()> {
+    Ok(nix::sys::prctl::set_child_subreaper(on)?)
+}
+
+/// Real, effective and saved user and group id and all supplementary groups, groups first, since
+/// the right to set them goes with the user id. setgroups(2), setresgid(2), setresuid(2).
+pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
+    use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+    let groups: Vec<Gid> = groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    setgroups(&groups)?;
+    setresgid(gid, gid, gid)?;
+    setresuid(uid, uid, uid)?;
+    Ok(())
+}
+
+/// Effective user id of the caller, in its own user namespace.
+pub fn effective_uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+/// A limit of one process, as far as we set them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// One above the highest descriptor number.
+    OpenFiles,
+    /// Bytes of a core dump.
+    Core,
+}
+
+impl Resource {
+    /// The kernel's name for it.
+    fn raw(self) -> nix::sys::resource::Resource {
+        match self {
+            Resource::OpenFiles => nix::sys::resource::Resource::RLIMIT_NOFILE,
+            Resource::Core => nix::sys::resource::Resource::RLIMIT_CORE,
+        }
+    }
+}
+
+/// Soft and hard value. getrlimit(2).
+pub fn limit(resource: Resource) -> io::Result<(u64, u64)> {
+    Ok(nix::sys::resource::getrlimit(resource.raw())?)
+}
+
+/// Sets soft and hard value. `EPERM`: above the present hard value without `CAP_SYS_RESOURCE`.
+pub fn set_limit(resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
+    Ok(nix::sys::resource::setrlimit(resource.raw(), soft, hard)?)
+}
+
+/// Starts a new session without a terminal. setsid(2).
+pub fn new_session() -> io::Result<()> {
+    nix::unistd::setsid()?;
+    Ok(())
+}
+
+/// Rights that new files do not get.
+pub fn set_umask(mask: u32) {
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask));
+}
+
+/// Replaces the program. Returns only on failure: `NotFound`: the file, or the interpreter that it
+/// names, does not exist; `PermissionDenied`: not executable by us; `ENOEXEC`: not a program.
+pub fn exec(program: &CStr, argv: &[CString], env: &[CString]) -> io::Error {
+    match nix::unistd::execve(program, argv, env) {
+        Err(err) => err.into(),
+        Ok(never) => match never {},
+    }
+}
+
+/// Ends this process at once, without running exit handlers: for a forked child.
+pub fn exit_now(status: u8) -> ! {
+    // SAFETY: the process ends here; nothing of it is used afterwards.
+    unsafe { libc::_exit(status.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_time_is_found_behind_a_hostile_name() {
+        let stat = b"12 (a) 9 (b) R) S 1 12 12 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 1 1\n";
+        assert_eq!(start_time_in(stat), Some(4711));
+        assert_eq!(start_time_in(b"12 no name"), None);
+        assert!(start_time(std::process::id() as i32).expect("own start time") > 0);
+    }
+
+    #[test]
+    fn a_real_time_signal_is_told_as_it_is() {
+        let mut child = std::process::Command::new("/bin/sleep");
+        let child = child.arg("60").spawn().expect("spawn");
+        let pidfd = pidfd_open(child.id() as i32).expect("pidfd");
+        assert_eq!(wait_pidfd(&pidfd).expect("runs"), None);
+        pidfd_send_signal(&pidfd, 40).expect("signal");
+        assert_eq!(wait(child.id() as i32).expect("wait"), Ended::Signaled(40));
+    }
+
+    #[test]
+    fn a_pidfd_tells_how_our_child_ended() {
+        let child = std::process::Command::new("/proc/self/exe")
+            .arg("--no-such-flag")
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("spawn");
+        let pidfd = pidfd_open(child.id() as i32).expect("pidfd");
+        assert!(super::super::fd::wait_readable(&pidfd, 60_000).expect("poll"));
+        assert!(matches!(wait_pidfd(&pidfd), Ok(Some(Ended::Exited(code))) if code != 0));
+        assert_eq!(wait_pidfd(&pidfd).expect_err("waited").raw_os_error(), Some(libc::ECHILD));
+    }
+}

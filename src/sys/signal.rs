@@ -1,1 +1,75 @@
-//! To be filled.
+//! Signals: blocked and read as data, or put back to what a new program expects.
+
+use super::fd::{check, owned};
+pub use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Blocks `signals` for the calling thread (call it before any other thread exists) and returns
+/// a non-blocking, close-on-exec descriptor that is readable when one is pending. signalfd(2).
+pub fn watch(signals: &[Signal]) -> io::Result<OwnedFd> {
+    let set: SigSet = signals.iter().copied().collect();
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
+    let flags = libc::SFD_NONBLOCK | libc::SFD_CLOEXEC;
+    // SAFETY: `set` holds an initialised sigset_t that outlives the call; -1 asks for a new
+    // descriptor, which is returned.
+    unsafe { owned(libc::signalfd(-1, set.as_ref(), flags).into()) }
+}
+
+/// Takes one pending signal's number from a [`watch`] descriptor; `None` when there is none.
+pub fn take(watched: impl AsFd) -> io::Result<Option<i32>> {
+    /// `struct signalfd_siginfo` is 128 bytes, signal number first.
+    const SIZE: usize = size_of::<libc::signalfd_siginfo>();
+    let mut record = [0u8; SIZE];
+    match super::fd::read(watched, &mut record) {
+        Ok(SIZE) => Ok(Some(i32::from_ne_bytes([record[0], record[1], record[2], record[3]]))),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "short signal record")),
+        Err(err) if err.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(err) => Err(err),
+    }
+}
+
+/// Puts every signal back to its default action and unblocks all: for a child before exec.
+/// Ignored signals and the mask would otherwise be inherited by the new program.
+pub fn reset_all() -> io::Result<()> {
+    for number in 1..=libc::SIGRTMAX() {
+        // SAFETY: an all-zero sigaction is SIG_DFL with an empty mask and no flags; `default`
+        // outlives the call and the old action is not wanted. Some numbers cannot be changed
+        // (KILL, STOP, those the C library keeps): they have their default anyway.
+        unsafe {
+            let default: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(number, &default, std::ptr::null_mut());
+        }
+    }
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    Ok(())
+}
+
+/// Sends signal `number` to process `pid`, as seen from our own pid namespace. Call it only for
+/// our own child that has not been waited for: then the number cannot belong to another.
+/// `ESRCH`: gone. kill(2).
+pub fn send(pid: i32, number: i32) -> io::Result<()> {
+    if pid <= 0 {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    // SAFETY: plain integers go in.
+    check(unsafe { libc::kill(pid, number) }.into())?;
+    Ok(())
+}
+
+/// Sends signal `number` to every process that we may signal, except ourselves and pid 1 of our
+/// pid namespace. Call it only as pid 1 of a container. No process there: success. kill(2), `-1`.
+pub fn send_to_all_others(number: i32) -> io::Result<()> {
+    assert_eq!(std::process::id(), 1, "only pid 1 of a container signals everybody");
+    // SAFETY: plain integers go in; the assertion keeps the meaning of -1 inside the container.
+    match check(unsafe { libc::kill(-1, number) }.into()) {
+        Err(err) if err.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        other => other.map(|_| ()),
+    }
+}
+
+/// Whether `number` names a signal of this kernel: 1 to 64.
+pub fn is_valid(number: i32) -> bool {
+    (1..=64).contains(&number)
+}
