@@ -9,6 +9,7 @@ pub mod bpf;
 pub mod btrfs;
 pub mod caps;
 pub mod fd;
+pub mod file;
 pub mod loopdev;
 pub mod mount;
 pub mod ns;

@@ -1,0 +1,191 @@
+//! Files by descriptor and name: what is needed to build a tree that somebody else has described.
+//!
+//! No function here takes a path that leads through a directory, except [`open_dir_in_root`],
+//! which lets the kernel resolve it as if `root` were `/`.
+
+use nix::fcntl::{AtFlags, FallocateFlags, OFlag, OpenHow, ResolveFlag};
+use nix::sys::stat::{Mode, SFlag, UtimensatFlags};
+use nix::unistd::{Gid, Uid, UnlinkatFlags};
+use std::ffi::CStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// A point in time as inodes hold it: seconds since 1970 and nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileTime {
+    /// Whole seconds.
+    pub seconds: i64,
+    /// 0 to 999 999 999.
+    pub nanos: u32,
+}
+
+/// Size and free space of a file system, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// `f_type` of statfs(2).
+    pub magic: i64,
+    /// All blocks.
+    pub total_bytes: u64,
+    /// What an ordinary user may still write.
+    pub free_bytes: u64,
+}
+
+/// Opens a directory for reading, resolving `path` as if `root` were `/`: absolute symlinks and
+/// `..` stay inside, magic links and mount points are refused.
+///
+/// `ENOENT`, `ENOTDIR`; `ELOOP`: more than 40 symlinks or a magic link; `EXDEV`: a mount point.
+/// Linux 5.6, openat2(2).
+pub fn open_dir_in_root(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
+    let how =
+        OpenHow::new().flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC).resolve(
+            ResolveFlag::RESOLVE_IN_ROOT
+                | ResolveFlag::RESOLVE_NO_MAGICLINKS
+                | ResolveFlag::RESOLVE_NO_XDEV,
+        );
+    // The kernel asks for a retry when a rename elsewhere races with `..`; a few are plenty.
+    for _ in 0..8 {
+        match nix::fcntl::openat2(root, path, how) {
+            Err(nix::Error::EAGAIN) => continue,
+            other => return Ok(other?),
+        }
+    }
+    Err(io::ErrorKind::WouldBlock.into())
+}
+
+/// Opens the directory `name` in `dir` for reading. `ENOTDIR`: it is something else, a symlink
+/// too. `name` must be a single component. openat(2).
+pub fn open_dir(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    Ok(nix::fcntl::openat(dir, name, flags, Mode::empty())?)
+}
+
+/// Opens whatever `name` in `dir` is, without following or activating it (`O_PATH`): for stat,
+/// link and owner. `name` must be a single component. openat(2).
+pub fn open_node(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    Ok(nix::fcntl::openat(dir, name, flags, Mode::empty())?)
+}
+
+/// Creates the regular file `name` in `dir`, mode 0600, open for writing. `EEXIST`: anything is
+/// there already, a dangling symlink too. openat(2).
+pub fn create_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<File> {
+    let flags =
+        OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    Ok(File::from(nix::fcntl::openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?))
+}
+
+/// Makes the directory `name` in `dir`, mode 0700 before the umask. mkdirat(2).
+pub fn make_dir(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    Ok(nix::sys::stat::mkdirat(dir, name, Mode::S_IRWXU)?)
+}
+
+/// Makes the symlink `name` in `dir` with the text `target`, which is not looked at. symlinkat(2).
+pub fn make_symlink(dir: BorrowedFd<'_>, name: &[u8], target: &[u8]) -> io::Result<()> {
+    Ok(nix::unistd::symlinkat(target, dir, name)?)
+}
+
+/// Makes the fifo `name` in `dir`, mode 0600 before the umask. mknodat(2).
+pub fn make_fifo(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    Ok(nix::sys::stat::mknodat(dir, name, SFlag::S_IFIFO, Mode::S_IRUSR | Mode::S_IWUSR, 0)?)
+}
+
+/// Makes the overlay whiteout `name` in `dir`: the character device 0:0, which no driver answers.
+/// `EEXIST`. Linux overlayfs documentation, mknodat(2).
+pub fn make_whiteout(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    Ok(nix::sys::stat::mknodat(dir, name, SFlag::S_IFCHR, Mode::empty(), 0)?)
+}
+
+/// Makes a block device node, mode 0600. `path` must be one of our own. mknod(2).
+pub fn make_block_device(path: &std::path::Path, major: u32, minor: u32) -> io::Result<()> {
+    let device = nix::sys::stat::makedev(major.into(), minor.into());
+    Ok(nix::sys::stat::mknod(path, SFlag::S_IFBLK, Mode::S_IRUSR | Mode::S_IWUSR, device)?)
+}
+
+/// Gives the open inode `from` the further name `name` in `dir`. `EXDEV`, `EMLINK`, `EEXIST`;
+/// `ENOENT`: it has no name left, or we lack `CAP_DAC_READ_SEARCH`. linkat(2), `AT_EMPTY_PATH`.
+pub fn link(from: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    Ok(nix::unistd::linkat(from, c"", dir, name, AtFlags::AT_EMPTY_PATH)?)
+}
+
+/// Removes the name of a file, symlink, fifo or device. `EISDIR`: it is a directory. unlinkat(2).
+pub fn remove_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    Ok(nix::unistd::unlinkat(dir, name, UnlinkatFlags::NoRemoveDir)?)
+}
+
+/// Removes an empty directory. `ENOTDIR`, `ENOTEMPTY`. unlinkat(2).
+pub fn remove_dir(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    Ok(nix::unistd::unlinkat(dir, name, UnlinkatFlags::RemoveDir)?)
+}
+
+/// Sets owner and group of an open inode, also one opened with [`open_node`]; a symlink's own.
+/// Clears setuid and setgid of files, so modes come after it. fchownat(2).
+pub fn set_owner(node: BorrowedFd<'_>, uid: u32, gid: u32) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    Ok(nix::unistd::fchownat(node, c"", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH)?)
+}
+
+/// Sets the permission bits (07777) of the name `name` in `dir`, which must not be a symlink: it
+/// would be followed. For nodes that cannot be opened for real, such as fifos. fchmodat(2).
+pub fn set_mode_at(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> io::Result<()> {
+    let mode = Mode::from_bits_truncate(mode & 0o7777);
+    Ok(nix::sys::stat::fchmodat(dir, name, mode, nix::sys::stat::FchmodatFlags::FollowSymlink)?)
+}
+
+/// Sets access and modification time of the name `name` in `dir` without following it; of `dir`
+/// itself when `name` is `.`. utimensat(2).
+pub fn set_times(dir: BorrowedFd<'_>, name: &[u8], time: FileTime) -> io::Result<()> {
+    let spec = nix::sys::time::TimeSpec::new(time.seconds as _, time.nanos.into());
+    let flags = UtimensatFlags::NoFollowSymlink;
+    Ok(nix::sys::stat::utimensat(dir, name, &spec, &spec, flags)?)
+}
+
+/// Sets an extended attribute of a file or directory that is open for real (not `O_PATH`).
+/// `ENOTSUP`, `E2BIG`, `ENOSPC`: does not fit the inode's item. fsetxattr(2).
+pub fn set_xattr(file: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> io::Result<()> {
+    // SAFETY: the name is NUL-terminated and the value's length goes with its pointer; the kernel
+    // only reads both, during the call.
+    let done = unsafe {
+        libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
+    };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Makes `[offset, offset + len)` of a file real blocks that cannot run out later; the file grows
+/// to hold it. `EOPNOTSUPP`: the file system cannot; `ENOSPC`. fallocate(2).
+pub fn allocate(file: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<()> {
+    let signed =
+        |n: u64| i64::try_from(n).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge));
+    let (offset, len) = (signed(offset)?, signed(len)?);
+    Ok(nix::fcntl::fallocate(file, FallocateFlags::empty(), offset, len)?)
+}
+
+/// Size and free space of the file system that `file` is on. fstatfs(2).
+pub fn space(file: BorrowedFd<'_>) -> io::Result<Space> {
+    let stat = nix::sys::statfs::fstatfs(file.as_fd())?;
+    let block = u64::try_from(stat.block_size()).unwrap_or(0);
+    Ok(Space {
+        // The type's width and sign differ between C libraries; the numbers fit 32 bits.
+        #[allow(clippy::unnecessary_cast)]
+        magic: i64::from(stat.filesystem_type().0 as u32),
+        total_bytes: stat.blocks().saturating_mul(block),
+        free_bytes: stat.blocks_available().saturating_mul(block),
+    })
+}
+
+/// Renames `old` to `new`, both our own paths, unless `new` exists: `EEXIST`. Linux 3.15,
+/// renameat2(2) with `RENAME_NOREPLACE`.
+pub fn rename_new(old: &CStr, new: &CStr) -> io::Result<()> {
+    // SAFETY: two NUL-terminated strings that the kernel reads during the call.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_renameat2,
+            libc::AT_FDCWD,
+            old.as_ptr(),
+            libc::AT_FDCWD,
+            new.as_ptr(),
+            libc::RENAME_NOREPLACE,
+        )
+    };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

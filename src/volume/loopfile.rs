@@ -1,0 +1,261 @@
+//! The store's own block device: a preallocated file behind a loop device.
+
+use super::VolumeError;
+use super::plan::{self, Growth, Room};
+use crate::sys::{btrfs, file, loopdev};
+use crate::unit::Bytes;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// How often another program may take the loop device that we were just offered.
+const ATTACH_TRIES: u32 = 16;
+/// How often, and how far apart, we look whether the loop device was let go. The kernel has no
+/// message for it that reaches us, and does it a moment after the last close.
+const RELEASE_TRIES: u32 = 100;
+const RELEASE_PAUSE: Duration = Duration::from_millis(20);
+/// Rounds of growth for one request: what btrfs makes of new room is not exact.
+const GROW_ROUNDS: u32 = 4;
+
+/// The file, the device before it, and the right to make both larger.
+#[derive(Debug)]
+pub struct LoopFile {
+    path: PathBuf,
+    file: File,
+    device: File,
+    number: u32,
+    size_max: u64,
+    /// Held while the file grows, so that callers who come together do not grow it twice.
+    growing: Mutex<()>,
+}
+
+impl LoopFile {
+    /// The file that is mounted as `device` already, or `None` when that is some other file.
+    pub fn adopt(path: &Path, number: u32, size_max: Bytes) -> Result<Option<Self>, VolumeError> {
+        let file = match open_file(path) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(VolumeError::refused("open", path))?,
+        };
+        let device =
+            loopdev::open(number).map_err(VolumeError::refused("open", loopdev::path(number)))?;
+        let same = is_behind(&device, &file).map_err(VolumeError::refused("inspect", path))?;
+        Ok(same.then(|| LoopFile::new(path, file, device, number, size_max)))
+    }
+
+    /// Opens the file, makes it first when there is none, and puts it behind a loop device.
+    pub fn attach(path: &Path, size_max: Bytes) -> Result<LoopFile, VolumeError> {
+        let file = match open_file(path) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {
+                make(path, size_max.get())?;
+                open_file(path)
+            }
+            other => other,
+        };
+        let file = file.map_err(VolumeError::refused("open", path))?;
+        // Never two devices over one file: btrfs would take them for one disk and break it.
+        if let Some((number, device)) = attached(&file) {
+            return Ok(LoopFile::new(path, file, device, number, size_max));
+        }
+        for _ in 0..ATTACH_TRIES {
+            let number = loopdev::free_number().map_err(no_loop)?;
+            let device = loopdev::open(number).map_err(no_loop)?;
+            match loopdev::attach(device.as_fd(), file.as_fd()) {
+                Ok(()) => return Ok(LoopFile::new(path, file, device, number, size_max)),
+                Err(err) if err.kind() == io::ErrorKind::ResourceBusy => continue,
+                Err(source) => return Err(no_loop(source)),
+            }
+        }
+        Err(no_loop(io::ErrorKind::ResourceBusy.into()))
+    }
+
+    fn new(path: &Path, file: File, device: File, number: u32, size_max: Bytes) -> LoopFile {
+        let (path, size_max) = (path.to_owned(), size_max.get());
+        LoopFile { path, file, device, number, size_max, growing: Mutex::new(()) }
+    }
+
+    /// The device to mount.
+    pub fn device(&self) -> PathBuf {
+        loopdev::path(self.number)
+    }
+
+    /// Makes `need` bytes fit the file system that `root` is in.
+    pub fn make_room(&self, root: BorrowedFd<'_>, need: u64) -> Result<(), VolumeError> {
+        let _alone = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..GROW_ROUNDS {
+            let room = self.room(root, need)?;
+            match plan::growth(&room) {
+                Growth::Enough => return Ok(()),
+                Growth::To(len) => self.grow(root, room.file_len, len)?,
+                Growth::StoreFull => return Err(self.full(&room)),
+                Growth::HostFull => return Err(self.host_full(&room)),
+            }
+        }
+        Err(self.full(&self.room(root, need)?))
+    }
+
+    /// Lets the device see the whole file, and btrfs the whole device: a crash may have come
+    /// between these steps of an earlier growth.
+    pub fn settle(&self, root: BorrowedFd<'_>) -> Result<(), VolumeError> {
+        loopdev::refresh_size(self.device.as_fd())
+            .map_err(VolumeError::refused("resize", self.device()))?;
+        btrfs::resize_to_device(root).map_err(VolumeError::refused("resize", &self.path))
+    }
+
+    /// Waits until the kernel has let go of the file, once nothing is mounted any more.
+    pub fn release(self) -> Result<(), VolumeError> {
+        let LoopFile { path, file, device, number, .. } = self;
+        drop(device);
+        // The kernel's own view, without opening the device: opening would keep it attached.
+        let bound = PathBuf::from(format!("/sys/block/loop{number}/loop/backing_file"));
+        for _ in 0..RELEASE_TRIES {
+            if !bound.exists() {
+                return Ok(());
+            }
+            std::thread::sleep(RELEASE_PAUSE);
+        }
+        // Somebody else may have got the same device for another file meanwhile.
+        match loopdev::open(number).and_then(|device| is_behind(&device, &file)) {
+            Ok(true) => Err(VolumeError::Held { device: loopdev::path(number), file: path }),
+            _ => Ok(()),
+        }
+    }
+
+    fn grow(&self, root: BorrowedFd<'_>, old: u64, new: u64) -> Result<(), VolumeError> {
+        extend(&self.file, old, new).map_err(VolumeError::refused("enlarge", &self.path))?;
+        self.settle(root)?;
+        crate::info!("volume.grown", file = self.path.display(), size = Bytes::new(new));
+        Ok(())
+    }
+
+    fn room(&self, root: BorrowedFd<'_>, need: u64) -> Result<Room, VolumeError> {
+        let refused = || VolumeError::refused("measure", &self.path);
+        let host = file::space(self.file.as_fd()).map_err(refused())?;
+        Ok(Room {
+            need,
+            free: file::space(root).map_err(refused())?.free_bytes,
+            file_len: self.file.metadata().map_err(refused())?.len(),
+            size_max: self.size_max,
+            host_free: host.free_bytes,
+            host_total: host.total_bytes,
+        })
+    }
+
+    fn full(&self, room: &Room) -> VolumeError {
+        let [need, free, size_max] = [room.need, room.free, self.size_max].map(Bytes::new);
+        VolumeError::Full { need, free, size_max }
+    }
+
+    fn host_full(&self, room: &Room) -> VolumeError {
+        let reserve = plan::reserve(room.host_total);
+        let [need, free, host_free, reserve] =
+            [room.need, room.free, room.host_free, reserve].map(Bytes::new);
+        VolumeError::HostFull { file: self.path.clone(), need, free, host_free, reserve }
+    }
+}
+
+fn open_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
+fn no_loop(source: io::Error) -> VolumeError {
+    VolumeError::NoLoop { source }
+}
+
+/// Whether `file` is what `device` shows.
+fn is_behind(device: &File, file: &File) -> io::Result<bool> {
+    let meta = file.metadata()?;
+    match loopdev::backing(device.as_fd()) {
+        Ok(behind) => Ok(behind == (meta.dev(), meta.ino())),
+        // ENXIO: nothing behind it.
+        Err(_) => Ok(false),
+    }
+}
+
+/// The loop device that has `file` already: another mount namespace kept it, or we were killed
+/// between attaching and mounting.
+fn attached(file: &File) -> Option<(u32, File)> {
+    let entries = fs::read_dir("/sys/block").ok()?;
+    entries.filter_map(Result::ok).find_map(|entry| {
+        let number = entry.file_name().to_str()?.strip_prefix("loop")?.parse().ok()?;
+        if !entry.path().join("loop/backing_file").exists() {
+            return None;
+        }
+        let device = loopdev::open(number).ok()?;
+        is_behind(&device, file).ok()?.then_some((number, device))
+    })
+}
+
+/// Makes a formatted file under a working name and renames it when it is whole.
+fn make(path: &Path, size_max: u64) -> Result<(), VolumeError> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".new");
+    let draft = PathBuf::from(draft);
+    let made = make_draft(&draft, plan::STEP.min(size_max)).and_then(|()| {
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        fs::rename(&draft, path)
+            .and_then(|()| File::open(parent)?.sync_all())
+            .map_err(VolumeError::refused("make", path))
+    });
+    if made.is_err() {
+        let _ = fs::remove_file(&draft);
+    }
+    made
+}
+
+/// Allocates and formats `draft`.
+fn make_draft(draft: &Path, len: u64) -> Result<(), VolumeError> {
+    let refused = || VolumeError::refused("make", draft);
+    let open = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(draft);
+    let file = open.map_err(refused())?;
+    let host = file::space(file.as_fd()).map_err(refused())?;
+    let reserve = plan::reserve(host.total_bytes);
+    if host.free_bytes.saturating_sub(reserve) < len {
+        let [need, free, host_free, reserve] = [len, 0, host.free_bytes, reserve].map(Bytes::new);
+        return Err(VolumeError::HostFull { file: draft.into(), need, free, host_free, reserve });
+    }
+    extend(&file, 0, len).map_err(refused())?;
+    format(draft)?;
+    file.sync_all().map_err(refused())
+}
+
+/// Makes the file `new` bytes long, in real blocks, so that a disk that others fill up later does
+/// not turn into write errors inside the store. Falls back to holes where there is no choice.
+fn extend(file: &File, old: u64, new: u64) -> io::Result<()> {
+    match file::allocate(file.as_fd(), old, new.saturating_sub(old)) {
+        Err(err) if err.kind() == io::ErrorKind::Unsupported => {
+            crate::warn!(
+                "volume.sparse",
+                err = "this disk cannot preallocate; keep it from filling up"
+            );
+            file.set_len(new)
+        }
+        other => other,
+    }
+}
+
+/// Runs mkfs.btrfs on `file`.
+fn format(file: &Path) -> Result<(), VolumeError> {
+    let out = Command::new("mkfs.btrfs")
+        // Discards would punch the preallocated blocks out of the file again.
+        .args(["--quiet", "--nodiscard", "--force", "--label", "terrarium"])
+        .arg(file)
+        .env("PATH", "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin")
+        .stdin(Stdio::null())
+        .output();
+    match out {
+        Ok(out) if out.status.success() => Ok(()),
+        Ok(out) => {
+            let said = String::from_utf8_lossy(&out.stderr).trim().to_owned();
+            Err(VolumeError::Mkfs { file: file.into(), said })
+        }
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Err(VolumeError::NoMkfs),
+        Err(source) => {
+            Err(VolumeError::Refused { doing: "run mkfs.btrfs on", path: file.into(), source })
+        }
+    }
+}

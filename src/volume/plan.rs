@@ -1,0 +1,172 @@
+//! How far the loop file grows, and what a mount table says. Numbers and text in, answer out.
+
+use std::path::{Path, PathBuf};
+
+/// Size of a new loop file, and least growth at a time, in bytes.
+pub const STEP: u64 = 256 << 20;
+/// Kept free in the store beyond what is asked for: btrfs needs room for its trees to work at all.
+pub const SLACK: u64 = 64 << 20;
+/// What is never taken of the disk below the loop file: this much, or 5 % of a small disk.
+const RESERVE: u64 = 512 << 20;
+/// Sizes are whole MiB.
+const MIB: u64 = 1 << 20;
+
+/// Everything that decides about growth, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// What shall fit.
+    pub need: u64,
+    /// Free in the store.
+    pub free: u64,
+    /// Length of the loop file.
+    pub file_len: u64,
+    /// Greatest length of the loop file.
+    pub size_max: u64,
+    /// Free on the disk below.
+    pub host_free: u64,
+    /// Size of the disk below.
+    pub host_total: u64,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Growth {
+    /// Nothing: it fits.
+    Enough,
+    /// Make the loop file this long.
+    To(u64),
+    /// `size_max` forbids it.
+    StoreFull,
+    /// The disk below has too little.
+    HostFull,
+}
+
+/// What is kept free of a disk of `total` bytes.
+pub fn reserve(total: u64) -> u64 {
+    RESERVE.min(total / 20)
+}
+
+/// Decides about growth.
+pub fn growth(room: &Room) -> Growth {
+    let want = room.need.saturating_add(SLACK);
+    if room.free >= want {
+        return Growth::Enough;
+    }
+    // A sixteenth more: btrfs keeps two copies of its trees, which takes from what is added.
+    let missing = want - room.free;
+    let missing = missing.saturating_add(missing / 16).div_ceil(MIB).saturating_mul(MIB);
+    let may = room.size_max.saturating_sub(room.file_len) / MIB * MIB;
+    let host_may = room.host_free.saturating_sub(reserve(room.host_total)) / MIB * MIB;
+    if may < missing {
+        return Growth::StoreFull;
+    }
+    if host_may < missing {
+        return Growth::HostFull;
+    }
+    Growth::To(room.file_len + missing.max(STEP).min(may).min(host_may))
+}
+
+/// A line of /proc/thread-self/mountinfo.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mounted {
+    /// `btrfs`.
+    pub kind: String,
+    /// `/dev/loop3`.
+    pub source: PathBuf,
+}
+
+/// What is mounted at `dir` itself, the topmost if there are several. `table` is the text of
+/// /proc/thread-self/mountinfo, proc(5).
+pub fn mounted_at(table: &[u8], dir: &Path) -> Option<Mounted> {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let path = |field: &[u8]| PathBuf::from(std::ffi::OsString::from_vec(unescape(field)));
+    let lines = table.split(|b| *b == b'\n');
+    let found = lines.rev().find_map(|line| {
+        let mut fields = line.split(|b| *b == b' ');
+        let point = fields.nth(4)?;
+        if unescape(point) != dir.as_os_str().as_bytes() {
+            return None;
+        }
+        let mut tail = fields.skip_while(|field| *field != b"-").skip(1);
+        let kind = String::from_utf8_lossy(tail.next()?).into_owned();
+        Some(Mounted { kind, source: path(tail.next()?) })
+    });
+    found
+}
+
+/// The number in `/dev/loop3`.
+pub fn loop_number(device: &Path) -> Option<u32> {
+    device.to_str()?.strip_prefix("/dev/loop")?.parse().ok()
+}
+
+/// Undoes `\040`, as the kernel writes a blank in a path.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, tail)) = rest.split_first() {
+        let octal = |b: &u8| matches!(b, b'0'..=b'7');
+        if byte == b'\\' && tail.len() >= 3 && tail[..3].iter().all(octal) {
+            let value = tail[..3].iter().fold(0u32, |n, b| n * 8 + u32::from(b - b'0'));
+            out.push(value as u8);
+            rest = &tail[3..];
+        } else {
+            out.push(byte);
+            rest = tail;
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    fn room(need_mib: u64, free_mib: u64) -> Room {
+        Room {
+            need: need_mib * MIB,
+            free: free_mib * MIB,
+            file_len: STEP,
+            size_max: 10 * GIB,
+            host_free: 100 * GIB,
+            host_total: 200 * GIB,
+        }
+    }
+
+    #[test]
+    fn growth_is_at_least_a_step_and_covers_the_need() {
+        assert_eq!(growth(&room(10, 74)), Growth::Enough);
+        assert_eq!(growth(&room(11, 74)), Growth::To(2 * STEP));
+        assert_eq!(growth(&room(1024, 64)), Growth::To(STEP + 1088 * MIB));
+    }
+
+    #[test]
+    fn limits_hold_and_say_which() {
+        let near = Room { size_max: STEP + 100 * MIB, ..room(64, 64) };
+        assert_eq!(growth(&near), Growth::To(STEP + 100 * MIB));
+        assert_eq!(growth(&Room { need: 100 * MIB, ..near }), Growth::StoreFull);
+        let tight = Room { host_free: 612 * MIB, ..room(64, 64) };
+        assert_eq!(growth(&tight), Growth::To(STEP + 100 * MIB));
+        assert_eq!(growth(&Room { need: 100 * MIB, ..tight }), Growth::HostFull);
+        assert_eq!(growth(&Room { need: u64::MAX, ..near }), Growth::StoreFull);
+    }
+
+    #[test]
+    fn a_small_disk_keeps_a_twentieth() {
+        assert_eq!(reserve(2 * GIB), 2 * GIB / 20);
+        assert_eq!(reserve(200 * GIB), 512 * MIB);
+    }
+
+    #[test]
+    fn the_topmost_mount_of_a_path_with_blanks_is_found() {
+        let table = b"24 1 254:0 / / rw - ext4 /dev/vda rw\n\
+            30 24 0:40 / /srv/a\\040b rw,noatime shared:1 master:2 - ext4 /dev/vdb rw\n\
+            31 30 0:41 / /srv/a\\040b rw - btrfs /dev/loop12 rw,space_cache=v2\n\n";
+        let found = mounted_at(table, Path::new("/srv/a b")).expect("mounted");
+        assert_eq!(found, Mounted { kind: "btrfs".into(), source: "/dev/loop12".into() });
+        assert_eq!(loop_number(&found.source), Some(12));
+        assert_eq!(mounted_at(table, Path::new("/srv")), None);
+        assert_eq!(loop_number(Path::new("/dev/loop1p1")), None);
+    }
+}

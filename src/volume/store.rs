@@ -1,0 +1,350 @@
+//! Opening, measuring and closing the store.
+
+use super::VolumeError;
+use super::loopfile::LoopFile;
+use super::plan;
+use crate::sys::btrfs::{self, QuotaKind};
+use crate::sys::file;
+use crate::unit::{Bytes, Digest};
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+
+/// The layout that this program reads and writes.
+const VERSION: &str = "1";
+/// Read-only layers.
+pub(super) const LAYERS: &str = "layers";
+/// Drafts.
+pub(super) const TMP: &str = "tmp";
+/// Writable subvolumes.
+pub(super) const CONTAINERS: &str = "containers";
+/// What `image` remembers.
+const IMPORTS: &str = "imports";
+/// Subvolumes inside one subvolume that are removed with it; more than any app makes by mistake.
+const NESTED_MAX: usize = 100_000;
+
+/// Where the store is and how large its file may become.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// Where it is mounted, or a directory on a btrfs that is there already.
+    pub dir: PathBuf,
+    /// The loop file, used when `dir` is not on btrfs; must not lie inside `dir`.
+    pub file: PathBuf,
+    /// Greatest size of the loop file.
+    pub size_max: Bytes,
+}
+
+/// What the store is built on.
+#[derive(Debug)]
+enum Backing {
+    /// A btrfs that somebody else made and mounted.
+    Partition,
+    /// Our own file.
+    Loop(LoopFile),
+}
+
+/// The open store. Shared by reference; every method may be called from several threads.
+#[derive(Debug)]
+pub struct Store {
+    pub(super) dir: PathBuf,
+    /// The directory itself; all ioctls that concern the file system as a whole go to it.
+    pub(super) root: File,
+    pub(super) quota: QuotaKind,
+    /// `/sys/fs/btrfs/<id>/qgroups`, where the kernel shows its counters.
+    pub(super) qgroups: PathBuf,
+    backing: Backing,
+    /// Names of drafts.
+    pub(super) drafts: AtomicU64,
+}
+
+impl Store {
+    /// Opens the store; makes and mounts it when it is not there yet; removes what an
+    /// interrupted import left in it.
+    pub fn open(config: StoreConfig) -> Result<Store, VolumeError> {
+        let refused = |doing| VolumeError::refused(doing, &config.dir);
+        make_dir(&config.dir).map_err(refused("make"))?;
+        let dir = fs::canonicalize(&config.dir).map_err(refused("find"))?;
+        let (backing, mounted_now) = find_backing(&dir, &config)?;
+        let opened = Store::set_up(&dir, backing);
+        if opened.is_err() && mounted_now {
+            // The loop device lets go of the file by itself when its mount is gone.
+            let _ = btrfs::unmount(&dir);
+        }
+        opened
+    }
+
+    /// Makes the inside ready.
+    fn set_up(dir: &Path, backing: Backing) -> Result<Store, VolumeError> {
+        let refused = |doing| VolumeError::refused(doing, dir);
+        let root = File::open(dir).map_err(refused("open"))?;
+        // Before anything is in it: nobody on the host may reach setuid programs of images.
+        root.set_permissions(fs::Permissions::from_mode(0o700)).map_err(refused("close off"))?;
+        if let Backing::Loop(file) = &backing {
+            file.settle(root.as_fd())?;
+        }
+        check_version(dir)?;
+        for name in [LAYERS, TMP, CONTAINERS, IMPORTS] {
+            let path = dir.join(name);
+            make_dir(&path).map_err(VolumeError::refused("make", path))?;
+        }
+        let id = btrfs::filesystem_id(root.as_fd()).map_err(refused("identify"))?;
+        let qgroups = PathBuf::from(format!("/sys/fs/btrfs/{id}/qgroups"));
+        let quota = ensure_quota(&root, &qgroups).map_err(refused("switch on quota in"))?;
+        let drafts = AtomicU64::new(0);
+        let store = Store { dir: dir.into(), root, quota, qgroups, backing, drafts };
+        store.remove_leftovers()?;
+        store.seal_layers()?;
+        store.sweep_qgroups();
+        crate::info!("volume.opened", dir = dir.display(), free = store.free());
+        Ok(store)
+    }
+
+    /// Where the store is. Only root can enter it.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What may still be written before the store has to grow.
+    pub fn free(&self) -> Bytes {
+        Bytes::new(file::space(self.root.as_fd()).map_or(0, |space| space.free_bytes))
+    }
+
+    /// Makes sure that `need` more bytes can be written, beside a margin that btrfs itself needs;
+    /// enlarges the loop file when they cannot. An error says which limit stands in the way.
+    pub fn ensure_room(&self, need: Bytes) -> Result<(), VolumeError> {
+        let free = self.free();
+        if free >= need.saturating_add(Bytes::new(plan::SLACK)) {
+            return Ok(());
+        }
+        match &self.backing {
+            Backing::Loop(file) => file.make_room(self.root.as_fd(), need.get()),
+            Backing::Partition => {
+                Err(VolumeError::PartitionFull { dir: self.dir.clone(), need, free })
+            }
+        }
+    }
+
+    /// Unmounts the store and waits until its loop device is free again. A store on somebody
+    /// else's btrfs stays as it is. `Busy`: something in it is in use; it stays mounted.
+    pub fn close(self) -> Result<(), VolumeError> {
+        let Store { dir, root, backing, .. } = self;
+        drop(root);
+        let Backing::Loop(file) = backing else { return Ok(()) };
+        match btrfs::unmount(&dir) {
+            Ok(()) => {}
+            // EINVAL: somebody unmounted it before us.
+            Err(err) if err.kind() == io::ErrorKind::InvalidInput => {}
+            Err(err) if err.kind() == io::ErrorKind::ResourceBusy => {
+                return Err(VolumeError::Busy { dir });
+            }
+            Err(source) => {
+                return Err(VolumeError::Refused { doing: "unmount", path: dir, source });
+            }
+        }
+        file.release()
+    }
+
+    /// Empties `tmp`.
+    fn remove_leftovers(&self) -> Result<(), VolumeError> {
+        for name in names(&self.dir.join(TMP))? {
+            let path = self.dir.join(TMP).join(&name);
+            self.destroy(TMP, &name).map_err(VolumeError::refused("remove", &path))?;
+            crate::warn!("volume.leftover_removed", path = path.display());
+        }
+        Ok(())
+    }
+
+    /// Makes layers read-only whose import was interrupted between its last two steps.
+    fn seal_layers(&self) -> Result<(), VolumeError> {
+        for name in names(&self.dir.join(LAYERS))? {
+            let path = self.dir.join(LAYERS).join(&name);
+            if format!("sha256:{name}").parse::<Digest>().is_ok() {
+                let sealed = File::open(&path).and_then(|layer| {
+                    if btrfs::is_read_only(layer.as_fd())? {
+                        return Ok(());
+                    }
+                    btrfs::set_read_only(layer.as_fd())
+                });
+                sealed.map_err(VolumeError::refused("seal", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes full quota groups whose subvolume is gone. Simple quota does that by itself.
+    fn sweep_qgroups(&self) {
+        if self.quota == QuotaKind::Simple {
+            return;
+        }
+        for name in names(&self.qgroups).unwrap_or_default() {
+            // Ours and anybody's: a group 0/id without a subvolume counts nothing. Ids below 256
+            // are the kernel's own trees.
+            let Some(id) = name.strip_prefix("0_").and_then(|id| id.parse::<u64>().ok()) else {
+                continue;
+            };
+            let gone = id >= btrfs::ROOT_INODE
+                && matches!(btrfs::subvolume_exists(self.root.as_fd(), id), Ok(false));
+            if gone {
+                let _ = btrfs::remove_qgroup(self.root.as_fd(), id);
+            }
+        }
+    }
+
+    /// Removes the subvolume (or, from a half-made past, plain directory or file) `name` of our
+    /// directory `place`. Already gone is success.
+    pub(super) fn destroy(&self, place: &str, name: &str) -> io::Result<()> {
+        let place_path = self.dir.join(place);
+        let path = place_path.join(name);
+        let meta = match fs::symlink_metadata(&path) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        if !meta.is_dir() {
+            return fs::remove_file(&path);
+        }
+        if meta.ino() != btrfs::ROOT_INODE {
+            return fs::remove_dir_all(&path);
+        }
+        let place = File::open(&place_path)?;
+        let inside = File::open(&path)?;
+        let id = btrfs::subvolume_id(inside.as_fd())?;
+        drop(inside);
+        let gone = match btrfs::destroy_subvolume(place.as_fd(), name) {
+            Err(err) if err.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                remove_nested(self.root.as_fd(), id)?;
+                btrfs::destroy_subvolume(place.as_fd(), name)
+            }
+            other => other,
+        };
+        match gone {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
+            _ => {}
+        }
+        if self.quota == QuotaKind::Full {
+            // A kernel that refuses this (EBUSY, until the space is back) removes the group itself.
+            let _ = btrfs::remove_qgroup(self.root.as_fd(), id);
+        }
+        Ok(())
+    }
+}
+
+/// Names in one of our own directories that are text; we make no others.
+pub(super) fn names(dir: &Path) -> Result<Vec<String>, VolumeError> {
+    let refused = || VolumeError::refused("list", dir);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(refused())? {
+        names.extend(entry.map_err(refused())?.file_name().into_string());
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Removes all subvolumes inside subvolume `id`, deepest first.
+fn remove_nested(any: BorrowedFd<'_>, id: u64) -> io::Result<()> {
+    let mut chain = vec![id];
+    for _ in 0..NESTED_MAX {
+        let Some(&last) = chain.last() else { return Ok(()) };
+        if let Some(&child) = btrfs::children(any, last)?.first() {
+            chain.push(child);
+            continue;
+        }
+        chain.pop();
+        if chain.is_empty() {
+            return Ok(());
+        }
+        btrfs::destroy_subvolume_by_id(any, last)?;
+    }
+    Err(io::Error::other("too many subvolumes inside"))
+}
+
+/// Makes `dir` and its parents, 0700; there already is fine.
+fn make_dir(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// Finds what the store is built on, and mounts it when that is our file. The flag says that the
+/// mount is new.
+fn find_backing(dir: &Path, config: &StoreConfig) -> Result<(Backing, bool), VolumeError> {
+    let path = lexically_absolute(&config.file)?;
+    let table = Path::new("/proc/thread-self/mountinfo");
+    let mounts = fs::read(table).map_err(VolumeError::refused("read", table))?;
+    let mounted = plan::mounted_at(&mounts, dir).filter(|mounted| mounted.kind == "btrfs");
+    if let Some(number) = mounted.and_then(|mounted| plan::loop_number(&mounted.source)) {
+        if let Some(file) = LoopFile::adopt(&path, number, config.size_max)? {
+            return Ok((Backing::Loop(file), false));
+        }
+    }
+    let here = File::open(dir).and_then(|dir| file::space(dir.as_fd()));
+    if here.map_err(VolumeError::refused("inspect", dir))?.magic == btrfs::MAGIC {
+        return Ok((Backing::Partition, false));
+    }
+    if path.starts_with(dir) {
+        return Err(VolumeError::FileInside { dir: dir.into(), file: path });
+    }
+    if let Some(parent) = path.parent() {
+        make_dir(parent).map_err(VolumeError::refused("make", parent))?;
+    }
+    let file = LoopFile::attach(&path, config.size_max)?;
+    match btrfs::mount(&file.device(), dir) {
+        Ok(()) => Ok((Backing::Loop(file), true)),
+        // ENODEV is about the file system's name, not the device.
+        Err(err) if err.raw_os_error() == Some(19) => Err(VolumeError::NoBtrfs { dir: dir.into() }),
+        Err(source) => {
+            Err(VolumeError::Refused { doing: "mount the store at", path: dir.into(), source })
+        }
+    }
+}
+
+/// `path` from the root, without asking the file system: the file may not exist yet.
+fn lexically_absolute(path: &Path) -> Result<PathBuf, VolumeError> {
+    std::path::absolute(path).map_err(VolumeError::refused("find", path))
+}
+
+/// Refuses a layout that we do not know; marks a new store with ours.
+fn check_version(dir: &Path) -> Result<(), VolumeError> {
+    let path = dir.join("version");
+    match fs::read_to_string(&path) {
+        Ok(text) if text.trim() == VERSION => Ok(()),
+        Ok(text) => {
+            let found = text.chars().take(20).collect::<String>().trim().to_owned();
+            Err(VolumeError::Newer { dir: dir.into(), found })
+        }
+        Err(err) if err.kind() == io::ErrorKind::NotFound => {
+            let draft = dir.join("version.new");
+            let written = fs::write(&draft, format!("{VERSION}\n"))
+                .and_then(|()| File::open(&draft)?.sync_all())
+                .and_then(|()| fs::rename(&draft, &path));
+            written.map_err(VolumeError::refused("write", &path))
+        }
+        Err(source) => Err(VolumeError::Refused { doing: "read", path, source }),
+    }
+}
+
+/// Switches quota on unless it is on, preferring the kind that costs nothing; says which it is.
+fn ensure_quota(root: &File, qgroups: &Path) -> io::Result<QuotaKind> {
+    if let Some(kind) = quota_kind(qgroups) {
+        return Ok(kind);
+    }
+    if btrfs::enable_quota(root.as_fd(), QuotaKind::Simple).is_ok() {
+        return Ok(QuotaKind::Simple);
+    }
+    btrfs::enable_quota(root.as_fd(), QuotaKind::Full)?;
+    crate::warn!("volume.full_quota", err = "no simple quota before Linux 6.7: removals cost more");
+    Ok(QuotaKind::Full)
+}
+
+/// The kind of quota that is on, `None` when it is off: the directory comes with quota, the file
+/// `mode` in it with Linux 6.7.
+fn quota_kind(qgroups: &Path) -> Option<QuotaKind> {
+    if !qgroups.exists() {
+        return None;
+    }
+    match fs::read_to_string(qgroups.join("mode")).as_deref().map(str::trim) {
+        Ok("squota") => Some(QuotaKind::Simple),
+        Ok("disabled") => None,
+        _ => Some(QuotaKind::Full),
+    }
+}

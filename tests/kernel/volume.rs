@@ -1,0 +1,333 @@
+//! The store on a real loop device, seen with `btrfs`, `findmnt`'s table and coreutils.
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use terrarium::unit::{Bytes, Digest, Handle, IdRange, Slot};
+use terrarium::volume::{Store, StoreConfig, VolumeError};
+
+/// A private mount table for the calling thread and a directory of its own.
+pub struct Lab {
+    pub dir: PathBuf,
+}
+
+impl Lab {
+    pub fn new(name: &str) -> Lab {
+        assert!(nix::unistd::geteuid().is_root(), "needs root: run `cargo xtask test kernel`");
+        unshare(CloneFlags::CLONE_NEWNS).expect("unshare mounts");
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("private mounts");
+        let dir = std::env::temp_dir().join(format!("terrarium-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).expect("make the test's directory");
+        Lab { dir: fs::canonicalize(dir).expect("canonical") }
+    }
+
+    pub fn config(&self) -> StoreConfig {
+        StoreConfig {
+            dir: self.dir.join("store"),
+            file: self.dir.join("store.btrfs"),
+            size_max: Bytes::mib(2048),
+        }
+    }
+
+    pub fn open(&self) -> Store {
+        Store::open(self.config()).expect("open the store")
+    }
+
+    /// Closes the store and shows that nothing of it stays behind.
+    pub fn close(&self, store: Store) {
+        store.close().expect("close");
+        assert!(!self.mounted(), "still mounted");
+        assert_eq!(self.loops(), "", "a loop device is left");
+    }
+
+    pub fn mounted(&self) -> bool {
+        let table = fs::read_to_string("/proc/thread-self/mounts").expect("mount table");
+        table.contains(self.dir.to_str().expect("text"))
+    }
+
+    /// What losetup(8) says about our file.
+    pub fn loops(&self) -> String {
+        run("losetup", &["-j", self.config().file.to_str().expect("text")])
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // A failed test must not keep the machine's loop devices.
+        let _ = Command::new("umount").args(["-R", "-l"]).arg(self.dir.join("store")).output();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Runs a program of the system and returns what it prints; it must succeed.
+pub fn run(program: &str, args: &[&str]) -> String {
+    let out =
+        Command::new(program).args(args).output().unwrap_or_else(|e| panic!("{program}: {e}"));
+    assert!(out.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("text")
+}
+
+fn handle(name: &str) -> Handle {
+    name.parse().expect("handle")
+}
+
+fn ids(slot: u32) -> IdRange {
+    Slot::new(slot).expect("slot").ids()
+}
+
+/// Writes `mib` MiB to a new file; the error of the write or of the flush.
+fn fill(path: &Path, mib: usize) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    let block = vec![7u8; 1 << 20];
+    for _ in 0..mib {
+        file.write_all(&block)?;
+    }
+    file.sync_all()
+}
+
+/// The text of an error with its causes.
+fn said(err: &VolumeError) -> String {
+    terrarium::log::chain(err)
+}
+
+#[test]
+fn a_fresh_store_is_closed_to_others_and_leaves_nothing_when_closed() {
+    use std::os::unix::fs::PermissionsExt;
+    let lab = Lab::new("fresh");
+    let store = lab.open();
+    let config = lab.config();
+    assert!(run("btrfs", &["filesystem", "show", text(&config.dir)]).contains("terrarium"));
+    let mode = fs::metadata(&config.dir).expect("stat").permissions().mode();
+    assert_eq!(mode & 0o7777, 0o700);
+    let options = run("findmnt", &["-no", "OPTIONS", text(&config.dir)]);
+    for option in ["nosuid", "nodev", "noatime"] {
+        assert!(options.contains(option), "{options}");
+    }
+    // Preallocated: as many blocks as bytes.
+    use std::os::unix::fs::MetadataExt;
+    let meta = fs::metadata(&config.file).expect("stat");
+    assert_eq!(meta.len(), 256 << 20);
+    assert!(meta.blocks() * 512 >= meta.len(), "{} blocks", meta.blocks());
+    assert_eq!(meta.mode() & 0o7777, 0o600);
+    assert!(store.layers().expect("layers").is_empty());
+    assert!(store.writables().expect("writables").is_empty());
+    lab.close(store);
+}
+
+#[test]
+fn quota_stops_a_writer_at_its_limit_and_counts_what_was_written() {
+    let lab = Lab::new("quota");
+    let store = lab.open();
+    let web = handle("web-0");
+    let dir = store.create_writable(&web, Some(Bytes::mib(20)), ids(3)).expect("create");
+    let stat = run("stat", &["-c", "%u:%g %a", text(&dir.join("upper")), text(&dir.join("work"))]);
+    let base = ids(3).base;
+    assert_eq!(stat, format!("{base}:{base} 755\n{base}:{base} 700\n"));
+
+    fill(&dir.join("upper/fits"), 12).expect("below the limit");
+    let err = fill(&dir.join("upper/large"), 20).expect_err("beyond the limit");
+    assert_eq!(err.raw_os_error(), Some(122), "EDQUOT, not {err}");
+    run("btrfs", &["filesystem", "sync", text(&dir)]);
+    let used = store.used(&web).expect("used");
+    assert!((12..=20).contains(&used.as_mib()), "{used}");
+
+    // Another container is not concerned.
+    let other = store.create_writable(&handle("web-1"), None, ids(4)).expect("create");
+    fill(&other.join("upper/large"), 40).expect("no limit here");
+    assert_eq!(store.writables().expect("list"), [web.clone(), handle("web-1")]);
+    let again = store.create_writable(&web, None, ids(3)).expect_err("is there");
+    assert!(matches!(again, VolumeError::Exists { .. }), "{again}");
+    lab.close(store);
+}
+
+#[test]
+fn removal_is_idempotent_and_takes_nested_subvolumes_along() {
+    let lab = Lab::new("remove");
+    let store = lab.open();
+    let web = handle("web-0");
+    let dir = store.create_writable(&web, Some(Bytes::mib(50)), ids(0)).expect("create");
+    run("btrfs", &["subvolume", "create", text(&dir.join("upper/a"))]);
+    run("btrfs", &["subvolume", "create", text(&dir.join("upper/a/b"))]);
+    run("btrfs", &["subvolume", "create", text(&dir.join("upper/c"))]);
+    run("btrfs", &["property", "set", text(&dir.join("upper/a/b")), "ro", "true"]);
+    store.remove_writable(&web).expect("remove");
+    store.remove_writable(&web).expect("remove what is gone");
+    store.remove_writable(&handle("never-was")).expect("remove what never was");
+    assert!(store.writables().expect("list").is_empty());
+    assert!(matches!(store.used(&web), Err(VolumeError::Absent { .. })));
+    let left = run("btrfs", &["subvolume", "list", text(store.dir())]);
+    assert_eq!(left, "", "subvolumes left");
+    lab.close(store);
+}
+
+#[test]
+fn the_store_grows_when_asked_and_names_the_limit_when_it_may_not() {
+    let lab = Lab::new("grow");
+    let store =
+        Store::open(StoreConfig { size_max: Bytes::mib(800), ..lab.config() }).expect("open");
+    let file = lab.config().file;
+    store.ensure_room(Bytes::mib(10)).expect("fits");
+    assert_eq!(fs::metadata(&file).expect("stat").len(), 256 << 20, "grown without need");
+    store.ensure_room(Bytes::mib(400)).expect("grow");
+    assert!(store.free() >= Bytes::mib(400), "{}", store.free());
+    let len = fs::metadata(&file).expect("stat").len();
+    assert!((512 << 20..=800 << 20).contains(&len), "{len}");
+    fill(&store.dir().join("tmp/large"), 400).expect("the room is real");
+
+    let err = store.ensure_room(Bytes::mib(2000)).expect_err("over size_max");
+    assert!(err.is_full());
+    assert!(said(&err).contains("800MiB") && said(&err).contains("[store] size_max"), "{err}");
+    lab.close(store);
+}
+
+#[test]
+fn growth_that_a_crash_cut_short_is_finished_at_the_next_start() {
+    let lab = Lab::new("cut");
+    let store = lab.open();
+    let before = store.free();
+    lab.close(store);
+    run("truncate", &["-s", "+300M", text(&lab.config().file)]);
+    let store = lab.open();
+    assert!(store.free().get() > before.get() + (250 << 20), "{before} {}", store.free());
+    lab.close(store);
+}
+
+#[test]
+fn leftovers_of_a_crash_are_gone_and_finished_things_are_not() {
+    let lab = Lab::new("crash");
+    let store = lab.open();
+    let done = Digest::of(b"done");
+    let draft = store.draft().expect("draft");
+    fs::write(draft.dir().join("file"), "whole").expect("write");
+    draft.commit(&done).expect("commit");
+    store.create_writable(&handle("web-0"), None, ids(0)).expect("create");
+    // A process that dies runs no destructors.
+    let draft = store.draft().expect("draft");
+    fs::write(draft.dir().join("file"), "half").expect("write");
+    std::mem::forget(draft);
+    fs::write(store.dir().join("tmp/stray"), "x").expect("write");
+    fs::create_dir_all(store.dir().join("tmp/dir/deep")).expect("mkdir");
+    // Killed between the rename and the seal.
+    let layer = store.layer(&done).expect("layer");
+    run("btrfs", &["property", "set", "-f", text(&layer), "ro", "false"]);
+    drop(store); // not closed: the mount stays, as after SIGKILL
+    assert!(lab.mounted());
+
+    let store = lab.open();
+    assert_eq!(lab.loops().lines().count(), 1, "attached twice: {}", lab.loops());
+    assert_eq!(fs::read_dir(store.dir().join("tmp")).expect("list").count(), 0);
+    assert_eq!(store.layers().expect("layers"), [done]);
+    assert_eq!(run("btrfs", &["property", "get", text(&layer), "ro"]), "ro=true\n");
+    assert_eq!(store.writables().expect("list"), [handle("web-0")]);
+    lab.close(store);
+
+    // And once more from the file alone.
+    let store = lab.open();
+    assert_eq!(store.layers().expect("layers"), [done]);
+    assert_eq!(fs::read_to_string(layer.join("file")).expect("read"), "whole");
+    lab.close(store);
+}
+
+#[test]
+fn a_half_made_file_system_is_made_again() {
+    let lab = Lab::new("half");
+    fs::write(lab.dir.join("store.btrfs.new"), vec![0u8; 1 << 20]).expect("write");
+    let store = lab.open();
+    assert!(!lab.dir.join("store.btrfs.new").exists());
+    lab.close(store);
+}
+
+#[test]
+fn layers_are_read_only_and_the_first_of_two_importers_wins() {
+    let lab = Lab::new("layers");
+    let store = lab.open();
+    let chain = Digest::of(b"layer");
+    let (first, second) = (store.draft().expect("draft"), store.draft().expect("draft"));
+    fs::write(first.dir().join("who"), "first").expect("write");
+    fs::write(second.dir().join("who"), "second").expect("write");
+    assert_eq!(store.layer(&chain), None);
+    let path = first.commit(&chain).expect("commit");
+    assert_eq!(second.commit(&chain).expect("commit"), path);
+    assert_eq!(fs::read_to_string(path.join("who")).expect("read"), "first");
+    let err = fs::write(path.join("new"), "").expect_err("read-only");
+    assert_eq!(err.kind(), io::ErrorKind::ReadOnlyFilesystem);
+    assert_eq!(fs::read_dir(store.dir().join("tmp")).expect("list").count(), 0);
+    assert_eq!(store.layer(&chain), Some(path));
+
+    store.remove_layer(&chain).expect("remove");
+    store.remove_layer(&chain).expect("remove what is gone");
+    assert!(store.layers().expect("layers").is_empty());
+    lab.close(store);
+}
+
+#[test]
+fn many_threads_make_and_remove_disks_at_once() {
+    let lab = Lab::new("threads");
+    let store = lab.open();
+    std::thread::scope(|scope| {
+        for worker in 0..4u32 {
+            let store = &store;
+            scope.spawn(move || {
+                for round in 0..10 {
+                    let name = handle(&format!("w{worker}-{round}"));
+                    let limit = Some(Bytes::mib(5));
+                    store.create_writable(&name, limit, ids(worker)).expect("create");
+                    store.used(&name).expect("used");
+                    store.remove_writable(&name).expect("remove");
+                }
+            });
+        }
+    });
+    assert!(store.writables().expect("list").is_empty());
+    lab.close(store);
+}
+
+#[test]
+fn a_store_in_use_is_not_closed_and_says_so() {
+    let lab = Lab::new("busy");
+    let store = lab.open();
+    let open = File::open(store.dir().join("version")).expect("open");
+    let err = store.close().expect_err("busy");
+    assert!(matches!(err, VolumeError::Busy { .. }), "{err}");
+    assert!(lab.mounted());
+    drop(open);
+    lab.close(lab.open());
+}
+
+#[test]
+fn a_store_of_a_newer_program_is_refused_and_left_as_it_is() {
+    let lab = Lab::new("newer");
+    let store = lab.open();
+    fs::write(store.dir().join("version"), "7\n").expect("write");
+    lab.close(store);
+    let err = Store::open(lab.config()).expect_err("newer");
+    assert!(matches!(&err, VolumeError::Newer { found, .. } if found == "7"), "{err}");
+    assert!(!lab.mounted(), "a refused store is not left mounted");
+}
+
+#[test]
+fn a_directory_on_btrfs_is_used_as_it_is_and_left_mounted() {
+    let lab = Lab::new("partition");
+    let outer = lab.open();
+    let inner_dir = outer.dir().join("tmp/inner");
+    let config = StoreConfig { dir: inner_dir, ..lab.config() };
+    let file = lab.dir.join("unused.btrfs");
+    let inner = Store::open(StoreConfig { file: file.clone(), ..config }).expect("open");
+    let dir = inner.create_writable(&handle("a"), Some(Bytes::mib(5)), ids(0)).expect("create");
+    assert!(fill(&dir.join("upper/x"), 9).is_err(), "quota works there too");
+    let err = inner.ensure_room(Bytes::mib(100_000)).expect_err("too much");
+    assert!(matches!(err, VolumeError::PartitionFull { .. }), "{err}");
+    inner.remove_writable(&handle("a")).expect("remove");
+    inner.close().expect("close");
+    assert!(!file.exists() && lab.mounted());
+    lab.close(outer);
+}
