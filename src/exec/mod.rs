@@ -18,4 +18,4 @@ pub mod lines;
 pub mod logs;
 pub mod room;
 pub mod run;
-mod streams;
+pub mod streams;

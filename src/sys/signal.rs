@@ -2,6 +2,11 @@
 
 use super::fd::{check, owned};
 pub use nix::sys::signal::Signal;
+
+/// Asks a process to end.
+pub const TERM: i32 = libc::SIGTERM;
+/// Ends a process.
+pub const KILL: i32 = libc::SIGKILL;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
