@@ -152,27 +152,22 @@ impl Host {
         // An entry that cannot be read (half-written before its first rename) names no slot, and
         // then nothing but the directory can have been made.
         let entry = self.depot.read(handle).ok().flatten();
-        let mut left: Vec<String> = Vec::new();
-        let mut note = |what: &str, result: Result<(), Cause>| {
-            if let Err(err) = result {
-                left.push(format!("{what}: {}", crate::log::chain(err.as_ref())));
-            }
-        };
+        let mut left = Left::default();
         let group = self.cgroups.find(handle);
-        note("processes", end_group(&group).map_err(Cause::from));
+        left.note("processes", end_group(&group).map_err(Cause::from));
         if let Some((pid, started)) = entry.as_ref().and_then(|entry| entry.pid) {
-            note("init process", end(pid, started).map_err(Cause::from));
+            left.note("init process", end(pid, started).map_err(Cause::from));
         }
         if let Some(entry) = &entry {
-            note("network", self.net.release(entry.slot).map_err(Cause::from));
+            left.note("network", self.net.release(entry.slot).map_err(Cause::from));
         }
-        note("disk", self.store.remove_writable(handle).map_err(Cause::from));
-        note("cgroup", group.remove().map_err(Cause::from));
-        if left.is_empty() {
-            note("depot entry", self.depot.remove(handle).map_err(Cause::from));
+        left.note("disk", self.store.remove_writable(handle).map_err(Cause::from));
+        left.note("cgroup", group.remove().map_err(Cause::from));
+        if left.0.is_empty() {
+            left.note("depot entry", self.depot.remove(handle).map_err(Cause::from));
         }
-        if !left.is_empty() {
-            return Err(ContainerError::Left { handle: handle.clone(), parts: left.join("; ") });
+        if !left.0.is_empty() {
+            return Err(ContainerError::Left { handle: handle.clone(), parts: left.0.join("; ") });
         }
         if let Some(entry) = entry {
             let mut pools = self.pools();
@@ -180,6 +175,18 @@ impl Host {
             pools.slots.release(entry.slot);
         }
         Ok(())
+    }
+}
+
+/// Parts of a container that could not be removed, and why.
+#[derive(Default)]
+struct Left(Vec<String>);
+
+impl Left {
+    fn note(&mut self, what: &str, result: Result<(), Cause>) {
+        if let Err(err) = result {
+            self.0.push(format!("{what}: {}", crate::log::chain(err.as_ref())));
+        }
     }
 }
 
