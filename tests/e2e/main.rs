@@ -1,1 +1,18 @@
+//! The real binary against a real kernel, one promise per test: `cargo xtask test e2e`.
 
+mod cli;
+mod isolation;
+mod lab;
+mod limits;
+mod running;
+mod staging;
+
+/// A web app for busybox: it answers with its instance index.
+const WEB: &str = r#"
+mkdir -p www
+echo "instance $INSTANCE_INDEX of $HOSTNAME" > www/index.html
+exec busybox httpd -f -p "$PORT" -h www
+"#;
+
+/// A port that is declared and nothing else.
+const PORT: &str = "[[port]]\ncontainer = 8080\n";

@@ -1,0 +1,117 @@
+//! What a person sees.
+
+use super::lab::{Lab, Ran, get};
+use super::{PORT, WEB};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+#[test]
+fn bad_manifest_names_line_and_column() {
+    let lab = Lab::new("manifest");
+    let path = lab.app("web", WEB, "[run]\nmemory = 256\ninstanses = 2\n");
+    let ran = lab.run(&["check", &path]);
+    assert_eq!(ran.code, 5);
+    assert!(ran.err.contains("web.toml:12:10"), "{}", ran.err);
+    assert!(ran.err.contains("256MiB"), "{}", ran.err);
+    assert!(ran.err.contains("web.toml:13:1") && ran.err.contains("instances"), "{}", ran.err);
+    fs::write(&path, fs::read_to_string(&path).expect("read").replace("memory = 256\ninstanses = 2", ""))
+        .expect("mend");
+    assert_eq!(lab.run(&["check", &path]).code, 0);
+    fs::remove_dir_all(&lab.root).expect("clean up");
+}
+
+#[test]
+fn a_bad_manifest_changes_nothing() {
+    let lab = Lab::start("unchanged");
+    let path = lab.app("web", WEB, "[run]\nmemory = 256\n");
+    let ran = lab.run(&["apply", &path]);
+    assert_eq!(ran.code, 5);
+    assert!(ran.err.contains("web.toml:12:10"), "{}", ran.err);
+    assert_eq!(lab.run(&["app", "web"]).code, 4);
+    lab.finish();
+}
+
+#[test]
+fn an_unreachable_daemon_is_told_with_its_cure() {
+    let lab = Lab::new("unreachable");
+    let ran = lab.run(&["apps"]);
+    assert_eq!(ran.code, 6);
+    assert!(ran.err.contains("terrarium.sock") && ran.err.contains("systemctl start"), "{}", ran.err);
+    fs::remove_dir_all(&lab.root).expect("clean up");
+}
+
+#[test]
+fn exec_gives_the_commands_own_exit_code_and_streams() {
+    let lab = Lab::start("exec");
+    let manifest = format!("[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n{PORT}");
+    lab.ok(&["apply", &lab.app("web", WEB, &manifest)]);
+    lab.until_state("web", "running");
+    let ran = lab.run(&["exec", "web/0", "--", "sh", "-c", "echo out; echo err >&2; exit 42"]);
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (42, "out\n", "err\n"));
+    assert_eq!(lab.run(&["exec", "web/0", "--", "no-such-program"]).code, 127);
+    assert_eq!(lab.run(&["exec", "web/7", "--", "true"]).code, 3);
+    assert_eq!(lab.run(&["exec", "nobody", "--", "true"]).code, 4);
+    assert_eq!(lab.run(&["exec", "web", "--", "sh", "-c", "kill -9 $$"]).code, 137);
+    // Stdin is carried, and its end too.
+    let mut child = lab
+        .command(&["exec", "web", "--", "wc", "-c"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("exec");
+    std::io::Write::write_all(&mut child.stdin.take().expect("stdin"), &[b'x'; 100_000])
+        .expect("write");
+    let ran = Ran::new(child.wait_with_output().expect("wait"));
+    assert_eq!((ran.code, ran.out.trim()), (0, "100000"));
+    lab.finish();
+}
+
+#[test]
+fn run_in_the_foreground_stages_runs_and_removes_everything_at_ctrl_c() {
+    let lab = Lab::new("foreground");
+    let manifest = "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n\
+                    [[port]]\ncontainer = 8080\npublish = 8000\n";
+    let path = lab.app("web", &format!("echo here I am\n{WEB}"), manifest);
+    let mut child = lab
+        .command(&["run", &path])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .expect("run");
+    let lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
+    let mut seen = String::new();
+    for line in lines.map_while(Result::ok) {
+        seen.push_str(&line);
+        seen.push('\n');
+        if line.contains("became healthy") {
+            break;
+        }
+    }
+    assert!(seen.contains("here I am"), "{seen}");
+    assert!(lab.until("it answers", |_| get("127.0.0.1", 8000)).starts_with("instance 0"));
+    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("Ctrl-C");
+    assert_eq!(child.wait().expect("wait").code(), Some(0));
+    lab.assert_empty();
+    lab.assert_nothing_left();
+    fs::remove_dir_all(&lab.root).expect("clean up");
+}
+
+#[test]
+fn manifests_in_apps_d_come_and_go_with_their_files() {
+    let lab = Lab::start("appsd");
+    let manifest = format!("[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n{PORT}");
+    let path = lab.app("web", WEB, &manifest);
+    let source = lab.root.join("src/web");
+    let text = fs::read_to_string(&path)
+        .expect("manifest")
+        .replace("path = \"web\"", &format!("path = \"{}\"", source.display()));
+    let file = lab.root.join("etc/terrarium/apps.d/web.toml");
+    fs::write(&file, text).expect("declare");
+    lab.until_state("web", "running");
+    fs::remove_file(&file).expect("remove");
+    lab.until("the app is gone", |lab| (lab.run(&["app", "web"]).code == 4).then_some(()));
+    lab.finish();
+}

@@ -1,0 +1,63 @@
+//! What an app may use.
+
+use super::PORT;
+use super::lab::{Lab, get};
+use super::WEB;
+
+const IDLE: &str = "echo up\nexec sleep 100000\n";
+const PROCESS: &str = "[health]\ntype = \"process\"\n";
+
+#[test]
+fn memory_limit_kills_only_the_app() {
+    let lab = Lab::start("memory");
+    let small = format!("[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n{PORT}");
+    lab.ok(&["apply", &lab.app("good", WEB, &small)]);
+    lab.until_state("good", "running");
+    let port = lab.instance("good", 0)["ports"][0]["host"].as_u64().expect("port");
+    let hog = "echo up\nx=0123456789abcdef\nwhile :; do x=$x$x; done\n";
+    let limits = format!("[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n{PROCESS}");
+    lab.ok(&["apply", &lab.app("hog", hog, &limits)]);
+    let view = lab.until_state("hog", "crashed");
+    let reason = view["processes"][0]["instances"][0]["crash_reason"].as_str().expect("a reason");
+    assert!(reason.ends_with("Exited with status 137 (out of memory)"), "{reason}");
+    assert!(get("127.0.0.1", port).is_some(), "the other app goes on");
+    assert_eq!(lab.instance("good", 0)["crash_count"], 0);
+    lab.finish();
+}
+
+#[test]
+fn disk_quota_stops_at_the_limit() {
+    let lab = Lab::start("disk");
+    let manifest = format!("[run]\nmemory = \"64MiB\"\ndisk = \"16MiB\"\n\n{PROCESS}");
+    lab.ok(&["apply", &lab.app("writer", IDLE, &manifest)]);
+    lab.until_state("writer", "running");
+    let ran = lab.inside("writer", "dd if=/dev/zero of=/tmp/big bs=1M count=64 && sync");
+    assert_ne!(ran.code, 0, "{}", ran.out);
+    assert!(ran.err.contains("quota exceeded"), "{}", ran.err);
+    let size: u64 = lab
+        .inside("writer", "wc -c < /tmp/big")
+        .out
+        .trim()
+        .parse()
+        .expect("a size");
+    assert!((8 << 20..=16 << 20).contains(&size), "{size}");
+    let again = lab.inside("writer", "rm /tmp/big && echo small > /tmp/small && cat /tmp/small");
+    assert_eq!(again.out.trim(), "small", "{}", again.err);
+    lab.finish();
+}
+
+#[test]
+fn fork_bomb_is_contained() {
+    let lab = Lab::start("bomb");
+    let manifest = format!("[run]\nmemory = \"64MiB\"\ndisk = \"16MiB\"\npids = 40\n\n{PROCESS}");
+    lab.ok(&["apply", &lab.app("bomb", IDLE, &manifest)]);
+    lab.until_state("bomb", "running");
+    let script = "i=0; while [ $i -lt 200 ]; do sleep 1000 & i=$((i+1)); done; echo made";
+    let ran = lab.inside("bomb", script);
+    assert!(ran.err.contains("can't fork"), "{} {}", ran.out, ran.err);
+    // The daemon and the other processes of the container are as they were.
+    assert_eq!(lab.instance("bomb", 0)["state"], "running");
+    lab.ok(&["delete", "bomb"]);
+    lab.assert_empty();
+    lab.finish();
+}

@@ -1,0 +1,202 @@
+//! Instances: ports, crashes, scaling, deletion, restarts of the daemon.
+
+use super::lab::{Lab, get};
+use super::{PORT, WEB};
+use nix::sys::signal::Signal;
+
+#[test]
+fn two_instances_answer_on_their_ports() {
+    let lab = Lab::start("two");
+    let manifest = format!("[run]\ninstances = 2\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n{PORT}");
+    lab.ok(&["apply", &lab.app("web", WEB, &manifest)]);
+    lab.until_state("web", "running");
+    let mut ports = Vec::new();
+    for index in 0..2 {
+        let port = lab.instance("web", index)["ports"][0]["host"].as_u64().expect("a host port");
+        let body = get("127.0.0.1", port).expect("an answer");
+        assert!(body.starts_with(&format!("instance {index} ")), "{body}");
+        ports.push(port);
+    }
+    assert_ne!(ports[0], ports[1]);
+    let table = lab.ok(&["apps"]).out;
+    assert!(table.contains("web") && table.contains("2/2"), "{table}");
+    lab.finish();
+}
+
+#[test]
+fn a_published_port_is_spread_over_the_running_instances() {
+    let lab = Lab::start("published");
+    let manifest = "[run]\ninstances = 2\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n\
+                    [[port]]\ncontainer = 8080\npublish = 8000\n";
+    lab.ok(&["apply", &lab.app("web", WEB, manifest)]);
+    lab.until_state("web", "running");
+    let seen = lab.until("both instances have answered", |_| {
+        let mut seen: Vec<String> = (0..32).filter_map(|_| get("127.0.0.1", 8000)).collect();
+        seen.sort();
+        seen.dedup();
+        (seen.len() == 2).then_some(seen)
+    });
+    assert!(seen[0].starts_with("instance 0") && seen[1].starts_with("instance 1"), "{seen:?}");
+    lab.ok(&["scale", "web=1"]);
+    lab.until("only instance 0 is left", |lab| {
+        (lab.view("web")["processes"][0]["instances"].as_array()?.len() == 1).then_some(())
+    });
+    for _ in 0..16 {
+        assert!(get("127.0.0.1", 8000).expect("an answer").starts_with("instance 0"));
+    }
+    lab.finish();
+}
+
+#[test]
+fn crash_is_restarted_with_backoff() {
+    let lab = Lab::start("crash");
+    let script = "echo about to fail; exit 7\n";
+    let manifest = "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n[health]\ntype = \"process\"\n";
+    lab.ok(&["apply", &lab.app("bad", script, manifest)]);
+    let view = lab.until_state("bad", "crashed");
+    let one = &view["processes"][0]["instances"][0];
+    assert_eq!(one["crash_count"], 3, "{one}");
+    let reason = one["crash_reason"].as_str().expect("a reason");
+    assert_eq!(reason, "APP/PROC/WEB: Exited with status 7");
+    // Two restarts at once, the third one waits 30 s.
+    assert_eq!(lab.logged("bad", "about to fail").len(), 3);
+    assert_eq!(lab.logged("bad", "starts again at once").len(), 2);
+    assert_eq!(lab.logged("bad", "starts again in 30 s").len(), 1);
+    assert_eq!(lab.run(&["app", "bad"]).code, 3, "an app that does not run");
+    lab.finish();
+}
+
+#[test]
+fn an_app_that_never_listens_is_never_running() {
+    let lab = Lab::start("deaf");
+    let manifest = format!(
+        "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n{PORT}\n[health]\nstart_timeout = \"1s\"\n\
+         interval = {{ unhealthy = \"100ms\", healthy = \"30s\" }}\n"
+    );
+    lab.ok(&["apply", &lab.app("deaf", "exec sleep 1000\n", &manifest)]);
+    let view = lab.until_state("deaf", "crashed");
+    let reason = view["processes"][0]["instances"][0]["crash_reason"].as_str().expect("a reason");
+    assert!(reason.starts_with("Instance never healthy after 1s: failed to make TCP"), "{reason}");
+    assert!(lab.logged("deaf", "Container became healthy").is_empty());
+    lab.finish();
+}
+
+#[test]
+fn delete_leaves_nothing_on_the_host() {
+    let lab = Lab::start("delete");
+    let manifest = format!("[run]\ninstances = 3\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n{PORT}");
+    lab.ok(&["apply", &lab.app("web", WEB, &manifest)]);
+    lab.until_state("web", "running");
+    lab.ok(&["delete", "web"]);
+    assert_eq!(lab.run(&["app", "web"]).code, 4, "no such app");
+    lab.assert_empty();
+    lab.finish();
+}
+
+#[test]
+fn scale_stop_and_start_do_what_they_say() {
+    let lab = Lab::start("scale");
+    let manifest = format!("[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n{PORT}");
+    lab.ok(&["apply", &lab.app("web", WEB, &manifest)]);
+    lab.until_state("web", "running");
+    lab.ok(&["scale", "web=3"]);
+    lab.until("three run", |lab| (lab.view("web")["processes"][0]["running"] == 3).then_some(()));
+    lab.ok(&["stop", "web"]);
+    lab.until_state("web", "stopped");
+    lab.assert_empty();
+    lab.ok(&["start", "web"]);
+    lab.until("three run again", |lab| {
+        (lab.view("web")["processes"][0]["running"] == 3).then_some(())
+    });
+    let before = lab.instance("web", 0)["handle"].clone();
+    lab.ok(&["restart", "web"]);
+    lab.until("instance 0 is a fresh one", |lab| {
+        let one = lab.instance("web", 0);
+        (one["handle"] != before && one["state"] == "running").then_some(())
+    });
+    lab.finish();
+}
+
+#[test]
+fn a_stop_gives_term_then_ten_seconds_then_kill() {
+    let lab = Lab::start("stop");
+    let manifest = "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n[health]\ntype = \"process\"\n";
+    let polite = "trap 'echo going; exit 0' TERM\necho up\nwhile :; do sleep 1 & wait; done\n";
+    lab.ok(&["apply", &lab.app("polite", polite, manifest)]);
+    let rude = "trap '' TERM\necho up\nwhile :; do sleep 1; done\n";
+    lab.ok(&["apply", &lab.app("rude", rude, manifest)]);
+    for name in ["polite", "rude"] {
+        lab.until("it is up", |lab| (!lab.logged(name, "up").is_empty()).then_some(()));
+        lab.ok(&["stop", name]);
+    }
+    lab.until("both are down", |lab| {
+        let down = |name: &str| !lab.logged(name, "successfully destroyed container").is_empty();
+        (down("polite") && lab.logged("rude", "Exit status 137").len() == 1).then_some(())
+    });
+    assert_eq!(lab.logged("polite", "going").len(), 1);
+    assert_eq!(lab.logged("rude", "(exceeded 10s graceful shutdown interval)").len(), 1);
+    lab.finish();
+}
+
+#[test]
+fn apps_survive_a_restart_of_the_daemon() {
+    let mut lab = Lab::start("survive");
+    let script = format!("{WEB}").replace(
+        "exec busybox",
+        "(n=0; while :; do n=$((n+1)); echo \"line $n\"; sleep 0.1; done) &\nexec busybox",
+    );
+    let manifest = format!("[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n{PORT}");
+    lab.ok(&["apply", &lab.app("web", &script, &manifest)]);
+    lab.until_state("web", "running");
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        let before = lab.instance("web", 0);
+        let port = before["ports"][0]["host"].as_u64().expect("a host port");
+        lab.end_daemon(signal);
+        assert!(get("127.0.0.1", port).is_some(), "the app goes on without the daemon");
+        lab.serve();
+        let after = lab.instance("web", 0);
+        assert_eq!(after["handle"], before["handle"], "{}", lab.daemon_log());
+        assert!(get("127.0.0.1", port).is_some());
+        assert_eq!(lab.view("web")["state"], "running");
+        let last = lab.logged("web", "line ").len();
+        lab.until("new lines arrive", |lab| (lab.logged("web", "line ").len() > last).then_some(()));
+    }
+    // Nothing of what it wrote without a daemon is lost, nothing is there twice.
+    let lines = lab.logged("web", "OUT line ");
+    for (n, line) in lines.iter().enumerate() {
+        assert!(line.ends_with(&format!("line {}", n + 1)), "{n}: {line}");
+    }
+    lab.finish();
+}
+
+#[test]
+fn what_died_while_the_daemon_was_away_is_started_again() {
+    let mut lab = Lab::start("died");
+    let manifest = format!("[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n{PORT}");
+    lab.ok(&["apply", &lab.app("web", WEB, &manifest)]);
+    lab.until_state("web", "running");
+    let before = lab.instance("web", 0)["handle"].clone();
+    lab.end_daemon(Signal::SIGKILL);
+    let entry = lab.root.join("var/lib/terrarium/depot").join(before.as_str().expect("a handle"));
+    let entry = std::fs::read_to_string(entry.join("container.json")).expect("depot entry");
+    let entry: serde_json::Value = serde_json::from_str(&entry).expect("JSON");
+    let pid = entry["pid"][0].as_i64().expect("pid 1") as i32;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).expect("kill");
+    lab.serve();
+    lab.until("a fresh instance runs", |lab| {
+        let one = lab.instance("web", 0);
+        (one["state"] == "running" && one["handle"] != before).then_some(())
+    });
+    lab.finish();
+}
+
+#[test]
+fn second_daemon_refuses() {
+    let lab = Lab::start("second");
+    let ran = lab.run(&["serve"]);
+    assert_eq!(ran.code, 1);
+    let pid = lab.daemon_pid().to_string();
+    assert!(ran.err.contains(&format!("process {pid},")), "{}", ran.err);
+    lab.ok(&["apps"]);
+    lab.finish();
+}
