@@ -29,8 +29,8 @@ pub struct Paths {
     pub cache: PathBuf,
     /// `<stack>.tar.zst` files.
     pub stacks: PathBuf,
-    /// A directory per buildpack.
-    pub buildpacks: PathBuf,
+    /// Directories with a directory per buildpack; an earlier one hides names of a later one.
+    pub buildpacks: Vec<PathBuf>,
     /// Shown at /tmp/lifecycle in every container.
     pub lifecycle: PathBuf,
 }
@@ -122,6 +122,11 @@ impl Cell {
                 last_handle: AtomicU32::new(now_ms() as u32),
             }),
         }
+    }
+
+    /// The containers' host, when nobody else holds on to the cell any more.
+    pub fn into_host(self) -> Option<Host> {
+        Arc::into_inner(self.shared).map(|shared| shared.host)
     }
 
     /// Hears that something changed; one message stands for any number of changes.

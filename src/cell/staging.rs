@@ -14,6 +14,7 @@ use crate::model::manifest::Manifest;
 use crate::model::task::StagingResult;
 use crate::stage::recipe::{self, StagingInput};
 use crate::unit::Digest;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -92,25 +93,35 @@ fn import_stack(shared: &Shared, name: &str) -> Result<Digest, String> {
 }
 
 /// The named buildpacks, or all of the box in order of name.
-fn find_buildpacks(dir: &Path, wanted: &[String]) -> Result<Vec<(String, PathBuf)>, String> {
-    let mut all: Vec<String> = fs::read_dir(dir)
-        .map_err(|err| format!("cannot list the buildpacks in {}: {err}", dir.display()))?
-        .filter_map(|item| item.ok().filter(|item| item.path().is_dir()))
-        .filter_map(|item| item.file_name().into_string().ok())
-        .collect();
-    all.sort();
-    if let Some(missing) = wanted.iter().find(|name| !all.contains(name)) {
-        let have = if all.is_empty() { "none".to_owned() } else { all.join(", ") };
+fn find_buildpacks(
+    dirs: &[PathBuf],
+    wanted: &[String],
+) -> Result<Vec<(String, PathBuf)>, String> {
+    let mut all: BTreeMap<String, PathBuf> = BTreeMap::new();
+    for item in dirs.iter().rev().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten() {
+        if let (Ok(name), true) = (item.file_name().into_string(), item.path().is_dir()) {
+            all.insert(name, item.path());
+        }
+    }
+    let cure = || match dirs.last() {
+        Some(dir) => format!("copy it to {}", dir.display()),
+        None => "this box has no directory for buildpacks".to_owned(),
+    };
+    if let Some(missing) = wanted.iter().find(|name| !all.contains_key(*name)) {
+        let have: Vec<&str> = all.keys().map(String::as_str).collect();
+        let have = if have.is_empty() { "none".to_owned() } else { have.join(", ") };
         return Err(format!(
-            "buildpack `{missing}` is not on this box (there are: {have}); copy it to {}",
-            dir.display()
+            "buildpack `{missing}` is not on this box (there are: {have}); {}",
+            cure()
         ));
     }
-    let chosen = if wanted.is_empty() { all } else { wanted.to_vec() };
-    if chosen.is_empty() {
-        return Err(format!("there is no buildpack in {}; copy one there", dir.display()));
+    if all.is_empty() {
+        return Err(format!("there is no buildpack on this box; {}", cure()));
     }
-    Ok(chosen.into_iter().map(|name| (name.clone(), dir.join(name))).collect())
+    Ok(match wanted {
+        [] => all.into_iter().collect(),
+        names => names.iter().map(|name| (name.clone(), all[name].clone())).collect(),
+    })
 }
 
 /// Runs the staging Task and imports its droplet.

@@ -10,7 +10,7 @@ use super::spec::ContainerSpec;
 use super::undo::Undo;
 use crate::cgroup::Group;
 use crate::init::proto::{Bind, MAX_MESSAGE, Plan, SetUp};
-use crate::net::PortMap;
+use crate::net::{PortMap, text};
 use crate::sys;
 use crate::unit::Bytes;
 use std::fs::{self, File};
@@ -213,8 +213,8 @@ impl<'a> Making<'a> {
         let dir = self.host.depot.dir(handle);
         let addresses = self.host.net.addresses(self.entry.slot);
         let files = [
-            ("hosts", posture::hosts(handle, &addresses)),
-            ("resolv.conf", self.host.resolv_conf.clone()),
+            ("hosts", text::hosts(handle.as_str(), addresses.container)),
+            ("resolv.conf", self.host.resolvers.resolv_conf(addresses.gateway)),
             ("hostname", format!("{handle}\n")),
         ];
         for (name, text) in files {

@@ -6,6 +6,7 @@ use super::error::{Cause, ContainerError};
 use crate::cgroup::{Cgroups, Group};
 use crate::net::Net;
 use crate::net::pool::{Ports, Slots};
+use crate::net::text::Resolvers;
 use crate::sys;
 use crate::sys::signal::KILL;
 use crate::unit::Handle;
@@ -35,8 +36,8 @@ pub struct HostParts {
     pub ports: Ports,
     /// The seccomp programs, in a sealed memfd.
     pub seccomp: OwnedFd,
-    /// Text of /etc/resolv.conf inside.
-    pub resolv_conf: String,
+    /// How containers find names.
+    pub resolvers: Resolvers,
 }
 
 /// Everything that containers share. One per daemon.
@@ -48,7 +49,7 @@ pub struct Host {
     pub(super) net: Net,
     pub(super) net_tag: String,
     pub(super) seccomp: OwnedFd,
-    pub(super) resolv_conf: String,
+    pub(super) resolvers: Resolvers,
     pools: Mutex<Pools>,
 }
 
@@ -73,7 +74,7 @@ impl Host {
             net: parts.net,
             net_tag: parts.net_tag,
             seccomp: parts.seccomp,
-            resolv_conf: parts.resolv_conf,
+            resolvers: parts.resolvers,
             pools: Mutex::new(Pools { slots: parts.slots, ports: parts.ports }),
         }
     }

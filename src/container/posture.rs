@@ -2,7 +2,7 @@
 
 use crate::init::proto::InsideNet;
 use crate::net::Addresses;
-use crate::unit::{Handle, Slot};
+use crate::unit::Slot;
 
 /// Capabilities in the bounding set, by number of linux/capability.h: Garden's list without
 /// AUDIT_WRITE 29, MKNOD 27, NET_RAW 13 and SETFCAP 31, which no app needs unless it asks.
@@ -52,9 +52,4 @@ pub fn inside_net(slot: Slot, tag: &str, addresses: &Addresses) -> InsideNet {
         prefix: addresses.prefix,
         gateway: addresses.gateway,
     }
-}
-
-/// Text of /etc/hosts inside.
-pub fn hosts(handle: &Handle, addresses: &Addresses) -> String {
-    format!("127.0.0.1 localhost\n{} {handle}\n", addresses.container)
 }

@@ -26,7 +26,9 @@ struct Seen {
 
 /// Applies what there is and follows the changes; never ends.
 pub async fn follow(config: &Config, cell: &Cell) {
-    let dirs = [config.paths.lib.join("apps.d"), config.paths.etc.join("apps.d")];
+    // Lowest precedence first.
+    let mut dirs = config.paths.apps();
+    dirs.reverse();
     for dir in &dirs {
         // A vendor directory that is not there cannot be made on a read-only /usr; etc can.
         let _ = fs::create_dir_all(dir);
@@ -36,7 +38,7 @@ pub async fn follow(config: &Config, cell: &Cell) {
     loop {
         look(&dirs, cell, &mut known).await;
         let Ok(watch) = &watch else {
-            crate::error!("apps.unwatched", dir = dirs[1].display());
+            crate::error!("apps.unwatched", dir = config.paths.etc.display());
             return smol::future::pending().await;
         };
         if watch.readable().await.is_err() {
