@@ -1,1 +1,296 @@
-pub struct Config;
+//! The box's own configuration: `terrarium.toml`, its drop-ins, and where everything lives.
+//!
+//! Every key has a default, so that a box without any file works. `config/terrarium.toml` shows
+//! them all; a test holds it against this file.
+
+mod read;
+#[cfg(test)]
+mod tests;
+
+use super::Diagnostics;
+use super::cursor::MAX_TEXT;
+use super::words::word;
+use crate::log::Level;
+use crate::unit::Bytes;
+use std::fmt;
+use std::io::{self, Read};
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+/// Most drop-ins that are read.
+const DROP_INS_MAX: usize = 256;
+
+/// Everything that the daemon is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where everything lives.
+    pub paths: Paths,
+    /// `[cell]`.
+    pub cell: Cell,
+    /// `[store]`.
+    pub store: Store,
+    /// `[net]`.
+    pub net: Net,
+    /// `[cgroup]`.
+    pub cgroup: Cgroup,
+    /// `[log]`.
+    pub log: Log,
+    /// `[socket]`.
+    pub socket: Socket,
+}
+
+/// A limit that the daemon works out itself unless it is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Amount<T> {
+    /// `"auto"`.
+    Auto,
+    /// As written.
+    Fixed(T),
+}
+
+/// What the box offers to apps, as a Diego cell would announce it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cell {
+    /// Default: the host's name.
+    pub name: String,
+    /// Memory of all containers together; auto: what the host has.
+    pub memory: Amount<Bytes>,
+    /// Disk of all containers together; auto: what the store can hold.
+    pub disk: Amount<Bytes>,
+    /// How many containers at once; at most 16384, one for each network slot.
+    pub containers: u32,
+}
+
+/// The store of layers and of what containers write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    /// How far its file may grow; auto: 80 % of what was free on the host's file system.
+    pub size_max: Amount<Bytes>,
+}
+
+/// The network of all containers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Net {
+    /// First address of the /16 that is cut into a /30 for each container.
+    pub pool: Ipv4Addr,
+    /// 0 to 2 letters in every link's name, to keep two daemons on one host apart.
+    pub tag: String,
+    /// Largest packet, in bytes.
+    pub mtu: u16,
+    /// Name servers that apps are given; empty: the host's.
+    pub dns: Vec<Ipv4Addr>,
+    /// Ports of the box, first and last, from which every instance gets its own.
+    pub ports: (u16, u16),
+}
+
+/// Control groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cgroup {
+    /// The group below which every container's group is made.
+    pub parent: String,
+}
+
+/// What is kept of output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// How bad an event of the daemon must be to be printed.
+    pub level: Level,
+    /// Size at which an app's log file is put aside.
+    pub app_bytes: Bytes,
+    /// How many files are kept of each app, the current one included.
+    pub app_files: u32,
+}
+
+/// The socket that the command line talks to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// Who besides root may use it; a group that does not exist leaves it to root.
+    pub group: String,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// Where everything lives, all below one root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// `etc/terrarium`: what the box's owner decides.
+    pub etc: PathBuf,
+    /// `usr/lib/terrarium`: what came with the box.
+    pub lib: PathBuf,
+    /// `var/lib/terrarium`: records, the depot, the store.
+    pub state: PathBuf,
+    /// `var/cache/terrarium`: may vanish at any time.
+    pub cache: PathBuf,
+    /// `run/terrarium`: gone after a reboot.
+    pub run: PathBuf,
+}
+
+impl Paths {
+    /// The tree below `root`, which is `/` on a box.
+    pub fn under(root: &Path) -> Paths {
+        let at = |dir: &str| root.join(dir).join("terrarium");
+        Paths {
+            etc: at("etc"),
+            lib: at("usr/lib"),
+            state: at("var/lib"),
+            cache: at("var/cache"),
+            run: at("run"),
+        }
+    }
+
+    /// The configuration file.
+    pub fn config_file(&self) -> PathBuf {
+        self.etc.join("terrarium.toml")
+    }
+
+    /// Directories of manifests; the same file name in an earlier one hides it in a later one.
+    pub fn apps(&self) -> [PathBuf; 3] {
+        [&self.etc, &self.run, &self.lib].map(|dir| dir.join("apps.d"))
+    }
+
+    /// `<stack>.tar.zst` files.
+    pub fn stacks(&self) -> PathBuf {
+        self.lib.join("stacks")
+    }
+
+    /// Directories of buildpacks, by name; what the owner put in `etc` hides what came with the box.
+    pub fn buildpacks(&self) -> [PathBuf; 2] {
+        [&self.etc, &self.lib].map(|dir| dir.join("buildpacks"))
+    }
+
+    /// The socket that the command line talks to.
+    pub fn socket(&self) -> PathBuf {
+        self.run.join("terrarium.sock")
+    }
+}
+
+impl Config {
+    /// What holds when no file says otherwise.
+    pub fn defaults(root: &Path, host_name: &str) -> Config {
+        Config {
+            paths: Paths::under(root),
+            cell: Cell {
+                name: host_name.to_owned(),
+                memory: Amount::Auto,
+                disk: Amount::Auto,
+                containers: 250,
+            },
+            store: Store { size_max: Amount::Auto },
+            net: Net {
+                pool: Ipv4Addr::new(10, 254, 0, 0),
+                tag: String::new(),
+                mtu: 1500,
+                dns: Vec::new(),
+                ports: (61_001, 65_534),
+            },
+            cgroup: Cgroup { parent: "terrarium".into() },
+            log: Log { level: Level::Info, app_bytes: Bytes::mib(4), app_files: 2 },
+            socket: Socket { group: "terrarium".into(), mode: 0o660 },
+        }
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug)]
+pub enum ConfigError {
+    /// A file or a directory of drop-ins cannot be read.
+    Unreadable {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There are more drop-ins than anyone could keep in mind.
+    TooMany {
+        /// Their directory.
+        dir: PathBuf,
+    },
+    /// These files hold mistakes; never empty.
+    Invalid(Vec<Diagnostics>),
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigError::Unreadable { path, .. } => write!(f, "cannot read {}", path.display()),
+            ConfigError::TooMany { dir } => {
+                write!(f, "{} holds more than {DROP_INS_MAX} files; merge them", dir.display())
+            }
+            ConfigError::Invalid(files) => {
+                let texts: Vec<String> = files.iter().map(Diagnostics::to_string).collect();
+                f.write_str(&texts.join("; "))
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ConfigError::Unreadable { source, .. } => Some(source),
+            ConfigError::TooMany { .. } | ConfigError::Invalid(_) => None,
+        }
+    }
+}
+
+/// Reads the configuration of the tree below `root`, which must be absolute.
+///
+/// `file`, when given, stands in for `etc/terrarium/terrarium.toml` and must exist. After it come
+/// the files `*.toml` of the directory beside it that has its name and `.d`, in order of their
+/// names; a later one wins, key by key.
+pub fn load(root: &Path, file: Option<&Path>) -> Result<Config, ConfigError> {
+    let host_name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let host_name = host_name.and_then(|name| word("host", name.trim(), 63).ok());
+    let mut config = Config::defaults(root, host_name.as_deref().unwrap_or("terrarium"));
+
+    let main = file.map_or_else(|| config.paths.config_file(), Path::to_owned);
+    let mut texts = Vec::new();
+    match read_text(&main) {
+        Ok(text) => texts.push((main.clone(), text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && file.is_none() => {}
+        Err(source) => return Err(ConfigError::Unreadable { path: main, source }),
+    }
+    let mut dir = main.into_os_string();
+    dir.push(".d");
+    for path in drop_ins(Path::new(&dir))? {
+        match read_text(&path) {
+            Ok(text) => texts.push((path, text)),
+            Err(source) => return Err(ConfigError::Unreadable { path, source }),
+        }
+    }
+
+    let mut bad = Vec::new();
+    for (path, text) in &texts {
+        bad.extend(config.apply(text, &path.to_string_lossy()).err());
+    }
+    if bad.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(bad)) }
+}
+
+/// The drop-ins of `dir` by name; none when it does not exist.
+fn drop_ins(dir: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable { path: dir.to_owned(), source };
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|end| end == "toml") {
+            paths.push(path);
+        }
+        if paths.len() > DROP_INS_MAX {
+            return Err(ConfigError::TooMany { dir: dir.to_owned() });
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// A text of which no more is read than will be accepted. A link to /dev/null is an empty one.
+fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MAX_TEXT.get() + 1).read_to_string(&mut text)?;
+    Ok(text)
+}

@@ -10,7 +10,7 @@ mod tests;
 
 use super::Diagnostics;
 use super::cursor::{Place, Section, Value, walk};
-use super::words::{file_name, shown};
+use super::words::{shown, word};
 use crate::model::manifest::{Build, Manifest, Restart, Run};
 use crate::unit::{AppName, Bytes};
 use std::collections::BTreeMap;
@@ -186,7 +186,7 @@ fn read_build(section: Option<Section<'_>>) -> Build {
         build.buildpacks = read_buildpacks(&list);
     }
     if let Some(stack) = section.take("stack") {
-        set(&mut build.stack, stack.parsed(|text| file_name("stack", text)));
+        set(&mut build.stack, stack.parsed(|text| word("stack", text, 64)));
     }
     if let Some(memory) = section.take("memory") {
         set(&mut build.memory, memory.bytes(MEMORY_MIN, SIZE_MAX));
@@ -209,7 +209,7 @@ fn read_buildpacks(list: &Value<'_>) -> Vec<String> {
             true => Err("buildpacks from a URL are not supported by this version yet; unpack it \
                          into the box's buildpack directory and write its name"
                 .to_owned()),
-            false => file_name("buildpack", text),
+            false => word("buildpack", text, 64),
         });
         match name {
             Some(name) if names.contains(&name) => {

@@ -7,20 +7,20 @@ pub(super) fn plain_name(what: &str, text: &str, max: usize) -> Result<String, S
     match (1..=max).contains(&text.len()) && text.bytes().all(safe) && !edge {
         true => Ok(text.to_owned()),
         false => Err(format!(
-            "{what} `{}` is not a name; 1 to {max} of a-z, 0-9 and inner `-`",
+            "{what} `{}` is not good; 1 to {max} of a-z, 0-9 and inner `-`",
             shown(text)
         )),
     }
 }
 
-/// A file name without surprises: no separator, no leading dot.
-pub(super) fn file_name(what: &str, text: &str) -> Result<String, String> {
+/// A name without surprises in a path: no separator, no leading dot or hyphen.
+pub(super) fn word(what: &str, text: &str, max: usize) -> Result<String, String> {
     let safe = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     let start = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
-    match text.len() <= 64 && start && text.bytes().all(safe) {
+    match text.len() <= max && start && text.bytes().all(safe) {
         true => Ok(text.to_owned()),
         false => Err(format!(
-            "{what} `{}` is not a name; 1 to 64 letters, digits, `.`, `_` and `-`, the first a \
+            "{what} `{}` is not good; 1 to {max} letters, digits, `.`, `_` and `-`, the first a \
              letter or digit",
             shown(text)
         )),

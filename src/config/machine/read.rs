@@ -1,0 +1,167 @@
+//! The keys of `terrarium.toml`, their types and limits.
+
+use super::super::Diagnostics;
+use super::super::cursor::{Section, Value, walk};
+use super::super::words::{shown, word};
+use super::{Amount, Cell, Config, Log, Net};
+use crate::log::Level;
+use crate::unit::Bytes;
+use std::net::Ipv4Addr;
+use toml::de::DeValue;
+
+impl Config {
+    /// Replaces what `text` names. On an error nothing useful is left in `self`.
+    pub(super) fn apply(&mut self, text: &str, file: &str) -> Result<(), Diagnostics> {
+        walk(text, file, |top| {
+            self.read(top);
+            Some(())
+        })
+    }
+
+    pub(super) fn read(&mut self, mut top: Section<'_>) {
+        if let Some(section) = top.section("cell") {
+            self.cell.read(section);
+        }
+        if let Some(mut section) = top.section("store") {
+            let size = section.take("size_max");
+            set(&mut self.store.size_max, size.and_then(|it| amount(&it, Bytes::mib(128))));
+            section.finish();
+        }
+        if let Some(section) = top.section("net") {
+            self.net.read(section);
+        }
+        if let Some(mut section) = top.section("cgroup") {
+            let parent = section.take("parent");
+            set(
+                &mut self.cgroup.parent,
+                parent.and_then(|it| it.parsed(|text| word("name", text, 32))),
+            );
+            section.finish();
+        }
+        if let Some(section) = top.section("log") {
+            self.log.read(section);
+        }
+        if let Some(mut section) = top.section("socket") {
+            let group = section.take("group");
+            set(
+                &mut self.socket.group,
+                group.and_then(|it| it.parsed(|text| word("name", text, 32))),
+            );
+            let mode = section.take("mode");
+            set(&mut self.socket.mode, mode.and_then(|it| it.parsed(read_mode)));
+            section.finish();
+        }
+        top.finish();
+    }
+}
+
+impl Cell {
+    fn read(&mut self, mut section: Section<'_>) {
+        if let Some(value) = section.take("name") {
+            let host_name = self.name.clone();
+            set(
+                &mut self.name,
+                value.parsed(|text| match text {
+                    "auto" => Ok(host_name),
+                    _ => word("name", text, 63),
+                }),
+            );
+        }
+        let least = Bytes::mib(16);
+        set(&mut self.memory, section.take("memory").and_then(|it| amount(&it, least)));
+        set(&mut self.disk, section.take("disk").and_then(|it| amount(&it, least)));
+        let containers = section.take("containers").and_then(|it| it.number(1, 16_384));
+        set(&mut self.containers, containers.map(|number| number as u32));
+        section.finish();
+    }
+}
+
+impl Net {
+    fn read(&mut self, mut section: Section<'_>) {
+        set(&mut self.pool, section.take("pool").and_then(|it| it.parsed(read_pool)));
+        set(&mut self.tag, section.take("tag").and_then(|it| it.parsed(read_tag)));
+        let mtu = section.take("mtu").and_then(|it| it.number(576, 65_535));
+        set(&mut self.mtu, mtu.map(|number| number as u16));
+        if let Some(items) = section.take("dns").and_then(|it| it.list(3)) {
+            self.dns = items.iter().filter_map(|item| item.parsed(read_address)).collect();
+        }
+        set(&mut self.ports, section.take("ports").and_then(|it| it.parsed(read_ports)));
+        section.finish();
+    }
+}
+
+impl Log {
+    fn read(&mut self, mut section: Section<'_>) {
+        let levels = [("info", Level::Info), ("warn", Level::Warn), ("error", Level::Error)];
+        set(&mut self.level, section.take("level").and_then(|it| it.one_of(&levels)));
+        let bytes = section.take("app_bytes");
+        let (least, most) = (Bytes::new(64 << 10), Bytes::mib(1024));
+        set(&mut self.app_bytes, bytes.and_then(|it| it.bytes(least, most)));
+        let files = section.take("app_files").and_then(|it| it.number(1, 16));
+        set(&mut self.app_files, files.map(|number| number as u32));
+        section.finish();
+    }
+}
+
+/// `"auto"` or a size of at least `least`.
+fn amount(value: &Value<'_>, least: Bytes) -> Option<Amount<Bytes>> {
+    match value.inner {
+        DeValue::String(text) if text == "auto" => Some(Amount::Auto),
+        _ => value.bytes(least, Bytes::mib(64 << 20)).map(Amount::Fixed),
+    }
+}
+
+fn read_pool(text: &str) -> Result<Ipv4Addr, String> {
+    let bad = || {
+        let text = shown(text);
+        format!("`{text}` is not a pool; a private /16 such as \"10.254.0.0/16\"")
+    };
+    let base: Ipv4Addr =
+        text.strip_suffix("/16").and_then(|base| base.parse().ok()).ok_or_else(bad)?;
+    let [.., third, fourth] = base.octets();
+    match base.is_private() && third == 0 && fourth == 0 {
+        true => Ok(base),
+        false => Err(bad()),
+    }
+}
+
+/// Letters only: a digit would run into the slot's number in a link's name.
+fn read_tag(text: &str) -> Result<String, String> {
+    match text.len() <= 2 && text.bytes().all(|b| b.is_ascii_lowercase()) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("`{}` is not a tag; at most two letters a-z", shown(text))),
+    }
+}
+
+fn read_address(text: &str) -> Result<Ipv4Addr, String> {
+    let bad = |_| format!("`{}` is not an IPv4 address; such as \"9.9.9.9\"", shown(text));
+    text.parse::<Ipv4Addr>().map_err(bad)
+}
+
+fn read_ports(text: &str) -> Result<(u16, u16), String> {
+    let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port >= 1024);
+    let ports = text.split_once('-').map(|(first, last)| (port(first), port(last)));
+    match ports {
+        Some((Some(first), Some(last))) if first <= last => Ok((first, last)),
+        _ => Err(format!(
+            "`{}` is not a range of ports; two numbers from 1024, such as \"61001-65534\"",
+            shown(text)
+        )),
+    }
+}
+
+/// Octal digits as chmod takes them; the owner can always use the socket.
+fn read_mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|_| text.len() == 4);
+    match mode.filter(|mode| mode & 0o600 == 0o600 && mode & !0o666 == 0) {
+        Some(mode) => Ok(mode),
+        None => Err(format!("`{}` is not a mode; such as \"0660\" or \"0600\"", shown(text))),
+    }
+}
+
+/// Replaces a default by what was read, if it was good.
+fn set<T>(place: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *place = value;
+    }
+}
