@@ -46,8 +46,10 @@ pub struct DesiredLrp {
     pub metadata: String,
     /// User inside.
     pub user: String,
-    /// Open files of the main process.
+    /// Open files of each process.
     pub nofile: u64,
+    /// Log source of the process's output, such as `APP/PROC/WEB`.
+    pub log_source: String,
     /// Environment from the manifest and the recipe, without what the executor adds.
     pub env: Vec<(String, String)>,
     /// Ports inside; the first one is `PORT`.
