@@ -4,109 +4,12 @@
 //! At the end the values are good if and only if nothing was noted. A [`Section`] knows its keys
 //! from what was asked of it, and what is left over is unknown.
 
-use super::diagnostic::{Diagnostics, Finding};
+use super::sink::Place;
 use super::words::{nearest, shown};
 use crate::unit::{Bytes, span};
-use std::cell::{Cell, RefCell};
 use std::fmt::Display;
-use std::ops::Range;
 use std::time::Duration;
 use toml::de::{DeTable, DeValue};
-
-/// Texts larger than this are refused unread: nobody writes them by hand.
-pub(super) const MAX_TEXT: Bytes = Bytes::mib(1);
-
-/// Findings that are kept while walking; a text full of mistakes must not fill the memory.
-const KEPT: usize = 10 * Diagnostics::MAX;
-
-/// Collects what is wrong with one text.
-struct Sink<'a> {
-    text: &'a str,
-    found: RefCell<Vec<Finding>>,
-    dropped: Cell<usize>,
-    absent: RefCell<Vec<String>>,
-}
-
-/// Parses `text` and lets `read` walk its top level.
-pub(super) fn walk<T>(
-    text: &str,
-    file: &str,
-    read: impl FnOnce(Section<'_>) -> Option<T>,
-) -> Result<T, Diagnostics> {
-    let sink = Sink::new(text);
-    let value = sink.walk(read);
-    match (Diagnostics::new(file, text, sink.found.into_inner(), sink.dropped.get()), value) {
-        (Some(problems), _) => Err(problems),
-        (None, value) => Ok(value.expect("a reader that returns nothing has noted why")),
-    }
-}
-
-/// The keys that `read` asks for and `text` does not have. For the test of the sample file.
-#[cfg(test)]
-pub(super) fn absent_keys<T>(text: &str, read: impl FnOnce(Section<'_>) -> T) -> Vec<String> {
-    let sink = Sink::new(text);
-    sink.walk(|top| Some(read(top)));
-    sink.absent.into_inner()
-}
-
-impl<'a> Sink<'a> {
-    fn new(text: &'a str) -> Sink<'a> {
-        let (found, dropped, absent) = Default::default();
-        Sink { text, found, dropped, absent }
-    }
-
-    fn walk<T>(&self, read: impl FnOnce(Section<'_>) -> Option<T>) -> Option<T> {
-        if self.text.len() as u64 > MAX_TEXT.get() {
-            self.note(0..0, format!("the text is larger than {MAX_TEXT}"), None, None);
-            return None;
-        }
-        let (table, errors) = DeTable::parse_recoverable(self.text);
-        for error in &errors {
-            self.note(error.span().unwrap_or(0..0), error.message().to_owned(), None, None);
-        }
-        // What a broken text seems to say is a guess; complaining about it would only confuse.
-        errors.is_empty().then(|| read(Section::new(self, String::new(), 0..0, table.get_ref())))?
-    }
-
-    fn note(
-        &self,
-        span: Range<usize>,
-        message: String,
-        cure: Option<String>,
-        see: Option<(Range<usize>, String)>,
-    ) {
-        let mut found = self.found.borrow_mut();
-        match found.len() < KEPT {
-            true => found.push(Finding { span, message, cure, see }),
-            false => self.dropped.set(self.dropped.get() + 1),
-        }
-    }
-}
-
-/// A place in the text that can be complained about.
-#[derive(Clone)]
-pub(super) struct Place<'a> {
-    sink: &'a Sink<'a>,
-    span: Range<usize>,
-}
-
-impl<'a> Place<'a> {
-    /// Notes a problem here.
-    pub(super) fn fail(&self, message: impl Into<String>, cure: impl Into<String>) {
-        self.sink.note(self.span.clone(), message.into(), Some(cure.into()), None);
-    }
-
-    /// Notes a problem here for which we know no cure.
-    fn fail_plainly(&self, message: String) {
-        self.sink.note(self.span.clone(), message, None, None);
-    }
-
-    /// Notes that what stands here does not go together with what stands at `earlier`.
-    pub(super) fn clash(&self, message: String, earlier: &Place<'a>) {
-        let see = (earlier.span.clone(), "first used here".into());
-        self.sink.note(self.span.clone(), message, None, Some(see));
-    }
-}
 
 /// A table whose keys are taken one by one.
 #[must_use = "finish() reports the keys that nobody took"]
@@ -128,17 +31,16 @@ pub(super) struct Entry<'a> {
 }
 
 impl<'a> Section<'a> {
-    fn new(sink: &'a Sink<'a>, path: String, span: Range<usize>, table: &'a DeTable<'a>) -> Self {
+    pub(super) fn new(place: Place<'a>, path: String, table: &'a DeTable<'a>) -> Section<'a> {
         let entry = |(key, value): (&'a toml::Spanned<_>, &'a toml::Spanned<DeValue<'a>>)| {
             let name: &'a std::borrow::Cow<'a, str> = key.get_ref();
             let path =
                 if path.is_empty() { shown(name) } else { format!("{path}.{}", shown(name)) };
-            let at = |span| Place { sink, span };
-            let value = Value { place: at(value.span()), path, inner: value.get_ref() };
-            Entry { key: name, place: at(key.span()), value }
+            let value = Value { place: place.at(value.span()), path, inner: value.get_ref() };
+            Entry { key: name, place: place.at(key.span()), value }
         };
         let rest = table.iter().map(entry).collect();
-        Section { place: Place { sink, span }, path, rest, known: Vec::new() }
+        Section { place, path, rest, known: Vec::new() }
     }
 
     /// The value of `key`, if it is there.
@@ -151,7 +53,7 @@ impl<'a> Section<'a> {
                     true => key.to_owned(),
                     false => format!("{}.{key}", self.path),
                 };
-                self.place.sink.absent.borrow_mut().push(path);
+                self.place.lacks(path);
                 None
             }
         }
@@ -381,7 +283,7 @@ impl<'a> Value<'a> {
             return None;
         }
         let item = |item: &'a toml::Spanned<DeValue<'a>>| Value {
-            place: Place { sink: self.place.sink, span: item.span() },
+            place: self.place.at(item.span()),
             path: self.path.clone(),
             inner: item.get_ref(),
         };
@@ -392,8 +294,7 @@ impl<'a> Value<'a> {
     pub(super) fn section(&self) -> Option<Section<'a>> {
         match self.inner {
             DeValue::Table(table) => {
-                let Place { sink, span } = self.place.clone();
-                Some(Section::new(sink, self.path.clone(), span, table))
+                Some(Section::new(self.place.clone(), self.path.clone(), table))
             }
             DeValue::Array(items) if items.iter().any(|item| item.get_ref().is_table()) => {
                 self.mistyped("one table", Some(format!("write [{}] once", self.path)))

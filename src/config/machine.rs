@@ -8,7 +8,7 @@ mod read;
 mod tests;
 
 use super::Diagnostics;
-use super::cursor::MAX_TEXT;
+use super::sink::MAX_TEXT;
 use super::words::word;
 use crate::log::Level;
 use crate::unit::Bytes;

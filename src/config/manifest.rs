@@ -9,7 +9,8 @@ mod process;
 mod tests;
 
 use super::Diagnostics;
-use super::cursor::{Place, Section, Value, walk};
+use super::cursor::{Section, Value};
+use super::sink::{Place, walk};
 use super::words::{shown, word};
 use crate::model::manifest::{Build, Manifest, Restart, Run};
 use crate::unit::{AppName, Bytes};

@@ -11,6 +11,7 @@ mod cursor;
 mod diagnostic;
 pub mod machine;
 pub mod manifest;
+mod sink;
 mod words;
 
 pub use diagnostic::{Diagnostic, Diagnostics};

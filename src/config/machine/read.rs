@@ -1,7 +1,8 @@
 //! The keys of `terrarium.toml`, their types and limits.
 
 use super::super::Diagnostics;
-use super::super::cursor::{Section, Value, walk};
+use super::super::cursor::{Section, Value};
+use super::super::sink::walk;
 use super::super::words::{shown, word};
 use super::{Amount, Cell, Config, Log, Net};
 use crate::log::Level;

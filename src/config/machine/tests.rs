@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::cursor::absent_keys;
+use crate::config::sink::absent_keys;
 
 const SAMPLE: &str = include_str!("../../../config/terrarium.toml");
 

@@ -1,6 +1,7 @@
 //! `[[port]]` and `[[egress]]`.
 
-use super::super::cursor::{Place, Section, Value};
+use super::super::cursor::{Section, Value};
+use super::super::sink::Place;
 use super::super::words::{plain_name, shown};
 use crate::model::egress::{Protocol, Rule};
 use crate::model::manifest::Port;
@@ -95,18 +96,18 @@ fn port_number(value: &Value<'_>) -> Option<u16> {
 
 /// A number; the address form of the later format gets its own answer.
 fn publish_number(value: &Value<'_>) -> Option<u16> {
-    if let DeValue::String(text) = value.inner {
-        if let Some((_, port)) =
-            text.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok())
-        {
-            value.place.fail(
-                "publishing on one address is not supported by this version yet",
-                format!("write {port}"),
-            );
-            return None;
+    let text = match value.inner {
+        DeValue::String(text) => text.as_ref(),
+        _ => "",
+    };
+    match text.rsplit_once(':').map(|(_, port)| port.parse::<u16>()) {
+        Some(Ok(port)) => {
+            let text = "publishing on one address is not supported by this version yet";
+            value.place.fail(text, format!("write {port}"));
+            None
         }
+        _ => port_number(value),
     }
-    port_number(value)
 }
 
 /// Reads every `[[egress]]`.
@@ -147,12 +148,11 @@ fn read_rule(mut section: Section<'_>) -> Option<Rule> {
 
 /// An empty list would mean "everything" below, which nobody means by writing it.
 fn nonempty<'a>(value: &Value<'a>) -> Vec<Value<'a>> {
-    if let DeValue::Array(items) = value.inner {
-        if items.is_empty() {
-            value.fail("is empty", "remove it to open all of them");
-        }
+    let items = value.list(RULES_MAX);
+    if items.as_ref().is_some_and(Vec::is_empty) {
+        value.fail("is empty", "remove it to open all of them");
     }
-    value.list(RULES_MAX).unwrap_or_default()
+    items.unwrap_or_default()
 }
 
 /// `10.0.0.0/8`, `1.2.3.4` or `10.0.0.1-10.0.0.9`.

@@ -1,6 +1,7 @@
 //! `[process.X]` and `[health]`: what runs, on which ports, and when it counts as running.
 
-use super::super::cursor::{Place, Section, Value};
+use super::super::cursor::{Section, Value};
+use super::super::sink::Place;
 use super::super::words::{plain_name, shown};
 use super::network::PortDraft;
 use super::{DAY, read_command, read_shape};
@@ -108,8 +109,7 @@ fn assign_ports(drafts: &mut BTreeMap<String, Draft<'_>>, ports: &[PortDraft<'_>
     let mut good = Some(());
     for draft in drafts.values_mut() {
         let Some(list) = &draft.ports else { continue };
-        let Some(items) = list.list(64) else { return None };
-        for item in items {
+        for item in list.list(64)? {
             match item.text(64) {
                 Some(wanted) if !ports.iter().any(|port| port.model.name == wanted) => {
                     item.place.fail(no_port(wanted), names_of(ports));

@@ -421,6 +421,63 @@ fn web_has_every_port_that_no_other_process_lists() {
     assert_eq!(it.processes["admin"].health.check, Check::Port { port: 2 });
 }
 
+/// What the format will have one day is refused by name, and only that.
+#[test]
+fn a_manifest_of_a_later_version_is_refused_key_by_key() {
+    let text = r#"
+name = "orders"
+after = ["postgres"]
+source = { path = "./orders" }
+[build]
+buildpacks = ["python"]
+cache = true
+[process.web]
+instances = 2
+ports = ["web"]
+[process.worker]
+command = "python worker.py"
+[sidecar.statsd]
+command = "/app/bin/statsd-relay"
+[hook.release]
+command = "python manage.py migrate"
+[[port]]
+name = "web"
+[[route]]
+host = "orders.box.local"
+[[volume]]
+name = "data"
+[run]
+memory_low = "64MiB"
+stop = { signal = "TERM", timeout = "5s" }
+[health]
+type = "http"
+failures = 3
+[restart]
+backoff = { min = "1s" }
+"#;
+    let found = problems(text);
+    let names: Vec<&str> = found.iter().filter_map(|it| it.split('`').nth(1)).collect();
+    assert_eq!(
+        names,
+        [
+            "after",
+            "build.cache",
+            "[sidecar]",
+            "[hook]",
+            "[[route]]",
+            "[[volume]]",
+            "run.memory_low",
+            "run.stop",
+            "health.failures",
+            "restart.backoff"
+        ]
+    );
+    assert!(
+        found.iter().all(|it| it.contains("is not supported by this version yet")),
+        "{found:#?}"
+    );
+}
+
 #[test]
 fn empty_lists_of_tables_are_no_tables() {
     let it = good(&format!("{HEAD}port = []\negress = []\n"));
