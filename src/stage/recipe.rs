@@ -1,0 +1,347 @@
+//! The two recipes: manifest to staging Task, staged manifest to LRPs.
+//!
+//! ```text
+//! in the staging container                 made by        read by
+//! /tmp/lifecycle/builder                   bind mount     the Task
+//! /tmp/app                                 copy in        builder, buildpacks
+//! /tmp/buildpacks/<xxh64 of the name>/     copy in        builder
+//! /tmp/cache-in/cache.tgz                  copy in        builder, which unpacks it to /tmp/cache
+//! /tmp/droplet /tmp/result.json            builder        copy out
+//! /tmp/output-cache                        builder        copy out, the next staging's cache.tgz
+//! ```
+
+mod env;
+#[cfg(test)]
+mod tests;
+
+use super::StageError;
+use crate::model::action::{Action, CopyInAction, CopyOutAction, RunAction};
+use crate::model::egress::Rule;
+use crate::model::limits::Limits;
+use crate::model::lrp::{DesiredLrp, LrpPort, ProcessGuid};
+use crate::model::manifest::{Build, Health, Manifest, Process};
+use crate::model::process::ProcessSpec;
+use crate::model::task::{StagingResult, Task};
+use crate::unit::{AppName, Bytes, Digest, xxh64_hex};
+use env::{Facts, common_env, pair};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Who stages and, by default, runs.
+const VCAP: &str = "vcap";
+/// Diego's weight of staging against running apps.
+const STAGING_WEIGHT: u32 = 50;
+/// Processes and threads of a staging container: compilers run many, a fork bomb runs more.
+const STAGING_PIDS: u32 = 1024;
+/// What version control and desktops leave at the top of a source tree, as cf leaves it out.
+const NOT_SOURCE: [&str; 7] = [".git", ".hg", ".svn", "_darcs", ".bzr", ".DS_Store", ".cfignore"];
+/// Name of the build cache in its directory on the box.
+pub const CACHE_FILE: &str = "cache.tgz";
+
+/// What staging needs besides the manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StagingInput {
+    /// Name of the Task and its container.
+    pub guid: String,
+    /// Name and directory of each buildpack in the order of detection; see [`choose_buildpacks`].
+    pub buildpacks: Vec<(String, PathBuf)>,
+    /// Directory that holds nothing but the last staging's [`CACHE_FILE`]; `None`: no cache yet.
+    pub cache_from: Option<PathBuf>,
+    /// Where the droplet goes.
+    pub droplet_to: PathBuf,
+    /// Where the builder's result goes; its JSON reads as [`StagingResult`].
+    pub result_to: PathBuf,
+    /// Where the build cache goes.
+    pub cache_to: PathBuf,
+    /// Environment of this one container, such as its addresses; wins over everything else.
+    pub env: Vec<(String, String)>,
+}
+
+/// The buildpacks that the manifest wants, in its order, out of those that the box has.
+pub fn choose_buildpacks(
+    manifest: &Manifest,
+    available: &BTreeMap<String, PathBuf>,
+) -> Result<Vec<(String, PathBuf)>, StageError> {
+    if available.is_empty() {
+        return Err(StageError::NoBuildpacks);
+    }
+    if manifest.build.buildpacks.is_empty() {
+        return Ok(available.iter().map(|(name, dir)| (name.clone(), dir.clone())).collect());
+    }
+    let find = |name: &String| match available.get(name) {
+        Some(dir) => Ok((name.clone(), dir.clone())),
+        None => {
+            let known = available.keys().cloned().collect();
+            Err(StageError::UnknownBuildpack { name: name.clone(), known })
+        }
+    };
+    manifest.build.buildpacks.iter().map(find).collect()
+}
+
+/// The Task that makes a droplet of the app's source.
+pub fn staging_task(manifest: &Manifest, input: &StagingInput) -> Task {
+    let mut steps = vec![copy_in(&manifest.source, "/tmp/app", "app bits", &NOT_SOURCE)];
+    for (name, dir) in &input.buildpacks {
+        let to = format!("/tmp/buildpacks/{}", xxh64_hex(name));
+        steps.push(copy_in(dir, &to, &format!("buildpack {name}"), &[]));
+    }
+    if let Some(dir) = &input.cache_from {
+        steps.push(copy_in(dir, "/tmp/cache-in", "build artifacts cache", &[]));
+    }
+    steps.push(Action::Run(RunAction {
+        process: builder(manifest, input),
+        log_source: "STG".into(),
+    }));
+    for (from, to, artifact, optional) in [
+        ("/tmp/droplet", &input.droplet_to, "droplet", false),
+        ("/tmp/result.json", &input.result_to, "staging result", false),
+        ("/tmp/output-cache", &input.cache_to, "build artifacts cache", true),
+    ] {
+        let (from, to, artifact) = (from.into(), to.clone(), artifact.into());
+        steps.push(Action::CopyOut(CopyOutAction {
+            from,
+            to,
+            user: VCAP.into(),
+            artifact,
+            optional,
+        }));
+    }
+    Task {
+        guid: input.guid.clone(),
+        app: manifest.name.clone(),
+        stack: manifest.build.stack.clone(),
+        limits: Limits {
+            memory: Some(manifest.build.memory),
+            disk: Some(manifest.build.disk),
+            cpu_weight: Some(STAGING_WEIGHT),
+            pids: Some(STAGING_PIDS.max(manifest.run.pids)),
+        },
+        egress: manifest.egress.clone(),
+        action: Action::Timeout {
+            action: Box::new(Action::Serial(steps)),
+            timeout: manifest.build.timeout,
+        },
+    }
+}
+
+fn copy_in(from: &Path, to: &str, artifact: &str, exclude: &[&str]) -> Action {
+    Action::CopyIn(CopyInAction {
+        from: from.to_owned(),
+        to: to.into(),
+        user: VCAP.into(),
+        artifact: artifact.into(),
+        exclude: exclude.iter().map(|name| (*name).to_owned()).collect(),
+    })
+}
+
+/// The builder with all of its flags, so that nothing depends on its defaults.
+fn builder(manifest: &Manifest, input: &StagingInput) -> ProcessSpec {
+    let order: Vec<&str> = input.buildpacks.iter().map(|(name, _)| name.as_str()).collect();
+    // Who names one buildpack means it, whatever it thinks of the app. As in Cloud Foundry.
+    let skip_detect = manifest.build.buildpacks.len() == 1;
+    let mut args = vec![
+        "-buildDir=/tmp/app".into(),
+        "-outputDroplet=/tmp/droplet".into(),
+        "-outputMetadata=/tmp/result.json".into(),
+        "-outputBuildArtifactsCache=/tmp/output-cache".into(),
+        "-buildpacksDir=/tmp/buildpacks".into(),
+        "-buildpacksDownloadDir=/tmp/buildpackdownloads".into(),
+        "-buildArtifactsCacheDir=/tmp/cache".into(),
+        format!("-buildpackOrder={}", order.join(",")),
+        format!("-skipDetect={skip_detect}"),
+        "-skipCertVerify=false".into(),
+    ];
+    if input.cache_from.is_some() {
+        args.push(format!("-buildArtifactsCacheArchive=/tmp/cache-in/{CACHE_FILE}"));
+    }
+
+    let Build { memory, disk, .. } = manifest.build;
+    let facts = Facts::new(&manifest.name, memory, disk, manifest.run.nofile);
+    let mut env = common_env(manifest, facts, memory);
+    env.push(pair("CF_STACK", &manifest.build.stack));
+    env.extend(input.env.iter().cloned());
+    ProcessSpec {
+        id: "builder".into(),
+        path: "/tmp/lifecycle/builder".into(),
+        args,
+        argv0: None,
+        env,
+        dir: None,
+        user: VCAP.into(),
+        nofile: Some(manifest.run.nofile),
+        tty: None,
+        stdin: false,
+    }
+}
+
+/// One LRP for each process of the manifest, by name.
+///
+/// `generation` is counted up by the caller when all instances shall be replaced although nothing
+/// has changed (restart).
+pub fn desired_lrps(
+    manifest: &Manifest,
+    result: &StagingResult,
+    droplet: Digest,
+    generation: u64,
+) -> Result<Vec<DesiredLrp>, StageError> {
+    let mut lrps = Vec::new();
+    let mut silent = Vec::new();
+    for (name, process) in &manifest.processes {
+        match start_command(manifest, result, name, process) {
+            Some(command) => {
+                lrps.push(lrp(manifest, result, droplet, generation, (name, process), command));
+            }
+            None => silent.push(name.clone()),
+        }
+    }
+    if silent.is_empty() {
+        return Ok(lrps);
+    }
+    let known = result.process_types.keys().cloned().collect();
+    Err(StageError::NoCommand { processes: silent, known })
+}
+
+/// The process's own command, the app's for `web`, else the buildpack's.
+fn start_command<'a>(
+    manifest: &'a Manifest,
+    result: &'a StagingResult,
+    name: &str,
+    process: &'a Process,
+) -> Option<&'a str> {
+    let app = manifest.run.command.as_deref().filter(|_| name == "web");
+    let built = result.process_types.get(name).map(String::as_str);
+    [process.command.as_deref(), app, built]
+        .into_iter()
+        .flatten()
+        .find(|command| !command.trim().is_empty())
+}
+
+fn lrp(
+    manifest: &Manifest,
+    result: &StagingResult,
+    droplet: Digest,
+    generation: u64,
+    (name, process): (&str, &Process),
+    command: &str,
+) -> DesiredLrp {
+    let find = |port: &String| manifest.ports.iter().find(|known| known.name == *port);
+    let ports: Vec<LrpPort> = process
+        .ports
+        .iter()
+        .filter_map(find)
+        .map(|port| LrpPort { container: port.container, publish: port.publish })
+        .collect();
+    let run = &manifest.run;
+    let limits = Limits {
+        memory: Some(process.memory),
+        disk: Some(process.disk),
+        cpu_weight: Some(run.cpu_weight.unwrap_or_else(|| weight_of(process.memory))),
+        pids: Some(run.pids),
+    };
+    let version = version(&Stale {
+        generation,
+        stack: &manifest.build.stack,
+        droplet,
+        limits: &limits,
+        nofile: run.nofile,
+        command,
+        metadata: &result.execution_metadata,
+        user: &run.user,
+        env: &manifest.env,
+        ports: ports.iter().map(|port| port.container).collect(),
+        egress: &manifest.egress,
+        health: &process.health,
+    });
+
+    let facts = Facts::new(&manifest.name, process.memory, process.disk, run.nofile).process(
+        &manifest.name,
+        name,
+        &version,
+    );
+    let mut env = common_env(manifest, facts, process.memory);
+    if let Some(first) = ports.first() {
+        let port = first.container.to_string();
+        env.extend([pair("PORT", &port), pair("VCAP_APP_PORT", &port)]);
+        env.push(pair("VCAP_APP_HOST", "0.0.0.0"));
+    }
+    DesiredLrp {
+        guid: ProcessGuid { app: manifest.name.clone(), process: name.to_owned() },
+        version,
+        stack: manifest.build.stack.clone(),
+        droplet,
+        instances: process.instances,
+        limits,
+        command: command.to_owned(),
+        metadata: result.execution_metadata.clone(),
+        user: run.user.clone(),
+        nofile: run.nofile,
+        log_source: format!("APP/PROC/{}", name.to_uppercase()),
+        env,
+        ports,
+        egress: manifest.egress.clone(),
+        health: process.health.clone(),
+        restart: manifest.restart,
+    }
+}
+
+/// Cloud Foundry's share of the processor for this much memory: 8 GiB or more have all of it.
+fn weight_of(memory: Bytes) -> u32 {
+    let mib = memory.as_mib().clamp(128, 8192) as u32;
+    (mib * 100 / 8192).max(1)
+}
+
+/// Everything that makes a running instance out of date.
+///
+/// How many instances, which port of the box is published and when an ended process is started
+/// again are not in it: they change around a running instance. What the recipe adds by itself is
+/// not in it either, or a new version of this program would restart every app; for the same reason
+/// a test pins the version of one app, and a field that is added later is left out while it has
+/// its default.
+#[derive(Serialize)]
+struct Stale<'a> {
+    generation: u64,
+    stack: &'a str,
+    droplet: Digest,
+    limits: &'a Limits,
+    nofile: u64,
+    command: &'a str,
+    metadata: &'a str,
+    user: &'a str,
+    env: &'a BTreeMap<String, String>,
+    ports: Vec<u16>,
+    egress: &'a [Rule],
+    health: &'a Health,
+}
+
+fn version(stale: &Stale<'_>) -> String {
+    digest_of(stale).hex()[..16].to_owned()
+}
+
+/// Changes with everything from which the droplet is made: staging again is worth it if and only
+/// if this differs from the last successful staging's.
+///
+/// `inputs` are digests of what the manifest only names: the source tree, the stack and each
+/// buildpack, with names that the caller keeps to. Limits and times of staging are not in it: they
+/// decide whether a droplet comes out, not which one.
+pub fn fingerprint(manifest: &Manifest, inputs: &BTreeMap<String, Digest>) -> Digest {
+    #[derive(Serialize)]
+    struct Made<'a> {
+        name: &'a AppName,
+        buildpacks: &'a [String],
+        stack: &'a str,
+        env: &'a BTreeMap<String, String>,
+        inputs: &'a BTreeMap<String, Digest>,
+    }
+    digest_of(&Made {
+        name: &manifest.name,
+        buildpacks: &manifest.build.buildpacks,
+        stack: &manifest.build.stack,
+        env: &manifest.env,
+        inputs,
+    })
+}
+
+fn digest_of(value: &impl Serialize) -> Digest {
+    Digest::of(&serde_json::to_vec(value).expect("our own types with text keys become JSON"))
+}

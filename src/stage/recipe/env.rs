@@ -1,0 +1,76 @@
+//! The environment that staging and running have in common, as Cloud Foundry's controller makes it.
+
+use crate::model::manifest::Manifest;
+use crate::unit::{AppName, Bytes, Digest};
+use serde_json::{Map, Value, json};
+
+/// The variables in their order; later entries win.
+///
+/// The manifest's own variables stand between the defaults and what Cloud Foundry promises.
+pub(super) fn common_env(
+    manifest: &Manifest,
+    facts: Facts,
+    memory: Bytes,
+) -> Vec<(String, String)> {
+    let mut env = vec![pair("LANG", "en_US.UTF-8")];
+    env.extend(manifest.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+    env.push(pair("VCAP_APPLICATION", &Value::Object(facts.0).to_string()));
+    env.push(pair("MEMORY_LIMIT", &format!("{}m", memory.as_mib())));
+    env.push(pair("VCAP_SERVICES", "{}"));
+    env
+}
+
+/// One variable.
+pub(super) fn pair(name: &str, value: &str) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+/// VCAP_APPLICATION under construction; the launcher adds host, port and instance.
+///
+/// There is no `cf_api`: libraries that find one try to reach it.
+pub(super) struct Facts(Map<String, Value>);
+
+impl Facts {
+    /// What every container of the app is told.
+    pub(super) fn new(app: &AppName, memory: Bytes, disk: Bytes, nofile: u64) -> Facts {
+        let limits = json!({ "mem": memory.as_mib(), "disk": disk.as_mib(), "fds": nofile });
+        let facts = [
+            ("application_id", json!(guid(&format!("app {app}")))),
+            ("application_name", json!(app)),
+            ("name", json!(app)),
+            ("application_uris", json!([])),
+            ("uris", json!([])),
+            ("limits", limits),
+            ("organization_id", json!(guid("organization"))),
+            ("organization_name", json!("terrarium")),
+            ("space_id", json!(guid("space"))),
+            ("space_name", json!("terrarium")),
+            ("users", Value::Null),
+        ];
+        Facts(facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    }
+
+    /// What a running process is told as well. As in Cloud Foundry, `web` has the app's own id.
+    pub(super) fn process(mut self, app: &AppName, process: &str, version: &str) -> Facts {
+        let id = match process {
+            "web" => guid(&format!("app {app}")),
+            other => guid(&format!("app {app} process {other}")),
+        };
+        let version = guid(&format!("version {version}"));
+        for (key, value) in [
+            ("process_id", id.as_str()),
+            ("process_type", process),
+            ("application_version", &version),
+            ("version", &version),
+        ] {
+            self.0.insert(key.into(), value.into());
+        }
+        self
+    }
+}
+
+/// An id in the form that Cloud Foundry's have, the same for the same text (RFC 9562, version 8).
+fn guid(text: &str) -> String {
+    let hex = Digest::of(format!("terrarium {text}").as_bytes()).hex();
+    format!("{}-{}-8{}-8{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..32])
+}

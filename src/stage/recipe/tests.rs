@@ -1,0 +1,258 @@
+use super::*;
+use std::time::Duration;
+
+const HELLO: &str = r#"
+name = "hello"
+source = { path = "/srv/hello" }
+
+[build]
+buildpacks = ["procfile"]
+memory = "512MiB"
+
+[run]
+instances = 2
+memory = "64MiB"
+
+[process.web]
+[process.worker]
+command = "./work.sh"
+memory = "1GiB"
+
+[env]
+GREETING = "hi"
+LANG = "C"
+MEMORY_LIMIT = "lots"
+
+[[port]]
+publish = 8080
+
+[[egress]]
+allow = "tcp"
+to = ["10.0.0.0/8"]
+ports = [443]
+"#;
+
+fn manifest(text: &str) -> Manifest {
+    crate::config::manifest::parse(text, "hello.toml", Path::new("/etc/terrarium/apps.d"))
+        .unwrap_or_else(|problems| panic!("{}", problems.render(false)))
+}
+
+fn input(cache: bool) -> StagingInput {
+    StagingInput {
+        guid: "staging-hello-1".into(),
+        buildpacks: vec![("procfile".into(), "/usr/lib/terrarium/buildpacks/procfile".into())],
+        cache_from: cache.then(|| "/var/cache/terrarium/build/hello".into()),
+        droplet_to: "/var/lib/terrarium/droplets/hello.tgz".into(),
+        result_to: "/var/lib/terrarium/droplets/hello.json".into(),
+        cache_to: "/var/cache/terrarium/build/hello/cache.tgz".into(),
+        env: vec![pair("CF_INSTANCE_IP", "192.0.2.1")],
+    }
+}
+
+fn staged(types: &[(&str, &str)]) -> StagingResult {
+    let process_types = types.iter().map(|(name, command)| pair(name, command)).collect();
+    StagingResult { process_types, ..StagingResult::default() }
+}
+
+fn droplet() -> Digest {
+    Digest::of(b"droplet")
+}
+
+fn lrps(text: &str) -> Vec<DesiredLrp> {
+    desired_lrps(&manifest(text), &staged(&[("web", "python3 app.py")]), droplet(), 1)
+        .expect("every process has a command")
+}
+
+/// Compares with the file in tests/golden; TERRARIUM_BLESS=1 rewrites it, for review as code.
+fn golden(name: &str, value: &impl Serialize) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let text = serde_json::to_string_pretty(value).expect("JSON") + "\n";
+    if std::env::var_os("TERRARIUM_BLESS").is_some() {
+        std::fs::write(&path, &text).expect("golden file");
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(text, expected, "{}", path.display());
+}
+
+#[test]
+fn a_manifest_becomes_this_staging_task() {
+    golden("staging-task.json", &staging_task(&manifest(HELLO), &input(true)));
+}
+
+#[test]
+fn a_staged_manifest_becomes_these_lrps() {
+    golden("desired-lrps.json", &lrps(HELLO));
+}
+
+/// The steps inside the timeout.
+fn steps(task: &Task) -> &[Action] {
+    let Action::Timeout { action, .. } = &task.action else { panic!("no timeout") };
+    let Action::Serial(steps) = action.as_ref() else { panic!("not serial") };
+    steps
+}
+
+fn builder_of(task: &Task) -> &ProcessSpec {
+    let run = steps(task).iter().find_map(|step| match step {
+        Action::Run(run) => Some(&run.process),
+        _ => None,
+    });
+    run.expect("a builder")
+}
+
+#[test]
+fn the_first_staging_has_no_cache_to_copy() {
+    let (first, next) = (
+        staging_task(&manifest(HELLO), &input(false)),
+        staging_task(&manifest(HELLO), &input(true)),
+    );
+    assert_eq!(steps(&first).len() + 1, steps(&next).len());
+    let archive = "-buildArtifactsCacheArchive=/tmp/cache-in/cache.tgz".to_owned();
+    assert!(!builder_of(&first).args.contains(&archive));
+    assert!(builder_of(&next).args.contains(&archive));
+}
+
+#[test]
+fn only_a_single_named_buildpack_skips_detection() {
+    for (list, flag) in [("[\"procfile\"]", "true"), ("[\"a\", \"b\"]", "false"), ("[]", "false")] {
+        let text = HELLO.replace("[\"procfile\"]", list);
+        let task = staging_task(&manifest(&text), &input(false));
+        assert!(builder_of(&task).args.contains(&format!("-skipDetect={flag}")), "{list}");
+    }
+}
+
+#[test]
+fn buildpacks_come_in_the_order_that_is_asked_for() {
+    let names = ["static", "procfile", "python"];
+    let available: BTreeMap<String, PathBuf> =
+        names.iter().map(|name| (name.to_string(), Path::new("/bp").join(name))).collect();
+    let choose = |list: &str| {
+        let chosen =
+            choose_buildpacks(&manifest(&HELLO.replace("[\"procfile\"]", list)), &available);
+        chosen.map(|all| all.into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(","))
+    };
+    assert_eq!(choose("[]"), Ok("procfile,python,static".into()));
+    assert_eq!(choose("[\"static\", \"procfile\"]"), Ok("static,procfile".into()));
+    let error = choose("[\"ruby\"]").expect_err("not on this box").to_string();
+    assert_eq!(error, "this box has no buildpack `ruby`; it has `procfile`, `python`, `static`");
+    assert_eq!(
+        choose_buildpacks(&manifest(HELLO), &BTreeMap::new()),
+        Err(StageError::NoBuildpacks)
+    );
+}
+
+/// What a process sees: the last entry of a name wins.
+fn seen<'a>(env: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    env.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+}
+
+#[test]
+fn the_manifest_may_change_the_language_but_not_what_the_platform_promises() {
+    let all = lrps(HELLO);
+    let env = &all[0].env;
+    assert_eq!(seen(env, "LANG"), Some("C"));
+    assert_eq!(seen(env, "MEMORY_LIMIT"), Some("64m"));
+    assert_eq!(seen(env, "PORT"), Some("8080"));
+    assert_eq!(seen(env, "VCAP_APP_HOST"), Some("0.0.0.0"));
+    assert_eq!(seen(&all[1].env, "PORT"), None, "a worker has no port");
+    let task = staging_task(&manifest(HELLO), &input(false));
+    let env = &builder_of(&task).env;
+    assert_eq!(seen(env, "CF_STACK"), Some("edgefs"));
+    assert_eq!(seen(env, "MEMORY_LIMIT"), Some("512m"));
+    assert_eq!(seen(env, "PORT"), None);
+}
+
+#[test]
+fn vcap_application_tells_the_app_about_itself() {
+    let all = lrps(HELLO);
+    let facts = |lrp: &DesiredLrp| -> serde_json::Value {
+        serde_json::from_str(seen(&lrp.env, "VCAP_APPLICATION").expect("set")).expect("JSON")
+    };
+    let (web, worker) = (facts(&all[0]), facts(&all[1]));
+    assert_eq!(web["name"], "hello");
+    assert_eq!(web["limits"], serde_json::json!({"mem": 64, "disk": 512, "fds": 16384}));
+    assert_eq!(web["process_id"], web["application_id"]);
+    assert_ne!(worker["process_id"], worker["application_id"]);
+    assert_eq!(worker["process_type"], "worker");
+    assert_eq!(web["application_id"].as_str().map(str::len), Some(36));
+}
+
+#[test]
+fn the_nearest_command_wins() {
+    let command = |text: &str, types: &[(&str, &str)]| {
+        let all = desired_lrps(&manifest(text), &staged(types), droplet(), 1);
+        all.map(|lrps| lrps[0].command.clone())
+    };
+    let base = "name = \"a\"\nsource = { path = \"x\" }\n";
+    let run = format!("{base}[run]\ncommand = \"from run\"\n");
+    let process = format!("{run}[process.web]\ncommand = \"from process\"\n");
+    let built = [("web", "built"), ("worker", "w")];
+    assert_eq!(command(base, &built), Ok("built".into()));
+    assert_eq!(command(&run, &built), Ok("from run".into()));
+    assert_eq!(command(&process, &built), Ok("from process".into()));
+    let error = command(base, &[("worker", "w"), ("web", " ")]).expect_err("no command");
+    assert_eq!(
+        error.to_string(),
+        "no start command for process `web`; write command = \"...\" below [process.web], or the \
+         line `web: ...` in the app's Procfile (the buildpack knows `web`, `worker`)"
+    );
+}
+
+#[test]
+fn the_weight_follows_the_memory_unless_it_is_given() {
+    for (mib, weight) in [(4, 1), (128, 1), (256, 3), (1024, 12), (8192, 100), (1 << 20, 100)] {
+        assert_eq!(weight_of(Bytes::mib(mib)), weight, "{mib} MiB");
+    }
+    let given = HELLO.replace("instances = 2", "cpu_weight = 77");
+    assert_eq!(lrps(&given)[0].limits.cpu_weight, Some(77));
+}
+
+#[test]
+fn only_what_instances_are_made_of_makes_them_stale() {
+    let before = lrps(HELLO)[0].version.clone();
+    for (from, to, stale) in [
+        ("instances = 2", "instances = 3", false),
+        ("publish = 8080", "publish = 80", false),
+        ("[env]", "[restart]\npolicy = \"never\"\n[env]", false),
+        ("memory = \"512MiB\"", "memory = \"1GiB\"", false),
+        ("memory = \"1GiB\"", "memory = \"2GiB\"", false),
+        ("memory = \"64MiB\"", "memory = \"65MiB\"", true),
+        ("GREETING = \"hi\"", "GREETING = \"ho\"", true),
+        ("[443]", "[444]", true),
+        ("[env]", "[health]\ntimeout = \"2s\"\n[env]", true),
+        ("[build]", "[build]\nstack = \"tiny\"", true),
+        ("publish = 8080", "container = 8081", true),
+    ] {
+        assert!(HELLO.contains(from), "{from}");
+        let after = lrps(&HELLO.replacen(from, to, 1))[0].version.clone();
+        assert_eq!(after != before, stale, "{from} -> {to}");
+    }
+    let again = desired_lrps(&manifest(HELLO), &staged(&[("web", "python3 app.py")]), droplet(), 2);
+    assert_ne!(again.expect("good")[0].version, before, "a restart makes all of them stale");
+}
+
+#[test]
+fn only_what_a_droplet_is_made_of_stages_again() {
+    let inputs =
+        |source: &str| BTreeMap::from([("source".to_owned(), Digest::of(source.as_bytes()))]);
+    let before = fingerprint(&manifest(HELLO), &inputs("a"));
+    assert_ne!(fingerprint(&manifest(HELLO), &inputs("b")), before);
+    for (from, to, stale) in [
+        ("instances = 2", "instances = 3", false),
+        ("memory = \"64MiB\"", "memory = \"65MiB\"", false),
+        ("[build]", "[build]\ntimeout = \"1m\"", false),
+        ("./work.sh", "./other.sh", false),
+        ("GREETING = \"hi\"", "GREETING = \"ho\"", true),
+        ("[\"procfile\"]", "[]", true),
+        ("[build]", "[build]\nstack = \"tiny\"", true),
+    ] {
+        let after = fingerprint(&manifest(&HELLO.replacen(from, to, 1)), &inputs("a"));
+        assert_eq!(after != before, stale, "{from} -> {to}");
+    }
+}
+
+#[test]
+fn staging_is_limited_in_time() {
+    let task = staging_task(&manifest(HELLO), &input(false));
+    let Action::Timeout { timeout, .. } = task.action else { panic!("no timeout") };
+    assert_eq!(timeout, Duration::from_secs(900));
+}
