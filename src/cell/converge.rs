@@ -269,10 +269,10 @@ pub(super) fn desired(apps: &BTreeMap<AppName, AppRecord>) -> BTreeMap<ProcessGu
     all
 }
 
-/// The LRPs of one release. A process without a start command has none; `view` says why.
+/// The LRPs of one release. Staging has seen that every process has a start command.
 pub(super) fn lrps(release: &Release, restarts: u64) -> Vec<DesiredLrp> {
     let Release { manifest, result, droplet, .. } = release;
-    recipe::desired_lrps(manifest, result, *droplet, restarts)
+    recipe::desired_lrps(manifest, result, *droplet, restarts).unwrap_or_default()
 }
 
 /// Who is worked on, and whether it is on its way out.

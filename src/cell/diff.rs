@@ -158,6 +158,7 @@ mod tests {
             metadata: String::new(),
             user: "vcap".into(),
             nofile: 1024,
+            log_source: "APP/PROC/WEB".into(),
             env: Vec::new(),
             ports: vec![LrpPort { container: 8080, publish: Some(80) }],
             egress: Vec::new(),

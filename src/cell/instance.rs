@@ -52,7 +52,7 @@ pub(super) async fn supervise(
     let first = match begin {
         Begin::Adopted { container, process, healthy } => {
             shared.state().room.force(needs);
-            let log_source = log_source(&lrp);
+            let log_source = lrp.log_source.clone();
             Ok((container, First::Adopted { process, log_source, healthy }))
         }
         Begin::Fresh(release) => match shared.take_room(needs) {
@@ -137,7 +137,7 @@ async fn live(
     shared.wake();
     let exec = Executor {
         container: container.clone(),
-        sink: Sink { source: log_source(lrp), ..cell.clone() },
+        sink: Sink { source: lrp.log_source.clone(), ..cell.clone() },
         env: shared.network_env(container, Some(key.1)),
         last_id: AtomicU32::new(0),
     };
@@ -241,11 +241,6 @@ fn place(container: &Container) -> Place {
     }
 }
 
-/// `APP/PROC/WEB`.
-pub(super) fn log_source(lrp: &DesiredLrp) -> String {
-    format!("APP/PROC/{}", lrp.guid.process.to_uppercase())
-}
-
 /// The launcher with the start command, as Diego's recipe runs it.
 fn main_process(lrp: &DesiredLrp) -> RunAction {
     let process = ProcessSpec {
@@ -260,7 +255,7 @@ fn main_process(lrp: &DesiredLrp) -> RunAction {
         tty: None,
         stdin: false,
     };
-    RunAction { process, log_source: log_source(lrp) }
+    RunAction { process, log_source: lrp.log_source.clone() }
 }
 
 /// Cuts text to at most `max` bytes, at a character.

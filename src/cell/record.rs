@@ -38,7 +38,7 @@ pub struct Release {
     /// The declaration.
     pub manifest: Manifest,
     /// SHA-256 of everything that staging depends on; equal: no new staging.
-    pub fingerprint: String,
+    pub fingerprint: Digest,
     /// What the builder said.
     pub result: StagingResult,
     /// Chain id of the stack's layer.

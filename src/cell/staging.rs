@@ -12,7 +12,7 @@ use crate::lifecycle::pack;
 use crate::log::chain;
 use crate::model::manifest::Manifest;
 use crate::model::task::StagingResult;
-use crate::stage::recipe::{self, StagingInput};
+use crate::stage::recipe::{self, CACHE_FILE, StagingInput};
 use crate::unit::Digest;
 use std::collections::BTreeMap;
 use std::fs;
@@ -36,6 +36,7 @@ pub async fn stage(
     if let Some(old) = &record.release
         && old.fingerprint == prepared.fingerprint
         && shared.host.store().layer(&old.droplet).is_some()
+        && recipe::desired_lrps(&manifest, &old.result, old.droplet, 0).is_ok()
     {
         shared.say(&manifest.name, "STG", false, "Nothing to stage: the app bits are unchanged");
         return Ok(Release { manifest, ..old.clone() });
@@ -45,6 +46,8 @@ pub async fn stage(
     let cleaned = work.clone();
     let _ = smol::unblock(move || fs::remove_dir_all(cleaned)).await;
     let (result, droplet) = result?;
+    // A process without a start command is found here, while somebody looks, not at every start.
+    recipe::desired_lrps(&manifest, &result, droplet, 0).map_err(|err| err.to_string())?;
     let Prepared { fingerprint, stack, .. } = prepared;
     Ok(Release { manifest, fingerprint, result, stack, droplet })
 }
@@ -53,29 +56,26 @@ pub async fn stage(
 struct Prepared {
     stack: Digest,
     buildpacks: Vec<(String, PathBuf)>,
-    fingerprint: String,
+    fingerprint: Digest,
 }
 
 /// Imports the stack, finds the buildpacks and looks at the app bits. Blocking.
 fn prepare(shared: &Shared, manifest: &Manifest) -> Result<Prepared, String> {
     let stack = import_stack(shared, &manifest.build.stack)?;
-    let buildpacks = find_buildpacks(&shared.paths.buildpacks, &manifest.build.buildpacks)?;
-    let digest = |dir: &Path| {
-        pack::tree_digest(dir, &excluded())
+    let buildpacks = recipe::choose_buildpacks(manifest, &available(&shared.paths.buildpacks))
+        .map_err(|err| err.to_string())?;
+    let digest = |dir: &Path, exclude: &[&str]| {
+        let exclude: Vec<String> = exclude.iter().map(|name| (*name).to_owned()).collect();
+        pack::tree_digest(dir, &exclude)
             .map_err(|err| format!("cannot read {}: {}", dir.display(), chain(&err)))
     };
-    let source = digest(&manifest.source)?;
-    let mut packs = Vec::new();
+    let source = digest(&manifest.source, &recipe::NOT_SOURCE)?;
+    let mut inputs = BTreeMap::from([("source".to_owned(), source), ("stack".to_owned(), stack)]);
     for (name, dir) in &buildpacks {
-        packs.push((name.clone(), digest(dir)?));
+        inputs.insert(format!("buildpack {name}"), digest(dir, &[])?);
     }
-    let fingerprint = recipe::fingerprint(manifest, &source, &packs, &stack);
+    let fingerprint = recipe::fingerprint(manifest, &inputs);
     Ok(Prepared { stack, buildpacks, fingerprint })
-}
-
-/// Names at the top of the app bits that never go into a container.
-pub(super) fn excluded() -> Vec<String> {
-    [".git", ".svn", ".hg", "_darcs", ".DS_Store", ".terrariumignore"].map(String::from).into()
 }
 
 /// The stack's layer, imported when it is not there yet. Blocking.
@@ -92,36 +92,15 @@ fn import_stack(shared: &Shared, name: &str) -> Result<Digest, String> {
         .map_err(|err| format!("cannot import stack `{name}`: {}", chain(&err)))
 }
 
-/// The named buildpacks, or all of the box in order of name.
-fn find_buildpacks(
-    dirs: &[PathBuf],
-    wanted: &[String],
-) -> Result<Vec<(String, PathBuf)>, String> {
-    let mut all: BTreeMap<String, PathBuf> = BTreeMap::new();
+/// Every buildpack of the box, by name; an earlier directory hides names of a later one. Blocking.
+fn available(dirs: &[PathBuf]) -> BTreeMap<String, PathBuf> {
+    let mut all = BTreeMap::new();
     for item in dirs.iter().rev().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten() {
         if let (Ok(name), true) = (item.file_name().into_string(), item.path().is_dir()) {
             all.insert(name, item.path());
         }
     }
-    let cure = || match dirs.last() {
-        Some(dir) => format!("copy it to {}", dir.display()),
-        None => "this box has no directory for buildpacks".to_owned(),
-    };
-    if let Some(missing) = wanted.iter().find(|name| !all.contains_key(*name)) {
-        let have: Vec<&str> = all.keys().map(String::as_str).collect();
-        let have = if have.is_empty() { "none".to_owned() } else { have.join(", ") };
-        return Err(format!(
-            "buildpack `{missing}` is not on this box (there are: {have}); {}",
-            cure()
-        ));
-    }
-    if all.is_empty() {
-        return Err(format!("there is no buildpack on this box; {}", cure()));
-    }
-    Ok(match wanted {
-        [] => all.into_iter().collect(),
-        names => names.iter().map(|name| (name.clone(), all[name].clone())).collect(),
-    })
+    all
 }
 
 /// Runs the staging Task and imports its droplet.
@@ -135,19 +114,20 @@ async fn build(
 ) -> Result<(StagingResult, Digest), String> {
     let app = &manifest.name;
     let cache = shared.paths.cache.join("staging").join(app.as_str());
-    let input = StagingInput {
-        guid: format!("{app}-stage-{generation}"),
-        buildpacks: prepared.buildpacks.clone(),
-        exclude: excluded(),
-        cache_in: cache.clone(),
-        droplet_to: work.join("droplet.tgz"),
-        result_to: work.join("result.json"),
-        cache_to: cache.join("cache.tgz"),
-    };
-    let dirs = [work.to_owned(), cache];
+    let dirs = [work.to_owned(), cache.clone()];
     smol::unblock(move || dirs.iter().try_for_each(fs::create_dir_all))
         .await
         .map_err(|err| format!("cannot make the staging directory {}: {err}", work.display()))?;
+    let cached = cache.join(CACHE_FILE).is_file();
+    let input = StagingInput {
+        guid: format!("{app}-stage-{generation}"),
+        buildpacks: prepared.buildpacks.clone(),
+        cache_from: cached.then(|| cache.clone()),
+        droplet_to: work.join("droplet.tgz"),
+        result_to: work.join("result.json"),
+        cache_to: cache.join(CACHE_FILE),
+        env: Vec::new(),
+    };
     let task = recipe::staging_task(manifest, &input);
     let spec = ContainerSpec {
         handle: task.guid.parse().map_err(|err| format!("{err}"))?,

@@ -49,16 +49,10 @@ fn view(shared: &Shared, state: &State, app: &AppRecord) -> AppView {
             }
         })
         .collect();
-    let commandless = current.is_some() && made.is_empty();
     AppView {
         name: app.manifest.name.clone(),
         state: summary(state, app, &processes).to_owned(),
-        reason: app.failure.clone().or_else(|| {
-            commandless.then(|| {
-                "no start command: neither the buildpack, a Procfile nor [run] command has one"
-                    .to_owned()
-            })
-        }),
+        reason: app.failure.clone(),
         buildpack: current.map(|release| release.result.lifecycle_metadata.detected_buildpack.clone()),
         stack: manifest.build.stack.clone(),
         manifest: app.file.display().to_string(),
