@@ -1,4 +1,6 @@
 //! Tests that need root and a real kernel: `cargo xtask test kernel`.
 
+mod container;
+mod lab;
 mod net;
 mod volume;
