@@ -8,6 +8,8 @@
 pub mod bpf;
 pub mod btrfs;
 pub mod caps;
+pub mod cgroupfs;
+pub mod event;
 pub mod fd;
 pub mod file;
 pub mod loopdev;

@@ -4,3 +4,4 @@ mod container;
 mod lab;
 mod net;
 mod volume;
+mod cgroup;

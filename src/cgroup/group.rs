@@ -1,0 +1,248 @@
+//! One container's group.
+
+use super::files::Removed;
+use super::plan::{Controller, Dir, Layout};
+use super::{CgroupError, files, recipe, v1, v2};
+use crate::model::limits::Limits;
+use crate::sys::{fd, process};
+use crate::unit::{Bytes, Handle};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long killed processes may take to end. Only one that waits in the kernel takes that long.
+const KILL_MAX: Duration = Duration::from_secs(10);
+
+/// How long an emptied group may take until it can be removed.
+const REMOVE_MAX: Duration = Duration::from_secs(2);
+
+/// Nap when a group has no process to wait for and is not removable yet.
+const NAP: Duration = Duration::from_millis(1);
+
+/// Processes that are killed in one round; one descriptor each.
+const ROUND_MAX: usize = 256;
+
+/// SIGKILL on every Linux.
+const SIGKILL: i32 = 9;
+
+/// What a container uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Counts toward the memory limit: without file pages that can be dropped at once.
+    pub memory_bytes: Bytes,
+    /// Processor time since the group was made, in nanoseconds.
+    pub cpu_ns: u64,
+    /// Processes and threads, also those that have ended and were not waited for.
+    pub pids: u64,
+    /// Processes that the kernel has killed because the limit was reached.
+    pub oom_kills: u64,
+}
+
+/// The group of one container: a name in every hierarchy. Cheap to copy, may outlive its group.
+#[derive(Clone, Debug)]
+pub struct Group {
+    layout: Arc<Layout>,
+    handle: Handle,
+}
+
+impl Group {
+    pub(super) fn new(layout: Arc<Layout>, handle: Handle) -> Group {
+        Group { layout, handle }
+    }
+
+    /// Moves process `pid` (as our own pid namespace numbers it) into the group. Its children are
+    /// born there. Errors: `Write` with `ESRCH` when it has ended. After an error the process may
+    /// be in some hierarchies only: kill it, then [`Group::remove`].
+    pub fn add(&self, pid: i32) -> Result<(), CgroupError> {
+        let pid = pid.to_string();
+        self.dirs().iter().try_for_each(|dir| files::write(dir, "cgroup.procs", &pid))
+    }
+
+    /// The directory for `CLONE_INTO_CGROUP`, by which a process is born in the group and
+    /// [`Group::add`] is not needed. `None` unless every controller is on the unified hierarchy.
+    pub fn birthplace(&self) -> Result<Option<OwnedFd>, CgroupError> {
+        let Some(unified) = self.layout.unified().filter(|_| self.layout.is_unified()) else {
+            return Ok(None);
+        };
+        let dir = unified.parent.join(self.handle.as_str());
+        let opened = File::open(&dir);
+        opened.map(|dir| Some(dir.into())).map_err(|err| CgroupError::refused("open", dir, err))
+    }
+
+    /// Applies limits; those that are `None` are lifted. Disk is not limited here.
+    pub fn set(&self, limits: &Limits) -> Result<(), CgroupError> {
+        match self.dir(Controller::Memory) {
+            Dir::V1(dir) => v1::set_memory(&dir, limits.memory)?,
+            Dir::V2(dir) => v2::set_memory(&dir, limits.memory)?,
+        }
+        match self.dir(Controller::Cpu) {
+            Dir::V1(dir) => v1::set_cpu(&dir, limits.cpu_weight)?,
+            Dir::V2(dir) => v2::set_cpu(&dir, limits.cpu_weight)?,
+        }
+        let (Dir::V1(dir) | Dir::V2(dir)) = self.dir(Controller::Pids);
+        files::write(&dir, "pids.max", &recipe::or_max(limits.pids.map(u64::from)))
+    }
+
+    /// What the container uses now. Errors: `is_not_found` when the group is gone.
+    pub fn stats(&self) -> Result<Stats, CgroupError> {
+        let (memory, oom_kills) = match self.dir(Controller::Memory) {
+            Dir::V1(dir) => (v1::memory_bytes(&dir)?, v1::oom_kills(&dir)?),
+            Dir::V2(dir) => (v2::memory_bytes(&dir)?, v2::oom_kills(&dir)?),
+        };
+        let cpu_ns = match self.dir(Controller::Cpuacct) {
+            Dir::V1(dir) => v1::cpu_ns(&dir)?,
+            Dir::V2(dir) => v2::cpu_ns(&dir)?,
+        };
+        let (Dir::V1(dir) | Dir::V2(dir)) = self.dir(Controller::Pids);
+        let pids = files::number(&dir, "pids.current")?;
+        Ok(Stats { memory_bytes: Bytes::new(memory), cpu_ns, pids, oom_kills })
+    }
+
+    /// A descriptor that polls readable (`POLLIN`) when the group may have lost a process for
+    /// memory. Read and drop up to 4096 bytes to rearm it (non-blocking), then compare `oom_kills`
+    /// of [`Group::stats`]: it also fires when the limit was merely reached (v2), just before the
+    /// kernel picks its victim, and when the group is removed (v1). So look once more when a
+    /// process has ended.
+    pub fn oom_watch(&self) -> Result<OwnedFd, CgroupError> {
+        match self.dir(Controller::Memory) {
+            Dir::V1(dir) => v1::oom_watch(&dir),
+            Dir::V2(dir) => v2::oom_watch(&dir),
+        }
+    }
+
+    /// Kills every process of the group and of groups nested in it, and waits until they have
+    /// ended, at most 10 s. Our own children among them stay zombies until they are waited for.
+    ///
+    /// Errors: [`CgroupError::Alive`] when some would not end in time.
+    pub fn kill(&self) -> Result<(), CgroupError> {
+        let deadline = Instant::now() + KILL_MAX;
+        let at_one_stroke = match self.layout.unified() {
+            Some(unified) => v2::kill(&unified.parent.join(self.handle.as_str()))?,
+            None => false,
+        };
+        // Mostly this loop only waits. It kills where there was no such stroke, and processes that
+        // are in some of the hierarchies only.
+        loop {
+            let pids = self.pids()?;
+            if pids.is_empty() {
+                return self.thaw();
+            }
+            if Instant::now() >= deadline {
+                return Err(self.alive(pids.len()));
+            }
+            if !at_one_stroke {
+                // A fork bomb is faster than we are, but not when it stands still.
+                self.freeze()?;
+            }
+            let killed = self.kill_round();
+            self.thaw()?;
+            let killed = killed?;
+            if killed.is_empty() {
+                std::thread::sleep(NAP);
+            }
+            for process in killed {
+                wait_ended(&process, deadline);
+            }
+        }
+    }
+
+    /// Removes the group, which must be empty or about to be: killed processes get up to 2 s to
+    /// end. One that is gone already is success.
+    ///
+    /// Errors: [`CgroupError::Alive`] when a process is left.
+    pub fn remove(&self) -> Result<(), CgroupError> {
+        let deadline = Instant::now() + REMOVE_MAX;
+        for dir in self.dirs() {
+            while files::remove_tree(&dir)? == Removed::Busy {
+                let pids = files::pids(&dir)?;
+                if Instant::now() >= deadline {
+                    return Err(self.alive(pids.len()));
+                }
+                // The kernel counts a process out of the group a little after its end.
+                std::thread::sleep(NAP);
+                for process in pids.into_iter().take(1).filter_map(|p| process::pidfd_open(p).ok())
+                {
+                    wait_ended(&process, deadline);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses all devices but the few that every container has.
+    pub(super) fn limit_devices(&self, program: Option<&OwnedFd>) -> Result<(), CgroupError> {
+        match self.dir(Controller::Devices) {
+            Dir::V1(dir) => v1::limit_devices(&dir),
+            Dir::V2(dir) => {
+                let program = program.expect("the program is loaded where v1 has no devices");
+                v2::limit_devices(&dir, program.as_fd())
+            }
+        }
+    }
+
+    /// The group's directories, each once, the unified one first.
+    pub(super) fn dirs(&self) -> Vec<PathBuf> {
+        let parents = self.layout.parents();
+        parents.into_iter().map(|parent| parent.join(self.handle.as_str())).collect()
+    }
+
+    /// The directory of a controller that [`Layout::new`] made sure of: all but the freezer.
+    fn dir(&self, controller: Controller) -> Dir {
+        let dir = self.layout.dir(controller, self.handle.as_str());
+        dir.expect("a layout without this controller is refused")
+    }
+
+    /// Processes in any part of the group.
+    fn pids(&self) -> Result<BTreeSet<i32>, CgroupError> {
+        let mut all = BTreeSet::new();
+        for dir in self.dirs() {
+            all.extend(files::pids(&dir)?);
+        }
+        Ok(all)
+    }
+
+    /// Kills what is in the group now, some hundreds at most, and returns the processes to wait
+    /// for. A number read from the group may have passed on to a stranger meanwhile: so each is
+    /// pinned by a descriptor, and only those are killed that are in the group still.
+    fn kill_round(&self) -> Result<Vec<OwnedFd>, CgroupError> {
+        let pin = |pid| Some((pid, process::pidfd_open(pid).ok()?));
+        let pinned: Vec<_> = self.pids()?.into_iter().filter_map(pin).take(ROUND_MAX).collect();
+        let members = self.pids()?;
+        let ours = pinned.into_iter().filter(|(pid, _)| members.contains(pid));
+        Ok(ours
+            .map(|(_, process)| process)
+            // The only refusal is ESRCH: it has ended.
+            .inspect(|process| drop(process::pidfd_send_signal(process, SIGKILL)))
+            .collect())
+    }
+
+    fn freeze(&self) -> Result<(), CgroupError> {
+        match self.layout.dir(Controller::Freezer, self.handle.as_str()) {
+            Some(Dir::V1(dir)) => v1::freeze(&dir),
+            Some(Dir::V2(dir)) => v2::freeze(&dir),
+            None => Ok(()),
+        }
+    }
+
+    fn thaw(&self) -> Result<(), CgroupError> {
+        match self.layout.dir(Controller::Freezer, self.handle.as_str()) {
+            Some(Dir::V1(dir)) => v1::thaw(&dir),
+            Some(Dir::V2(dir)) => v2::thaw(&dir),
+            None => Ok(()),
+        }
+    }
+
+    fn alive(&self, count: usize) -> CgroupError {
+        CgroupError::Alive { group: self.handle.to_string(), count }
+    }
+}
+
+/// Waits until the process behind a pidfd has ended, not past `deadline`.
+fn wait_ended(process: &OwnedFd, deadline: Instant) {
+    let left = deadline.saturating_duration_since(Instant::now()).as_millis();
+    // A failing poll is no end of the world: the caller looks at the group again.
+    let _ = fd::wait_readable(process, u16::try_from(left).unwrap_or(u16::MAX));
+}

@@ -1,0 +1,109 @@
+//! One group in the hierarchies of cgroup v1. Every `dir` is that of the controller in question.
+//! Source of the file formats: kernel Documentation/admin-guide/cgroup-v1.
+
+use super::{CgroupError, files, recipe};
+use crate::sys::event;
+use crate::unit::Bytes;
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+/// How often the freezer is asked whether all processes stand still, and the nap between.
+const FREEZE_TRIES: u32 = 100;
+const FREEZE_NAP: Duration = Duration::from_millis(1);
+
+/// Lets the limits of `parent` cover the groups in it: on by default only since Linux 5.11.
+pub fn prepare_memory(parent: &Path) -> Result<(), CgroupError> {
+    match files::number(parent, "memory.use_hierarchy") {
+        Ok(0) => files::write(parent, "memory.use_hierarchy", "1"),
+        Ok(_) => Ok(()),
+        Err(err) if err.is_not_found() => Ok(()),
+        Err(err) => Err(err),
+    }
+}
+
+/// Memory with page cache, and nothing more in swap; `None` lifts both limits.
+///
+/// Errors: `Write` with `EBUSY` when more is in use and cannot be reclaimed.
+pub fn set_memory(dir: &Path, limit: Option<Bytes>) -> Result<(), CgroupError> {
+    const BOTH: &str = "memory.memsw.limit_in_bytes";
+    const MEMORY: &str = "memory.limit_in_bytes";
+    let text = limit.map_or_else(|| "-1".to_owned(), |limit| limit.get().to_string());
+    let both_now = match files::number(dir, BOTH) {
+        Ok(now) => now,
+        // Booted without swap accounting: then at least nothing of the group is swapped out.
+        Err(err) if err.is_not_found() => {
+            files::write_if_there(dir, "memory.swappiness", "0")?;
+            return files::write(dir, MEMORY, &text);
+        }
+        Err(err) => return Err(err),
+    };
+    // The kernel keeps memory <= memory + swap at every step, so a growing sum goes first.
+    let grows = limit.is_none_or(|limit| limit.get() > both_now);
+    let order = if grows { [BOTH, MEMORY] } else { [MEMORY, BOTH] };
+    order.into_iter().try_for_each(|file| files::write(dir, file, &text))
+}
+
+/// Share of the processor, from Diego's weight.
+pub fn set_cpu(dir: &Path, weight: Option<u32>) -> Result<(), CgroupError> {
+    files::write(dir, "cpu.shares", &recipe::cpu_shares(weight).to_string())
+}
+
+/// Refuses every device but those of the recipe.
+pub fn limit_devices(dir: &Path) -> Result<(), CgroupError> {
+    files::write(dir, "devices.deny", "a")?;
+    recipe::device_lines().try_for_each(|line| files::write(dir, "devices.allow", &line))
+}
+
+/// What counts toward the limit and cannot be dropped at once: garden's formula.
+pub fn memory_bytes(dir: &Path) -> Result<u64, CgroupError> {
+    let text = files::read(dir, "memory.stat")?;
+    let field = |key| {
+        recipe::field(&text, key)
+            .ok_or_else(|| CgroupError::Garbled { path: dir.join("memory.stat") })
+    };
+    let used = field("total_rss")?.saturating_add(field("total_cache")?);
+    Ok(used.saturating_sub(field("total_inactive_file")?))
+}
+
+/// Processes that the kernel has killed for memory. Linux 4.13.
+pub fn oom_kills(dir: &Path) -> Result<u64, CgroupError> {
+    files::field(dir, "memory.oom_control", "oom_kill")
+}
+
+/// A counter that the kernel adds to when the group is out of memory, and when it is removed.
+pub fn oom_watch(dir: &Path) -> Result<OwnedFd, CgroupError> {
+    let path = dir.join("memory.oom_control");
+    let refused = |source| CgroupError::refused("watch", path.clone(), source);
+    let counter = event::counter().map_err(refused)?;
+    let control = File::open(&path).map_err(refused)?;
+    let request = format!("{} {}", counter.as_raw_fd(), control.as_raw_fd());
+    files::write(dir, "cgroup.event_control", &request)?;
+    Ok(counter)
+}
+
+/// Processor time used, in nanoseconds.
+pub fn cpu_ns(dir: &Path) -> Result<u64, CgroupError> {
+    files::number(dir, "cpuacct.usage")
+}
+
+/// Stops all processes, or most: the wait for the last one is bounded.
+pub fn freeze(dir: &Path) -> Result<(), CgroupError> {
+    if !files::write_if_there(dir, "freezer.state", "FROZEN")? {
+        return Ok(());
+    }
+    for _ in 0..FREEZE_TRIES {
+        match files::read(dir, "freezer.state") {
+            Ok(state) if state.trim() == "FREEZING" => std::thread::sleep(FREEZE_NAP),
+            Err(err) if !err.is_not_found() => return Err(err),
+            _ => break,
+        }
+    }
+    Ok(())
+}
+
+/// Lets them go on: only then does a SIGKILL reach them.
+pub fn thaw(dir: &Path) -> Result<(), CgroupError> {
+    files::write_if_there(dir, "freezer.state", "THAWED").map(drop)
+}
