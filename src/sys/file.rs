@@ -118,6 +118,43 @@ pub fn remove_dir(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
     Ok(nix::unistd::unlinkat(dir, name, UnlinkatFlags::RemoveDir)?)
 }
 
+/// Names in an open directory from its beginning, without `.` and `..`: as many as fit 32 KiB, so
+/// at least one if there are any. For emptying a directory: remove them, then ask again.
+/// `ENOENT`: the directory itself was removed. getdents64(2).
+pub fn first_names(dir: BorrowedFd<'_>) -> io::Result<Vec<Vec<u8>>> {
+    // struct linux_dirent64: inode and offset u64, record length u16, type u8, name with NUL.
+    const NAME_AT: usize = 19;
+    let mut buffer = [0u8; 32 << 10];
+    // SAFETY: plain integers; the descriptor is open for as long as it is borrowed.
+    if unsafe { libc::lseek(dir.as_raw_fd(), 0, libc::SEEK_SET) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut names = Vec::new();
+    // The first buffer holds `.` and `..` too; a second look is needed only if nothing else fits.
+    for _ in 0..2 {
+        // SAFETY: the kernel writes at most the length that goes with the pointer.
+        let filled = unsafe {
+            let (fd, room) = (dir.as_raw_fd(), buffer.len());
+            libc::syscall(libc::SYS_getdents64, fd, buffer.as_mut_ptr(), room)
+        };
+        let filled = usize::try_from(filled).map_err(|_| io::Error::last_os_error())?;
+        let mut rest = &buffer[..filled];
+        while rest.len() > NAME_AT {
+            let len = usize::from(u16::from_ne_bytes([rest[16], rest[17]])).clamp(1, rest.len());
+            let name = rest[..len].get(NAME_AT..).unwrap_or(&[]);
+            let name = name.split(|b| *b == 0).next().unwrap_or(&[]);
+            if !matches!(name, b"" | b"." | b"..") {
+                names.push(name.to_vec());
+            }
+            rest = &rest[len..];
+        }
+        if filled == 0 || !names.is_empty() {
+            break;
+        }
+    }
+    Ok(names)
+}
+
 /// Sets owner and group of an open inode, also one opened with [`open_node`]; a symlink's own.
 /// Clears setuid and setgid of files, so modes come after it. fchownat(2).
 pub fn set_owner(node: BorrowedFd<'_>, uid: u32, gid: u32) -> io::Result<()> {

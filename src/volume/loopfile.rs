@@ -83,11 +83,16 @@ impl LoopFile {
         loopdev::path(self.number)
     }
 
-    /// Makes `need` bytes fit the file system that `root` is in.
-    pub fn make_room(&self, root: BorrowedFd<'_>, need: u64) -> Result<(), VolumeError> {
+    /// Makes `need` bytes fit the file system that `root` is in and of which `free` are free.
+    pub fn make_room(
+        &self,
+        root: BorrowedFd<'_>,
+        need: Bytes,
+        free: &dyn Fn() -> Bytes,
+    ) -> Result<(), VolumeError> {
         let _alone = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..GROW_ROUNDS {
-            let room = self.room(root, need)?;
+            let room = self.room(need, free())?;
             match plan::growth(&room) {
                 Growth::Enough => return Ok(()),
                 Growth::To(len) => self.grow(root, room.file_len, len)?,
@@ -95,7 +100,7 @@ impl LoopFile {
                 Growth::HostFull => return Err(self.host_full(&room)),
             }
         }
-        Err(self.full(&self.room(root, need)?))
+        Err(self.full(&self.room(need, free())?))
     }
 
     /// Lets the device see the whole file, and btrfs the whole device: a crash may have come
@@ -132,12 +137,12 @@ impl LoopFile {
         Ok(())
     }
 
-    fn room(&self, root: BorrowedFd<'_>, need: u64) -> Result<Room, VolumeError> {
+    fn room(&self, need: Bytes, free: Bytes) -> Result<Room, VolumeError> {
         let refused = || VolumeError::refused("measure", &self.path);
         let host = file::space(self.file.as_fd()).map_err(refused())?;
         Ok(Room {
-            need,
-            free: file::space(root).map_err(refused())?.free_bytes,
+            need: need.get(),
+            free: free.get(),
             file_len: self.file.metadata().map_err(refused())?.len(),
             size_max: self.size_max,
             host_free: host.free_bytes,

@@ -23,6 +23,8 @@ pub(super) const TMP: &str = "tmp";
 pub(super) const CONTAINERS: &str = "containers";
 /// What `image` remembers.
 const IMPORTS: &str = "imports";
+/// Where `sysfs` has the quota groups; there only while quota is on.
+pub(super) const QGROUPS: &str = "qgroups";
 /// Subvolumes inside one subvolume that are removed with it; more than any app makes by mistake.
 const NESTED_MAX: usize = 100_000;
 
@@ -53,8 +55,8 @@ pub struct Store {
     /// The directory itself; all ioctls that concern the file system as a whole go to it.
     pub(super) root: File,
     pub(super) quota: QuotaKind,
-    /// `/sys/fs/btrfs/<id>/qgroups`, where the kernel shows its counters.
-    pub(super) qgroups: PathBuf,
+    /// `/sys/fs/btrfs/<id>`, where the kernel shows its counters.
+    pub(super) sysfs: PathBuf,
     backing: Backing,
     /// Names of drafts.
     pub(super) drafts: AtomicU64,
@@ -91,10 +93,11 @@ impl Store {
             make_dir(&path).map_err(VolumeError::refused("make", path))?;
         }
         let id = btrfs::filesystem_id(root.as_fd()).map_err(refused("identify"))?;
-        let qgroups = PathBuf::from(format!("/sys/fs/btrfs/{id}/qgroups"));
-        let quota = ensure_quota(&root, &qgroups).map_err(refused("switch on quota in"))?;
+        let sysfs = PathBuf::from(format!("/sys/fs/btrfs/{id}"));
+        let quota =
+            ensure_quota(&root, &sysfs.join(QGROUPS)).map_err(refused("switch on quota in"))?;
         let drafts = AtomicU64::new(0);
-        let store = Store { dir: dir.into(), root, quota, qgroups, backing, drafts };
+        let store = Store { dir: dir.into(), root, quota, sysfs, backing, drafts };
         store.remove_leftovers()?;
         store.seal_layers()?;
         store.sweep_qgroups();
@@ -109,7 +112,15 @@ impl Store {
 
     /// What may still be written before the store has to grow.
     pub fn free(&self) -> Bytes {
-        Bytes::new(file::space(self.root.as_fd()).map_or(0, |space| space.free_bytes))
+        let free = file::space(self.root.as_fd()).map_or(0, |space| space.free_bytes);
+        // statfs does not know of data that is written but not yet on the device, which can be
+        // more than the store is large; the allocator does.
+        let pending = |counter: &str| {
+            let text = fs::read_to_string(self.sysfs.join("allocation/data").join(counter));
+            text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0u64)
+        };
+        let pending = pending("bytes_may_use").saturating_add(pending("bytes_reserved"));
+        Bytes::new(free.saturating_sub(pending))
     }
 
     /// Makes sure that `need` more bytes can be written, beside a margin that btrfs itself needs;
@@ -120,7 +131,7 @@ impl Store {
             return Ok(());
         }
         match &self.backing {
-            Backing::Loop(file) => file.make_room(self.root.as_fd(), need.get()),
+            Backing::Loop(file) => file.make_room(self.root.as_fd(), need, &|| self.free()),
             Backing::Partition => {
                 Err(VolumeError::PartitionFull { dir: self.dir.clone(), need, free })
             }
@@ -179,7 +190,7 @@ impl Store {
         if self.quota == QuotaKind::Simple {
             return;
         }
-        for name in names(&self.qgroups).unwrap_or_default() {
+        for name in names(&self.sysfs.join(QGROUPS)).unwrap_or_default() {
             // Ours and anybody's: a group 0/id without a subvolume counts nothing. Ids below 256
             // are the kernel's own trees.
             let Some(id) = name.strip_prefix("0_").and_then(|id| id.parse::<u64>().ok()) else {

@@ -1,6 +1,6 @@
 //! What one container writes: a subvolume of its own, under its own limit.
 
-use super::store::{CONTAINERS, Store, names};
+use super::store::{CONTAINERS, QGROUPS, Store, names};
 use super::{VolumeError, plan};
 use crate::sys::btrfs;
 use crate::unit::{Bytes, Handle, IdRange};
@@ -67,7 +67,7 @@ impl Store {
         let id = opened
             .and_then(|dir| btrfs::subvolume_id(dir.as_fd()))
             .map_err(VolumeError::refused("inspect", &dir))?;
-        let counter = self.qgroups.join(format!("0_{id}/exclusive"));
+        let counter = self.sysfs.join(QGROUPS).join(format!("0_{id}/exclusive"));
         let text = fs::read_to_string(&counter).map_err(VolumeError::refused("read", &counter))?;
         let bytes = text.trim().parse().map_err(io::Error::other);
         bytes.map(Bytes::new).map_err(VolumeError::refused("read", &counter))

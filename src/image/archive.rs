@@ -1,0 +1,297 @@
+//! The walk through a tar stream: one entry at a time, in constant memory.
+
+use super::error::UnpackError;
+use super::wire::{self, BLOCK, Header, Kind, Pax, Segment};
+use crate::sys::file::FileTime;
+use std::io::{self, Read};
+
+/// Longest GNU long name; the kernel takes no more in a path anyway.
+const LONG_NAME_MAX: u64 = 64 << 10;
+/// Longest block of PAX records.
+const PAX_MAX: u64 = 1 << 20;
+/// Most pieces of a file with holes.
+const SEGMENTS_MAX: usize = 65_536;
+
+/// An entry with everything that was said about it put together.
+#[derive(Debug)]
+pub struct Entry {
+    /// Never one of the kinds that are about another entry.
+    pub kind: Kind,
+    /// As written.
+    pub path: Vec<u8>,
+    /// As written; for hard links and symlinks.
+    pub link: Vec<u8>,
+    /// Permission bits, 07777.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u64,
+    /// Group.
+    pub gid: u64,
+    /// Last change.
+    pub time: FileTime,
+    /// Bytes of data in the stream.
+    pub size: u64,
+    /// Extended attributes.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// For [`Kind::Sparse`]: where the data goes, and the size with holes.
+    pub sparse: Option<(Vec<Segment>, u64)>,
+}
+
+/// A tar stream.
+pub struct Archive<R> {
+    stream: R,
+    /// Data of the current entry that was not read yet.
+    data: u64,
+    /// Padding after it.
+    padding: u64,
+    global: Pax,
+    headers: u64,
+    headers_max: u64,
+}
+
+/// What is said about an entry before its own header.
+#[derive(Default)]
+struct Ahead {
+    name: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    pax: Option<Pax>,
+}
+
+impl<R: Read> Archive<R> {
+    /// Starts reading; more than `headers_max` headers of any kind are refused.
+    pub fn new(stream: R, headers_max: u64) -> Archive<R> {
+        let global = Pax::default();
+        Archive { stream, data: 0, padding: 0, global, headers: 0, headers_max }
+    }
+
+    /// The next entry, passing over what is left of the last one. `None` at the end.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, UnpackError> {
+        let mut ahead = Ahead::default();
+        loop {
+            self.skip_data()?;
+            let Some(block) = self.block()? else {
+                if ahead.name.is_some() || ahead.link.is_some() || ahead.pax.is_some() {
+                    return Err(UnpackError::archive("ends where an entry is announced"));
+                }
+                return Ok(None);
+            };
+            let header = wire::header(&block).map_err(UnpackError::archive)?;
+            let twice = || UnpackError::entry(&header.path, "is described twice");
+            match header.kind {
+                Kind::LongName => {
+                    let name = self.long_name(&header)?;
+                    ahead.name.replace(name).map_or(Ok(()), |_| Err(twice()))?;
+                }
+                Kind::LongLink => {
+                    let link = self.long_name(&header)?;
+                    ahead.link.replace(link).map_or(Ok(()), |_| Err(twice()))?;
+                }
+                Kind::Pax => {
+                    let pax = self.records(&header)?;
+                    ahead.pax.replace(pax).map_or(Ok(()), |_| Err(twice()))?;
+                }
+                Kind::PaxGlobal => {
+                    let pax = self.records(&header)?;
+                    if pax.path.is_some() || pax.link.is_some() || pax.size.is_some() {
+                        let why = "gives all entries one name or size";
+                        return Err(UnpackError::archive(why));
+                    }
+                    self.global = pax;
+                }
+                _ => return self.assemble(header, ahead, &block).map(Some),
+            }
+        }
+    }
+
+    /// Reads data of the current entry; 0 at its end.
+    pub fn read_data(&mut self, buffer: &mut [u8]) -> Result<usize, UnpackError> {
+        let want = buffer.len().min(usize::try_from(self.data).unwrap_or(usize::MAX));
+        if want == 0 {
+            return Ok(0);
+        }
+        loop {
+            match self.stream.read(&mut buffer[..want]) {
+                Ok(0) => return Err(UnpackError::archive("ends in the middle of a file")),
+                Ok(n) => {
+                    self.data -= n as u64;
+                    return Ok(n);
+                }
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                Err(err) => return Err(UnpackError::stream(err)),
+            }
+        }
+    }
+
+    /// Reads the stream to its very end: what follows the archive's own end counts for the digest.
+    pub fn drain(mut self) -> Result<(), UnpackError> {
+        io::copy(&mut self.stream, &mut io::sink()).map(drop).map_err(UnpackError::stream)
+    }
+
+    /// Puts together what the header, the long names and the PAX records say.
+    fn assemble(
+        &mut self,
+        header: Header,
+        ahead: Ahead,
+        block: &[u8; BLOCK],
+    ) -> Result<Entry, UnpackError> {
+        let pax = ahead.pax.unwrap_or_default();
+        let named = |long: Option<Vec<u8>>, pax: Option<Vec<u8>>, short: Vec<u8>| match (long, pax)
+        {
+            (Some(_), Some(_)) => Err(UnpackError::entry(&short, "has two long names")),
+            (Some(name), None) | (None, Some(name)) => Ok(name),
+            (None, None) => Ok(short),
+        };
+        let path = named(ahead.name, pax.path, header.path)?;
+        let link = named(ahead.link, pax.link, header.link)?;
+        if pax.sparse || self.global.sparse {
+            let why = "is a sparse file in PAX form, which is not read here; write the archive \
+                       without `--sparse` or with `--format=gnu`";
+            return Err(UnpackError::entry(&path, why));
+        }
+        let size = pax.size.unwrap_or(header.size);
+        let size = match header.kind {
+            // GNU and Go agree that a size here says nothing.
+            Kind::HardLink => 0,
+            Kind::Symlink | Kind::Directory | Kind::Fifo | Kind::Device if size != 0 => {
+                return Err(UnpackError::entry(&path, "has data, which its kind cannot have"));
+            }
+            _ => size,
+        };
+        let sparse = match header.kind {
+            Kind::Sparse => Some(self.sparse_map(block, size).map_err(|err| err.at(&path))?),
+            _ => None,
+        };
+        self.expect_data(size);
+        let mut xattrs = pax.xattrs;
+        for (name, value) in &self.global.xattrs {
+            if !xattrs.iter().any(|(own, _)| own == name) {
+                xattrs.push((name.clone(), value.clone()));
+            }
+        }
+        Ok(Entry {
+            kind: header.kind,
+            path,
+            link,
+            mode: header.mode,
+            uid: pax.uid.or(self.global.uid).unwrap_or(header.uid),
+            gid: pax.gid.or(self.global.gid).unwrap_or(header.gid),
+            time: pax.time.or(self.global.time).unwrap_or(header.time),
+            size,
+            xattrs,
+            sparse,
+        })
+    }
+
+    /// Reads the map of a GNU sparse file and checks that its pieces are in order, inside the
+    /// file, and together as long as the data.
+    fn sparse_map(
+        &mut self,
+        block: &[u8; BLOCK],
+        size: u64,
+    ) -> Result<(Vec<Segment>, u64), UnpackError> {
+        let (mut segments, mut more, real) = wire::sparse(block).map_err(UnpackError::archive)?;
+        while more {
+            let Some(block) = self.raw_block()? else {
+                return Err(UnpackError::archive("ends in the middle of a sparse file's map"));
+            };
+            let (next, further) = wire::sparse_more(&block).map_err(UnpackError::archive)?;
+            segments.extend(next);
+            more = further;
+            if segments.len() > SEGMENTS_MAX {
+                return Err(UnpackError::archive("holds a sparse file in more than 65536 pieces"));
+            }
+        }
+        let mut reached = 0u64;
+        let mut stored = 0u64;
+        for &(offset, len) in &segments {
+            let end = offset.checked_add(len).filter(|end| *end <= real);
+            match end {
+                Some(end) if offset >= reached => reached = end,
+                _ => return Err(UnpackError::archive("holds a sparse file with a senseless map")),
+            }
+            stored = stored.saturating_add(len);
+        }
+        if stored != size {
+            return Err(UnpackError::archive("holds a sparse file whose map and size differ"));
+        }
+        Ok((segments, real))
+    }
+
+    /// A GNU long name without its NUL.
+    fn long_name(&mut self, header: &Header) -> Result<Vec<u8>, UnpackError> {
+        let mut name = self.whole(header.size, LONG_NAME_MAX)?;
+        while name.last() == Some(&0) {
+            name.pop();
+        }
+        Ok(name)
+    }
+
+    fn records(&mut self, header: &Header) -> Result<Pax, UnpackError> {
+        let data = self.whole(header.size, PAX_MAX)?;
+        wire::pax(&data).map_err(UnpackError::archive)
+    }
+
+    /// The data of an entry that is about another entry.
+    fn whole(&mut self, size: u64, max: u64) -> Result<Vec<u8>, UnpackError> {
+        if size > max {
+            let why = format!("describes an entry in {size} bytes; {max} are enough for anybody");
+            return Err(UnpackError::archive(why));
+        }
+        self.expect_data(size);
+        let mut data = vec![0; size as usize];
+        let mut filled = 0;
+        while filled < data.len() {
+            filled += self.read_data(&mut data[filled..])?;
+        }
+        Ok(data)
+    }
+
+    fn expect_data(&mut self, size: u64) {
+        self.data = size;
+        self.padding = size.wrapping_neg() % BLOCK as u64;
+    }
+
+    /// Passes over the rest of the current entry.
+    fn skip_data(&mut self) -> Result<(), UnpackError> {
+        let mut scratch = [0u8; 16 << 10];
+        while self.read_data(&mut scratch)? > 0 {}
+        self.data = std::mem::take(&mut self.padding);
+        while self.read_data(&mut scratch)? > 0 {}
+        Ok(())
+    }
+
+    /// The next header block; `None` at the end, which is two zero blocks, or one, or nothing
+    /// more on a block's border, as all three are found in practice.
+    fn block(&mut self) -> Result<Option<[u8; BLOCK]>, UnpackError> {
+        self.headers += 1;
+        if self.headers > self.headers_max {
+            let why = format!("has more than {} entries", self.headers_max);
+            return Err(UnpackError::archive(why));
+        }
+        match self.raw_block()? {
+            Some(block) if wire::is_end(&block) => match self.raw_block()? {
+                Some(second) if !wire::is_end(&second) => {
+                    Err(UnpackError::archive("goes on after a block that ends it"))
+                }
+                _ => Ok(None),
+            },
+            other => Ok(other),
+        }
+    }
+
+    /// The next 512 bytes; `None` when there is not even one more.
+    fn raw_block(&mut self) -> Result<Option<[u8; BLOCK]>, UnpackError> {
+        let mut block = [0u8; BLOCK];
+        let mut filled = 0;
+        while filled < BLOCK {
+            match self.stream.read(&mut block[filled..]) {
+                Ok(0) if filled == 0 => return Ok(None),
+                Ok(0) => return Err(UnpackError::archive("ends in the middle of a header")),
+                Ok(n) => filled += n,
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                Err(err) => return Err(UnpackError::stream(err)),
+            }
+        }
+        Ok(Some(block))
+    }
+}

@@ -1,0 +1,131 @@
+//! What can go wrong between an archive and a layer.
+
+use crate::volume::VolumeError;
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// An import that failed; nothing of it is left in the store.
+#[derive(Debug)]
+pub enum ImageError {
+    /// The archive's content cannot or must not be unpacked; the cause names the entry.
+    Unpack {
+        /// The archive.
+        archive: PathBuf,
+        /// Which entry, and why.
+        source: UnpackError,
+    },
+    /// The archive file cannot be read.
+    Read {
+        /// The archive.
+        archive: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The archive file was written to while it was read.
+    Changed {
+        /// The archive.
+        archive: PathBuf,
+    },
+    /// There is nothing in the archive.
+    Empty {
+        /// The archive.
+        archive: PathBuf,
+    },
+    /// The store refused.
+    Store {
+        /// The archive.
+        archive: PathBuf,
+        /// Why.
+        source: VolumeError,
+    },
+}
+
+/// An archive that is broken, hostile or too large: "entry `a/b` why".
+#[derive(Debug)]
+pub struct UnpackError {
+    entry: Option<Vec<u8>>,
+    why: String,
+    source: Option<io::Error>,
+}
+
+impl UnpackError {
+    /// About the archive as a whole.
+    pub(super) fn archive(why: impl Into<String>) -> UnpackError {
+        UnpackError { entry: None, why: why.into(), source: None }
+    }
+
+    /// About one entry.
+    pub(super) fn entry(path: &[u8], why: impl Into<String>) -> UnpackError {
+        UnpackError { entry: Some(path.to_vec()), why: why.into(), source: None }
+    }
+
+    /// For `map_err`: the kernel refused a step of one entry.
+    pub(super) fn refused(
+        path: &[u8],
+        why: &'static str,
+    ) -> impl FnOnce(io::Error) -> UnpackError + use<> {
+        let entry = Some(path.to_vec());
+        move |source| UnpackError { entry, why: why.into(), source: Some(source) }
+    }
+
+    /// For `map_err`: the stream broke off.
+    pub(super) fn stream(source: io::Error) -> UnpackError {
+        UnpackError { entry: None, why: "cannot be read to its end".into(), source: Some(source) }
+    }
+
+    /// The same, with the entry that was being read when it has none yet.
+    pub(super) fn at(mut self, path: &[u8]) -> UnpackError {
+        self.entry.get_or_insert_with(|| path.to_vec());
+        self
+    }
+}
+
+/// A name from an archive, safe for a terminal and not longer than a line or two.
+fn shown(name: &[u8]) -> String {
+    const SHOWN_MAX: usize = 160;
+    let text = name[..name.len().min(SHOWN_MAX)].escape_ascii().to_string();
+    if name.len() > SHOWN_MAX { format!("{text}... ({} bytes)", name.len()) } else { text }
+}
+
+impl fmt::Display for UnpackError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.entry {
+            Some(path) => write!(f, "entry `{}` {}", shown(path), self.why),
+            None => write!(f, "the archive {}", self.why),
+        }
+    }
+}
+
+impl Error for UnpackError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().map(|err| err as &(dyn Error + 'static))
+    }
+}
+
+impl fmt::Display for ImageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use ImageError as E;
+        match self {
+            E::Unpack { archive, .. } => write!(f, "cannot unpack {}", archive.display()),
+            E::Read { archive, .. } => write!(f, "cannot read {}", archive.display()),
+            E::Changed { archive } => {
+                write!(f, "{} changed while it was read; try again", archive.display())
+            }
+            E::Empty { archive } => write!(f, "{} holds no files", archive.display()),
+            E::Store { archive, .. } => write!(f, "cannot store {}", archive.display()),
+        }
+    }
+}
+
+impl Error for ImageError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            ImageError::Unpack { source, .. } => Some(source),
+            ImageError::Read { source, .. } => Some(source),
+            ImageError::Store { source, .. } => Some(source),
+            ImageError::Changed { .. } | ImageError::Empty { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Stacks and droplets: local archive files that become layers, once each.
+
+use super::error::{ImageError, UnpackError};
+use super::unpack::{self, Options};
+use crate::unit::{Bytes, Digest};
+use crate::volume::Store;
+use sha2::{Digest as _, Sha256};
+use std::fs::{self, File, Metadata};
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// Room that is made sure of ahead of the unpacking, and how often we look.
+const ROOM: u64 = 16 << 20;
+/// Read from the file at once.
+const FILE_BUFFER: usize = 256 << 10;
+/// Unpacked bytes that are hashed at once.
+const STREAM_BUFFER: usize = 64 << 10;
+/// Largest zstd window, as a power of two: 128 MiB, what `zstd` itself takes without being asked.
+const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+/// Where a droplet's files live, and who owns them.
+const DROPLET_PREFIX: &str = "home/vcap";
+const VCAP: (u32, u32) = (2000, 2000);
+/// Files of a droplet together.
+const DROPLET_MAX: Bytes = Bytes::mib(8 << 10);
+
+/// Makes a stack's archive (tar, plain or as zstd or gzip) a layer and returns its chain id, which
+/// for a lowest layer is the digest of the unpacked tar. A file that was imported before, by path,
+/// size and time, costs a look. `progress` is told bytes of the file: done, and in all.
+pub fn import_stack(
+    store: &Store,
+    archive: &Path,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Digest, ImageError> {
+    let (file, meta) = open(archive)?;
+    let known = file_key("stack", archive, &meta);
+    if let Some(chain) = recall(store, &known) {
+        progress(meta.len(), meta.len());
+        return Ok(chain);
+    }
+    let source = Source { store, archive, file, meta, progress };
+    source.import(&Options::default(), |diff| *diff, &[known])
+}
+
+/// Makes a droplet (a tar, as a rule with gzip) a layer to put on top of the layer `parent`, its
+/// files below `/home/vcap`, owned by vcap; returns the chain id of the two.
+///
+/// The layer's id is not the tar's own digest but derived from it: the same tar as an image layer
+/// would have other files in it.
+pub fn import_droplet(
+    store: &Store,
+    droplet: &Path,
+    parent: &Digest,
+) -> Result<Digest, ImageError> {
+    let (file, meta) = open(droplet)?;
+    let known_file = file_key(&format!("droplet on {parent}"), droplet, &meta);
+    if let Some(chain) = recall(store, &known_file) {
+        return Ok(chain);
+    }
+    // The same droplet under another name or with another time, as after a copy.
+    let content =
+        hash(&file).map_err(|source| ImageError::Read { archive: droplet.into(), source })?;
+    let known_content = Digest::of(format!("droplet on {parent}\0{content}").as_bytes());
+    if let Some(chain) = recall(store, &known_content) {
+        remember(store, &known_file, &chain);
+        return Ok(chain);
+    }
+    let options = Options {
+        prefix: Some(DROPLET_PREFIX),
+        owner: Some(VCAP),
+        whiteouts: false,
+        max_bytes: DROPLET_MAX,
+        ..Options::default()
+    };
+    let chain = |diff: &Digest| {
+        let (uid, gid) = VCAP;
+        let layer = format!("terrarium droplet {DROPLET_PREFIX} {uid}:{gid} {diff}");
+        parent.chain(&Digest::of(layer.as_bytes()))
+    };
+    let (file, meta) = open(droplet)?;
+    let source = Source { store, archive: droplet, file, meta, progress: &mut |_, _| () };
+    source.import(&options, chain, &[known_file, known_content])
+}
+
+/// An archive file on its way into the store.
+struct Source<'a> {
+    store: &'a Store,
+    archive: &'a Path,
+    file: File,
+    meta: Metadata,
+    progress: &'a mut dyn FnMut(u64, u64),
+}
+
+impl Source<'_> {
+    /// Unpacks into a draft, commits it under the id that `chain` makes of the tar's digest, and
+    /// remembers that id under `keys`.
+    fn import(
+        self,
+        options: &Options,
+        chain: impl FnOnce(&Digest) -> Digest,
+        keys: &[Digest],
+    ) -> Result<Digest, ImageError> {
+        let Source { store, archive, file, meta, progress } = self;
+        let in_store = |source| ImageError::Store { archive: archive.into(), source };
+        let unreadable = |source| ImageError::Read { archive: archive.into(), source };
+        let draft = store.draft().map_err(in_store)?;
+        let total = meta.len();
+        let watch = file.try_clone().map_err(unreadable)?;
+        let tell = Tell { file, done: 0, total, progress };
+        let stream = decoded(BufReader::with_capacity(FILE_BUFFER, tell)).map_err(unreadable)?;
+        let mut hash = Sha256::new();
+        let tap = Tap { stream, hash: &mut hash, store, seen: 0, sure_until: 0 };
+        let mut tap = BufReader::with_capacity(STREAM_BUFFER, tap);
+        let summary =
+            unpack::unpack(&mut tap, draft.dir(), options).map_err(|source: UnpackError| {
+                ImageError::Unpack { archive: archive.into(), source }
+            })?;
+        drop(tap);
+        if summary.made == 0 {
+            return Err(ImageError::Empty { archive: archive.into() });
+        }
+        if identity(&watch.metadata().map_err(unreadable)?) != identity(&meta) {
+            return Err(ImageError::Changed { archive: archive.into() });
+        }
+        let chain = chain(&Digest::finish(hash));
+        draft.commit(&chain).map_err(in_store)?;
+        for key in keys {
+            remember(store, key, &chain);
+        }
+        crate::info!(
+            "image.imported",
+            path = archive.display(),
+            digest = chain,
+            files = summary.made,
+            bytes = summary.bytes,
+            skipped = summary.skipped
+        );
+        Ok(chain)
+    }
+}
+
+/// Opens the file, which must be one.
+fn open(archive: &Path) -> Result<(File, Metadata), ImageError> {
+    let opened = File::open(archive).and_then(|file| {
+        let meta = file.metadata()?;
+        if !meta.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
+        }
+        Ok((file, meta))
+    });
+    opened.map_err(|source| ImageError::Read { archive: archive.into(), source })
+}
+
+/// The tar stream inside, by the first bytes of the file.
+fn decoded<'a>(mut file: BufReader<Tell<'a>>) -> io::Result<Box<dyn Read + 'a>> {
+    let start = file.fill_buf()?;
+    if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        let mut zstd = zstd::stream::read::Decoder::with_buffer(file)?;
+        zstd.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+        Ok(Box::new(zstd))
+    } else if start.starts_with(&[0x1f, 0x8b]) {
+        Ok(Box::new(flate2::bufread::MultiGzDecoder::new(file)))
+    } else {
+        Ok(Box::new(file))
+    }
+}
+
+/// Tells how far the file is read.
+struct Tell<'a> {
+    file: File,
+    done: u64,
+    total: u64,
+    progress: &'a mut dyn FnMut(u64, u64),
+}
+
+impl Read for Tell<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read(buffer)?;
+        self.done += n as u64;
+        (self.progress)(self.done, self.total);
+        Ok(n)
+    }
+}
+
+/// Hashes the tar stream as it goes by, and keeps the store ahead of it: what is unpacked is never
+/// longer than the stream, so room for the stream is room for the files.
+struct Tap<'a, R> {
+    stream: R,
+    hash: &'a mut Sha256,
+    store: &'a Store,
+    seen: u64,
+    sure_until: u64,
+}
+
+impl<R: Read> Read for Tap<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.seen >= self.sure_until {
+            self.store.ensure_room(Bytes::new(ROOM)).map_err(io::Error::other)?;
+            self.sure_until = self.seen + ROOM / 2;
+        }
+        let n = self.stream.read(buffer)?;
+        self.hash.update(&buffer[..n]);
+        self.seen += n as u64;
+        Ok(n)
+    }
+}
+
+/// The digest of a whole file.
+fn hash(mut file: &File) -> io::Result<Digest> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; FILE_BUFFER];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(Digest::finish(hash)),
+            n => hash.update(&buffer[..n]),
+        }
+    }
+}
+
+/// What tells one state of a file from another.
+fn identity(meta: &Metadata) -> (u64, u64, u64, i64, i64) {
+    (meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec())
+}
+
+/// The name under which we remember what the file became.
+fn file_key(role: &str, path: &Path, meta: &Metadata) -> Digest {
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let state = format!("{role}\0{:?}\0", identity(meta));
+    Digest::of(&[state.as_bytes(), path.as_os_str().as_bytes()].concat())
+}
+
+/// What `key` became, if that layer is still here. A note that cannot be read is no note.
+fn recall(store: &Store, key: &Digest) -> Option<Digest> {
+    let text = fs::read_to_string(store.dir().join("imports").join(key.hex())).ok()?;
+    let chain = text.trim_end().parse().ok()?;
+    store.layer(&chain).map(|_| chain)
+}
+
+/// Remembers that `key` became `chain`, and forgets what is about layers that are gone. Losing a
+/// note costs an unpacking, so errors are only told.
+fn remember(store: &Store, key: &Digest, chain: &Digest) {
+    let dir = store.dir().join("imports");
+    let (note, draft) = (dir.join(key.hex()), dir.join(format!("{}.new", key.hex())));
+    let written = fs::write(&draft, format!("{chain}\n")).and_then(|()| fs::rename(&draft, &note));
+    if let Err(err) = written {
+        crate::warn!("image.note_lost", path = note.display(), err = err);
+    }
+    for entry in fs::read_dir(&dir).into_iter().flatten().filter_map(Result::ok) {
+        let about = fs::read_to_string(entry.path()).ok();
+        let about = about.and_then(|text| text.trim_end().parse::<Digest>().ok());
+        if about.is_some_and(|chain| store.layer(&chain).is_none()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
