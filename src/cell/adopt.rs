@@ -30,7 +30,7 @@ impl Cell {
             }
         }
         let inner = self.shared.clone();
-        smol::unblock(move || inner.collect_droplets()).await;
+        smol::unblock(move || inner.collect_layers()).await;
     }
 
     /// A container that can be kept, connected, with its main process attached.

@@ -218,7 +218,7 @@ impl Shared {
             self.state().apps.remove(&name);
             crate::info!("app.deleted", app = name);
             let inner = self.clone();
-            smol::unblock(move || inner.collect_droplets()).await;
+            smol::unblock(move || inner.collect_layers()).await;
             self.wake();
         }
     }
@@ -237,18 +237,27 @@ impl Shared {
         }
     }
 
-    /// Removes droplet layers that no release and no container refers to. Blocking.
-    pub(super) fn collect_droplets(&self) {
+    /// Removes layers that no release, no container and no stack of the box refers to. Left out
+    /// while something is staged: its layers are not in the records yet. Blocking.
+    pub(super) fn collect_layers(&self) {
         let mut used = BTreeSet::new();
-        for app in self.state().apps.values() {
-            used.extend(app.release.iter().flat_map(|release| [release.stack, release.droplet]));
+        {
+            let state = self.state();
+            if !state.staging.is_empty() {
+                return;
+            }
+            let releases = state.apps.values().filter_map(|app| app.release.as_ref());
+            used.extend(releases.flat_map(|release| [release.stack, release.droplet]));
         }
         for handle in self.host.list().unwrap_or_default() {
             if let Ok(Some(entry)) = self.host.entry(&handle) {
                 used.extend(entry.spec.layers);
             }
         }
-        if let Err(err) = crate::image::collect_droplets(self.host.store(), &used) {
+        let store = self.host.store();
+        let stacks = std::fs::read_dir(&self.paths.stacks).into_iter().flatten().flatten();
+        used.extend(stacks.filter_map(|item| crate::image::known_stack(store, &item.path())));
+        if let Err(err) = crate::image::collect(store, &used) {
             crate::warn!("layer.left", err = chain(&err));
         }
     }

@@ -121,7 +121,7 @@ fn instance(shared: &Shared, state: &State, lrp: &DesiredLrp, record: &ActualLrp
                 .map(|&(host, container)| PortView { container, host, publish: publish(container) })
                 .collect()
         }),
-        memory_bytes: stats.as_ref().map(|stats| stats.memory_bytes),
+        memory_bytes: stats.as_ref().map(|stats| stats.memory_bytes.get()),
         disk_bytes: used.map(|bytes| bytes.get()),
         cpu_ns: stats.as_ref().map(|stats| stats.cpu_ns),
     }

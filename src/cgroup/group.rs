@@ -196,7 +196,7 @@ impl Group {
     }
 
     /// Processes in any part of the group.
-    fn pids(&self) -> Result<BTreeSet<i32>, CgroupError> {
+    pub fn pids(&self) -> Result<BTreeSet<i32>, CgroupError> {
         let mut all = BTreeSet::new();
         for dir in self.dirs() {
             all.extend(files::pids(&dir)?);

@@ -33,7 +33,7 @@ pub async fn follow(config: &Config, cell: &Cell) {
         // A vendor directory that is not there cannot be made on a read-only /usr; etc can.
         let _ = fs::create_dir_all(dir);
     }
-    let watch = sys::event::inotify_dirs(&dirs).and_then(Async::new);
+    let watch = sys::event::directory_changes(&dirs).and_then(Async::new);
     let mut known = BTreeMap::new();
     loop {
         look(&dirs, cell, &mut known).await;

@@ -3,8 +3,9 @@
 use super::error::{ImageError, UnpackError};
 use super::unpack::{self, Options};
 use crate::unit::{Bytes, Digest};
-use crate::volume::Store;
+use crate::volume::{Store, VolumeError};
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -41,6 +42,23 @@ pub fn import_stack(
     }
     let source = Source { store, archive, file, meta, progress };
     source.import(&Options::default(), |diff| *diff, &[known])
+}
+
+/// The layer that a stack's archive has become, if it was imported before and is still there.
+pub fn known_stack(store: &Store, archive: &Path) -> Option<Digest> {
+    let (_, meta) = open(archive).ok()?;
+    recall(store, &file_key("stack", archive, &meta))
+}
+
+/// Removes every layer that is not in `used`. The caller knows that nothing is being imported and
+/// that no container is being made of a layer that is not in `used`.
+pub fn collect(store: &Store, used: &BTreeSet<Digest>) -> Result<(), VolumeError> {
+    let unused = store.layers()?.into_iter().filter(|chain| !used.contains(chain));
+    for chain in unused {
+        store.remove_layer(&chain)?;
+        crate::info!("layer.removed", digest = chain);
+    }
+    Ok(())
 }
 
 /// Makes a droplet (a tar, as a rule with gzip) a layer to put on top of the layer `parent`, its

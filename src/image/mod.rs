@@ -5,7 +5,7 @@
 //! Must not: trust a name, size or owner from an archive; follow a path out of the layer; run a
 //! program; show a layer before it is complete.
 //! Called by: `container`, `stage`, `daemon`. Calls: `volume`, `sys`, `unit`.
-//! Entry points: [`import_stack`], [`import_droplet`], [`unpack::unpack`].
+//! Entry points: [`import_stack`], [`import_droplet`], [`collect`], [`unpack::unpack`].
 //! Ancestor: garden-linux's repository_fetcher and rootfs_provider.
 //!
 //! ```text
@@ -21,4 +21,4 @@ pub mod unpack;
 mod wire;
 
 pub use error::ImageError;
-pub use import::{import_droplet, import_stack};
+pub use import::{collect, import_droplet, import_stack, known_stack};

@@ -55,3 +55,37 @@ mod tests {
         std::fs::remove_file(&path).expect("remove");
     }
 }
+
+/// Readable once a file has been written, moved or removed in one of `dirs`; those that are not
+/// there are left out. Non-blocking, close-on-exec. Rearm with [`drain`]. inotify(7).
+pub fn directory_changes(dirs: &[impl AsRef<Path>]) -> io::Result<OwnedFd> {
+    // SAFETY: a plain integer goes in, a new descriptor comes out.
+    let fd = unsafe { owned(libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK).into())? };
+    let what = libc::IN_CLOSE_WRITE
+        | libc::IN_CREATE
+        | libc::IN_DELETE
+        | libc::IN_MOVED_FROM
+        | libc::IN_MOVED_TO
+        | libc::IN_ONLYDIR;
+    for dir in dirs {
+        let path = CString::new(dir.as_ref().as_os_str().as_bytes())?;
+        // SAFETY: `path` is a NUL-terminated string that outlives the call; `fd` is open.
+        match check(unsafe { libc::inotify_add_watch(fd.as_raw_fd(), path.as_ptr(), what) }.into()) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+            other => drop(other?),
+        }
+    }
+    Ok(fd)
+}
+
+/// Reads and forgets everything that waits in a non-blocking event descriptor.
+pub fn drain(fd: impl AsFd) -> io::Result<()> {
+    let mut buffer = [0; 4096];
+    loop {
+        match nix::unistd::read(&fd, &mut buffer) {
+            Ok(0) | Err(nix::errno::Errno::EAGAIN) => return Ok(()),
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(err) => return Err(err.into()),
+        }
+    }
+}

@@ -210,6 +210,11 @@ pub fn space(file: BorrowedFd<'_>) -> io::Result<Space> {
     })
 }
 
+/// Bytes that root may still write to the file system that `path` is on. statfs(2).
+pub fn free_bytes(path: &std::path::Path) -> io::Result<u64> {
+    Ok(space(File::open(path)?.as_fd())?.free_bytes)
+}
+
 /// Renames `old` to `new`, both our own paths, unless `new` exists: `EEXIST`. Linux 3.15,
 /// renameat2(2) with `RENAME_NOREPLACE`.
 pub fn rename_new(old: &CStr, new: &CStr) -> io::Result<()> {
