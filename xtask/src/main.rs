@@ -1,1 +1,73 @@
-fn main() {}
+//! Every chore of this repository is a verb of `cargo xtask`.
+
+mod bench;
+mod ci;
+mod demo;
+mod dist;
+mod elf;
+mod host;
+mod machine;
+mod progress;
+mod rootfs;
+mod test;
+mod tidy;
+
+use anyhow::{Result, bail};
+use std::path::Path;
+use std::process::ExitCode;
+use test::Floor;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+  demo                              one app from its manifest to its HTTP answers (root)
+  test [unit|kernel|e2e] [-- ARGS]  the tests; kernel and e2e need root
+  tidy                              the rules of the house that the compiler does not hold
+  rootfs NAME [--rebuild|--check]   build a stack into target/rootfs; --check builds it twice
+  dist                              the shipped program: one static file
+  bench                             latencies, beside other runtimes of this machine (root)
+  ci                                exactly what the server runs (root)";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            eprintln!("xtask: {err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[&str]) -> Result<()> {
+    match args {
+        ["bench"] => bench::run(),
+        ["ci"] => ci::run(),
+        ["demo"] => demo::run(),
+        // How the demo calls itself again, apart from the machine.
+        ["demo", "--inside", root, program] => demo::inside(Path::new(root), Path::new(program)),
+        ["dist"] => dist::run().map(drop),
+        ["rootfs", name] => rootfs::run(name, rootfs::Mode::WhenNeeded).map(drop),
+        ["rootfs", name, "--rebuild"] => rootfs::run(name, rootfs::Mode::Rebuild).map(drop),
+        ["rootfs", name, "--check"] => rootfs::run(name, rootfs::Mode::Check).map(drop),
+        ["test"] => test::run(&test::ALL, &[]),
+        ["test", "--", rest @ ..] => test::run(&test::ALL, rest),
+        ["test", floor] => test::run(&[named(floor)?], &[]),
+        ["test", floor, "--", rest @ ..] => test::run(&[named(floor)?], rest),
+        ["tidy"] => tidy::run(),
+        ["help" | "--help" | "-h"] => {
+            println!("{HELP}");
+            Ok(())
+        }
+        _ => bail!("no such command\n{HELP}"),
+    }
+}
+
+fn named(floor: &str) -> Result<Floor> {
+    match floor {
+        "unit" => Ok(Floor::Unit),
+        "kernel" => Ok(Floor::Kernel),
+        "e2e" => Ok(Floor::E2e),
+        _ => bail!("no such floor of tests: {floor}; there are unit, kernel, e2e"),
+    }
+}

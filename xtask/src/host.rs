@@ -1,0 +1,213 @@
+//! The machine that xtask runs on: where things are, and what must be installed.
+
+use anyhow::{Context, Result, bail};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// A program of the host and the Debian package that brings it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tool {
+    program: &'static str,
+    package: &'static str,
+}
+
+const fn tool(program: &'static str, package: &'static str) -> Tool {
+    Tool { program, package }
+}
+
+/// To compile: the C parts of crates, for musl.
+pub const BUILD: &[Tool] = &[tool("cc", "gcc"), tool("musl-gcc", "musl-tools")];
+/// To run containers and look at them from outside.
+pub const LAB: &[Tool] = &[
+    tool("mkfs.btrfs", "btrfs-progs"),
+    tool("ip", "iproute2"),
+    tool("nft", "nftables"),
+    tool("unshare", "util-linux"),
+    tool("setpriv", "util-linux"),
+];
+/// To build the Debian stack.
+pub const DEBOOTSTRAP: &[Tool] = &[
+    tool("debootstrap", "debootstrap"),
+    tool("unshare", "util-linux"),
+    tool("chroot", "coreutils"),
+];
+/// To take a package apart.
+pub const DPKG: &[Tool] = &[tool("dpkg-deb", "dpkg"), tool("apt-get", "apt")];
+
+/// The top of the repository.
+pub fn top() -> PathBuf {
+    let here = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    here.parent().expect("xtask is a folder of the repository").to_owned()
+}
+
+/// Where cargo builds, and we beside it.
+pub fn target_dir() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => top().join(dir),
+        None => top().join("target"),
+    }
+}
+
+/// The target that ships: always musl, because the program is mounted into foreign roots.
+pub fn target() -> String {
+    format!("{}-unknown-linux-musl", std::env::consts::ARCH)
+}
+
+/// Cargo, at the top of the repository.
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(top());
+    cargo
+}
+
+/// We may change the machine.
+pub fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
+}
+
+/// Fails with the command to use when we are not root.
+pub fn need_root(what: &str) -> Result<()> {
+    if !is_root() {
+        bail!("{what} needs root: run `sudo env \"PATH=$PATH\" cargo xtask {what}`");
+    }
+    Ok(())
+}
+
+/// Where a program is: in PATH, or where the administrator's programs are.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin", "/usr/bin"].map(PathBuf::from))
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
+}
+
+/// Makes sure that all `tools` are there: installs what is missing when we are root on Debian,
+/// otherwise fails with the command that does.
+pub fn need(tools: &[Tool]) -> Result<()> {
+    let packages = missing(tools, |program| find(program).is_some());
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let list = packages.join(" ");
+    if !is_root() || find("apt-get").is_none() || !Path::new("/etc/debian_version").exists() {
+        bail!(
+            "missing programs; install these Debian packages or their like: \
+             `apt-get update && apt-get install --no-install-recommends {list}`"
+        );
+    }
+    eprintln!("installing {list}");
+    refresh();
+    run(apt().args(["install", "--yes", "--no-install-recommends"]).args(&packages))?;
+    match missing(tools, |program| find(program).is_some()).as_slice() {
+        [] => Ok(()),
+        still => bail!("{} installed, and its programs are still not found", still.join(" ")),
+    }
+}
+
+/// Packages of the tools that are not there, each once.
+fn missing(tools: &[Tool], there: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    let mut packages: Vec<&str> =
+        tools.iter().filter(|tool| !there(tool.program)).map(|tool| tool.package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    packages
+}
+
+/// apt-get, quiet and without questions.
+pub fn apt() -> Command {
+    let mut apt = Command::new("apt-get");
+    apt.arg("--quiet=2").env("DEBIAN_FRONTEND", "noninteractive");
+    apt
+}
+
+/// Renews the package lists, once a run. One dead source among several is no reason to give up:
+/// the installation that follows says what it cannot find.
+pub fn refresh() {
+    static ONCE: OnceLock<()> = OnceLock::new();
+    ONCE.get_or_init(|| {
+        if let Err(err) = run(apt().arg("update")) {
+            eprintln!("warning: {err:#}");
+        }
+    });
+}
+
+/// Makes sure that the compiler can build for [`target`].
+pub fn need_target() -> Result<()> {
+    need(BUILD)?;
+    let target = target();
+    let sysroot = capture(Command::new("rustc").current_dir(top()).args(["--print", "sysroot"]))?;
+    if Path::new(sysroot.trim()).join("lib/rustlib").join(&target).join("lib").is_dir() {
+        return Ok(());
+    }
+    if find("rustup").is_none() {
+        bail!("the Rust toolchain has no {target}: install that target of its standard library");
+    }
+    eprintln!("installing the Rust target {target}");
+    run(Command::new("rustup").current_dir(top()).args(["target", "add", &target]))
+}
+
+/// Builds the program for musl and returns it, checked to be static.
+pub fn build(release: bool) -> Result<PathBuf> {
+    need_target()?;
+    let mut cargo = cargo();
+    cargo.args(["build", "--package", "terrarium", "--bins", "--target", &target()]);
+    if release {
+        cargo.arg("--release");
+    }
+    run(&mut cargo)?;
+    let profile = if release { "release" } else { "debug" };
+    let program = target_dir().join(target()).join(profile).join("terrarium");
+    crate::elf::need_static(&program)?;
+    Ok(program)
+}
+
+/// Runs a command to its end; an error names it.
+pub fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot run {}", shown(command)))?;
+    if !status.success() {
+        bail!("{} failed: {status}", shown(command));
+    }
+    Ok(())
+}
+
+/// Runs a command to its end and returns what it printed.
+pub fn capture(command: &mut Command) -> Result<String> {
+    let out = command.output().with_context(|| format!("cannot run {}", shown(command)))?;
+    if !out.status.success() {
+        let said = String::from_utf8_lossy(&out.stderr);
+        bail!("{} failed: {}: {}", shown(command), out.status, said.trim());
+    }
+    String::from_utf8(out.stdout).with_context(|| format!("{} printed no text", shown(command)))
+}
+
+/// A command as a person would type it.
+pub fn shown(command: &Command) -> String {
+    let program = Path::new(command.get_program());
+    let mut text = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    for arg in command.get_args() {
+        text.push(' ');
+        text.push_str(&arg.to_string_lossy());
+    }
+    format!("`{text}`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_missing_package_is_named_once() {
+        let packages = missing(LAB, |program| program == "ip");
+        assert_eq!(packages, ["btrfs-progs", "nftables", "util-linux"]);
+        assert_eq!(missing(LAB, |_| true), [""; 0]);
+    }
+
+    #[test]
+    fn a_command_is_shown_as_typed() {
+        assert_eq!(shown(Command::new("/usr/bin/ip").args(["link", "show"])), "`ip link show`");
+    }
+}

@@ -1,0 +1,210 @@
+//! What a test could leave on the machine, and whether it did.
+
+use crate::host;
+use anyhow::{Result, bail};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Everything of the kinds that containers are made of, one line each: mounts, links, cgroups,
+/// loop devices, packet rules, processes, named network namespaces, files of the program's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State(BTreeSet<String>);
+
+impl State {
+    /// Looks at the machine from our own namespaces.
+    pub fn read() -> State {
+        let mut state = State::default();
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        for mount in mounts.lines().filter_map(Mount::parse) {
+            state.add("mount", format!("{} {} {}", mount.at, mount.kind, mount.source));
+            if mount.kind.starts_with("cgroup") {
+                state.cgroups(Path::new(mount.at), 0);
+            }
+        }
+        state.links();
+        state.loops();
+        state.rules();
+        state.processes();
+        state.names("netns", Path::new("/run/netns"), "");
+        state.names("temporary file", &std::env::temp_dir(), "terrarium");
+        for dir in
+            ["/run/terrarium", "/etc/terrarium", "/var/lib/terrarium", "/var/cache/terrarium"]
+        {
+            if Path::new(dir).exists() {
+                state.add("directory", dir.to_owned());
+            }
+        }
+        state
+    }
+
+    /// Waits until nothing is there that was not, and nothing is missing; for what the kernel
+    /// finishes in the background it has `limit`. Otherwise an error that lists the difference.
+    pub fn need_same(&self, limit: Duration) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let difference = self.difference(&State::read());
+            if difference.is_empty() {
+                return Ok(());
+            }
+            if begun.elapsed() > limit {
+                bail!("the machine is not as it was before:\n  {}", difference.join("\n  "));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn difference(&self, later: &State) -> Vec<String> {
+        let gone = self.0.difference(&later.0).map(|line| format!("gone: {line}"));
+        let left = later.0.difference(&self.0).map(|line| format!("left: {line}"));
+        gone.chain(left).collect()
+    }
+
+    fn add(&mut self, kind: &str, line: String) {
+        self.0.insert(format!("{kind} {line}"));
+    }
+
+    fn names(&mut self, kind: &str, dir: &Path, prefix: &str) {
+        let Ok(entries) = std::fs::read_dir(dir) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(prefix) {
+                self.add(kind, dir.join(name).display().to_string());
+            }
+        }
+    }
+
+    fn cgroups(&mut self, dir: &Path, depth: usize) {
+        const DEEP: usize = 4;
+        let Ok(entries) = std::fs::read_dir(dir) else { return };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            if path.to_string_lossy().contains("terrarium") {
+                self.add("cgroup", path.display().to_string());
+            }
+            if depth < DEEP {
+                self.cgroups(&path, depth + 1);
+            }
+        }
+    }
+
+    fn links(&mut self) {
+        let table = std::fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
+        for line in table.lines().skip(2) {
+            if let Some((name, _)) = line.split_once(':') {
+                self.add("link", name.trim().to_owned());
+            }
+        }
+    }
+
+    fn loops(&mut self) {
+        let Ok(entries) = std::fs::read_dir("/sys/block") else { return };
+        for entry in entries.flatten() {
+            if let Ok(file) = std::fs::read_to_string(entry.path().join("loop/backing_file")) {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                self.add("loop device", format!("{name} {}", file.trim()));
+            }
+        }
+    }
+
+    /// Without counters, which change by themselves.
+    fn rules(&mut self) {
+        if host::find("nft").is_none() || !host::is_root() {
+            return;
+        }
+        let rules = host::capture(Command::new("nft").args(["--stateless", "list", "ruleset"]));
+        for line in rules.unwrap_or_default().lines() {
+            self.add("packet rule", line.to_owned());
+        }
+    }
+
+    /// Living processes that are called `terrarium…` or run a program that cargo has built here.
+    fn processes(&mut self) {
+        let target = host::target_dir();
+        let Ok(entries) = std::fs::read_dir("/proc") else { return };
+        for entry in entries.flatten() {
+            let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+            let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+            let Some(process) = Process::parse(&stat) else { continue };
+            let program = std::fs::read_link(entry.path().join("exe")).unwrap_or_default();
+            let ours = process.name.starts_with("terrarium")
+                || program.starts_with(&target) && !program.ends_with("xtask");
+            if ours && !matches!(process.state, 'Z' | 'X') && pid != std::process::id() {
+                self.add("process", format!("{pid} {} since {}", process.name, process.begun));
+            }
+        }
+    }
+}
+
+/// What `/proc/<pid>/stat` says.
+#[derive(Debug, PartialEq, Eq)]
+struct Process<'a> {
+    name: &'a str,
+    state: char,
+    /// Clock ticks after boot: with the pid it names one process for ever.
+    begun: &'a str,
+}
+
+impl Process<'_> {
+    /// `pid (name) state ...`, the name may hold anything, the start is field 22.
+    fn parse(stat: &str) -> Option<Process<'_>> {
+        let (head, rest) = stat.rsplit_once(')')?;
+        let (_, name) = head.split_once('(')?;
+        let mut fields = rest.split_whitespace();
+        let state = fields.next()?.chars().next()?;
+        Some(Process { name, state, begun: fields.nth(18)? })
+    }
+}
+
+/// One line of `/proc/self/mountinfo`.
+#[derive(Debug, PartialEq, Eq)]
+struct Mount<'a> {
+    at: &'a str,
+    kind: &'a str,
+    source: &'a str,
+}
+
+impl Mount<'_> {
+    fn parse(line: &str) -> Option<Mount<'_>> {
+        let (front, back) = line.split_once(" - ")?;
+        let mut back = back.split(' ');
+        Some(Mount { at: front.split(' ').nth(4)?, kind: back.next()?, source: back.next()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_is_listed_both_ways() {
+        let (mut before, mut after) = (State::default(), State::default());
+        before.add("link", "eth0".to_owned());
+        after.add("link", "wb-1".to_owned());
+        assert_eq!(before.difference(&after), ["gone: link eth0", "left: link wb-1"]);
+        assert!(before.difference(&before).is_empty());
+    }
+
+    #[test]
+    fn the_kernels_tables_are_read() {
+        let line = "36 35 98:0 /a /mnt rw,noatime master:1 - btrfs /dev/loop0 rw";
+        assert_eq!(
+            Mount::parse(line),
+            Some(Mount { at: "/mnt", kind: "btrfs", source: "/dev/loop0" })
+        );
+        let numbers = (4..=25).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
+        let stat = format!("7 (a) (b) S {numbers}");
+        let process = Process::parse(&stat);
+        assert_eq!(process, Some(Process { name: "a) (b", state: 'S', begun: "22" }));
+    }
+
+    #[test]
+    fn this_machine_can_be_looked_at() {
+        let state = State::read();
+        assert!(state.0.contains("link lo"), "{state:?}");
+    }
+}

@@ -1,0 +1,82 @@
+//! The bulk of a busybox stack: the program out of its Debian package, and a link per applet.
+
+use super::tree::{Content, Tree};
+use crate::host;
+use crate::progress::Progress;
+use anyhow::{Context, Result, bail};
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Fetches the package into `work` and takes the program out; nothing is installed on the host.
+pub fn build(package: &str, work: &Path, progress: &mut Progress) -> Result<Tree> {
+    host::need(host::DPKG)?;
+    progress.stage("fetching the package");
+    fetch(package, work)?;
+    let file = std::fs::read_dir(work)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|end| end == "deb"))
+        .with_context(|| format!("apt-get has not left {package} in {}", work.display()))?;
+    progress.stage("taking the program out");
+    let program = extract(&file, "busybox")?;
+    let copy = work.join("busybox");
+    std::fs::write(&copy, &program)?;
+    crate::elf::need_static(&copy)?;
+    executable(&copy)?;
+    let applets = host::capture(Command::new(&copy).arg("--list-full"))?;
+    let mut tree = Tree::default();
+    tree.file("bin/busybox", 0o755, Content::Bytes(program));
+    for applet in applets.lines().filter(|applet| *applet != "bin/busybox") {
+        tree.link(applet, "/bin/busybox");
+    }
+    Ok(tree)
+}
+
+/// Asks apt for the package file; renews the lists when they do not know it and we may.
+fn fetch(package: &str, work: &Path) -> Result<()> {
+    let download = || {
+        let mut apt = host::apt();
+        // The sandbox user of apt cannot write here, and what comes is checked by its digest.
+        apt.args(["-o", "APT::Sandbox::User=root", "download", package]).current_dir(work);
+        host::capture(&mut apt)
+    };
+    if download().is_ok() {
+        return Ok(());
+    }
+    if !host::is_root() {
+        bail!("apt-get does not know {package}: run `sudo apt-get update` and try again");
+    }
+    host::refresh();
+    download().map(|_| ())
+}
+
+/// The content of the file called `name` in a Debian package.
+fn extract(package: &Path, name: &str) -> Result<Vec<u8>> {
+    let mut child = Command::new("dpkg-deb")
+        .arg("--fsys-tarfile")
+        .arg(package)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run dpkg-deb")?;
+    let stdout = child.stdout.take().expect("it was asked for");
+    let mut content = None;
+    for entry in tar::Archive::new(stdout).entries()? {
+        let mut entry = entry?;
+        let wanted = entry.path()?.file_name().is_some_and(|file| file == name);
+        if wanted && entry.header().entry_type().is_file() && entry.size() > 0 {
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes)?;
+            content.get_or_insert(bytes);
+        }
+    }
+    if !child.wait()?.success() {
+        bail!("dpkg-deb cannot read {}", package.display());
+    }
+    content.with_context(|| format!("{} holds no {name}", package.display()))
+}
+
+fn executable(file: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
