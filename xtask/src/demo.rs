@@ -17,6 +17,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 const APP: &str = "hello";
+const MANIFEST: &str = "config/apps/hello.toml";
 /// The first start makes the store and takes the stack in.
 const DAEMON_STARTS: Duration = Duration::from_secs(120);
 /// Staging and starting, on a slow box.
@@ -72,6 +73,9 @@ fn lay_out(stack: &Path) -> Result<PathBuf> {
         std::fs::hard_link(&from, &to).or_else(|_| std::fs::copy(&from, &to).map(drop))?;
     }
     copy(&host::top().join("config/buildpacks"), &share.join("buildpacks"))?;
+    // A daemon that this machine may have in earnest keeps its control groups to itself.
+    let own = "[cgroup]\nparent = \"terrarium-demo\"\n";
+    std::fs::write(root.join("etc/terrarium/terrarium.toml"), own)?;
     Ok(root)
 }
 
@@ -128,22 +132,20 @@ fn a_small_network() -> Result<()> {
 
 fn show(root: &Path, program: &Path, daemon: &mut Daemon) -> Result<()> {
     daemon.wait_for_socket(&socket(root))?;
-    let manifest = host::top().join("config/apps").join(format!("{APP}.toml"));
     let terrarium = |args: &[&str]| {
         println!("\n$ terrarium {}", args.join(" "));
-        host::run(Command::new(program).arg("--root").arg(root).args(args))
+        let mut command = Command::new(program);
+        host::run(command.current_dir(host::top()).arg("--root").arg(root).args(args))
     };
-    terrarium(&["apply", &manifest.to_string_lossy()])?;
+    terrarium(&["apply", MANIFEST])?;
     let app = wait_until_running(root, program, daemon)?;
-    let ports = ports(&app);
-    anyhow::ensure!(
-        ports.len() >= 2,
-        "the demo's app has {} ports, not one per instance",
-        ports.len()
-    );
-    for (index, port) in ports {
-        println!("\n$ curl http://127.0.0.1:{port}/    # {APP}/{index}");
-        println!("{}", get(port)?.trim_end());
+    let instances = ports(&app);
+    anyhow::ensure!(instances.len() >= 2, "two instances have {} ports", instances.len());
+    for Port { index, host, publish } in instances {
+        fetch(host, &format!("{APP}/{index}"))?;
+        if let Some(port) = publish.filter(|_| index == 0) {
+            fetch(port, "whichever instance is next")?;
+        }
     }
     terrarium(&["apps"])?;
     terrarium(&["status"])?;
@@ -182,19 +184,38 @@ fn all_instances_run(app: &Value) -> bool {
         && processes.iter().all(|process| process["running"] == process["desired"])
 }
 
-/// Index and port on the box of every instance.
-fn ports(app: &Value) -> Vec<(u64, u16)> {
+/// One port of one instance.
+#[derive(Debug, PartialEq, Eq)]
+struct Port {
+    index: u64,
+    /// Of this instance alone, on the box.
+    host: u16,
+    /// Of all instances together, on the box.
+    publish: Option<u16>,
+}
+
+/// The ports of every instance.
+fn ports(app: &Value) -> Vec<Port> {
     let list = |value: &Value, key: &str| value[key].as_array().cloned().unwrap_or_default();
+    let number = |value: &Value| value.as_u64().and_then(|port| u16::try_from(port).ok());
     let mut found = Vec::new();
     for process in list(app, "processes") {
         for instance in list(&process, "instances") {
             for port in list(&instance, "ports") {
-                let host = port["host"].as_u64().and_then(|port| u16::try_from(port).ok());
-                found.extend(instance["index"].as_u64().zip(host));
+                let (index, host) = (instance["index"].as_u64(), number(&port["host"]));
+                if let (Some(index), Some(host)) = (index, host) {
+                    found.push(Port { index, host, publish: number(&port["publish"]) });
+                }
             }
         }
     }
     found
+}
+
+fn fetch(port: u16, who: &str) -> Result<()> {
+    println!("\n$ curl http://127.0.0.1:{port}/    # {who}");
+    println!("{}", get(port)?.trim_end());
+    Ok(())
 }
 
 /// The body of a 200 answer; at most 64 KiB are read.
@@ -284,12 +305,15 @@ mod tests {
 
     #[test]
     fn every_instance_gives_its_index_and_port() {
-        let instance =
-            |index, host| json!({"index": index, "ports": [{"container": 8080, "host": host}]});
+        let instance = |index, host| {
+            let ports = json!([{"container": 8080, "host": host, "publish": 80}]);
+            json!({"index": index, "ports": ports})
+        };
         let mut app = json!({"state": "running", "processes": [{
             "running": 2, "desired": 2, "instances": [instance(0, 61001), instance(1, 61002)],
         }]});
-        assert_eq!(ports(&app), [(0, 61001), (1, 61002)]);
+        let port = |index, host| Port { index, host, publish: Some(80) };
+        assert_eq!(ports(&app), [port(0, 61001), port(1, 61002)]);
         assert!(all_instances_run(&app));
         app["processes"][0]["running"] = json!(1);
         assert!(!all_instances_run(&app));
