@@ -1,1 +1,307 @@
-//! net: to be filled.
+//! The network of containers: links, addresses and packet rules on the host's side.
+//!
+//! Owns: the `wb-<tag><slot>` bridges, the `w<tag><slot>-0` veth ends, the nf_tables tables of the
+//! configured name, the pools of slots and host ports.
+//! Must not: know what an app is; make or enter network namespaces; touch links, tables or settings
+//! that it did not make, but for `ip_forward`.
+//! Called by: `container`, `cell`, `daemon`. Calls: `netlink`, `model::egress`, `unit`, `log`.
+//! Entry points: [`Net`], [`pool`], [`text`] and [`plan`] (all three pure), [`host_address`],
+//! [`choose_pool`].
+//! Ancestor: garden-linux network, iptables and subnets; warden's net.sh.
+//!
+//! Everything is found again by name or address, so nothing here is written down. A container's
+//! whole set of rules enters and leaves in one transaction: no packet sees half of it.
+
+pub mod egress;
+mod error;
+mod host;
+pub mod plan;
+pub mod pool;
+pub mod text;
+
+pub use error::NetError;
+pub use plan::Addresses;
+
+use crate::model;
+use crate::netlink::nft::{self, Family, Table};
+use crate::netlink::wire::Request;
+use crate::netlink::{NetlinkError, Protocol, Route, Socket, conntrack};
+use crate::unit::Slot;
+use egress::{About, Grant};
+use host::{Host, lock};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::os::fd::BorrowedFd;
+use std::sync::Mutex;
+
+/// A host port and the port of the container to which tcp connections to it go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortMap {
+    /// On every address of the box, 127.0.0.1 included.
+    pub host: u16,
+    /// On the container's address.
+    pub container: u16,
+}
+
+/// What the operator decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetConfig {
+    /// The addresses of all containers; the prefix is 16.
+    pub pool: (Ipv4Addr, u8),
+    /// Up to 2 lower-case letters that keep the link names of two daemons apart.
+    pub tag: String,
+    /// Largest packet of a container, in bytes; 68 at least.
+    pub mtu: u16,
+    /// The name of our nf_tables tables.
+    pub table: String,
+    /// Name servers that every container may ask.
+    pub resolvers: Vec<Ipv4Addr>,
+    /// The box itself answers DNS, at every container's gateway address.
+    pub dns_on_gateway: bool,
+}
+
+impl NetConfig {
+    /// 10.254.0.0/16, 1500 bytes, no name servers.
+    pub fn new(table: &str, tag: &str) -> NetConfig {
+        NetConfig {
+            pool: (Ipv4Addr::new(10, 254, 0, 0), plan::POOL_PREFIX),
+            tag: tag.to_owned(),
+            mtu: 1500,
+            table: table.to_owned(),
+            resolvers: Vec::new(),
+            dns_on_gateway: false,
+        }
+    }
+
+    fn check(&self) -> Result<(), NetError> {
+        let tag = self.tag.len() <= 2 && self.tag.bytes().all(|b| b.is_ascii_lowercase());
+        let pool = self.pool.1 == plan::POOL_PREFIX && plan::network(self.pool) == self.pool.0;
+        let table = (1..=64).contains(&self.table.len())
+            && self.table.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+        let checks = [
+            (tag, "tag must be at most 2 letters a to z"),
+            (pool, "pool must be the start of a /16, such as 10.254.0.0/16"),
+            (self.mtu >= 68, "mtu must be at least 68"),
+            (table, "table must be 1 to 64 letters, digits, _ or -"),
+            (self.resolvers.len() <= 64, "resolvers must be at most 64"),
+        ];
+        match checks.into_iter().find(|(good, _)| !good) {
+            Some((_, what)) => Err(NetError::Config { what }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The network of all containers of one daemon.
+///
+/// It works in the network namespace of the thread that opened it, whichever thread calls.
+pub struct Net {
+    cfg: NetConfig,
+    host: Host,
+    /// One transaction at a time, so that what was read is still true when it is changed.
+    rules: Mutex<Socket>,
+}
+
+impl Net {
+    /// Makes the tables and the rules that all containers share, or renews those of an earlier
+    /// daemon and leaves live containers' own as they are. Sets `ip_forward`.
+    pub fn open(cfg: NetConfig) -> Result<Net, NetError> {
+        cfg.check()?;
+        let host = Host::open()?;
+        let socket =
+            Socket::open(Protocol::Netfilter).map_err(|source| NetError::Open { source })?;
+        let net = Net { cfg, host, rules: Mutex::new(socket) };
+        let mut rules = lock(&net.rules);
+        rules.transaction(plan::base(&net.cfg)).map_err(net.failed("set up"))?;
+        match rules.transaction(plan::base6(&net.cfg)) {
+            // No IPv6 in this kernel: nothing that needs to be kept out.
+            Err(err) if err.unsupported() => {}
+            set_up => set_up.map_err(net.failed("set up IPv6"))?,
+        }
+        net.warn_of_other_firewalls(&mut rules);
+        drop(rules);
+        host::forward_packets()?;
+        Ok(net)
+    }
+
+    /// The addresses of a slot: gateway first, container second in its /30.
+    pub fn addresses(&self, slot: Slot) -> Addresses {
+        plan::addresses(self.cfg.pool.0, slot)
+    }
+
+    /// Makes a slot's bridge with the gateway's address, and a veth from it into `netns`, whose end
+    /// there is down and without address. After a failure nothing is left.
+    pub fn attach(&self, slot: Slot, netns: BorrowedFd<'_>) -> Result<(), NetError> {
+        self.host.attach(&self.cfg, slot, netns)
+    }
+
+    /// Sets a slot's host ports and egress rules in the place of any that it has. All or nothing.
+    /// `PortTaken`: a host port leads elsewhere already.
+    pub fn allow(
+        &self,
+        slot: Slot,
+        ports: &[PortMap],
+        egress: &[model::egress::Rule],
+    ) -> Result<(), NetError> {
+        let grant = Grant { slot, ports, egress };
+        let too_many = |err: egress::TooMany| NetError::TooManyRules { count: err.0 };
+        let fresh = egress::allow(&self.cfg, &grant).map_err(too_many)?;
+        let mut rules = lock(&self.rules);
+        for port in ports {
+            if self.has(&mut rules, "published", port.host)? {
+                return Err(NetError::PortTaken { port: port.host });
+            }
+        }
+        match self.send(&mut rules, fresh) {
+            // The chain is there: the container has rules already.
+            Err(NetError::Rules { source, .. })
+                if source.exists() && source.message() == Some(0) =>
+            {
+                let old = self.ports_of(&mut rules, slot)?;
+                let list = egress::replace(&self.cfg, &grant, &old).map_err(too_many)?;
+                self.send(&mut rules, list)
+            }
+            sent => sent,
+        }
+    }
+
+    /// Removes a slot's rules, then its links, then the kernel's memory of its connections, which
+    /// would still be let through for the next container of this slot. Already gone is success.
+    /// Takes tens of milliseconds, in which other calls go on.
+    pub fn release(&self, slot: Slot) -> Result<(), NetError> {
+        let mut rules = lock(&self.rules);
+        let old = self.ports_of(&mut rules, slot)?;
+        let list = egress::release(&self.cfg, slot, &old);
+        rules.transaction(list).map_err(self.failed("remove"))?;
+        drop(rules);
+        self.host.remove(&self.cfg, slot)?;
+        let forgotten = conntrack::forget(&mut lock(&self.rules), self.addresses(slot).container);
+        if let Err(err) = forgotten {
+            // A kernel may be built without the door to it; the connections time out then.
+            crate::warn!("net.connections_kept", slot = slot, err = crate::log::chain(&err));
+        }
+        Ok(())
+    }
+
+    /// Spreads tcp connections to a host port over these addresses and ports in turn; none: the port
+    /// is not published any more. New connections follow at once, old ones stay where they are.
+    pub fn publish(&self, port: u16, backends: &[(Ipv4Addr, u16)]) -> Result<(), NetError> {
+        let mut rules = lock(&self.rules);
+        if !backends.is_empty() && self.has(&mut rules, "ports", port)? {
+            return Err(NetError::PortTaken { port });
+        }
+        let list = plan::publish(&self.cfg, port, backends);
+        rules.transaction(list).map_err(self.failed("publish a port in"))
+    }
+
+    /// The ports that `publish` spreads now, for the sweep after a crash.
+    pub fn published_ports(&self) -> Result<Vec<u16>, NetError> {
+        let elements = self.elements(&mut lock(&self.rules), "published")?;
+        Ok(elements.iter().filter_map(|(key, _)| plan::port_of_key(key)).collect())
+    }
+
+    /// The slots of which links or rules are there, in order.
+    pub fn slots_on_host(&self) -> Result<Vec<Slot>, NetError> {
+        let mut slots = BTreeSet::from_iter(self.host.slots(&self.cfg.tag)?);
+        let chains = self.chains(&mut lock(&self.rules))?;
+        let own = chains.iter().filter(|chain| self.owns(chain));
+        slots.extend(own.filter_map(|chain| plan::slot_of_chain(&chain.name)));
+        Ok(slots.into_iter().collect())
+    }
+
+    /// Bytes that a slot's container received and sent; `None`: it has no link.
+    pub fn traffic(&self, slot: Slot) -> Result<Option<(u64, u64)>, NetError> {
+        self.host.traffic(&self.cfg, slot)
+    }
+
+    /// Removes the tables when no container and no published port is left.
+    pub fn close(&self) -> Result<(), NetError> {
+        if !self.slots_on_host()?.is_empty() || !self.published_ports()?.is_empty() {
+            return Ok(());
+        }
+        let mut rules = lock(&self.rules);
+        for family in [Family::Ip, Family::Ip6] {
+            match rules.transaction(vec![Table { family, name: &self.cfg.table }.delete()]) {
+                Err(err) if err.missing() || err.unsupported() => {}
+                deleted => deleted.map_err(self.failed("remove"))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn table(&self) -> Table<'_> {
+        Table { family: Family::Ip, name: &self.cfg.table }
+    }
+
+    fn failed(&self, doing: &'static str) -> impl FnOnce(NetlinkError) -> NetError {
+        let of = format!("of table {}", self.cfg.table);
+        move |source| NetError::Rules { doing, of, source }
+    }
+
+    /// Sends a container's requests as one transaction; a clash is reported as what it is.
+    fn send(&self, rules: &mut Socket, list: Vec<(About, Request)>) -> Result<(), NetError> {
+        let (about, requests): (Vec<_>, Vec<_>) = list.into_iter().unzip();
+        rules.transaction(requests).map_err(|err| {
+            match err.message().and_then(|at| about.get(at)) {
+                Some(About::Port(port)) if err.exists() => NetError::PortTaken { port: *port },
+                _ => self.failed("add")(err),
+            }
+        })
+    }
+
+    /// Whether a map that is keyed by host port has this one.
+    fn has(&self, rules: &mut Socket, map: &str, port: u16) -> Result<bool, NetError> {
+        match rules.request(self.table().get_element(map, &plan::port_key(port))) {
+            Ok(_) => Ok(true),
+            Err(err) if err.missing() => Ok(false),
+            Err(err) => Err(self.failed("look into")(err)),
+        }
+    }
+
+    /// The keys in `ports` that lead to a slot: read from the kernel, so that they are found after
+    /// a crash too.
+    fn ports_of(&self, rules: &mut Socket, slot: Slot) -> Result<Vec<Vec<u8>>, NetError> {
+        let container = self.addresses(slot).container.octets();
+        let elements = self.elements(rules, "ports")?;
+        let own = elements.into_iter().filter(|(_, value)| value.starts_with(&container));
+        Ok(own.map(|(key, _)| key).collect())
+    }
+
+    fn elements(&self, rules: &mut Socket, set: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, NetError> {
+        let replies = rules.dump(self.table().get_elements(set)).map_err(self.failed("list"))?;
+        Ok(replies.iter().flat_map(nft::parse_elements).collect())
+    }
+
+    fn chains(&self, rules: &mut Socket) -> Result<Vec<nft::Chain>, NetError> {
+        let replies = rules.dump(nft::get_chains()).map_err(self.failed("list"))?;
+        Ok(replies.iter().filter_map(nft::parse_chain).collect())
+    }
+
+    fn owns(&self, chain: &nft::Chain) -> bool {
+        chain.table == self.cfg.table
+            && [Family::Ip as u8, Family::Ip6 as u8].contains(&chain.family)
+    }
+
+    /// A drop in any table is final: our accept does not help against it.
+    fn warn_of_other_firewalls(&self, rules: &mut Socket) {
+        for chain in self.chains(rules).unwrap_or_default() {
+            if chain.base == Some((nft::Hook::FORWARD, true)) && !self.owns(&chain) {
+                crate::warn!("net.forward_policy_drop", table = chain.table, chain = chain.name);
+            }
+        }
+    }
+}
+
+/// The address that this box uses towards the world: where an app can be reached. Sends nothing.
+pub fn host_address() -> Option<Ipv4Addr> {
+    let world = Ipv4Addr::new(1, 2, 3, 4);
+    Route::open().ok()?.way_to(world).ok()??.source
+}
+
+/// The pool to configure: where this tag's live containers are, else `wanted`, else another /16,
+/// one that no route of the box meets.
+pub fn choose_pool(wanted: Ipv4Addr, tag: &str) -> Result<Ipv4Addr, NetError> {
+    let (own, others) = host::subnets(tag)?;
+    plan::pick_pool(wanted, &own, &others).ok_or(NetError::NoPool)
+}

@@ -9,6 +9,7 @@
 //! A socket belongs for life to the network namespace of the thread that opened it, whichever
 //! thread uses it later.
 
+pub mod conntrack;
 pub mod nft;
 pub mod route;
 mod socket;

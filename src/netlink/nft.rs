@@ -1,13 +1,626 @@
-//! Packet rules: linux/netfilter/nf_tables.h. To be filled.
+//! Packet rules: linux/netfilter/nf_tables.h. Pure.
+//!
+//! A message is the family header (family u8, version 0, resource id be16) and attributes, whose
+//! integers are big endian. Inside rules, values travel through registers: number 1 is 16 bytes
+//! long and the same place as the 4-byte registers 8 to 11; 2 is 12 to 15. Addresses, ports and
+//! names lie there as in the packet; protocol numbers, states and generated numbers in host order.
 
-use super::wire::Request;
+use super::socket::Reply;
+use super::wire::{self, CREATE, EXCL, Request, attribute, attributes, text};
+
+/// Netfilter's subsystem number, in the upper byte of every message type.
+const NFTABLES: u16 = 10;
+const NEWTABLE: u16 = 0;
+const DELTABLE: u16 = 2;
+const NEWCHAIN: u16 = 3;
+const GETCHAIN: u16 = 4;
+const DELCHAIN: u16 = 5;
+const NEWRULE: u16 = 6;
+const DELRULE: u16 = 8;
+const NEWSET: u16 = 9;
+const NEWSETELEM: u16 = 12;
+const GETSETELEM: u16 = 13;
+const DELSETELEM: u16 = 14;
+
+/// The list element attribute, the same number in every list.
+const LIST_ELEM: u16 = 1;
+/// A value, or a verdict, inside a data attribute.
+const DATA_VALUE: u16 = 1;
+const DATA_VERDICT: u16 = 2;
+
+/// Set flags.
+const ANONYMOUS: u32 = 1;
+const CONSTANT: u32 = 2;
+const MAP: u32 = 8;
+/// The kernel puts a number in the place of `%d`.
+const NAMELESS: &str = "__map%d";
+
+/// The first register, 16 bytes.
+pub const R1: u32 = 1;
+/// The 4-byte registers that overlap register 1.
+pub const R8: u32 = 8;
+/// The second word.
+pub const R9: u32 = 9;
+/// The fifth word: what follows an interface name that starts in register 1.
+pub const R12: u32 = 12;
 
 /// Opens a batch.
 pub fn batch_begin() -> Request {
-    Request::new(0x10, 0).body(&[0, 0, 0, 10])
+    Request::new(0x10, 0).body(&header(0, NFTABLES))
 }
 
 /// Closes and commits a batch.
 pub fn batch_end() -> Request {
-    Request::new(0x11, 0).body(&[0, 0, 0, 10])
+    Request::new(0x11, 0).body(&header(0, NFTABLES))
+}
+
+fn header(family: u8, resource: u16) -> [u8; 4] {
+    let [high, low] = resource.to_be_bytes();
+    [family, 0, high, low]
+}
+
+fn message(kind: u16, flags: u16, family: u8) -> Request {
+    Request::new(NFTABLES << 8 | kind, flags).body(&header(family, 0))
+}
+
+/// Which packets a table sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    Ip = 2,
+    /// IPv6.
+    Ip6 = 10,
+}
+
+/// The verdict at the end of a rule, or in a verdict map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Done here; other base chains still decide.
+    Accept,
+    /// Gone, for every chain.
+    Drop,
+    /// Into a chain and back.
+    Jump(String),
+    /// Into a chain.
+    Goto(String),
+}
+
+impl Verdict {
+    fn write(&self, m: Request) -> Request {
+        let (code, chain) = match self {
+            Verdict::Accept => (1, None),
+            Verdict::Drop => (0, None),
+            Verdict::Jump(chain) => (-3, Some(chain)),
+            Verdict::Goto(chain) => (-4, Some(chain)),
+        };
+        m.nest(DATA_VERDICT, |m| {
+            let m = m.attr(1, &i32::to_be_bytes(code));
+            chain.iter().fold(m, |m, chain| m.text(2, chain))
+        })
+    }
+}
+
+/// Where a base chain hangs in the kernel's packet path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// `filter` or `nat`.
+    pub kind: &'static str,
+    /// One of the constants.
+    pub number: u32,
+    /// Lower comes first.
+    pub priority: i32,
+}
+
+impl Hook {
+    /// Everything that comes in.
+    pub const PREROUTING: u32 = 0;
+    /// What is for this box.
+    pub const INPUT: u32 = 1;
+    /// What passes through.
+    pub const FORWARD: u32 = 2;
+    /// What this box sends.
+    pub const OUTPUT: u32 = 3;
+    /// Everything that goes out.
+    pub const POSTROUTING: u32 = 4;
+}
+
+/// A set, or a map when it has data.
+#[derive(Clone, Copy, Debug)]
+pub struct Set<'a> {
+    /// Its name; not a keyword of the `nft` tool, which could not read its own listing.
+    pub name: &'a str,
+    /// Any number that is unique in its batch.
+    pub id: u32,
+    /// What the key is made of.
+    pub key: &'a [Field],
+    /// What it leads to.
+    pub data: Data<'a>,
+}
+
+/// What a set holds beside its keys.
+#[derive(Clone, Copy, Debug)]
+pub enum Data<'a> {
+    /// Nothing: a plain set.
+    None,
+    /// A verdict.
+    Verdict,
+    /// A value.
+    Value(&'a [Field]),
+}
+
+/// A part of a key or value: type number for display, and its length in bytes.
+#[derive(Clone, Copy, Debug)]
+pub enum Field {
+    /// IPv4 address, network order.
+    Address,
+    /// `tcp` or `udp`, one byte.
+    Protocol,
+    /// Port, network order.
+    Port,
+    /// A number in host order.
+    Number,
+    /// An interface name, NUL padded.
+    Interface,
+}
+
+impl Field {
+    fn shape(self) -> (u32, u32) {
+        match self {
+            Field::Address => (7, 4),
+            Field::Protocol => (12, 1),
+            Field::Port => (13, 2),
+            Field::Number => (4, 4),
+            Field::Interface => (41, 16),
+        }
+    }
+
+    /// Type number and length of a concatenation: 6 bits a type, every part padded to 4 bytes.
+    fn shape_of(fields: &[Field]) -> (u32, u32) {
+        match fields {
+            [one] => one.shape(),
+            _ => fields
+                .iter()
+                .map(|field| field.shape())
+                .fold((0, 0), |(kind, len), (k, l)| (kind << 6 | k, len + l.next_multiple_of(4))),
+        }
+    }
+}
+
+/// What an element leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// Nothing: a member of a plain set.
+    None,
+    /// A verdict.
+    Verdict(Verdict),
+    /// Bytes, laid out as the set says.
+    Bytes(Vec<u8>),
+}
+
+/// A table by name; its methods build the requests about what is in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Table<'a> {
+    /// Which packets.
+    pub family: Family,
+    /// Its name.
+    pub name: &'a str,
+}
+
+impl Table<'_> {
+    fn message(self, kind: u16, flags: u16) -> Request {
+        message(kind, flags, self.family as u8).text(1, self.name)
+    }
+
+    /// Makes the table unless it exists.
+    pub fn add(self) -> Request {
+        self.message(NEWTABLE, CREATE)
+    }
+
+    /// Removes the table and all that is in it.
+    pub fn delete(self) -> Request {
+        self.message(DELTABLE, 0)
+    }
+
+    /// Makes a base chain that accepts what no rule decides, unless it exists.
+    pub fn add_base_chain(self, chain: &str, hook: Hook) -> Request {
+        self.message(NEWCHAIN, CREATE)
+            .text(3, chain)
+            .nest(4, |m| m.be32(1, hook.number).attr(2, &hook.priority.to_be_bytes()))
+            .be32(5, 1)
+            .text(7, hook.kind)
+    }
+
+    /// Makes a chain unless it exists; with [`EXCL`] in `flags`, refuses if it does.
+    pub fn add_chain(self, chain: &str, flags: u16) -> Request {
+        self.message(NEWCHAIN, CREATE | flags).text(3, chain)
+    }
+
+    /// Removes an empty chain to which nothing leads.
+    pub fn delete_chain(self, chain: &str) -> Request {
+        self.message(DELCHAIN, 0).text(3, chain)
+    }
+
+    /// One chain; the answer is an error when it is not there.
+    pub fn get_chain(self, chain: &str) -> Request {
+        self.message(GETCHAIN, 0).text(3, chain)
+    }
+
+    /// Removes the rules of a chain.
+    pub fn flush_chain(self, chain: &str) -> Request {
+        self.message(DELRULE, 0).text(2, chain)
+    }
+
+    /// Appends a rule.
+    pub fn add_rule(self, chain: &str, rule: &Rule) -> Request {
+        self.message(NEWRULE, CREATE | wire::APPEND).text(2, chain).nest(4, |m| m.embed(&rule.0))
+    }
+
+    /// Makes a set or map unless it exists.
+    pub fn add_set(self, set: &Set<'_>) -> Request {
+        let flags = if matches!(set.data, Data::None) { 0 } else { MAP };
+        self.set(set, flags)
+    }
+
+    /// Makes a map from numbers that has no name and lives and dies with the one rule of the same
+    /// batch that uses it ([`Rule::map_of_batch`]).
+    pub fn add_nameless_map(self, id: u32, data: Data<'_>) -> Request {
+        let set = Set { name: NAMELESS, id, key: &[Field::Number], data };
+        // For `nft list`: the key is in host order (user data 0 = 1).
+        self.set(&set, ANONYMOUS | CONSTANT | MAP).attr(13, &[0, 4, 1, 0, 0, 0])
+    }
+
+    /// Adds one element to a map that [`Table::add_nameless_map`] makes in the same batch.
+    pub fn add_nameless_element(self, id: u32, number: u32, value: &Value) -> Request {
+        self.add_element(NAMELESS, &number.to_ne_bytes(), value).be32(4, id)
+    }
+
+    fn set(self, set: &Set<'_>, flags: u32) -> Request {
+        let (key_type, key_len) = Field::shape_of(set.key);
+        let m = self.message(NEWSET, CREATE).text(2, set.name).be32(3, flags);
+        let m = m.be32(4, key_type).be32(5, key_len);
+        let m = match set.data {
+            Data::None => m,
+            Data::Verdict => m.be32(6, 0xffff_ff00).be32(7, 0),
+            Data::Value(fields) => {
+                let (data_type, data_len) = Field::shape_of(fields);
+                m.be32(6, data_type).be32(7, data_len)
+            }
+        };
+        m.be32(10, set.id)
+    }
+
+    /// Adds one element; refuses if the key is there already.
+    pub fn add_element(self, set: &str, key: &[u8], value: &Value) -> Request {
+        self.element(NEWSETELEM, CREATE | EXCL, set, key, value)
+    }
+
+    /// Adds one element unless the same is there already.
+    pub fn ensure_element(self, set: &str, key: &[u8], value: &Value) -> Request {
+        self.element(NEWSETELEM, CREATE, set, key, value)
+    }
+
+    /// Removes one element.
+    pub fn delete_element(self, set: &str, key: &[u8]) -> Request {
+        self.element(DELSETELEM, 0, set, key, &Value::None)
+    }
+
+    /// One element; the answer is an error when it is not there.
+    pub fn get_element(self, set: &str, key: &[u8]) -> Request {
+        self.element(GETSETELEM, 0, set, key, &Value::None)
+    }
+
+    /// Removes every element.
+    pub fn flush_set(self, set: &str) -> Request {
+        self.message(DELSETELEM, 0).text(2, set)
+    }
+
+    /// Every element; the socket adds the dump flag.
+    pub fn get_elements(self, set: &str) -> Request {
+        self.message(GETSETELEM, 0).text(2, set)
+    }
+
+    fn element(self, kind: u16, flags: u16, set: &str, key: &[u8], value: &Value) -> Request {
+        self.message(kind, flags).text(2, set).nest(3, |m| {
+            m.nest(LIST_ELEM, |m| {
+                let m = m.nest(1, |m| m.attr(DATA_VALUE, key));
+                match value {
+                    Value::None => m,
+                    Value::Verdict(verdict) => m.nest(2, |m| verdict.write(m)),
+                    Value::Bytes(bytes) => m.nest(2, |m| m.attr(DATA_VALUE, bytes)),
+                }
+            })
+        })
+    }
+}
+
+/// Every chain of every table; the socket adds the dump flag.
+pub fn get_chains() -> Request {
+    message(GETCHAIN, 0, 0)
+}
+
+/// Keys and values in an answer to `get_elements`; a verdict comes out as its chain's name.
+pub fn parse_elements(reply: &Reply) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let attrs = reply.body.get(4..).unwrap_or(&[]);
+    let elements = attribute(attrs, 3).unwrap_or(&[]);
+    let parse = |element: &[u8]| {
+        let key = attribute(attribute(element, 1)?, DATA_VALUE)?;
+        let data = attribute(element, 2).unwrap_or(&[]);
+        let value = match attribute(data, DATA_VERDICT) {
+            Some(verdict) => text(attribute(verdict, 2).unwrap_or(&[]))?.as_bytes(),
+            None => attribute(data, DATA_VALUE).unwrap_or(&[]),
+        };
+        Some((key.to_vec(), value.to_vec()))
+    };
+    attributes(elements).filter_map(|(_, element)| parse(element)).collect()
+}
+
+/// A chain as the kernel describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// Family number of its table.
+    pub family: u8,
+    /// Its table.
+    pub table: String,
+    /// Its name.
+    pub name: String,
+    /// For a base chain its hook, and whether it drops what no rule decides.
+    pub base: Option<(u32, bool)>,
+}
+
+/// Reads an answer to `get_chains`.
+pub fn parse_chain(reply: &Reply) -> Option<Chain> {
+    let attrs = reply.body.get(4..)?;
+    let number = |bytes: &[u8]| bytes.try_into().ok().map(u32::from_be_bytes);
+    let hook = attribute(attrs, 4).and_then(|hook| attribute(hook, 1)).and_then(number);
+    let drops = attribute(attrs, 5).and_then(number) == Some(0);
+    Some(Chain {
+        family: *reply.body.first()?,
+        table: text(attribute(attrs, 1)?)?.to_owned(),
+        name: text(attribute(attrs, 3)?)?.to_owned(),
+        base: hook.map(|hook| (hook, drops)),
+    })
+}
+
+/// How a comparison is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Equal.
+    Eq = 0,
+    /// Not equal.
+    Ne = 1,
+}
+
+/// The expressions of one rule, in the order in which they run; the first that does not hold
+/// ends the rule.
+#[derive(Clone, Debug)]
+pub struct Rule(Request);
+
+impl Default for Rule {
+    fn default() -> Rule {
+        Rule::new()
+    }
+}
+
+impl Rule {
+    /// A rule that matches every packet and does nothing.
+    pub fn new() -> Rule {
+        Rule(Request::new(0, 0))
+    }
+
+    fn expr(self, name: &str, fill: impl FnOnce(Request) -> Request) -> Rule {
+        Rule(self.0.nest(LIST_ELEM, |m| m.text(1, name).nest(2, fill)))
+    }
+
+    /// Loads bytes of the network header (`base` 1) or the transport header (2).
+    fn payload(self, base: u32, offset: u32, len: u32, to: u32) -> Rule {
+        self.expr("payload", |m| m.be32(1, to).be32(2, base).be32(3, offset).be32(4, len))
+    }
+
+    /// Loads the source address.
+    pub fn saddr(self, to: u32) -> Rule {
+        self.payload(1, 12, 4, to)
+    }
+
+    /// Loads the destination address.
+    pub fn daddr(self, to: u32) -> Rule {
+        self.payload(1, 16, 4, to)
+    }
+
+    /// Loads the destination port; the protocol must have been checked.
+    pub fn dport(self, to: u32) -> Rule {
+        self.payload(2, 2, 2, to)
+    }
+
+    fn meta(self, key: u32, to: u32) -> Rule {
+        self.expr("meta", |m| m.be32(1, to).be32(2, key))
+    }
+
+    /// Loads the name of the incoming link.
+    pub fn iifname(self, to: u32) -> Rule {
+        self.meta(6, to)
+    }
+
+    /// Holds when the incoming link is (`Op::Eq`) or is not of this group.
+    pub fn from_group(self, op: Op, group: u32) -> Rule {
+        self.meta(21, R1).cmp(op, R1, &group.to_ne_bytes())
+    }
+
+    /// Holds when the outgoing link is of this group.
+    pub fn to_group(self, group: u32) -> Rule {
+        self.meta(22, R1).cmp(Op::Eq, R1, &group.to_ne_bytes())
+    }
+
+    /// Loads the transport protocol, one byte.
+    pub fn protocol(self, to: u32) -> Rule {
+        self.meta(16, to)
+    }
+
+    fn ct(self, key: u32, to: u32) -> Rule {
+        self.expr("ct", |m| m.be32(1, to).be32(2, key))
+    }
+
+    /// Holds when the connection is in one of these states: invalid 1, established 2, related 4.
+    pub fn state(self, states: u32) -> Rule {
+        self.ct(0, R1).mask(R1, &states.to_ne_bytes()).cmp(Op::Ne, R1, &[0; 4])
+    }
+
+    /// Holds when the connection's destination was (`Op::Ne`) or was not (`Op::Eq`) translated.
+    pub fn translated(self, op: Op) -> Rule {
+        self.ct(2, R1).mask(R1, &0x20u32.to_ne_bytes()).cmp(op, R1, &[0; 4])
+    }
+
+    /// Holds when the destination is an address of this box.
+    pub fn to_this_box(self) -> Rule {
+        self.expr("fib", |m| m.be32(1, R1).be32(2, 3).be32(3, 2)).cmp(
+            Op::Eq,
+            R1,
+            &2u32.to_ne_bytes(),
+        )
+    }
+
+    /// Compares the start of a register.
+    pub fn cmp(self, op: Op, from: u32, value: &[u8]) -> Rule {
+        self.expr("cmp", |m| {
+            m.be32(1, from).be32(2, op as u32).nest(3, |m| m.attr(DATA_VALUE, value))
+        })
+    }
+
+    /// Holds when the start of a register is (`Op::Eq`) or is not within these, both included.
+    pub fn range(self, op: Op, from: u32, first: &[u8], last: &[u8]) -> Rule {
+        if first == last {
+            return self.cmp(op, from, first);
+        }
+        self.expr("range", |m| {
+            m.be32(1, from)
+                .be32(2, op as u32)
+                .nest(3, |m| m.attr(DATA_VALUE, first))
+                .nest(4, |m| m.attr(DATA_VALUE, last))
+        })
+    }
+
+    /// Keeps only these bits of a 4-byte register.
+    pub fn mask(self, register: u32, bits: &[u8; 4]) -> Rule {
+        self.expr("bitwise", |m| {
+            m.be32(1, register)
+                .be32(2, register)
+                .be32(3, 4)
+                .nest(4, |m| m.attr(DATA_VALUE, bits))
+                .nest(5, |m| m.attr(DATA_VALUE, &[0; 4]))
+        })
+    }
+
+    /// Holds when the registers are in this set.
+    pub fn lookup(self, set: &str, from: u32) -> Rule {
+        self.expr("lookup", |m| m.text(1, set).be32(2, from))
+    }
+
+    /// Loads what the registers lead to in this map; register 0 makes it the verdict.
+    pub fn map(self, map: &str, from: u32, to: u32) -> Rule {
+        self.expr("lookup", |m| m.text(1, map).be32(2, from).be32(3, to))
+    }
+
+    /// As `map`, with the nameless map of this number in the same batch.
+    pub fn map_of_batch(self, id: u32, from: u32, to: u32) -> Rule {
+        self.expr("lookup", |m| m.text(1, NAMELESS).be32(2, from).be32(3, to).be32(4, id))
+    }
+
+    /// Loads 0, 1, … `modulus`-1 in turn.
+    pub fn count(self, to: u32, modulus: u32) -> Rule {
+        self.expr("numgen", |m| m.be32(1, to).be32(2, modulus).be32(3, 0).be32(4, 0))
+    }
+
+    /// Sends the connection to the address and port in these registers instead.
+    pub fn dnat(self, address: u32, port: u32) -> Rule {
+        self.expr("nat", |m| m.be32(1, 1).be32(2, Family::Ip as u32).be32(3, address).be32(5, port))
+    }
+
+    /// Makes the connection come from the outgoing link's own address.
+    pub fn masquerade(self) -> Rule {
+        self.expr("masq", |m| m)
+    }
+
+    /// Answers with an ICMP "unreachable" of this code.
+    pub fn reject(self, code: u8) -> Rule {
+        self.expr("reject", |m| m.be32(1, 0).attr(2, &[code]))
+    }
+
+    /// Writes the packet's headers to the kernel log.
+    pub fn log(self, prefix: &str) -> Rule {
+        self.expr("log", |m| m.text(2, prefix))
+    }
+
+    /// Holds for at most this many packets a second, and a burst above it.
+    pub fn limit(self, per_second: u64, burst: u32) -> Rule {
+        self.expr("limit", |m| {
+            m.attr(1, &per_second.to_be_bytes())
+                .attr(2, &1u64.to_be_bytes())
+                .be32(3, burst)
+                .be32(4, 0)
+        })
+    }
+
+    /// Ends the rule with a verdict.
+    pub fn verdict(self, verdict: &Verdict) -> Rule {
+        self.expr("immediate", |m| m.be32(1, 0).nest(2, |m| verdict.write(m)))
+    }
+
+    /// Ends the rule: let it pass.
+    pub fn accept(self) -> Rule {
+        self.verdict(&Verdict::Accept)
+    }
+
+    /// Ends the rule: let it vanish.
+    pub fn drop(self) -> Rule {
+        self.verdict(&Verdict::Drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn an_element_is_byte_for_byte_what_the_header_says() {
+        let table = Table { family: Family::Ip, name: "t" };
+        let value = Value::Verdict(Verdict::Goto("c".to_owned()));
+        let bytes = table.add_element("m", &[1, 2, 3, 4], &value).finish(7).expect("short");
+        #[rustfmt::skip]
+        let want = [
+            80, 0, 0, 0,  12, 10, 1, 6,  7, 0, 0, 0,  0, 0, 0, 0,
+            2, 0, 0, 0,
+            6, 0, 1, 0, b't', 0, 0, 0,
+            6, 0, 2, 0, b'm', 0, 0, 0,
+            44, 0, 3, 0,  40, 0, 1, 0,
+            12, 0, 1, 0,  8, 0, 1, 0,  1, 2, 3, 4,
+            24, 0, 2, 0,  20, 0, 2, 0,
+            8, 0, 1, 0,  0xff, 0xff, 0xff, 0xfc,
+            6, 0, 2, 0, b'c', 0, 0, 0,
+        ];
+        assert_eq!(bytes, want.to_vec());
+    }
+
+    #[test]
+    fn elements_are_read_back_as_they_were_written() {
+        let table = Table { family: Family::Ip, name: "t" };
+        let value = Value::Bytes(vec![10, 254, 0, 2, 31, 144, 0, 0]);
+        let bytes = table.add_element("m", &[6, 0, 0, 0], &value).finish(1).expect("short");
+        let reply = Reply { kind: NFTABLES << 8 | NEWSETELEM, body: bytes[16..].to_vec() };
+        let want = (vec![6, 0, 0, 0], vec![10, 254, 0, 2, 31, 144, 0, 0]);
+        assert_eq!(parse_elements(&reply), [want]);
+    }
+
+    #[test]
+    fn a_concatenation_pads_every_part_to_four_bytes() {
+        assert_eq!(Field::shape_of(&[Field::Protocol, Field::Port]), (12 << 6 | 13, 8));
+        assert_eq!(Field::shape_of(&[Field::Interface, Field::Address]), (41 << 6 | 7, 20));
+        assert_eq!(Field::shape_of(&[Field::Port]), (13, 2));
+    }
+
+    #[test]
+    fn a_rule_too_large_for_its_length_is_an_error() {
+        let table = Table { family: Family::Ip, name: "t" };
+        let rule = (0..2_000).fold(Rule::new(), |rule, _| rule.masquerade().accept());
+        assert!(table.add_rule("c", &rule).finish(1).is_err());
+    }
 }

@@ -70,9 +70,9 @@ impl Route {
         Ok(self.0.dump(message::get_links())?.iter().filter_map(parse_link).collect())
     }
 
-    /// Makes a bridge with a MAC address of its own, switched off. `exists()`: the name is taken.
-    pub fn add_bridge(&mut self, name: &str, mtu: u16, mac: [u8; 6]) -> Result<(), NetlinkError> {
-        self.0.request(message::add_bridge(name, mtu, mac)).map(drop)
+    /// Makes a bridge, switched off. `exists()`: the name is taken.
+    pub fn add_bridge(&mut self, bridge: &message::Bridge<'_>) -> Result<(), NetlinkError> {
+        self.0.request(message::add_bridge(bridge)).map(drop)
     }
 
     /// Makes a veth pair, the outer end up and plugged into `bridge`, the inner end in `netns`.
@@ -204,6 +204,7 @@ pub mod message {
     pub(super) const IFLA_LINKINFO: u16 = 18;
     pub(super) const IFLA_STATS64: u16 = 23;
     const IFLA_AF_SPEC: u16 = 26;
+    const IFLA_GROUP: u16 = 27;
     const IFLA_NET_NS_FD: u16 = 28;
     pub(super) const INFO_KIND: u16 = 1;
     const INFO_DATA: u16 = 2;
@@ -220,6 +221,19 @@ pub mod message {
     pub(super) const RTA_OIF: u16 = 4;
     pub(super) const RTA_GATEWAY: u16 = 5;
     pub(super) const RTA_PREFSRC: u16 = 7;
+
+    /// A bridge to be made.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Bridge<'a> {
+        /// Its name.
+        pub name: &'a str,
+        /// Largest packet, in bytes.
+        pub mtu: u16,
+        /// Its hardware address, which no port can change.
+        pub mac: [u8; 6],
+        /// The link group, by which packet rules can tell it from others.
+        pub group: u32,
+    }
 
     /// A veth pair to be made.
     #[derive(Clone, Copy, Debug)]
@@ -256,12 +270,13 @@ pub mod message {
     }
 
     /// A bridge that forwards from the first moment and listens to no multicast group.
-    pub fn add_bridge(name: &str, mtu: u16, mac: [u8; 6]) -> Request {
+    pub fn add_bridge(bridge: &Bridge<'_>) -> Request {
         Request::new(NEWLINK, CREATE | EXCL)
             .body(&[0; 16])
-            .text(IFLA_IFNAME, name)
-            .u32(IFLA_MTU, mtu.into())
-            .attr(IFLA_ADDRESS, &mac)
+            .text(IFLA_IFNAME, bridge.name)
+            .u32(IFLA_MTU, bridge.mtu.into())
+            .attr(IFLA_ADDRESS, &bridge.mac)
+            .u32(IFLA_GROUP, bridge.group)
             .nest(IFLA_LINKINFO, |m| {
                 m.text(INFO_KIND, "bridge").nest(INFO_DATA, |m| {
                     m.u32(BRIDGE_FORWARD_DELAY, 0)

@@ -132,6 +132,13 @@ impl Request {
         self
     }
 
+    /// Appends the attributes of another request, without its header.
+    pub fn embed(self, other: &Request) -> Request {
+        let mut whole = self.body(&other.bytes[HEADER..]);
+        whole.too_long = whole.too_long.or(other.too_long);
+        whole
+    }
+
     /// Closes the message with its sequence number. The bytes are padded to 4, so that another
     /// message can follow.
     pub fn finish(mut self, seq: u32) -> Result<Vec<u8>, TooLong> {

@@ -1,0 +1,220 @@
+//! One container's own rules as a list of requests. Pure.
+//!
+//! `c<slot>`: jump `common`; the container's own published address; a rule for every protocol ×
+//! address range × port range that is open, those that log first (the first match ends the
+//! chain); reject.
+
+use super::plan::{self, ADMIN_PROHIBITED, Addresses, TCP, UDP, egress_chain};
+use super::{NetConfig, PortMap};
+use crate::model::egress;
+use crate::netlink::nft::{Family, Op, R1, Rule, Table, Value, Verdict};
+use crate::netlink::wire::{EXCL, Request};
+use crate::unit::Slot;
+use std::net::Ipv4Addr;
+
+/// Packet rules in one container's chain, after every range has been multiplied out.
+pub const RULES_MAX: usize = 4096;
+/// Log lines a second that one rule writes, and how many at once.
+const LOG_PER_SECOND: u64 = 10;
+const LOG_BURST: u32 = 20;
+/// IP protocol number.
+const ICMP: u8 = 1;
+
+/// What a request of a list is about: for the error, when the kernel refuses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    /// The container's chain, or its entry in `senders`.
+    Chain,
+    /// A rule in it.
+    Rule,
+    /// This host port.
+    Port(u16),
+}
+
+/// More rules than [`RULES_MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooMany(pub usize);
+
+/// Everything that a container's own rules consist of.
+#[derive(Clone, Copy, Debug)]
+pub struct Grant<'a> {
+    /// Whose.
+    pub slot: Slot,
+    /// Host ports that lead to it.
+    pub ports: &'a [PortMap],
+    /// What it may reach.
+    pub egress: &'a [egress::Rule],
+}
+
+/// The requests for a container that has no rules yet; refused as a whole if it has.
+pub fn allow(cfg: &NetConfig, grant: &Grant<'_>) -> Result<Vec<(About, Request)>, TooMany> {
+    let table = Table { family: Family::Ip, name: &cfg.table };
+    let chain = egress_chain(grant.slot);
+    let mut list = vec![(About::Chain, table.add_chain(&chain, EXCL))];
+    list.extend(entries(cfg, grant)?);
+    Ok(list)
+}
+
+/// The requests that put these rules in the place of those that the container has, of which
+/// `old` are the keys in `ports`.
+pub fn replace(
+    cfg: &NetConfig,
+    grant: &Grant<'_>,
+    old: &[Vec<u8>],
+) -> Result<Vec<(About, Request)>, TooMany> {
+    let mut list: Vec<_> =
+        clear(cfg, grant.slot, old).into_iter().map(|request| (About::Chain, request)).collect();
+    list.extend(entries(cfg, grant)?);
+    Ok(list)
+}
+
+/// The requests that remove a container's rules, of which `old` are the keys in `ports`. What is
+/// not there is first made, so that removing it never fails.
+pub fn release(cfg: &NetConfig, slot: Slot, old: &[Vec<u8>]) -> Vec<Request> {
+    let table = Table { family: Family::Ip, name: &cfg.table };
+    let mut list = clear(cfg, slot, old);
+    list.push(table.delete_chain(&egress_chain(slot)));
+    list
+}
+
+/// Leaves the chain, empty, and nothing that leads to it.
+fn clear(cfg: &NetConfig, slot: Slot, old: &[Vec<u8>]) -> Vec<Request> {
+    let table = Table { family: Family::Ip, name: &cfg.table };
+    let chain = egress_chain(slot);
+    let (key, value) = source(cfg, slot);
+    let mut list: Vec<_> = old.iter().map(|key| table.delete_element("ports", key)).collect();
+    list.push(table.add_chain(&chain, 0));
+    list.push(table.ensure_element("senders", &key, &value));
+    list.push(table.delete_element("senders", &key));
+    list.push(table.flush_chain(&chain));
+    list
+}
+
+fn source(cfg: &NetConfig, slot: Slot) -> ([u8; 20], Value) {
+    let Addresses { container, .. } = plan::addresses(cfg.pool.0, slot);
+    let key = plan::source_key(&slot.bridge(&cfg.tag), container);
+    (key, Value::Verdict(Verdict::Goto(egress_chain(slot))))
+}
+
+fn entries(cfg: &NetConfig, grant: &Grant<'_>) -> Result<Vec<(About, Request)>, TooMany> {
+    let table = Table { family: Family::Ip, name: &cfg.table };
+    let chain = egress_chain(grant.slot);
+    let container = plan::addresses(cfg.pool.0, grant.slot).container;
+    let mut list: Vec<_> =
+        rules(cfg, grant)?.iter().map(|rule| (About::Rule, table.add_rule(&chain, rule))).collect();
+    let (key, value) = source(cfg, grant.slot);
+    list.push((About::Chain, table.add_element("senders", &key, &value)));
+    for port in grant.ports {
+        let value = Value::Bytes(plan::target(container, port.container).into());
+        let request = table.add_element("ports", &plan::port_key(port.host), &value);
+        list.push((About::Port(port.host), request));
+    }
+    Ok(list)
+}
+
+fn rules(cfg: &NetConfig, grant: &Grant<'_>) -> Result<Vec<Rule>, TooMany> {
+    let count = |rule: &egress::Rule| {
+        let product = rule.to.len().max(1).saturating_mul(rule.ports.len().max(1));
+        product.saturating_mul(if rule.log { 2 } else { 1 })
+    };
+    let total = grant.egress.iter().map(count).fold(0, usize::saturating_add);
+    if total > RULES_MAX {
+        return Err(TooMany(total));
+    }
+    let container = plan::addresses(cfg.pool.0, grant.slot).container;
+    let mut list = vec![
+        Rule::new().verdict(&Verdict::Jump("common".to_owned())),
+        Rule::new().daddr(R1).cmp(Op::Eq, R1, &container.octets()).accept(),
+    ];
+    let prefix = format!("{} {}: ", cfg.table, grant.slot.bridge(&cfg.tag));
+    for log in [true, false] {
+        for open in grant.egress.iter().filter(|open| open.log == log) {
+            for matches in product(cfg, open) {
+                if log {
+                    let log = matches.clone().limit(LOG_PER_SECOND, LOG_BURST);
+                    list.push(log.log(&prefix));
+                }
+                list.push(matches.accept());
+            }
+        }
+    }
+    list.push(Rule::new().reject(ADMIN_PROHIBITED));
+    Ok(list)
+}
+
+/// The matching part of every packet rule that this egress rule stands for.
+fn product(cfg: &NetConfig, open: &egress::Rule) -> Vec<Rule> {
+    let protocol = |number: u8| Rule::new().protocol(R1).cmp(Op::Eq, R1, &[number]);
+    let (start, ported) = match open.protocol {
+        egress::Protocol::All => (Rule::new(), false),
+        egress::Protocol::Tcp => (protocol(TCP), true),
+        egress::Protocol::Udp => (protocol(UDP), true),
+        egress::Protocol::Icmp => (protocol(ICMP), false),
+    };
+    let by_address: Vec<Rule> = match open.to.as_slice() {
+        // "Everywhere" means the world; the pool's addresses must be named.
+        [] => vec![plan::in_pool(start.daddr(R1), Op::Ne, cfg.pool.0)],
+        ranges => ranges.iter().map(|range| to_range(start.clone(), *range)).collect(),
+    };
+    if !ported || open.ports.is_empty() {
+        return by_address;
+    }
+    let to_port = |rule: &Rule, (first, last): (u16, u16)| {
+        rule.clone().dport(R1).range(Op::Eq, R1, &first.to_be_bytes(), &last.to_be_bytes())
+    };
+    by_address.iter().flat_map(|rule| open.ports.iter().map(|p| to_port(rule, *p))).collect()
+}
+
+fn to_range(rule: Rule, (first, last): (Ipv4Addr, Ipv4Addr)) -> Rule {
+    rule.daddr(R1).range(Op::Eq, R1, &first.octets(), &last.octets())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::egress::{Protocol, Rule as Open};
+
+    fn cfg() -> NetConfig {
+        NetConfig::new("terrarium", "")
+    }
+
+    fn grant<'a>(ports: &'a [PortMap], egress: &'a [Open]) -> Grant<'a> {
+        Grant { slot: Slot::new(3).expect("slot"), ports, egress }
+    }
+
+    fn open(to: usize, ports: usize, log: bool) -> Open {
+        let to = vec![(Ipv4Addr::new(1, 2, 3, 4), Ipv4Addr::new(1, 2, 3, 9)); to];
+        Open { protocol: Protocol::Tcp, to, ports: vec![(80, 90); ports], log }
+    }
+
+    fn count(list: &[(About, Request)], about: About) -> usize {
+        list.iter().filter(|(found, _)| *found == about).count()
+    }
+
+    #[test]
+    fn ranges_and_ports_are_multiplied_out() {
+        let nothing = allow(&cfg(), &grant(&[], &[])).expect("few");
+        let base = count(&nothing, About::Rule);
+        assert_eq!(base, 3, "common, its own address, reject");
+        for (rule, want) in [(open(0, 0, false), 1), (open(2, 3, false), 6), (open(2, 3, true), 12)]
+        {
+            let list = allow(&cfg(), &grant(&[], &[rule])).expect("few");
+            assert_eq!(count(&list, About::Rule), base + want);
+        }
+    }
+
+    #[test]
+    fn a_list_without_end_is_refused_before_it_is_built() {
+        let rules = vec![open(64, 64, false), open(1, 1, false)];
+        let refused = allow(&cfg(), &grant(&[], &rules)).map(drop);
+        assert_eq!(refused, Err(TooMany(4097)));
+    }
+
+    #[test]
+    fn every_host_port_is_a_request_of_its_own_so_that_a_clash_has_a_name() {
+        let ports = [PortMap { host: 80, container: 8080 }, PortMap { host: 81, container: 8080 }];
+        let list = allow(&cfg(), &grant(&ports, &[])).expect("few");
+        assert_eq!(list.last().map(|(about, _)| *about), Some(About::Port(81)));
+        assert_eq!(count(&list, About::Port(80)), 1);
+    }
+}

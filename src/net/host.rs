@@ -1,0 +1,207 @@
+//! The links of one container on the host, and the kernel settings that they need.
+
+use super::error::NetError;
+use super::plan::Addresses;
+use super::{NetConfig, plan};
+use crate::netlink::route::message::{Bridge, Veth};
+use crate::netlink::{NetlinkError, Route};
+use crate::unit::Slot;
+use std::fs::File;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{fs, io};
+
+const IPV4: &str = "/proc/sys/net/ipv4/conf";
+const IPV6: &str = "/proc/sys/net/ipv6/conf";
+
+/// The host's links, as they are in the network namespace of the thread that opened this.
+pub struct Host {
+    /// For making and listing.
+    route: Mutex<Route>,
+    /// For removing, which waits for tens of milliseconds: nobody else shall wait with it.
+    remover: Mutex<Route>,
+    /// Directories of settings. Paths through them stay in the namespace in which they were
+    /// opened; a path from `/proc/sys` would follow the calling thread.
+    ipv4: File,
+    ipv6: Option<File>,
+}
+
+impl Host {
+    /// Opens sockets and directories for the network namespace of the calling thread.
+    pub fn open() -> Result<Host, NetError> {
+        let route = || Route::open().map_err(|source| NetError::Open { source });
+        let ipv4 = File::open(IPV4).map_err(|source| NetError::Setting {
+            file: IPV4.into(),
+            value: "settings",
+            source,
+        })?;
+        // No directory: a kernel without IPv6, so there is nothing to switch off.
+        let ipv6 = File::open(IPV6).ok();
+        Ok(Host { route: Mutex::new(route()?), remover: Mutex::new(route()?), ipv4, ipv6 })
+    }
+
+    /// Makes a slot's bridge and the veth pair into `netns`. After a failure nothing is left.
+    pub fn attach(
+        &self,
+        cfg: &NetConfig,
+        slot: Slot,
+        netns: BorrowedFd<'_>,
+    ) -> Result<(), NetError> {
+        let bridge = slot.bridge(&cfg.tag);
+        let addresses = plan::addresses(cfg.pool.0, slot);
+        let mac = plan::bridge_mac(addresses.gateway);
+        let group = plan::group(&cfg.tag);
+        let message = Bridge { name: &bridge, mtu: cfg.mtu, mac, group };
+        let mut route = lock(&self.route);
+        route.add_bridge(&message).map_err(failed("make", &bridge))?;
+        let built = self.build(&mut route, cfg, slot, &bridge, addresses, netns);
+        drop(route);
+        if built.is_err()
+            && let Err(err) = self.remove(cfg, slot)
+        {
+            crate::warn!("net.undo_failed", slot = slot, err = crate::log::chain(&err));
+        }
+        built
+    }
+
+    fn build(
+        &self,
+        route: &mut Route,
+        cfg: &NetConfig,
+        slot: Slot,
+        bridge: &str,
+        addresses: Addresses,
+        netns: BorrowedFd<'_>,
+    ) -> Result<(), NetError> {
+        self.harden(bridge)?;
+        let index = index_of(route, bridge)?;
+        route
+            .add_address(index, addresses.gateway, addresses.prefix)
+            .map_err(failed("give an address to", bridge))?;
+        route.set_up(index).map_err(failed("switch on", bridge))?;
+        let (outer, inner) = (slot.veth_host(&cfg.tag), slot.veth_inside(&cfg.tag));
+        let veth = Veth { outer: &outer, inner: &inner, mtu: cfg.mtu, bridge: index, netns };
+        route.add_veth(&veth).map_err(failed("make", &outer))?;
+        let port = index_of(route, &outer)?;
+        // With bridge netfilter on, a container's way to its own published port needs this.
+        route.set_hairpin(port).map_err(failed("set hairpin on", &outer))?;
+        self.no_ipv6(&outer)
+    }
+
+    /// The settings of a new bridge, while it is still off.
+    fn harden(&self, bridge: &str) -> Result<(), NetError> {
+        // A connection from 127.0.0.1 of this box may leave here; rule `raw` keeps the way back in
+        // closed for everything else.
+        set(&self.ipv4, IPV4, &format!("{bridge}/route_localnet"), "1")?;
+        // Whoever forges a source address is dropped before any rule sees it.
+        set(&self.ipv4, IPV4, &format!("{bridge}/rp_filter"), "1")?;
+        self.no_ipv6(bridge)
+    }
+
+    fn no_ipv6(&self, link: &str) -> Result<(), NetError> {
+        let Some(dir) = &self.ipv6 else { return Ok(()) };
+        set(dir, IPV6, &format!("{link}/accept_ra"), "0")?;
+        set(dir, IPV6, &format!("{link}/disable_ipv6"), "1")
+    }
+
+    /// Removes a slot's links. Already gone is success.
+    pub fn remove(&self, cfg: &NetConfig, slot: Slot) -> Result<(), NetError> {
+        let mut remover = lock(&self.remover);
+        for link in [slot.bridge(&cfg.tag), slot.veth_host(&cfg.tag)] {
+            match remover.delete_link(&link) {
+                Err(err) if !err.missing() => return Err(failed("remove", &link)(err)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The slots of which a link is there.
+    pub fn slots(&self, tag: &str) -> Result<Vec<Slot>, NetError> {
+        let links = lock(&self.route).links().map_err(failed("list", "of this box"))?;
+        Ok(links.iter().filter_map(|link| plan::slot_of_link(&link.name, tag)).collect())
+    }
+
+    /// What went through a slot's veth since it was made, as the container sees it: bytes
+    /// received, bytes sent. `None`: it has no link.
+    pub fn traffic(&self, cfg: &NetConfig, slot: Slot) -> Result<Option<(u64, u64)>, NetError> {
+        let outer = slot.veth_host(&cfg.tag);
+        let link = lock(&self.route).link(&outer).map_err(failed("look up", &outer))?;
+        // What the host end receives, the container has sent.
+        Ok(link.map(|link| (link.counters[3], link.counters[2])))
+    }
+}
+
+/// Subnets that routes of this box lead to: those over a tag's own bridges, and all others.
+pub fn subnets(tag: &str) -> Result<(Vec<plan::Subnet>, Vec<plan::Subnet>), NetError> {
+    let listed = || -> Result<_, NetlinkError> {
+        let mut route = Route::open()?;
+        Ok((route.links()?, route.routes()?))
+    };
+    let (links, routes) = listed().map_err(failed("list", "routes of this box"))?;
+    let is_own = |index: u32| {
+        let link = links.iter().find(|link| link.index == index);
+        link.is_some_and(|link| plan::slot_of_link(&link.name, tag).is_some())
+    };
+    let (own, others): (Vec<_>, Vec<_>) =
+        routes.iter().partition(|route| route.link.is_some_and(is_own));
+    let subnet = |list: Vec<&crate::netlink::route::RouteEntry>| {
+        list.into_iter().map(|route| (route.to, route.prefix)).collect()
+    };
+    Ok((subnet(own), subnet(others)))
+}
+
+/// Lets packets pass from one link to another, box-wide.
+pub fn forward_packets() -> Result<(), NetError> {
+    let file = Path::new("/proc/sys/net/ipv4/ip_forward");
+    // Where the setting is read-only but right, nothing is to be done.
+    if fs::read(file).is_ok_and(|on| on.starts_with(b"1")) {
+        return Ok(());
+    }
+    fs::write(file, "1").map_err(|source| NetError::Setting {
+        file: file.to_owned(),
+        value: "1",
+        source,
+    })
+}
+
+fn index_of(route: &mut Route, link: &str) -> Result<u32, NetError> {
+    match route.link(link) {
+        Ok(Some(found)) => Ok(found.index),
+        Ok(None) => {
+            let source = NetlinkError::Lost;
+            Err(NetError::Link { doing: "find the new", link: link.to_owned(), source })
+        }
+        Err(source) => Err(failed("look up", link)(source)),
+    }
+}
+
+fn failed(doing: &'static str, link: &str) -> impl FnOnce(NetlinkError) -> NetError {
+    move |source| match doing == "make" && source.exists() {
+        true => NetError::LinkExists { link: link.to_owned() },
+        false => NetError::Link { doing, link: link.to_owned(), source },
+    }
+}
+
+/// Writes a setting below an open directory; `shown` is that directory's name in an error.
+fn set(dir: &File, shown: &str, name: &str, value: &'static str) -> Result<(), NetError> {
+    let path = format!("/proc/self/fd/{}/{name}", dir.as_raw_fd());
+    let write = || -> io::Result<()> {
+        let now = fs::read(&path)?;
+        match now.trim_ascii() == value.as_bytes() {
+            true => Ok(()),
+            false => fs::write(&path, value),
+        }
+    };
+    write().map_err(|source| NetError::Setting {
+        file: PathBuf::from(shown).join(name),
+        value,
+        source,
+    })
+}
+
+/// A lock whose holder panicked guards a socket, which has no half-done state of its own.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
