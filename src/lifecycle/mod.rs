@@ -1,1 +1,2 @@
-//! lifecycle: to be filled.
+//! lifecycle: being filled.
+mod yaml;

@@ -5,6 +5,7 @@
 //! Called by: rows 1 and up. Calls: `libc`, `nix`.
 #![allow(unsafe_code)]
 
+pub mod at;
 pub mod bpf;
 pub mod btrfs;
 pub mod caps;
@@ -12,6 +13,7 @@ pub mod cgroupfs;
 pub mod event;
 pub mod fd;
 pub mod file;
+pub mod ifaddr;
 pub mod loopdev;
 pub mod mount;
 pub mod ns;
