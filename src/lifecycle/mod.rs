@@ -1,2 +1,58 @@
-//! lifecycle: being filled.
+//! The programs that run inside containers, all from this one binary, picked by their name.
+//!
+//! Owns: staging with buildpacks, starting an app, health checks, trees to and from tar streams.
+//! Must not: use smol, unsafe or the daemon's state; trust archives, buildpacks or apps; write
+//! anywhere but where its arguments say.
+//! Called by: `main` (the roles), `exec` ([`pack`]). Calls: `sys`, `unit`, `log` (chains only).
+//! Entry points: [`run`], [`ROLES`], [`pack::pack_dir`], [`pack::tree_digest`].
+//! Ancestor: buildpack_app_lifecycle, and the tar that garden ran inside.
+
+/// Prints a line on stdout; that nobody reads it is no reason to stop.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
+/// Prints a line on stderr.
+macro_rules! complain {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
+mod builder;
+mod cat_file;
+mod error;
+mod flags;
+mod healthcheck;
+mod launcher;
+pub mod pack;
+mod untar;
+mod vcap;
 mod yaml;
+
+pub use error::LifecycleError;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// The names that [`run`] knows: links of these names lie beside the binary in `/tmp/lifecycle`.
+pub const ROLES: [&str; 5] = ["builder", "cat-file", "healthcheck", "launcher", "untar"];
+
+/// Runs the program `role` with `args` (without its own name); `None` when there is no such role.
+///
+/// `launcher` returns only when it fails: otherwise the app has taken its place.
+pub fn run(role: &str, args: &[OsString]) -> Option<ExitCode> {
+    let result = match role {
+        "builder" => builder::run(args),
+        "cat-file" => cat_file::run(args),
+        "healthcheck" => healthcheck::run(args),
+        "launcher" => launcher::run(args),
+        "untar" => untar::run(args),
+        _ => return None,
+    };
+    Some(result.map_or_else(ExitCode::from, |()| ExitCode::SUCCESS))
+}

@@ -1,0 +1,184 @@
+//! Checks against listeners on loopback, one scripted answer each.
+
+use super::*;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
+
+const HOME: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+fn check(uri: &str, port: u16, timeout_ms: u64) -> Check {
+    Check { uri: uri.into(), port, timeout: Duration::from_millis(timeout_ms) }
+}
+
+/// Answers one connection after the other with `answers`; returns the requests it got.
+fn serve(answers: &[&str]) -> (u16, JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind((HOME, 0)).expect("a port on loopback");
+    let port = listener.local_addr().expect("bound").port();
+    let answers: Vec<_> =
+        answers.iter().map(|text| text.replace("PORT", &port.to_string())).collect();
+    let server = std::thread::spawn(move || {
+        let mut requests = Vec::new();
+        for answer in answers {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                if stream.read(&mut byte).unwrap_or(0) == 0 {
+                    break;
+                }
+                request.push(byte[0]);
+            }
+            let _ = stream.write_all(answer.as_bytes());
+            requests.push(String::from_utf8_lossy(&request).into_owned());
+        }
+        requests
+    });
+    (port, server)
+}
+
+/// A port that nobody listens on.
+fn closed_port() -> u16 {
+    let listener = TcpListener::bind((HOME, 0)).expect("a port on loopback");
+    listener.local_addr().expect("bound").port()
+}
+
+#[test]
+fn a_tcp_check_needs_only_a_listener() {
+    let listener = TcpListener::bind((HOME, 0)).expect("a port on loopback");
+    let port = listener.local_addr().expect("bound").port();
+    assert_eq!(check("", port, 1000).once(HOME), Ok(()));
+    drop(listener);
+    let failure = check("", port, 1000).once(HOME).expect_err("nobody listens");
+    assert_eq!(failure.code(), 4);
+    assert_eq!(
+        failure.text(),
+        format!("failed to make TCP connection to 127.0.0.1:{port}: connection refused")
+    );
+}
+
+#[test]
+fn an_http_check_says_who_it_is_and_passes_with_200() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x\r\nok\r\n0\r\n\r\n",
+        "HTTP/1.0 200 OK\r\n\r\nanything until the end",
+        "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 Fine\r\nContent-Length: 0\r\n\r\n",
+    ] {
+        let (port, server) = serve(&[answer]);
+        assert_eq!(check("/health?a=b", port, 5000).once(HOME), Ok(()), "{answer}");
+        let request = server.join().expect("served").remove(0);
+        assert!(request.starts_with("GET /health?a=b HTTP/1.1\r\n"), "{request}");
+        for field in ["User-Agent: diego-healthcheck", "X-Forwarded-Proto: https"] {
+            assert!(request.contains(&format!("\r\n{field}\r\n")), "{request}");
+        }
+        assert!(request.contains(&format!("\r\nHost: 127.0.0.1:{port}\r\n")), "{request}");
+    }
+}
+
+#[test]
+fn redirects_are_followed_to_the_end() {
+    let end = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    for (location, then) in [
+        ("/b", "GET /b "),
+        ("b?x", "GET /a/b?x "),
+        ("http://127.0.0.1:PORT", "GET / "),
+        ("http://127.0.0.1:PORT?q", "GET /?q "),
+        ("//127.0.0.1:PORT/c#d", "GET /c "),
+    ] {
+        let first =
+            format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
+        let (port, server) = serve(&[&first, end]);
+        assert_eq!(check("/a/x", port, 5000).once(HOME), Ok(()), "{location}");
+        let requests = server.join().expect("served");
+        assert!(requests[1].starts_with(then), "{location}: {}", requests[1]);
+    }
+    let round = "HTTP/1.1 301 Moved\r\nLocation: /\r\nContent-Length: 0\r\n\r\n";
+    let (port, server) = serve(&[round; 11]);
+    let failure = check("/", port, 5000).once(HOME).expect_err("a circle");
+    assert_eq!(failure.code(), 5);
+    assert!(failure.text().ends_with("stopped after 10 redirects"), "{}", failure.text());
+    assert_eq!(server.join().expect("served").len(), 11);
+}
+
+#[test]
+fn http_failures_have_diego_s_codes_and_texts() {
+    for (answer, code, text) in [
+        ("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", 6, "received status code 503 in "),
+        ("HTTP/1.1 204 None\r\n\r\n", 6, "received status code 204 in "),
+        ("HTTP/1.1 302 Found\r\nLocation: https://x/\r\nContent-Length: 0\r\n\r\n", 5, "not HTTP"),
+        ("", 5, ": EOF"),
+        ("SSH-2.0-x\r\n\r\n", 5, "malformed HTTP response"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nok", 5, "unexpected EOF"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 5, "broken chunk"),
+    ] {
+        let (port, server) = serve(&[answer]);
+        let failure = check("/x", port, 5000).once(HOME).expect_err(answer);
+        assert_eq!(failure.code(), code, "{answer}: {}", failure.text());
+        assert!(failure.text().contains(text), "{answer}: {}", failure.text());
+        let begin = format!("failed to make HTTP request to '/x' on port {port}: ");
+        assert!(failure.text().starts_with(&begin), "{}", failure.text());
+        server.join().expect("served");
+    }
+    let failure = check("/x", closed_port(), 5000).once(HOME).expect_err("nobody listens");
+    assert_eq!(failure.code(), 5);
+    assert!(failure.text().ends_with(": connection refused"), "{}", failure.text());
+    let failure = check("/a b", closed_port(), 5000).once(HOME).expect_err("no request");
+    assert_eq!(failure.code(), 6);
+}
+
+#[test]
+fn an_app_that_drips_or_is_silent_runs_into_the_timeout() {
+    let listener = TcpListener::bind((HOME, 0)).expect("a port on loopback");
+    let port = listener.local_addr().expect("bound").port();
+    let failure = check("/x", port, 50).once(HOME).expect_err("silence");
+    assert_eq!(failure.code(), 65);
+    assert!(failure.text().ends_with("timed out after 0.05 seconds"), "{}", failure.text());
+
+    let dripping = std::thread::spawn(move || {
+        let (_silent, _) = listener.accept().expect("the first connection");
+        let (mut stream, _) = listener.accept().expect("the second connection");
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+        while stream.write_all(b".").is_ok() {}
+    });
+    let failure = check("/x", port, 50).once(HOME).expect_err("no end");
+    assert_eq!(failure.code(), 65);
+    dripping.join().expect("it saw the connection close");
+}
+
+#[test]
+fn starting_up_ends_with_the_first_success_or_with_the_last_failure() {
+    let calls = AtomicU32::new(0);
+    let refused = || Failure::Tcp { to: SocketAddr::from((HOME, 1)), why: "refused".into() };
+    let third = || match calls.fetch_add(1, Ordering::Relaxed) {
+        2 => Ok(()),
+        _ => Err(refused()),
+    };
+    let every = Duration::from_millis(1);
+    assert_eq!(until_success(every, Some(Duration::from_secs(60)), third), Ok(()));
+    assert_eq!(calls.load(Ordering::Relaxed), 3);
+
+    let (code, text) =
+        until_success(Duration::from_secs(1), Some(Duration::from_millis(3)), || Err(refused()))
+            .expect_err("it never succeeds");
+    assert_eq!(code, 4);
+    assert_eq!(
+        text,
+        "Timed out after 3ms (1 attempts) waiting for startup check to succeed: \
+         failed to make TCP connection to 127.0.0.1:1: refused"
+    );
+}
+
+#[test]
+fn living_ends_with_the_first_failure() {
+    let calls = AtomicU32::new(0);
+    let third = || match calls.fetch_add(1, Ordering::Relaxed) {
+        2 => Err(Failure::NoInterface),
+        _ => Ok(()),
+    };
+    let verdict = until_failure(Duration::from_millis(1), "Liveness", third);
+    let text = "Liveness check unsuccessful: failure to find suitable interface";
+    assert_eq!(verdict, Err((3, text.into())));
+    assert_eq!(calls.load(Ordering::Relaxed), 3);
+}
