@@ -1,1 +1,2 @@
-//! api: to be filled.
+//! tmp
+pub mod http;

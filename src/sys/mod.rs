@@ -23,3 +23,4 @@ pub mod seccomp;
 pub mod signal;
 pub mod sockbuf;
 pub mod socket;
+pub mod unix;

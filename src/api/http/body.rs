@@ -1,0 +1,221 @@
+//! The reading half of a connection: a fixed buffer, and bodies taken from it piece by piece.
+
+use super::proto::{CONTINUE, Decoder, Framing, HEAD_MAX, Malformed};
+use smol::future;
+use smol::io::{AsyncReadExt, AsyncWriteExt, BoxedReader, BoxedWriter};
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
+
+/// What was read from a peer and not yet used. Cancelling a read loses nothing.
+pub struct Inlet {
+    reader: BoxedReader,
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Inlet {
+    /// An empty buffer of [`HEAD_MAX`] bytes before `reader`.
+    pub fn new(reader: BoxedReader) -> Inlet {
+        Inlet { reader, buffer: vec![0; HEAD_MAX].into(), start: 0, end: 0 }
+    }
+
+    /// What is there.
+    pub fn data(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    /// Drops the first `count` bytes of [`Inlet::data`].
+    pub fn consume(&mut self, count: usize) {
+        self.start += count;
+        assert!(self.start <= self.end, "only what was seen is consumed");
+    }
+
+    /// Reads once more; `false`: the peer has ended its side. There must be room.
+    pub async fn more(&mut self) -> io::Result<bool> {
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        assert!(!self.is_full(), "callers consume or give up before the buffer is full");
+        let count = self.reader.read(&mut self.buffer[self.end..]).await?;
+        self.end += count;
+        Ok(count > 0)
+    }
+
+    /// There is no room to read more.
+    pub fn is_full(&self) -> bool {
+        self.end - self.start == self.buffer.len()
+    }
+
+    /// Returns when the peer has gone. What it sends meanwhile is kept for later; a peer that
+    /// fills the buffer is not watched any further.
+    pub async fn gone(&mut self) {
+        while !self.is_full() {
+            if !matches!(self.more().await, Ok(true)) {
+                return;
+            }
+        }
+        future::pending().await
+    }
+
+    /// The raw stream: what is buffered, then the rest.
+    pub fn into_reader(self) -> BoxedReader {
+        let rest = io::Cursor::new(self.data().to_vec());
+        match rest.get_ref().is_empty() {
+            true => self.reader,
+            false => Box::pin(smol::io::AsyncReadExt::chain(smol::io::AssertAsync::new(rest), self.reader)),
+        }
+    }
+}
+
+/// Why a body could not be read.
+#[derive(Debug)]
+pub enum BodyError {
+    /// "the body is longer than {max} bytes"
+    TooLarge {
+        /// The limit of this request.
+        max: usize,
+    },
+    /// It breaks the rules of HTTP.
+    Malformed(Malformed),
+    /// "the body did not arrive in time"
+    Slow,
+    /// "the connection broke inside the body"
+    Lost(io::Error),
+}
+
+impl BodyError {
+    /// The status that answers it.
+    pub fn status(&self) -> u16 {
+        match self {
+            BodyError::TooLarge { .. } => 413,
+            BodyError::Malformed(err) => err.status,
+            BodyError::Slow => 408,
+            BodyError::Lost(_) => 400,
+        }
+    }
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BodyError::TooLarge { max } => write!(f, "the body is longer than {max} bytes"),
+            BodyError::Malformed(err) => f.write_str(err.why),
+            BodyError::Slow => f.write_str("the body did not arrive in time"),
+            BodyError::Lost(_) => f.write_str("the connection broke inside the body"),
+        }
+    }
+}
+
+impl std::error::Error for BodyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            BodyError::Lost(err) => Some(err),
+            _ => None,
+        }
+    }
+}
+
+/// The next piece of a body; `None`: it is whole.
+pub async fn piece(inlet: &mut Inlet, decoder: &mut Decoder) -> Result<Option<Vec<u8>>, BodyError> {
+    while !decoder.is_done() {
+        match decoder.step(inlet.data()).map_err(BodyError::Malformed)? {
+            Some(step) => {
+                let data = inlet.data()[step.data].to_vec();
+                inlet.consume(step.used);
+                if !data.is_empty() {
+                    return Ok(Some(data));
+                }
+            }
+            None => {
+                if !inlet.more().await.map_err(BodyError::Lost)? {
+                    decoder.finish().map_err(BodyError::Malformed)?;
+                }
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// `work`, unless it takes longer than `limit`.
+pub async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let late = async {
+        smol::Timer::after(limit).await;
+        None
+    };
+    future::or(async { Some(work.await) }, late).await
+}
+
+/// The body of a request while its handler runs.
+pub struct Body<'a> {
+    inlet: &'a mut Inlet,
+    outlet: &'a mut BoxedWriter,
+    decoder: Decoder,
+    wants_continue: bool,
+    patience: Duration,
+    broken: bool,
+}
+
+impl<'a> Body<'a> {
+    /// The body that follows a head in `inlet`.
+    pub(super) fn new(
+        inlet: &'a mut Inlet,
+        outlet: &'a mut BoxedWriter,
+        framing: Framing,
+        wants_continue: bool,
+        patience: Duration,
+    ) -> Body<'a> {
+        let decoder = Decoder::new(framing);
+        let wants_continue = wants_continue && !decoder.is_done();
+        Body { inlet, outlet, decoder, wants_continue, patience, broken: false }
+    }
+
+    /// The next piece, at most 16 KiB; `None`: that was all. A peer may pause between two pieces
+    /// for as long as the server's read timeout.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, BodyError> {
+        let work = async {
+            if std::mem::take(&mut self.wants_continue) {
+                self.outlet.write_all(CONTINUE).await.map_err(BodyError::Lost)?;
+            }
+            piece(self.inlet, &mut self.decoder).await
+        };
+        let result = within(self.patience, work).await.unwrap_or(Err(BodyError::Slow));
+        self.broken |= result.is_err();
+        result
+    }
+
+    /// The whole body, when it has at most `max` bytes and is there before the read timeout.
+    pub async fn bytes(&mut self, max: usize) -> Result<Vec<u8>, BodyError> {
+        let deadline = Instant::now() + self.patience;
+        let mut out = Vec::new();
+        while let Some(data) = self.next().await? {
+            if out.len() + data.len() > max {
+                return Err(BodyError::TooLarge { max });
+            }
+            if Instant::now() > deadline {
+                self.broken = true;
+                return Err(BodyError::Slow);
+            }
+            out.extend_from_slice(&data);
+        }
+        Ok(out)
+    }
+
+    /// Reads and drops what the handler left, at most `max` bytes. `false`: the place of the next
+    /// request is not known, so the connection must close.
+    pub(super) async fn drain(&mut self, max: usize) -> bool {
+        // A client that still waits for `100 Continue` may send the body or not: nobody knows.
+        if self.broken || self.wants_continue {
+            return false;
+        }
+        let mut left = max;
+        loop {
+            match self.next().await {
+                Ok(None) => return true,
+                Ok(Some(data)) if data.len() <= left => left -= data.len(),
+                Ok(Some(_)) | Err(_) => return false,
+            }
+        }
+    }
+}
