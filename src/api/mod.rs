@@ -1,2 +1,4 @@
 //! tmp
 pub mod http;
+#[cfg(test)]
+pub mod testing;

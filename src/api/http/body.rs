@@ -61,10 +61,9 @@ impl Inlet {
 
     /// The raw stream: what is buffered, then the rest.
     pub fn into_reader(self) -> BoxedReader {
-        let rest = io::Cursor::new(self.data().to_vec());
-        match rest.get_ref().is_empty() {
-            true => self.reader,
-            false => Box::pin(smol::io::AsyncReadExt::chain(smol::io::AssertAsync::new(rest), self.reader)),
+        match self.data() {
+            [] => self.reader,
+            rest => Box::pin(smol::io::Cursor::new(rest.to_vec()).chain(self.reader)),
         }
     }
 }

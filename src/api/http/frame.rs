@@ -54,7 +54,11 @@ impl FrameWriter {
     }
 
     /// Sends what `reader` yields, made a frame by `wrap`, until it ends.
-    pub async fn copy(&self, mut reader: BoxedReader, wrap: fn(Vec<u8>) -> Frame) -> io::Result<()> {
+    pub async fn copy(
+        &self,
+        mut reader: BoxedReader,
+        wrap: fn(Vec<u8>) -> Frame,
+    ) -> io::Result<()> {
         let mut buffer = vec![0; PAYLOAD_MAX / 4];
         loop {
             match reader.read(&mut buffer).await {

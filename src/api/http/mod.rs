@@ -1,2 +1,22 @@
-//! tmp
+//! HTTP/1.1 for every dialect: over a unix socket or any other stream, with streamed answers and
+//! connections that turn into something else after the head.
+//!
+//! Owns: heads, bodies, limits, connections, the frames of an exec session, the socket's file.
+//! Must not: know a route, an app or a dialect; trust a length or a rate that a peer chose.
+//! Called by: the dialects of `api`, `cli` (client), `daemon` (listen, serve). Calls: `sys`, `log`.
+//! Entry points: [`listen::listen`], [`server::serve`], [`client::Client`]; pure: [`proto`],
+//! [`wire`].
+
 pub mod proto;
+pub mod wire;
+
+mod body;
+mod frame;
+
+pub mod client;
+pub mod listen;
+pub mod server;
+
+pub use body::{Body, BodyError, within};
+pub use frame::{FrameWriter, Frames};
+pub use proto::Request;

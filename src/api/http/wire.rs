@@ -135,7 +135,10 @@ mod tests {
             bytes.extend_from_slice(b"next");
             assert_eq!(Frame::decode(&bytes), Ok(Some((frame, length))));
         }
-        assert_eq!(Frame::Exit(Exit { code: 0, error: None }).encode(), b"\x04\0\0\0\x0a{\"code\":0}");
+        assert_eq!(
+            Frame::Exit(Exit { code: 0, error: None }).encode(),
+            b"\x04\0\0\0\x0a{\"code\":0}"
+        );
     }
 
     #[test]

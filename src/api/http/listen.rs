@@ -1,0 +1,214 @@
+//! The socket's file: made for one group, stale ones taken away, live ones respected.
+
+use crate::sys::unix;
+use smol::Async;
+use smol::net::unix::UnixListener;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u16 = 128;
+
+/// Why there is no socket.
+#[derive(Debug)]
+pub enum ListenError {
+    /// "another daemon answers on {path}; stop it, or give this one its own --root"
+    Taken {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// "{path} exists and is no socket; move it away"
+    Foreign {
+        /// What is in the way.
+        path: PathBuf,
+    },
+    /// "cannot {doing} {path}"
+    Refused {
+        /// Verb.
+        doing: &'static str,
+        /// Object.
+        path: PathBuf,
+        /// Cause.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenError::Taken { path } => write!(
+                f,
+                "another daemon answers on {}; stop it, or give this one its own --root",
+                path.display()
+            ),
+            ListenError::Foreign { path } => {
+                write!(f, "{} exists and is no socket; move it away", path.display())
+            }
+            ListenError::Refused { doing, path, .. } => {
+                write!(f, "cannot {doing} {}", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for ListenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ListenError::Refused { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// A listening socket whose file goes away with it.
+pub struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Device and inode of the file: a successor's file of the same name is not ours to remove.
+    file: (u64, u64),
+}
+
+impl Socket {
+    /// What to serve.
+    pub fn listener(&self) -> &UnixListener {
+        &self.listener
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|file| (file.dev(), file.ino()) == self.file);
+        if ours {
+            // A file that stays is stale, and the next daemon removes it.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Makes the socket `path`, mode 0660 for root and `group`; its directory is made, mode 0750, when
+/// missing. Without such a group only root may connect, and a warning says so.
+///
+/// Call it with the lock on the state directory: two daemons that start at once could otherwise
+/// take each other's new socket for a stale one.
+pub fn listen(path: &Path, group: Option<&str>) -> Result<Socket, ListenError> {
+    let refused =
+        |doing| move |source| ListenError::Refused { doing, path: path.to_owned(), source };
+    let gid = match group {
+        Some(name) => {
+            let gid = unix::group(name).map_err(refused("look up the group for"))?;
+            if gid.is_none() {
+                crate::warn!("api.group_missing", group = name, path = path.display());
+            }
+            gid
+        }
+        None => None,
+    };
+    if let Some(dir) = path.parent() {
+        make_dir(dir, gid).map_err(refused("make the directory of"))?;
+    }
+    remove_stale(path)?;
+    let bound = unix::bind(path).map_err(refused("make the socket"))?;
+    if gid.is_some() {
+        chown(path, None, gid).map_err(refused("give to its group"))?;
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660))
+        .map_err(refused("set the mode of"))?;
+    let file = fs::symlink_metadata(path).map_err(refused("look at"))?;
+    let listener = bound.listen(BACKLOG).map_err(refused("listen on"))?;
+    let listener = Async::new(listener).map_err(refused("watch"))?;
+    Ok(Socket { listener: listener.into(), path: path.to_owned(), file: (file.dev(), file.ino()) })
+}
+
+/// The socket's directory; one that exists keeps the mode that its maker gave it.
+fn make_dir(dir: &Path, gid: Option<u32>) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = dir.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match fs::DirBuilder::new().mode(0o750).create(dir) {
+        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        other => other?,
+    }
+    match gid {
+        Some(gid) => chown(dir, None, Some(gid)),
+        None => Ok(()),
+    }
+}
+
+/// Removes a socket on which nobody listens any more.
+fn remove_stale(path: &Path) -> Result<(), ListenError> {
+    let refused =
+        |doing| move |source| ListenError::Refused { doing, path: path.to_owned(), source };
+    match fs::symlink_metadata(path) {
+        Ok(file) if file.file_type().is_socket() => {}
+        Ok(_) => return Err(ListenError::Foreign { path: path.to_owned() }),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(err) => return Err(refused("look at")(err)),
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Err(ListenError::Taken { path: path.to_owned() }),
+        // A full backlog answers EAGAIN: somebody lives there, only slowly.
+        Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
+            Err(ListenError::Taken { path: path.to_owned() })
+        }
+        Err(err) if err.kind() == io::ErrorKind::ConnectionRefused => match fs::remove_file(path) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => {
+                Err(refused("remove the stale socket")(err))
+            }
+            _ => Ok(()),
+        },
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(err) => Err(refused("try the socket")(err)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::testing::TempDir;
+
+    #[test]
+    fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
+        let dir = TempDir::new();
+        let path = dir.path().join("run/terrarium.sock");
+        let first = listen(&path, None).expect("first");
+        let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(path.parent().expect("dir"))), (0o660, 0o750));
+        assert!(matches!(listen(&path, None), Err(ListenError::Taken { .. })));
+        drop(first);
+        assert!(!path.exists(), "the file goes with its socket");
+
+        drop(std::os::unix::net::UnixListener::bind(&path).expect("leave a stale file"));
+        let second = listen(&path, Some("no-such-group-here")).expect("second");
+        UnixStream::connect(&path).expect("it answers");
+        fs::remove_file(&path).expect("somebody removes it");
+        let third = listen(&path, None).expect("a successor");
+        drop(second);
+        assert!(path.exists(), "the successor's file stays");
+        drop(third);
+
+        fs::write(&path, "text").expect("file");
+        let err = listen(&path, None).err().expect("refused");
+        assert!(err.to_string().ends_with("no socket; move it away"), "{err}");
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_is_named() {
+        let dir = TempDir::new();
+        let path = dir.path().join("x".repeat(120));
+        let err = listen(&path, None).err().expect("refused");
+        assert!(err.to_string().starts_with("cannot make the socket /"), "{err}");
+    }
+}

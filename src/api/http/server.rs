@@ -1,0 +1,333 @@
+//! Serves connections: reads heads, asks the handler, writes answers; all limits are here.
+
+use super::body::{Body, BodyError, Inlet, within};
+use super::proto::{self, LAST_CHUNK, Malformed, Request};
+use crate::sys::socket::{Peer, peer};
+use smol::future;
+use smol::io::{AsyncWriteExt, BoxedReader, BoxedWriter};
+use smol::net::unix::{UnixListener, UnixStream};
+use smol::stream::{self, StreamExt};
+use smol::{Executor, Timer};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// What a peer may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at a time; more get 503 and are closed.
+    pub connections: usize,
+    /// For a whole head, for each piece of a body, for writing a whole answer. An idle connection
+    /// is closed after it. Streams and hijacked connections have no such limit.
+    pub patience: Duration,
+    /// Bytes of an unread body that are read and dropped to keep the connection.
+    pub drain: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { connections: 256, patience: Duration::from_secs(30), drain: 64 * 1024 }
+    }
+}
+
+/// A dialect, or several.
+pub trait Handler: Send + Sync {
+    /// Answers one request. Runs to its end even when the client goes away meanwhile; only a
+    /// [`Content::Stream`] is dropped then.
+    fn handle(
+        &self,
+        request: &Request,
+        body: &mut Body<'_>,
+    ) -> impl Future<Output = Response> + Send;
+}
+
+/// An answer.
+pub struct Response {
+    status: u16,
+    headers: Vec<(&'static str, String)>,
+    content: Content,
+}
+
+/// What follows an answer's head.
+pub enum Content {
+    /// These bytes.
+    Full(Vec<u8>),
+    /// Pieces as they come, chunked. `Err` breaks the connection, so that the client can see that
+    /// the answer is not whole. Dropped when the client goes away.
+    Stream(stream::Boxed<io::Result<Vec<u8>>>),
+    /// The connection itself: HTTP ends after the head.
+    Hijack(Box<dyn FnOnce(Hijacked) -> future::Boxed<()> + Send>),
+}
+
+/// A connection on which no more HTTP is spoken.
+pub struct Hijacked {
+    /// From the client, beginning with what it sent early.
+    pub reader: BoxedReader,
+    /// To the client.
+    pub writer: BoxedWriter,
+}
+
+impl Response {
+    /// An answer with `content`.
+    pub fn new(status: u16, content: Content) -> Response {
+        Response { status, headers: Vec::new(), content }
+    }
+
+    /// A JSON document.
+    pub fn json(status: u16, value: &impl serde::Serialize) -> Response {
+        let mut body = serde_json::to_vec(value).expect("our own types always become JSON");
+        body.push(b'\n');
+        Response::new(status, Content::Full(body)).with("Content-Type", "application/json")
+    }
+
+    /// Plain text.
+    pub fn text(status: u16, text: &str) -> Response {
+        let body = format!("{text}\n").into_bytes();
+        Response::new(status, Content::Full(body)).with("Content-Type", "text/plain")
+    }
+
+    /// With one more header field.
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Response {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// Its status.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+}
+
+/// Serves `listener` until the returned future is dropped, which also drops every connection.
+/// Returns only when the listener itself breaks.
+pub async fn serve<H: Handler>(listener: &UnixListener, handler: &H, limits: Limits) -> io::Error {
+    let open = Arc::new(AtomicUsize::new(0));
+    // An executor of our own: connections live exactly as long as this future.
+    let connections = Executor::new();
+    let accept = async {
+        loop {
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(err) if is_passing(&err) => {
+                    crate::warn!("api.accept_refused", err = err);
+                    // No descriptors left: only time brings some back.
+                    Timer::after(Duration::from_millis(100)).await;
+                    continue;
+                }
+                Err(err) => return err,
+            };
+            let Some(guard) = Guard::take(&open, limits.connections) else {
+                crate::warn!("api.full", connections = limits.connections);
+                refuse(stream).await;
+                continue;
+            };
+            connections.spawn(connection(stream, handler, limits, guard)).detach();
+        }
+    };
+    connections.run(accept).await
+}
+
+/// Whether `accept` may succeed later.
+fn is_passing(err: &io::Error) -> bool {
+    /// ENOMEM, ENFILE, EMFILE, ECONNABORTED, ENOBUFS.
+    const PASSING: [i32; 5] = [12, 23, 24, 103, 105];
+    matches!(err.raw_os_error(), Some(number) if PASSING.contains(&number))
+}
+
+/// One of the allowed connections, given back when dropped.
+struct Guard(Arc<AtomicUsize>);
+
+impl Guard {
+    fn take(open: &Arc<AtomicUsize>, max: usize) -> Option<Guard> {
+        // Taken by the one accept loop only: no other thread adds between load and add.
+        (open.load(Ordering::Acquire) < max).then(|| {
+            open.fetch_add(1, Ordering::AcqRel);
+            Guard(open.clone())
+        })
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Says that there is no room. A fresh socket takes these few bytes without waiting.
+async fn refuse(mut stream: UnixStream) {
+    let fields = [("Content-Length", "0"), ("Connection", "close"), ("Retry-After", "1")];
+    let head = proto::head(&proto::status_line(503), fields);
+    let _ = future::poll_once(stream.write_all(&head)).await;
+}
+
+/// One connection from its first request to its end. Errors end it; the client sees that.
+async fn connection<H: Handler>(stream: UnixStream, handler: &H, limits: Limits, _guard: Guard) {
+    let caller = peer(&stream).ok();
+    let mut inlet = Inlet::new(Box::pin(stream.clone()));
+    let mut outlet: BoxedWriter = Box::pin(stream);
+    loop {
+        let request = match within(limits.patience, head(&mut inlet)).await {
+            Some(Ok(Some(request))) => request,
+            Some(Ok(None)) => return,
+            None if inlet.data().is_empty() => return,
+            None => {
+                let late = Malformed { status: 408, why: "the head did not arrive in time" };
+                return reject(&mut outlet, limits, late).await;
+            }
+            Some(Err(err)) => return reject(&mut outlet, limits, err).await,
+        };
+        let began = Instant::now();
+        let mut body = Body::new(
+            &mut inlet,
+            &mut outlet,
+            request.framing,
+            request.expects_continue,
+            limits.patience,
+        );
+        let response = handler.handle(&request, &mut body).await;
+        let keep = body.drain(limits.drain).await && request.keep_alive;
+        record(&request, &response, caller.as_ref(), began);
+        match answer(response, &request, keep, &mut inlet, &mut outlet, limits).await {
+            Ok(Next::Request) if keep => {}
+            Ok(Next::Hijack(run)) => {
+                return run(Hijacked { reader: inlet.into_reader(), writer: outlet }).await;
+            }
+            Ok(Next::Request) | Err(_) => return,
+        }
+    }
+}
+
+/// The next head; `None`: the client has ended the connection between two requests.
+async fn head(inlet: &mut Inlet) -> Result<Option<Request>, Malformed> {
+    loop {
+        if let Some((request, used)) = Request::parse(inlet.data())? {
+            inlet.consume(used);
+            return Ok(Some(request));
+        }
+        match inlet.more().await {
+            Ok(true) => {}
+            Ok(false) if !inlet.data().is_empty() => {
+                return Err(Malformed { status: 400, why: "the connection ended inside the head" });
+            }
+            Ok(false) | Err(_) => return Ok(None),
+        }
+    }
+}
+
+/// Answers what is no request; the connection ends after it.
+async fn reject(outlet: &mut BoxedWriter, limits: Limits, err: Malformed) {
+    let body = format!("{}\n", err.why);
+    let length = body.len().to_string();
+    let fields =
+        [("Content-Type", "text/plain"), ("Content-Length", &length), ("Connection", "close")];
+    let mut bytes = proto::head(&proto::status_line(err.status), fields);
+    bytes.extend_from_slice(body.as_bytes());
+    // The client may be gone or deaf; there is nothing more to do for it.
+    let _ = within(limits.patience, outlet.write_all(&bytes)).await;
+}
+
+/// One event for every request that may change something.
+fn record(request: &Request, response: &Response, caller: Option<&Peer>, began: Instant) {
+    if request.method == "GET" {
+        return;
+    }
+    crate::info!(
+        "api.called",
+        method = request.method,
+        path = request.path.join("/"),
+        status = response.status,
+        uid = caller.map_or("?".into(), |peer| peer.uid.to_string()),
+        pid = caller.map_or("?".into(), |peer| peer.pid.to_string()),
+        took_ms = began.elapsed().as_millis()
+    );
+}
+
+/// What becomes of the connection after an answer.
+enum Next {
+    Request,
+    Hijack(Box<dyn FnOnce(Hijacked) -> future::Boxed<()> + Send>),
+}
+
+/// Writes the answer, all but what a hijacker writes itself.
+async fn answer(
+    response: Response,
+    request: &Request,
+    keep: bool,
+    inlet: &mut Inlet,
+    outlet: &mut BoxedWriter,
+    limits: Limits,
+) -> io::Result<Next> {
+    let late = || Err(io::ErrorKind::TimedOut.into());
+    let first = proto::status_line(response.status);
+    let mut fields: Vec<(&str, &str)> =
+        response.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    if !keep && !matches!(response.content, Content::Hijack(_)) {
+        fields.push(("Connection", "close"));
+    }
+    match response.content {
+        Content::Full(body) => {
+            let length = body.len().to_string();
+            fields.push(("Content-Length", &length));
+            let mut bytes = proto::head(&first, fields);
+            if request.method != "HEAD" {
+                bytes.extend_from_slice(&body);
+            }
+            within(limits.patience, outlet.write_all(&bytes)).await.unwrap_or_else(late)?;
+            Ok(Next::Request)
+        }
+        Content::Stream(pieces) => {
+            fields.push(("Transfer-Encoding", "chunked"));
+            let head = proto::head(&first, fields);
+            within(limits.patience, outlet.write_all(&head)).await.unwrap_or_else(late)?;
+            let gone = async {
+                inlet.gone().await;
+                Err(io::ErrorKind::ConnectionReset.into())
+            };
+            future::or(pump(pieces, outlet), gone).await?;
+            Ok(Next::Request)
+        }
+        Content::Hijack(run) => {
+            let head = proto::head(&first, fields);
+            within(limits.patience, outlet.write_all(&head)).await.unwrap_or_else(late)?;
+            Ok(Next::Hijack(run))
+        }
+    }
+}
+
+/// Writes pieces as chunks as they come; those that are there together go out together.
+async fn pump(
+    mut pieces: stream::Boxed<io::Result<Vec<u8>>>,
+    outlet: &mut BoxedWriter,
+) -> io::Result<()> {
+    /// A batch is written when it has this many bytes.
+    const BATCH: usize = 64 * 1024;
+    let mut next = pieces.next().await;
+    while let Some(piece) = next {
+        let mut batch = proto::chunk(&piece?);
+        next = loop {
+            match future::poll_once(pieces.next()).await {
+                Some(Some(Ok(piece))) if batch.len() < BATCH => {
+                    batch.extend_from_slice(&proto::chunk(&piece));
+                }
+                Some(ready) => break ready,
+                None => {
+                    outlet.write_all(&batch).await?;
+                    batch.clear();
+                    break pieces.next().await;
+                }
+            }
+        };
+        outlet.write_all(&batch).await?;
+    }
+    outlet.write_all(LAST_CHUNK).await
+}
+
+impl From<BodyError> for Response {
+    fn from(err: BodyError) -> Response {
+        Response::text(err.status(), &err.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,274 @@
+//! A real socket, hostile clients. Waits are for conditions; only what must time out does.
+
+use super::super::client::{Call, Client, ClientError};
+use super::super::listen::{Socket, listen};
+use super::*;
+use crate::api::testing::TempDir;
+use smol::channel::{Receiver, Sender, bounded};
+use smol::io::AsyncReadExt;
+use std::net::Shutdown;
+
+/// Answers by path; tells `dropped` when a stream of its is dropped.
+struct Fake {
+    dropped: Sender<()>,
+}
+
+struct TellDrop(Sender<()>);
+
+impl Drop for TellDrop {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(());
+    }
+}
+
+impl Handler for Fake {
+    async fn handle(&self, request: &Request, body: &mut Body<'_>) -> Response {
+        let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
+        match path[..] {
+            ["echo"] => match body.bytes(1000).await {
+                Ok(bytes) => Response::new(200, Content::Full(bytes)),
+                Err(err) => err.into(),
+            },
+            ["ignore"] => Response::text(200, "ignored"),
+            ["lines"] => {
+                let lines = (0..3).map(|n| Ok(format!("{n}\n").into_bytes()));
+                Response::new(200, Content::Stream(stream::iter(lines).boxed()))
+            }
+            ["broken"] => {
+                let lines = [Ok(b"0\n".to_vec()), Err(io::ErrorKind::Other.into())];
+                Response::new(200, Content::Stream(stream::iter(lines).boxed()))
+            }
+            ["silent"] => {
+                let tell = TellDrop(self.dropped.clone());
+                let first = stream::once(Ok(b"0\n".to_vec()));
+                let never = stream::pending().map(move |()| {
+                    let _ = &tell;
+                    Ok(Vec::new())
+                });
+                Response::new(200, Content::Stream(first.chain(never).boxed()))
+            }
+            ["raw"] => {
+                let echo = |connection: Hijacked| -> future::Boxed<()> {
+                    Box::pin(async move {
+                        let _ = smol::io::copy(connection.reader, connection.writer).await;
+                    })
+                };
+                Response::new(101, Content::Hijack(Box::new(echo)))
+            }
+            _ => Response::text(404, "no such path"),
+        }
+    }
+}
+
+/// A running server and its clients.
+struct World {
+    socket: Socket,
+    dropped: Receiver<()>,
+    _dir: TempDir,
+}
+
+impl World {
+    fn client(&self) -> Client {
+        Client::new(self.socket.path())
+    }
+
+    async fn connect(&self) -> UnixStream {
+        UnixStream::connect(self.socket.path()).await.expect("connect")
+    }
+
+    /// Sends `bytes`, ends the sending side, and returns all that comes back.
+    async fn talk(&self, bytes: &[u8]) -> String {
+        let mut stream = self.connect().await;
+        // The server may have refused already.
+        let _ = stream.write_all(bytes).await;
+        let _ = stream.shutdown(Shutdown::Write);
+        rest(&mut stream).await
+    }
+}
+
+/// Everything until the server closes; a reset after the answer is an end too.
+async fn rest(stream: &mut UnixStream) -> String {
+    let (mut out, mut buffer) = (Vec::new(), [0; 4096]);
+    while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+        out.extend_from_slice(&buffer[..count]);
+    }
+    String::from_utf8(out).expect("text")
+}
+
+/// Runs `test` against a server with these limits.
+fn with_server<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(World) -> F) {
+    let dir = TempDir::new();
+    let (tell, dropped) = bounded(8);
+    let socket = listen(&dir.path().join("s"), None).expect("listen");
+    let listener = socket.listener().clone();
+    let fake = Fake { dropped: tell };
+    let serving = async {
+        let err = serve(&listener, &fake, limits).await;
+        panic!("the listener broke: {err}");
+    };
+    smol::block_on(future::or(test(World { socket, dropped, _dir: dir }), serving));
+}
+
+/// The status of every answer in `answers`.
+fn statuses(answers: &str) -> Vec<&str> {
+    answers.split("HTTP/1.1 ").skip(1).filter_map(|answer| answer.get(..3)).collect()
+}
+
+const CHUNKED: &str = "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n\
+    5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n";
+
+#[test]
+fn requests_on_one_connection_are_answered_in_order() {
+    with_server(Limits::default(), async |world| {
+        let text = "GET /x HTTP/1.1\r\n\r\nPOST /echo HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi\
+            GET /lines HTTP/1.1\r\n\r\nPOST /ignore HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc";
+        let out = world.talk(format!("{text}{CHUNKED}").as_bytes()).await;
+        assert_eq!(statuses(&out), ["404", "200", "200", "200", "200"], "{out}");
+        assert!(out.ends_with("hello world"), "{out}");
+    });
+}
+
+#[test]
+fn a_request_cut_at_any_byte_is_refused_and_the_server_lives() {
+    with_server(Limits::default(), async |world| {
+        assert_eq!(world.talk(b"").await, "");
+        for end in 1..CHUNKED.len() {
+            let out = world.talk(&CHUNKED.as_bytes()[..end]).await;
+            assert_eq!(statuses(&out), ["400"], "cut at {end}: {out}");
+        }
+        assert_eq!(statuses(&world.talk(CHUNKED.as_bytes()).await), ["200"]);
+    });
+}
+
+#[test]
+fn a_request_that_comes_byte_by_byte_is_served() {
+    with_server(Limits::default(), async |world| {
+        let mut stream = world.connect().await;
+        for byte in CHUNKED.bytes() {
+            stream.write_all(&[byte]).await.expect("send");
+            future::yield_now().await;
+        }
+        stream.shutdown(Shutdown::Write).expect("end");
+        assert!(rest(&mut stream).await.ends_with("hello world"));
+    });
+}
+
+#[test]
+fn what_is_too_large_is_refused() {
+    with_server(Limits::default(), async |world| {
+        let head = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(17_000));
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(65));
+        let body =
+            format!("POST /echo HTTP/1.1\r\nContent-Length: 1001\r\n\r\n{}", "x".repeat(1001));
+        for (text, status) in [(head, "431"), (many, "431"), (body, "413")] {
+            assert_eq!(statuses(&world.talk(text.as_bytes()).await), [status]);
+        }
+        // A body that nobody reads and that is too long to skip ends the connection.
+        let long = "x".repeat(100_000);
+        let text = format!("POST /ignore HTTP/1.1\r\nContent-Length: 100000\r\n\r\n{long}");
+        let out = world.talk(format!("{text}GET /x HTTP/1.1\r\n\r\n").as_bytes()).await;
+        assert_eq!(statuses(&out), ["200"], "{out}");
+        assert!(out.contains("Connection: close"), "{out}");
+    });
+}
+
+#[test]
+fn a_client_that_stops_talking_is_told_and_cut_off() {
+    let limits = Limits { patience: Duration::from_millis(20), ..Limits::default() };
+    with_server(limits, async |world| {
+        for (text, status) in [
+            ("", None),
+            ("GET / HT", Some("408")),
+            ("POST /echo HTTP/1.1\r\nContent-Length: 5\r\n\r\nab", Some("408")),
+        ] {
+            let mut stream = world.connect().await;
+            stream.write_all(text.as_bytes()).await.expect("send");
+            let out = rest(&mut stream).await;
+            assert_eq!(statuses(&out).first().copied(), status, "{text:?}: {out}");
+        }
+    });
+}
+
+#[test]
+fn one_connection_too_many_gets_503_and_room_comes_back() {
+    let limits = Limits { connections: 1, ..Limits::default() };
+    with_server(limits, async |world| {
+        let mut first = world.connect().await;
+        first.write_all(b"GET /lines HTTP/1.1\r\n\r\n").await.expect("send");
+        first.read_exact(&mut [0; 10]).await.expect("it is being served");
+        let reply = world.client().send(&Call::new("GET", &["lines"])).await.expect("answer");
+        assert_eq!(reply.status(), 503);
+        drop(first);
+        while world.client().send(&Call::new("GET", &["x"])).await.expect("answer").status() == 503
+        {
+            future::yield_now().await;
+        }
+    });
+}
+
+#[test]
+fn a_stream_is_dropped_when_its_client_leaves() {
+    with_server(Limits::default(), async |world| {
+        let call = Call::new("GET", &["silent"]);
+        let mut reply = world.client().send(&call).await.expect("answer");
+        assert_eq!(reply.next_line::<u32>().await.expect("line"), Some(0));
+        assert!(world.dropped.is_empty());
+        drop(reply);
+        world.dropped.recv().await.expect("told");
+    });
+}
+
+#[test]
+fn a_stream_that_breaks_does_not_look_whole() {
+    with_server(Limits::default(), async |world| {
+        let mut reply = world.client().send(&Call::new("GET", &["lines"])).await.expect("answer");
+        let mut lines = Vec::new();
+        while let Some(line) = reply.next_line::<u32>().await.expect("line") {
+            lines.push(line);
+        }
+        assert_eq!(lines, [0, 1, 2]);
+        let mut reply = world.client().send(&Call::new("GET", &["broken"])).await.expect("answer");
+        assert_eq!(reply.next_line::<u32>().await.expect("line"), Some(0));
+        assert!(matches!(reply.next_line::<u32>().await, Err(ClientError::Broken(_))));
+    });
+}
+
+#[test]
+fn a_hijacked_connection_carries_what_was_sent_early() {
+    with_server(Limits::default(), async |world| {
+        let out = world.talk(b"POST /raw HTTP/1.1\r\n\r\nearly").await;
+        assert_eq!(out, "HTTP/1.1 101 Switching Protocols\r\n\r\nearly");
+        let call = Call::new("POST", &["raw"]).upgrade("x");
+        let mut stream = world.client().send(&call).await.expect("answer").into_stream();
+        for word in [b"one", b"two"] {
+            stream.writer.write_all(word).await.expect("send");
+            let mut back = [0; 3];
+            stream.reader.read_exact(&mut back).await.expect("echo");
+            assert_eq!(&back, word);
+        }
+    });
+}
+
+#[test]
+fn a_client_that_waits_for_continue_gets_it() {
+    with_server(Limits::default(), async |world| {
+        let head = b"POST /echo HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
+        let mut stream = world.connect().await;
+        stream.write_all(head).await.expect("send");
+        let mut line = [0; 25];
+        stream.read_exact(&mut line).await.expect("continue");
+        assert_eq!(line, proto::CONTINUE);
+        stream.write_all(b"ok").await.expect("send");
+        stream.shutdown(Shutdown::Write).expect("end");
+        assert!(rest(&mut stream).await.ends_with("ok"));
+    });
+}
+
+#[test]
+fn nobody_there_names_the_socket_and_the_cure() {
+    let dir = TempDir::new();
+    let client = Client::new(dir.path().join("s"));
+    let err = smol::block_on(client.send(&Call::new("GET", &["x"]))).err().expect("unreachable");
+    let text = err.to_string();
+    assert!(text.contains("/s; start it with `systemctl start terrarium`"), "{text}");
+}
