@@ -1,6 +1,7 @@
 //! Reads and writes the frames of [`super::wire`] on a connection.
 
 use super::wire::{Frame, HEADER, PAYLOAD_MAX};
+use smol::future;
 use smol::io::{AsyncReadExt, AsyncWriteExt, BoxedReader, BoxedWriter};
 use smol::lock::Mutex;
 use std::io;
@@ -53,18 +54,25 @@ impl FrameWriter {
         writer.flush().await
     }
 
-    /// Sends what `reader` yields, made a frame by `wrap`, until it ends.
+    /// Sends what `reader` yields, made a frame by `wrap`, until it ends, or until `last` is over
+    /// and there is nothing to read at the moment.
     pub async fn copy(
         &self,
         mut reader: BoxedReader,
         wrap: fn(Vec<u8>) -> Frame,
+        last: impl Future<Output = ()>,
     ) -> io::Result<()> {
+        let mut last = std::pin::pin!(async {
+            last.await;
+            Ok(0)
+        });
         let mut buffer = vec![0; PAYLOAD_MAX / 4];
         loop {
-            match reader.read(&mut buffer).await {
+            // Only the read is ever cancelled: half a frame would make the rest unreadable.
+            match future::or(reader.read(&mut buffer), last.as_mut()).await {
                 Ok(0) => return Ok(()),
                 Ok(count) => self.send(&wrap(buffer[..count].to_vec())).await?,
-                // The master of a terminal says so when the last process has closed it.
+                // EIO: how the master of a terminal says that the last process has closed it.
                 Err(err) if err.raw_os_error() == Some(5) => return Ok(()),
                 Err(err) => return Err(err),
             }

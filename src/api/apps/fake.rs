@@ -1,0 +1,254 @@
+//! A service for the tests of this room and of `cli`: remembers what it was asked, and its `exec`
+//! runs a shell of its own: `echo`, `cat`, `exit N`, `size`, `forever`.
+
+use super::*;
+use crate::model::view::{InstanceView, PortView, ProcessView};
+use smol::channel::{self, Receiver};
+use smol::io::{AsyncReadExt, AsyncWriteExt};
+use smol::stream::StreamExt;
+use std::sync::{Arc, Mutex};
+
+/// The service. Clones share everything.
+#[derive(Clone, Default)]
+pub struct Fake(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    calls: Mutex<Vec<String>>,
+    apps: Mutex<Vec<AppView>>,
+    followers: Mutex<Vec<Sender<LogLine>>>,
+}
+
+/// A healthy app.
+pub fn view(name: &str, state: &str) -> AppView {
+    let ports = vec![PortView { container: 8080, host: 61_000, publish: Some(8080) }];
+    let running = state == "running";
+    AppView {
+        name: name.parse().expect("name"),
+        state: state.into(),
+        reason: (state == "crashed").then(|| "exit status 1".into()),
+        buildpack: Some("procfile".into()),
+        stack: "tiny".into(),
+        manifest: format!("/apps/{name}.toml"),
+        processes: vec![ProcessView {
+            name: "web".into(),
+            desired: 1,
+            running: running.into(),
+            memory_bytes: 256 << 20,
+            disk_bytes: 512 << 20,
+            command: "serve".into(),
+            instances: vec![InstanceView {
+                index: 0,
+                state: state.into(),
+                since_ms: 1_000,
+                crash_count: 0,
+                crash_reason: None,
+                handle: Some(format!("{name}-0-3f2a")),
+                address: Some("10.254.0.2".into()),
+                ports,
+                memory_bytes: Some(12_900_000),
+                disk_bytes: Some(4096),
+                cpu_ns: Some(1_500_000_000),
+            }],
+        }],
+    }
+}
+
+/// A line of the app's own output.
+pub fn line(text: &str) -> LogLine {
+    let source = "APP/PROC/WEB".to_owned();
+    LogLine { time_ms: 1_000, source, index: 0, err: false, text: text.into() }
+}
+
+impl Fake {
+    /// A service with these apps: name and state.
+    pub fn with(apps: &[(&str, &str)]) -> Fake {
+        let fake = Fake::default();
+        fake.0
+            .apps
+            .lock()
+            .expect("apps")
+            .extend(apps.iter().map(|(name, state)| view(name, state)));
+        fake
+    }
+
+    /// What it was asked to do, oldest first.
+    pub fn calls(&self) -> Vec<String> {
+        self.0.calls.lock().expect("calls").clone()
+    }
+
+    fn note(&self, call: impl Into<String>) {
+        self.0.calls.lock().expect("calls").push(call.into());
+    }
+
+    fn find(&self, name: &AppName) -> Served<AppView> {
+        let apps = self.0.apps.lock().expect("apps");
+        let app = apps.iter().find(|app| app.name == *name).cloned();
+        app.ok_or_else(|| ServiceError::new(ErrorKind::NotFound, format!("no app `{name}`")))
+    }
+
+    fn act(&self, what: &str, name: &AppName) -> Served<()> {
+        self.find(name)?;
+        self.note(format!("{what} {name}"));
+        Ok(())
+    }
+}
+
+impl AppService for Fake {
+    async fn apps(&self) -> Served<Vec<AppView>> {
+        Ok(self.0.apps.lock().expect("apps").clone())
+    }
+
+    async fn app(&self, name: &AppName) -> Served<AppView> {
+        self.find(name)
+    }
+
+    async fn apply(
+        &self,
+        name: &AppName,
+        request: ApplyRequest,
+    ) -> Served<stream::Boxed<ApplyEvent>> {
+        self.note(format!("apply {name} {} wait={}", request.file.display(), request.wait));
+        if request.manifest_text.contains("# conflict") {
+            return Err(ServiceError::new(ErrorKind::Conflict, "port 8080 is taken by `other`"));
+        }
+        let staging = LogLine { source: "STG".into(), ..line("-----> procfile") };
+        let mut events = vec![ApplyEvent::State("staging".into()), ApplyEvent::Log(staging)];
+        if request.manifest_text.contains("# broken") {
+            let err = ServiceError::new(ErrorKind::Failed, "cannot stage: exit status 222");
+            events.push(ApplyEvent::Error(err.view()));
+        } else {
+            let state = match request.manifest_text.contains("# crash") {
+                true => "crashed",
+                false => "running",
+            };
+            let app = view(name.as_str(), state);
+            self.0.apps.lock().expect("apps").push(app.clone());
+            events.extend([ApplyEvent::State("starting".into()), ApplyEvent::Done(app)]);
+        }
+        Ok(stream::iter(events).boxed())
+    }
+
+    async fn scale(&self, name: &AppName, request: ScaleRequest) -> Served<()> {
+        self.act(&format!("scale {:?}={}", request.process, request.instances), name)
+    }
+
+    async fn stop(&self, name: &AppName) -> Served<()> {
+        self.act("stop", name)
+    }
+
+    async fn start(&self, name: &AppName) -> Served<()> {
+        self.act("start", name)
+    }
+
+    async fn restart(&self, name: &AppName) -> Served<()> {
+        self.act("restart", name)
+    }
+
+    async fn delete(&self, name: &AppName) -> Served<()> {
+        self.act("delete", name)?;
+        self.0.apps.lock().expect("apps").retain(|app| app.name != *name);
+        self.0.followers.lock().expect("followers").clear();
+        Ok(())
+    }
+
+    async fn logs(&self, name: &AppName, query: LogQuery) -> Served<stream::Boxed<LogLine>> {
+        let app = self.find(name)?;
+        self.note(format!("logs {name} {query:?}"));
+        let past = stream::iter((0..query.lines.min(3)).map(|n| line(&format!("line {n}"))));
+        if !query.follow || app.state != "running" {
+            return Ok(past.boxed());
+        }
+        let (tell, more) = channel::bounded(8);
+        self.0.followers.lock().expect("followers").push(tell);
+        Ok(past.chain(more).boxed())
+    }
+
+    async fn exec(
+        &self,
+        name: &AppName,
+        process: &str,
+        index: u32,
+        request: ExecRequest,
+    ) -> Served<ExecSession> {
+        let app = self.find(name)?;
+        if app.state != "running" {
+            return Err(ServiceError::new(ErrorKind::NotRunning, format!("`{name}` is stopped")));
+        }
+        if request.argv[0] == "missing" {
+            return Err(ServiceError::new(ErrorKind::NoProgram, "no program `missing`"));
+        }
+        self.note(format!("exec {name}:{process}/{index} {:?}", request.argv));
+        Ok(shell(request, self.clone()))
+    }
+}
+
+/// Starts the fake shell.
+fn shell(request: ExecRequest, fake: Fake) -> ExecSession {
+    let (stdin_read, stdin) = pipe();
+    let (stdout, stdout_write) = pipe();
+    let (stderr, stderr_write) = pipe();
+    let (control, orders) = channel::bounded(4);
+    let (tell, exit) = channel::bounded(1);
+    let (tty, wants_stdin) = (request.tty.is_some(), request.stdin || request.tty.is_some());
+    let work = async move {
+        let status = command(request, stdin_read, stdout_write, stderr_write, &orders).await;
+        // The session's end of the channel is gone when the client hung up.
+        if orders.is_closed() {
+            fake.note("hung up");
+        }
+        let _ = tell.send(status).await;
+    };
+    smol::spawn(work).detach();
+    ExecSession {
+        stdin: wants_stdin.then_some(stdin),
+        stdout,
+        stderr: (!tty).then_some(stderr),
+        control,
+        exit: Box::pin(async move {
+            exit.recv().await.map_err(|_| ServiceError::new(ErrorKind::Failed, "lost"))
+        }),
+    }
+}
+
+async fn command(
+    request: ExecRequest,
+    mut stdin: BoxedReader,
+    mut stdout: BoxedWriter,
+    mut stderr: BoxedWriter,
+    orders: &Receiver<ExecControl>,
+) -> ExitStatus {
+    let words: Vec<&str> = request.argv.iter().map(String::as_str).collect();
+    match words[..] {
+        ["echo", text] => {
+            let _ = stdout.write_all(text.as_bytes()).await;
+            let _ = stderr.write_all(b"oops").await;
+        }
+        ["cat"] => {
+            let _ = smol::io::copy(&mut stdin, &mut stdout).await;
+        }
+        ["exit", code] => return ExitStatus::Exited(code.parse().expect("a status")),
+        ["size"] => {
+            let first = request.tty.map_or(0, |size| size.columns);
+            if let Ok(ExecControl::Resize(size)) = orders.recv().await {
+                let _ = stdout.write_all(format!("{first} {}", size.columns).as_bytes()).await;
+            }
+        }
+        _ => loop {
+            match orders.recv().await {
+                Ok(ExecControl::Signal(number)) => return ExitStatus::Signaled(number),
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        },
+    }
+    // So that a reader that got all of stdin may still be written to.
+    let _ = future::poll_once(stdin.read(&mut [0; 1])).await;
+    ExitStatus::Exited(0)
+}
+
+/// A pipe inside this process: reading and writing end.
+fn pipe() -> (BoxedReader, BoxedWriter) {
+    let (ours, theirs) = smol::net::unix::UnixStream::pair().expect("a pair of sockets");
+    (Box::pin(ours), Box::pin(theirs))
+}

@@ -1,0 +1,145 @@
+//! Requests of the local dialect to calls of the service, and back.
+
+use super::route::{NoRoute, Route, Verb, route};
+use super::{
+    APPLY_MAX, AppService, ApplyRequest, Apps, ErrorKind, ExecRequest, LINES_MAX, LogQuery, Ping,
+    ScaleRequest, Served, ServiceError, exec,
+};
+use crate::api::http::server::{Content, Handler, Response};
+use crate::api::http::{Body, Request};
+use crate::unit::AppName;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use smol::stream::{self, StreamExt};
+
+/// Longest body of every other request, in bytes.
+const BODY_MAX: usize = 256 * 1024;
+
+impl<S: AppService> Handler for Apps<S> {
+    async fn handle(&self, request: &Request, body: &mut Body<'_>) -> Response {
+        let result = match route(&request.method, &request.path) {
+            Ok(Route::Ping) => Ok(ping()),
+            Ok(Route::List) => self.service.apps().await.map(|apps| Response::json(200, &apps)),
+            Ok(Route::App(name, verb)) => self.about(&name, verb, request, body).await,
+            Ok(Route::Exec(name, process, index)) => {
+                self.exec(&name, &process, index, request, body).await
+            }
+            Err(NoRoute::Path) => {
+                let path = request.path.join("/");
+                Err(ServiceError::new(ErrorKind::NotFound, format!("no such path: /{path}")))
+            }
+            Err(NoRoute::Method(allowed)) => {
+                let text = format!("{} does not go here, only {allowed}", request.method);
+                let err = ServiceError::new(ErrorKind::Invalid, text);
+                return Response::json(405, &err.view()).with("Allow", allowed);
+            }
+            Err(NoRoute::Wrong(err)) => Err(err),
+        };
+        result.unwrap_or_else(|err| Response::json(err.kind.status(), &err.view()))
+    }
+}
+
+fn ping() -> Response {
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    Response::json(200, &Ping { version, pid: std::process::id() })
+}
+
+impl<S: AppService> Apps<S> {
+    async fn about(
+        &self,
+        name: &AppName,
+        verb: Verb,
+        request: &Request,
+        body: &mut Body<'_>,
+    ) -> Served<Response> {
+        let service = &self.service;
+        match verb {
+            Verb::Show => return Ok(Response::json(200, &service.app(name).await?)),
+            Verb::Apply => {
+                let wait = flag(request, "wait")?;
+                let apply = ApplyRequest { wait, ..json(body, APPLY_MAX).await? };
+                if !apply.file.is_absolute() {
+                    return Err(invalid("`file` is not an absolute path"));
+                }
+                return Ok(lines(service.apply(name, apply).await?));
+            }
+            Verb::Logs => {
+                let query = log_query(request)?;
+                return Ok(lines(service.logs(name, query).await?));
+            }
+            Verb::Scale => service.scale(name, json::<ScaleRequest>(body, BODY_MAX).await?).await?,
+            Verb::Delete => service.delete(name).await?,
+            Verb::Start => service.start(name).await?,
+            Verb::Stop => service.stop(name).await?,
+            Verb::Restart => service.restart(name).await?,
+        }
+        Ok(Response::json(200, &serde_json::json!({})))
+    }
+
+    async fn exec(
+        &self,
+        name: &AppName,
+        process: &str,
+        index: u32,
+        request: &Request,
+        body: &mut Body<'_>,
+    ) -> Served<Response> {
+        if request.headers.get("upgrade") != Some(exec::PROTOCOL) {
+            let err = invalid("exec needs `Connection: Upgrade` and `Upgrade: terrarium-exec`");
+            return Ok(Response::json(426, &err.view()).with("Upgrade", exec::PROTOCOL));
+        }
+        let exec: ExecRequest = json(body, BODY_MAX).await?;
+        if exec.argv.first().is_none_or(String::is_empty) {
+            return Err(invalid("`argv` names no program"));
+        }
+        let session = self.service.exec(name, process, index, exec).await?;
+        let run = Content::Hijack(Box::new(move |stream| Box::pin(exec::run(session, stream))));
+        let response = Response::new(101, run).with("Connection", "Upgrade");
+        Ok(response.with("Upgrade", exec::PROTOCOL))
+    }
+}
+
+/// A line of JSON for each item, as it comes.
+fn lines<T: Serialize + 'static>(items: stream::Boxed<T>) -> Response {
+    let pieces = items.map(|item| {
+        let mut line = serde_json::to_vec(&item).map_err(std::io::Error::other)?;
+        line.push(b'\n');
+        Ok(line)
+    });
+    Response::new(200, Content::Stream(pieces.boxed())).with("Content-Type", "application/x-ndjson")
+}
+
+async fn json<T: DeserializeOwned>(body: &mut Body<'_>, max: usize) -> Served<T> {
+    let bytes = body.bytes(max).await.map_err(|err| invalid(&err.to_string()))?;
+    serde_json::from_slice(&bytes).map_err(|err| invalid(&format!("the body is wrong: {err}")))
+}
+
+fn log_query(request: &Request) -> Served<LogQuery> {
+    Ok(LogQuery {
+        lines: number(request, "lines")?.unwrap_or(100).min(LINES_MAX),
+        follow: flag(request, "follow")?,
+        process: request.query("process").map(str::to_owned),
+        index: number(request, "index")?,
+    })
+}
+
+fn flag(request: &Request, key: &str) -> Served<bool> {
+    match request.query(key) {
+        None | Some("false") => Ok(false),
+        Some("" | "true") => Ok(true),
+        Some(_) => Err(invalid(&format!("`{key}` is neither true nor false"))),
+    }
+}
+
+fn number<T: std::str::FromStr>(request: &Request, key: &str) -> Served<Option<T>> {
+    let text = request.query(key);
+    let parsed = text.map(str::parse).transpose();
+    parsed.map_err(|_| invalid(&format!("`{key}` is not a number that will do")))
+}
+
+fn invalid(message: &str) -> ServiceError {
+    ServiceError::new(ErrorKind::Invalid, message)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! Method and path to what is asked. Pure.
+
+use super::{ErrorKind, ServiceError};
+use crate::unit::AppName;
+
+/// What a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Who answers?
+    Ping,
+    /// All apps.
+    List,
+    /// Something about one app.
+    App(AppName, Verb),
+    /// A command in an instance: app, process, index.
+    Exec(AppName, String, u32),
+}
+
+/// What is asked about one app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// GET.
+    Show,
+    /// PUT.
+    Apply,
+    /// DELETE.
+    Delete,
+    /// POST start.
+    Start,
+    /// POST stop.
+    Stop,
+    /// POST restart.
+    Restart,
+    /// POST scale.
+    Scale,
+    /// GET logs.
+    Logs,
+}
+
+/// Why there is no route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoRoute {
+    /// 404: no such path.
+    Path,
+    /// 405: the path exists for these methods.
+    Method(&'static str),
+    /// A name or number in the path is wrong.
+    Wrong(ServiceError),
+}
+
+/// Finds the route.
+pub fn route(method: &str, path: &[String]) -> Result<Route, NoRoute> {
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    let only = |allowed: &'static str, found: Route| match method == allowed {
+        true => Ok(found),
+        false => Err(NoRoute::Method(allowed)),
+    };
+    let about = |app: &str, verb| Ok(Route::App(name(app)?, verb));
+    match path[..] {
+        ["v1", "ping"] => only("GET", Route::Ping),
+        ["v1", "apps"] => only("GET", Route::List),
+        ["v1", "apps", app] => match method {
+            "GET" => about(app, Verb::Show),
+            "PUT" => about(app, Verb::Apply),
+            "DELETE" => about(app, Verb::Delete),
+            _ => Err(NoRoute::Method("GET, PUT, DELETE")),
+        },
+        ["v1", "apps", app, "logs"] => only("GET", about(app, Verb::Logs)?),
+        ["v1", "apps", app, verb @ ("start" | "stop" | "restart" | "scale")] => {
+            let verb = match verb {
+                "start" => Verb::Start,
+                "stop" => Verb::Stop,
+                "restart" => Verb::Restart,
+                _ => Verb::Scale,
+            };
+            only("POST", about(app, verb)?)
+        }
+        ["v1", "apps", app, "instances", process, index, "exec"] => {
+            let index = index.parse().map_err(|_| {
+                wrong(format!("instance `{}` is no number", index.escape_default()))
+            })?;
+            only("POST", Route::Exec(name(app)?, process.to_owned(), index))
+        }
+        _ => Err(NoRoute::Path),
+    }
+}
+
+fn name(text: &str) -> Result<AppName, NoRoute> {
+    text.parse().map_err(|err| wrong(format!("{err}")))
+}
+
+fn wrong(message: String) -> NoRoute {
+    NoRoute::Wrong(ServiceError::new(ErrorKind::Invalid, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(method: &str, path: &str) -> Result<Route, NoRoute> {
+        let path: Vec<String> = path.split('/').skip(1).map(str::to_owned).collect();
+        route(method, &path)
+    }
+
+    #[test]
+    fn every_path_has_its_methods() {
+        let app: AppName = "web".parse().expect("name");
+        let about = |verb| Ok(Route::App(app.clone(), verb));
+        assert_eq!(find("GET", "/v1/ping"), Ok(Route::Ping));
+        assert_eq!(find("GET", "/v1/apps"), Ok(Route::List));
+        for (method, path, verb) in [
+            ("GET", "/v1/apps/web", Verb::Show),
+            ("PUT", "/v1/apps/web", Verb::Apply),
+            ("DELETE", "/v1/apps/web", Verb::Delete),
+            ("POST", "/v1/apps/web/start", Verb::Start),
+            ("POST", "/v1/apps/web/stop", Verb::Stop),
+            ("POST", "/v1/apps/web/restart", Verb::Restart),
+            ("POST", "/v1/apps/web/scale", Verb::Scale),
+            ("GET", "/v1/apps/web/logs", Verb::Logs),
+        ] {
+            assert_eq!(find(method, path), about(verb));
+            assert!(matches!(find("PATCH", path), Err(NoRoute::Method(_))), "{path}");
+        }
+        let exec = find("POST", "/v1/apps/web/instances/worker/7/exec");
+        assert_eq!(exec, Ok(Route::Exec(app, "worker".into(), 7)));
+    }
+
+    #[test]
+    fn what_is_no_path_or_name_is_refused() {
+        for path in ["/", "/v1", "/v1/apps/", "/v1/apps/a/b", "/v2/apps", "/v1/apps/a/logs/x"] {
+            assert!(!matches!(find("GET", path), Ok(_)), "{path}");
+        }
+        assert!(matches!(find("GET", "/v1/apps/.."), Err(NoRoute::Wrong(_))));
+        let exec = find("POST", "/v1/apps/a/instances/web/-1/exec");
+        assert!(matches!(exec, Err(NoRoute::Wrong(_))));
+    }
+}
