@@ -14,6 +14,10 @@ pub enum Kind {
     NotRunning,
     /// Something else has it already.
     Conflict,
+    /// The program to be run does not exist inside.
+    NoProgram,
+    /// The program to be run is none.
+    NotExecutable,
     /// It was tried and did not work.
     Failed,
 }

@@ -91,7 +91,9 @@ impl Cell {
 fn kind(err: &ProcessError) -> Kind {
     match err {
         ProcessError::Gone(_) => Kind::NotRunning,
-        ProcessError::Refused { kind: FailKind::ProgramNotFound, .. } => Kind::NotFound,
+        ProcessError::Refused { kind: FailKind::ProgramNotFound, .. } => Kind::NoProgram,
+        ProcessError::Refused { kind: FailKind::NotExecutable, .. } => Kind::NotExecutable,
+        ProcessError::Refused { kind: FailKind::UserNotFound, .. } => Kind::Invalid,
         _ => Kind::Failed,
     }
 }

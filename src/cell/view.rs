@@ -73,7 +73,13 @@ fn summary(state: &State, app: &AppRecord, processes: &[ProcessView]) -> &'stati
     let any = |what: &str| {
         processes.iter().flat_map(|process| &process.instances).any(|one| one.state == what)
     };
-    let all = processes.iter().all(|process| process.running == process.desired);
+    let stale = |lrp: &DesiredLrp| {
+        let mut records = state.actual.values().filter(|record| record.guid == lrp.guid);
+        records.any(|record| record.version != lrp.version)
+    };
+    let made = app.release.iter().flat_map(|release| lrps(release, app.restarts));
+    let all = processes.iter().all(|process| process.running == process.desired)
+        && !made.into_iter().any(|lrp| stale(&lrp));
     let staging = state.staging.contains_key(&app.manifest.name)
         || (app.staged != Some(app.generation) && !app.stopped);
     match () {

@@ -16,10 +16,20 @@ const INSTANCES_MAX: u32 = 1000;
 
 impl Cell {
     /// Declares an app. `file` is where `text` comes from: relative paths in it start there.
-    pub async fn apply(&self, text: &str, file: &Path) -> Result<AppName, CellError> {
+    /// `expected`: refused when the manifest has another name.
+    pub async fn apply(
+        &self,
+        text: &str,
+        file: &Path,
+        expected: Option<&AppName>,
+    ) -> Result<AppName, CellError> {
         let dir = file.parent().unwrap_or(Path::new("/"));
         let manifest = manifest::parse(text, &file.display().to_string(), dir)
             .map_err(|problems| CellError::new(Kind::Invalid, problems.render(false)))?;
+        if let Some(expected) = expected.filter(|name| **name != manifest.name) {
+            let text = format!("the manifest is of app {}, not of {expected}", manifest.name);
+            return Err(CellError::new(Kind::Invalid, text));
+        }
         self.declare(manifest, file).await
     }
 
@@ -160,12 +170,9 @@ impl Cell {
         self.shared.host.list().map(|list| list.len()).unwrap_or(0)
     }
 
-    /// The log of an app.
-    pub fn log(&self, name: &str) -> Result<Arc<AppLog>, CellError> {
-        let state = self.shared.state();
-        let known = state.apps.keys().find(|app| app.as_str() == name).cloned();
-        drop(state);
-        known.map(|app| self.shared.logs.app(&app)).ok_or_else(|| CellError::no_app(name))
+    /// The log of an app, or of one that is about to be declared.
+    pub fn log(&self, name: &AppName) -> Arc<AppLog> {
+        self.shared.logs.app(name)
     }
 
     /// Changes one app's record.

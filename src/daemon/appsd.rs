@@ -67,7 +67,7 @@ async fn look(dirs: &[PathBuf], cell: &Cell, known: &mut BTreeMap<String, Seen>)
         if known.get(name) == Some(seen) || already(cell, seen) {
             continue;
         }
-        match cell.apply(&seen.text, &seen.path).await {
+        match cell.apply(&seen.text, &seen.path, None).await {
             Ok(app) => crate::info!("app.applied", app = app, path = seen.path.display()),
             Err(err) => {
                 crate::error!("manifest.refused", path = seen.path.display(), err = chain(&err));

@@ -15,13 +15,13 @@ mod notify;
 mod parts;
 mod service;
 
-use crate::api;
+use crate::api::apps::Apps;
+use crate::api::http;
 use crate::cell::Cell;
 use crate::config::machine::Config;
 use crate::sys::{self, signal::Signal};
 use std::error::Error;
 use std::fmt;
-use std::sync::Arc;
 
 /// The daemon could not start or go on.
 #[derive(Debug)]
@@ -144,11 +144,15 @@ fn begin(
     cell: Cell,
     with_apps_dir: bool,
 ) -> Result<impl Future<Output = ()> + Send, DaemonError> {
-    let listener = api::listen(&config.paths.socket(), &config.socket)
-        .map_err(start(format!("listen on {}", config.paths.socket().display())))?;
-    let service = Arc::new(service::Service::new(cell.clone()));
+    let path = config.paths.socket();
+    let socket = http::listen(&path, Some(&config.socket.group))
+        .map_err(start(format!("listen on {}", path.display())))?;
+    let apps = Apps::new(service::Service::new(cell.clone()));
     Ok(async move {
-        let serve = smol::spawn(api::serve(listener, service));
+        let serve = smol::spawn(async move {
+            let err = http::serve(socket.listener(), &apps, http::Limits::default()).await;
+            crate::error!("socket.broken", err = err);
+        });
         let converge = {
             let cell = cell.clone();
             smol::spawn(async move { cell.converge().await })

@@ -4,7 +4,7 @@ use super::cancel::Cancel;
 use super::lines::Lines;
 use super::logs::AppLog;
 use async_io::Async;
-use smol::future;
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 
@@ -14,6 +14,9 @@ const CHUNK: usize = 64 * 1024;
 /// Reads left to do after the process has ended, at most: pid 1 keeps the write end open, so a
 /// pipe has no end, and a child of the process may go on writing.
 const DRAIN_MAX: usize = 16;
+
+/// Errno of a terminal whose other side is closed.
+const EIO: i32 = 5;
 
 /// Where the lines of a process go.
 #[derive(Clone)]
@@ -33,29 +36,54 @@ impl Sink {
     }
 }
 
-/// Gives `take` every byte of `fd` until `ended` is cancelled, and then what is still in the pipe.
-pub async fn drain(fd: OwnedFd, ended: Cancel, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-    let file = Async::new(std::fs::File::from(fd))?;
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        let read = future::or(async { Some(file.read_with(|mut file| file.read(&mut buffer)).await) }, async {
-            ended.cancelled().await;
-            None
-        });
-        match read.await {
-            Some(Ok(0)) => return Ok(()),
-            Some(Ok(length)) => take(&buffer[..length])?,
-            // The other side of a terminal is closed.
-            Some(Err(err)) if err.raw_os_error() == Some(5) => return Ok(()),
-            Some(Err(err)) => return Err(err),
-            None => break,
+/// Reads one stream of a process: first as it comes, and after the end of the process what is still
+/// in the pipe.
+pub struct Reader {
+    file: Async<File>,
+    ended: Cancel,
+    left: usize,
+    buffer: Vec<u8>,
+}
+
+impl Reader {
+    /// Reads `fd` until `ended` is cancelled and the pipe is empty.
+    pub fn new(fd: OwnedFd, ended: Cancel) -> io::Result<Reader> {
+        let file = Async::new(File::from(fd))?;
+        Ok(Reader { file, ended, left: DRAIN_MAX, buffer: vec![0; CHUNK] })
+    }
+
+    /// The next bytes; `None` after the last ones.
+    pub async fn next(&mut self) -> io::Result<Option<&[u8]>> {
+        let Reader { file, ended, left, buffer } = self;
+        if *left == DRAIN_MAX {
+            let come = ended.or(file.read_with(|mut file| file.read(buffer)));
+            match come.await {
+                Some(Ok(0)) => return Ok(None),
+                Some(Ok(length)) => return Ok(Some(&self.buffer[..length])),
+                // The other side of a terminal is closed.
+                Some(Err(err)) if err.raw_os_error() == Some(EIO) => return Ok(None),
+                Some(Err(err)) => return Err(err),
+                None => {}
+            }
+        }
+        *left = left.saturating_sub(1);
+        match file.get_ref().read(buffer) {
+            Ok(length @ 1..) if *left > 0 => Ok(Some(&self.buffer[..length])),
+            // Empty, or more than a pipe can have held at the end of its process.
+            _ => Ok(None),
         }
     }
-    for _ in 0..DRAIN_MAX {
-        match file.get_ref().read(&mut buffer) {
-            Ok(0) | Err(_) => break,
-            Ok(length) => take(&buffer[..length])?,
-        }
+}
+
+/// Gives `take` every byte of `fd` until `ended` is cancelled, and then what is still in the pipe.
+pub async fn drain(
+    fd: OwnedFd,
+    ended: Cancel,
+    mut take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut reader = Reader::new(fd, ended)?;
+    while let Some(bytes) = reader.next().await? {
+        take(bytes)?;
     }
     Ok(())
 }

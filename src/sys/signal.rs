@@ -5,6 +5,8 @@ pub use nix::sys::signal::Signal;
 
 /// Asks a process to end.
 pub const TERM: i32 = libc::SIGTERM;
+/// Tells a process that its terminal is gone.
+pub const HUP: i32 = libc::SIGHUP;
 /// Ends a process.
 pub const KILL: i32 = libc::SIGKILL;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
