@@ -145,12 +145,12 @@ fn begin(
     with_apps_dir: bool,
 ) -> Result<impl Future<Output = ()> + Send, DaemonError> {
     let path = config.paths.socket();
-    let socket = http::listen(&path, Some(&config.socket.group))
+    let socket = http::listen::listen(&path, Some(&config.socket.group))
         .map_err(start(format!("listen on {}", path.display())))?;
     let apps = Apps::new(service::Service::new(cell.clone()));
     Ok(async move {
         let serve = smol::spawn(async move {
-            let err = http::serve(socket.listener(), &apps, http::Limits::default()).await;
+            let err = http::server::serve(socket.listener(), &apps, http::server::Limits::default()).await;
             crate::error!("socket.broken", err = err);
         });
         let converge = {
