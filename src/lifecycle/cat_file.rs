@@ -1,6 +1,6 @@
 //! `cat-file PATH`: copies one regular file to stdout, for what is taken out of a container.
 
-use crate::sys::at;
+use crate::sys::beneath;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -27,7 +27,7 @@ pub(super) fn run(args: &[OsString]) -> Result<(), u8> {
 }
 
 fn copy(path: &Path) -> io::Result<()> {
-    let mut file = at::open_regular(path)?;
+    let mut file = beneath::open_regular(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }

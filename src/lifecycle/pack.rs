@@ -6,7 +6,7 @@
 //! beneath the root's own descriptor.
 
 use super::error::LifecycleError;
-use crate::sys::at::{self, Links};
+use crate::sys::beneath::{self, Links};
 use crate::unit::Digest;
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
@@ -112,7 +112,7 @@ impl<W: Write> Packer<W> {
         while let Some(path) = todo.pop() {
             let here = dir.join(&path);
             let fail = |doing| gone_or(doing, &here);
-            let held = at::hold(root.as_fd(), &path, Links::Refused).map_err(fail("open"))?;
+            let held = beneath::hold(root.as_fd(), &path, Links::Refused).map_err(fail("open"))?;
             let held = File::from(held);
             let meta = held.metadata().map_err(fail("look at"))?;
             let name = prefix.join(&path);
@@ -123,12 +123,12 @@ impl<W: Write> Packer<W> {
             } else if self.known(&meta, &name)? {
                 // Written as one more name of a file that is in the stream.
             } else if meta.is_symlink() {
-                let target = at::read_link(held.as_fd()).map_err(fail("read"))?;
+                let target = beneath::read_link(held.as_fd()).map_err(fail("read"))?;
                 let mut header = self.header(EntryType::Symlink, 0o777, meta.mtime());
                 self.write(|tar| tar.append_link(&mut header, &name, &target))?;
             } else if meta.is_file() {
                 let file =
-                    at::open_file(root.as_fd(), &path, Links::Refused).map_err(fail("open"))?;
+                    beneath::open_file(root.as_fd(), &path, Links::Refused).map_err(fail("open"))?;
                 self.contents(file, &name, &here)?;
             }
         }
@@ -211,9 +211,9 @@ fn gone_or(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Lifecy
 /// The paths of what is in `path`, last name first, as a stack wants them.
 fn children(root: &File, path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut names: Vec<OsString> = if path.as_os_str().is_empty() {
-        at::names(root.as_fd())?
+        beneath::names(root.as_fd())?
     } else {
-        at::names(at::open_dir(root.as_fd(), path, Links::Refused)?.as_fd())?
+        beneath::names(beneath::open_dir(root.as_fd(), path, Links::Refused)?.as_fd())?
     };
     names.sort_unstable_by(|a, b| b.cmp(a));
     Ok(names.into_iter().map(|name| path.join(name)).collect())

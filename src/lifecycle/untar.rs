@@ -8,7 +8,7 @@
 use super::error::LifecycleError;
 use super::flags::{Flag, Flags};
 use super::pack::MODE_MASK;
-use crate::sys::at::{self, Links};
+use crate::sys::beneath::{self, Links};
 use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, FileTimes, Permissions};
@@ -116,7 +116,7 @@ impl Tree {
             }
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 let dir = self.enter(parent_of(&path)).map_err(fail("make the directory of"))?;
-                let mut file = replace(dir, name, || at::create_file(dir.as_fd(), name))
+                let mut file = replace(dir, name, || beneath::create_file(dir.as_fd(), name))
                     .map_err(fail("make"))?;
                 let bytes = io::copy(entry, &mut file).map_err(fail("write"))?;
                 if bytes != entry.size() {
@@ -128,10 +128,10 @@ impl Tree {
                 let target = entry.link_name_bytes().unwrap_or_default().into_owned();
                 let target = OsStr::from_bytes(&target);
                 let dir = self.enter(parent_of(&path)).map_err(fail("make the directory of"))?;
-                replace(dir, name, || at::make_symlink(dir.as_fd(), name, target))
+                replace(dir, name, || beneath::make_symlink(dir.as_fd(), name, target))
                     .map_err(fail("make"))?;
                 let mtime_s = i64::try_from(mtime_s).unwrap_or(i64::MAX);
-                at::set_mtime(dir.as_fd(), name, mtime_s).map_err(fail("finish"))?;
+                beneath::set_mtime(dir.as_fd(), name, mtime_s).map_err(fail("finish"))?;
                 self.parent = None;
             }
             EntryType::Link => {
@@ -150,14 +150,14 @@ impl Tree {
 
     fn hard_link(&mut self, target: &Path, path: &Path) -> io::Result<()> {
         let root = self.root.as_fd();
-        let from = at::open_dir(root, &dot(parent_of(target)), Links::Within)?;
+        let from = beneath::open_dir(root, &dot(parent_of(target)), Links::Within)?;
         let from_name = target.file_name().unwrap_or_default();
         if target == path {
             return Ok(());
         }
         let name = path.file_name().unwrap_or_default();
         let dir = self.enter(parent_of(path))?;
-        replace(dir, name, || at::make_hard_link(from.as_fd(), from_name, dir.as_fd(), name))
+        replace(dir, name, || beneath::make_hard_link(from.as_fd(), from_name, dir.as_fd(), name))
     }
 
     /// Opens the directory `path`, making it and those above it when missing.
@@ -174,18 +174,18 @@ impl Tree {
 
     fn make_dirs(&self, path: &Path) -> io::Result<OwnedFd> {
         let root = self.root.as_fd();
-        match at::open_dir(root, path, Links::Within) {
+        match beneath::open_dir(root, path, Links::Within) {
             Err(err) if err.kind() == io::ErrorKind::NotFound => {}
             other => return other,
         }
-        let mut above = at::open_dir(root, Path::new("."), Links::Refused)?;
+        let mut above = beneath::open_dir(root, Path::new("."), Links::Refused)?;
         let mut here = PathBuf::new();
         for name in path {
             here.push(name);
-            above = match at::open_dir(root, &here, Links::Within) {
+            above = match beneath::open_dir(root, &here, Links::Within) {
                 Err(err) if err.kind() == io::ErrorKind::NotFound => {
-                    at::make_dir(above.as_fd(), name, 0o755)?;
-                    at::open_dir(root, &here, Links::Within)?
+                    beneath::make_dir(above.as_fd(), name, 0o755)?;
+                    beneath::open_dir(root, &here, Links::Within)?
                 }
                 other => other?,
             };
@@ -197,7 +197,7 @@ impl Tree {
     fn finish_dirs(&mut self) -> Result<(), LifecycleError> {
         for (path, mode, mtime_s) in self.dirs.drain(..).rev() {
             let shown = printable(path.as_os_str().as_bytes());
-            at::open_dir(self.root.as_fd(), &path, Links::Within)
+            beneath::open_dir(self.root.as_fd(), &path, Links::Within)
                 .and_then(|fd| finish(&File::from(fd), mode, mtime_s))
                 .map_err(entry_error(&shown, "finish"))?;
         }
@@ -209,7 +209,7 @@ impl Tree {
 fn replace<T>(dir: &OwnedFd, name: &OsStr, make: impl Fn() -> io::Result<T>) -> io::Result<T> {
     match make() {
         Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
-            at::unlink(dir.as_fd(), name)?;
+            beneath::unlink(dir.as_fd(), name)?;
             make()
         }
         other => other,

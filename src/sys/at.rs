@@ -1,122 +1,154 @@
-//! Files named relative to a directory that is held open, and never outside of it.
-//!
-//! Every call but [`open_regular`] takes the directory's descriptor. A path is resolved by
-//! openat2(2) (Linux 5.6) with `RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS`, so neither `..`, nor an
-//! absolute path, nor a symbolic link leads out, even when somebody renames things meanwhile
-//! (`EXDEV` then). A *name* is one component: the last one, which is never followed.
+//! Files by directory descriptor: nothing here resolves a name from the caller's own root unless
+//! it is asked to.
 
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::{Mode, UtimensatFlags, mkdirat, utimensat};
-use nix::sys::time::TimeSpec;
-use nix::unistd::{LinkatFlags, UnlinkatFlags};
-use std::ffi::{OsStr, OsString};
-use std::fs::File;
+pub use nix::fcntl::{OFlag as Open, ResolveFlag as Resolve};
+use nix::sys::stat::{Mode, SFlag};
+use nix::unistd::UnlinkatFlags;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-/// Whether symbolic links inside the path may be followed (they never lead out).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Links {
-    /// A link that stays beneath the directory is followed.
-    Within,
-    /// No link is followed: `ELOOP`.
-    Refused,
-}
-
-fn open(
-    dir: BorrowedFd,
-    path: &Path,
-    flags: OFlag,
-    mode: Mode,
-    links: Links,
+/// Opens `path` from directory `dir` under the rules of `how`; always close-on-exec. `mode` is
+/// for a file that is made. `ELOOP`: a link that the rules forbid; `EXDEV`: out of bounds.
+/// openat2(2), Linux 5.6.
+pub fn open(
+    dir: impl AsFd,
+    path: impl AsRef<Path>,
+    flags: Open,
+    mode: u32,
+    how: Resolve,
 ) -> io::Result<OwnedFd> {
-    let mut resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    if links == Links::Refused {
-        resolve |= ResolveFlag::RESOLVE_NO_SYMLINKS;
+    let how = nix::fcntl::OpenHow::new()
+        .flags(flags | Open::O_CLOEXEC)
+        .mode(Mode::from_bits_truncate(mode))
+        .resolve(how);
+    Ok(nix::fcntl::openat2(dir, path.as_ref(), how)?)
+}
+
+/// The caller's present working directory as a `dir` argument.
+pub const HERE: BorrowedFd<'static> = nix::fcntl::AT_FDCWD;
+
+/// Kinds of file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Regular file.
+    File,
+    /// Directory.
+    Directory,
+    /// Symbolic link.
+    Link,
+    /// Character device with this major and minor number.
+    Characters(u64, u64),
+    /// Anything else.
+    Other,
+}
+
+/// What we want to know of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// What it is.
+    pub kind: Kind,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Length in bytes.
+    pub size: u64,
+}
+
+impl From<nix::sys::stat::FileStat> for Stat {
+    fn from(raw: nix::sys::stat::FileStat) -> Stat {
+        let kind = match SFlag::from_bits_truncate(raw.st_mode) & SFlag::S_IFMT {
+            SFlag::S_IFREG => Kind::File,
+            SFlag::S_IFDIR => Kind::Directory,
+            SFlag::S_IFLNK => Kind::Link,
+            SFlag::S_IFCHR => Kind::Characters(
+                nix::sys::stat::major(raw.st_rdev),
+                nix::sys::stat::minor(raw.st_rdev),
+            ),
+            _ => Kind::Other,
+        };
+        Stat {
+            kind,
+            mode: raw.st_mode & 0o7777,
+            uid: raw.st_uid,
+            gid: raw.st_gid,
+            size: raw.st_size as u64,
+        }
     }
-    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).mode(mode).resolve(resolve);
-    Ok(openat2(dir, path, how)?)
 }
 
-/// Opens the directory `path` beneath `dir` to work in it. `ENOENT`: missing; `ENOTDIR`: something
-/// else; `EXDEV`: it lies outside of `dir`.
-pub fn open_dir(dir: BorrowedFd, path: &Path, links: Links) -> io::Result<OwnedFd> {
-    open(dir, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty(), links)
+/// Asks an open file (an `O_PATH` one too).
+pub fn stat(fd: impl AsFd) -> io::Result<Stat> {
+    Ok(nix::sys::stat::fstat(fd)?.into())
 }
 
-/// Holds whatever `path` is, without opening it for reading: its kind can be asked (`fstat`), and
-/// [`read_link`] works on it. A symbolic link at the end is held itself.
-pub fn hold(dir: BorrowedFd, path: &Path, links: Links) -> io::Result<OwnedFd> {
-    open(dir, path, OFlag::O_PATH | OFlag::O_NOFOLLOW, Mode::empty(), links)
+/// Asks the entry `name` of `dir`, without following it.
+pub fn stat_entry(dir: impl AsFd, name: &str) -> io::Result<Stat> {
+    let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
+    Ok(nix::sys::stat::fstatat(dir, name, flags)?.into())
 }
 
-/// Opens `path` beneath `dir` for reading. Never waits for a fifo's other end; the caller checks
-/// the kind.
-pub fn open_file(dir: BorrowedFd, path: &Path, links: Links) -> io::Result<File> {
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    open(dir, path, flags, Mode::empty(), links).map(File::from)
+/// Makes directory `name` in `dir`; the umask applies. mkdirat(2).
+pub fn make_dir(dir: impl AsFd, name: &str, mode: u32) -> io::Result<()> {
+    Ok(nix::sys::stat::mkdirat(dir, name, Mode::from_bits_truncate(mode))?)
 }
 
-/// Makes the file `name` in `dir`, open for writing, mode 0600. `EEXIST`: the name is taken.
-pub fn create_file(dir: BorrowedFd, name: &OsStr) -> io::Result<File> {
-    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
-    open(dir, Path::new(name), flags, Mode::from_bits_truncate(0o600), Links::Refused)
-        .map(File::from)
-}
-
-/// Makes the directory `name` in `dir` with `mode` (permission bits, less the umask).
-pub fn make_dir(dir: BorrowedFd, name: &OsStr, mode: u32) -> io::Result<()> {
-    Ok(mkdirat(dir, name, Mode::from_bits_truncate(mode))?)
-}
-
-/// Makes the symbolic link `name` in `dir`, which says `target`.
-pub fn make_symlink(dir: BorrowedFd, name: &OsStr, target: &OsStr) -> io::Result<()> {
-    Ok(nix::unistd::symlinkat(target, dir, name)?)
-}
-
-/// Gives the file `from_name` in `from` a second name. A symbolic link is linked itself.
-pub fn make_hard_link(
-    from: BorrowedFd,
-    from_name: &OsStr,
-    dir: BorrowedFd,
-    name: &OsStr,
+/// Makes a character device; the umask applies. mknodat(2).
+pub fn make_device(
+    dir: impl AsFd,
+    name: &str,
+    mode: u32,
+    major: u64,
+    minor: u64,
 ) -> io::Result<()> {
-    Ok(nix::unistd::linkat(from, from_name, dir, name, LinkatFlags::empty())?)
+    let device = nix::sys::stat::makedev(major, minor);
+    let mode = Mode::from_bits_truncate(mode);
+    Ok(nix::sys::stat::mknodat(dir, name, SFlag::S_IFCHR, mode, device)?)
 }
 
-/// Removes `name` from `dir`, unless it is a directory (`EISDIR`).
-pub fn unlink(dir: BorrowedFd, name: &OsStr) -> io::Result<()> {
+/// Makes symbolic link `name` in `dir`. symlinkat(2).
+pub fn make_link(to: &str, dir: impl AsFd, name: &str) -> io::Result<()> {
+    Ok(nix::unistd::symlinkat(to, dir, name)?)
+}
+
+/// Removes the entry `name` of `dir`, which is no directory. unlinkat(2).
+pub fn remove(dir: impl AsFd, name: &str) -> io::Result<()> {
     Ok(nix::unistd::unlinkat(dir, name, UnlinkatFlags::NoRemoveDir)?)
 }
 
-/// Sets the times of `name` in `dir` to `mtime_s` seconds since 1970; a symbolic link's own.
-pub fn set_mtime(dir: BorrowedFd, name: &OsStr, mtime_s: i64) -> io::Result<()> {
-    let time = TimeSpec::new(mtime_s, 0);
-    Ok(utimensat(dir, name, &time, &time, UtimensatFlags::NoFollowSymlink)?)
+/// Gives entry `from` of `dir` the name `to`, replacing what has it. renameat(2).
+pub fn rename(dir: impl AsFd, from: &str, to: &str) -> io::Result<()> {
+    Ok(nix::fcntl::renameat(dir.as_fd(), from, dir.as_fd(), to)?)
 }
 
-/// What the symbolic link `held` (by [`hold`]) says.
-pub fn read_link(held: BorrowedFd) -> io::Result<OsString> {
-    Ok(nix::fcntl::readlinkat(held, "")?)
+/// Changes the owner of an open file, an `O_PATH` one too. fchownat(2).
+pub fn set_owner(fd: impl AsFd, uid: u32, gid: u32) -> io::Result<()> {
+    let (uid, gid) = (nix::unistd::Uid::from_raw(uid), nix::unistd::Gid::from_raw(gid));
+    Ok(nix::unistd::fchownat(fd, "", Some(uid), Some(gid), nix::fcntl::AtFlags::AT_EMPTY_PATH)?)
 }
 
-/// Opens the file at `path` for reading, anywhere; its last component is not followed (`ELOOP`).
-/// Never waits for a fifo's other end; the caller checks the kind.
-pub fn open_regular(path: &Path) -> io::Result<File> {
-    let flags = OFlag::O_RDONLY
-        | OFlag::O_NOFOLLOW
-        | OFlag::O_NONBLOCK
-        | OFlag::O_NOCTTY
-        | OFlag::O_CLOEXEC;
-    Ok(nix::fcntl::open(path, flags, Mode::empty()).map(File::from)?)
+/// Changes owner and permissions of entry `name` of `dir`, which the caller has just made there
+/// and nobody else can reach yet.
+pub fn adopt(dir: impl AsFd, name: &str, uid: u32, gid: u32, mode: u32) -> io::Result<()> {
+    let (uid, gid) = (nix::unistd::Uid::from_raw(uid), nix::unistd::Gid::from_raw(gid));
+    let no_follow = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
+    nix::unistd::fchownat(&dir, name, Some(uid), Some(gid), no_follow)?;
+    let follow = nix::sys::stat::FchmodatFlags::FollowSymlink;
+    Ok(nix::sys::stat::fchmodat(&dir, name, Mode::from_bits_truncate(mode), follow)?)
 }
 
-/// The names in the open directory `dir`, in no order, without `.` and `..`.
-///
-/// Reads through `/proc/self/fd`, so that no path is resolved again.
-pub fn names(dir: BorrowedFd) -> io::Result<Vec<OsString>> {
-    use std::os::fd::AsRawFd;
-    let path = format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd());
-    std::fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect()
+/// Makes `dir` the working directory. fchdir(2).
+pub fn change_dir(dir: impl AsFd) -> io::Result<()> {
+    Ok(nix::unistd::fchdir(dir)?)
+}
+
+/// Path of the working directory. `NotFound` when it is not below the caller's root.
+pub fn working_dir() -> io::Result<std::path::PathBuf> {
+    match nix::unistd::getcwd()? {
+        path if path.is_absolute() => Ok(path),
+        _ => Err(io::ErrorKind::NotFound.into()),
+    }
 }

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 pub mod at;
+pub mod beneath;
 pub mod bpf;
 pub mod btrfs;
 pub mod caps;

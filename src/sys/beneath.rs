@@ -1,0 +1,122 @@
+//! Files named relative to a directory that is held open, and never outside of it.
+//!
+//! Every call but [`open_regular`] takes the directory's descriptor. A path is resolved by
+//! openat2(2) (Linux 5.6) with `RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS`, so neither `..`, nor an
+//! absolute path, nor a symbolic link leads out, even when somebody renames things meanwhile
+//! (`EXDEV` then). A *name* is one component: the last one, which is never followed.
+
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{Mode, UtimensatFlags, mkdirat, utimensat};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{LinkatFlags, UnlinkatFlags};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// Whether symbolic links inside the path may be followed (they never lead out).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Links {
+    /// A link that stays beneath the directory is followed.
+    Within,
+    /// No link is followed: `ELOOP`.
+    Refused,
+}
+
+fn open(
+    dir: BorrowedFd,
+    path: &Path,
+    flags: OFlag,
+    mode: Mode,
+    links: Links,
+) -> io::Result<OwnedFd> {
+    let mut resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    if links == Links::Refused {
+        resolve |= ResolveFlag::RESOLVE_NO_SYMLINKS;
+    }
+    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).mode(mode).resolve(resolve);
+    Ok(openat2(dir, path, how)?)
+}
+
+/// Opens the directory `path` beneath `dir` to work in it. `ENOENT`: missing; `ENOTDIR`: something
+/// else; `EXDEV`: it lies outside of `dir`.
+pub fn open_dir(dir: BorrowedFd, path: &Path, links: Links) -> io::Result<OwnedFd> {
+    open(dir, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty(), links)
+}
+
+/// Holds whatever `path` is, without opening it for reading: its kind can be asked (`fstat`), and
+/// [`read_link`] works on it. A symbolic link at the end is held itself.
+pub fn hold(dir: BorrowedFd, path: &Path, links: Links) -> io::Result<OwnedFd> {
+    open(dir, path, OFlag::O_PATH | OFlag::O_NOFOLLOW, Mode::empty(), links)
+}
+
+/// Opens `path` beneath `dir` for reading. Never waits for a fifo's other end; the caller checks
+/// the kind.
+pub fn open_file(dir: BorrowedFd, path: &Path, links: Links) -> io::Result<File> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    open(dir, path, flags, Mode::empty(), links).map(File::from)
+}
+
+/// Makes the file `name` in `dir`, open for writing, mode 0600. `EEXIST`: the name is taken.
+pub fn create_file(dir: BorrowedFd, name: &OsStr) -> io::Result<File> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
+    open(dir, Path::new(name), flags, Mode::from_bits_truncate(0o600), Links::Refused)
+        .map(File::from)
+}
+
+/// Makes the directory `name` in `dir` with `mode` (permission bits, less the umask).
+pub fn make_dir(dir: BorrowedFd, name: &OsStr, mode: u32) -> io::Result<()> {
+    Ok(mkdirat(dir, name, Mode::from_bits_truncate(mode))?)
+}
+
+/// Makes the symbolic link `name` in `dir`, which says `target`.
+pub fn make_symlink(dir: BorrowedFd, name: &OsStr, target: &OsStr) -> io::Result<()> {
+    Ok(nix::unistd::symlinkat(target, dir, name)?)
+}
+
+/// Gives the file `from_name` in `from` a second name. A symbolic link is linked itself.
+pub fn make_hard_link(
+    from: BorrowedFd,
+    from_name: &OsStr,
+    dir: BorrowedFd,
+    name: &OsStr,
+) -> io::Result<()> {
+    Ok(nix::unistd::linkat(from, from_name, dir, name, LinkatFlags::empty())?)
+}
+
+/// Removes `name` from `dir`, unless it is a directory (`EISDIR`).
+pub fn unlink(dir: BorrowedFd, name: &OsStr) -> io::Result<()> {
+    Ok(nix::unistd::unlinkat(dir, name, UnlinkatFlags::NoRemoveDir)?)
+}
+
+/// Sets the times of `name` in `dir` to `mtime_s` seconds since 1970; a symbolic link's own.
+pub fn set_mtime(dir: BorrowedFd, name: &OsStr, mtime_s: i64) -> io::Result<()> {
+    let time = TimeSpec::new(mtime_s, 0);
+    Ok(utimensat(dir, name, &time, &time, UtimensatFlags::NoFollowSymlink)?)
+}
+
+/// What the symbolic link `held` (by [`hold`]) says.
+pub fn read_link(held: BorrowedFd) -> io::Result<OsString> {
+    Ok(nix::fcntl::readlinkat(held, "")?)
+}
+
+/// Opens the file at `path` for reading, anywhere; its last component is not followed (`ELOOP`).
+/// Never waits for a fifo's other end; the caller checks the kind.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_RDONLY
+        | OFlag::O_NOFOLLOW
+        | OFlag::O_NONBLOCK
+        | OFlag::O_NOCTTY
+        | OFlag::O_CLOEXEC;
+    Ok(nix::fcntl::open(path, flags, Mode::empty()).map(File::from)?)
+}
+
+/// The names in the open directory `dir`, in no order, without `.` and `..`.
+///
+/// Reads through `/proc/self/fd`, so that no path is resolved again.
+pub fn names(dir: BorrowedFd) -> io::Result<Vec<OsString>> {
+    use std::os::fd::AsRawFd;
+    let path = format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd());
+    std::fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect()
+}
