@@ -102,7 +102,8 @@ pub enum SetUp {
         doing: String,
         /// Why not.
         why: String,
-        /// The pid 1 that was made and has been ended again; the daemon, its parent, reaps it.
+        /// The process that was to become pid 1, when there was one already: it is dead, and a
+        /// child of the daemon, which must wait for it.
         #[serde(default)]
         pid: Option<i32>,
     },
