@@ -8,4 +8,5 @@
 //! Entry points: [`proto`] (pure), and for `main` only `run`.
 //! Ancestor: wshd, initd, iodaemon.
 
+pub mod filter;
 pub mod proto;

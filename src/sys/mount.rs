@@ -114,9 +114,7 @@ pub fn restrict(
     let (fd, size) = (mount.as_fd().as_raw_fd(), size_of::<MountAttr>());
     // SAFETY: the path is an empty NUL-terminated string, `args` is a mount_attr of `size` bytes;
     // both outlive the call, which only reads them.
-    check(unsafe {
-        libc::syscall(libc::SYS_mount_setattr, fd, c"".as_ptr(), flags, &args, size)
-    })?;
+    check(unsafe { libc::syscall(libc::SYS_mount_setattr, fd, c"".as_ptr(), flags, &args, size) })?;
     Ok(())
 }
 

@@ -15,6 +15,20 @@ use std::io;
 /// Numbers of system calls on this architecture, as `SYS_name`.
 pub mod nr {
     pub use libc::*;
+
+    // Numbers above 423 are the same on every architecture; the C library's table lags behind.
+    /// cachestat(2), Linux 6.5.
+    pub const CACHESTAT: c_long = 451;
+    /// fchmodat2(2), Linux 6.6.
+    pub const FCHMODAT2: c_long = 452;
+    /// futex_wake(2), Linux 6.7.
+    pub const FUTEX_WAKE2: c_long = 454;
+    /// futex_wait(2), Linux 6.7.
+    pub const FUTEX_WAIT2: c_long = 455;
+    /// futex_requeue(2), Linux 6.7.
+    pub const FUTEX_REQUEUE2: c_long = 456;
+    /// mseal(2), Linux 6.10.
+    pub const MSEAL: c_long = 462;
 }
 
 /// One instruction of classic BPF: `struct sock_filter`, linux/filter.h.
@@ -84,9 +98,7 @@ pub fn install(program: &Program) -> io::Result<()> {
     let filter = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
     // SAFETY: `filter` describes `length` instructions with the layout of sock_filter (asserted
     // above), which the kernel copies during the call.
-    check(unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &filter)
-    })?;
+    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &filter) })?;
     Ok(())
 }
 
