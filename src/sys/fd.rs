@@ -119,7 +119,8 @@ pub fn take_standard_input() -> io::Result<OwnedFd> {
 
 /// Closes every descriptor from 3 up except `keep`: the first act of a role that serves strangers
 /// and does not know what it inherited. Call it at the start of the process only, when every
-/// descriptor that is owned by anyone is in `keep`. close_range(2), Linux 5.9.
+/// descriptor that is owned by anyone, other than in frames that are never returned to, is in
+/// `keep`. close_range(2), Linux 5.9.
 pub fn close_inherited(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut numbers: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).collect();
     numbers.sort_unstable();

@@ -1,0 +1,116 @@
+//! Files of the box that show up inside, and what of the inside is hidden or read-only.
+
+use super::proto::Bind;
+use super::root::{PLAIN, Root, WITHIN, make_dirs};
+use super::{Doing, InitError};
+use crate::sys::at::{self, Kind, Open};
+use crate::sys::mount::{self, Attr};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path};
+
+/// Mounts one bind of the plan. Its target is made when missing, within the root; a target in
+/// /proc or /sys is refused, whichever way it is reached.
+pub fn bind(root: &Root<'_>, wanted: &Bind) -> Result<(), InitError> {
+    let doing = || format!("mount {} at {}", wanted.from.display(), wanted.to);
+    let refuse = |why: &str| Err(InitError::refuse(doing(), why));
+    let to = Path::new(&wanted.to);
+    let mut parts = to.components();
+    if parts.next() != Some(Component::RootDir)
+        || !parts.all(|part| matches!(part, Component::Normal(_)))
+        || to.file_name().is_none()
+    {
+        return refuse("the path inside must be absolute, without `..`, and not the root");
+    }
+    let source = mount::copy(at::HERE, &wanted.from, true).doing(doing)?;
+    let is_dir = at::stat(&source).doing(doing)?.kind == Kind::Directory;
+    let mut attr = Attr::NO_SUID.and(Attr::NO_DEV);
+    if wanted.read_only {
+        attr = attr.and(Attr::READ_ONLY);
+    }
+    let map = wanted.mapped.then_some(root.user);
+    mount::restrict(&source, attr, map, true).doing(doing)?;
+    let owner = (root.ids.base, root.ids.base);
+    let target = match is_dir {
+        true => make_dirs(&root.dir, to, owner, WITHIN).doing(doing)?,
+        false => make_file(root, to).doing(doing)?,
+    };
+    if mount::is_kernel_made(&target).doing(doing)? {
+        return refuse("the path inside leads into /proc or /sys");
+    }
+    mount::attach(source, target).doing(doing)
+}
+
+/// Opens the target of a file bind: a regular file, empty when it is new. A link of that name is
+/// not followed but replaced.
+fn make_file(root: &Root<'_>, path: &Path) -> io::Result<OwnedFd> {
+    let bad = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, why);
+    let parent = path.parent().ok_or_else(|| bad("the path has no parent"))?;
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.ok_or_else(|| bad("the path is not UTF-8"))?;
+    let base = root.ids.base;
+    let dir = make_dirs(&root.dir, parent, (base, base), WITHIN)?;
+    if mount::is_kernel_made(&dir)? {
+        return Err(bad("the path inside leads into /proc or /sys"));
+    }
+    match at::stat_entry(&dir, name) {
+        Ok(found) if found.kind == Kind::File => {}
+        Ok(found) if found.kind == Kind::Directory => {
+            return Err(bad("a directory is in the way of a file"));
+        }
+        Ok(_) => at::remove(&dir, name)?,
+        Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+        Err(err) => return Err(err),
+    }
+    let flags = Open::O_PATH | Open::O_NOFOLLOW;
+    match at::open(&dir, name, flags, 0, PLAIN) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+        other => return other,
+    }
+    let flags = Open::O_WRONLY | Open::O_CREAT | Open::O_EXCL | Open::O_NOFOLLOW;
+    let made = at::open(&dir, name, flags, 0o644, PLAIN)?;
+    at::set_owner(&made, base, base)?;
+    Ok(made)
+}
+
+/// Makes a path of the inside read-only, with everything mounted below it. Not there: done.
+pub fn make_read_only(root: &Root<'_>, path: &str) -> Result<(), InitError> {
+    let doing = || format!("make {path} read-only");
+    let Some(target) = existing(root, path).doing(doing)? else { return Ok(()) };
+    let copy = mount::copy(target.as_fd(), Path::new(""), true).doing(doing)?;
+    mount::restrict(&copy, Attr::READ_ONLY, None, true).doing(doing)?;
+    mount::attach(copy, target).doing(doing)
+}
+
+/// Hides a path of the inside: a directory behind an empty one, a file behind `null`, which the
+/// caller has made itself. Not there: done.
+pub fn mask(root: &Root<'_>, path: &str, null: &OwnedFd) -> Result<(), InitError> {
+    let doing = || format!("mask {path}");
+    let Some(target) = existing(root, path).doing(doing)? else { return Ok(()) };
+    let attr = Attr::READ_ONLY.and(Attr::NO_SUID).and(Attr::NO_EXEC);
+    let (cover, attr) = match at::stat(&target).doing(doing)?.kind {
+        Kind::Directory => {
+            (mount::copy(root.scratch.as_fd(), Path::new("empty"), false), attr.and(Attr::NO_DEV))
+        }
+        _ => (mount::copy(null.as_fd(), Path::new(""), false), attr),
+    };
+    let cover = cover.doing(doing)?;
+    mount::restrict(&cover, attr, None, false).doing(doing)?;
+    mount::attach(cover, target).doing(doing)
+}
+
+/// Opens `path` of the inside without following any link; `None` when it is not there. A link on
+/// the way is an error: what it leads to would stay open under its own name.
+fn existing(root: &Root<'_>, path: &str) -> io::Result<Option<OwnedFd>> {
+    let flags = Open::O_PATH | Open::O_NOFOLLOW;
+    match at::open(&root.dir, path, flags, 0, PLAIN) {
+        Ok(found) if at::stat(&found)?.kind == Kind::Link => {
+            Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a symbolic link"))
+        }
+        Ok(found) => Ok(Some(found)),
+        Err(err) => match err.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(None),
+            _ => Err(err),
+        },
+    }
+}

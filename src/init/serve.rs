@@ -1,0 +1,403 @@
+//! Pid 1 at work: one thread, one loop, woken only by events.
+//!
+//! ```text
+//! signalfd   a child ended          -> reap, exit file, then the news
+//! listener   the daemon connects    -> at most PEERS_MAX at once
+//! peer       a request              -> answered at once, a start when exec has worked
+//! errors     a starting process     -> exec has worked, or what failed
+//! streams    output, nobody reads   -> spool
+//! ```
+
+use super::depot::Depot;
+use super::message;
+use super::proto::{Answer, Ask, FailKind, MAX_MESSAGE, Plan, Reply, Request};
+use super::root::Kept;
+use super::spool::Stream;
+use super::start::{self, Failure, Workshop};
+use super::table::{PeerId, Phase, Process, Serial, Table};
+use super::{Doing, InitError};
+use crate::model::process::{ExitStatus, ProcessSpec};
+use crate::sys::caps::Caps;
+use crate::sys::fd::{self, PollFd, PollFlags};
+use crate::sys::process::{self, Ended, Resource};
+use crate::sys::{pty, signal, socket};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Connections at once.
+const PEERS_MAX: usize = 16;
+/// Messages that wait for one connection; a peer that lets more pile up is cut off.
+const QUEUE_MAX: usize = 1024;
+/// Ended children taken in one turn of the loop.
+const REAP_MAX: usize = 4096;
+/// Descriptors that pid 1 itself may open: its table is full long before.
+const OWN_NOFILE: u64 = 4096;
+/// How a user of the host looks from inside: one without an id here.
+const UNMAPPED: u32 = 65_534;
+
+/// A connection.
+struct Peer {
+    socket: OwnedFd,
+    /// Messages that it did not take yet, each with its descriptors.
+    queue: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
+}
+
+/// What a ready descriptor belongs to.
+#[derive(Clone, Copy)]
+enum Source {
+    Signals,
+    Listener,
+    Peer(PeerId),
+    Starting(Serial),
+    Stream(Serial, usize),
+}
+
+/// Pid 1.
+pub struct Server {
+    listener: OwnedFd,
+    signals: OwnedFd,
+    depot: Depot,
+    workshop: Workshop,
+    peers: BTreeMap<PeerId, Peer>,
+    next_peer: PeerId,
+    table: Table,
+    /// There may be more ended children than the last turn took.
+    more_to_reap: bool,
+    buffer: Vec<u8>,
+}
+
+impl Server {
+    /// Takes over what was prepared. The caller is confined already.
+    pub fn new(
+        listener: OwnedFd,
+        depot: OwnedFd,
+        kept: Kept,
+        plan: &Plan,
+    ) -> Result<Server, InitError> {
+        let depot = Depot::new(&depot)?;
+        fd::set_nonblocking(&listener, true).doing(|| "use the listener".into())?;
+        let signals =
+            signal::watch(&[signal::Signal::SIGCHLD]).doing(|| "watch for children".into())?;
+        let root = start::root_dir().doing(|| "open the root".into())?;
+        let (soft, hard) =
+            process::limit(Resource::OpenFiles).doing(|| "read the limits".into())?;
+        process::set_limit(Resource::OpenFiles, soft.max(OWN_NOFILE.min(hard)), hard)
+            .doing(|| "raise the number of open files".into())?;
+        let granted = Caps::of(&plan.capabilities);
+        Ok(Server {
+            listener,
+            signals,
+            depot,
+            workshop: Workshop { kept, root, granted, nofile: soft },
+            peers: BTreeMap::new(),
+            next_peer: 1,
+            table: Table::default(),
+            more_to_reap: false,
+            buffer: vec![0; MAX_MESSAGE],
+        })
+    }
+
+    /// Serves until somebody kills us.
+    pub fn run(mut self) -> ! {
+        loop {
+            // An error here is a lack of memory in the kernel, or a signal: ask again.
+            for (source, events) in self.wait().unwrap_or_default() {
+                self.handle(source, events);
+            }
+            if self.more_to_reap {
+                self.reap();
+            }
+        }
+    }
+
+    /// Waits for events and says whose they are.
+    fn wait(&self) -> io::Result<Vec<(Source, PollFlags)>> {
+        let (read, write) = (PollFlags::POLLIN, PollFlags::POLLIN | PollFlags::POLLOUT);
+        let mut sources = vec![Source::Signals, Source::Listener];
+        let mut watched =
+            vec![PollFd::new(self.signals.as_fd(), read), PollFd::new(self.listener.as_fd(), read)];
+        for (id, peer) in &self.peers {
+            sources.push(Source::Peer(*id));
+            let events = if peer.queue.is_empty() { read } else { write };
+            watched.push(PollFd::new(peer.socket.as_fd(), events));
+        }
+        for (serial, process) in self.table.iter() {
+            if let Phase::Starting { errors, .. } = &process.phase {
+                sources.push(Source::Starting(serial));
+                watched.push(PollFd::new(errors.as_fd(), read));
+            }
+            if process.is_ours_to_read() {
+                for (index, stream) in process.streams.iter().enumerate() {
+                    if stream.open {
+                        sources.push(Source::Stream(serial, index));
+                        watched.push(PollFd::new(stream.fd.as_fd(), read));
+                    }
+                }
+            }
+        }
+        fd::poll(&mut watched, if self.more_to_reap { Some(0) } else { None })?;
+        let events = watched.iter().map(|fd| fd.revents().unwrap_or(PollFlags::POLLERR));
+        Ok(sources.into_iter().zip(events).filter(|(_, events)| !events.is_empty()).collect())
+    }
+
+    /// Deals with one event. What it belongs to may have gone in the same turn.
+    fn handle(&mut self, source: Source, events: PollFlags) {
+        match source {
+            Source::Signals => {
+                // One record stands for any number of children.
+                while let Ok(Some(_)) = signal::take(&self.signals) {}
+                self.reap();
+            }
+            Source::Listener => self.accept(),
+            Source::Peer(id) => {
+                if events.contains(PollFlags::POLLOUT) {
+                    self.flush(id);
+                }
+                if events.intersects(!PollFlags::POLLOUT) {
+                    self.hear(id);
+                }
+            }
+            Source::Starting(serial) => self.settle(serial),
+            Source::Stream(serial, index) => {
+                let Server { table, depot, buffer, .. } = self;
+                // An answer to an attach may have gone out in this turn; then it is not ours.
+                if let Some(process) = table.get(serial).filter(|p| p.is_ours_to_read()) {
+                    process.streams[index].pull(depot, buffer);
+                }
+            }
+        }
+    }
+
+    /// Takes a connection. It must come from outside: a process of this container would have a
+    /// pid here and, unless it is nobody, an id too. Which outsiders may come is decided by the
+    /// permissions of the depot, which only the host's root can enter.
+    fn accept(&mut self) {
+        let Ok(socket) = socket::accept(&self.listener) else { return };
+        match socket::peer(&socket) {
+            Ok(peer) if peer.pid == 0 && peer.uid == UNMAPPED => {}
+            _ => return,
+        }
+        if self.peers.len() < PEERS_MAX {
+            self.peers.insert(self.next_peer, Peer { socket, queue: VecDeque::new() });
+            self.next_peer += 1;
+        }
+    }
+
+    /// Reads one request and answers it. Anything but a request ends the connection.
+    fn hear(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get(&id) else { return };
+        match message::receive::<Request>(&peer.socket, &mut self.buffer) {
+            Ok(Some((Request { seq, ask }, _))) => match self.answer(id, seq, ask) {
+                Ok(Some((answer, fds))) => self.say(id, seq, answer, fds),
+                Ok(None) => {}
+                Err((kind, text)) => self.say(id, seq, Answer::Failed { kind, text }, Vec::new()),
+            },
+            Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
+            Ok(None) | Err(_) => self.hang_up(id),
+        }
+    }
+
+    /// Does what is asked. `None`: the answer comes later.
+    fn answer(
+        &mut self,
+        peer: PeerId,
+        seq: u64,
+        ask: Ask,
+    ) -> Result<Option<(Answer, Vec<OwnedFd>)>, Failure> {
+        let done = Ok(Some((Answer::Done, Vec::new())));
+        match ask {
+            Ask::Start(spec) => self.start(peer, seq, &spec).map(|()| None),
+            Ask::Attach { id } => {
+                let (process, depot) = (find(&mut self.table, &id)?, &self.depot);
+                if matches!(process.phase, Phase::Starting { .. }) {
+                    return Err((FailKind::NoSuchProcess, format!("`{id}` is being started")));
+                }
+                let fds = process.stream_copies().map_err(system("copy the streams"))?;
+                if process.attached.is_none() {
+                    process.drain(depot, &mut self.buffer);
+                }
+                process.streams.iter_mut().for_each(Stream::close_spool);
+                process.attached = Some(peer);
+                Ok(Some((Answer::Attached, fds)))
+            }
+            Ask::Signal { id, signal } => {
+                check_signal(signal)?;
+                let Some(pid) = find(&mut self.table, &id)?.live_pid() else {
+                    return Err((FailKind::NoSuchProcess, format!("process `{id}` has ended")));
+                };
+                signal::send(pid, signal).map_err(system("signal the process"))?;
+                done
+            }
+            Ask::SignalAll { signal } => {
+                check_signal(signal)?;
+                signal::send_to_all_others(signal).map_err(system("signal the processes"))?;
+                done
+            }
+            Ask::Resize { id, size } => {
+                let process = find(&mut self.table, &id)?;
+                let [terminal] = &process.streams[..] else {
+                    return Err((FailKind::Refused, format!("process `{id}` has no terminal")));
+                };
+                pty::set_size(&terminal.fd, size.rows, size.columns)
+                    .map_err(system("resize the terminal"))?;
+                done
+            }
+            Ask::List => Ok(Some((Answer::Processes(self.table.states()), Vec::new()))),
+            Ask::Forget { id } => {
+                if let Some((serial, process)) = self.table.by_id(&id) {
+                    if process.live_pid().is_some() {
+                        return Err((FailKind::Refused, format!("process `{id}` still runs")));
+                    }
+                    self.table.remove(serial);
+                    self.depot.forget(&id).map_err(system("remove its files"))?;
+                }
+                done
+            }
+        }
+    }
+
+    /// Forks a process; the answer comes when exec has worked or failed.
+    fn start(&mut self, peer: PeerId, seq: u64, spec: &ProcessSpec) -> Result<(), Failure> {
+        self.table.check_new(&spec.id).map_err(|text| (FailKind::Refused, text))?;
+        let launched = start::start(&self.workshop, spec)?;
+        let streams = launched.outputs.into_iter().zip(["out", "err"]);
+        self.table.add(Process {
+            id: spec.id.clone(),
+            program: spec.path.clone(),
+            pid: launched.pid,
+            tty: spec.tty.is_some(),
+            phase: Phase::Starting { errors: launched.errors, peer, seq, stdin: launched.stdin },
+            streams: streams
+                .map(|(fd, end)| Stream::new(fd, format!("{}.{end}", spec.id)))
+                .collect(),
+            attached: None,
+        });
+        Ok(())
+    }
+
+    /// A starting process has become its program, or failed to.
+    fn settle(&mut self, serial: Serial) {
+        let Some(process) = self.table.get(serial) else { return };
+        let (errors, peer, seq, stdin) = match std::mem::replace(&mut process.phase, Phase::Running)
+        {
+            Phase::Starting { errors, peer, seq, stdin } => (errors, peer, seq, stdin),
+            other => {
+                process.phase = other;
+                return;
+            }
+        };
+        if let Some((kind, text)) = start::outcome(&errors, &process.program) {
+            // Its end will be reaped like an orphan's.
+            self.table.remove(serial);
+            return self.say(peer, seq, Answer::Failed { kind, text }, Vec::new());
+        }
+        if !self.peers.contains_key(&peer) {
+            return;
+        }
+        match process.stream_copies() {
+            Ok(mut fds) => {
+                fds.extend(stdin);
+                process.attached = Some(peer);
+                let pid = process.pid;
+                self.say(peer, seq, Answer::Started { pid }, fds);
+            }
+            Err(err) => {
+                // It runs, unattached: whoever asked may attach later.
+                let (kind, text) = system("copy the streams")(err);
+                self.say(peer, seq, Answer::Failed { kind, text }, Vec::new());
+            }
+        }
+    }
+
+    /// Takes every ended child: ours, and the orphans that the kernel hands to pid 1.
+    fn reap(&mut self) {
+        for _ in 0..REAP_MAX {
+            match process::wait_any() {
+                Ok(Some((pid, how))) => {
+                    if let Some(serial) = self.table.by_pid(pid) {
+                        self.end(serial, how);
+                    }
+                }
+                Ok(None) | Err(_) => {
+                    self.more_to_reap = false;
+                    return;
+                }
+            }
+        }
+        self.more_to_reap = true;
+    }
+
+    /// One of ours has ended: its last words and its status are in the depot before anyone hears.
+    fn end(&mut self, serial: Serial, how: Ended) {
+        // It may have been so quick that we have not seen its exec yet.
+        self.settle(serial);
+        let Server { table, depot, buffer, .. } = self;
+        let Some(process) = table.get(serial) else { return };
+        if process.attached.is_none() {
+            process.drain(depot, buffer);
+        }
+        let status = match how {
+            Ended::Exited(code) => ExitStatus::Exited(code),
+            Ended::Signaled(signal) => ExitStatus::Signaled(signal),
+        };
+        process.phase = Phase::Ended(status);
+        let id = process.id.clone();
+        // A full disk must not hide the end from those who listen; the list has it too.
+        let _ = depot.write_exit(&id, status);
+        let peers: Vec<PeerId> = self.peers.keys().copied().collect();
+        for peer in peers {
+            self.say(peer, 0, Answer::Ended { id: id.clone(), status }, Vec::new());
+        }
+    }
+
+    /// Sends a message, or queues it. A peer that is gone or does not read is cut off.
+    fn say(&mut self, id: PeerId, seq: u64, answer: Answer, fds: Vec<OwnedFd>) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        // Our own answers are shorter than the limit: 256 processes of some 150 bytes.
+        let Ok(bytes) = message::encode(&Reply { seq, answer }) else { return self.hang_up(id) };
+        peer.queue.push_back((bytes, fds));
+        if peer.queue.len() > QUEUE_MAX {
+            return self.hang_up(id);
+        }
+        self.flush(id);
+    }
+
+    /// Sends what is queued, as far as the peer takes it.
+    fn flush(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        while let Some((bytes, fds)) = peer.queue.front() {
+            let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+            match socket::send_with_fds(&peer.socket, bytes, &fds) {
+                Ok(()) => drop(peer.queue.pop_front()),
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => return self.hang_up(id),
+            }
+        }
+    }
+
+    /// Ends a connection; its processes' output is ours to read from now on.
+    fn hang_up(&mut self, id: PeerId) {
+        self.peers.remove(&id);
+        self.table.detach(id);
+    }
+}
+
+/// The process of this name.
+fn find<'a>(table: &'a mut Table, id: &str) -> Result<&'a mut Process, Failure> {
+    let found = table.by_id(id).map(|(_, process)| process);
+    found.ok_or_else(|| (FailKind::NoSuchProcess, format!("there is no process `{id}`")))
+}
+
+/// Only real signals are sent.
+fn check_signal(number: i32) -> Result<(), Failure> {
+    match signal::is_valid(number) {
+        true => Ok(()),
+        false => Err((FailKind::Refused, format!("{number} is no signal; 1 to 64 are"))),
+    }
+}
+
+/// A failure of the kernel's.
+fn system(what: &str) -> impl Fn(io::Error) -> Failure {
+    move |err| (FailKind::System, format!("cannot {what}: {err}"))
+}

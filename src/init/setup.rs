@@ -1,0 +1,310 @@
+//! The short-lived process between the daemon and pid 1.
+//!
+//! It runs as root of the host, alone in its process, in the container's cgroup already. What it
+//! makes belongs to two owners: user, net, uts, ipc and cgroup namespace to the container's user
+//! namespace; mounts and pids to the host's, so that nobody inside ever has rights over them.
+
+use super::proto::{MAX_MESSAGE, Plan, SetUp};
+use super::{Doing, InitError, confine, inside_net, message, root, serve};
+use crate::sys::fd::{self, PollFd, PollFlags};
+use crate::sys::ns::{self, Fork, Parent, Spaces};
+use crate::sys::process::{self, Resource};
+use crate::sys::{seccomp, signal};
+use crate::unit::IdRange;
+use serde::de::DeserializeOwned;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+
+/// How long the daemon may take for its next message, and pid 1 for its set-up.
+const PATIENCE_MS: u16 = 60_000;
+
+/// Layers of one container; an overlay takes 500, its options one page.
+const LOWERS_MAX: usize = 128;
+
+/// Descriptors that a container's process may be given, if the kernel lets us raise the limit.
+const NOFILE_MAX: u64 = 1 << 20;
+
+/// What the plan comes with.
+struct Given {
+    listener: OwnedFd,
+    depot: OwnedFd,
+    filters: Vec<seccomp::Program>,
+}
+
+/// The namespaces that belong to the container's user namespace, and that one.
+struct Made {
+    user: OwnedFd,
+    net: OwnedFd,
+    uts: OwnedFd,
+    ipc: OwnedFd,
+    cgroup: OwnedFd,
+}
+
+/// The verb `terrarium init`; descriptor 0 is the daemon's channel.
+pub fn run() -> ExitCode {
+    // First of all: from here on nobody inside can trace us or read our descriptors, and this
+    // stays so in every process forked from here, until it execs.
+    if process::set_dumpable(false).is_err() {
+        return ExitCode::FAILURE;
+    }
+    let channel = match fd::take_standard_input() {
+        Ok(channel) => channel,
+        Err(err) => {
+            crate::error!("init.failed", err = err);
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut first = None;
+    match set_up(&channel, &mut first) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            let (doing, why) = err.parts();
+            // The daemon may be gone; then there is nobody to tell.
+            let _ = message::send(&channel, &SetUp::Refused { doing, why, pid: first }, &[]);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Everything up to a standing container. `first` becomes the pid of the future pid 1.
+fn set_up(channel: &OwnedFd, first: &mut Option<i32>) -> Result<(), InitError> {
+    prepare_self(channel).doing(|| "prepare the set-up process".into())?;
+    let (plan, given) = receive_plan(channel)?;
+    let made = make_spaces(plan.ids)?;
+    message::send(channel, &SetUp::Born, &[made.net.as_fd()]).map_err(|_| InitError::Abandoned)?;
+    match receive::<SetUp>(channel)?.0 {
+        SetUp::Go => {}
+        other => return Err(InitError::refuse("wait for go", format!("got {other:?}"))),
+    }
+    for (fd, space) in [
+        (&made.net, Spaces::CLONE_NEWNET),
+        (&made.uts, Spaces::CLONE_NEWUTS),
+        (&made.ipc, Spaces::CLONE_NEWIPC),
+        (&made.cgroup, Spaces::CLONE_NEWCGROUP),
+    ] {
+        ns::enter(fd, space).doing(|| format!("enter the container's namespaces ({space:?})"))?;
+    }
+    inside_net::configure(&plan.net)?;
+    let name = host_name(&plan.handle);
+    ns::set_host_name(name).doing(|| format!("set the host name to {name}"))?;
+    ns::unshare(Spaces::CLONE_NEWPID).doing(|| "make a pid namespace".into())?;
+
+    let (status, tell) = fd::pipe().doing(|| "make a pipe".into())?;
+    // Not our child but the daemon's, as if that one had forked it: we shall not be here.
+    match ns::fork(Spaces::empty(), Parent::CallersParent).doing(|| "fork pid 1".into())? {
+        Fork::Child => {
+            // The channel, the network namespace and the rest are the other process's.
+            let keep = [&given.listener, &given.depot, &made.user, &tell].map(AsFd::as_fd);
+            match fd::close_inherited(&keep) {
+                Ok(()) => become_pid_one(&plan, given, made.user, tell),
+                Err(_) => process::exit_now(1),
+            }
+        }
+        Fork::Parent { pid, pidfd } => {
+            *first = Some(pid);
+            drop(tell);
+            let standing = wait_for(&status, channel);
+            let told = standing.and_then(|()| {
+                message::send(channel, &SetUp::Ready { pid }, &[]).map_err(|_| InitError::Abandoned)
+            });
+            if told.is_err() {
+                // Already dead is just as well.
+                let _ = process::pidfd_send_signal(&pidfd, signal::Signal::SIGKILL as i32);
+            }
+            told
+        }
+    }
+}
+
+/// Sheds what was inherited.
+fn prepare_self(channel: &OwnedFd) -> std::io::Result<()> {
+    fd::close_inherited(&[channel.as_fd()])?;
+    process::set_umask(0o022);
+    // The daemon may be shielded from the out-of-memory killer; nobody in a container is. Raising
+    // the value needs no privilege, and no process inside could do it before exec: while it is
+    // not dumpable its /proc files belong to the host's root.
+    let file = "/proc/self/oom_score_adj";
+    if std::fs::read_to_string(file)?.starts_with('-') {
+        std::fs::write(file, "0")?;
+    }
+    let (soft, hard) = process::limit(Resource::OpenFiles)?;
+    if hard < NOFILE_MAX {
+        // Only with CAP_SYS_RESOURCE; without it a process gets less than it asked for.
+        let _ = process::set_limit(Resource::OpenFiles, soft, NOFILE_MAX);
+    }
+    Ok(())
+}
+
+/// The next message of the daemon, in time.
+fn receive<T: DeserializeOwned>(channel: &OwnedFd) -> Result<(T, Vec<OwnedFd>), InitError> {
+    match fd::wait_readable(channel, PATIENCE_MS) {
+        Ok(true) => {}
+        _ => return Err(InitError::Abandoned),
+    }
+    let mut buffer = vec![0; MAX_MESSAGE];
+    message::receive(channel, &mut buffer)
+        .doing(|| "read the daemon's message".into())?
+        .ok_or(InitError::Abandoned)
+}
+
+/// The plan and its three descriptors.
+fn receive_plan(channel: &OwnedFd) -> Result<(Plan, Given), InitError> {
+    let (plan, fds): (Plan, Vec<OwnedFd>) = receive(channel)?;
+    let refuse = |why: String| Err(InitError::refuse("follow the plan", why));
+    let [listener, depot, filter] = match <[OwnedFd; 3]>::try_from(fds) {
+        Ok(three) => three,
+        Err(other) => return refuse(format!("it came with {} descriptors, not 3", other.len())),
+    };
+    if plan.lowers.is_empty() || plan.lowers.len() > LOWERS_MAX {
+        return refuse(format!("it has {} layers, not 1 to {LOWERS_MAX}", plan.lowers.len()));
+    }
+    if plan.ids.base == 0 || plan.ids.base.checked_add(IdRange::WIDTH).is_none() {
+        return refuse(format!("ids from {} cannot be mapped", plan.ids.base));
+    }
+    let mut bytes = Vec::new();
+    File::from(filter).read_to_end(&mut bytes).doing(|| "read the filter".into())?;
+    let Some(filters) = seccomp::unpack(&bytes) else {
+        return refuse("its filter is malformed".into());
+    };
+    Ok((plan, Given { listener, depot, filters }))
+}
+
+/// The last 63 bytes of the handle, the longest that every program takes.
+fn host_name(handle: &str) -> &str {
+    let start = handle.len().saturating_sub(63);
+    handle.get(start..).unwrap_or(handle).trim_start_matches('-')
+}
+
+/// Makes the namespaces by a helper process, which becomes root of the new user namespace before
+/// it makes the others, so that what the kernel puts into them has a mapped owner.
+fn make_spaces(ids: IdRange) -> Result<Made, InitError> {
+    let (hear_mapped, mapped) = fd::pipe().doing(|| "make a pipe".into())?;
+    let (hear_made, made) = fd::pipe().doing(|| "make a pipe".into())?;
+    let forked = ns::fork(Spaces::CLONE_NEWUSER, Parent::Caller)
+        .doing(|| "make a user namespace (is user.max_user_namespaces 0?)".into())?;
+    let pid = match forked {
+        Fork::Child => {
+            drop((mapped, hear_made));
+            let code = helper(&hear_mapped, &made).err().and_then(|err| err.raw_os_error());
+            // The parent sees the end of the pipe without a byte in it, and our status.
+            process::exit_now(code.unwrap_or(0) as u8)
+        }
+        Fork::Parent { pid, .. } => pid,
+    };
+    drop((hear_mapped, made));
+    let opened = map_and_open(pid, ids, &mapped, &hear_made);
+    drop(mapped);
+    let how = process::wait(pid).doing(|| "wait for the helper process".into())?;
+    opened.map_err(|err| match (err, how) {
+        (InitError::Abandoned, process::Ended::Exited(code)) => InitError::Step {
+            doing: "make net, uts, ipc and cgroup namespaces".into(),
+            source: std::io::Error::from_raw_os_error(code.into()).into(),
+        },
+        (err, _) => err,
+    })
+}
+
+/// The helper: waits for its id map, makes the namespaces, says so, and stays until it is no
+/// longer needed.
+fn helper(mapped: &OwnedFd, made: &OwnedFd) -> std::io::Result<()> {
+    if fd::read(mapped, &mut [0])? == 0 {
+        return Ok(());
+    }
+    process::become_user(0, 0, &[])?;
+    ns::unshare(
+        Spaces::CLONE_NEWNET
+            | Spaces::CLONE_NEWUTS
+            | Spaces::CLONE_NEWIPC
+            | Spaces::CLONE_NEWCGROUP,
+    )?;
+    fd::write(made, &[1])?;
+    fd::read(mapped, &mut [0]).map(drop)
+}
+
+/// The other side of [`helper`]. `Abandoned`: the helper has failed.
+fn map_and_open(
+    pid: i32,
+    ids: IdRange,
+    mapped: &OwnedFd,
+    made: &OwnedFd,
+) -> Result<Made, InitError> {
+    let map = format!("0 {} {}", ids.base, IdRange::WIDTH);
+    for file in ["uid_map", "gid_map"] {
+        // One write, as the kernel demands.
+        std::fs::write(format!("/proc/{pid}/{file}"), &map)
+            .doing(|| format!("map ids from {} ({file})", ids.base))?;
+    }
+    fd::write(mapped, &[1]).map_err(|_| InitError::Abandoned)?;
+    match fd::read(made, &mut [0]) {
+        Ok(1) => {}
+        _ => return Err(InitError::Abandoned),
+    }
+    let open = |kind: &str| {
+        File::open(format!("/proc/{pid}/ns/{kind}"))
+            .map(OwnedFd::from)
+            .doing(|| format!("open the container's {kind} namespace"))
+    };
+    Ok(Made {
+        user: open("user")?,
+        net: open("net")?,
+        uts: open("uts")?,
+        ipc: open("ipc")?,
+        cgroup: open("cgroup")?,
+    })
+}
+
+/// Waits until pid 1 says that it stands. Anything else (its complaint, its silent end, the end of
+/// the daemon, too long a time) is the error.
+fn wait_for(status: &OwnedFd, channel: &OwnedFd) -> Result<(), InitError> {
+    loop {
+        let mut watched = [
+            PollFd::new(status.as_fd(), PollFlags::POLLIN),
+            PollFd::new(channel.as_fd(), PollFlags::POLLIN),
+        ];
+        match fd::poll(&mut watched, Some(PATIENCE_MS)) {
+            Err(err) if err.kind() == std::io::ErrorKind::Interrupted => continue,
+            Ok(ready) if ready > 0 => {}
+            _ => return Err(InitError::refuse("build the inside", "it takes too long")),
+        }
+        if watched[0].any() == Some(true) {
+            break;
+        }
+        // The daemon has nothing to say now, so this is its end.
+        return Err(InitError::Abandoned);
+    }
+    let mut text = [0; 4096];
+    let length = fd::read(status, &mut text).doing(|| "read pid 1's status".into())?;
+    match serde_json::from_slice(&text[..length]) {
+        Ok(SetUp::Ready { .. }) => Ok(()),
+        Ok(SetUp::Refused { doing, why, .. }) => Err(InitError::Inside { doing, why }),
+        _ => Err(InitError::refuse("build the inside", "pid 1 ended without a word")),
+    }
+}
+
+/// Pid 1 from its first instruction on. It never returns, so nothing of the caller's is dropped.
+fn become_pid_one(plan: &Plan, given: Given, user: OwnedFd, status: OwnedFd) -> ! {
+    let mut status = File::from(status);
+    let built = root::build(plan, &user).and_then(|kept| {
+        confine::confine(plan, user, &given.filters)?;
+        serve::Server::new(given.listener, given.depot, kept, plan)
+    });
+    let (word, server) = match built {
+        Ok(server) => (SetUp::Ready { pid: 1 }, Some(server)),
+        Err(err) => {
+            // Short enough to pass the pipe in one piece.
+            let (doing, why) = err.parts();
+            let short = |text: String| text.chars().take(500).collect();
+            (SetUp::Refused { doing: short(doing), why: short(why), pid: None }, None)
+        }
+    };
+    // A broken pipe says that our maker is dead: then nobody knows of us, and we end too.
+    let word = serde_json::to_vec(&word).expect("plain data becomes JSON");
+    let told = status.write_all(&word);
+    drop(status);
+    match (told, server) {
+        (Ok(()), Some(server)) => server.run(),
+        _ => process::exit_now(1),
+    }
+}

@@ -1,0 +1,105 @@
+//! One output of a process, and the file that it goes to while nobody is attached.
+//!
+//! The app must never wait for us, so a full spool does not stop the reading: what comes after
+//! [`SPOOL_MAX`] bytes is counted and dropped. The first bytes are kept, not the last, so that the
+//! gap is at the end, where a line of ours says how long it is; live output goes on right after.
+
+use super::depot::Depot;
+use super::proto::SPOOL_MAX;
+use crate::sys::fd;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+
+/// The read end of one output.
+pub struct Stream {
+    /// A pipe's read end or a terminal's master, non-blocking.
+    pub fd: OwnedFd,
+    /// Something may still come.
+    pub open: bool,
+    /// File name in the depot.
+    name: String,
+    /// The spool, while it is being written.
+    file: Option<File>,
+    /// Its length in bytes.
+    length: u64,
+    /// Bytes that were not kept.
+    dropped: u64,
+}
+
+/// What one [`Stream::pull`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pulled {
+    /// Some bytes; there may be more.
+    Some,
+    /// Nothing at present.
+    Nothing,
+    /// The end: every writer is gone.
+    End,
+}
+
+impl Stream {
+    /// The stream whose spool has this name.
+    pub fn new(fd: OwnedFd, name: String) -> Stream {
+        Stream { fd, open: true, name, file: None, length: 0, dropped: 0 }
+    }
+
+    /// Moves what is there, at most one buffer, to the spool.
+    pub fn pull(&mut self, depot: &Depot, buffer: &mut [u8]) -> Pulled {
+        match fd::read(&self.fd, buffer) {
+            Ok(0) => self.end(),
+            Ok(length) => {
+                self.keep(depot, &buffer[..length]);
+                Pulled::Some
+            }
+            Err(err) if err.kind() == io::ErrorKind::WouldBlock => Pulled::Nothing,
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => Pulled::Some,
+            // EIO: the other side of a terminal is closed.
+            Err(_) => self.end(),
+        }
+    }
+
+    /// Marks the stream as ended.
+    fn end(&mut self) -> Pulled {
+        self.open = false;
+        Pulled::End
+    }
+
+    /// Adds to the spool what fits.
+    fn keep(&mut self, depot: &Depot, bytes: &[u8]) {
+        if self.file.is_none() {
+            let opened = depot.spool(&self.name);
+            let opened = opened.and_then(|file| Ok((file.metadata()?.len(), file)));
+            if let Ok((length, file)) = opened {
+                (self.length, self.file) = (length, Some(file));
+            }
+        }
+        let fits = (SPOOL_MAX.saturating_sub(self.length) as usize).min(bytes.len());
+        let kept = match &mut self.file {
+            Some(file) if fits > 0 => match file.write_all(&bytes[..fits]) {
+                Ok(()) => fits,
+                // The disk is full, and the end of the file unknown: nothing more goes in.
+                Err(_) => {
+                    self.length = SPOOL_MAX;
+                    0
+                }
+            },
+            _ => 0,
+        };
+        self.length += kept as u64;
+        self.dropped += (bytes.len() - kept) as u64;
+    }
+
+    /// Closes the spool for a reader, with a line about what was dropped.
+    pub fn close_spool(&mut self) {
+        if let Some(mut file) = self.file.take()
+            && self.dropped > 0
+        {
+            let lost = self.dropped;
+            // If the disk is full this is lost too.
+            let _ = writeln!(file, "\n[terrarium: {lost} bytes dropped while nobody listened]");
+        }
+        self.dropped = 0;
+        self.length = 0;
+    }
+}

@@ -1,0 +1,319 @@
+//! Starting one process: everything that can be decided is decided before the fork.
+
+use super::environment;
+use super::inside::TTY_GROUP;
+use super::proto::FailKind;
+use super::root::{Kept, make_dirs};
+use super::users::{self, User};
+use crate::model::process::ProcessSpec;
+use crate::sys::at::{self, Kind, Open, Resolve};
+use crate::sys::caps::{self, Caps};
+use crate::sys::fd::{self, Standard};
+use crate::sys::ns::{self, Fork, Parent, Spaces};
+use crate::sys::process::{self, Resource};
+use crate::sys::{pty, signal};
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+/// The longest passwd or group file that is read, in bytes.
+const USERS_MAX: u64 = 1 << 20;
+
+/// A refusal: its kind, and what a person should know.
+pub type Failure = (FailKind, String);
+
+/// What every start needs.
+pub struct Workshop {
+    /// /dev/null and /dev/pts, as they were made.
+    pub kept: Kept,
+    /// The container's root directory.
+    pub root: OwnedFd,
+    /// Capabilities of the container's root.
+    pub granted: Caps,
+    /// Open files that a process gets when it does not say: soft value.
+    pub nofile: u64,
+}
+
+/// A forked process.
+pub struct Launched {
+    /// Its number inside.
+    pub pid: i32,
+    /// Carries a [`Trouble`], or ends without one when exec has worked.
+    pub errors: OwnedFd,
+    /// Read ends of its outputs: of a terminal the master, else standard output and error.
+    pub outputs: Vec<OwnedFd>,
+    /// Write end of its standard input, when asked for.
+    pub stdin: Option<OwnedFd>,
+}
+
+/// Everything that the child needs.
+struct Ready {
+    programs: Vec<CString>,
+    argv: Vec<CString>,
+    env: Vec<CString>,
+    user: User,
+    dir: OwnedFd,
+    nofile: Option<u64>,
+    streams: [OwnedFd; 3],
+    tty: bool,
+}
+
+/// Starts what `spec` says. The caller is pid 1, alone in its process.
+pub fn start(workshop: &Workshop, spec: &ProcessSpec) -> Result<Launched, Failure> {
+    let user = find_user(&spec.user)?;
+    let env = environment::complete(&spec.env, &user).map_err(|text| (FailKind::Refused, text))?;
+    if spec.path.is_empty() {
+        return Err((FailKind::Refused, "the program has no name".into()));
+    }
+    let programs = environment::candidates(&spec.path, &env);
+    let name = spec.argv0.as_ref().unwrap_or(&spec.path);
+    let dir = working_dir(workshop, spec, &user)?;
+    let (streams, outputs, stdin) = streams(workshop, spec, &user)
+        .map_err(|err| (FailKind::System, format!("cannot make the streams: {err}")))?;
+    let ready = Ready {
+        programs: c_strings(programs)?,
+        argv: c_strings([name].into_iter().chain(&spec.args).cloned())?,
+        env: c_strings(env.iter().map(|(name, value)| format!("{name}={value}")))?,
+        user,
+        dir,
+        nofile: spec.nofile,
+        streams,
+        tty: spec.tty.is_some(),
+    };
+    let system = |err: io::Error| (FailKind::System, format!("cannot fork: {err}"));
+    let (errors, tell) = fd::pipe().map_err(system)?;
+    match ns::fork(Spaces::empty(), Parent::Caller).map_err(system)? {
+        Fork::Child => {
+            let (step, err) = child(workshop, &ready);
+            let code = err.raw_os_error().unwrap_or(0);
+            let mut word = [step as u8, 0, 0, 0, 0];
+            word[1..].copy_from_slice(&code.to_ne_bytes());
+            // Pid 1 may be ending; then so are we.
+            let _ = fd::write(&tell, &word);
+            process::exit_now(127)
+        }
+        Fork::Parent { pid, .. } => Ok(Launched { pid, errors, outputs, stdin }),
+    }
+}
+
+/// Reads the container's own files and finds the user.
+fn find_user(wanted: &str) -> Result<User, Failure> {
+    let not_found = |text: String| (FailKind::UserNotFound, text);
+    let passwd = user_file("/etc/passwd").map_err(not_found)?;
+    let group = user_file("/etc/group").map_err(not_found)?;
+    users::find(wanted, &passwd, &group).map_err(not_found)
+}
+
+/// The content of a file that the container may have made anything of: a missing one is empty; a
+/// device, a pipe, a huge or a leased one is an error, at once.
+fn user_file(path: &str) -> Result<Vec<u8>, String> {
+    let read = || -> io::Result<Vec<u8>> {
+        let flags = Open::O_RDONLY | Open::O_NONBLOCK | Open::O_NOCTTY;
+        let file = at::open(at::HERE, path, flags, 0, Resolve::RESOLVE_NO_MAGICLINKS)?;
+        let bad = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why);
+        let found = at::stat(&file)?;
+        if found.kind != Kind::File {
+            return Err(bad("not a regular file"));
+        }
+        let mut bytes = Vec::new();
+        File::from(file).take(USERS_MAX + 1).read_to_end(&mut bytes)?;
+        match bytes.len() as u64 > USERS_MAX {
+            true => Err(bad("longer than 1 MiB")),
+            false => Ok(bytes),
+        }
+    };
+    match read() {
+        Err(err)
+            if matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Ok(Vec::new())
+        }
+        other => other.map_err(|err| format!("cannot read the container's {path}: {err}")),
+    }
+}
+
+/// Opens the working directory, made for the user when missing. A link of /proc, which might lead
+/// out of the container, is refused wherever it is on the way.
+fn working_dir(workshop: &Workshop, spec: &ProcessSpec, user: &User) -> Result<OwnedFd, Failure> {
+    let path = spec.dir.as_ref().unwrap_or(&user.home);
+    if !path.starts_with('/') {
+        let text = format!("working directory `{}` is not absolute", path.escape_default());
+        return Err((FailKind::Refused, text));
+    }
+    let how = Resolve::RESOLVE_NO_MAGICLINKS;
+    make_dirs(&workshop.root, Path::new(path), (user.uid, user.gid), how)
+        .map_err(|err| (FailKind::System, format!("cannot use working directory {path}: {err}")))
+}
+
+/// The three ends of the process, the read ends of its outputs, and the write end of its input.
+type Streams = ([OwnedFd; 3], Vec<OwnedFd>, Option<OwnedFd>);
+
+/// Makes a terminal or pipes.
+fn streams(workshop: &Workshop, spec: &ProcessSpec, user: &User) -> io::Result<Streams> {
+    if let Some(size) = spec.tty {
+        // By descriptor from our own devpts, not by a path that the container could replace.
+        let flags = Open::O_RDWR | Open::O_NOCTTY;
+        let ptmx = at::open(&workshop.kept.pts, "ptmx", flags, 0, Resolve::RESOLVE_NO_SYMLINKS)?;
+        let (master, slave) = pty::open(ptmx)?;
+        at::set_owner(&slave, user.uid, TTY_GROUP)?;
+        pty::set_size(&slave, size.rows, size.columns)?;
+        fd::set_nonblocking(&master, true)?;
+        let ends = [slave.try_clone()?, slave.try_clone()?, slave];
+        return Ok((ends, vec![master], None));
+    }
+    let (out, out_end) = fd::pipe()?;
+    let (err, err_end) = fd::pipe()?;
+    fd::set_nonblocking(&out, true)?;
+    fd::set_nonblocking(&err, true)?;
+    // A user who is not root must be able to open /dev/stdout, which is a link to the pipe.
+    let give = |end: &OwnedFd| at::set_owner(end, user.uid, user.gid);
+    give(&out_end)?;
+    give(&err_end)?;
+    let (input, stdin) = if spec.stdin {
+        let (reader, writer) = fd::pipe()?;
+        give(&reader)?;
+        (reader, Some(writer))
+    } else {
+        (workshop.kept.null.try_clone()?, None)
+    };
+    Ok(([input, out_end, err_end], vec![out, err], stdin))
+}
+
+/// Strings for the kernel.
+fn c_strings(texts: impl IntoIterator<Item = String>) -> Result<Vec<CString>, Failure> {
+    let nul = |_| (FailKind::Refused, "program or argument with a NUL byte in it".to_owned());
+    texts.into_iter().map(CString::new).collect::<Result<_, _>>().map_err(nul)
+}
+
+/// Where a child failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Step {
+    Terminal = 1,
+    Streams,
+    Limits,
+    User,
+    Directory,
+    Capabilities,
+    Descriptors,
+    NotFound,
+    NoInterpreter,
+    NotExecutable,
+    Exec,
+}
+
+/// The child between fork and exec; returns only with its failure. It is untraceable until exec,
+/// so nobody inside can use it as a door to what pid 1 has open.
+fn child(workshop: &Workshop, ready: &Ready) -> (Step, io::Error) {
+    match become_it(workshop, ready) {
+        Ok(()) => exec(ready),
+        Err(failure) => failure,
+    }
+}
+
+/// Everything before exec.
+fn become_it(workshop: &Workshop, ready: &Ready) -> Result<(), (Step, io::Error)> {
+    let at_step = |step: Step| move |err: io::Error| (step, err);
+    process::new_session().map_err(at_step(Step::Terminal))?;
+    let [input, output, error] = &ready.streams;
+    if ready.tty {
+        pty::take_control(input).map_err(at_step(Step::Terminal))?;
+    }
+    fd::become_standard(input, Standard::Input)
+        .and_then(|()| fd::become_standard(output, Standard::Output))
+        .and_then(|()| fd::become_standard(error, Standard::Error))
+        .map_err(at_step(Step::Streams))?;
+    limits(workshop, ready).map_err(at_step(Step::Limits))?;
+    let User { uid, gid, ref groups, .. } = ready.user;
+    process::become_user(uid, gid, groups)
+        // A change of ids may have made us visible.
+        .and_then(|()| process::set_dumpable(false))
+        .map_err(at_step(Step::User))?;
+    // As the user, who may lack the right to be there; and it must be inside.
+    at::change_dir(&ready.dir)
+        .and_then(|()| at::working_dir())
+        .map_err(at_step(Step::Directory))?;
+    let caps = if uid == 0 { workshop.granted } else { Caps::default() };
+    caps::set(caps, caps).map_err(at_step(Step::Capabilities))?;
+    process::set_umask(0o022);
+    signal::reset_all().and_then(|()| fd::close_all_on_exec()).map_err(at_step(Step::Descriptors))
+}
+
+/// Open files as asked, within what the box allows; no core dumps.
+fn limits(workshop: &Workshop, ready: &Ready) -> io::Result<()> {
+    let (_, hard) = process::limit(Resource::OpenFiles)?;
+    match ready.nofile {
+        Some(wanted) => {
+            let wanted = wanted.min(hard);
+            process::set_limit(Resource::OpenFiles, wanted, wanted)?;
+        }
+        None => process::set_limit(Resource::OpenFiles, workshop.nofile.min(hard), hard)?,
+    }
+    process::set_limit(Resource::Core, 0, 0)
+}
+
+/// Tries every candidate; returns the failure that tells most.
+fn exec(ready: &Ready) -> (Step, io::Error) {
+    let mut worst = (Step::NotFound, io::Error::from(io::ErrorKind::NotFound));
+    for program in &ready.programs {
+        let err = process::exec(program, &ready.argv, &ready.env);
+        match err.kind() {
+            io::ErrorKind::NotFound => {
+                let path = Path::new(std::ffi::OsStr::new(program.to_str().unwrap_or("")));
+                if at::open(at::HERE, path, Open::O_PATH, 0, Resolve::empty()).is_ok() {
+                    return (Step::NoInterpreter, err);
+                }
+            }
+            io::ErrorKind::NotADirectory => {}
+            // As a shell does, go on: a later directory may have one that can be executed.
+            io::ErrorKind::PermissionDenied => worst = (Step::NotExecutable, err),
+            _ => return (Step::Exec, err),
+        }
+    }
+    worst
+}
+
+/// What the pipe of a starting process says: `None` when exec has worked.
+pub fn outcome(errors: &OwnedFd, program: &str) -> Option<Failure> {
+    let mut word = [0; 5];
+    match fd::read(errors, &mut word) {
+        Ok(5) => {}
+        _ => return None,
+    }
+    let err =
+        io::Error::from_raw_os_error(i32::from_ne_bytes([word[1], word[2], word[3], word[4]]));
+    let system = |what: &str| (FailKind::System, format!("cannot {what}: {err}"));
+    let is = |step: Step| word[0] == step as u8;
+    Some(match () {
+        () if is(Step::NotFound) => {
+            (FailKind::ProgramNotFound, format!("program `{program}` is not in the container"))
+        }
+        () if is(Step::NoInterpreter) => (
+            FailKind::NotExecutable,
+            format!("program `{program}` needs an interpreter or loader that is not there"),
+        ),
+        () if is(Step::NotExecutable) => {
+            (FailKind::NotExecutable, format!("program `{program}` may not be executed: {err}"))
+        }
+        () if is(Step::Exec) => match err.kind() {
+            io::ErrorKind::ArgumentListTooLong => {
+                (FailKind::Refused, format!("arguments and environment of `{program}`: {err}"))
+            }
+            _ => (FailKind::NotExecutable, format!("program `{program}` cannot be run: {err}")),
+        },
+        () if is(Step::Terminal) => system("give the process its terminal"),
+        () if is(Step::Streams) => system("give the process its streams"),
+        () if is(Step::Limits) => system("set the process's limits"),
+        () if is(Step::User) => system("become the process's user"),
+        () if is(Step::Directory) => system("enter the working directory as the process's user"),
+        () if is(Step::Capabilities) => system("set the process's capabilities"),
+        () => system("prepare the process"),
+    })
+}
+
+/// The descriptor of the caller's `/`.
+pub fn root_dir() -> io::Result<OwnedFd> {
+    at::open(at::HERE.as_fd(), "/", Open::O_PATH | Open::O_DIRECTORY, 0, Resolve::empty())
+}
