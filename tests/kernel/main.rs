@@ -3,5 +3,6 @@
 mod container;
 mod lab;
 mod net;
+mod image;
 mod volume;
 mod cgroup;

@@ -85,7 +85,7 @@ fn ids(slot: u32) -> IdRange {
 }
 
 /// Writes `mib` MiB to a new file; the error of the write or of the flush.
-fn fill(path: &Path, mib: usize) -> io::Result<()> {
+pub fn fill(path: &Path, mib: usize) -> io::Result<()> {
     let mut file = File::create(path)?;
     let block = vec![7u8; 1 << 20];
     for _ in 0..mib {
