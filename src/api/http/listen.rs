@@ -95,12 +95,12 @@ impl Drop for Socket {
     }
 }
 
-/// Makes the socket `path`, mode 0660 for root and `group`; its directory is made, mode 0750, when
-/// missing. Without such a group only root may connect, and a warning says so.
+/// Makes the socket `path` with `mode` (0660 says: root and `group`); its directory is made, mode
+/// 0750, when missing. Without such a group only root may connect, and a warning says so.
 ///
 /// Call it with the lock on the state directory: two daemons that start at once could otherwise
 /// take each other's new socket for a stale one.
-pub fn listen(path: &Path, group: Option<&str>) -> Result<Socket, ListenError> {
+pub fn listen(path: &Path, mode: u32, group: Option<&str>) -> Result<Socket, ListenError> {
     let refused =
         |doing| move |source| ListenError::Refused { doing, path: path.to_owned(), source };
     let gid = match group {
@@ -121,7 +121,7 @@ pub fn listen(path: &Path, group: Option<&str>) -> Result<Socket, ListenError> {
     if gid.is_some() {
         chown(path, None, gid).map_err(refused("give to its group"))?;
     }
-    fs::set_permissions(path, fs::Permissions::from_mode(0o660))
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
         .map_err(refused("set the mode of"))?;
     let file = fs::symlink_metadata(path).map_err(refused("look at"))?;
     let listener = bound.listen(BACKLOG).map_err(refused("listen on"))?;
@@ -183,24 +183,24 @@ mod tests {
     fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
         let dir = TempDir::new();
         let path = dir.path().join("run/terrarium.sock");
-        let first = listen(&path, None).expect("first");
+        let first = listen(&path, 0o660, None).expect("first");
         let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(path.parent().expect("dir"))), (0o660, 0o750));
-        assert!(matches!(listen(&path, None), Err(ListenError::Taken { .. })));
+        assert!(matches!(listen(&path, 0o660, None), Err(ListenError::Taken { .. })));
         drop(first);
         assert!(!path.exists(), "the file goes with its socket");
 
         drop(std::os::unix::net::UnixListener::bind(&path).expect("leave a stale file"));
-        let second = listen(&path, Some("no-such-group-here")).expect("second");
+        let second = listen(&path, 0o660, Some("no-such-group-here")).expect("second");
         UnixStream::connect(&path).expect("it answers");
         fs::remove_file(&path).expect("somebody removes it");
-        let third = listen(&path, None).expect("a successor");
+        let third = listen(&path, 0o660, None).expect("a successor");
         drop(second);
         assert!(path.exists(), "the successor's file stays");
         drop(third);
 
         fs::write(&path, "text").expect("file");
-        let err = listen(&path, None).err().expect("refused");
+        let err = listen(&path, 0o660, None).err().expect("refused");
         assert!(err.to_string().ends_with("no socket; move it away"), "{err}");
     }
 
@@ -208,7 +208,7 @@ mod tests {
     fn a_path_that_is_too_long_is_named() {
         let dir = TempDir::new();
         let path = dir.path().join("x".repeat(120));
-        let err = listen(&path, None).err().expect("refused");
+        let err = listen(&path, 0o660, None).err().expect("refused");
         assert!(err.to_string().starts_with("cannot make the socket /"), "{err}");
     }
 }

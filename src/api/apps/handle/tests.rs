@@ -12,7 +12,7 @@ use crate::api::testing::TempDir;
 /// Runs `test` against a server of `fake`.
 fn with_service<F: Future<Output = ()>>(fake: Fake, test: impl FnOnce(Client) -> F) {
     let dir = TempDir::new();
-    let socket = listen(&dir.path().join("s"), None).expect("listen");
+    let socket = listen(&dir.path().join("s"), 0o660, None).expect("listen");
     let apps = Apps::new(fake);
     let serving = async {
         let err = serve(socket.listener(), &apps, Limits::default()).await;

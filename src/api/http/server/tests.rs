@@ -99,7 +99,7 @@ async fn rest(stream: &mut UnixStream) -> String {
 fn with_server<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(World) -> F) {
     let dir = TempDir::new();
     let (tell, dropped) = bounded(8);
-    let socket = listen(&dir.path().join("s"), None).expect("listen");
+    let socket = listen(&dir.path().join("s"), 0o660, None).expect("listen");
     let listener = socket.listener().clone();
     let fake = Fake { dropped: tell };
     let serving = async {
