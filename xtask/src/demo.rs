@@ -120,7 +120,8 @@ pub fn inside(root: &Path, program: &Path) -> Result<()> {
 fn a_small_network() -> Result<()> {
     for line in [
         "link set lo up",
-        "link add uplink type dummy",
+        "link add uplink type veth peer name nowhere",
+        "link set nowhere up",
         "address add 192.0.2.2/24 dev uplink",
         "link set uplink up",
         "route add default via 192.0.2.1",
