@@ -145,7 +145,7 @@ fn begin(
     with_apps_dir: bool,
 ) -> Result<impl Future<Output = ()> + Send, DaemonError> {
     let path = config.paths.socket();
-    let socket = http::listen::listen(&path, Some(&config.socket.group))
+    let socket = http::listen::listen(&path, config.socket.mode, Some(&config.socket.group))
         .map_err(start(format!("listen on {}", path.display())))?;
     let apps = Apps::new(service::Service::new(cell.clone()));
     Ok(async move {
