@@ -17,8 +17,8 @@ const DEVICES: [(u32, Option<u32>); 8] = [
 /// Lines for `devices.allow` of v1, after `a` went into `devices.deny`.
 pub fn device_lines() -> impl Iterator<Item = String> {
     DEVICES.into_iter().map(|(major, minor)| match minor {
-        Some(minor) => format!("c {major}:{minor} rw"),
-        None => format!("c {major}:* rw"),
+        Some(minor) => format!("c {major}:{minor} rwm"),
+        None => format!("c {major}:* rwm"),
     })
 }
 
@@ -34,8 +34,8 @@ pub fn device_program() -> Vec<u64> {
     const DENY: [u64; 2] = [set(R0, 0), EXIT];
     const ALLOW: [u64; 2] = [set(R0, 1), EXIT];
     let mut program = vec![load(R2, R1, 0), load(R3, R1, 4), load(R4, R1, 8)];
-    // Only type and the mknod bit count: reading and writing are both allowed where one is.
-    program.extend([and(R2, 0x0001_ffff), skip_if_equal(R2, 2, 2)]);
+    // Only the type counts: all three kinds of access are allowed where one is.
+    program.extend([and(R2, 0xffff), skip_if_equal(R2, 2, 2)]);
     program.extend(DENY);
     for (major, minor) in DEVICES {
         match minor {
@@ -169,8 +169,8 @@ mod tests {
             (2, read, 5, 0, 1),
             (2, read, 5, 2, 1),
             (2, read | write, 136, 7, 1),
-            (2, mknod, 1, 3, 0),
-            (2, mknod | read, 136, 0, 0),
+            (2, mknod, 1, 3, 1),
+            (2, mknod, 1, 11, 0),
             (1, read, 1, 3, 0),
             (1, mknod, 8, 0, 0),
             (2, read, 1, 1, 0),
@@ -194,11 +194,11 @@ mod tests {
     }
 
     #[test]
-    fn v1_lines_never_grant_mknod() {
+    fn v1_lines_name_the_same_devices() {
         let lines: Vec<String> = device_lines().collect();
-        assert_eq!(lines.first().map(String::as_str), Some("c 1:3 rw"));
-        assert_eq!(lines.last().map(String::as_str), Some("c 136:* rw"));
-        assert!(lines.iter().all(|line| line.ends_with(" rw")));
+        assert_eq!(lines.first().map(String::as_str), Some("c 1:3 rwm"));
+        assert_eq!(lines.last().map(String::as_str), Some("c 136:* rwm"));
+        assert!(lines.iter().all(|line| line.ends_with(" rwm")));
     }
 
     #[test]
