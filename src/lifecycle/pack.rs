@@ -52,14 +52,20 @@ impl Write for Hasher {
     }
 }
 
-/// Counts what passes.
+/// Counts what passes, and lets nothing pass any more once torn.
 struct Counted<W> {
     out: W,
     bytes: u64,
+    /// After an error: without this, the builder would write the end mark when it is dropped, and
+    /// the reader would take half a tree for a whole one.
+    torn: bool,
 }
 
 impl<W: Write> Write for Counted<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.torn {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         let written = self.out.write(bytes)?;
         self.bytes += written as u64;
         Ok(written)
@@ -81,7 +87,7 @@ pub(super) struct Packer<W: Write> {
 impl<W: Write> Packer<W> {
     /// Everything belongs to user and group `owner`; without `times` every time is 0.
     pub(super) fn new(out: W, owner: u32, times: bool) -> Packer<W> {
-        let out = Counted { out: BufWriter::with_capacity(64 * 1024, out), bytes: 0 };
+        let out = Counted { out: BufWriter::with_capacity(64 * 1024, out), bytes: 0, torn: false };
         let tar = tar::Builder::new(out);
         Packer { tar, owner: owner.into(), times, seen: HashMap::new() }
     }
@@ -101,6 +107,17 @@ impl<W: Write> Packer<W> {
 
     /// What is in `dir` (not `dir` itself), under `prefix`.
     pub(super) fn tree(
+        &mut self,
+        dir: &Path,
+        prefix: &Path,
+        exclude: &[String],
+    ) -> Result<(), LifecycleError> {
+        let walked = self.walk(dir, prefix, exclude);
+        self.tar.get_mut().torn |= walked.is_err();
+        walked
+    }
+
+    fn walk(
         &mut self,
         dir: &Path,
         prefix: &Path,
@@ -138,7 +155,7 @@ impl<W: Write> Packer<W> {
     /// Ends the stream; returns the writer and the stream's length in bytes.
     pub(super) fn finish(self) -> Result<(W, u64), LifecycleError> {
         let broken = |source| LifecycleError::Stream { doing: "write", source };
-        let Counted { out, bytes } = self.tar.into_inner().map_err(broken)?;
+        let Counted { out, bytes, .. } = self.tar.into_inner().map_err(broken)?;
         let out = out.into_inner().map_err(|err| broken(err.into_error()))?;
         Ok((out, bytes))
     }

@@ -24,10 +24,7 @@ const FLAGS: &[Flag] = &[Flag::text("C", "", "directory to unpack into; made whe
 
 /// The role: exit 0, or 1 with one line about the first entry that failed.
 pub(super) fn run(args: &[OsString]) -> Result<(), u8> {
-    let flags = Flags::parse("untar", FLAGS, args).map_err(|code| {
-        complain!("usage: untar -C DIR < ARCHIVE");
-        code
-    })?;
+    let flags = Flags::parse("untar", FLAGS, args)?;
     let dir = flags.path("C");
     if dir.as_os_str().is_empty() {
         complain!("usage: untar -C DIR < ARCHIVE");

@@ -1,0 +1,7 @@
+//! The programs that run inside containers, each as a real process in a directory of its own.
+
+mod builder;
+mod buildpacks;
+mod launcher;
+mod place;
+mod trees;
