@@ -9,12 +9,14 @@
 //! Ancestor: garden-linux's repository_fetcher and rootfs_provider.
 //!
 //! ```text
-//! file ─► [zstd | gzip] ─► hash, room ─► archive (headers) ─► unpack (what) ─► tree (where, by fd)
+//! file ─► [zstd | gzip] ─► hash, room ─► archive (headers) ─► unpack (what),
+//! make (each kind) ─► tree (where, by fd)
 //! ```
 
 mod archive;
 mod error;
 mod import;
+mod make;
 mod name;
 mod tree;
 pub mod unpack;

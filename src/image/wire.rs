@@ -176,7 +176,7 @@ pub fn pax(mut data: &[u8]) -> Result<Pax, &'static str> {
 /// Puts one record in its place.
 fn record_value(out: &mut Pax, key: &[u8], value: &[u8]) -> Result<(), &'static str> {
     match key {
-        b"" => return Err("has a malformed PAX record"),
+        b"" => Err("has a malformed PAX record"),
         b"path" => once(&mut out.path, value.to_vec()),
         b"linkpath" => once(&mut out.link, value.to_vec()),
         b"size" => once(&mut out.size, decimal(value)?),

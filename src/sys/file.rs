@@ -200,11 +200,11 @@ pub fn allocate(file: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<()> {
 /// Size and free space of the file system that `file` is on. fstatfs(2).
 pub fn space(file: BorrowedFd<'_>) -> io::Result<Space> {
     let stat = nix::sys::statfs::fstatfs(file.as_fd())?;
-    let block = u64::try_from(stat.block_size()).unwrap_or(0);
+    // The widths and signs of these differ between C libraries; the values fit.
+    #[allow(clippy::unnecessary_cast)]
+    let (block, magic) = (stat.block_size() as u64, stat.filesystem_type().0 as u32);
     Ok(Space {
-        // The type's width and sign differ between C libraries; the numbers fit 32 bits.
-        #[allow(clippy::unnecessary_cast)]
-        magic: i64::from(stat.filesystem_type().0 as u32),
+        magic: i64::from(magic),
         total_bytes: stat.blocks().saturating_mul(block),
         free_bytes: stat.blocks_available().saturating_mul(block),
     })

@@ -189,8 +189,8 @@ impl fmt::Display for VolumeError {
             ),
             E::Held { device, file } => write!(
                 f,
-                "{} still holds {}: another mount namespace has the store mounted; it is let go \
-                 when that one ends",
+                "{} still holds {}: a container's root or another mount namespace is on it; it is \
+                 let go when the last of them ends",
                 device.display(),
                 file.display()
             ),

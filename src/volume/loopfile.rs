@@ -219,7 +219,7 @@ fn make_draft(draft: &Path, len: u64) -> Result<(), VolumeError> {
     let file = open.map_err(refused())?;
     let host = file::space(file.as_fd()).map_err(refused())?;
     let reserve = plan::reserve(host.total_bytes);
-    if host.free_bytes.saturating_sub(reserve) < len {
+    if host.total_bytes > 0 && host.free_bytes.saturating_sub(reserve) < len {
         let [need, free, host_free, reserve] = [len, 0, host.free_bytes, reserve].map(Bytes::new);
         return Err(VolumeError::HostFull { file: draft.into(), need, free, host_free, reserve });
     }

@@ -23,6 +23,7 @@ mod error;
 mod layer;
 mod loopfile;
 mod plan;
+mod remove;
 mod store;
 mod writable;
 

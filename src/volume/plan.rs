@@ -24,7 +24,7 @@ pub struct Room {
     pub size_max: u64,
     /// Free on the disk below.
     pub host_free: u64,
-    /// Size of the disk below.
+    /// Size of the disk below; 0: it does not say.
     pub host_total: u64,
 }
 
@@ -56,7 +56,11 @@ pub fn growth(room: &Room) -> Growth {
     let missing = want - room.free;
     let missing = missing.saturating_add(missing / 16).div_ceil(MIB).saturating_mul(MIB);
     let may = room.size_max.saturating_sub(room.file_len) / MIB * MIB;
-    let host_may = room.host_free.saturating_sub(reserve(room.host_total)) / MIB * MIB;
+    let host_may = match room.host_total {
+        // Memory file systems and some network ones do not say.
+        0 => u64::MAX,
+        total => room.host_free.saturating_sub(reserve(total)) / MIB * MIB,
+    };
     if may < missing {
         return Growth::StoreFull;
     }
@@ -81,7 +85,8 @@ pub fn mounted_at(table: &[u8], dir: &Path) -> Option<Mounted> {
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
     let path = |field: &[u8]| PathBuf::from(std::ffi::OsString::from_vec(unescape(field)));
     let lines = table.split(|b| *b == b'\n');
-    let found = lines.rev().find_map(|line| {
+
+    lines.rev().find_map(|line| {
         let mut fields = line.split(|b| *b == b' ');
         let point = fields.nth(4)?;
         if unescape(point) != dir.as_os_str().as_bytes() {
@@ -90,8 +95,7 @@ pub fn mounted_at(table: &[u8], dir: &Path) -> Option<Mounted> {
         let mut tail = fields.skip_while(|field| *field != b"-").skip(1);
         let kind = String::from_utf8_lossy(tail.next()?).into_owned();
         Some(Mounted { kind, source: path(tail.next()?) })
-    });
-    found
+    })
 }
 
 /// The number in `/dev/loop3`.

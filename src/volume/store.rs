@@ -8,8 +8,8 @@ use crate::sys::file;
 use crate::unit::{Bytes, Digest};
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
@@ -25,8 +25,6 @@ pub(super) const CONTAINERS: &str = "containers";
 const IMPORTS: &str = "imports";
 /// Where `sysfs` has the quota groups; there only while quota is on.
 pub(super) const QGROUPS: &str = "qgroups";
-/// Subvolumes inside one subvolume that are removed with it; more than any app makes by mistake.
-const NESTED_MAX: usize = 100_000;
 
 /// Where the store is and how large its file may become.
 #[derive(Clone, Debug)]
@@ -184,62 +182,6 @@ impl Store {
         }
         Ok(())
     }
-
-    /// Removes full quota groups whose subvolume is gone. Simple quota does that by itself.
-    fn sweep_qgroups(&self) {
-        if self.quota == QuotaKind::Simple {
-            return;
-        }
-        for name in names(&self.sysfs.join(QGROUPS)).unwrap_or_default() {
-            // Ours and anybody's: a group 0/id without a subvolume counts nothing. Ids below 256
-            // are the kernel's own trees.
-            let Some(id) = name.strip_prefix("0_").and_then(|id| id.parse::<u64>().ok()) else {
-                continue;
-            };
-            let gone = id >= btrfs::ROOT_INODE
-                && matches!(btrfs::subvolume_exists(self.root.as_fd(), id), Ok(false));
-            if gone {
-                let _ = btrfs::remove_qgroup(self.root.as_fd(), id);
-            }
-        }
-    }
-
-    /// Removes the subvolume (or, from a half-made past, plain directory or file) `name` of our
-    /// directory `place`. Already gone is success.
-    pub(super) fn destroy(&self, place: &str, name: &str) -> io::Result<()> {
-        let place_path = self.dir.join(place);
-        let path = place_path.join(name);
-        let meta = match fs::symlink_metadata(&path) {
-            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
-            other => other?,
-        };
-        if !meta.is_dir() {
-            return fs::remove_file(&path);
-        }
-        if meta.ino() != btrfs::ROOT_INODE {
-            return fs::remove_dir_all(&path);
-        }
-        let place = File::open(&place_path)?;
-        let inside = File::open(&path)?;
-        let id = btrfs::subvolume_id(inside.as_fd())?;
-        drop(inside);
-        let gone = match btrfs::destroy_subvolume(place.as_fd(), name) {
-            Err(err) if err.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                remove_nested(self.root.as_fd(), id)?;
-                btrfs::destroy_subvolume(place.as_fd(), name)
-            }
-            other => other,
-        };
-        match gone {
-            Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
-            _ => {}
-        }
-        if self.quota == QuotaKind::Full {
-            // A kernel that refuses this (EBUSY, until the space is back) removes the group itself.
-            let _ = btrfs::remove_qgroup(self.root.as_fd(), id);
-        }
-        Ok(())
-    }
 }
 
 /// Names in one of our own directories that are text; we make no others.
@@ -251,24 +193,6 @@ pub(super) fn names(dir: &Path) -> Result<Vec<String>, VolumeError> {
     }
     names.sort_unstable();
     Ok(names)
-}
-
-/// Removes all subvolumes inside subvolume `id`, deepest first.
-fn remove_nested(any: BorrowedFd<'_>, id: u64) -> io::Result<()> {
-    let mut chain = vec![id];
-    for _ in 0..NESTED_MAX {
-        let Some(&last) = chain.last() else { return Ok(()) };
-        if let Some(&child) = btrfs::children(any, last)?.first() {
-            chain.push(child);
-            continue;
-        }
-        chain.pop();
-        if chain.is_empty() {
-            return Ok(());
-        }
-        btrfs::destroy_subvolume_by_id(any, last)?;
-    }
-    Err(io::Error::other("too many subvolumes inside"))
 }
 
 /// Makes `dir` and its parents, 0700; there already is fine.
@@ -283,10 +207,10 @@ fn find_backing(dir: &Path, config: &StoreConfig) -> Result<(Backing, bool), Vol
     let table = Path::new("/proc/thread-self/mountinfo");
     let mounts = fs::read(table).map_err(VolumeError::refused("read", table))?;
     let mounted = plan::mounted_at(&mounts, dir).filter(|mounted| mounted.kind == "btrfs");
-    if let Some(number) = mounted.and_then(|mounted| plan::loop_number(&mounted.source)) {
-        if let Some(file) = LoopFile::adopt(&path, number, config.size_max)? {
-            return Ok((Backing::Loop(file), false));
-        }
+    if let Some(number) = mounted.and_then(|mounted| plan::loop_number(&mounted.source))
+        && let Some(file) = LoopFile::adopt(&path, number, config.size_max)?
+    {
+        return Ok((Backing::Loop(file), false));
     }
     let here = File::open(dir).and_then(|dir| file::space(dir.as_fd()));
     if here.map_err(VolumeError::refused("inspect", dir))?.magic == btrfs::MAGIC {

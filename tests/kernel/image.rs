@@ -523,8 +523,15 @@ fn whiteouts_hide_lower_layers_and_nothing_of_their_own() {
              f644 imp/new\nd755 new\nd755 opq\nf644 opq/after\nf644 opq/before\nf644 stays"
         );
 
-        let all = Tar::default().file(".wh..wh..opq", "").end();
-        assert!(into(&empty(store, "all"), all).expect("unpack").hides_all);
+        // Overlay does not mind the mark on a root: it has to be told apart.
+        let root = empty(store, "all");
+        let all = Tar::default().file(".wh..wh..opq", "").file("own", "").end();
+        assert!(into(&root, all).expect("unpack").hides_all);
+        let options = format!("lowerdir={}:{}", text(&root), text(&lower));
+        run("mount", &["-t", "overlay", "overlay", "-o", &options, text(&merged)]);
+        let seen = listing(&merged);
+        run("umount", &[text(&merged)]);
+        assert!(seen.contains("f644 gone") && seen.contains("f644 own"), "{seen}");
         let plain = Options { whiteouts: false, ..Options::default() };
         let tar = Tar::default().file(".wh.x", "a file like any other").end();
         let dir = empty(store, "plain");

@@ -59,7 +59,11 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         // A failed test must not keep the machine's loop devices.
-        let _ = Command::new("umount").args(["-R", "-l"]).arg(self.dir.join("store")).output();
+        let table = fs::read_to_string("/proc/thread-self/mounts").unwrap_or_default();
+        let points = table.lines().rev().filter_map(|line| line.split(' ').nth(1));
+        for point in points.filter(|point| Path::new(point).starts_with(&self.dir)) {
+            let _ = Command::new("umount").args(["-l", point]).output();
+        }
         let _ = fs::remove_dir_all(&self.dir);
     }
 }
@@ -330,4 +334,88 @@ fn a_directory_on_btrfs_is_used_as_it_is_and_left_mounted() {
     inner.close().expect("close");
     assert!(!file.exists() && lab.mounted());
     lab.close(outer);
+}
+
+/// What kernels before 6.7 have, Debian 12's own among them.
+#[test]
+fn full_quota_does_the_same_and_its_groups_do_not_pile_up() {
+    let lab = Lab::new("fullquota");
+    let config = lab.config();
+    run("truncate", &["-s", "256M", text(&config.file)]);
+    run("mkfs.btrfs", &["-q", text(&config.file)]);
+    fs::create_dir(&config.dir).expect("mkdir");
+    run("mount", &["-o", "loop", text(&config.file), text(&config.dir)]);
+    run("btrfs", &["quota", "enable", text(&config.dir)]);
+    run("umount", &[text(&config.dir)]);
+
+    let store = lab.open();
+    for round in 0..3 {
+        let dir = store.create_writable(&handle("web-0"), Some(Bytes::mib(8)), ids(0));
+        let dir = dir.expect("create");
+        let err = fill(&dir.join("upper/large"), 12).expect_err("beyond the limit");
+        assert_eq!(err.raw_os_error(), Some(122), "EDQUOT, not {err}");
+        run("btrfs", &["filesystem", "sync", text(&dir)]);
+        let used = store.used(&handle("web-0")).expect("used").as_mib();
+        assert!((4..=8).contains(&used), "round {round}: {used} MiB");
+        store.remove_writable(&handle("web-0")).expect("remove");
+    }
+    run("btrfs", &["filesystem", "sync", text(store.dir())]);
+    run("btrfs", &["subvolume", "sync", text(store.dir())]);
+    lab.close(store);
+    let store = lab.open();
+    let groups = run("btrfs", &["qgroup", "show", text(store.dir())]);
+    let level_0 = groups.lines().filter(|line| line.starts_with("0/")).count();
+    assert_eq!(level_0, 1, "only the top is left:\n{groups}");
+    lab.close(store);
+}
+
+#[test]
+fn a_disk_that_cannot_preallocate_gets_a_file_with_holes() {
+    let lab = Lab::new("holes");
+    let ram = lab.dir.join("ram");
+    fs::create_dir(&ram).expect("mkdir");
+    run("mount", &["-t", "ramfs", "ramfs", text(&ram)]);
+    let file = ram.join("store.btrfs");
+    let store = Store::open(StoreConfig { file: file.clone(), ..lab.config() }).expect("open");
+    store.ensure_room(Bytes::mib(200)).expect("grow");
+    assert!(fs::metadata(&file).expect("stat").len() > 256 << 20);
+    store.close().expect("close");
+    assert_eq!(run("losetup", &["-j", text(&file)]), "");
+    run("umount", &[text(&ram)]);
+}
+
+/// The store is mounted nosuid, for the host's sake. Inside a container only the overlay's own
+/// flags count.
+#[test]
+fn setuid_programs_of_layers_work_through_an_overlay() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    let lab = Lab::new("suid");
+    let store = lab.open();
+    let draft = store.draft().expect("draft");
+    let id = draft.dir().join("id");
+    fs::copy("/usr/bin/id", &id).expect("copy");
+    fs::set_permissions(&id, fs::Permissions::from_mode(0o4755)).expect("chmod");
+    let layer = draft.commit(&Digest::of(b"suid")).expect("commit");
+    let disk = store.create_writable(&handle("web-0"), None, ids(0)).expect("create");
+    let merged = lab.dir.join("merged");
+    fs::create_dir(&merged).expect("mkdir");
+    let [upper, work] = ["upper", "work"].map(|name| disk.join(name));
+    let options =
+        format!("lowerdir={},upperdir={},workdir={}", text(&layer), text(&upper), text(&work));
+    run("mount", &["-t", "overlay", "overlay", "-o", &options, text(&merged)]);
+    let out = Command::new(merged.join("id")).arg("-u").uid(1000).gid(1000).output().expect("id");
+    assert_eq!(String::from_utf8_lossy(&out.stdout), "0\n");
+    // Straight from the store it would not, even if somebody got there.
+    let out = Command::new(layer.join("id")).arg("-u").uid(1000).gid(1000).output();
+    assert_eq!(out.expect_err("closed off").kind(), io::ErrorKind::PermissionDenied);
+    // An overlay keeps the file system, but not its mount: closing says who holds the file, and
+    // the next start takes up the same device.
+    let held = store.close().expect_err("an overlay is mounted from it");
+    assert!(matches!(held, VolumeError::Held { .. }), "{held}");
+    let store = lab.open();
+    assert_eq!(lab.loops().lines().count(), 1, "attached twice: {}", lab.loops());
+    assert_eq!(store.writables().expect("list"), [handle("web-0")]);
+    run("umount", &[text(&merged)]);
+    lab.close(store);
 }

@@ -1,0 +1,87 @@
+//! Removing subvolumes, and what is left of them.
+
+use super::store::{QGROUPS, Store, names};
+use crate::sys::btrfs::{self, QuotaKind};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+
+/// Subvolumes inside one subvolume that are removed with it; more than any app makes by mistake.
+const NESTED_MAX: usize = 100_000;
+
+impl Store {
+    /// Removes full quota groups whose subvolume is gone. Simple quota does that by itself.
+    pub(super) fn sweep_qgroups(&self) {
+        if self.quota == QuotaKind::Simple {
+            return;
+        }
+        for name in names(&self.sysfs.join(QGROUPS)).unwrap_or_default() {
+            // Ours and anybody's: a group 0/id without a subvolume counts nothing. Ids below 256
+            // are the kernel's own trees.
+            let Some(id) = name.strip_prefix("0_").and_then(|id| id.parse::<u64>().ok()) else {
+                continue;
+            };
+            let gone = id >= btrfs::ROOT_INODE
+                && matches!(btrfs::subvolume_exists(self.root.as_fd(), id), Ok(false));
+            if gone {
+                let _ = btrfs::remove_qgroup(self.root.as_fd(), id);
+            }
+        }
+    }
+
+    /// Removes the subvolume (or, from a half-made past, plain directory or file) `name` of our
+    /// directory `place`. Already gone is success.
+    pub(super) fn destroy(&self, place: &str, name: &str) -> io::Result<()> {
+        let place_path = self.dir.join(place);
+        let path = place_path.join(name);
+        let meta = match fs::symlink_metadata(&path) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        if !meta.is_dir() {
+            return fs::remove_file(&path);
+        }
+        if meta.ino() != btrfs::ROOT_INODE {
+            return fs::remove_dir_all(&path);
+        }
+        let place = File::open(&place_path)?;
+        let inside = File::open(&path)?;
+        let id = btrfs::subvolume_id(inside.as_fd())?;
+        drop(inside);
+        let gone = match btrfs::destroy_subvolume(place.as_fd(), name) {
+            Err(err) if err.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                remove_nested(self.root.as_fd(), id)?;
+                btrfs::destroy_subvolume(place.as_fd(), name)
+            }
+            other => other,
+        };
+        match gone {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
+            _ => {}
+        }
+        if self.quota == QuotaKind::Full {
+            // A kernel that refuses this (EBUSY, until the space is back) removes the group itself.
+            let _ = btrfs::remove_qgroup(self.root.as_fd(), id);
+        }
+        Ok(())
+    }
+}
+
+/// Removes all subvolumes inside subvolume `id`, deepest first.
+fn remove_nested(any: BorrowedFd<'_>, id: u64) -> io::Result<()> {
+    let mut chain = vec![id];
+    for _ in 0..NESTED_MAX {
+        let Some(&last) = chain.last() else { return Ok(()) };
+        if let Some(&child) = btrfs::children(any, last)?.first() {
+            chain.push(child);
+            continue;
+        }
+        chain.pop();
+        if chain.is_empty() {
+            return Ok(());
+        }
+        btrfs::destroy_subvolume_by_id(any, last)?;
+    }
+    Err(io::Error::other("too many subvolumes inside"))
+}
