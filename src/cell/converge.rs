@@ -90,7 +90,11 @@ impl Shared {
                         work.canceller.cancel();
                     }
                 }
-                Op::Forget(key) => self.put_actual(&key, None),
+                Op::Forget(key) => {
+                    self.put_actual(&key, None);
+                    // It may have been the last thing that a deletion waited for.
+                    self.wake();
+                }
                 Op::Start(key) => {
                     let release = self.state().apps.get(&key.0.app).and_then(|app| app.release.clone());
                     if let (Some(lrp), Some(release)) = (desired.get(&key.0), release) {

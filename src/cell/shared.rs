@@ -18,7 +18,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Directories of the box that the cell works with.
 #[derive(Clone, Debug)]
@@ -59,6 +59,10 @@ pub struct Cell {
     pub(super) shared: Arc<Shared>,
 }
 
+/// How long [`Cell::into_host`] waits between looks, and how often it looks.
+const LET_GO_WAIT: Duration = Duration::from_millis(10);
+const LET_GO_TRIES: u32 = 500;
+
 /// State and tools.
 pub(crate) struct Shared {
     pub(super) host: Host,
@@ -83,7 +87,7 @@ pub(super) struct State {
     pub(super) published: BTreeMap<u16, Vec<(Ipv4Addr, u16)>>,
     pub(super) room: Room,
     /// Who wants to know that something changed.
-    watchers: Vec<Sender<()>>,
+    pub(super) watchers: Vec<Sender<()>>,
     /// No more work is begun: the daemon ends.
     pub(super) closing: bool,
 }
@@ -124,15 +128,26 @@ impl Cell {
         }
     }
 
-    /// The containers' host, when nobody else holds on to the cell any more.
-    pub fn into_host(self) -> Option<Host> {
+    /// The containers' host, once nobody else holds on to the closed cell: what answered clients
+    /// ends by itself within moments. `None`: something hangs on for longer than that.
+    pub async fn into_host(self) -> Option<Host> {
+        for _ in 0..LET_GO_TRIES {
+            if Arc::strong_count(&self.shared) == 1 {
+                break;
+            }
+            async_io::Timer::after(LET_GO_WAIT).await;
+        }
         Arc::into_inner(self.shared).map(|shared| shared.host)
     }
 
-    /// Hears that something changed; one message stands for any number of changes.
+    /// Hears that something changed; one message stands for any number of changes. Closed when the
+    /// daemon ends.
     pub fn watch(&self) -> Receiver<()> {
         let (sender, receiver) = bounded(1);
-        self.shared.state().watchers.push(sender);
+        let mut state = self.shared.state();
+        if !state.closing {
+            state.watchers.push(sender);
+        }
         receiver
     }
 }

@@ -4,12 +4,17 @@ use super::diff::Key;
 use super::record::AppRecord;
 use crate::model::lrp::ActualLrp;
 use crate::unit::AppName;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+/// Memory that redb may keep: the records are all in our own memory anyway.
+const CACHE_BYTES: usize = 1 << 20;
 
 /// Format of the records that this program writes.
 const FORMAT: u64 = 1;
@@ -93,7 +98,13 @@ impl RecordStore {
     /// Opens the file, making it when missing. A file that was not closed is repaired by redb.
     pub fn open(path: &Path) -> Result<RecordStore, StoreError> {
         let fail = |source: redb::Error| StoreError::Database { path: path.to_owned(), source };
-        let database = Database::create(path).map_err(|err| fail(err.into()))?;
+        // Environments may hold secrets; redb itself would let everybody read them.
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        options.open(path).map_err(|err| fail(redb::Error::Io(err)))?;
+        let mut builder = Builder::new();
+        let database = builder.set_cache_size(CACHE_BYTES).create(path);
+        let database = database.map_err(|err| fail(err.into()))?;
         let store = RecordStore { path: path.to_owned(), database };
         let format = store.check(store.format())?;
         match format {

@@ -160,9 +160,12 @@ impl Cell {
         app.is_some_and(|app| app.manifest == *manifest && app.file == file && !app.deleting)
     }
 
-    /// Stops every app's work without touching a container: the daemon ends.
+    /// Begins nothing more and touches no container: the daemon ends. Watchers hear that there is
+    /// nothing more to hear.
     pub fn close(&self) {
-        self.shared.state().closing = true;
+        let mut state = self.shared.state();
+        state.closing = true;
+        state.watchers.clear();
     }
 
     /// Containers of the box, whole or half-made.

@@ -84,95 +84,88 @@ pub fn serve(config: &Config) -> Result<(), DaemonError> {
     // Before any thread exists, so that all of them leave the signals to us.
     let signals = sys::signal::watch(&[Signal::SIGTERM, Signal::SIGINT])
         .map_err(start("take over the signals"))?;
-    let (lock, cell) = open(config)?;
+    let running = Embedded::start(config, true)?;
     smol::block_on(async {
-        let server = smol::spawn(begin(config.clone(), cell.clone(), true)?);
         notify::ready();
         crate::info!("daemon.ready", version = env!("CARGO_PKG_VERSION"));
         let watchdog = smol::spawn(notify::watchdog());
         let signal = async_io::Async::new(signals).map_err(start("wait for signals"))?;
         let _ = signal.readable().await;
         notify::stopping();
-        cell.close();
-        server.cancel().await;
         watchdog.cancel().await;
         Ok(())
     })?;
-    end(config, cell, lock)
+    running.stop()
 }
 
-/// A daemon within this process, for `terrarium run`.
+/// Starts a daemon within this process, for `terrarium run`. apps.d is left alone: only what is
+/// applied runs.
+pub fn start_embedded(config: &Config) -> Result<Embedded, DaemonError> {
+    Embedded::start(config, false)
+}
+
+/// A running daemon.
 pub struct Embedded {
     config: Config,
     cell: Cell,
+    tasks: Vec<smol::Task<()>>,
+    /// Released last.
     lock: lock::Lock,
-    server: smol::Task<()>,
-}
-
-/// Starts a daemon within this process. apps.d is left alone: only what is applied runs.
-pub fn start_embedded(config: &Config) -> Result<Embedded, DaemonError> {
-    let (lock, cell) = open(config)?;
-    let server = smol::block_on(async {
-        Ok(smol::spawn(begin(config.clone(), cell.clone(), false)?))
-    })?;
-    Ok(Embedded { config: config.clone(), cell, lock, server })
 }
 
 impl Embedded {
-    /// Ends it. What still runs goes on without it; with nothing left, the store is unmounted.
+    fn start(config: &Config, with_apps_dir: bool) -> Result<Embedded, DaemonError> {
+        if sys::process::effective_uid() != 0 {
+            return Err(DaemonError::NotRoot);
+        }
+        let lock = lock::take(&config.paths.state)?;
+        let cell = parts::cell(config)?;
+        smol::block_on(cell.adopt());
+        let tasks = smol::block_on(async { begin(config, &cell, with_apps_dir) })?;
+        Ok(Embedded { config: config.clone(), cell, tasks, lock })
+    }
+
+    /// Ends it. What still runs goes on without it; with no container left, the box is as it was
+    /// before the start.
     pub fn stop(self) -> Result<(), DaemonError> {
-        self.cell.close();
-        smol::block_on(self.server.cancel());
-        end(&self.config, self.cell, self.lock)
+        let Embedded { config, cell, tasks, lock } = self;
+        cell.close();
+        let closed = smol::block_on(async {
+            for task in tasks {
+                task.cancel().await;
+            }
+            match cell.containers() {
+                0 => parts::close(cell).await,
+                _ => Ok(()),
+            }
+        });
+        let _ = std::fs::remove_file(config.paths.socket());
+        drop(lock);
+        crate::info!("daemon.stopped");
+        closed
     }
 }
 
-/// Everything up to a cell that has taken over what lives.
-fn open(config: &Config) -> Result<(lock::Lock, Cell), DaemonError> {
-    if sys::process::effective_uid() != 0 {
-        return Err(DaemonError::NotRoot);
-    }
-    let lock = lock::take(&config.paths.state)?;
-    let cell = parts::cell(config)?;
-    smol::block_on(cell.adopt());
-    Ok((lock, cell))
-}
-
-/// The socket and the loop, as one task that never ends by itself.
+/// The socket, the loop and the manifest directories: tasks that do not end by themselves.
 fn begin(
-    config: Config,
-    cell: Cell,
+    config: &Config,
+    cell: &Cell,
     with_apps_dir: bool,
-) -> Result<impl Future<Output = ()> + Send, DaemonError> {
+) -> Result<Vec<smol::Task<()>>, DaemonError> {
     let path = config.paths.socket();
     let socket = http::listen::listen(&path, config.socket.mode, Some(&config.socket.group))
         .map_err(start(format!("listen on {}", path.display())))?;
     let apps = Apps::new(service::Service::new(cell.clone()));
-    Ok(async move {
-        let serve = smol::spawn(async move {
-            let err = http::server::serve(socket.listener(), &apps, http::server::Limits::default()).await;
-            crate::error!("socket.broken", err = err);
-        });
-        let converge = {
-            let cell = cell.clone();
-            smol::spawn(async move { cell.converge().await })
-        };
-        let apps = smol::spawn(async move {
-            if with_apps_dir {
-                appsd::follow(&config, &cell).await;
-            }
-        });
-        smol::future::zip(smol::future::zip(serve, converge), apps).await;
-    })
-}
-
-/// Closes what can be closed: with no container left, the box is as it was before the start.
-fn end(config: &Config, cell: Cell, lock: lock::Lock) -> Result<(), DaemonError> {
-    let _ = std::fs::remove_file(config.paths.socket());
-    if cell.containers() == 0 {
-        parts::close(cell)?;
+    let serve = smol::spawn(async move {
+        let err = http::server::serve(socket.listener(), &apps, http::server::Limits::default());
+        crate::error!("socket.broken", err = err.await);
+    });
+    let looped = cell.clone();
+    let converge = smol::spawn(async move { looped.converge().await });
+    let mut tasks = vec![serve, converge];
+    if with_apps_dir {
+        let (config, cell) = (config.clone(), cell.clone());
+        tasks.push(smol::spawn(async move { appsd::follow(&config, &cell).await }));
     }
-    drop(lock);
-    crate::info!("daemon.stopped");
-    Ok(())
+    Ok(tasks)
 }

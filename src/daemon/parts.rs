@@ -86,8 +86,8 @@ pub fn cell(config: &Config) -> Result<Cell, DaemonError> {
 }
 
 /// Closes a cell of which nothing runs: the box is as it was before the start.
-pub fn close(cell: Cell) -> Result<(), DaemonError> {
-    let Some(host) = cell.into_host() else {
+pub async fn close(cell: Cell) -> Result<(), DaemonError> {
+    let Some(host) = cell.into_host().await else {
         crate::warn!("daemon.unclosed");
         return Ok(());
     };

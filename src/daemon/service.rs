@@ -206,14 +206,14 @@ async fn report(
             let _ = sender.send(outcome).await;
             return;
         }
-        let line = future::or(async { lines.recv().await.ok() }, async {
-            let _ = changes.recv().await;
-            None
+        let next = future::or(async { lines.recv().await.map(Some) }, async {
+            changes.recv().await.map(|()| None)
         });
-        if let Some(line) = line.await
-            && sender.send(ApplyEvent::Log(line)).await.is_err()
-        {
-            return;
+        match next.await {
+            Ok(Some(line)) if sender.send(ApplyEvent::Log(line)).await.is_ok() => {}
+            Ok(None) if !sender.is_closed() => {}
+            // The client has left, the app is gone or the daemon ends.
+            _ => return,
         }
     }
 }
@@ -264,14 +264,14 @@ async fn next_line(
         if over {
             return lines.try_recv().ok();
         }
-        let next = future::or(async { Some(lines.recv().await) }, async {
-            let _ = changes.recv().await;
-            None
+        let next = future::or(async { lines.recv().await.map(Some) }, async {
+            changes.recv().await.map(|()| None)
         });
         match next.await {
-            Some(Ok(line)) => return Some(line),
-            Some(Err(_)) => return None,
-            None => {}
+            Ok(Some(line)) => return Some(line),
+            Ok(None) => {}
+            // The app is gone, or the daemon ends.
+            Err(_) => return None,
         }
     }
 }
