@@ -10,19 +10,25 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+/// Most that the store is kept ahead of what containers write.
+const AHEAD_MAX: Bytes = Bytes::mib(1024);
+
 impl Store {
     /// Makes the container's subvolume with the directories `upper` (0755) and `work` (0700), both
     /// owned by the root of `owner`. What is written into it beyond `limit` fails with `EDQUOT`.
     ///
-    /// Limits may add up to more than the store can hold; only a first part is made sure of here.
+    /// Limits may add up to more than the store can hold. What is made sure of is a first part;
+    /// beyond it the store is kept ahead by what one container may write, as far as it can grow:
+    /// nothing tells us when a container fills it, so that is looked after whenever one is made.
     pub fn create_writable(
         &self,
         handle: &Handle,
         limit: Option<Bytes>,
         owner: IdRange,
     ) -> Result<PathBuf, VolumeError> {
-        let first = limit.unwrap_or(Bytes::new(plan::SLACK)).min(Bytes::new(plan::SLACK));
-        self.ensure_room(first)?;
+        let ahead = limit.unwrap_or(AHEAD_MAX).min(AHEAD_MAX);
+        self.ensure_room(ahead.min(Bytes::new(plan::SLACK)))?;
+        self.keep_ahead(ahead);
         let place = self.dir.join(CONTAINERS);
         let dir = place.join(handle.as_str());
         let made = File::open(&place)
@@ -71,6 +77,15 @@ impl Store {
         let text = fs::read_to_string(&counter).map_err(VolumeError::refused("read", &counter))?;
         let bytes = text.trim().parse().map_err(io::Error::other);
         bytes.map(Bytes::new).map_err(VolumeError::refused("read", &counter))
+    }
+
+    /// Makes as much of `ahead` fit as the limits allow.
+    fn keep_ahead(&self, ahead: Bytes) {
+        let mut part = ahead.get();
+        // Four halves at most: 1 GiB down to 64 MiB, which is there already.
+        while part > plan::SLACK && self.ensure_room(Bytes::new(part)).is_err() {
+            part /= 2;
+        }
     }
 
     fn writable_path(&self, handle: &Handle) -> PathBuf {

@@ -194,6 +194,19 @@ fn the_store_grows_when_asked_and_names_the_limit_when_it_may_not() {
 }
 
 #[test]
+fn a_new_disk_can_be_filled_to_its_limit_as_far_as_the_store_may_grow() {
+    let lab = Lab::new("ahead");
+    let config = StoreConfig { size_max: Bytes::mib(700), ..lab.config() };
+    let store = Store::open(config).expect("open");
+    let dir = store.create_writable(&handle("a"), Some(Bytes::mib(300)), ids(0)).expect("create");
+    let err = fill(&dir.join("upper/large"), 400).expect_err("beyond the limit");
+    assert_eq!(err.raw_os_error(), Some(122), "EDQUOT, not {err}");
+    // More than there can ever be is no reason to refuse a container.
+    store.create_writable(&handle("b"), Some(Bytes::mib(5000)), ids(1)).expect("create");
+    lab.close(store);
+}
+
+#[test]
 fn growth_that_a_crash_cut_short_is_finished_at_the_next_start() {
     let lab = Lab::new("cut");
     let store = lab.open();
