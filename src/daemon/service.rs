@@ -209,11 +209,14 @@ async fn report(
         let next = future::or(async { lines.recv().await.map(Some) }, async {
             changes.recv().await.map(|()| None)
         });
-        match next.await {
-            Ok(Some(line)) if sender.send(ApplyEvent::Log(line)).await.is_ok() => {}
-            Ok(None) if !sender.is_closed() => {}
-            // The client has left, the app is gone or the daemon ends.
-            _ => return,
+        // The client has left, the app is gone or the daemon ends: nobody to tell.
+        let told = match next.await {
+            Ok(Some(line)) => sender.send(ApplyEvent::Log(line)).await.is_ok(),
+            Ok(None) => !sender.is_closed(),
+            Err(_) => false,
+        };
+        if !told {
+            return;
         }
     }
 }
