@@ -74,11 +74,13 @@ impl fmt::Display for NetError {
                 "link {link} exists already; it is left from an earlier run or belongs to another \
                  daemon: remove it, or give this daemon another [net] tag"
             ),
-            NetError::Rules { doing, of, source } if source.unsupported() => write!(
-                f,
-                "cannot {doing} packet rules {of}; the kernel needs nf_tables with nat, masq, fib, \
+            NetError::Rules { doing, of, source } if source.unsupported() || source.missing() => {
+                write!(
+                    f,
+                    "cannot {doing} packet rules {of}; the kernel needs nf_tables with nat, masq, fib, \
                  numgen, reject and log"
-            ),
+                )
+            }
             NetError::Rules { doing, of, .. } => write!(f, "cannot {doing} packet rules {of}"),
             NetError::PortTaken { port } => {
                 write!(f, "host port {port} is in use by another app; choose another port")

@@ -12,6 +12,7 @@
 //! Everything is found again by name or address, so nothing here is written down. A container's
 //! whole set of rules enters and leaves in one transaction: no packet sees half of it.
 
+mod config;
 pub mod egress;
 mod error;
 mod host;
@@ -19,6 +20,7 @@ pub mod plan;
 pub mod pool;
 pub mod text;
 
+pub use config::{NetConfig, PortMap};
 pub use error::NetError;
 pub use plan::Addresses;
 
@@ -29,69 +31,10 @@ use crate::netlink::{NetlinkError, Protocol, Route, Socket, conntrack};
 use crate::unit::Slot;
 use egress::{About, Grant};
 use host::{Host, lock};
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 use std::sync::Mutex;
-
-/// A host port and the port of the container to which tcp connections to it go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortMap {
-    /// On every address of the box, 127.0.0.1 included.
-    pub host: u16,
-    /// On the container's address.
-    pub container: u16,
-}
-
-/// What the operator decides.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NetConfig {
-    /// The addresses of all containers; the prefix is 16.
-    pub pool: (Ipv4Addr, u8),
-    /// Up to 2 lower-case letters that keep the link names of two daemons apart.
-    pub tag: String,
-    /// Largest packet of a container, in bytes; 68 at least.
-    pub mtu: u16,
-    /// The name of our nf_tables tables.
-    pub table: String,
-    /// Name servers that every container may ask.
-    pub resolvers: Vec<Ipv4Addr>,
-    /// The box itself answers DNS, at every container's gateway address.
-    pub dns_on_gateway: bool,
-}
-
-impl NetConfig {
-    /// 10.254.0.0/16, 1500 bytes, no name servers.
-    pub fn new(table: &str, tag: &str) -> NetConfig {
-        NetConfig {
-            pool: (Ipv4Addr::new(10, 254, 0, 0), plan::POOL_PREFIX),
-            tag: tag.to_owned(),
-            mtu: 1500,
-            table: table.to_owned(),
-            resolvers: Vec::new(),
-            dns_on_gateway: false,
-        }
-    }
-
-    fn check(&self) -> Result<(), NetError> {
-        let tag = self.tag.len() <= 2 && self.tag.bytes().all(|b| b.is_ascii_lowercase());
-        let pool = self.pool.1 == plan::POOL_PREFIX && plan::network(self.pool) == self.pool.0;
-        let table = (1..=64).contains(&self.table.len())
-            && self.table.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
-        let checks = [
-            (tag, "tag must be at most 2 letters a to z"),
-            (pool, "pool must be the start of a /16, such as 10.254.0.0/16"),
-            (self.mtu >= 68, "mtu must be at least 68"),
-            (table, "table must be 1 to 64 letters, digits, _ or -"),
-            (self.resolvers.len() <= 64, "resolvers must be at most 64"),
-        ];
-        match checks.into_iter().find(|(good, _)| !good) {
-            Some((_, what)) => Err(NetError::Config { what }),
-            None => Ok(()),
-        }
-    }
-}
 
 /// The network of all containers of one daemon.
 ///
@@ -113,14 +56,11 @@ impl Net {
             Socket::open(Protocol::Netfilter).map_err(|source| NetError::Open { source })?;
         let net = Net { cfg, host, rules: Mutex::new(socket) };
         let mut rules = lock(&net.rules);
-        rules.transaction(plan::base(&net.cfg)).map_err(net.failed("set up"))?;
-        match rules.transaction(plan::base6(&net.cfg)) {
-            // No IPv6 in this kernel: nothing that needs to be kept out.
-            Err(err) if err.unsupported() => {}
-            set_up => set_up.map_err(net.failed("set up IPv6"))?,
-        }
-        net.warn_of_other_firewalls(&mut rules);
+        net.set_up(&mut rules)?;
         drop(rules);
+        for chain in net.other_firewalls()? {
+            crate::warn!("net.forward_policy_drop", chain = chain);
+        }
         host::forward_packets()?;
         Ok(net)
     }
@@ -136,6 +76,13 @@ impl Net {
         self.host.attach(&self.cfg, slot, netns)
     }
 
+    /// Waits, as a rule not at all, until packets pass to and from the container; to be called once
+    /// its own end is up. Without it the first packets may be lost, and what sent them stalls for a
+    /// second. `false`: packets do not pass, as that end is not up.
+    pub fn settle(&self, slot: Slot) -> Result<bool, NetError> {
+        self.host.settle(&self.cfg, slot)
+    }
+
     /// Sets a slot's host ports and egress rules in the place of any that it has. All or nothing.
     /// `PortTaken`: a host port leads elsewhere already.
     pub fn allow(
@@ -148,8 +95,9 @@ impl Net {
         let too_many = |err: egress::TooMany| NetError::TooManyRules { count: err.0 };
         let fresh = egress::allow(&self.cfg, &grant).map_err(too_many)?;
         let mut rules = lock(&self.rules);
+        self.ensure_table(&mut rules)?;
         for port in ports {
-            if self.has(&mut rules, "published", port.host)? {
+            if self.has(&mut rules, "published", &plan::port_key(port.host))? {
                 return Err(NetError::PortTaken { port: port.host });
             }
         }
@@ -171,9 +119,11 @@ impl Net {
     /// Takes tens of milliseconds, in which other calls go on.
     pub fn release(&self, slot: Slot) -> Result<(), NetError> {
         let mut rules = lock(&self.rules);
-        let old = self.ports_of(&mut rules, slot)?;
-        let list = egress::release(&self.cfg, slot, &old);
-        rules.transaction(list).map_err(self.failed("remove"))?;
+        if self.has_table(&mut rules)? {
+            let old = self.ports_of(&mut rules, slot)?;
+            let list = egress::release(&self.cfg, slot, &old);
+            rules.transaction(list).map_err(self.failed("remove"))?;
+        }
         drop(rules);
         self.host.remove(&self.cfg, slot)?;
         let forgotten = conntrack::forget(&mut lock(&self.rules), self.addresses(slot).container);
@@ -188,7 +138,8 @@ impl Net {
     /// is not published any more. New connections follow at once, old ones stay where they are.
     pub fn publish(&self, port: u16, backends: &[(Ipv4Addr, u16)]) -> Result<(), NetError> {
         let mut rules = lock(&self.rules);
-        if !backends.is_empty() && self.has(&mut rules, "ports", port)? {
+        self.ensure_table(&mut rules)?;
+        if !backends.is_empty() && self.has(&mut rules, "ports", &plan::port_key(port))? {
             return Err(NetError::PortTaken { port });
         }
         let list = plan::publish(&self.cfg, port, backends);
@@ -199,6 +150,14 @@ impl Net {
     pub fn published_ports(&self) -> Result<Vec<u16>, NetError> {
         let elements = self.elements(&mut lock(&self.rules), "published")?;
         Ok(elements.iter().filter_map(|(key, _)| plan::port_of_key(key)).collect())
+    }
+
+    /// Whether a slot's rules are in force. Not so before `allow`, and after somebody has emptied
+    /// the box's packet rules (`nft flush ruleset`): then `allow` and `publish` mend it.
+    pub fn is_allowed(&self, slot: Slot) -> Result<bool, NetError> {
+        let container = self.addresses(slot).container;
+        let key = plan::source_key(&slot.bridge(&self.cfg.tag), container);
+        self.has(&mut lock(&self.rules), "senders", &key)
     }
 
     /// The slots of which links or rules are there, in order.
@@ -215,6 +174,16 @@ impl Net {
         self.host.traffic(&self.cfg, slot)
     }
 
+    /// Chains of others ("table chain") that drop what they do not know of all that passes through:
+    /// a drop in any table is final, so containers may be cut off.
+    pub fn other_firewalls(&self) -> Result<Vec<String>, NetError> {
+        let chains = self.chains(&mut lock(&self.rules))?;
+        let others = chains
+            .iter()
+            .filter(|chain| chain.base == Some((nft::Hook::FORWARD, true)) && !self.owns(chain));
+        Ok(others.map(|chain| format!("{} {}", chain.table, chain.name)).collect())
+    }
+
     /// Removes the tables when no container and no published port is left.
     pub fn close(&self) -> Result<(), NetError> {
         if !self.slots_on_host()?.is_empty() || !self.published_ports()?.is_empty() {
@@ -228,6 +197,33 @@ impl Net {
             }
         }
         Ok(())
+    }
+
+    /// Makes or renews what all containers share.
+    fn set_up(&self, rules: &mut Socket) -> Result<(), NetError> {
+        rules.transaction(plan::base(&self.cfg)).map_err(self.failed("set up"))?;
+        match rules.transaction(plan::base6(&self.cfg)) {
+            // No IPv6 in this kernel: nothing that needs to be kept out.
+            Err(err) if err.unsupported() => Ok(()),
+            set_up => set_up.map_err(self.failed("set up IPv6")),
+        }
+    }
+
+    fn has_table(&self, rules: &mut Socket) -> Result<bool, NetError> {
+        match rules.request(self.table().get_chain("common")) {
+            Ok(_) => Ok(true),
+            Err(err) if err.missing() => Ok(false),
+            Err(err) => Err(self.failed("look into")(err)),
+        }
+    }
+
+    /// Firewall scripts like to start with `flush ruleset`.
+    fn ensure_table(&self, rules: &mut Socket) -> Result<(), NetError> {
+        if self.has_table(rules)? {
+            return Ok(());
+        }
+        crate::warn!("net.table_restored", table = self.cfg.table);
+        self.set_up(rules)
     }
 
     fn table(&self) -> Table<'_> {
@@ -250,9 +246,9 @@ impl Net {
         })
     }
 
-    /// Whether a map that is keyed by host port has this one.
-    fn has(&self, rules: &mut Socket, map: &str, port: u16) -> Result<bool, NetError> {
-        match rules.request(self.table().get_element(map, &plan::port_key(port))) {
+    /// Whether a map has this key.
+    fn has(&self, rules: &mut Socket, map: &str, key: &[u8]) -> Result<bool, NetError> {
+        match rules.request(self.table().get_element(map, key)) {
             Ok(_) => Ok(true),
             Err(err) if err.missing() => Ok(false),
             Err(err) => Err(self.failed("look into")(err)),
@@ -268,9 +264,12 @@ impl Net {
         Ok(own.map(|(key, _)| key).collect())
     }
 
-    fn elements(&self, rules: &mut Socket, set: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, NetError> {
-        let replies = rules.dump(self.table().get_elements(set)).map_err(self.failed("list"))?;
-        Ok(replies.iter().flat_map(nft::parse_elements).collect())
+    fn elements(&self, rules: &mut Socket, set: &str) -> Result<Vec<nft::Element>, NetError> {
+        match rules.dump(self.table().get_elements(set)) {
+            Ok(replies) => Ok(replies.iter().flat_map(nft::parse_elements).collect()),
+            Err(err) if err.missing() => Ok(Vec::new()),
+            Err(err) => Err(self.failed("list")(err)),
+        }
     }
 
     fn chains(&self, rules: &mut Socket) -> Result<Vec<nft::Chain>, NetError> {
@@ -281,15 +280,6 @@ impl Net {
     fn owns(&self, chain: &nft::Chain) -> bool {
         chain.table == self.cfg.table
             && [Family::Ip as u8, Family::Ip6 as u8].contains(&chain.family)
-    }
-
-    /// A drop in any table is final: our accept does not help against it.
-    fn warn_of_other_firewalls(&self, rules: &mut Socket) {
-        for chain in self.chains(rules).unwrap_or_default() {
-            if chain.base == Some((nft::Hook::FORWARD, true)) && !self.owns(&chain) {
-                crate::warn!("net.forward_policy_drop", table = chain.table, chain = chain.name);
-            }
-        }
     }
 }
 

@@ -103,6 +103,10 @@ impl fmt::Display for NetlinkError {
                 write!(f, "cannot {doing} the kernel's {protocol:?} socket")
             }
             NetlinkError::Refused { text: Some(text), .. } => write!(f, "kernel: {text}"),
+            // EPERM.
+            NetlinkError::Refused { text: None, .. } if self.errno() == Some(1) => {
+                f.write_str("the kernel lets only root do this")
+            }
             NetlinkError::Refused { text: None, .. } => f.write_str("the kernel refuses"),
             NetlinkError::Lost => f.write_str("the kernel's answer was lost"),
         }
