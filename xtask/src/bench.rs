@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 /// Medians of fewer say little.
 const ROUNDS: usize = 25;
 
+/// OCI runtimes, which share one command line.
+const PEERS: [&str; 2] = ["crun", "runc"];
+
 /// What was measured of one runtime, round by round.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Figures {
@@ -40,12 +43,17 @@ pub fn run() -> Result<()> {
     let before = State::read();
 
     let mut rows = vec![("terrarium", ours(&program, &stack)?)];
-    let peers = ["crun", "runc"].into_iter().filter(|peer| host::find(peer).is_some());
-    for peer in peers {
-        rows.push((peer, theirs(peer, &stack)?));
+    let mut unmeasured = Vec::new();
+    for peer in PEERS.into_iter().filter(|peer| host::find(peer).is_some()) {
+        match theirs(peer, &stack) {
+            Ok(figures) => rows.push((peer, figures)),
+            // Old runtimes refuse some kernels; that is no failure of ours.
+            Err(err) => unmeasured.push(format!("{peer} does not run here: {err:#}")),
+        }
     }
     println!("{}", table(&rows));
-    if rows.len() == 1 {
+    unmeasured.iter().for_each(|line| println!("{line}"));
+    if rows.len() + unmeasured.len() == 1 {
         println!("no peer is installed: `apt-get install crun` adds one");
     }
     before.need_same(Duration::from_secs(20))
@@ -67,11 +75,12 @@ fn ours(program: &Path, stack: &Path) -> Result<Figures> {
 }
 
 /// The figures of an OCI runtime.
-fn theirs(peer: &'static str, stack: &Path) -> Result<Figures> {
+fn theirs(peer: &str, stack: &Path) -> Result<Figures> {
     let bundle = Bundle::make(stack)?;
     let call = |args: &[&str]| {
         let mut command = Command::new(peer);
-        command.arg("--root").arg(bundle.0.join("state")).args(args).stdin(Stdio::null());
+        command.arg("--root").arg(bundle.0.join("state"));
+        command.args(args).stdin(Stdio::null());
         command
     };
     let folder = bundle.0.to_string_lossy();
@@ -91,7 +100,7 @@ fn theirs(peer: &'static str, stack: &Path) -> Result<Figures> {
         let gone = measured(|| host::run(&mut call(&["delete", "--force", &name])));
         figures.run_us.push(ran.with_context(|| {
             let log = std::fs::read_to_string(bundle.0.join("log")).unwrap_or_default();
-            format!("{peer}: {}", log.trim())
+            log.trim().to_owned()
         })?);
         figures.destroy_us.push(gone?.0);
     }
@@ -190,7 +199,7 @@ fn config() -> serde_json::Value {
 /// Medians, worst rounds in brackets, in milliseconds.
 fn table(rows: &[(&str, Figures)]) -> String {
     let mut out = format!(
-        "{:<12}{:>20}{:>20}{:>20}{:>12}\n",
+        "{:<16}{:>20}{:>20}{:>20}{:>12}\n",
         "", "create ms", "first byte ms", "destroy ms", "PSS KiB"
     );
     for (name, figures) in rows {
@@ -201,7 +210,7 @@ fn table(rows: &[(&str, Figures)]) -> String {
         let pss = figures.pss_kib.map_or_else(|| "-".to_owned(), |kib| kib.to_string());
         let Figures { create_us, run_us, destroy_us, .. } = figures;
         let (create, run, destroy) = (cell(create_us), cell(run_us), cell(destroy_us));
-        out.push_str(&format!("{name:<12}{create:>20}{run:>20}{destroy:>20}{pss:>12}\n"));
+        out.push_str(&format!("{name:<16}{create:>20}{run:>20}{destroy:>20}{pss:>12}\n"));
     }
     out.push_str(&format!("medians of {ROUNDS} rounds (worst round)"));
     out

@@ -120,7 +120,7 @@ fn missing(tools: &[Tool], there: impl Fn(&str) -> bool) -> Vec<&'static str> {
 /// apt-get, quiet and without questions.
 pub fn apt() -> Command {
     let mut apt = Command::new("apt-get");
-    apt.arg("--quiet=2").env("DEBIAN_FRONTEND", "noninteractive");
+    apt.args(["--quiet=2", "-o", "Dpkg::Use-Pty=0"]).env("DEBIAN_FRONTEND", "noninteractive");
     apt
 }
 
