@@ -33,7 +33,7 @@ const QUEUE_MAX: usize = 1024;
 const REAP_MAX: usize = 4096;
 /// Descriptors that pid 1 itself may open: its table is full long before.
 const OWN_NOFILE: u64 = 4096;
-/// How a user of the host looks from inside: one without an id here.
+/// How a user of the host looks from inside, one without an id here, unless the box says otherwise.
 const UNMAPPED: u32 = 65_534;
 
 /// A connection.
@@ -59,6 +59,8 @@ pub struct Server {
     signals: OwnedFd,
     depot: Depot,
     workshop: Workshop,
+    /// The user id that stands for all who have none here.
+    unmapped: u32,
     peers: BTreeMap<PeerId, Peer>,
     next_peer: PeerId,
     table: Table,
@@ -90,6 +92,7 @@ impl Server {
             signals,
             depot,
             workshop: Workshop { kept, root, granted, nofile: soft },
+            unmapped: unmapped(),
             peers: BTreeMap::new(),
             next_peer: 1,
             table: Table::default(),
@@ -175,7 +178,7 @@ impl Server {
     fn accept(&mut self) {
         let Ok(socket) = socket::accept(&self.listener) else { return };
         match socket::peer(&socket) {
-            Ok(peer) if peer.pid == 0 && peer.uid == UNMAPPED => {}
+            Ok(peer) if peer.pid == 0 && peer.uid == self.unmapped => {}
             _ => return,
         }
         if self.peers.len() < PEERS_MAX {
@@ -381,6 +384,13 @@ impl Server {
         self.peers.remove(&id);
         self.table.detach(id);
     }
+}
+
+/// The kernel's stand-in for user ids that have no number here; asked for before anybody inside
+/// could answer instead.
+fn unmapped() -> u32 {
+    let text = std::fs::read_to_string("/proc/sys/kernel/overflowuid").unwrap_or_default();
+    text.trim().parse().unwrap_or(UNMAPPED)
 }
 
 /// The process of this name.

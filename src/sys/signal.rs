@@ -40,13 +40,18 @@ pub fn take(watched: impl AsFd) -> io::Result<Option<i32>> {
 /// Puts every signal back to its default action and unblocks all: for a child before exec.
 /// Ignored signals and the mask would otherwise be inherited by the new program.
 pub fn reset_all() -> io::Result<()> {
-    for number in 1..=libc::SIGRTMAX() {
-        // SAFETY: an all-zero sigaction is SIG_DFL with an empty mask and no flags; `default`
-        // outlives the call and the old action is not wanted. Some numbers cannot be changed
-        // (KILL, STOP, those the C library keeps): they have their default anyway.
+    /// Not less than the kernel's `struct sigaction` on any architecture; all zero is `SIG_DFL`
+    /// with no flags and an empty mask.
+    const DEFAULT: [u64; 8] = [0; 8];
+    /// Bytes of the kernel's own signal set.
+    const SET_BYTES: usize = 8;
+    for number in 1..=64 {
+        let none = std::ptr::null_mut::<u64>();
+        // SAFETY: the kernel reads one sigaction from `DEFAULT` and is not asked for the old one.
+        // The system call itself, because the C library's function refuses the signals it keeps
+        // for threads (32 to 34). KILL and STOP cannot be changed: they have their default.
         unsafe {
-            let default: libc::sigaction = std::mem::zeroed();
-            libc::sigaction(number, &default, std::ptr::null_mut());
+            libc::syscall(libc::SYS_rt_sigaction, number, DEFAULT.as_ptr(), none, SET_BYTES);
         }
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;

@@ -2,6 +2,9 @@
 
 mod container;
 mod lab;
+//! Tests on the real kernel, as root: `cargo xtask test kernel`.
+
+mod init;
 mod net;
 mod image;
 mod volume;
