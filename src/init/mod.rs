@@ -24,6 +24,7 @@ pub mod filter;
 mod inside;
 mod inside_net;
 pub mod message;
+mod peers;
 pub mod proto;
 mod root;
 mod serve;

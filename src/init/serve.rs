@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! signalfd   a child ended          -> reap, exit file, then the news
-//! listener   the daemon connects    -> at most PEERS_MAX at once
+//! listener   the daemon connects    -> a bounded number of connections
 //! peer       a request              -> answered at once, a start when exec has worked
 //! errors     a starting process     -> exec has worked, or what failed
 //! streams    output, nobody reads   -> spool
@@ -10,6 +10,7 @@
 
 use super::depot::Depot;
 use super::message;
+use super::peers::Peers;
 use super::proto::{Answer, Ask, FailKind, MAX_MESSAGE, Plan, Reply, Request};
 use super::root::Kept;
 use super::spool::Stream;
@@ -20,29 +21,14 @@ use crate::model::process::{ExitStatus, ProcessSpec};
 use crate::sys::caps::Caps;
 use crate::sys::fd::{self, PollFd, PollFlags};
 use crate::sys::process::{self, Ended, Resource};
-use crate::sys::{pty, signal, socket};
-use std::collections::{BTreeMap, VecDeque};
+use crate::sys::{pty, signal};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// Connections at once.
-const PEERS_MAX: usize = 16;
-/// Messages that wait for one connection; a peer that lets more pile up is cut off.
-const QUEUE_MAX: usize = 1024;
 /// Ended children taken in one turn of the loop.
 const REAP_MAX: usize = 4096;
 /// Descriptors that pid 1 itself may open: its table is full long before.
 const OWN_NOFILE: u64 = 4096;
-/// How a user of the host looks from inside, one without an id here, unless the box says otherwise.
-const UNMAPPED: u32 = 65_534;
-
-/// A connection.
-struct Peer {
-    socket: OwnedFd,
-    /// Messages that it did not take yet, each with its descriptors.
-    queue: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
-}
-
 /// What a ready descriptor belongs to.
 #[derive(Clone, Copy)]
 enum Source {
@@ -59,10 +45,7 @@ pub struct Server {
     signals: OwnedFd,
     depot: Depot,
     workshop: Workshop,
-    /// The user id that stands for all who have none here.
-    unmapped: u32,
-    peers: BTreeMap<PeerId, Peer>,
-    next_peer: PeerId,
+    peers: Peers,
     table: Table,
     /// There may be more ended children than the last turn took.
     more_to_reap: bool,
@@ -92,9 +75,7 @@ impl Server {
             signals,
             depot,
             workshop: Workshop { kept, root, granted, nofile: soft },
-            unmapped: unmapped(),
-            peers: BTreeMap::new(),
-            next_peer: 1,
+            peers: Peers::new(),
             table: Table::default(),
             more_to_reap: false,
             buffer: vec![0; MAX_MESSAGE],
@@ -120,10 +101,9 @@ impl Server {
         let mut sources = vec![Source::Signals, Source::Listener];
         let mut watched =
             vec![PollFd::new(self.signals.as_fd(), read), PollFd::new(self.listener.as_fd(), read)];
-        for (id, peer) in &self.peers {
-            sources.push(Source::Peer(*id));
-            let events = if peer.queue.is_empty() { read } else { write };
-            watched.push(PollFd::new(peer.socket.as_fd(), events));
+        for (id, socket, waits) in self.peers.iter() {
+            sources.push(Source::Peer(id));
+            watched.push(PollFd::new(socket.as_fd(), if waits { write } else { read }));
         }
         for (serial, process) in self.table.iter() {
             if let Phase::Starting { errors, .. } = &process.phase {
@@ -152,10 +132,10 @@ impl Server {
                 while let Ok(Some(_)) = signal::take(&self.signals) {}
                 self.reap();
             }
-            Source::Listener => self.accept(),
+            Source::Listener => self.peers.accept(&self.listener),
             Source::Peer(id) => {
-                if events.contains(PollFlags::POLLOUT) {
-                    self.flush(id);
+                if events.contains(PollFlags::POLLOUT) && self.peers.flush(id).is_err() {
+                    self.hang_up(id);
                 }
                 if events.intersects(!PollFlags::POLLOUT) {
                     self.hear(id);
@@ -172,25 +152,10 @@ impl Server {
         }
     }
 
-    /// Takes a connection. It must come from outside: a process of this container would have a
-    /// pid here and, unless it is nobody, an id too. Which outsiders may come is decided by the
-    /// permissions of the depot, which only the host's root can enter.
-    fn accept(&mut self) {
-        let Ok(socket) = socket::accept(&self.listener) else { return };
-        match socket::peer(&socket) {
-            Ok(peer) if peer.pid == 0 && peer.uid == self.unmapped => {}
-            _ => return,
-        }
-        if self.peers.len() < PEERS_MAX {
-            self.peers.insert(self.next_peer, Peer { socket, queue: VecDeque::new() });
-            self.next_peer += 1;
-        }
-    }
-
     /// Reads one request and answers it. Anything but a request ends the connection.
     fn hear(&mut self, id: PeerId) {
-        let Some(peer) = self.peers.get(&id) else { return };
-        match message::receive::<Request>(&peer.socket, &mut self.buffer) {
+        let Some(socket) = self.peers.socket(id) else { return };
+        match message::receive::<Request>(socket, &mut self.buffer) {
             Ok(Some((Request { seq, ask }, _))) => match self.answer(id, seq, ask) {
                 Ok(Some((answer, fds))) => self.say(id, seq, answer, fds),
                 Ok(None) => {}
@@ -295,7 +260,7 @@ impl Server {
             self.table.remove(serial);
             return self.say(peer, seq, Answer::Failed { kind, text }, Vec::new());
         }
-        if !self.peers.contains_key(&peer) {
+        if !self.peers.has(peer) {
             return;
         }
         match process.stream_copies() {
@@ -348,49 +313,24 @@ impl Server {
         let id = process.id.clone();
         // A full disk must not hide the end from those who listen; the list has it too.
         let _ = depot.write_exit(&id, status);
-        let peers: Vec<PeerId> = self.peers.keys().copied().collect();
+        let peers: Vec<PeerId> = self.peers.iter().map(|(id, ..)| id).collect();
         for peer in peers {
             self.say(peer, 0, Answer::Ended { id: id.clone(), status }, Vec::new());
         }
     }
 
-    /// Sends a message, or queues it. A peer that is gone or does not read is cut off.
+    /// Sends a message. A peer that is gone or does not read is cut off.
     fn say(&mut self, id: PeerId, seq: u64, answer: Answer, fds: Vec<OwnedFd>) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        // Our own answers are shorter than the limit: 256 processes of some 150 bytes.
-        let Ok(bytes) = message::encode(&Reply { seq, answer }) else { return self.hang_up(id) };
-        peer.queue.push_back((bytes, fds));
-        if peer.queue.len() > QUEUE_MAX {
-            return self.hang_up(id);
-        }
-        self.flush(id);
-    }
-
-    /// Sends what is queued, as far as the peer takes it.
-    fn flush(&mut self, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        while let Some((bytes, fds)) = peer.queue.front() {
-            let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-            match socket::send_with_fds(&peer.socket, bytes, &fds) {
-                Ok(()) => drop(peer.queue.pop_front()),
-                Err(err) if err.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => return self.hang_up(id),
-            }
+        if self.peers.say(id, &Reply { seq, answer }, fds).is_err() {
+            self.hang_up(id);
         }
     }
 
     /// Ends a connection; its processes' output is ours to read from now on.
     fn hang_up(&mut self, id: PeerId) {
-        self.peers.remove(&id);
+        self.peers.remove(id);
         self.table.detach(id);
     }
-}
-
-/// The kernel's stand-in for user ids that have no number here; asked for before anybody inside
-/// could answer instead.
-fn unmapped() -> u32 {
-    let text = std::fs::read_to_string("/proc/sys/kernel/overflowuid").unwrap_or_default();
-    text.trim().parse().unwrap_or(UNMAPPED)
 }
 
 /// The process of this name.

@@ -143,9 +143,12 @@ mod tests {
         b"root:x:0:\nvcap:x:2000:\naudio:x:29:other,vcap\nvideo:x:44:vcap\nvideo:x:44:vcap\n\
         huge:x:70000:root2\n";
 
+    /// User id, group id, supplementary groups, home.
+    type Found = (u32, u32, &'static [u32], &'static str);
+
     #[test]
     fn every_form_of_a_user() {
-        let table: &[(&str, Result<(u32, u32, &[u32], &str), ()>)] = &[
+        let table: &[(&str, Result<Found, ()>)] = &[
             ("root", Ok((0, 0, &[], "/root"))),
             ("vcap", Ok((2000, 2000, &[29, 44], "/home/vcap"))),
             ("2000", Ok((2000, 2000, &[29, 44], "/home/vcap"))),

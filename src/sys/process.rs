@@ -199,6 +199,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::zombie_processes)] // Waited for by the function under test.
     fn a_real_time_signal_is_told_as_it_is() {
         let mut child = std::process::Command::new("/bin/sleep");
         let child = child.arg("60").spawn().expect("spawn");
@@ -209,6 +210,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::zombie_processes)] // Waited for by the function under test.
     fn a_pidfd_tells_how_our_child_ended() {
         let child = std::process::Command::new("/proc/self/exe")
             .arg("--no-such-flag")

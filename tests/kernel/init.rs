@@ -6,7 +6,6 @@ mod probe;
 use lab::*;
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
-use std::process::Command;
 use terrarium::init::message;
 use terrarium::init::proto::*;
 use terrarium::model::process::{ExitStatus, WindowSize};
@@ -579,7 +578,6 @@ fn hostile_roots_never_reach_the_box() {
     ] {
         reset_writable(&lab);
         fs::remove_file(lab.dir.join("depot/sock")).expect("old socket");
-        ip_link_gone();
         let mut plan = lab.plan();
         plan.binds.push(bind(to));
         let (doing, text) = lab.launch(&plan).err().unwrap_or_else(|| panic!("{to} was mounted"));
@@ -598,11 +596,6 @@ fn hostile_roots_never_reach_the_box() {
     assert_eq!(fs::read_dir(&canary).expect("canary").count(), 1);
     assert_eq!(fs::metadata(&canary).expect("canary").mtime(), before);
     assert_eq!(fs::read_to_string(&source).expect("source"), "1.2.3.4 inside\n");
-}
-
-/// A killed container's network goes a little later, its link with it; this makes it go now.
-fn ip_link_gone() {
-    let _ = Command::new("ip").args(["link", "delete", "wt0"]).output();
 }
 
 #[test]

@@ -140,6 +140,8 @@ impl Lab {
 
     /// A standing container, or why not.
     pub fn launch(&self, plan: &Plan) -> Result<Container, (String, String)> {
+        // The link of a container that was killed goes with its network, a little later.
+        let _ = Command::new("ip").args(["link", "delete", "wt0"]).output();
         let mut setting_up = self.spawn(plan);
         let netns = match setting_up.hear() {
             Some((SetUp::Born, mut fds)) => fds.remove(0),
@@ -167,7 +169,6 @@ impl Lab {
                 assert!(!ok);
                 // Dead, and ours to wait for.
                 process::wait(pid.expect("a dead child")).expect("wait for pid 1");
-                ip(&["link", "delete", "wt0"]);
                 Err((doing, why))
             }
             other => panic!("{other:?}"),
