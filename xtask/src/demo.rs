@@ -35,10 +35,8 @@ pub fn run() -> Result<()> {
     let root = lay_out(&stack)?;
 
     let before = State::read();
-    let mut apart = Command::new("setpriv");
-    // An interrupted demo takes its namespace's first process with it, and that all others.
-    apart.args(["--pdeathsig", "KILL", "unshare", "--mount", "--net"]);
-    apart.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+    let mut apart = host::alone();
+    apart.arg("--net");
     apart.arg(std::env::current_exe()?).args(["demo", "--inside"]).arg(&root).arg(&program);
     let result = host::run(&mut apart);
     let clean = before.need_same(SETTLE).context("the demo was to leave nothing");

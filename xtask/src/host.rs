@@ -31,7 +31,7 @@ pub const LAB: &[Tool] = &[
 pub const DEBOOTSTRAP: &[Tool] = &[
     tool("debootstrap", "debootstrap"),
     tool("unshare", "util-linux"),
-    tool("chroot", "coreutils"),
+    tool("setpriv", "util-linux"),
 ];
 /// To take a package apart.
 pub const DPKG: &[Tool] = &[tool("dpkg-deb", "dpkg"), tool("apt-get", "apt")];
@@ -163,6 +163,15 @@ pub fn build(release: bool) -> Result<PathBuf> {
     let program = target_dir().join(target()).join(profile).join("terrarium");
     crate::elf::need_static(&program)?;
     Ok(program)
+}
+
+/// The beginning of a command that runs in mounts and process ids of its own: when it ends, or we
+/// do, however that comes about, the kernel ends all that it has started and mounted.
+pub fn alone() -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork"]);
+    command.args(["--kill-child", "--mount-proc"]);
+    command
 }
 
 /// Runs a command to its end; an error names it.

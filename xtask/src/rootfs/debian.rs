@@ -12,10 +12,6 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Runs a command in its own mounts and process ids, so that nothing it mounts or starts outlives
-/// it, whatever happens.
-const ALONE: [&str; 5] = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
-
 /// Builds the system in `work` and takes it in. `cache` keeps downloaded packages.
 pub fn build(
     recipe: &Recipe,
@@ -35,8 +31,8 @@ pub fn build(
     let root = work.join("root");
     std::fs::create_dir_all(cache)?;
 
-    let mut bootstrap = Command::new("unshare");
-    bootstrap.args(ALONE).args(["debootstrap", "--variant=minbase", "--force-check-gpg"]);
+    let mut bootstrap = host::alone();
+    bootstrap.args(["debootstrap", "--variant=minbase", "--force-check-gpg"]);
     bootstrap.arg(format!("--keyring={}", main.keyring()));
     bootstrap.arg(format!("--cache-dir={}", cache.display()));
     bootstrap.arg(format!("--include={}", packages.join(",")));
@@ -68,8 +64,8 @@ pub fn build(
 
 /// Runs a program with the new system as its root.
 fn inside(root: &Path, progress: &mut Progress, args: &[&str]) -> Result<()> {
-    let mut command = Command::new("unshare");
-    command.args(ALONE).arg(format!("--root={}", root.display())).args(args);
+    let mut command = host::alone();
+    command.arg(format!("--root={}", root.display())).args(args);
     command.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C.UTF-8");
     command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     watched(&mut command, progress, |_| None)
