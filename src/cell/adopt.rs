@@ -74,8 +74,7 @@ impl Cell {
         let (lrp, healthy) = {
             let state = shared.state();
             let record = state.actual.get(&key);
-            let healthy =
-                record.is_some_and(|record| matches!(record.state, LrpState::Running(_)));
+            let healthy = record.is_some_and(|record| matches!(record.state, LrpState::Running(_)));
             let mut wanted = converge::desired(&state.apps);
             let lrp = wanted.remove(&key.0).map(|mut lrp| {
                 // It runs what it was made from; the loop replaces it if that is out of date.

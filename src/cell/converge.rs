@@ -96,7 +96,8 @@ impl Shared {
                     self.wake();
                 }
                 Op::Start(key) => {
-                    let release = self.state().apps.get(&key.0.app).and_then(|app| app.release.clone());
+                    let release =
+                        self.state().apps.get(&key.0.app).and_then(|app| app.release.clone());
                     if let (Some(lrp), Some(release)) = (desired.get(&key.0), release) {
                         self.begin(key, lrp.clone(), Begin::Fresh(release));
                     }

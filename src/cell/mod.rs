@@ -27,5 +27,5 @@ mod wishes;
 
 pub use error::{CellError, Kind};
 pub use session::{ExecRequest, ExecSession};
-pub use shared::{Cell, CellParts, Paths};
 pub(crate) use shared::Shared;
+pub use shared::{Cell, CellParts, Paths};

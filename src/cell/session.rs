@@ -1,8 +1,8 @@
 //! A process of a person's own in a running instance: `terrarium exec`.
 
+use super::converge;
 use super::error::{CellError, Kind};
 use super::shared::{Cell, now_ms};
-use super::converge;
 use crate::container::{Container, Process, ProcessError};
 use crate::init::proto::FailKind;
 use crate::model::lrp::ProcessGuid;

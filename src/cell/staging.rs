@@ -148,7 +148,12 @@ async fn build(
         Err(err) => Err(format!("failed to create container: {}", chain(&err))),
         Ok(container) => {
             let container = Arc::new(container);
-            shared.say(app, "CELL", false, format!("Cell successfully created container for {handle}"));
+            shared.say(
+                app,
+                "CELL",
+                false,
+                format!("Cell successfully created container for {handle}"),
+            );
             let exec = Executor {
                 env: shared.network_env(&container, None),
                 container,

@@ -53,7 +53,8 @@ fn view(shared: &Shared, state: &State, app: &AppRecord) -> AppView {
         name: app.manifest.name.clone(),
         state: summary(state, app, &processes).to_owned(),
         reason: app.failure.clone(),
-        buildpack: current.map(|release| release.result.lifecycle_metadata.detected_buildpack.clone()),
+        buildpack: current
+            .map(|release| release.result.lifecycle_metadata.detected_buildpack.clone()),
         stack: manifest.build.stack.clone(),
         manifest: app.file.display().to_string(),
         processes,

@@ -198,7 +198,11 @@ impl<'a> Making<'a> {
                     ports.map(|&(host, container)| PortMap { host, container }).collect();
                 host.net.allow(self.entry.slot, &ports, &spec.egress)?;
             }
-            Step::Inside => self.build_inside()?,
+            Step::Inside => {
+                self.build_inside()?;
+                // Both ends are up now; before the kernel has seen it, a first packet would wait.
+                host.net.settle(self.entry.slot)?;
+            }
             Step::Commit => host.depot.write(&self.entry)?,
             Step::Connect => {
                 self.connected = Some(Container::connect(host, self.entry.clone())?);
@@ -290,7 +294,8 @@ impl<'a> Making<'a> {
     fn plan(&self) -> Result<Plan, Cause> {
         let (host, spec) = (self.host, &self.entry.spec);
         let dir = host.depot.dir(&spec.handle);
-        let lower = |chain| host.store.layer(chain).ok_or(ContainerError::NoLayer { chain: *chain });
+        let lower =
+            |chain| host.store.layer(chain).ok_or(ContainerError::NoLayer { chain: *chain });
         let mut binds: Vec<Bind> =
             ["hosts", "resolv.conf", "hostname"].map(|name| etc(&dir, name)).into();
         binds.extend(spec.binds.iter().cloned());

@@ -73,7 +73,9 @@ impl fmt::Display for ContainerError {
 impl Error for ContainerError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            ContainerError::Step { source, .. } | ContainerError::Depot { source } => Some(source.as_ref()),
+            ContainerError::Step { source, .. } | ContainerError::Depot { source } => {
+                Some(source.as_ref())
+            }
             _ => None,
         }
     }

@@ -135,9 +135,9 @@ impl Host {
     /// never finished, or its numbers are taken: destroy it. Blocking.
     pub fn reopen(&self, handle: &Handle) -> Result<Option<Container>, ContainerError> {
         let Some(entry) = self.entry(handle)? else { return Ok(None) };
-        let alive = entry.pid.is_some_and(|(pid, started)| {
-            sys::process::start_time(pid).ok() == Some(started)
-        });
+        let alive = entry
+            .pid
+            .is_some_and(|(pid, started)| sys::process::start_time(pid).ok() == Some(started));
         if !alive || !self.reserve(&entry) {
             return Ok(None);
         }

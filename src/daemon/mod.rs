@@ -74,7 +74,9 @@ impl Error for DaemonError {
 }
 
 /// Wraps a foreign error with what was tried.
-fn start<E: Into<Box<dyn Error + Send + Sync>>>(doing: impl Into<String>) -> impl FnOnce(E) -> DaemonError {
+fn start<E: Into<Box<dyn Error + Send + Sync>>>(
+    doing: impl Into<String>,
+) -> impl FnOnce(E) -> DaemonError {
     let doing = doing.into();
     move |source| DaemonError::Start { doing, source: source.into() }
 }

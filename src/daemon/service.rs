@@ -258,9 +258,10 @@ async fn next_line(
         let over = match cell.app(name.as_str()) {
             Err(_) => true,
             Ok(view) => {
-                let idle = view.processes.iter().all(|process| {
-                    process.instances.iter().all(|one| one.handle.is_none())
-                });
+                let idle = view
+                    .processes
+                    .iter()
+                    .all(|process| process.instances.iter().all(|one| one.handle.is_none()));
                 idle && matches!(view.state.as_str(), "stopped" | "failed")
             }
         };
@@ -284,7 +285,8 @@ fn connect(session: cell::ExecSession) -> io::Result<ExecSession> {
     let cell::ExecSession { mut process, container } = session;
     let streams = std::mem::take(&mut process.streams);
     let (end, ended) = cancel::pair();
-    let writer = |fd: OwnedFd| -> io::Result<BoxedWriter> { Ok(Box::pin(Async::new(File::from(fd))?)) };
+    let writer =
+        |fd: OwnedFd| -> io::Result<BoxedWriter> { Ok(Box::pin(Async::new(File::from(fd))?)) };
     let (stdin, stdout, stderr) = match streams.tty {
         Some(master) => {
             let input = writer(master.try_clone()?)?;
@@ -306,8 +308,8 @@ fn connect(session: cell::ExecSession) -> io::Result<ExecSession> {
         let wait = async { process.wait().await };
         let status = future::or(wait, obey(&process, &orders)).await;
         let _ = container.forget(&process.id).await;
-        let status = status
-            .map_err(|err| ServiceError::new(ErrorKind::NotRunning, crate::log::chain(&err)));
+        let status =
+            status.map_err(|err| ServiceError::new(ErrorKind::NotRunning, crate::log::chain(&err)));
         let _ = sender.send(status).await;
         end.cancel();
     })

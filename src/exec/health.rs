@@ -110,10 +110,9 @@ impl Monitor<'_> {
                 let tried = within(limit, get(at, path)).await;
                 let why = match tried {
                     Some(Ok(200)) => return Ok(()),
-                    Some(Ok(code)) => format!(
-                        "received status code {code} in {}ms",
-                        begin.elapsed().as_millis()
-                    ),
+                    Some(Ok(code)) => {
+                        format!("received status code {code} in {}ms", begin.elapsed().as_millis())
+                    }
                     Some(Err(_)) => "connection refused".to_owned(),
                     None => late,
                 };

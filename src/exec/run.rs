@@ -242,15 +242,18 @@ impl Executor {
             let first = !inner.is_cancelled();
             stop.cancel();
             match result {
-                Ok(()) if first => {
-                    Some(StepError::Failed("Codependent step exited".to_owned()))
-                }
+                Ok(()) if first => Some(StepError::Failed("Codependent step exited".to_owned())),
                 Ok(()) => None,
                 Err(err) => Some(err),
             }
         });
         let all = join_all(work.collect());
-        let errors = all.or(async { forward.await; unreachable!("forward never ends") }).await;
+        let errors = all
+            .or(async {
+                forward.await;
+                unreachable!("forward never ends")
+            })
+            .await;
         Err(StepError::Several(errors.into_iter().flatten().collect()))
     }
 }
@@ -303,10 +306,7 @@ mod tests {
             StepError::GraceExceeded,
             StepError::Failed("Instance became unhealthy: x".into()),
         ]);
-        assert_eq!(
-            several.to_string(),
-            "APP: Exited with status 1; Instance became unhealthy: x"
-        );
+        assert_eq!(several.to_string(), "APP: Exited with status 1; Instance became unhealthy: x");
         let late = StepError::Timeout(Duration::from_secs(900), String::new());
         assert_eq!(late.to_string(), "exceeded 15m0s timeout");
     }

@@ -89,7 +89,13 @@ pub async fn drain(
 }
 
 /// Turns one stream into log lines.
-pub async fn log_lines(fd: Option<OwnedFd>, spooled: Vec<u8>, err: bool, sink: Sink, ended: Cancel) {
+pub async fn log_lines(
+    fd: Option<OwnedFd>,
+    spooled: Vec<u8>,
+    err: bool,
+    sink: Sink,
+    ended: Cancel,
+) {
     let mut lines = Lines::default();
     lines.push(&spooled, |line| sink.say(err, line));
     if let Some(fd) = fd {

@@ -144,8 +144,8 @@ impl<W: Write> Packer<W> {
                 let mut header = self.header(EntryType::Symlink, 0o777, meta.mtime());
                 self.write(|tar| tar.append_link(&mut header, &name, &target))?;
             } else if meta.is_file() {
-                let file =
-                    beneath::open_file(root.as_fd(), &path, Links::Refused).map_err(fail("open"))?;
+                let file = beneath::open_file(root.as_fd(), &path, Links::Refused)
+                    .map_err(fail("open"))?;
                 self.contents(file, &name, &here)?;
             }
         }

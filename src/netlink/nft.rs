@@ -1,7 +1,7 @@
 //! Packet rules: linux/netfilter/nf_tables.h. Pure.
 //!
 //! A message is the family header (family u8, version 0, resource id be16) and attributes, whose
-//! integers are big endian. Keys and values of sets are laid out as the registers of [`rule`] are.
+//! integers are big endian. Keys and values of sets are laid out as the registers of a [`Rule`] are.
 
 mod rule;
 

@@ -35,7 +35,8 @@ const STAGING_WEIGHT: u32 = 50;
 /// Processes and threads of a staging container: compilers run many, a fork bomb runs more.
 const STAGING_PIDS: u32 = 1024;
 /// What version control and desktops leave at the top of a source tree, as cf leaves it out.
-pub const NOT_SOURCE: [&str; 7] = [".git", ".hg", ".svn", "_darcs", ".bzr", ".DS_Store", ".cfignore"];
+pub const NOT_SOURCE: [&str; 7] =
+    [".git", ".hg", ".svn", "_darcs", ".bzr", ".DS_Store", ".cfignore"];
 /// Name of the build cache in its directory on the box.
 pub const CACHE_FILE: &str = "cache.tgz";
 

@@ -70,7 +70,8 @@ pub fn directory_changes(dirs: &[impl AsRef<Path>]) -> io::Result<OwnedFd> {
     for dir in dirs {
         let path = CString::new(dir.as_ref().as_os_str().as_bytes())?;
         // SAFETY: `path` is a NUL-terminated string that outlives the call; `fd` is open.
-        match check(unsafe { libc::inotify_add_watch(fd.as_raw_fd(), path.as_ptr(), what) }.into()) {
+        match check(unsafe { libc::inotify_add_watch(fd.as_raw_fd(), path.as_ptr(), what) }.into())
+        {
             Err(err) if err.kind() == io::ErrorKind::NotFound => {}
             other => drop(other?),
         }

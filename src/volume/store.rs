@@ -12,6 +12,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 /// The layout that this program reads and writes.
 const VERSION: &str = "1";
@@ -35,6 +36,26 @@ pub struct StoreConfig {
     pub file: PathBuf,
     /// Greatest size of the loop file.
     pub size_max: Bytes,
+}
+
+/// How often an unmount is tried, and how long we wait in between.
+const UNMOUNT_TRIES: u32 = 50;
+const UNMOUNT_PAUSE: Duration = Duration::from_millis(20);
+
+/// Unmounts `dir`. A program that is just being started holds copies of our descriptors for a
+/// moment, and a container that has just ended lets go of its layers a little later than its
+/// processes: `Busy` counts only when it lasts.
+fn unmount(dir: &Path) -> io::Result<()> {
+    for _ in 1..UNMOUNT_TRIES {
+        match btrfs::unmount(dir) {
+            Err(err) if err.kind() == io::ErrorKind::ResourceBusy => {
+                // No event: the kernel does not tell when a mount is no longer in use.
+                std::thread::sleep(UNMOUNT_PAUSE);
+            }
+            done => return done,
+        }
+    }
+    btrfs::unmount(dir)
 }
 
 /// What the store is built on.
@@ -142,7 +163,7 @@ impl Store {
         let Store { dir, root, backing, .. } = self;
         drop(root);
         let Backing::Loop(file) = backing else { return Ok(()) };
-        match btrfs::unmount(&dir) {
+        match unmount(&dir) {
             Ok(()) => {}
             // EINVAL: somebody unmounted it before us.
             Err(err) if err.kind() == io::ErrorKind::InvalidInput => {}

@@ -15,8 +15,11 @@ fn bad_manifest_names_line_and_column() {
     assert!(ran.err.contains("web.toml:12:10"), "{}", ran.err);
     assert!(ran.err.contains("256MiB"), "{}", ran.err);
     assert!(ran.err.contains("web.toml:13:1") && ran.err.contains("instances"), "{}", ran.err);
-    fs::write(&path, fs::read_to_string(&path).expect("read").replace("memory = 256\ninstanses = 2", ""))
-        .expect("mend");
+    fs::write(
+        &path,
+        fs::read_to_string(&path).expect("read").replace("memory = 256\ninstanses = 2", ""),
+    )
+    .expect("mend");
     assert_eq!(lab.run(&["check", &path]).code, 0);
     fs::remove_dir_all(&lab.root).expect("clean up");
 }
@@ -37,7 +40,11 @@ fn an_unreachable_daemon_is_told_with_its_cure() {
     let lab = Lab::new("unreachable");
     let ran = lab.run(&["apps"]);
     assert_eq!(ran.code, 6);
-    assert!(ran.err.contains("terrarium.sock") && ran.err.contains("systemctl start"), "{}", ran.err);
+    assert!(
+        ran.err.contains("terrarium.sock") && ran.err.contains("systemctl start"),
+        "{}",
+        ran.err
+    );
     fs::remove_dir_all(&lab.root).expect("clean up");
 }
 

@@ -6,8 +6,7 @@ use std::io::Write;
 use std::net::TcpListener;
 
 const IDLE: &str = "echo up\nexec sleep 100000\n";
-const SMALL: &str =
-    "[run]\nmemory = \"64MiB\"\ndisk = \"32MiB\"\n\n[health]\ntype = \"process\"\n";
+const SMALL: &str = "[run]\nmemory = \"64MiB\"\ndisk = \"32MiB\"\n\n[health]\ntype = \"process\"\n";
 
 #[test]
 fn app_cannot_see_host_processes() {
@@ -83,7 +82,8 @@ fn undeclared_egress_is_refused() {
                 .expect("a service")
         })
         .into();
-    let open = format!("{SMALL}\n[[egress]]\nallow = \"tcp\"\nto = [\"192.0.2.2\"]\nports = [8081]\n");
+    let open =
+        format!("{SMALL}\n[[egress]]\nallow = \"tcp\"\nto = [\"192.0.2.2\"]\nports = [8081]\n");
     lab.ok(&["apply", &lab.app("open", IDLE, &open)]);
     lab.ok(&["apply", &lab.app("closed", IDLE, SMALL)]);
     lab.until_state("open", "running");

@@ -40,7 +40,8 @@ impl Lab {
         nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
             .expect("private mounts");
         tool("ip", &["link", "set", "lo", "up"]);
-        let root = std::env::temp_dir().join(format!("terrarium-e2e-{}-{name}", std::process::id()));
+        let root =
+            std::env::temp_dir().join(format!("terrarium-e2e-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&root);
         let cgroup = format!("terrarium-e2e-{name}");
         let lab = Lab { root, daemon: None, cgroup };

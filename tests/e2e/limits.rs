@@ -1,8 +1,8 @@
 //! What an app may use.
 
 use super::PORT;
-use super::lab::{Lab, get};
 use super::WEB;
+use super::lab::{Lab, get};
 
 const IDLE: &str = "echo up\nexec sleep 100000\n";
 const PROCESS: &str = "[health]\ntype = \"process\"\n";
@@ -34,12 +34,7 @@ fn disk_quota_stops_at_the_limit() {
     let ran = lab.inside("writer", "dd if=/dev/zero of=/tmp/big bs=1M count=64 && sync");
     assert_ne!(ran.code, 0, "{}", ran.out);
     assert!(ran.err.contains("quota exceeded"), "{}", ran.err);
-    let size: u64 = lab
-        .inside("writer", "wc -c < /tmp/big")
-        .out
-        .trim()
-        .parse()
-        .expect("a size");
+    let size: u64 = lab.inside("writer", "wc -c < /tmp/big").out.trim().parse().expect("a size");
     assert!((8 << 20..=16 << 20).contains(&size), "{size}");
     let again = lab.inside("writer", "rm /tmp/big && echo small > /tmp/small && cat /tmp/small");
     assert_eq!(again.out.trim(), "small", "{}", again.err);

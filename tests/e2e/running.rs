@@ -159,7 +159,9 @@ fn apps_survive_a_restart_of_the_daemon() {
         assert!(get("127.0.0.1", port).is_some());
         assert_eq!(lab.view("web")["state"], "running");
         let last = lab.logged("web", "line ").len();
-        lab.until("new lines arrive", |lab| (lab.logged("web", "line ").len() > last).then_some(()));
+        lab.until("new lines arrive", |lab| {
+            (lab.logged("web", "line ").len() > last).then_some(())
+        });
     }
     // Nothing of what it wrote without a daemon is lost, nothing is there twice.
     let lines = lab.logged("web", "OUT line ");

@@ -11,7 +11,10 @@ fn a_failing_buildpack_shows_its_own_output_and_the_container_is_gone() {
     fs::create_dir_all(&pack).expect("buildpack");
     for (name, text) in [
         ("detect", "#!/bin/sh\necho broken\n"),
-        ("compile", "#!/bin/sh\necho '-----> looking for a gizmo'\necho 'no gizmo here' >&2\nexit 3\n"),
+        (
+            "compile",
+            "#!/bin/sh\necho '-----> looking for a gizmo'\necho 'no gizmo here' >&2\nexit 3\n",
+        ),
         ("release", "#!/bin/sh\necho '--- {}'\n"),
     ] {
         write_script(&pack.join(name), text);

@@ -77,7 +77,10 @@ fn a_container_runs_and_is_destroyed_without_a_trace() {
     let host = lab.host();
     let before = traces(&lab, &host);
     let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
-    assert_eq!(run(&container, "ok", "test $(id -u) = 0 && test -c /dev/null"), ExitStatus::Exited(0));
+    assert_eq!(
+        run(&container, "ok", "test $(id -u) = 0 && test -c /dev/null"),
+        ExitStatus::Exited(0)
+    );
     assert_eq!(run(&container, "seven", "exit 7"), ExitStatus::Exited(7));
     assert_eq!(run(&container, "killed", "kill -9 $$"), ExitStatus::Signaled(9));
     drop(container);
@@ -161,7 +164,8 @@ fn a_second_host_takes_over_a_container_with_its_output() {
     let lab = Lab::new("reopen");
     let host = lab.host();
     let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
-    let script = "i=0; while [ $i -lt 200 ]; do echo line $i; i=$((i+1)); done; read x < /go; echo end";
+    let script =
+        "i=0; while [ $i -lt 200 ]; do echo line $i; i=$((i+1)); done; read x < /go; echo end";
     assert_eq!(run(&container, "fifo", "mkfifo /go"), ExitStatus::Exited(0));
     let process = smol::block_on(container.start(shell("talk", script))).expect("start");
     drop((process, container));
