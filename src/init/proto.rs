@@ -176,9 +176,12 @@ pub enum Answer {
         /// Process id inside the container.
         pid: i32,
     },
-    /// As [`Answer::Started`]; what was spooled meanwhile is in `<depot>/init/<id>.out` and
-    /// `.err`, complete, and is the reader's to remove. Output after it comes by the descriptors.
-    /// Pid 1 spools again when the connection that attached closes.
+    /// As [`Answer::Started`], but without stdin: its only write end went to the starter, so that
+    /// closing it there ends the input. What was spooled meanwhile is in `<depot>/init/<id>.out`
+    /// and `.err`, complete up to [`SPOOL_MAX`] (a last line tells how much was dropped), and is
+    /// the reader's to remove. Output after it comes by the descriptors, which are non-blocking;
+    /// an ended process's deliver what is left and then the end. Pid 1 spools again when the
+    /// connection that attached closes.
     Attached,
     /// Done.
     Done,

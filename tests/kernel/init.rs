@@ -696,3 +696,24 @@ fn pid_one_cannot_be_seen_through_from_the_host_side_of_its_own_ids() {
     let maps = File::open(format!("/proc/{}/ns/user", container.pid));
     assert!(maps.is_ok());
 }
+
+#[test]
+fn a_starting_process_is_no_door_to_pid_one() {
+    let lab = Lab::new();
+    let mut container = lab.container();
+    let inside = &mut container.connection;
+    // Root inside looks into every process again and again while others are being started.
+    let script =
+        "while [ ! -e /stop ]; do ls -l /proc/[0-9]*/fd /proc/[0-9]*/cwd; done 2>/dev/null";
+    let scanner = sh(&format!(
+        "({script}) | grep -e socket: -e depot -e signalfd -e terrarium-init; echo clean"
+    ));
+    let id = scanner.id.clone();
+    let (_, fds) = inside.start(scanner);
+    for _ in 0..200 {
+        inside.run(spec("true", &[]));
+    }
+    inside.sh("touch /stop");
+    assert_eq!(read_all(&fds[0]), "clean\n");
+    inside.ended(&id);
+}
