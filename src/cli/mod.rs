@@ -1,1 +1,6 @@
-//! cli: to be filled.
+//! tmp
+pub mod help;
+pub mod parse;
+pub mod show;
+pub mod text;
+pub mod verbs;

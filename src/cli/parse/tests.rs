@@ -1,0 +1,153 @@
+//! Command lines as they are typed, and what they mean.
+
+use super::*;
+
+/// A command line in shell words, without quoting.
+fn typed(line: &str) -> Result<Invocation, UsageError> {
+    parse(line.split_whitespace().map(OsString::from))
+}
+
+fn command(line: &str) -> Command {
+    typed(line).unwrap_or_else(|err| panic!("{line}: {err}")).command
+}
+
+fn name(text: &str) -> AppName {
+    text.parse().expect("name")
+}
+
+fn target(app: &str, process: Option<&str>, index: Option<u32>) -> Target {
+    Target { app: name(app), process: process.map(Into::into), index }
+}
+
+#[test]
+fn every_verb_is_understood() {
+    let apply = |files: &[&str], wait, timeout| Command::Apply {
+        files: files.iter().map(PathBuf::from).collect(),
+        wait,
+        timeout,
+    };
+    let act = |act, names: &[&str]| Command::Act {
+        act,
+        names: names.iter().map(|text| name(text)).collect(),
+    };
+    let scale = |process: Option<&str>, instances| Command::Scale {
+        app: name("web"),
+        process: process.map(Into::into),
+        instances,
+    };
+    let logs = |target, follow, lines| Command::Logs { target, follow, lines };
+    for (line, meaning) in [
+        ("", Command::Status),
+        ("status", Command::Status),
+        ("status web", Command::App { name: name("web") }),
+        ("--json", Command::Status),
+        ("run a.toml", Command::Run { file: "a.toml".into() }),
+        ("serve", Command::Serve),
+        ("apply a b", apply(&["a", "b"], true, None)),
+        ("apply -f a --no-wait", apply(&["a"], false, None)),
+        ("apply --timeout=5m -- -a", apply(&["-a"], true, Some(Duration::from_secs(300)))),
+        ("apps", Command::Apps),
+        ("ps", Command::Apps),
+        ("ls", Command::Apps),
+        ("app web", Command::App { name: name("web") }),
+        ("logs web", logs(target("web", None, None), false, None)),
+        ("logs -fn5 web/1", logs(target("web", None, Some(1)), true, Some(5))),
+        ("logs web:worker --lines 0", logs(target("web", Some("worker"), None), false, Some(0))),
+        ("scale web=3", scale(None, 3)),
+        ("scale web 0", scale(None, 0)),
+        ("scale web:worker=1000", scale(Some("worker"), 1000)),
+        ("stop web", act(Act::Stop, &["web"])),
+        ("start web api", act(Act::Start, &["web", "api"])),
+        ("restart web", act(Act::Restart, &["web"])),
+        ("delete -f web", act(Act::Delete, &["web"])),
+        ("rm web", act(Act::Delete, &["web"])),
+        ("check a.toml", Command::Check { files: vec!["a.toml".into()] }),
+        ("version", Command::Version),
+        ("apply --version", Command::Version),
+        ("-V", Command::Version),
+        ("help", Command::Help { verb: None }),
+        ("-h", Command::Help { verb: None }),
+        ("help rm", Command::Help { verb: Some(Id::Delete) }),
+        ("scale --help", Command::Help { verb: Some(Id::Scale) }),
+        ("init", Command::Init),
+        (
+            "lifecycle launcher -- --json",
+            Command::Lifecycle {
+                role: "launcher".into(),
+                args: vec!["--".into(), "--json".into()],
+            },
+        ),
+    ] {
+        assert_eq!(command(line), meaning, "{line}");
+    }
+}
+
+#[test]
+fn exec_keeps_its_command_as_it_is() {
+    let exec = |line: &str| match command(line) {
+        Command::Exec(exec) => exec,
+        other => panic!("{line}: {other:?}"),
+    };
+    for (line, argv) in [
+        ("exec web -- ls -l", &["ls", "-l"][..]),
+        ("exec web ls -l --json", &["ls", "-l", "--json"]),
+        ("exec web -- sh -c x -- y", &["sh", "-c", "x", "--", "y"]),
+        ("exec web sh -c x -- y", &["sh", "-c", "x", "--", "y"]),
+        ("exec web -- --", &["--"]),
+        ("ssh -it web bash", &["bash"]),
+    ] {
+        assert_eq!(exec(line).argv, argv, "{line}");
+    }
+    let all = exec("exec -u root web:worker/2 -w /tmp -e A=b=c -e D= -T -- id");
+    assert_eq!(all.target, target("web", Some("worker"), Some(2)));
+    assert_eq!((all.user.as_deref(), all.dir.as_deref()), (Some("root"), Some("/tmp")));
+    assert_eq!(all.env, [("A".into(), "b=c".into()), ("D".into(), String::new())]);
+    assert_eq!((all.tty, exec("exec -t web id").tty), (Some(false), Some(true)));
+}
+
+#[test]
+fn global_flags_go_anywhere() {
+    let both = ["--json -q -H unix:///x --root /r apps", "apps --root=/r --json -qHunix:///x"];
+    for line in both {
+        let global = typed(line).expect(line).global;
+        assert!(global.json && global.quiet && !global.no_color, "{line}");
+        assert_eq!(global.host.as_deref(), Some("unix:///x"));
+        assert_eq!(global.root, Some("/r".into()));
+    }
+}
+
+#[test]
+fn mistakes_name_the_cure() {
+    for (line, message) in [
+        ("aply x", "no verb `aply`; did you mean `terrarium apply`?"),
+        ("frobnicate", "no verb `frobnicate`; `terrarium help` lists all verbs"),
+        ("lifecycl", "no verb `lifecycl`; `terrarium help` lists all verbs"),
+        ("apps --jsno", "no flag `--jsno`; did you mean `--json`?"),
+        ("logs web --folow", "no flag `--folow`; did you mean `--follow`?"),
+        ("apps -x", "no flag `-x`; see `terrarium apps --help`"),
+        ("--xyzzy", "no flag `--xyzzy`; see `terrarium --help`"),
+        ("apps extra", "`extra` is one too many; see `terrarium apps --help`"),
+        ("app", "`app` needs NAME; see `terrarium app --help`"),
+        ("app a b", "`b` is one too many; see `terrarium app --help`"),
+        ("app A", "app name `A` may hold only a-z, 0-9 and `-`; see `terrarium app --help`"),
+        ("apply", "`apply` needs FILE|DIR...; see `terrarium apply --help`"),
+        ("apply a --timeout 5", "time `5` has no unit; write \"5s\"; see `terrarium apply --help`"),
+        ("logs web -n", "--lines needs a LINES; see `terrarium logs --help`"),
+        ("logs web -n x", "`x` is no number of lines; see `terrarium logs --help`"),
+        ("logs web/x", "`x` is no instance number; see `terrarium logs --help`"),
+        ("logs web:", "`web:` names no process; see `terrarium logs --help`"),
+        ("exec web", "`exec` needs a command; see `terrarium exec --help`"),
+        ("exec web -e X -- id", "`X` is not NAME=VALUE; see `terrarium exec --help`"),
+        ("exec web -tT -- id", "both --tty and --no-tty; see `terrarium exec --help`"),
+        ("scale web", "`scale` needs NAME[:PROCESS]=N; see `terrarium scale --help`"),
+        ("scale web=x", "`x` is not a number from 0 to 1000; see `terrarium scale --help`"),
+        ("scale web=1001", "`1001` is not a number from 0 to 1000; see `terrarium scale --help`"),
+        ("lifecycle", "`lifecycle` needs ROLE [ARGS]...; see `terrarium lifecycle --help`"),
+        ("help nothing", "no verb `nothing`; `terrarium help` lists all verbs"),
+    ] {
+        assert_eq!(typed(line).expect_err(line).to_string(), message, "{line}");
+    }
+    // A flag that has no value was given one.
+    let err = typed("apps --json=yes").expect_err("no value").to_string();
+    assert!(err.ends_with("see `terrarium apps --help`"), "{err}");
+}

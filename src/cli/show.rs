@@ -1,0 +1,286 @@
+//! Apps, instances and log lines as a person reads them. Pure.
+
+use super::text::{Ink, Table, ago, clean, cpu, size, utc};
+use crate::model::view::{AppView, InstanceView, LogLine, PortView, ProcessView};
+
+/// How an app is doing, for the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// All wanted instances run.
+    Good,
+    /// Somebody stopped it: as it should be, but it does not run.
+    Stopped,
+    /// Anything else.
+    Bad,
+}
+
+/// How `app` is doing.
+pub fn health(app: &AppView) -> Health {
+    let whole = app.processes.iter().all(|process| process.running >= process.desired);
+    match app.state.as_str() {
+        "running" if whole => Health::Good,
+        "stopped" => Health::Stopped,
+        _ => Health::Bad,
+    }
+}
+
+fn ink(state: &str) -> Ink {
+    match state {
+        "running" => Ink::Good,
+        "staging" | "starting" | "unclaimed" => Ink::Busy,
+        "stopped" => Ink::Dim,
+        _ => Ink::Bad,
+    }
+}
+
+/// `terrarium apps`.
+pub fn apps(apps: &[AppView], now_ms: u64, color: bool) -> String {
+    if apps.is_empty() {
+        return "no apps; `terrarium apply FILE` makes one\n".into();
+    }
+    let heading = ["NAME", "STATE", "INSTANCES", "MEMORY", "DISK", "PORTS", "SINCE"];
+    let mut table = Table::new("", &heading);
+    for app in apps {
+        let instances = || app.processes.iter().flat_map(|process| &process.instances);
+        let limit = |of: fn(&ProcessView) -> u64| {
+            app.processes.iter().map(|process| of(process) * u64::from(process.desired)).sum()
+        };
+        let used = |of: fn(&InstanceView) -> Option<u64>| instances().filter_map(of).sum::<u64>();
+        let since = instances().map(|instance| instance.since_ms).max();
+        table.row([
+            (app.name.to_string(), Ink::Plain),
+            (app.state.clone(), ink(&app.state)),
+            (counts(app), Ink::Plain),
+            (share(used(|it| it.memory_bytes), limit(|it| it.memory_bytes)), Ink::Plain),
+            (share(used(|it| it.disk_bytes), limit(|it| it.disk_bytes)), Ink::Plain),
+            (published(app), Ink::Plain),
+            (since.map_or("-".into(), |since| ago(now_ms, since)), Ink::Plain),
+        ]);
+    }
+    table.render(color)
+}
+
+/// `2/2`, or `web:2/2 worker:0/1`.
+fn counts(app: &AppView) -> String {
+    let count = |process: &ProcessView| format!("{}/{}", process.running, process.desired);
+    match &app.processes[..] {
+        [] => "-".into(),
+        [only] => count(only),
+        all => {
+            let parts = all.iter().map(|process| format!("{}:{}", process.name, count(process)));
+            parts.collect::<Vec<_>>().join(" ")
+        }
+    }
+}
+
+fn share(used: u64, limit: u64) -> String {
+    format!("{}/{}", size(used), size(limit))
+}
+
+/// The ports in front of all instances, else `-`.
+fn published(app: &AppView) -> String {
+    let instances = app.processes.iter().flat_map(|process| &process.instances);
+    let ports = instances.flat_map(|instance| &instance.ports).filter_map(|port| port.publish);
+    let ports: std::collections::BTreeSet<u16> = ports.collect();
+    let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+    if ports.is_empty() { "-".into() } else { ports.join(",") }
+}
+
+/// `terrarium app NAME`.
+pub fn app(app: &AppView, now_ms: u64, color: bool) -> String {
+    let state = ink(&app.state).paint(&clean(&app.state), color);
+    let mut out = format!("name       {}\nstate      {state}\n", app.name);
+    let mut field = |key: &str, value: &str| {
+        out.push_str(&format!("{key:<10} {}\n", clean(value)));
+    };
+    if let Some(reason) = &app.reason {
+        field("reason", reason);
+    }
+    field("manifest", &app.manifest);
+    field("stack", &app.stack);
+    field("buildpack", app.buildpack.as_deref().unwrap_or("-"));
+    for process in &app.processes {
+        out.push_str(&self::process(process, now_ms, color));
+    }
+    out
+}
+
+fn process(process: &ProcessView, now_ms: u64, color: bool) -> String {
+    let mut out = format!(
+        "\n{}: {} of {} running, memory {}, disk {}\n",
+        clean(&process.name),
+        process.running,
+        process.desired,
+        size(process.memory_bytes),
+        size(process.disk_bytes),
+    );
+    if !process.command.is_empty() {
+        out.push_str(&format!("  command  {}\n", clean(&process.command)));
+    }
+    if process.instances.is_empty() {
+        return out;
+    }
+    let heading = ["#", "STATE", "SINCE", "CPU", "MEMORY", "DISK", "ADDRESS", "PORTS", "CRASHES"];
+    let mut table = Table::new("  ", &heading);
+    for instance in &process.instances {
+        table.row(row(process, instance, now_ms));
+    }
+    out.push_str(&table.render(color));
+    out
+}
+
+fn row(process: &ProcessView, instance: &InstanceView, now_ms: u64) -> [(String, Ink); 9] {
+    let of = |used: Option<u64>, limit| used.map_or("-".into(), |used| share(used, limit));
+    let ports: Vec<String> = instance.ports.iter().map(port).collect();
+    let crashes = match (&instance.crash_reason, instance.crash_count) {
+        (Some(reason), count) => format!("{count} ({reason})"),
+        (None, count) => count.to_string(),
+    };
+    let plain = |text| (text, Ink::Plain);
+    [
+        plain(instance.index.to_string()),
+        (instance.state.clone(), ink(&instance.state)),
+        plain(ago(now_ms, instance.since_ms)),
+        plain(instance.cpu_ns.map_or("-".into(), cpu)),
+        plain(of(instance.memory_bytes, process.memory_bytes)),
+        plain(of(instance.disk_bytes, process.disk_bytes)),
+        plain(instance.address.clone().unwrap_or("-".into())),
+        plain(if ports.is_empty() { "-".into() } else { ports.join(",") }),
+        plain(crashes),
+    ]
+}
+
+/// On the box, then inside.
+fn port(port: &PortView) -> String {
+    format!("{}->{}", port.host, port.container)
+}
+
+/// `terrarium status`: the list, and what is wrong with whom.
+pub fn status(version: &str, apps: &[AppView], now_ms: u64, color: bool) -> String {
+    let bad: Vec<&AppView> = apps.iter().filter(|app| health(app) == Health::Bad).collect();
+    let verdict = match bad.len() {
+        0 => Ink::Good.paint("healthy", color),
+        _ => Ink::Bad.paint(&format!("{} of {} apps not healthy", bad.len(), apps.len()), color),
+    };
+    let mut out = format!("terrarium {}: {verdict}\n\n", clean(version));
+    out.push_str(&self::apps(apps, now_ms, color));
+    for app in bad {
+        let crash = |process: &ProcessView| {
+            process.instances.iter().find_map(|instance| instance.crash_reason.clone())
+        };
+        let reason = app.reason.clone().or_else(|| app.processes.iter().find_map(crash));
+        let reason = reason.unwrap_or_else(|| format!("it is {}", app.state));
+        out.push_str(&format!(
+            "\n{}: {}; see `terrarium logs {}`\n",
+            app.name,
+            clean(&reason),
+            app.name
+        ));
+    }
+    out
+}
+
+/// `2026-11-21T02:00:00.123Z [APP/PROC/WEB/0] OUT text` and a newline.
+pub fn log_line(line: &LogLine, color: bool) -> String {
+    let source = format!("[{}/{}]", clean(&line.source).replace('\t', " "), line.index);
+    let (stream, ink) = if line.err { ("ERR", Ink::Bad) } else { ("OUT", Ink::Plain) };
+    let head = Ink::Dim.paint(&format!("{} {source}", utc(line.time_ms)), color);
+    format!("{head} {} {}\n", ink.paint(stream, color), clean(&line.text))
+}
+
+/// Where a running app answers: `http://127.0.0.1:8080`, published ports first.
+pub fn addresses(app: &AppView) -> Vec<String> {
+    let instances = app.processes.iter().flat_map(|process| &process.instances);
+    let ports: Vec<&PortView> = instances.flat_map(|instance| &instance.ports).collect();
+    let mut numbers: Vec<u16> = ports.iter().filter_map(|port| port.publish).collect();
+    if numbers.is_empty() {
+        numbers = ports.iter().map(|port| port.host).collect();
+    }
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers.iter().map(|port| format!("http://127.0.0.1:{port}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::apps::fake::{line, view};
+
+    const NOW: u64 = 301_000;
+
+    #[test]
+    fn the_list_is_one_line_for_each_app() {
+        let mut two = view("two-processes", "stopped");
+        two.processes.push(ProcessView { name: "worker".into(), ..two.processes[0].clone() });
+        two.processes[1].instances[0].ports.clear();
+        let list = [view("web", "running"), two, view("api", "crashed")];
+        let expected = "\
+NAME           STATE    INSTANCES           MEMORY      DISK     PORTS  SINCE
+web            running  1/1                 12.3M/256M  4K/512M  8080   5m
+two-processes  stopped  web:0/1 worker:0/1  24.6M/512M  8K/1G    8080   5m
+api            crashed  0/1                 12.3M/256M  4K/512M  8080   5m
+";
+        assert_eq!(apps(&list, NOW, false), expected);
+        assert_eq!(apps(&[], NOW, false), "no apps; `terrarium apply FILE` makes one\n");
+    }
+
+    #[test]
+    fn one_app_shows_its_instances() {
+        let mut crashed = view("web", "crashed");
+        crashed.processes[0].instances[0].crash_count = 2;
+        crashed.processes[0].instances[0].crash_reason = Some("exit\u{1b}[2J".into());
+        let expected = "\
+name       web
+state      crashed
+reason     exit status 1
+manifest   /apps/web.toml
+stack      tiny
+buildpack  procfile
+
+web: 0 of 1 running, memory 256M, disk 512M
+  command  serve
+  #  STATE    SINCE  CPU    MEMORY      DISK     ADDRESS     PORTS        CRASHES
+  0  crashed  5m     1.50s  12.3M/256M  4K/512M  10.254.0.2  61000->8080  2 (exit\\x1b[2J)
+";
+        assert_eq!(app(&crashed, NOW, false), expected);
+    }
+
+    #[test]
+    fn one_screen_says_what_is_wrong() {
+        let list = [view("web", "running"), view("api", "crashed")];
+        let text = status("0.1.0", &list, NOW, false);
+        assert!(text.starts_with("terrarium 0.1.0: 1 of 2 apps not healthy\n\nNAME"), "{text}");
+        assert!(text.ends_with("\napi: exit status 1; see `terrarium logs api`\n"), "{text}");
+        let text = status("0.1.0", &list[..1], NOW, true);
+        assert!(text.starts_with("terrarium 0.1.0: \u{1b}[32mhealthy\u{1b}[0m\n"), "{text}");
+    }
+
+    #[test]
+    fn health_is_all_instances_running() {
+        assert_eq!(health(&view("a", "running")), Health::Good);
+        assert_eq!(health(&view("a", "stopped")), Health::Stopped);
+        let mut short = view("a", "running");
+        short.processes[0].desired = 2;
+        for app in [short, view("a", "crashed"), view("a", "staging"), view("a", "failed")] {
+            assert_eq!(health(&app), Health::Bad);
+        }
+    }
+
+    #[test]
+    fn a_log_line_stays_one_line() {
+        let out = LogLine { time_ms: 1_795_226_400_123, ..line("a\tb\u{1b}[2J\n") };
+        let expected = "2026-11-21T02:00:00.123Z [APP/PROC/WEB/0] OUT a\tb\\x1b[2J\\n\n";
+        assert_eq!(log_line(&out, false), expected);
+        let err = LogLine { err: true, text: "x".into(), ..out };
+        assert!(log_line(&err, false).ends_with("] ERR x\n"));
+        assert!(log_line(&err, true).ends_with("\u{1b}[31mERR\u{1b}[0m x\n"));
+    }
+
+    #[test]
+    fn addresses_are_the_published_ports_or_else_the_instances_own() {
+        let mut app = view("a", "running");
+        assert_eq!(addresses(&app), ["http://127.0.0.1:8080"]);
+        app.processes[0].instances[0].ports[0].publish = None;
+        assert_eq!(addresses(&app), ["http://127.0.0.1:61000"]);
+    }
+}

@@ -1,0 +1,350 @@
+//! The one table of verbs and flags: parser, help and completions are made from it. Pure.
+
+/// A verb.
+#[derive(Debug)]
+pub struct Verb {
+    /// Which one.
+    pub id: Id,
+    /// What is typed.
+    pub name: &'static str,
+    /// What else is understood.
+    pub aliases: &'static [&'static str],
+    /// Where help lists it.
+    pub group: Group,
+    /// What comes after it.
+    pub args: &'static str,
+    /// One line, lower case.
+    pub summary: &'static str,
+    /// What one has to know besides; may be empty.
+    pub details: &'static str,
+    /// A line that can be typed as it is.
+    pub example: &'static str,
+    /// Its own flags.
+    pub flags: &'static [Flag],
+}
+
+/// A flag.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Flag {
+    /// Without the dashes.
+    pub long: &'static str,
+    /// Without the dash.
+    pub short: Option<char>,
+    /// The name of its value; `None`: it has none.
+    pub value: Option<&'static str>,
+    /// One line, lower case; empty: understood, but not shown.
+    pub help: &'static str,
+}
+
+/// Headings of the help text, in its order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Change what runs.
+    Change,
+    /// Look at what runs.
+    Look,
+    /// The box itself.
+    Box,
+    /// For other programs.
+    Hidden,
+}
+
+/// Every verb there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Id {
+    App,
+    Apply,
+    Apps,
+    Check,
+    Delete,
+    Exec,
+    Help,
+    Init,
+    Lifecycle,
+    Logs,
+    Restart,
+    Run,
+    Scale,
+    Serve,
+    Start,
+    Status,
+    Stop,
+    Version,
+}
+
+const fn flag(
+    long: &'static str,
+    short: Option<char>,
+    value: Option<&'static str>,
+    help: &'static str,
+) -> Flag {
+    Flag { long, short, value, help }
+}
+
+/// Flags that every verb takes.
+pub const GLOBAL: &[Flag] = &[
+    flag("help", Some('h'), None, "what the verb does, with an example"),
+    flag("host", Some('H'), Some("ADDRESS"), "the daemon's socket, unix:///PATH (TERRARIUM_HOST)"),
+    flag("json", None, None, "one JSON document; streams are a line of JSON for each item"),
+    flag("no-color", None, None, "never use colours (NO_COLOR)"),
+    flag("quiet", Some('q'), None, "say only what was asked for, and errors"),
+    flag("root", None, Some("DIR"), "the tree that everything of the box lives in, default /"),
+    flag("version", Some('V'), None, "the version of this program"),
+];
+
+/// What stop, start, restart and delete have besides.
+const UNASKED: &[Flag] = &[flag("force", Some('f'), None, ""), flag("yes", Some('y'), None, "")];
+
+/// The table.
+pub const VERBS: &[Verb] = &[
+    Verb {
+        id: Id::Run,
+        name: "run",
+        aliases: &[],
+        group: Group::Change,
+        args: "FILE",
+        summary: "stage and run an app in the foreground until Ctrl-C",
+        details: "Uses the daemon when one answers, and otherwise is one itself for that time.\n\
+            Ctrl-C removes the app and everything that was made for it.",
+        example: "terrarium run hello.toml",
+        flags: &[],
+    },
+    Verb {
+        id: Id::Apply,
+        name: "apply",
+        aliases: &[],
+        group: Group::Change,
+        args: "FILE|DIR...",
+        summary: "make manifests true: stage, start, update",
+        details: "All manifests are checked before the first is applied. A directory means every\n\
+            *.toml in it. Ctrl-C ends the waiting, not the work.",
+        example: "terrarium apply apps/",
+        flags: &[
+            flag("file", Some('f'), Some("FILE|DIR"), ""),
+            flag("no-wait", None, None, "return when the manifest is accepted"),
+            flag("timeout", None, Some("TIME"), "wait no longer than this, such as 5m (exit 7)"),
+            flag("wait", None, None, ""),
+        ],
+    },
+    Verb {
+        id: Id::Scale,
+        name: "scale",
+        aliases: &[],
+        group: Group::Change,
+        args: "NAME[:PROCESS]=N",
+        summary: "run this many instances",
+        details: "Without a process it is `web`, or the only one. `scale NAME N` is understood too.",
+        example: "terrarium scale orders:worker=3",
+        flags: &[],
+    },
+    Verb {
+        id: Id::Start,
+        name: "start",
+        aliases: &[],
+        group: Group::Change,
+        args: "NAME...",
+        summary: "run a stopped or crashed app again",
+        details: "",
+        example: "terrarium start orders",
+        flags: UNASKED,
+    },
+    Verb {
+        id: Id::Stop,
+        name: "stop",
+        aliases: &[],
+        group: Group::Change,
+        args: "NAME...",
+        summary: "end all instances and keep the app",
+        details: "",
+        example: "terrarium stop orders",
+        flags: UNASKED,
+    },
+    Verb {
+        id: Id::Restart,
+        name: "restart",
+        aliases: &[],
+        group: Group::Change,
+        args: "NAME...",
+        summary: "end all instances and run them again",
+        details: "",
+        example: "terrarium restart orders",
+        flags: UNASKED,
+    },
+    Verb {
+        id: Id::Delete,
+        name: "delete",
+        aliases: &["rm"],
+        group: Group::Change,
+        args: "NAME...",
+        summary: "remove an app and all that was made for it",
+        details: "Nothing is asked. Returns when nothing of the app is left.",
+        example: "terrarium delete orders",
+        flags: UNASKED,
+    },
+    Verb {
+        id: Id::Exec,
+        name: "exec",
+        aliases: &["ssh"],
+        group: Group::Change,
+        args: "NAME[:PROCESS][/INDEX] [--] COMMAND...",
+        summary: "run a command inside an instance",
+        details: "With a terminal when stdin and stdout are one. The exit code is the command's own,\n\
+            128+n after signal n; 125 terrarium failed, 126 not executable, 127 no such program.",
+        example: "terrarium exec orders/0 -- sh",
+        flags: &[
+            flag("dir", Some('w'), Some("DIR"), "start in this directory"),
+            flag("env", Some('e'), Some("NAME=VALUE"), "add to its environment; may be repeated"),
+            flag("interactive", Some('i'), None, ""),
+            flag("no-tty", Some('T'), None, "pipes, even on a terminal"),
+            flag("tty", Some('t'), None, "a terminal, even from a pipe"),
+            flag("user", Some('u'), Some("USER"), "as this user of the container"),
+        ],
+    },
+    Verb {
+        id: Id::Apps,
+        name: "apps",
+        aliases: &["ps", "ls"],
+        group: Group::Look,
+        args: "",
+        summary: "list the apps",
+        details: "",
+        example: "terrarium apps --json",
+        flags: &[],
+    },
+    Verb {
+        id: Id::App,
+        name: "app",
+        aliases: &[],
+        group: Group::Look,
+        args: "NAME",
+        summary: "show one app and its instances",
+        details: "Exit code 3 when it is not running as it should.",
+        example: "terrarium app orders",
+        flags: &[],
+    },
+    Verb {
+        id: Id::Logs,
+        name: "logs",
+        aliases: &[],
+        group: Group::Look,
+        args: "NAME[:PROCESS][/INDEX]",
+        summary: "show what an app has written",
+        details: "",
+        example: "terrarium logs orders -f",
+        flags: &[
+            flag("follow", Some('f'), None, "go on until the app is gone or stopped"),
+            flag("lines", Some('n'), Some("LINES"), "so many of the newest, default 100"),
+        ],
+    },
+    Verb {
+        id: Id::Status,
+        name: "status",
+        aliases: &[],
+        group: Group::Look,
+        args: "[NAME]",
+        summary: "one screen: is everything healthy? (also without any verb)",
+        details: "Exit code 3 when anything is not healthy.",
+        example: "terrarium status",
+        flags: &[],
+    },
+    Verb {
+        id: Id::Check,
+        name: "check",
+        aliases: &[],
+        group: Group::Box,
+        args: "FILE|DIR...",
+        summary: "find the mistakes in manifests; needs no daemon",
+        details: "Exit code 5 when there are any.",
+        example: "terrarium check hello.toml",
+        flags: &[],
+    },
+    Verb {
+        id: Id::Serve,
+        name: "serve",
+        aliases: &[],
+        group: Group::Box,
+        args: "",
+        summary: "be the daemon, as systemd starts it",
+        details: "Reads etc/terrarium/terrarium.toml below the root (or TERRARIUM_CONFIG).",
+        example: "terrarium serve --root /srv/test",
+        flags: &[],
+    },
+    Verb {
+        id: Id::Version,
+        name: "version",
+        aliases: &[],
+        group: Group::Box,
+        args: "",
+        summary: "the version of this program",
+        details: "",
+        example: "terrarium version --json",
+        flags: &[],
+    },
+    Verb {
+        id: Id::Help,
+        name: "help",
+        aliases: &[],
+        group: Group::Box,
+        args: "[VERB]",
+        summary: "this, or what one verb does",
+        details: "",
+        example: "terrarium help apply",
+        flags: &[],
+    },
+    Verb {
+        id: Id::Init,
+        name: "init",
+        aliases: &[],
+        group: Group::Hidden,
+        args: "",
+        summary: "be the first process of a container",
+        details: "",
+        example: "terrarium init",
+        flags: &[],
+    },
+    Verb {
+        id: Id::Lifecycle,
+        name: "lifecycle",
+        aliases: &[],
+        group: Group::Hidden,
+        args: "ROLE [ARGS]...",
+        summary: "be one of the programs that run inside containers",
+        details: "",
+        example: "terrarium lifecycle launcher",
+        flags: &[],
+    },
+];
+
+/// The verb with this name or alias.
+pub fn find(word: &str) -> Option<&'static Verb> {
+    VERBS.iter().find(|verb| verb.name == word || verb.aliases.contains(&word))
+}
+
+/// The verb's entry.
+pub fn verb(id: Id) -> &'static Verb {
+    VERBS.iter().find(|verb| verb.id == id).expect("the table has a row for every verb")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_word_and_no_flag_means_two_things() {
+        let mut words = BTreeSet::new();
+        for verb in VERBS {
+            for word in [&verb.name].into_iter().chain(verb.aliases) {
+                assert!(words.insert(*word), "{word}");
+            }
+            let mut flags = BTreeSet::new();
+            for flag in GLOBAL.iter().chain(verb.flags) {
+                assert!(flags.insert(flag.long.to_owned()), "{} --{}", verb.name, flag.long);
+                if let Some(short) = flag.short {
+                    assert!(flags.insert(short.to_string()), "{} -{short}", verb.name);
+                }
+            }
+        }
+    }
+}
