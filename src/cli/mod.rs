@@ -1,6 +1,130 @@
-//! tmp
-pub mod help;
+//! What a person types and sees; a client of the daemon's socket.
+//!
+//! Owns: verbs, flags, help, exit codes, tables, the operator's terminal.
+//! Must not: touch containers, records or the store; know more of an app than its views.
+//! Called by: `main`. Calls: `daemon` (run, serve), `api` (client), `config`, `model`, `unit`, `sys`.
+//! Entry points: [`parse::parse`] (pure: what was typed), [`main`] (what it means here).
+//! Ancestor: cf.
+
 pub mod parse;
+pub mod verbs;
+
+pub mod help;
 pub mod show;
 pub mod text;
-pub mod verbs;
+
+mod change;
+mod error;
+mod exec;
+mod look;
+mod manifests;
+mod remote;
+mod run;
+mod signals;
+mod ui;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::CliError;
+
+use crate::config::machine::{self, Config};
+use crate::log::{Level, set_limit};
+use crate::sys::signal::Signal;
+use parse::{Command, Global, Invocation};
+use remote::Remote;
+use std::path::PathBuf;
+use ui::Ui;
+
+/// Does what was typed; the exit code, or the error that `main` prints.
+pub fn main(invocation: Invocation) -> Result<u8, CliError> {
+    let Invocation { global, command } = invocation;
+    let mut ui = Ui::new(&global);
+    let host = std::env::var("TERRARIUM_HOST").ok();
+    match command {
+        Command::Serve => {
+            let config = config(&mut ui, &global)?;
+            set_limit(config.log.level);
+            crate::daemon::serve(config).map_err(CliError::Daemon)?;
+            Ok(0)
+        }
+        Command::Run { file } => {
+            // Before anything that may start a thread: signals are blocked for each thread.
+            let wanted = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+            let signals = signals::signals(&wanted)?;
+            let manifest = manifests::load(&mut ui, &[file])?.remove(0);
+            let place = place(&mut ui, &global, host.as_deref())?;
+            run::run(&mut ui, place, &manifest, signals)
+        }
+        command => dispatch(&mut ui, &global, host.as_deref(), command),
+    }
+}
+
+/// Where `run` may run: a daemon that somebody named must answer.
+fn place(ui: &mut Ui, global: &Global, host: Option<&str>) -> Result<run::Place, CliError> {
+    match remote::socket(global, host)? {
+        (socket, true) => Ok(run::Place::There(socket)),
+        (socket, false) => {
+            let config = config(ui, global)?;
+            // The app's own lines are what one wants to see here.
+            set_limit(Level::Warn);
+            Ok(run::Place::Anywhere(socket, config.into()))
+        }
+    }
+}
+
+/// The box's configuration; its mistakes are shown here.
+fn config(ui: &mut Ui, global: &Global) -> Result<Config, CliError> {
+    let file = std::env::var_os("TERRARIUM_CONFIG").map(PathBuf::from);
+    machine::load(&remote::root(global)?, file.as_deref()).map_err(|err| {
+        if let machine::ConfigError::Invalid(files) = &err {
+            for mistakes in files {
+                ui.complain(&mistakes.render(ui.color_err));
+            }
+        }
+        CliError::Config(err)
+    })
+}
+
+/// Every verb but those that may be the daemon.
+fn dispatch(
+    ui: &mut Ui,
+    global: &Global,
+    host: Option<&str>,
+    command: Command,
+) -> Result<u8, CliError> {
+    let remote = || remote::socket(global, host).map(|(socket, _)| Remote::new(socket));
+    match command {
+        Command::Help { verb } => {
+            let text = verb.map_or_else(help::overview, |id| help::verb(verbs::verb(id)));
+            ui.print(&text).map(|()| 0)
+        }
+        Command::Version => {
+            let version = env!("CARGO_PKG_VERSION");
+            match ui.json {
+                true => ui.document(&serde_json::json!({ "version": version }))?,
+                false => ui.print(&format!("terrarium {version}\n"))?,
+            }
+            Ok(0)
+        }
+        Command::Check { files } => manifests::check(ui, &files),
+        Command::Apply { files, wait, timeout } => {
+            let manifests = manifests::load(ui, &files)?;
+            smol::block_on(change::apply(ui, &remote()?, &manifests, wait, timeout))
+        }
+        Command::Scale { app, process, instances } => {
+            smol::block_on(change::scale(ui, &remote()?, &app, process, instances))
+        }
+        Command::Act { act, names } => smol::block_on(change::act(ui, &remote()?, act, &names)),
+        Command::Exec(exec) => exec::exec(ui, &remote()?, exec),
+        Command::Status => smol::block_on(look::status(ui, &remote()?)),
+        Command::Apps => smol::block_on(look::apps(ui, &remote()?)),
+        Command::App { name } => smol::block_on(look::app(ui, &remote()?, &name)),
+        Command::Logs { target, follow, lines } => {
+            smol::block_on(look::logs(ui, &remote()?, target, follow, lines))
+        }
+        Command::Run { .. } | Command::Serve | Command::Init | Command::Lifecycle { .. } => {
+            unreachable!("`main` has taken these")
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The verbs that change what runs: apply, scale, start, stop, restart, delete.
+
+use super::error::{CliError, code};
+use super::manifests::Loaded;
+use super::parse::Act;
+use super::remote::Remote;
+use super::show::{self, Health};
+use super::ui::{Ui, now_ms};
+use crate::api::apps::{ApplyEvent, ApplyRequest, ScaleRequest};
+use crate::api::http::client::ClientError;
+use crate::api::http::within;
+use crate::model::view::{AppView, LogLine};
+use crate::unit::AppName;
+use serde_json::json;
+use std::time::Duration;
+
+/// `apply`: one manifest after the other; the first failure ends it.
+pub async fn apply(
+    ui: &mut Ui,
+    remote: &Remote,
+    manifests: &[Loaded],
+    wait: bool,
+    timeout: Option<Duration>,
+) -> Result<u8, CliError> {
+    let work = async {
+        let mut code = 0;
+        for manifest in manifests {
+            let app = one(ui, remote, manifest, wait, &mut |_| {}).await?;
+            if !ui.json && wait {
+                ui.print(&show::app(&app, now_ms(), ui.color))?;
+            }
+            if wait && show::health(&app) == Health::Bad {
+                code = code::NOT_RUNNING;
+            }
+        }
+        Ok(code)
+    };
+    match timeout {
+        Some(limit) => within(limit, work).await.unwrap_or(Err(CliError::TimedOut(limit))),
+        None => work.await,
+    }
+}
+
+/// Applies one manifest and shows what happens; the app as it is in the end. `seen` gets every
+/// line that was shown.
+pub async fn one(
+    ui: &mut Ui,
+    remote: &Remote,
+    manifest: &Loaded,
+    wait: bool,
+    seen: &mut dyn FnMut(LogLine),
+) -> Result<AppView, CliError> {
+    let name = &manifest.name;
+    let request =
+        ApplyRequest { manifest_text: manifest.text.clone(), file: manifest.file.clone(), wait };
+    let mut reply = remote.apply(name, &request).await?;
+    while let Some(event) = reply.next_line::<ApplyEvent>().await? {
+        if ui.json {
+            ui.item(&event)?;
+        }
+        match event {
+            ApplyEvent::Log(line) => {
+                if !ui.json {
+                    ui.log(&line)?;
+                }
+                seen(line);
+            }
+            ApplyEvent::State(state) => ui.note(&format!("{name}: {state}")),
+            ApplyEvent::Error(view) => return Err(CliError::Refused(view)),
+            ApplyEvent::Done(app) => {
+                if !wait {
+                    ui.note(&format!("{name}: accepted"));
+                }
+                return Ok(app);
+            }
+        }
+    }
+    let why = "it ended before the app was there".to_owned();
+    Err(ClientError::Nonsense(why).into())
+}
+
+/// `scale`.
+pub async fn scale(
+    ui: &mut Ui,
+    remote: &Remote,
+    app: &AppName,
+    process: Option<String>,
+    instances: u32,
+) -> Result<u8, CliError> {
+    let what = process.as_ref().map_or(app.to_string(), |process| format!("{app}:{process}"));
+    remote.scale(app, &ScaleRequest { process: process.clone(), instances }).await?;
+    match ui.json {
+        true => ui.item(&json!({ "app": app, "process": process, "instances": instances }))?,
+        false => ui.note(&format!("{what}: {instances} wanted")),
+    }
+    Ok(0)
+}
+
+/// `start`, `stop`, `restart`, `delete`: all of `names`, even when one fails; the first failure is
+/// returned, the others are shown.
+pub async fn act(
+    ui: &mut Ui,
+    remote: &Remote,
+    act: Act,
+    names: &[AppName],
+) -> Result<u8, CliError> {
+    let mut failed: Option<CliError> = None;
+    for name in names {
+        let (result, done) = match act {
+            Act::Start => (remote.post(name, "start").await, "started"),
+            Act::Stop => (remote.post(name, "stop").await, "stopped"),
+            Act::Restart => (remote.post(name, "restart").await, "restarted"),
+            Act::Delete => (remote.delete(name).await, "deleted"),
+        };
+        match (result, &failed) {
+            (Ok(()), _) if ui.json => ui.item(&json!({ "app": name, "done": done }))?,
+            (Ok(()), _) => ui.note(&format!("{name}: {done}")),
+            (Err(err), None) => failed = Some(err),
+            (Err(err), Some(_)) => {
+                ui.complain(&format!("terrarium: {}\n", crate::log::chain(&err)));
+            }
+        }
+    }
+    failed.map_or(Ok(0), Err)
+}

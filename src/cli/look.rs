@@ -1,0 +1,63 @@
+//! The verbs that only look: status, apps, app, logs.
+
+use super::error::{CliError, code};
+use super::parse::Target;
+use super::remote::Remote;
+use super::show::{self, Health};
+use super::ui::{Ui, now_ms};
+use crate::api::apps::LogQuery;
+use crate::model::view::LogLine;
+use crate::unit::AppName;
+use serde_json::json;
+
+/// Lines of the past when nobody says how many.
+const LINES: usize = 100;
+
+/// `terrarium` and `terrarium status`.
+pub async fn status(ui: &mut Ui, remote: &Remote) -> Result<u8, CliError> {
+    let ping = remote.ping().await?;
+    let apps = remote.apps().await?;
+    let healthy = apps.iter().all(|app| show::health(app) != Health::Bad);
+    match ui.json {
+        true => ui.document(&json!({ "daemon": ping, "healthy": healthy, "apps": apps }))?,
+        false => ui.print(&show::status(&ping.version, &apps, now_ms(), ui.color))?,
+    }
+    Ok(if healthy { 0 } else { code::NOT_RUNNING })
+}
+
+/// `terrarium apps`.
+pub async fn apps(ui: &mut Ui, remote: &Remote) -> Result<u8, CliError> {
+    let apps = remote.apps().await?;
+    match ui.json {
+        true => ui.document(&apps)?,
+        false => ui.print(&show::apps(&apps, now_ms(), ui.color))?,
+    }
+    Ok(0)
+}
+
+/// `terrarium app NAME`.
+pub async fn app(ui: &mut Ui, remote: &Remote, name: &AppName) -> Result<u8, CliError> {
+    let app = remote.app(name).await?;
+    match ui.json {
+        true => ui.document(&app)?,
+        false => ui.print(&show::app(&app, now_ms(), ui.color))?,
+    }
+    Ok(if show::health(&app) == Health::Good { 0 } else { code::NOT_RUNNING })
+}
+
+/// `terrarium logs NAME`.
+pub async fn logs(
+    ui: &mut Ui,
+    remote: &Remote,
+    target: Target,
+    follow: bool,
+    lines: Option<usize>,
+) -> Result<u8, CliError> {
+    let Target { app, process, index } = target;
+    let query = LogQuery { lines: lines.unwrap_or(LINES), follow, process, index };
+    let mut reply = remote.logs(&app, &query).await?;
+    while let Some(line) = reply.next_line::<LogLine>().await? {
+        ui.log(&line)?;
+    }
+    Ok(0)
+}

@@ -1,0 +1,149 @@
+//! Manifests from files: read, checked, and their mistakes shown.
+
+use super::error::CliError;
+use super::ui::Ui;
+use crate::api::apps::APPLY_MAX;
+use crate::config::Diagnostics;
+use crate::config::manifest;
+use crate::unit::AppName;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Most manifests in one command.
+const FILES_MAX: usize = 1000;
+
+/// Longest manifest, in bytes: JSON may make it twice as long on its way to the daemon.
+const TEXT_MAX: usize = APPLY_MAX / 2;
+
+/// A manifest without mistakes.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The app's name.
+    pub name: AppName,
+    /// The TOML text.
+    pub text: String,
+    /// The file, absolute.
+    pub file: PathBuf,
+}
+
+/// Reads and checks everything that `paths` mean, before anything is done with any of it. Shows
+/// the mistakes of all files.
+pub fn load(ui: &mut Ui, paths: &[PathBuf]) -> Result<Vec<Loaded>, CliError> {
+    let files = files(paths)?;
+    let mut good = Vec::new();
+    let mut bad = 0;
+    for file in &files {
+        match read(file)? {
+            Ok(loaded) => good.push(loaded),
+            Err(mistakes) => {
+                bad += 1;
+                ui.complain(&mistakes.render(ui.color_err));
+            }
+        }
+    }
+    if bad > 0 {
+        return Err(CliError::Invalid { bad, all: files.len() });
+    }
+    let mut names = BTreeMap::new();
+    for loaded in &good {
+        if let Some(first) = names.insert(&loaded.name, &loaded.file) {
+            return Err(CliError::Twice {
+                name: loaded.name.to_string(),
+                first: first.clone(),
+                second: loaded.file.clone(),
+            });
+        }
+    }
+    Ok(good)
+}
+
+/// `check`: says of each file whether it is right.
+pub fn check(ui: &mut Ui, paths: &[PathBuf]) -> Result<u8, CliError> {
+    let files = files(paths)?;
+    let mut report = Vec::new();
+    let mut bad = 0;
+    for file in &files {
+        let name = file.display().to_string();
+        match read(file)? {
+            Ok(loaded) if ui.json => {
+                report.push(json!({ "file": name, "ok": true, "app": loaded.name }));
+            }
+            Ok(_) => ui.print(&format!("{name}: ok\n"))?,
+            Err(mistakes) => {
+                bad += 1;
+                match ui.json {
+                    true => report.push(describe(&name, &mistakes)),
+                    false => ui.complain(&mistakes.render(ui.color_err)),
+                }
+            }
+        }
+    }
+    if ui.json {
+        ui.document(&report)?;
+    }
+    Ok(if bad > 0 { super::error::code::INVALID } else { 0 })
+}
+
+/// The mistakes of one file for a program.
+fn describe(file: &str, mistakes: &Diagnostics) -> serde_json::Value {
+    let list = mistakes.iter().map(|mistake| {
+        json!({
+            "line": mistake.line,
+            "column": mistake.column,
+            "message": mistake.message,
+            "cure": mistake.cure,
+        })
+    });
+    json!({ "file": file, "ok": false, "mistakes": list.collect::<Vec<_>>() })
+}
+
+/// The files that `paths` mean: a directory stands for its `*.toml`, by name.
+fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
+    let mut files = Vec::new();
+    for path in paths {
+        let failed = |doing| move |source| CliError::File { doing, path: path.clone(), source };
+        if !std::fs::metadata(path).map_err(failed("read"))?.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let mut inside = Vec::new();
+        for entry in std::fs::read_dir(path).map_err(failed("list"))? {
+            let entry = entry.map_err(failed("list"))?.path();
+            if entry.extension().is_some_and(|end| end == "toml") && entry.is_file() {
+                inside.push(entry);
+            }
+        }
+        if inside.is_empty() {
+            let source = std::io::Error::other("there is no *.toml in it");
+            return Err(failed("find manifests in")(source));
+        }
+        inside.sort();
+        files.append(&mut inside);
+    }
+    if files.len() > FILES_MAX {
+        let source = std::io::Error::other("more than 1000 manifests at once");
+        return Err(CliError::File { doing: "take", path: files.swap_remove(FILES_MAX), source });
+    }
+    Ok(files)
+}
+
+/// One file; the inner error is what is wrong with its text.
+fn read(path: &Path) -> Result<Result<Loaded, Diagnostics>, CliError> {
+    let failed = |source| CliError::File { doing: "read", path: path.to_owned(), source };
+    let file = std::path::absolute(path).map_err(failed)?;
+    let mut text = String::new();
+    // One byte more than may be sent, so that a longer file is seen.
+    let mut limited = std::fs::File::open(path).map_err(failed)?.take(TEXT_MAX as u64 + 1);
+    limited.read_to_string(&mut text).map_err(failed)?;
+    if text.len() > TEXT_MAX {
+        return Err(failed(std::io::Error::other("it is longer than 512 KiB")));
+    }
+    let dir = file.parent().unwrap_or(Path::new("/"));
+    Ok(manifest::parse(&text, &path.to_string_lossy(), dir).map(|manifest| Loaded {
+        name: manifest.name,
+        text,
+        file,
+    }))
+}

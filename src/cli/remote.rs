@@ -1,0 +1,119 @@
+//! The daemon as the verbs see it.
+
+use super::error::CliError;
+use super::parse::{Global, UsageError};
+use crate::api::apps::{ApplyRequest, LogQuery, Ping, ScaleRequest};
+use crate::api::http::client::{Call, Client, Reply};
+use crate::config::machine::Paths;
+use crate::model::view::{AppView, ErrorView};
+use crate::unit::AppName;
+use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
+
+/// Where the daemon's socket should be: `--host`, else `TERRARIUM_HOST` unless there is a
+/// `--root`, else below the root. The flag says whether somebody named it.
+pub fn socket(global: &Global, host_variable: Option<&str>) -> Result<(PathBuf, bool), CliError> {
+    let variable = host_variable.filter(|text| !text.is_empty() && global.root.is_none());
+    match global.host.as_deref().or(variable) {
+        Some(host) => match host.strip_prefix("unix://").unwrap_or(host) {
+            path if path.starts_with('/') => Ok((path.into(), true)),
+            _ => {
+                let message = format!("`{host}` is not the address of a daemon");
+                Err(UsageError::new(message, "write unix:///PATH/terrarium.sock").into())
+            }
+        },
+        None => Ok((Paths::under(&root(global)?).socket(), false)),
+    }
+}
+
+/// The root, absolute.
+pub fn root(global: &Global) -> Result<PathBuf, CliError> {
+    let root = global.root.as_deref().unwrap_or(Path::new("/"));
+    std::path::absolute(root).map_err(|source| CliError::File {
+        doing: "find",
+        path: root.to_owned(),
+        source,
+    })
+}
+
+/// A daemon.
+#[derive(Clone)]
+pub struct Remote(Client);
+
+impl Remote {
+    /// The daemon on `socket`.
+    pub fn new(socket: impl Into<PathBuf>) -> Remote {
+        Remote(Client::new(socket))
+    }
+
+    /// Sends a call; anything but success is its `ErrorView`.
+    pub async fn send(&self, call: Call) -> Result<Reply, CliError> {
+        let reply = self.0.send(&call).await?;
+        let status = reply.status();
+        if matches!(status, 101 | 200..300) {
+            return Ok(reply);
+        }
+        let body = reply.bytes().await?;
+        Err(CliError::Refused(serde_json::from_slice(&body).unwrap_or_else(|_| ErrorView {
+            kind: "failed".into(),
+            message: match String::from_utf8_lossy(&body).trim() {
+                "" => format!("the daemon answered with HTTP status {status}"),
+                text => format!("the daemon answered: {text}"),
+            },
+        })))
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, CliError> {
+        Ok(self.send(Call::new("GET", path)).await?.json().await?)
+    }
+
+    /// Who answers.
+    pub async fn ping(&self) -> Result<Ping, CliError> {
+        self.get(&["v1", "ping"]).await
+    }
+
+    /// All apps.
+    pub async fn apps(&self) -> Result<Vec<AppView>, CliError> {
+        self.get(&["v1", "apps"]).await
+    }
+
+    /// One app.
+    pub async fn app(&self, name: &AppName) -> Result<AppView, CliError> {
+        self.get(&["v1", "apps", name.as_str()]).await
+    }
+
+    /// Applies; the reply is a stream of `ApplyEvent`.
+    pub async fn apply(&self, name: &AppName, request: &ApplyRequest) -> Result<Reply, CliError> {
+        let call = Call::new("PUT", &["v1", "apps", name.as_str()]);
+        self.send(call.query("wait", request.wait).json(request)).await
+    }
+
+    /// The log; the reply is a stream of `LogLine`.
+    pub async fn logs(&self, name: &AppName, query: &LogQuery) -> Result<Reply, CliError> {
+        let call = Call::new("GET", &["v1", "apps", name.as_str(), "logs"]);
+        let mut call = call.query("lines", query.lines).query("follow", query.follow);
+        if let Some(process) = &query.process {
+            call = call.query("process", process);
+        }
+        if let Some(index) = query.index {
+            call = call.query("index", index);
+        }
+        self.send(call).await
+    }
+
+    /// Scales.
+    pub async fn scale(&self, name: &AppName, request: &ScaleRequest) -> Result<(), CliError> {
+        let call = Call::new("POST", &["v1", "apps", name.as_str(), "scale"]).json(request);
+        self.send(call).await.map(drop)
+    }
+
+    /// `start`, `stop` or `restart`.
+    pub async fn post(&self, name: &AppName, verb: &str) -> Result<(), CliError> {
+        self.send(Call::new("POST", &["v1", "apps", name.as_str(), verb])).await.map(drop)
+    }
+
+    /// Deletes; returns when nothing is left.
+    pub async fn delete(&self, name: &AppName) -> Result<(), CliError> {
+        self.send(Call::new("DELETE", &["v1", "apps", name.as_str()])).await.map(drop)
+    }
+}

@@ -1,0 +1,200 @@
+//! `run FILE`: an app in the foreground, with a daemon of its own when there is none.
+
+use super::change;
+use super::error::{CliError, code};
+use super::manifests::Loaded;
+use super::remote::Remote;
+use super::show::{self, Health};
+use super::signals::Signals;
+use super::ui::Ui;
+use crate::api::apps::LogQuery;
+use crate::api::http::client::ClientError;
+use crate::config::machine::Config;
+use crate::daemon::{self, Embedded};
+use crate::model::view::{ErrorView, LogLine};
+use crate::unit::AppName;
+use smol::future;
+use smol::stream::StreamExt;
+use std::io;
+use std::path::PathBuf;
+
+/// Lines that were shown while the app started, remembered so that they are not shown again.
+const SEEN_MAX: usize = 1000;
+
+/// Where the app may run.
+pub enum Place {
+    /// Only in the daemon on this socket.
+    There(PathBuf),
+    /// In the daemon on this socket, or in one of our own.
+    Anywhere(PathBuf, Box<Config>),
+}
+
+/// The verb. `signals` must be taken already.
+pub fn run(
+    ui: &mut Ui,
+    place: Place,
+    manifest: &Loaded,
+    mut signals: Signals,
+) -> Result<u8, CliError> {
+    let (remote, own) = find_daemon(ui, place)?;
+    let result = smol::block_on(foreground(ui, &remote, manifest, &mut signals));
+    let Some(own) = own else { return result };
+    let stopping = smol::unblock(|| own.stop());
+    let stopped = smol::block_on(patiently(ui, "the daemon to stop", &mut signals, stopping));
+    match (result, stopped) {
+        (Ok(_), Err(err)) => Err(CliError::Daemon(err)),
+        (result, Ok(())) => result,
+        (Err(err), Err(second)) => {
+            ui.complain(&format!("terrarium: {}\n", crate::log::chain(&second)));
+            Err(err)
+        }
+    }
+}
+
+/// The daemon that answers, or a new one in this process.
+fn find_daemon(ui: &mut Ui, place: Place) -> Result<(Remote, Option<Embedded>), CliError> {
+    let (socket, config) = match place {
+        Place::There(socket) => (socket, None),
+        Place::Anywhere(socket, config) => (socket, Some(config)),
+    };
+    let remote = Remote::new(&socket);
+    match (smol::block_on(remote.ping()), config) {
+        (Ok(ping), _) => {
+            ui.note(&format!("using the daemon {} on {}", ping.pid, socket.display()));
+            Ok((remote, None))
+        }
+        (Err(CliError::Client(ClientError::Unreachable { source, .. })), Some(config))
+            if source.kind() != io::ErrorKind::PermissionDenied =>
+        {
+            let own = daemon::start_embedded(*config).map_err(CliError::Daemon)?;
+            Ok((Remote::new(own.socket()), Some(own)))
+        }
+        (Err(err), _) => Err(err),
+    }
+}
+
+/// Why the app no longer runs in the foreground.
+enum Ended {
+    /// A signal.
+    Interrupted,
+    /// By itself, with this exit code.
+    Over(u8),
+    /// It never ran, or the daemon went away.
+    Failed(CliError),
+}
+
+/// Applies, follows, and removes the app again.
+pub async fn foreground(
+    ui: &mut Ui,
+    remote: &Remote,
+    manifest: &Loaded,
+    signals: &mut Signals,
+) -> Result<u8, CliError> {
+    let name = &manifest.name;
+    refuse_existing(remote, name).await?;
+    let interrupted = async {
+        signals.next().await;
+        Ended::Interrupted
+    };
+    let ended = future::or(up(ui, remote, manifest), interrupted).await;
+    let reachable = !matches!(&ended, Ended::Failed(CliError::Client(_)));
+    if reachable {
+        ui.note(&format!("{name}: removing it"));
+        let what = format!("`{name}` to be removed");
+        match patiently(ui, &what, signals, remote.delete(name)).await {
+            Ok(()) => ui.note(&format!("{name}: removed")),
+            // A manifest that was refused has left nothing.
+            Err(err) if err.code() == code::NOT_FOUND => {}
+            Err(err) => match ended {
+                Ended::Failed(_) => {
+                    ui.complain(&format!("terrarium: {}\n", crate::log::chain(&err)));
+                }
+                _ => return Err(err),
+            },
+        }
+    }
+    match ended {
+        Ended::Interrupted => Ok(0),
+        Ended::Over(code) => Ok(code),
+        Ended::Failed(err) => Err(err),
+    }
+}
+
+/// An app that somebody else applied is not ours to remove.
+async fn refuse_existing(remote: &Remote, name: &AppName) -> Result<(), CliError> {
+    match remote.app(name).await {
+        Ok(_) => Err(CliError::Refused(ErrorView {
+            kind: "conflict".into(),
+            message: format!(
+                "`{name}` is there already; use `terrarium apply`, or `terrarium delete {name}` first"
+            ),
+        })),
+        Err(err) if err.code() == code::NOT_FOUND => Ok(()),
+        Err(err) => Err(err),
+    }
+}
+
+/// Applies and follows until the app is over.
+async fn up(ui: &mut Ui, remote: &Remote, manifest: &Loaded) -> Ended {
+    let result = async {
+        let mut seen = Vec::new();
+        let mut remember = |line| {
+            if seen.len() < SEEN_MAX {
+                seen.push(line);
+            }
+        };
+        let app = change::one(ui, remote, manifest, true, &mut remember).await?;
+        if show::health(&app) == Health::Good {
+            let at = show::addresses(&app).join(" ");
+            let at = if at.is_empty() { at } else { format!(" at {at}") };
+            ui.note(&format!("{}: runs{at}; Ctrl-C removes it", app.name));
+        }
+        follow(ui, remote, &manifest.name, seen).await?;
+        match remote.app(&manifest.name).await {
+            Ok(app) if show::health(&app) == Health::Bad => {
+                let reason = app.reason.unwrap_or_else(|| format!("it is {}", app.state));
+                ui.note(&format!("{}: {reason}", app.name));
+                Ok(code::NOT_RUNNING)
+            }
+            // Somebody else stopped or deleted it.
+            Ok(_) => Ok(0),
+            Err(err) if err.code() == code::NOT_FOUND => Ok(0),
+            Err(err) => Err(err),
+        }
+    };
+    result.await.map_or_else(Ended::Failed, Ended::Over)
+}
+
+/// Shows the log until it ends, without the lines that were `seen`.
+async fn follow(
+    ui: &mut Ui,
+    remote: &Remote,
+    name: &AppName,
+    mut seen: Vec<LogLine>,
+) -> Result<(), CliError> {
+    let query = LogQuery { lines: SEEN_MAX, follow: true, process: None, index: None };
+    let mut reply = remote.logs(name, &query).await?;
+    while let Some(line) = reply.next_line::<LogLine>().await? {
+        match seen.iter().position(|old| *old == line) {
+            Some(at) => drop(seen.remove(at)),
+            None => ui.log(&line)?,
+        }
+    }
+    Ok(())
+}
+
+/// Runs `work` to its end; a signal meanwhile is answered with what it waits for.
+async fn patiently<T>(
+    ui: &mut Ui,
+    what: &str,
+    signals: &mut Signals,
+    work: impl Future<Output = T>,
+) -> T {
+    let answer = async {
+        while signals.next().await.is_some() {
+            ui.note(&format!("still waiting for {what}"));
+        }
+        future::pending().await
+    };
+    future::or(work, answer).await
+}

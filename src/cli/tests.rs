@@ -1,0 +1,315 @@
+//! The verbs against a real server with the fake service behind it.
+
+use super::exec::{Streams, session, start};
+use super::signals::Signals;
+use super::*;
+use crate::api::apps::Apps;
+use crate::api::apps::fake::Fake;
+use crate::api::http::listen::{Socket, listen};
+use crate::api::http::server::{Limits, serve};
+use crate::api::testing::TempDir;
+use smol::channel::{Sender, bounded};
+use smol::io::{AsyncReadExt, AsyncWriteExt};
+use smol::stream::StreamExt;
+use smol::{future, stream};
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
+/// Collects what is written; clones share it.
+#[derive(Clone, Default)]
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("sink").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink {
+    fn take(&self) -> String {
+        let bytes = std::mem::take(&mut *self.0.lock().expect("sink"));
+        String::from_utf8(bytes).expect("text")
+    }
+}
+
+/// A server on its own thread, and what the verbs have said.
+struct World {
+    fake: Fake,
+    dir: TempDir,
+    stop: Sender<()>,
+    server: Option<std::thread::JoinHandle<()>>,
+    out: Sink,
+    err: Sink,
+}
+
+impl World {
+    fn new(apps: &[(&str, &str)]) -> World {
+        let (fake, dir) = (Fake::with(apps), TempDir::new());
+        let socket: Socket = listen(&dir.path().join("s"), 0o660, None).expect("listen");
+        let (stop, stopped) = bounded::<()>(1);
+        let service = Apps::new(fake.clone());
+        let server = std::thread::spawn(move || {
+            let serving = async {
+                let err = serve(socket.listener(), &service, Limits::default()).await;
+                panic!("the listener broke: {err}");
+            };
+            smol::block_on(future::or(serving, async {
+                let _ = stopped.recv().await;
+            }));
+        });
+        let (out, err) = (Sink::default(), Sink::default());
+        World { fake, dir, stop, server: Some(server), out, err }
+    }
+
+    fn remote(&self) -> Remote {
+        Remote::new(self.dir.path().join("s"))
+    }
+
+    fn ui(&self, global: &Global) -> Ui {
+        Ui::to(global, Box::new(self.out.clone()), Box::new(self.err.clone()))
+    }
+
+    /// Writes a file beside the socket.
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, text).expect("file");
+        path
+    }
+
+    /// Runs a command line; exit code, stdout, stderr.
+    fn run(&self, line: &str) -> (u8, String, String) {
+        let host = format!("unix://{}/s", self.dir.path().display());
+        let typed = parse::parse(line.split_whitespace().map(Into::into));
+        let result = typed.map_err(CliError::from).and_then(|Invocation { global, command }| {
+            dispatch(&mut self.ui(&global), &global, Some(&host), command)
+        });
+        let code = result.unwrap_or_else(|err| {
+            let _ = self
+                .err
+                .clone()
+                .write_all(format!("terrarium: {}\n", crate::log::chain(&err)).as_bytes());
+            err.code()
+        });
+        (code, self.out.take(), self.err.take())
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.stop.close();
+        if let Some(server) = self.server.take() {
+            server.join().expect("the server ends");
+        }
+    }
+}
+
+#[test]
+fn looking_has_exit_codes_that_scripts_can_use() {
+    let world = World::new(&[("web", "running"), ("old", "stopped")]);
+    for (line, code) in [
+        ("apps", 0),
+        ("", 0),
+        ("status", 0),
+        ("app web", 0),
+        ("app old", 3),
+        ("app none", 4),
+        ("logs none", 4),
+        ("scale none=1", 4),
+        ("delete none", 4),
+        ("exec none -- true", 4),
+        ("exec old -- true", 3),
+        ("exec web -- missing", 127),
+        ("nonsense", 2),
+        ("-H tcp://x apps", 2),
+        ("-H unix:///nowhere/s apps", 6),
+        ("--root /nowhere apps", 6),
+        ("help", 0),
+        ("--version", 0),
+    ] {
+        let (got, out, err) = world.run(line);
+        assert_eq!(got, code, "{line}: {out}{err}");
+        assert_eq!(err.is_empty(), code == 0 || line == "app old", "{line}: {err}");
+    }
+    let (code, out, _) = World::new(&[("api", "crashed")]).run("");
+    assert_eq!(code, 3);
+    assert!(out.contains("1 of 1 apps not healthy"), "{out}");
+}
+
+#[test]
+fn an_unreachable_daemon_is_named_with_the_cure() {
+    let world = World::new(&[]);
+    let (_, _, err) = world.run("-H unix:///nowhere/s apps");
+    assert_eq!(
+        err,
+        "terrarium: no daemon to be reached on /nowhere/s; start it with `systemctl start \
+         terrarium` or `terrarium run FILE`: No such file or directory (os error 2)\n"
+    );
+}
+
+#[test]
+fn json_is_one_document_or_one_line_an_item() {
+    let world = World::new(&[("web", "running")]);
+    let json = |line: &str| -> serde_json::Value {
+        serde_json::from_str(&world.run(line).1).expect("one document")
+    };
+    assert_eq!(json("apps --json")[0]["name"], "web");
+    assert_eq!(json("app web --json")["processes"][0]["running"], 1);
+    assert_eq!(json("--json")["healthy"], true);
+    assert_eq!(json("version --json")["version"], env!("CARGO_PKG_VERSION"));
+    let (_, out, _) = world.run("logs web -n 2 --json");
+    let texts =
+        out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("line"));
+    assert_eq!(texts.map(|line| line["text"].clone()).collect::<Vec<_>>(), ["line 0", "line 1"]);
+}
+
+#[test]
+fn changing_verbs_do_all_names_and_report_the_failures() {
+    let world = World::new(&[("a", "running"), ("b", "running")]);
+    let (code, out, err) = world.run("stop a none b");
+    assert_eq!((code, out.as_str()), (4, ""));
+    assert_eq!(err, "a: stopped\nb: stopped\nterrarium: no app `none`\n");
+    assert_eq!(world.run("scale a:worker=3 -q"), (0, "".into(), "".into()));
+    let calls = ["stop a", "stop b", "scale Some(\"worker\")=3 a"];
+    assert_eq!(world.fake.calls(), calls);
+}
+
+#[test]
+fn apply_shows_staging_and_then_the_app() {
+    let world = World::new(&[]);
+    let file = world.file("web.toml", "name = \"web\"\nsource.path = \".\"\n");
+    let (code, out, err) = world.run(&format!("apply {}", file.display()));
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        out.starts_with("1970-01-01T00:00:01.000Z [STG/0] OUT -----> procfile\nname "),
+        "{out}"
+    );
+    assert_eq!(err, "web: staging\nweb: starting\n");
+    assert_eq!(world.fake.calls(), [format!("apply web {} wait=true", file.display())]);
+    for (text, code, message) in [
+        ("# broken", 1, "cannot stage: exit status 222"),
+        ("# conflict", 9, "port 8080 is taken by `other`"),
+        ("# crash", 3, ""),
+    ] {
+        let file = world.file("web.toml", &format!("name = \"web\"\nsource.path = \".\"\n{text}\n"));
+        let (got, _, err) = world.run(&format!("apply {}", file.display()));
+        assert_eq!(got, code, "{text}: {err}");
+        assert!(err.contains(message), "{err}");
+    }
+}
+
+#[test]
+fn nothing_is_applied_when_any_manifest_is_invalid() {
+    let world = World::new(&[]);
+    world.file("a.toml", "name = \"a\"\nsource.path = \".\"\n");
+    let bad = world.file("b.toml", "nme = \"b\"\n");
+    let dir = world.dir.path().display();
+    let (code, out, err) = world.run(&format!("apply {dir}"));
+    assert_eq!((code, out.as_str()), (5, ""));
+    assert!(err.contains(&format!("{}:1:1", bad.display())), "{err}");
+    assert!(err.ends_with("1 of 2 manifests are invalid; nothing was changed\n"), "{err}");
+    let (code, _, err) = world.run(&format!("apply {dir}/a.toml {dir}/a.toml"));
+    assert_eq!(code, 5, "{err}");
+    assert!(err.contains("`a` stands in"), "{err}");
+    let (code, out, err) = world.run(&format!("check {dir}"));
+    assert_eq!((code, out), (5, format!("{dir}/a.toml: ok\n")), "{err}");
+    let (code, out, _) = world.run(&format!("check --json {dir}/b.toml"));
+    let report: serde_json::Value = serde_json::from_str(&out).expect("json");
+    assert_eq!((code, &report[0]["mistakes"][0]["line"]), (5, &1.into()), "{report}");
+    assert_eq!(world.run(&format!("check {dir}/none.toml")).0, 1);
+    assert!(world.fake.calls().is_empty());
+}
+
+/// Signals that the test sends.
+fn fake_signals() -> (Sender<i32>, Signals) {
+    let (send, signals) = bounded(4);
+    (send, signals.boxed())
+}
+
+#[test]
+fn run_follows_the_app_and_removes_it_after_ctrl_c() {
+    let world = World::new(&[]);
+    let file = world.file("web.toml", "name = \"web\"\nsource.path = \".\"\n");
+    let (interrupt, mut signals) = fake_signals();
+    let mut ui = world.ui(&Global::default());
+    let manifest = manifests::load(&mut ui, &[file]).expect("manifest").remove(0);
+    let remote = world.remote();
+    let running = run::foreground(&mut ui, &remote, &manifest, &mut signals);
+    let press = async {
+        // Ctrl-C when the log is being followed.
+        while !world.fake.calls().iter().any(|call| call.starts_with("logs web")) {
+            future::yield_now().await;
+        }
+        interrupt.send(2).await.expect("send");
+    };
+    let (code, ()) = smol::block_on(future::zip(running, press));
+    assert_eq!(code.expect("no error"), 0);
+    assert_eq!(world.fake.calls().last().map(String::as_str), Some("delete web"));
+    let err = world.err.take();
+    assert!(err.contains("web: runs at http://127.0.0.1:8080; Ctrl-C removes it\n"), "{err}");
+    assert!(err.ends_with("web: removing it\nweb: removed\n"), "{err}");
+    assert!(world.out.take().contains("[STG/0] OUT -----> procfile\n"));
+}
+
+#[test]
+fn run_ends_when_staging_fails_or_the_app_crashes_for_good() {
+    for (text, code) in [("# broken", 1), ("# crash", 3)] {
+        let world = World::new(&[]);
+        let file = world.file("web.toml", &format!("name = \"web\"\nsource.path = \".\"\n{text}\n"));
+        let (_interrupt, mut signals) = fake_signals();
+        let mut ui = world.ui(&Global::default());
+        let manifest = manifests::load(&mut ui, &[file]).expect("manifest").remove(0);
+        let remote = world.remote();
+        let result = smol::block_on(run::foreground(&mut ui, &remote, &manifest, &mut signals));
+        assert_eq!(result.unwrap_or_else(|err| err.code()), code, "{text}");
+    }
+}
+
+#[test]
+fn run_leaves_an_app_alone_that_was_there_before() {
+    let world = World::new(&[("web", "running")]);
+    let file = world.file("web.toml", "name = \"web\"\nsource.path = \".\"\n");
+    let (_interrupt, mut signals) = fake_signals();
+    let mut ui = world.ui(&Global::default());
+    let manifest = manifests::load(&mut ui, &[file]).expect("manifest").remove(0);
+    let remote = world.remote();
+    let err = smol::block_on(run::foreground(&mut ui, &remote, &manifest, &mut signals));
+    assert_eq!(err.expect_err("refused").code(), 9);
+    assert!(world.fake.calls().is_empty());
+}
+
+/// Runs an `exec` line with this input; exit code and output.
+fn exec_line(world: &World, line: &str, input: &str, signal: Option<i32>) -> (i32, String, String) {
+    let typed = parse::parse(line.split_whitespace().map(Into::into)).expect("line");
+    let Command::Exec(exec) = typed.command else { panic!("{line} is no exec") };
+    let pair = || smol::net::unix::UnixStream::pair().expect("pair");
+    let ((stdin, mut feed), (stdout, mut out), (stderr, mut err)) = (pair(), pair(), pair());
+    let streams =
+        Streams { stdin: Box::pin(stdin), stdout: Box::pin(stdout), stderr: Box::pin(stderr) };
+    let signals = stream::iter(signal).chain(stream::pending()).boxed();
+    smol::block_on(async {
+        feed.write_all(input.as_bytes()).await.expect("feed");
+        drop(feed);
+        let frames = start(&world.remote(), exec, None).await.expect("started");
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        let exit = session(frames, streams, signals, false).await.expect("an exit");
+        out.read_to_string(&mut stdout).await.expect("out");
+        err.read_to_string(&mut stderr).await.expect("err");
+        (exit.code, stdout, stderr)
+    })
+}
+
+#[test]
+fn exec_carries_input_output_signals_and_the_exit_code() {
+    let world = World::new(&[("web", "running")]);
+    let text = |text: &str| text.to_owned();
+    assert_eq!(exec_line(&world, "exec web -- echo hi", "", None), (0, text("hi"), text("oops")));
+    assert_eq!(exec_line(&world, "exec web/3 -- cat", "ab\0c", None), (0, text("ab\0c"), text("")));
+    assert_eq!(exec_line(&world, "exec web -- exit 42", "", None).0, 42);
+    assert_eq!(exec_line(&world, "exec web:web -- forever", "", Some(2)).0, 130);
+    assert!(world.fake.calls().contains(&"exec web:web/3 [\"cat\"]".to_owned()));
+}
