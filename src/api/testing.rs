@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// A directory of its own for one test, removed with everything in it.
 pub struct TempDir(PathBuf);
 
+#[allow(clippy::new_without_default)]
 impl TempDir {
     /// A new, empty directory.
     pub fn new() -> TempDir {

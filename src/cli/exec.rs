@@ -148,8 +148,10 @@ pub async fn session(
         future::pending().await
     };
     let orders = async {
-        pass_on(signals, &writer, tty).await;
-        future::pending().await
+        match pass_on(signals, &writer, tty).await {
+            Some(exit) => Ok(exit),
+            None => future::pending().await,
+        }
     };
     future::or(output, future::or(input, orders)).await
 }
@@ -165,8 +167,9 @@ async fn feed(mut stdin: BoxedReader, writer: &FrameWriter) -> io::Result<()> {
     }
 }
 
-/// Sends the terminal's new size, and signals that are meant for the command.
-async fn pass_on(mut signals: Signals, writer: &FrameWriter, tty: bool) {
+/// Sends the terminal's new size, and signals that are meant for the command. When our own
+/// terminal has gone nobody waits for the command any longer: the session is over.
+async fn pass_on(mut signals: Signals, writer: &FrameWriter, tty: bool) -> Option<Exit> {
     while let Some(number) = signals.next().await {
         let frame = match number == Signal::SIGWINCH as i32 {
             true if !tty => continue,
@@ -176,10 +179,12 @@ async fn pass_on(mut signals: Signals, writer: &FrameWriter, tty: bool) {
             },
             false => Frame::Signal(number),
         };
-        if writer.send(&frame).await.is_err() {
-            return;
+        writer.send(&frame).await.ok()?;
+        if number == Signal::SIGHUP as i32 {
+            return Some(Exit { code: 128 + number, error: None });
         }
     }
+    None
 }
 
 /// The size of the terminal on stdout or stdin.

@@ -195,7 +195,8 @@ fn apply_shows_staging_and_then_the_app() {
         ("# conflict", 9, "port 8080 is taken by `other`"),
         ("# crash", 3, ""),
     ] {
-        let file = world.file("web.toml", &format!("name = \"web\"\nsource.path = \".\"\n{text}\n"));
+        let file =
+            world.file("web.toml", &format!("name = \"web\"\nsource.path = \".\"\n{text}\n"));
         let (got, _, err) = world.run(&format!("apply {}", file.display()));
         assert_eq!(got, code, "{text}: {err}");
         assert!(err.contains(message), "{err}");
@@ -259,7 +260,8 @@ fn run_follows_the_app_and_removes_it_after_ctrl_c() {
 fn run_ends_when_staging_fails_or_the_app_crashes_for_good() {
     for (text, code) in [("# broken", 1), ("# crash", 3)] {
         let world = World::new(&[]);
-        let file = world.file("web.toml", &format!("name = \"web\"\nsource.path = \".\"\n{text}\n"));
+        let file =
+            world.file("web.toml", &format!("name = \"web\"\nsource.path = \".\"\n{text}\n"));
         let (_interrupt, mut signals) = fake_signals();
         let mut ui = world.ui(&Global::default());
         let manifest = manifests::load(&mut ui, &[file]).expect("manifest").remove(0);

@@ -43,7 +43,7 @@ pub fn size(bytes: u64) -> String {
         unit += 1;
     }
     match tenths {
-        _ if tenths % 10 == 0 || tenths >= 1000 => {
+        _ if tenths.is_multiple_of(10) || tenths >= 1000 => {
             format!("{}{}", (tenths + 5) / 10, UNITS[unit])
         }
         _ => format!("{}.{}{}", tenths / 10, tenths % 10, UNITS[unit]),
