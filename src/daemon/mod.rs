@@ -22,6 +22,7 @@ use crate::config::machine::Config;
 use crate::sys::{self, signal::Signal};
 use std::error::Error;
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 /// The daemon could not start or go on.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ pub enum DaemonError {
     /// Another daemon works on the state directory.
     Locked {
         /// The directory.
-        dir: std::path::PathBuf,
+        dir: PathBuf,
         /// Its process id, when it could be read.
         pid: Option<i32>,
     },
@@ -82,7 +83,7 @@ fn start<E: Into<Box<dyn Error + Send + Sync>>>(
 }
 
 /// Runs until SIGTERM or SIGINT. Containers go on without the daemon.
-pub fn serve(config: &Config) -> Result<(), DaemonError> {
+pub fn serve(config: Config) -> Result<(), DaemonError> {
     // Before any thread exists, so that all of them leave the signals to us.
     let signals = sys::signal::watch(&[Signal::SIGTERM, Signal::SIGINT])
         .map_err(start("take over the signals"))?;
@@ -102,13 +103,13 @@ pub fn serve(config: &Config) -> Result<(), DaemonError> {
 
 /// Starts a daemon within this process, for `terrarium run`. apps.d is left alone: only what is
 /// applied runs.
-pub fn start_embedded(config: &Config) -> Result<Embedded, DaemonError> {
+pub fn start_embedded(config: Config) -> Result<Embedded, DaemonError> {
     Embedded::start(config, false)
 }
 
 /// A running daemon.
 pub struct Embedded {
-    config: Config,
+    socket: PathBuf,
     cell: Cell,
     tasks: Vec<smol::Task<()>>,
     /// Released last.
@@ -116,21 +117,26 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    fn start(config: &Config, with_apps_dir: bool) -> Result<Embedded, DaemonError> {
+    fn start(config: Config, with_apps_dir: bool) -> Result<Embedded, DaemonError> {
         if sys::process::effective_uid() != 0 {
             return Err(DaemonError::NotRoot);
         }
         let lock = lock::take(&config.paths.state)?;
-        let cell = parts::cell(config)?;
+        let cell = parts::cell(&config)?;
         smol::block_on(cell.adopt());
-        let tasks = smol::block_on(async { begin(config, &cell, with_apps_dir) })?;
-        Ok(Embedded { config: config.clone(), cell, tasks, lock })
+        let tasks = smol::block_on(async { begin(&config, &cell, with_apps_dir) })?;
+        Ok(Embedded { socket: config.paths.socket(), cell, tasks, lock })
+    }
+
+    /// Where it serves.
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// Ends it. What still runs goes on without it; with no container left, the box is as it was
     /// before the start.
     pub fn stop(self) -> Result<(), DaemonError> {
-        let Embedded { config, cell, tasks, lock } = self;
+        let Embedded { socket, cell, tasks, lock } = self;
         cell.close();
         let closed = smol::block_on(async {
             for task in tasks {
@@ -141,7 +147,7 @@ impl Embedded {
                 _ => Ok(()),
             }
         });
-        let _ = std::fs::remove_file(config.paths.socket());
+        let _ = std::fs::remove_file(socket);
         drop(lock);
         crate::info!("daemon.stopped");
         closed
