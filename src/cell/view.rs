@@ -83,8 +83,10 @@ fn summary(state: &State, app: &AppRecord, processes: &[ProcessView]) -> &'stati
         && !made.into_iter().any(|lrp| stale(&lrp));
     let staging = state.staging.contains_key(&app.manifest.name)
         || (app.staged != Some(app.generation) && !app.stopped);
+    let busy = state.supervised.keys().any(|key| key.0.app == app.manifest.name);
     match () {
         _ if app.deleting => "deleting",
+        _ if app.stopped && busy => "stopping",
         _ if app.stopped => "stopped",
         _ if staging => "staging",
         _ if app.release.is_none() => "failed",

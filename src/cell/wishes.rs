@@ -57,6 +57,7 @@ impl Cell {
                     manifest,
                     file: file.to_owned(),
                     generation: app.generation + 1,
+                    failure: None,
                     scale: Default::default(),
                     stopped: false,
                     ..app.clone()

@@ -12,7 +12,6 @@ use crate::cgroup::Group;
 use crate::init::proto::{Bind, MAX_MESSAGE, Plan, SetUp};
 use crate::net::{PortMap, text};
 use crate::sys;
-use crate::unit::Bytes;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -160,8 +159,7 @@ impl<'a> Making<'a> {
                     host.net.release(slot).map_err(|err| step("disconnect", &handle, err))
                 });
             }
-            Step::Room
-            | Step::Listener
+            Step::Listener
             | Step::Rules
             | Step::Inside
             | Step::Commit
@@ -177,7 +175,6 @@ impl<'a> Making<'a> {
                 host.depot.make(&self.entry)?;
                 self.write_files()?;
             }
-            Step::Room => host.store.ensure_room(spec.limits.disk.unwrap_or(Bytes::new(0)))?,
             Step::Writable => {
                 let (limit, ids) = (spec.limits.disk, self.entry.slot.ids());
                 self.writable = host.store.create_writable(&spec.handle, limit, ids)?;

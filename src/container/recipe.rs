@@ -5,9 +5,8 @@
 pub enum Step {
     /// Write down in the depot what is about to be made.
     Depot,
-    /// Make sure that the store can hold what the container may write.
-    Room,
-    /// A subvolume with the disk limit, for everything the container writes.
+    /// A subvolume with the disk limit, for everything the container writes; the store grows ahead
+    /// of it.
     Writable,
     /// Groups with the limits, still empty.
     Cgroup,
@@ -28,9 +27,8 @@ pub enum Step {
 }
 
 /// All steps in the order of creation.
-pub const CREATE: [Step; 11] = [
+pub const CREATE: [Step; 10] = [
     Step::Depot,
-    Step::Room,
     Step::Writable,
     Step::Cgroup,
     Step::Listener,
@@ -47,7 +45,6 @@ impl Step {
     pub fn doing(self) -> &'static str {
         match self {
             Step::Depot => "write the depot entry of",
-            Step::Room => "find disk space for",
             Step::Writable => "make the writable layer of",
             Step::Cgroup => "make the cgroup of",
             Step::Listener => "make the control socket of",

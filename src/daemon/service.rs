@@ -231,15 +231,17 @@ fn outcome(view: AppView) -> Option<ApplyEvent> {
         format!("app {} does not run: {text}", view.name)
     };
     let error = |kind, text| Some(ApplyEvent::Error(ServiceError::new(kind, text).view()));
-    match view.state.as_str() {
-        "running" | "stopped" => Some(ApplyEvent::Done(view)),
-        "failed" => {
-            let reason = view.reason.as_deref().unwrap_or("no reason was given");
+    match (view.state.as_str(), &view.reason) {
+        ("staging", _) => None,
+        // A new version that could not be staged leaves the old one running.
+        (_, Some(reason)) => {
             error(ErrorKind::Failed, format!("cannot stage app {}: {reason}", view.name))
         }
-        "crashed" => error(ErrorKind::NotRunning, crashed()),
-        "deleting" => error(ErrorKind::Conflict, format!("app {} is being deleted", view.name)),
-        // A new version that could not be staged leaves the old one running.
+        ("running" | "stopped", None) => Some(ApplyEvent::Done(view)),
+        ("crashed", None) => error(ErrorKind::NotRunning, crashed()),
+        ("deleting", None) => {
+            error(ErrorKind::Conflict, format!("app {} is being deleted", view.name))
+        }
         _ => None,
     }
 }

@@ -13,8 +13,9 @@ use crate::sys::{seccomp, signal};
 use crate::unit::IdRange;
 use serde::de::DeserializeOwned;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::process::ExitCode;
 
 /// How long the daemon may take for its next message, and pid 1 for its set-up.
@@ -163,8 +164,11 @@ fn receive_plan(channel: &OwnedFd) -> Result<(Plan, Given), InitError> {
     if plan.ids.base == 0 || plan.ids.base.checked_add(IdRange::WIDTH).is_none() {
         return refuse(format!("ids from {} cannot be mapped", plan.ids.base));
     }
-    let mut bytes = Vec::new();
-    File::from(filter).read_to_end(&mut bytes).doing(|| "read the filter".into())?;
+    // By position: all containers share the descriptor, and with it its offset.
+    let filter = File::from(filter);
+    let size = filter.metadata().doing(|| "measure the filter".into())?.len() as usize;
+    let mut bytes = vec![0; size];
+    filter.read_exact_at(&mut bytes, 0).doing(|| "read the filter".into())?;
     let Some(filters) = seccomp::unpack(&bytes) else {
         return refuse("its filter is malformed".into());
     };

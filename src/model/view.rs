@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 pub struct AppView {
     /// Its name.
     pub name: AppName,
-    /// `staging`, `starting`, `running`, `crashed`, `stopped`, `failed`.
+    /// `staging`, `starting`, `running`, `crashed`, `stopping`, `stopped`, `failed`, `deleting`.
     pub state: String,
-    /// Why staging or running failed, for a person.
+    /// Why the last staging failed, for a person; an older version may run all the same.
     pub reason: Option<String>,
     /// The buildpack that staged it.
     pub buildpack: Option<String>,

@@ -12,9 +12,9 @@ fn bad_manifest_names_line_and_column() {
     let path = lab.app("web", WEB, "[run]\nmemory = 256\ninstanses = 2\n");
     let ran = lab.run(&["check", &path]);
     assert_eq!(ran.code, 5);
-    assert!(ran.err.contains("web.toml:12:10"), "{}", ran.err);
+    assert!(ran.err.contains("web.toml:13:10"), "{}", ran.err);
     assert!(ran.err.contains("256MiB"), "{}", ran.err);
-    assert!(ran.err.contains("web.toml:13:1") && ran.err.contains("instances"), "{}", ran.err);
+    assert!(ran.err.contains("web.toml:14:1") && ran.err.contains("instances"), "{}", ran.err);
     fs::write(
         &path,
         fs::read_to_string(&path).expect("read").replace("memory = 256\ninstanses = 2", ""),
@@ -30,7 +30,7 @@ fn a_bad_manifest_changes_nothing() {
     let path = lab.app("web", WEB, "[run]\nmemory = 256\n");
     let ran = lab.run(&["apply", &path]);
     assert_eq!(ran.code, 5);
-    assert!(ran.err.contains("web.toml:12:10"), "{}", ran.err);
+    assert!(ran.err.contains("web.toml:13:10"), "{}", ran.err);
     assert_eq!(lab.run(&["app", "web"]).code, 4);
     lab.finish();
 }

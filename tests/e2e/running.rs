@@ -73,7 +73,8 @@ fn an_app_that_never_listens_is_never_running() {
         "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n{PORT}\n[health]\nstart_timeout = \"1s\"\n\
          interval = {{ unhealthy = \"100ms\", healthy = \"30s\" }}\n"
     );
-    lab.ok(&["apply", &lab.app("deaf", "exec sleep 1000\n", &manifest)]);
+    let ran = lab.run(&["apply", &lab.app("deaf", "exec sleep 1000\n", &manifest)]);
+    assert_eq!(ran.code, 3, "{}", ran.err);
     let view = lab.until_state("deaf", "crashed");
     let reason = view["processes"][0]["instances"][0]["crash_reason"].as_str().expect("a reason");
     assert!(reason.starts_with("Instance never healthy after 1s: failed to make TCP"), "{reason}");

@@ -68,7 +68,7 @@ fn any_buildpack_of_the_protocol_works_and_its_cache_is_kept() {
     let first = lab.ok(&["apply", &path]);
     assert!(first.out.contains("-----> build 1"), "{}", first.out);
     let view = lab.until_state("web", "running");
-    assert_eq!(view["buildpack"], "Mine");
+    assert_eq!(view["buildpack"], "mine");
     let port = view["processes"][0]["instances"][0]["ports"][0]["host"].as_u64().expect("port");
     assert_eq!(get("127.0.0.1", port).as_deref(), Some("compiled\n"));
     fs::write(lab.root.join("src/web/app.sh"), "echo changed\n").expect("change");

@@ -208,6 +208,11 @@ fn a_root_process_cannot_write_past_its_disk_limit_nor_see_other_containers() {
     let first = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
     let second = host.create(spec(&lab, "web-1"), Fault::None).expect("create");
     assert_ne!(first.entry.slot, second.entry.slot);
+    // Both: they share the descriptor that the filter comes by.
+    for container in [&first, &second] {
+        let filtered = "grep -q '^Seccomp:.2$' /proc/self/status && ! unshare -U true";
+        assert_eq!(run(container, "filtered", filtered), ExitStatus::Exited(0));
+    }
     assert_eq!(run(&first, "write", "echo mine > /x"), ExitStatus::Exited(0));
     assert_eq!(run(&second, "look", "test -e /x"), ExitStatus::Exited(1), "roots are shared");
     let full = "dd if=/dev/zero of=/big bs=1M count=64";
