@@ -99,7 +99,7 @@ impl Shared {
                     let release =
                         self.state().apps.get(&key.0.app).and_then(|app| app.release.clone());
                     if let (Some(lrp), Some(release)) = (desired.get(&key.0), release) {
-                        self.begin(key, lrp.clone(), Begin::Fresh(release));
+                        self.begin(key, lrp.clone(), Begin::Fresh(Box::new(release)));
                     }
                 }
             }

@@ -26,7 +26,7 @@ const REASON_MAX: usize = 1024;
 /// What a supervisor begins with.
 pub(super) enum Begin {
     /// With nothing.
-    Fresh(Release),
+    Fresh(Box<Release>),
     /// With a container that survived the daemon, and its attached main process.
     Adopted {
         /// The container.

@@ -53,8 +53,11 @@ fn view(shared: &Shared, state: &State, app: &AppRecord) -> AppView {
         name: app.manifest.name.clone(),
         state: summary(state, app, &processes).to_owned(),
         reason: app.failure.clone(),
-        buildpack: current
-            .map(|release| release.result.lifecycle_metadata.detected_buildpack.clone()),
+        buildpack: current.map(|release| {
+            let known = &release.result.lifecycle_metadata;
+            let names = [&known.detected_buildpack, &known.buildpack_key];
+            names.into_iter().find(|name| !name.is_empty()).cloned().unwrap_or_default()
+        }),
         stack: manifest.build.stack.clone(),
         manifest: app.file.display().to_string(),
         processes,

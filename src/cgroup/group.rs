@@ -141,6 +141,7 @@ impl Group {
             self.thaw()?;
             let killed = killed?;
             if killed.is_empty() {
+                // No event: v1 does not tell when a group has emptied.
                 std::thread::sleep(NAP);
             }
             for process in killed {
@@ -161,7 +162,7 @@ impl Group {
                 if Instant::now() >= deadline {
                     return Err(self.alive(pids.len()));
                 }
-                // The kernel counts a process out of the group a little after its end.
+                // No event: the kernel counts a process out of the group a little after its end.
                 std::thread::sleep(NAP);
                 for process in pids.into_iter().take(1).filter_map(|p| process::pidfd_open(p).ok())
                 {

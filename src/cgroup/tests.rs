@@ -136,7 +136,7 @@ fn nested_groups_are_found_outer_first_and_their_processes_too() {
     fs::write(top.join("a/b/cgroup.procs"), "34\n").expect("procs");
     assert_eq!(files::tree(&top).expect("tree"), [top.clone(), top.join("a"), top.join("a/b")]);
     assert_eq!(files::pids(&top).expect("pids"), [12, 34].into());
-    assert_eq!(files::tree(&fake.0.join("none")).expect("tree"), [PathBuf::new(); 0]);
+    assert_eq!(files::tree(&fake.0.join("none")).expect("tree"), Vec::<PathBuf>::new());
 }
 
 #[test]

@@ -94,6 +94,7 @@ pub fn freeze(dir: &Path) -> Result<(), CgroupError> {
         return Ok(());
     }
     for _ in 0..FREEZE_TRIES {
+        // No event: v1's freezer has none.
         match files::read(dir, "freezer.state") {
             Ok(state) if state.trim() == "FREEZING" => std::thread::sleep(FREEZE_NAP),
             Err(err) if !err.is_not_found() => return Err(err),

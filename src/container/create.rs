@@ -159,11 +159,7 @@ impl<'a> Making<'a> {
                     host.net.release(slot).map_err(|err| step("disconnect", &handle, err))
                 });
             }
-            Step::Listener
-            | Step::Rules
-            | Step::Inside
-            | Step::Commit
-            | Step::Connect => {}
+            Step::Listener | Step::Rules | Step::Inside | Step::Commit | Step::Connect => {}
         }
     }
 

@@ -155,7 +155,7 @@ impl Host {
         let entry = self.depot.read(handle).ok().flatten();
         let mut left = Left::default();
         let group = self.cgroups.find(handle);
-        left.note("processes", end_group(&group).map_err(Cause::from));
+        left.note("processes", end_group(&group));
         if let Some((pid, started)) = entry.as_ref().and_then(|entry| entry.pid) {
             left.note("init process", end(pid, started).map_err(Cause::from));
         }

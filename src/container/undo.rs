@@ -2,9 +2,12 @@
 
 use super::ContainerError;
 
+/// Takes back one step.
+type Takeback<'a> = Box<dyn FnOnce() -> Result<(), ContainerError> + 'a>;
+
 /// Undo steps of a creation under way, run newest first unless [`Undo::keep`] is called.
 #[derive(Default)]
-pub struct Undo<'a>(Vec<(&'static str, Box<dyn FnOnce() -> Result<(), ContainerError> + 'a>)>);
+pub struct Undo<'a>(Vec<(&'static str, Takeback<'a>)>);
 
 impl<'a> Undo<'a> {
     /// `undo` takes back the step that has just been done, or is just being tried.

@@ -73,6 +73,7 @@ fn until_success(
         attempts += 1;
         let Err(failure) = once() else { return Ok(()) };
         let left = limit.map(|limit| limit.saturating_sub(start.elapsed()));
+        // No event: this is the interval between two tries.
         std::thread::sleep(left.map_or(every, |left| left.min(every)));
         if let (Some(limit), true) = (limit, left.is_some_and(|left| left <= every)) {
             let (limit, text) = (span::show_go(limit), failure.text());
@@ -89,6 +90,7 @@ fn until_failure(every: Duration, what: &str, once: impl Fn() -> Result<(), Fail
         if let Err(failure) = once() {
             return Err((failure.code(), format!("{what} check unsuccessful: {}", failure.text())));
         }
+        // No event: this is the interval between two tries.
         std::thread::sleep(every);
     }
 }

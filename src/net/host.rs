@@ -127,6 +127,7 @@ impl Host {
             if running {
                 return Ok(true);
             }
+            // No event: before 6.8 the bridge port's state changes without a message.
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(false)

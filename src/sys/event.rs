@@ -29,33 +29,6 @@ pub fn file_changes(file: &Path) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sys::fd;
-
-    #[test]
-    fn a_counter_is_readable_after_somebody_added() {
-        let counter = counter().expect("eventfd");
-        assert!(!fd::wait_readable(&counter, 0).expect("poll"));
-        fd::write(&counter, &1u64.to_ne_bytes()).expect("add");
-        assert!(fd::wait_readable(&counter, 0).expect("poll"));
-        assert_eq!(fd::read(&counter, &mut [0; 64]).expect("read"), 8);
-        assert!(!fd::wait_readable(&counter, 0).expect("poll"));
-    }
-
-    #[test]
-    fn a_changed_file_is_announced() {
-        let path = std::env::temp_dir().join(format!("terrarium-event-{}", std::process::id()));
-        std::fs::write(&path, "a").expect("write");
-        let changes = file_changes(&path).expect("inotify");
-        assert!(!fd::wait_readable(&changes, 0).expect("poll"));
-        std::fs::write(&path, "b").expect("write");
-        assert!(fd::wait_readable(&changes, 0).expect("poll"));
-        std::fs::remove_file(&path).expect("remove");
-    }
-}
-
 /// Readable once a file has been written, moved or removed in one of `dirs`; those that are not
 /// there are left out. Non-blocking, close-on-exec. Rearm with [`drain`]. inotify(7).
 pub fn directory_changes(dirs: &[impl AsRef<Path>]) -> io::Result<OwnedFd> {
@@ -88,5 +61,32 @@ pub fn drain(fd: impl AsFd) -> io::Result<()> {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(err) => return Err(err.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::fd;
+
+    #[test]
+    fn a_counter_is_readable_after_somebody_added() {
+        let counter = counter().expect("eventfd");
+        assert!(!fd::wait_readable(&counter, 0).expect("poll"));
+        fd::write(&counter, &1u64.to_ne_bytes()).expect("add");
+        assert!(fd::wait_readable(&counter, 0).expect("poll"));
+        assert_eq!(fd::read(&counter, &mut [0; 64]).expect("read"), 8);
+        assert!(!fd::wait_readable(&counter, 0).expect("poll"));
+    }
+
+    #[test]
+    fn a_changed_file_is_announced() {
+        let path = std::env::temp_dir().join(format!("terrarium-event-{}", std::process::id()));
+        std::fs::write(&path, "a").expect("write");
+        let changes = file_changes(&path).expect("inotify");
+        assert!(!fd::wait_readable(&changes, 0).expect("poll"));
+        std::fs::write(&path, "b").expect("write");
+        assert!(fd::wait_readable(&changes, 0).expect("poll"));
+        std::fs::remove_file(&path).expect("remove");
     }
 }

@@ -121,6 +121,7 @@ impl LoopFile {
             if !bound.exists() {
                 return Ok(());
             }
+            // No event: a loop device does not tell that it was released.
             std::thread::sleep(RELEASE_PAUSE);
         }
         // Somebody else may have got the same device for another file meanwhile.

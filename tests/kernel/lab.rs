@@ -89,9 +89,8 @@ impl Lab {
         fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777)).expect("mode");
         fs::copy("/bin/busybox", root.join("bin/busybox"))
             .expect("static busybox; `cargo xtask test kernel` installs busybox-static");
-        let applets = [
-            "sh", "id", "test", "dd", "sleep", "mkfifo", "cat", "true", "kill", "grep", "unshare",
-        ];
+        let applets =
+            ["sh", "id", "test", "dd", "sleep", "mkfifo", "cat", "true", "kill", "grep", "unshare"];
         for applet in applets {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).expect("applet");
         }
