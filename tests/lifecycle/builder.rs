@@ -169,6 +169,19 @@ fn a_last_buildpack_of_the_old_kind_compiles_after_a_warning() {
 }
 
 #[test]
+fn a_buildpack_without_release_leaves_the_processes_to_the_procfile() {
+    let place = Place::new();
+    pack(
+        &place,
+        "p",
+        &[("detect", ""), ("compile", "echo 'web: from the Procfile' > $1/Procfile")],
+    );
+    stage(&place, "p").ok();
+    let types = serde_json::json!({"web": "from the Procfile"});
+    assert_eq!(place.json("out/result.json")["process_types"], types);
+}
+
+#[test]
 fn every_failure_has_its_own_exit_code_and_text() {
     let place = Place::new();
     let none = "None of the buildpacks detected a compatible application";

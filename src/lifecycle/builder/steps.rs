@@ -177,7 +177,9 @@ impl Staging {
                         Failure::new(1, format!("Invalid launch.yml of buildpack {key}: {why}"))
                     })?;
                 }
-                None if index == last => self.release(pack, &mut all)?,
+                None if index == last && pack.has("release") => self.release(pack, &mut all)?,
+                // Heroku's protocol lets bin/release be missing, and buildpacks in the wild do: the
+                // Procfile says it all then. Diego's own builder would fail here.
                 None => {}
             }
         }
