@@ -24,6 +24,27 @@ fn two_instances_answer_on_their_ports() {
 }
 
 #[test]
+fn the_sample_apps_run_as_they_are_shipped() {
+    let lab = Lab::start("samples");
+    let samples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/apps");
+    for name in ["hello", "site", "worker"] {
+        lab.ok(&["apply", samples.join(format!("{name}.toml")).to_str().expect("UTF-8")]);
+    }
+    let mut seen: Vec<String> = (0..4).filter_map(|_| get("127.0.0.1", 8080)).collect();
+    seen.sort();
+    seen.dedup();
+    assert!(seen[0].contains("Hello from instance 0"), "{seen:?}");
+    assert!(seen[1].contains("Hello from instance 1"), "{seen:?}");
+    assert!(get("127.0.0.1", 8081).expect("a page").contains("<html"));
+    lab.until("the worker works", |lab| {
+        (!lab.logged("worker", "OUT round 1").is_empty()).then_some(())
+    });
+    assert_eq!(lab.instance("worker", 0)["crash_count"], 0);
+    assert_eq!(lab.ok(&["status"]).code, 0);
+    lab.finish();
+}
+
+#[test]
 fn a_published_port_is_spread_over_the_running_instances() {
     let lab = Lab::start("published");
     let manifest = "[run]\ninstances = 2\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n\
