@@ -74,9 +74,10 @@ fn crash_is_restarted_with_backoff() {
     let script = "echo about to fail; exit 7\n";
     let manifest = "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n[health]\ntype = \"process\"\n";
     lab.ok(&["apply", &lab.app("bad", script, manifest)]);
-    let view = lab.until_state("bad", "crashed");
-    let one = &view["processes"][0]["instances"][0];
-    assert_eq!(one["crash_count"], 3, "{one}");
+    let one = lab.until("it has crashed three times", |lab| {
+        let one = lab.instance("bad", 0);
+        (one["crash_count"] == 3 && one["state"] == "crashed").then_some(one)
+    });
     let reason = one["crash_reason"].as_str().expect("a reason");
     assert_eq!(reason, "APP/PROC/WEB: Exited with status 7");
     // Two restarts at once, the third one waits 30 s.
