@@ -1,7 +1,7 @@
 //! Walks the recipe. Blocking: callers put it on the pool.
 
 use super::client::Container;
-use super::depot::{Entry, FORMAT};
+use super::depot::{Entry, FORMAT, boot_id};
 use super::error::{Cause, ContainerError};
 use super::host::{self, Host, step};
 use super::posture;
@@ -10,7 +10,7 @@ use super::spec::ContainerSpec;
 use super::undo::Undo;
 use crate::cgroup::Group;
 use crate::init::proto::{Bind, MAX_MESSAGE, Plan, SetUp};
-use crate::net::{PortMap, text};
+use crate::net::{NetError, PortMap, text};
 use crate::sys;
 use std::fs::{self, File};
 use std::io;
@@ -59,9 +59,6 @@ impl Host {
     /// Makes a container; on any failure nothing of it is left on the box.
     pub fn create(&self, spec: ContainerSpec, fault: Fault) -> Result<Container, ContainerError> {
         let handle = spec.handle.clone();
-        if self.depot.dir(&handle).exists() {
-            return Err(ContainerError::Exists(handle));
-        }
         let mut undo = Undo::default();
         let entry = self.acquire(spec, &mut undo)?;
         let mut making = Making {
@@ -77,14 +74,21 @@ impl Host {
         };
         for (n, now) in CREATE.into_iter().enumerate() {
             // Pushed before the step: a step that fails half-way is taken back too, and every
-            // removal is content with what is not there.
-            making.push_undo(now, &mut undo);
+            // removal is content with what is not there. But links take themselves back: one that
+            // was there before is somebody else's.
+            if now != Step::Links {
+                making.push_undo(now, &mut undo);
+            }
             making.act(now).map_err(|source| step(now.doing(), &handle, source))?;
+            if now == Step::Links {
+                making.push_undo(now, &mut undo);
+            }
             if fault == Fault::After(n) {
                 return Err(step(now.doing(), &handle, ContainerError::Injected));
             }
         }
         undo.keep();
+        self.claims().rest(&handle);
         Ok(making.connected.take().expect("the last step connects"))
     }
 
@@ -94,34 +98,24 @@ impl Host {
         spec: ContainerSpec,
         undo: &mut Undo<'a>,
     ) -> Result<Entry, ContainerError> {
-        let mut pools = self.pools();
-        let slot = pools.slots.acquire().ok_or(ContainerError::Full {
-            what: "slot",
-            cure: "each container takes one of 16384; delete apps or scale down",
-        })?;
-        let mut ports = Vec::with_capacity(spec.ports.len());
-        for inside in &spec.ports {
-            match pools.ports.acquire() {
-                Some(outside) => ports.push((outside, *inside)),
-                None => {
-                    ports.iter().for_each(|(outside, _)| pools.ports.release(*outside));
-                    pools.slots.release(slot);
-                    return Err(ContainerError::Full {
-                        what: "host port",
-                        cure: "widen [net] ports or scale down",
-                    });
-                }
-            }
+        let handle = spec.handle.clone();
+        let (slot, ports) = self.claims().begin(&handle, &spec.ports)?;
+        // Only now: whoever works on this handle has claimed it.
+        if self.depot.dir(&handle).exists() {
+            self.claims().forget(&handle);
+            return Err(ContainerError::Exists(handle));
         }
-        drop(pools);
-        let taken: Vec<u16> = ports.iter().map(|(outside, _)| *outside).collect();
-        undo.push("release slot and ports", move || {
-            let mut pools = self.pools();
-            taken.into_iter().for_each(|port| pools.ports.release(port));
-            pools.slots.release(slot);
+        undo.push_base("release slot and ports", move |clean| {
+            let mut claims = self.claims();
+            // What is left on the box keeps its numbers: the next container would meet it.
+            if clean {
+                claims.forget(&handle)
+            } else {
+                claims.rest(&handle)
+            }
             Ok(())
         });
-        Ok(Entry { format: FORMAT, spec, slot, ports, pid: None })
+        Ok(Entry { format: FORMAT, spec, slot, ports, pid: None, boot: boot_id() })
     }
 }
 
@@ -131,7 +125,11 @@ impl<'a> Making<'a> {
         let host = self.host;
         let handle = self.entry.spec.handle.clone();
         match now {
-            Step::Depot => undo.push("remove the depot entry", move || {
+            Step::Depot => undo.push_base("remove the depot entry", move |clean| {
+                // What is left is found again by its entry, at the next start at the latest.
+                if !clean {
+                    return Ok(());
+                }
                 host.depot.remove(&handle).map_err(|err| step("remove", &handle, err))
             }),
             Step::Writable => undo.push("remove the writable layer", move || {
@@ -146,11 +144,16 @@ impl<'a> Making<'a> {
             Step::Init => {
                 let (child, group) = (self.child.clone(), self.group.clone());
                 undo.push("end the init process", move || {
-                    if let Some(mut child) = lock(&child).take() {
+                    let first = lock(&child).take().map(|mut child| {
                         let _ = child.kill();
                         let _ = child.wait();
-                    }
-                    host::end_group(&group).map_err(|err| step("end", &handle, err))
+                        child.id() as i32
+                    });
+                    let ended = host::end_group(&group);
+                    // A pid 1 that ended by itself is in no group any more, but in `init`'s
+                    // process group, and nobody else waits for it.
+                    first.into_iter().for_each(sys::process::reap_process_group);
+                    ended.map_err(|err| step("end", &handle, err))
                 });
             }
             Step::Links => {
@@ -183,7 +186,11 @@ impl<'a> Making<'a> {
             Step::Init => self.start_init()?,
             Step::Links => {
                 let netns = self.netns.as_ref().expect("the init step received it");
-                host.net.attach(self.entry.slot, netns.as_fd())?;
+                let attached = host.net.attach(self.entry.slot, netns.as_fd());
+                if matches!(attached, Err(NetError::LinkExists { .. })) {
+                    host.claims().lose_slot(&spec.handle);
+                }
+                attached?;
             }
             Step::Rules => {
                 let ports = self.entry.ports.iter();
@@ -231,6 +238,9 @@ impl<'a> Making<'a> {
             .stdout(Stdio::null())
             .current_dir("/")
             .env_clear()
+            // Not the daemon's: a key pressed in its terminal is not for containers, and what
+            // `init` leaves can be waited for.
+            .process_group(0)
             .spawn()?;
         // In the groups before it is told what to do, so nothing of it runs unlimited.
         let pid = child.id() as i32;

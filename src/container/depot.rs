@@ -30,6 +30,22 @@ pub struct Entry {
     /// Pid 1 as the box numbers it, and its start time in clock ticks since boot; `None` while
     /// the container is being made.
     pub pid: Option<(i32, u64)>,
+    /// The box's boot in which that was: after another one the pid is anybody's.
+    #[serde(default)]
+    pub boot: String,
+}
+
+impl Entry {
+    /// Pid 1 and its start time, if it was started since the box did.
+    pub fn process(&self) -> Option<(i32, u64)> {
+        self.pid.filter(|_| self.boot == boot_id())
+    }
+}
+
+/// What the kernel calls this run of the box; random(4).
+pub fn boot_id() -> String {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
 }
 
 /// Format that this program writes.

@@ -1,16 +1,18 @@
 //! The box as containers see it: where they are kept and what they are made of.
 
+use super::claims::Claims;
 use super::client::Container;
 use super::depot::{Depot, Entry};
 use super::error::{Cause, ContainerError};
 use crate::cgroup::{Cgroups, Group};
-use crate::net::Net;
 use crate::net::pool::{Ports, Slots};
 use crate::net::text::Resolvers;
+use crate::net::{Net, PortMap};
 use crate::sys;
 use crate::sys::signal::KILL;
-use crate::unit::Handle;
+use crate::unit::{Handle, Slot};
 use crate::volume::Store;
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -50,13 +52,7 @@ pub struct Host {
     pub(super) net_tag: String,
     pub(super) seccomp: OwnedFd,
     pub(super) resolvers: Resolvers,
-    pools: Mutex<Pools>,
-}
-
-/// Numbers that no two containers may share.
-pub(super) struct Pools {
-    pub(super) slots: Slots,
-    pub(super) ports: Ports,
+    claims: Mutex<Claims>,
 }
 
 /// How long a killed pid 1 may take to be gone, in milliseconds: it has to take its whole pid
@@ -64,9 +60,9 @@ pub(super) struct Pools {
 const DEATH_MAX_MS: u16 = 10_000;
 
 impl Host {
-    /// Puts the parts together.
+    /// Puts the parts together, and removes what is on the box but not in the depot.
     pub fn new(parts: HostParts) -> Host {
-        Host {
+        let host = Host {
             depot: parts.depot,
             program: parts.program,
             store: parts.store,
@@ -75,8 +71,10 @@ impl Host {
             net_tag: parts.net_tag,
             seccomp: parts.seccomp,
             resolvers: parts.resolvers,
-            pools: Mutex::new(Pools { slots: parts.slots, ports: parts.ports }),
-        }
+            claims: Mutex::new(Claims::new(parts.slots, parts.ports)),
+        };
+        host.sweep_strays();
+        host
     }
 
     /// The store, for imports.
@@ -94,10 +92,10 @@ impl Host {
         (self.store, self.cgroups, self.net)
     }
 
-    /// The pools. A thread that panicked while it held them has left them whole: every change to
-    /// them is one call.
-    pub(super) fn pools(&self) -> MutexGuard<'_, Pools> {
-        self.pools.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    /// Who has which numbers. A thread that panicked while it held them has left them whole: every
+    /// change to them is one call.
+    pub(super) fn claims(&self) -> MutexGuard<'_, Claims> {
+        self.claims.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Every container that the depot knows, whole or half-made.
@@ -110,56 +108,56 @@ impl Host {
         self.depot.read(handle).map_err(|source| step("read the depot entry of", handle, source))
     }
 
-    /// Marks slot and ports of a container that was found as taken. `false`: they are taken by
-    /// another container already, so this one cannot be kept.
-    pub(super) fn reserve(&self, entry: &Entry) -> bool {
-        let mut pools = self.pools();
-        if !pools.slots.reserve(entry.slot) {
-            return false;
-        }
-        let taken: Vec<u16> = entry
-            .ports
-            .iter()
-            .map(|(host, _)| *host)
-            .take_while(|port| pools.ports.reserve(*port))
-            .collect();
-        if taken.len() == entry.ports.len() {
-            return true;
-        }
-        taken.into_iter().for_each(|port| pools.ports.release(port));
-        pools.slots.release(entry.slot);
-        false
-    }
-
     /// Connects to a container that was found in the depot. `None`: its pid 1 is gone, or was
     /// never finished, or its numbers are taken: destroy it. Blocking.
     pub fn reopen(&self, handle: &Handle) -> Result<Option<Container>, ContainerError> {
         let Some(entry) = self.entry(handle)? else { return Ok(None) };
-        let alive = entry
-            .pid
-            .is_some_and(|(pid, started)| sys::process::start_time(pid).ok() == Some(started));
-        if !alive || !self.reserve(&entry) {
+        let alive = entry.process().and_then(|(pid, started)| open_process(pid, started));
+        let alive =
+            alive.is_some_and(|pidfd| matches!(sys::fd::wait_readable(&pidfd, 0), Ok(false)));
+        if !alive || !self.claims().adopt(&entry) {
             return Ok(None);
         }
+        self.restore_rules(&entry)
+            .map_err(|source| step("write the network rules of", handle, source))?;
         Container::connect(self, entry)
             .map(Some)
             .map_err(|source| step("connect to the init process of", handle, source))
     }
 
+    /// The rules of a container whose network they have left: somebody has emptied the box's
+    /// packet rules while no daemon was there to mend it.
+    fn restore_rules(&self, entry: &Entry) -> Result<(), Cause> {
+        if self.net.is_allowed(entry.slot)? {
+            return Ok(());
+        }
+        crate::warn!("net.rules_restored", handle = entry.spec.handle);
+        let ports = entry.ports.iter();
+        let ports: Vec<PortMap> =
+            ports.map(|&(host, container)| PortMap { host, container }).collect();
+        Ok(self.net.allow(entry.slot, &ports, &entry.spec.egress)?)
+    }
+
     /// Removes everything of a container: processes, rules, links, disk, cgroup, depot entry.
     /// Blocking. Parts that are gone already count as removed; all parts are tried before it
-    /// reports what is left, and then the depot entry stays for the next try.
+    /// reports what is left, and then the depot entry stays for the next try, and its slot and
+    /// ports with it.
     pub fn destroy(&self, handle: &Handle) -> Result<(), ContainerError> {
-        // An entry that cannot be read (half-written before its first rename) names no slot, and
-        // then nothing but the directory can have been made.
+        // An entry that cannot be read (half-written before its first rename, or a newer
+        // version's) names no slot; links and rules are then found by `sweep_strays`.
         let entry = self.depot.read(handle).ok().flatten();
+        let Some(own_slot) = self.claims().begin_removal(handle, entry.as_ref()) else {
+            let parts = "it is being made or removed at this moment".into();
+            return Err(ContainerError::Left { handle: handle.clone(), parts });
+        };
         let mut left = Left::default();
         let group = self.cgroups.find(handle);
         left.note("processes", end_group(&group));
-        if let Some((pid, started)) = entry.as_ref().and_then(|entry| entry.pid) {
+        if let Some((pid, started)) = entry.as_ref().and_then(Entry::process) {
             left.note("init process", end(pid, started).map_err(Cause::from));
         }
-        if let Some(entry) = &entry {
+        // Two entries with one slot are not of our making; the network is the other's, then.
+        if let Some(entry) = entry.filter(|_| own_slot) {
             left.note("network", self.net.release(entry.slot).map_err(Cause::from));
         }
         left.note("disk", self.store.remove_writable(handle).map_err(Cause::from));
@@ -168,14 +166,51 @@ impl Host {
             left.note("depot entry", self.depot.remove(handle).map_err(Cause::from));
         }
         if !left.0.is_empty() {
+            self.claims().rest(handle);
             return Err(ContainerError::Left { handle: handle.clone(), parts: left.0.join("; ") });
         }
-        if let Some(entry) = entry {
-            let mut pools = self.pools();
-            entry.ports.iter().for_each(|(host, _)| pools.ports.release(*host));
-            pools.slots.release(entry.slot);
-        }
+        self.claims().forget(handle);
         Ok(())
+    }
+
+    /// Removes what no entry of the depot speaks of. A power cut may bring back a disk whose
+    /// removal was not yet written down, when the entry is gone for good; an entry may have been
+    /// unreadable. Nothing is being made yet, so whatever has no entry is not needed; but what
+    /// lives may be another daemon's, with a wrong tag or parent: that is left alone.
+    fn sweep_strays(&self) {
+        let swept = || -> Result<(), Cause> {
+            let known: BTreeSet<Handle> = self.depot.list()?.into_iter().collect();
+            let is_stray = |handle: &Handle| !known.contains(handle);
+            for handle in self.store.writables()?.into_iter().filter(is_stray) {
+                crate::warn!("container.stray_disk", handle = handle);
+                self.store.remove_writable(&handle)?;
+            }
+            for handle in self.cgroups.list()?.into_iter().filter(is_stray) {
+                let group = self.cgroups.find(&handle);
+                let lives = !group.pids()?.is_empty();
+                crate::warn!("container.stray_cgroup", handle = handle, lives = lives);
+                if !lives {
+                    group.remove()?;
+                }
+            }
+            let entries = known.iter().filter_map(|handle| self.depot.read(handle).ok().flatten());
+            let slots: BTreeSet<Slot> = entries.map(|entry| entry.slot).collect();
+            for slot in self.net.slots_on_host()? {
+                if slots.contains(&slot) {
+                    continue;
+                }
+                let lives = self.net.is_connected(slot)?;
+                crate::warn!("container.stray_network", slot = slot, lives = lives);
+                match lives {
+                    true => self.claims().avoid(slot),
+                    false => self.net.release(slot)?,
+                }
+            }
+            Ok(())
+        };
+        if let Err(err) = swept() {
+            crate::warn!("container.strays_left", err = crate::log::chain(err.as_ref()));
+        }
     }
 }
 
@@ -194,12 +229,15 @@ impl Left {
 /// Kills pid 1 if it is still the process that was recorded, waits for its end and reaps it when
 /// it is our child. The pid namespace dies with it.
 fn end(pid: i32, started: u64) -> io::Result<()> {
-    let Ok(pidfd) = sys::process::pidfd_open(pid) else { return Ok(()) };
-    if sys::process::start_time(pid).ok() != Some(started) {
-        return Ok(());
-    }
+    let Some(pidfd) = open_process(pid, started) else { return Ok(()) };
     let _ = sys::process::pidfd_send_signal(&pidfd, KILL);
     await_end(&pidfd)
+}
+
+/// The process that had this pid at that time, if it is there: it may have ended and wait for us.
+fn open_process(pid: i32, started: u64) -> Option<OwnedFd> {
+    let pidfd = sys::process::pidfd_open(pid).ok()?;
+    (sys::process::start_time(pid).ok() == Some(started)).then_some(pidfd)
 }
 
 /// Waits for the end of a killed process and reaps it when it is our child.
@@ -214,10 +252,13 @@ fn await_end(pidfd: &OwnedFd) -> io::Result<()> {
 }
 
 /// Kills every process of a group and reaps those that are our children: `init` and pid 1, which
-/// nobody else waits for.
+/// nobody else waits for. Only these are held open: an app may have more processes than we may have
+/// descriptors.
 pub(super) fn end_group(group: &Group) -> Result<(), Cause> {
-    let pidfds: Vec<_> =
-        group.pids()?.into_iter().filter_map(|pid| sys::process::pidfd_open(pid).ok()).collect();
+    let me = std::process::id() as i32;
+    let is_ours = |pid: &i32| sys::process::parent(*pid).ok() == Some(me);
+    let ours = group.pids()?.into_iter().filter(is_ours);
+    let pidfds: Vec<_> = ours.filter_map(|pid| sys::process::pidfd_open(pid).ok()).collect();
     group.kill()?;
     for pidfd in &pidfds {
         await_end(pidfd)?;

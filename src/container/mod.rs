@@ -13,6 +13,7 @@
 //! each finished step pushes its undo. What is about to be made on the box is written to the depot
 //! before it is made, so a crash at any point is swept by [`Host::destroy`] at the next start.
 
+mod claims;
 mod client;
 mod create;
 mod depot;

@@ -152,6 +152,13 @@ impl Host {
         Ok(links.iter().filter_map(|link| plan::slot_of_link(&link.name, tag)).collect())
     }
 
+    /// Whether the other end of a slot's veth is there and up.
+    pub fn is_connected(&self, cfg: &NetConfig, slot: Slot) -> Result<bool, NetError> {
+        let outer = slot.veth_host(&cfg.tag);
+        let link = lock(&self.route).link(&outer).map_err(failed("look up", &outer))?;
+        Ok(link.is_some_and(|link| link.running))
+    }
+
     /// What went through a slot's veth since it was made, as the container sees it: bytes
     /// received, bytes sent. `None`: it has no link.
     pub fn traffic(&self, cfg: &NetConfig, slot: Slot) -> Result<Option<(u64, u64)>, NetError> {

@@ -160,6 +160,11 @@ impl Net {
         self.has(&mut lock(&self.rules), "senders", &key)
     }
 
+    /// Whether a slot's link leads to a network that lives.
+    pub fn is_connected(&self, slot: Slot) -> Result<bool, NetError> {
+        self.host.is_connected(&self.cfg, slot)
+    }
+
     /// The slots of which links or rules are there, in order.
     pub fn slots_on_host(&self) -> Result<Vec<Slot>, NetError> {
         let mut slots = BTreeSet::from_iter(self.host.slots(&self.cfg.tag)?);

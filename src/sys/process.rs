@@ -47,6 +47,12 @@ pub fn wait_any() -> io::Result<Option<(i32, Ended)>> {
     }
 }
 
+/// Takes the ends of all our children in process group `group` that have ended. waitid(2).
+pub fn reap_process_group(group: i32) {
+    // An error is `ECHILD`: there is none left.
+    while let Ok(Some(_)) = take_ended(libc::P_PGID, group as libc::id_t, libc::WNOHANG) {}
+}
+
 /// Waits until our own child `pid` has ended.
 pub fn wait(pid: i32) -> io::Result<Ended> {
     loop {
@@ -91,11 +97,25 @@ pub fn start_time(pid: i32) -> io::Result<u64> {
     })
 }
 
-/// Finds field 22. Field 2, the program's name, may hold anything, spaces and `)` included.
+/// The parent of process `pid`, 0 for one that we do not see. `NotFound`: no such process. Field 4
+/// of proc_pid_stat(5).
+pub fn parent(pid: i32) -> io::Result<i32> {
+    let text = std::fs::read(format!("/proc/{pid}/stat"))?;
+    field(&text, 4)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/<pid>/stat has no parent"))
+}
+
+/// Finds field 22.
 fn start_time_in(stat: &[u8]) -> Option<u64> {
+    field(stat, 22)
+}
+
+/// Finds a field after the second. Field 2, the program's name, may hold anything, spaces and `)`
+/// included.
+fn field<T: std::str::FromStr>(stat: &[u8], number: usize) -> Option<T> {
     let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
     let rest = std::str::from_utf8(&stat[after_name..]).ok()?;
-    rest.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+    rest.split_ascii_whitespace().nth(number - 3)?.parse().ok()
 }
 
 /// Whether the caller may be traced, and who owns its `/proc/<pid>` files. It is switched back on
@@ -194,6 +214,7 @@ mod tests {
     fn the_start_time_is_found_behind_a_hostile_name() {
         let stat = b"12 (a) 9 (b) R) S 1 12 12 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 1 1\n";
         assert_eq!(start_time_in(stat), Some(4711));
+        assert_eq!(field(stat, 4), Some(1));
         assert_eq!(start_time_in(b"12 no name"), None);
         assert!(start_time(std::process::id() as i32).expect("own start time") > 0);
     }

@@ -4,10 +4,12 @@ use crate::lab::{Lab, tool};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
+use std::time::{Duration, Instant};
 use terrarium::container::recipe::CREATE;
 use terrarium::container::{Container, ContainerSpec, Fault, Host};
 use terrarium::model::limits::Limits;
 use terrarium::model::process::{ExitStatus, ProcessSpec};
+use terrarium::net::{Net, NetConfig};
 use terrarium::unit::{Bytes, Handle};
 
 fn spec(lab: &Lab, handle: &str) -> ContainerSpec {
@@ -222,5 +224,163 @@ fn a_root_process_cannot_write_past_its_disk_limit_nor_see_other_containers() {
     for handle in ["web-0", "web-1"] {
         host.destroy(&handle.parse().expect("handle")).expect("destroy");
     }
+    lab.close(host);
+}
+
+/// The depot entry of a container as JSON.
+fn edit_entry(lab: &Lab, handle: &str, edit: impl FnOnce(&mut serde_json::Value)) {
+    let file = lab.state.join("depot").join(handle).join("container.json");
+    let mut entry = serde_json::from_slice(&fs::read(&file).expect("read")).expect("JSON");
+    edit(&mut entry);
+    fs::write(&file, entry.to_string()).expect("write");
+}
+
+#[test]
+fn what_cannot_be_taken_back_keeps_its_entry_and_its_numbers() {
+    let lab = Lab::new("stuck");
+    let host = lab.host();
+    let before = traces(&lab, &host);
+    // A disk that nobody can remove for now.
+    let disk = lab.state.join("store/containers/web-0");
+    fs::create_dir(&disk).expect("directory");
+    fs::write(disk.join("x"), "").expect("file");
+    let file = disk.join("x");
+    let file = file.to_str().expect("UTF-8");
+    tool("chattr", &["+i", file]);
+    host.create(spec(&lab, "web-0"), Fault::None).err().expect("the name is taken");
+    let handle: Handle = "web-0".parse().expect("handle");
+    assert_eq!(host.list().expect("list"), [handle.clone()]);
+
+    let slot_of_next = |host: &Host| {
+        let next = host.create(spec(&lab, "next"), Fault::None).expect("create");
+        host.destroy(next.handle()).expect("destroy");
+        next.entry.slot.get()
+    };
+    assert_eq!(slot_of_next(&host), 1, "the numbers of what is left are not given away");
+    // The same after a restart, when the sweep fails too.
+    let host = lab.host_of(host.into_parts());
+    let err = host.destroy(&handle).expect_err("still stuck").to_string();
+    assert!(err.contains("web-0") && err.contains("disk"), "{err}");
+    assert_eq!(slot_of_next(&host), 1);
+    tool("chattr", &["-i", file]);
+    host.destroy(&handle).expect("destroy");
+    assert_eq!(slot_of_next(&host), 0);
+    assert_eq!(traces(&lab, &host), before);
+    lab.close(host);
+}
+
+#[test]
+fn an_entry_that_names_anothers_slot_is_removed_without_harm_to_the_other() {
+    let lab = Lab::new("twin");
+    let host = lab.host();
+    let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
+    let slot = container.entry.slot;
+    drop(container);
+    let depot = lab.state.join("depot");
+    fs::create_dir(depot.join("twin")).expect("directory");
+    fs::copy(depot.join("web-0/container.json"), depot.join("twin/container.json")).expect("copy");
+    edit_entry(&lab, "twin", |entry| {
+        entry["spec"]["handle"] = "twin".into();
+        entry["pid"] = serde_json::Value::Null;
+    });
+    let host = lab.host_of(host.into_parts());
+    let (handle, twin): (Handle, Handle) = ("web-0".parse().unwrap(), "twin".parse().unwrap());
+    let container = host.reopen(&handle).expect("look").expect("it lives");
+    assert!(host.reopen(&twin).expect("look").is_none());
+    host.destroy(&twin).expect("destroy");
+    assert!(host.net().is_allowed(slot).expect("look"), "the other's rules stay");
+    assert!(host.net().is_connected(slot).expect("look"), "the other's links stay");
+    let next = host.create(spec(&lab, "next"), Fault::None).expect("create");
+    assert_ne!((next.entry.slot, &next.entry.ports), (slot, &container.entry.ports));
+    drop((container, next));
+    for handle in ["web-0", "next"] {
+        host.destroy(&handle.parse().expect("handle")).expect("destroy");
+    }
+    lab.close(host);
+}
+
+#[test]
+fn what_has_lost_its_depot_entry_is_removed_at_the_start() {
+    let lab = Lab::new("strays");
+    let host = lab.host();
+    let before = traces(&lab, &host);
+    let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
+    let (pid, _) = container.entry.pid.expect("a pid");
+    kill(Pid::from_raw(pid), Signal::SIGKILL).expect("kill");
+    smol::block_on(container.ended());
+    nix::sys::wait::waitpid(Pid::from_raw(pid), None).expect("reap");
+    drop(container);
+    // As after a power cut: the removal of the entry was written down, that of the rest was not.
+    fs::remove_dir_all(lab.state.join("depot/web-0")).expect("remove");
+    let begin = Instant::now();
+    while lab.links().contains("w0-0") {
+        assert!(begin.elapsed() < Duration::from_secs(60), "the dead network stays");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    assert_eq!(lab.links(), "lo wb-0");
+    let host = lab.host_of(host.into_parts());
+    assert_eq!(traces(&lab, &host), before);
+    lab.close(host);
+}
+
+#[test]
+fn a_link_that_somebody_else_made_is_left_alone_and_its_slot_passed_over() {
+    let lab = Lab::new("foreign");
+    let host = lab.host();
+    tool("ip", &["link", "add", "wb-0", "type", "bridge"]);
+    let err = host.create(spec(&lab, "web-0"), Fault::None).err().expect("the link is taken");
+    let text = terrarium::log::chain(&err);
+    assert!(text.contains("link wb-0 exists already"), "{text}");
+    assert!(lab.links().contains("wb-0"), "{}", lab.links());
+    assert!(host.list().expect("list").is_empty());
+    let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
+    assert_eq!(container.entry.slot.get(), 1);
+    drop(container);
+    host.destroy(&"web-0".parse().expect("handle")).expect("destroy");
+    tool("ip", &["link", "del", "wb-0"]);
+    lab.close(host);
+}
+
+#[test]
+fn a_container_that_is_taken_over_gets_its_rules_back() {
+    let lab = Lab::new("flushed");
+    let host = lab.host();
+    let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
+    let (slot, (port, _)) = (container.entry.slot, container.entry.ports[0]);
+    drop(container);
+    let (store, cgroups, net) = host.into_parts();
+    drop(net);
+    tool("nft", &["flush", "ruleset"]);
+    let net = Net::open(NetConfig::new("terrarium", "")).expect("network");
+    let host = lab.host_of((store, cgroups, net));
+    let handle: Handle = "web-0".parse().expect("handle");
+    let container = host.reopen(&handle).expect("look").expect("it lives");
+    assert!(host.net().is_allowed(slot).expect("look"));
+    let rules = tool("nft", &["list", "ruleset"]);
+    assert!(rules.contains(&format!("tcp . {port}")), "{rules}");
+    drop(container);
+    host.destroy(&handle).expect("destroy");
+    lab.close(host);
+}
+
+#[test]
+fn after_a_reboot_the_process_that_has_the_old_pid_is_not_touched() {
+    let lab = Lab::new("reboot");
+    let host = lab.host();
+    drop(host.create(spec(&lab, "web-0"), Fault::None).expect("create"));
+    let mut stranger = std::process::Command::new("sleep").arg("1000").spawn().expect("sleep");
+    let pid = stranger.id() as i32;
+    let started = terrarium::sys::process::start_time(pid).expect("start time");
+    edit_entry(&lab, "web-0", |entry| {
+        entry["pid"] = serde_json::json!([pid, started]);
+        entry["boot"] = "another".into();
+    });
+    let host = lab.host_of(host.into_parts());
+    let handle: Handle = "web-0".parse().expect("handle");
+    assert!(host.reopen(&handle).expect("look").is_none());
+    host.destroy(&handle).expect("destroy");
+    assert_eq!(stranger.try_wait().expect("look"), None, "it was killed");
+    stranger.kill().expect("kill");
+    stranger.wait().expect("wait");
     lab.close(host);
 }

@@ -1,0 +1,218 @@
+//! Who has which slot and host ports, and on which containers work is under way. Pure.
+//!
+//! Numbers belong to a handle from before its depot entry is written until nothing of it is left:
+//! so no two entries of the depot name the same numbers, and what a failed removal has left behind
+//! keeps them.
+
+use super::depot::Entry;
+use super::error::ContainerError;
+use crate::net::pool::{Ports, Slots};
+use crate::unit::{Handle, Slot};
+use std::collections::BTreeMap;
+
+/// A container's slot, and its ports: outside and inside.
+pub type Numbers = (Slot, Vec<(u16, u16)>);
+
+/// The pools, and what of them is whose.
+pub struct Claims {
+    slots: Slots,
+    ports: Ports,
+    held: BTreeMap<Handle, Held>,
+}
+
+/// What one container has.
+struct Held {
+    /// `None`: its entry names a slot that another container has.
+    slot: Option<Slot>,
+    ports: Vec<u16>,
+    /// It is being made or removed at this moment.
+    busy: bool,
+}
+
+impl Claims {
+    /// Nobody has anything.
+    pub fn new(slots: Slots, ports: Ports) -> Claims {
+        Claims { slots, ports, held: BTreeMap::new() }
+    }
+
+    /// Takes numbers for a container that is about to be made; it is busy until [`Self::rest`] or
+    /// [`Self::forget`].
+    pub fn begin(&mut self, handle: &Handle, inside: &[u16]) -> Result<Numbers, ContainerError> {
+        if self.held.contains_key(handle) {
+            return Err(ContainerError::Exists(handle.clone()));
+        }
+        let slot = self.slots.acquire().ok_or(ContainerError::Full {
+            what: "slot",
+            cure: "each container takes one of 16384; delete apps or scale down",
+        })?;
+        let outside: Vec<u16> = inside.iter().map_while(|_| self.ports.acquire()).collect();
+        if outside.len() < inside.len() {
+            outside.into_iter().for_each(|port| self.ports.release(port));
+            self.slots.release(slot);
+            return Err(ContainerError::Full {
+                what: "host port",
+                cure: "widen [net] ports or scale down",
+            });
+        }
+        let ports = outside.iter().copied().zip(inside.iter().copied()).collect();
+        self.held.insert(handle.clone(), Held { slot: Some(slot), ports: outside, busy: true });
+        Ok((slot, ports))
+    }
+
+    /// Gives a container that was found in the depot the numbers of its entry. `false`: some are
+    /// another's, so it cannot be kept.
+    pub fn adopt(&mut self, entry: &Entry) -> bool {
+        let handle = &entry.spec.handle;
+        if self.held.get(handle).is_some_and(|held| held.busy) {
+            return false;
+        }
+        self.forget(handle);
+        let held = self.take(entry);
+        let whole = held.slot.is_some() && held.ports.len() == entry.ports.len();
+        self.held.insert(handle.clone(), held);
+        if !whole {
+            self.forget(handle);
+        }
+        whole
+    }
+
+    /// Marks a container as being removed. What its entry names is its own from now on, unless
+    /// another has it. `Some(true)`: the slot is its own, and with it links and rules; `None`: it
+    /// is being made or removed already.
+    pub fn begin_removal(&mut self, handle: &Handle, entry: Option<&Entry>) -> Option<bool> {
+        if !self.held.contains_key(handle) {
+            let nothing = Held { slot: None, ports: Vec::new(), busy: false };
+            let held = entry.map_or(nothing, |entry| self.take(entry));
+            self.held.insert(handle.clone(), held);
+        }
+        let held = self.held.get_mut(handle)?;
+        if held.busy {
+            return None;
+        }
+        held.busy = true;
+        Some(held.slot.is_some() && held.slot == entry.map(|entry| entry.slot))
+    }
+
+    /// Work on a container is over; it keeps its numbers.
+    pub fn rest(&mut self, handle: &Handle) {
+        if let Some(held) = self.held.get_mut(handle) {
+            held.busy = false;
+        }
+    }
+
+    /// Nothing of a container is left: its numbers are free.
+    pub fn forget(&mut self, handle: &Handle) {
+        let Some(held) = self.held.remove(handle) else { return };
+        held.ports.into_iter().for_each(|port| self.ports.release(port));
+        if let Some(slot) = held.slot {
+            self.slots.release(slot);
+        }
+    }
+
+    /// A container's slot turns out to be in use by somebody else on this box: nobody gets it.
+    pub fn lose_slot(&mut self, handle: &Handle) {
+        if let Some(held) = self.held.get_mut(handle) {
+            held.slot = None;
+        }
+    }
+
+    /// Keeps a slot from being given away, for what is on the box and not ours to remove.
+    pub fn avoid(&mut self, slot: Slot) {
+        self.slots.reserve(slot);
+    }
+
+    /// What of an entry's numbers nobody has yet.
+    fn take(&mut self, entry: &Entry) -> Held {
+        let slot = self.slots.reserve(entry.slot).then_some(entry.slot);
+        let outside = entry.ports.iter().map(|(outside, _)| *outside);
+        let ports = outside.filter(|port| self.ports.reserve(*port)).collect();
+        Held { slot, ports, busy: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::depot::FORMAT;
+    use super::super::spec::ContainerSpec;
+    use super::*;
+    use crate::model::limits::Limits;
+
+    fn claims() -> Claims {
+        Claims::new(Slots::new(), Ports::new(61_001..=61_003))
+    }
+
+    fn name(text: &str) -> Handle {
+        text.parse().expect("handle")
+    }
+
+    fn entry(handle: &str, slot: u32, ports: &[(u16, u16)]) -> Entry {
+        let limits = Limits { memory: None, disk: None, cpu_weight: None, pids: None };
+        let spec = ContainerSpec {
+            handle: name(handle),
+            layers: Vec::new(),
+            limits,
+            ports: Vec::new(),
+            egress: Vec::new(),
+            binds: Vec::new(),
+            owner: String::new(),
+        };
+        let slot = Slot::new(slot).expect("slot");
+        Entry { format: FORMAT, spec, slot, ports: ports.into(), pid: None, boot: String::new() }
+    }
+
+    #[test]
+    fn a_handle_is_made_once_and_not_removed_while_it_is_made() {
+        let mut claims = claims();
+        claims.begin(&name("a"), &[8080]).expect("room");
+        assert!(matches!(claims.begin(&name("a"), &[]), Err(ContainerError::Exists(_))));
+        assert_eq!(claims.begin_removal(&name("a"), Some(&entry("a", 0, &[]))), None);
+        claims.rest(&name("a"));
+        assert_eq!(claims.begin_removal(&name("a"), Some(&entry("a", 0, &[]))), Some(true));
+        assert_eq!(claims.begin_removal(&name("a"), Some(&entry("a", 0, &[]))), None, "twice");
+        claims.forget(&name("a"));
+        assert_eq!(claims.begin(&name("b"), &[]).expect("room").0.get(), 0);
+    }
+
+    #[test]
+    fn removing_what_names_anothers_numbers_does_not_free_them() {
+        let mut claims = claims();
+        let (slot, ports) = claims.begin(&name("a"), &[8080]).expect("room");
+        assert_eq!((slot.get(), ports[0].0), (0, 61_001));
+        let twin = entry("twin", 0, &[(61_001, 8080), (61_002, 8080)]);
+        assert!(!claims.adopt(&twin));
+        assert_eq!(claims.begin_removal(&name("twin"), Some(&twin)), Some(false));
+        claims.forget(&name("twin"));
+        let (slot, ports) = claims.begin(&name("b"), &[1, 2]).expect("room");
+        assert_eq!(slot.get(), 1);
+        assert!(ports.iter().all(|(outside, _)| *outside != 61_001), "{ports:?}");
+    }
+
+    #[test]
+    fn a_removal_that_failed_keeps_its_numbers() {
+        let mut claims = claims();
+        let left = entry("left", 0, &[(61_001, 8080)]);
+        assert_eq!(claims.begin_removal(&name("left"), Some(&left)), Some(true));
+        claims.rest(&name("left"));
+        assert_eq!(claims.begin(&name("a"), &[]).expect("room").0.get(), 1);
+        assert_eq!(claims.begin_removal(&name("left"), Some(&left)), Some(true), "again");
+        claims.forget(&name("left"));
+        assert_eq!(claims.begin(&name("b"), &[]).expect("room").0.get(), 0);
+    }
+
+    #[test]
+    fn a_slot_that_is_somebody_elses_is_not_given_away_again() {
+        let mut claims = claims();
+        claims.begin(&name("a"), &[]).expect("room");
+        claims.lose_slot(&name("a"));
+        claims.forget(&name("a"));
+        assert_eq!(claims.begin(&name("a"), &[]).expect("room").0.get(), 1);
+    }
+
+    #[test]
+    fn ports_that_do_not_suffice_are_all_given_back() {
+        let mut claims = claims();
+        assert!(matches!(claims.begin(&name("a"), &[1; 4]), Err(ContainerError::Full { .. })));
+        let (slot, ports) = claims.begin(&name("a"), &[1; 3]).expect("room");
+        assert_eq!((slot.get(), ports.len()), (0, 3));
+    }
+}
