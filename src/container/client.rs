@@ -5,18 +5,29 @@ use super::depot::Entry;
 use super::error::{Cause, ProcessError};
 use super::host::Host;
 use crate::cgroup::{Group, Stats};
-use crate::init::proto::{Answer, Ask, FailKind, MAX_MESSAGE, ProcessState, Reply, Request};
+use crate::init::proto::{
+    Answer, Ask, FailKind, MAX_MESSAGE, ProcessState, Reply, Request, SPOOL_MAX,
+};
 use crate::model::process::{ExitStatus, ProcessSpec, WindowSize};
 use crate::sys;
+use crate::sys::at::{self, Open, Resolve};
 use crate::unit::Handle;
 use async_io::Async;
 use smol::channel::{Receiver, Sender, bounded};
 use std::collections::HashMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
+
+/// How long pid 1 may take for an answer. It answers at once, a start when exec has worked; but it
+/// shares its limits with the app, and a frozen group does not run at all.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
+
+/// Most bytes of the line that says how much of a spool was dropped.
+const SPOOL_LINE_MAX: u64 = 256;
 
 /// A living container.
 pub struct Container {
@@ -113,7 +124,7 @@ impl Container {
         }
     }
 
-    /// Takes over a process that runs already, with what it has written since.
+    /// Takes over a process with what it has written since; it may have ended meanwhile.
     pub async fn attach(&self, known: &ProcessState) -> Result<Process, ProcessError> {
         let exit = self.link.watch(&known.id);
         let (_, fds) = match self.link.ask(Ask::Attach { id: known.id.clone() }).await {
@@ -123,6 +134,12 @@ impl Container {
                 return Err(err);
             }
         };
+        // Pid 1 told its end to whoever listened then, and says it once: if that was before our
+        // watch, only the list still has it.
+        let list = self.processes().await?;
+        if let Some(status) = list.iter().find(|p| p.id == known.id).and_then(|p| p.ended) {
+            self.link.tell_end(&known.id, status);
+        }
         let mut process = self.process(known.id.clone(), known.tty, fds, exit);
         process.streams.spooled_out = self.take_spool(&known.id, "out");
         process.streams.spooled_err = self.take_spool(&known.id, "err");
@@ -183,11 +200,19 @@ impl Container {
         Process { id, streams, link: self.link.clone(), exit, ended: OnceLock::new() }
     }
 
-    /// Reads and removes one spool file. It is at most [`crate::init::proto::SPOOL_MAX`] long.
+    /// Reads and removes one spool file. The directory belongs to the container's root: should one
+    /// ever get out of the container, it must not lead us elsewhere, hold us up or fill us up.
     fn take_spool(&self, id: &str, stream: &str) -> Vec<u8> {
-        let path = self.init_dir.join(format!("{id}.{stream}"));
-        let text = std::fs::read(&path).unwrap_or_default();
-        let _ = std::fs::remove_file(&path);
+        let name = format!("{id}.{stream}");
+        let flags = Open::O_RDONLY | Open::O_NONBLOCK | Open::O_NOFOLLOW;
+        let opened = File::open(&self.init_dir)
+            .and_then(|dir| at::open(&dir, &name, flags, 0, Resolve::RESOLVE_BENEATH));
+        let mut text = Vec::new();
+        if let Ok(file) = opened {
+            // What was read before an error is better than nothing.
+            let _ = File::from(file).take(SPOOL_MAX + SPOOL_LINE_MAX).read_to_end(&mut text);
+        }
+        let _ = std::fs::remove_file(self.init_dir.join(name));
         text
     }
 }
@@ -245,15 +270,23 @@ impl Link {
             state.asked.insert(seq, sender);
             seq
         };
-        let sent = self.send(&Request { seq, ask }).await;
-        if let Err(err) = sent {
-            self.state().asked.remove(&seq);
-            return Err(err);
-        }
-        match receiver.recv().await {
+        let request = Request { seq, ask };
+        let talk = async {
+            self.send(&request).await?;
+            receiver.recv().await.map_err(|_| ProcessError::Gone(self.handle.clone()))
+        };
+        let too_long = async {
+            async_io::Timer::after(ANSWER_MAX).await;
+            let why = format!("it has not answered for {} s", ANSWER_MAX.as_secs());
+            Err(self.talk(why))
+        };
+        match smol::future::or(talk, too_long).await {
             Ok((Answer::Failed { kind, text }, _)) => Err(ProcessError::Refused { kind, text }),
             Ok(answer) => Ok(answer),
-            Err(_) => Err(ProcessError::Gone(self.handle.clone())),
+            Err(err) => {
+                self.state().asked.remove(&seq);
+                Err(err)
+            }
         }
     }
 
@@ -277,18 +310,20 @@ impl Link {
         ProcessError::Refused { kind: FailKind::System, text }
     }
 
+    /// Tells who waits that a process has ended.
+    fn tell_end(&self, id: &str, status: ExitStatus) {
+        if let Some(watcher) = self.state().watched.remove(id) {
+            // Nobody waits any more: fine.
+            let _ = watcher.try_send(status);
+        }
+    }
+
     /// Hands one message to who waits for it.
     fn deliver(&self, reply: Reply, fds: Vec<OwnedFd>) {
-        let mut state = self.state();
         match reply {
-            Reply { seq: 0, answer: Answer::Ended { id, status } } => {
-                if let Some(watcher) = state.watched.remove(&id) {
-                    // Nobody waits any more: fine.
-                    let _ = watcher.try_send(status);
-                }
-            }
+            Reply { seq: 0, answer: Answer::Ended { id, status } } => self.tell_end(&id, status),
             Reply { seq, answer } => {
-                if let Some(asker) = state.asked.remove(&seq) {
+                if let Some(asker) = self.state().asked.remove(&seq) {
                     let _ = asker.try_send((answer, fds));
                 }
             }

@@ -39,9 +39,13 @@ pub fn listen(dir: BorrowedFd<'_>, name: &str, backlog: u16) -> io::Result<Owned
 }
 
 /// Connects to the socket file `name` in directory `dir`. `ConnectionRefused`: a file is there but
-/// nobody listens; `NotFound`: no file. Close-on-exec, blocking.
+/// nobody listens; `NotFound`: no file; `WouldBlock`: so many wait to be accepted already that
+/// there is no place for 5 s. Close-on-exec, blocking, but no send waits for longer than that.
+/// `SO_SNDTIMEO`, socket(7).
 pub fn connect(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     let socket = new_socket()?;
+    let patience = nix::sys::time::TimeVal::new(5, 0);
+    nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::SendTimeout, &patience)?;
     let (address, length) = address(dir, name)?;
     // SAFETY: as in `listen`.
     check(
@@ -233,6 +237,18 @@ mod tests {
         // The copy that travelled is closed: the pipe has no writer left.
         assert!(super::super::fd::wait_readable(&reader, 1000).expect("poll"));
         assert_eq!(super::super::fd::read(&reader, &mut [0; 1]).expect("end"), 0);
+    }
+
+    #[test]
+    fn a_listener_that_does_not_accept_holds_nobody_up_for_ever() {
+        let dir = std::env::temp_dir().join(format!("terrarium-deaf-{}", std::process::id()));
+        std::fs::create_dir(&dir).expect("dir");
+        let open = File::open(&dir).expect("open");
+        let _listener = listen(open.as_fd(), "s", 0).expect("listen");
+        let _first = connect(open.as_fd(), "s").expect("connect");
+        let err = connect(open.as_fd(), "s").expect_err("no place");
+        std::fs::remove_dir_all(&dir).expect("clean");
+        assert_eq!(err.kind(), io::ErrorKind::WouldBlock);
     }
 
     #[test]

@@ -384,3 +384,44 @@ fn after_a_reboot_the_process_that_has_the_old_pid_is_not_touched() {
     stranger.wait().expect("wait");
     lab.close(host);
 }
+
+#[test]
+fn a_process_that_ended_before_it_was_attached_is_told_to_have_ended() {
+    let lab = Lab::new("ended");
+    let host = lab.host();
+    let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
+    let begun = smol::block_on(container.start(shell("app", "sleep 1000"))).expect("start");
+    let list = smol::block_on(container.processes()).expect("list");
+    // The list says that it runs; it ends before the taking over goes on.
+    smol::block_on(begun.signal(9)).expect("kill");
+    smol::block_on(begun.wait()).expect("its end");
+    let process = smol::block_on(container.attach(&list[0])).expect("attach");
+    let end = smol::block_on(smol::future::or(async { process.wait().await.ok() }, async {
+        async_io::Timer::after(Duration::from_secs(10)).await;
+        None
+    }));
+    assert_eq!(end, Some(ExitStatus::Signaled(9)));
+    // A spool that leads elsewhere is not read.
+    let spool = lab.state.join("depot/web-0/init/app.out");
+    std::os::unix::fs::symlink("/etc/passwd", &spool).expect("link");
+    let again = smol::block_on(container.attach(&list[0])).expect("attach");
+    assert!(again.streams.spooled_out.is_empty() && !spool.exists());
+    drop((begun, process, again, container));
+    host.destroy(&"web-0".parse().expect("handle")).expect("destroy");
+    lab.close(host);
+}
+
+#[test]
+fn a_pid_1_that_stands_still_is_not_waited_for_without_end() {
+    let lab = Lab::new("still");
+    let host = lab.host();
+    let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
+    let (pid, _) = container.entry.pid.expect("a pid");
+    kill(Pid::from_raw(pid), Signal::SIGSTOP).expect("stop");
+    let err = smol::block_on(container.processes()).expect_err("no answer");
+    let text = terrarium::log::chain(&err);
+    assert!(text.contains("web-0") && text.contains("has not answered for 20 s"), "{text}");
+    drop(container);
+    host.destroy(&"web-0".parse().expect("handle")).expect("destroy");
+    lab.close(host);
+}
