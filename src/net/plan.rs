@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! table ip NAME                    "ours" = a link of the group that the bridges are born into
-//!   raw      prerouting -300   ours: nothing to or from 127.0.0.0/8
+//!   raw      prerouting -300   ours: nothing to or from 127.0.0.0/8, no forged source
 //!   pre      prerouting -100   tcp to this box          -> jump inward
 //!   out      output     -100   tcp to this box          -> jump inward
 //!   inward                     by ports -> that container; by published -> goto p<port>
@@ -238,7 +238,13 @@ fn base_rules(cfg: &NetConfig) -> [(&'static str, Vec<Rule>); 8] {
     [
         (
             "raw",
-            vec![loopback(from(Op::Eq).daddr(R1)).drop(), loopback(from(Op::Eq).saddr(R1)).drop()],
+            vec![
+                loopback(from(Op::Eq).daddr(R1)).drop(),
+                loopback(from(Op::Eq).saddr(R1)).drop(),
+                // Before an established connection lets it pass. The bridges' own rp_filter does
+                // not settle it: where the box's `all` is 2, as on Ubuntu, that one holds.
+                from(Op::Eq).forged().drop(),
+            ],
         ),
         ("pre", inward()),
         ("out", inward()),

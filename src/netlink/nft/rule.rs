@@ -113,6 +113,13 @@ impl Rule {
         )
     }
 
+    /// Holds when an answer to the source would not leave by the link that the packet came in by:
+    /// the source is forged. Not a matter of the `rp_filter` settings. Flags `saddr | iif`, result
+    /// `oif`, which is 0 then; linux/netfilter/nf_tables.h.
+    pub fn forged(self) -> Rule {
+        self.expr("fib", |m| m.be32(1, R1).be32(2, 1).be32(3, 1 | 8)).cmp(Op::Eq, R1, &[0; 4])
+    }
+
     /// Compares the start of a register.
     pub fn cmp(self, op: Op, from: u32, value: &[u8]) -> Rule {
         self.expr("cmp", |m| {
