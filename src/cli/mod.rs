@@ -48,6 +48,11 @@ pub fn main(invocation: Invocation) -> Result<u8, CliError> {
             crate::daemon::serve(config).map_err(CliError::Daemon)?;
             Ok(0)
         }
+        Command::Bench { stack, rounds } => {
+            set_limit(Level::Warn);
+            let figures = crate::daemon::bench(&stack, rounds).map_err(CliError::Daemon)?;
+            ui.document(&figures).map(|()| 0)
+        }
         Command::Run { file } => {
             // Before anything that may start a thread: signals are blocked for each thread.
             let wanted = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
@@ -123,8 +128,10 @@ fn dispatch(
         Command::Logs { target, follow, lines } => {
             smol::block_on(look::logs(ui, &remote()?, target, follow, lines))
         }
-        Command::Run { .. } | Command::Serve | Command::Init | Command::Lifecycle { .. } => {
-            unreachable!("`main` has taken these")
-        }
+        Command::Bench { .. }
+        | Command::Run { .. }
+        | Command::Serve
+        | Command::Init
+        | Command::Lifecycle { .. } => unreachable!("`main` has taken these"),
     }
 }

@@ -43,6 +43,11 @@ pub enum Command {
         timeout: Option<Duration>,
     },
     Apps,
+    /// Measures `rounds` containers made of the archive `stack`.
+    Bench {
+        stack: PathBuf,
+        rounds: usize,
+    },
     Check {
         files: Vec<PathBuf>,
     },
@@ -176,6 +181,7 @@ fn meaning(id: Id, typed: &Typed) -> Result<Command, UsageError> {
         Id::App => Ok(Command::App { name: typed.name(typed.only()?)? }),
         Id::Apply => typed.apply(),
         Id::Apps => alone(Command::Apps),
+        Id::Bench => typed.bench(),
         Id::Check => typed.expect_words(true).map(|()| Command::Check { files: files() }),
         Id::Delete => typed.act(Act::Delete),
         Id::Exec => typed.exec(),

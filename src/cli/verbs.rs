@@ -56,6 +56,7 @@ pub enum Id {
     App,
     Apply,
     Apps,
+    Bench,
     Check,
     Delete,
     Exec,
@@ -291,6 +292,20 @@ pub const VERBS: &[Verb] = &[
         details: "",
         example: "terrarium help apply",
         flags: &[],
+    },
+    Verb {
+        id: Id::Bench,
+        name: "bench",
+        aliases: &[],
+        group: Group::Hidden,
+        args: "",
+        summary: "measure what containers cost, as JSON",
+        details: "Below a root of its own; `cargo xtask bench` calls it.",
+        example: "terrarium bench --stack target/rootfs/tiny.tar.zst --rounds 25",
+        flags: &[
+            flag("rounds", None, Some("N"), "how many containers are measured, default 25"),
+            flag("stack", None, Some("FILE"), "what they are made of"),
+        ],
     },
     Verb {
         id: Id::Init,

@@ -3,17 +3,20 @@
 //! Owns: the lock on the state directory, the order of start and stop, the systemd notifications.
 //! Must not: decide anything about apps; speak HTTP itself.
 //! Called by: `main`, `cli` (for `run`). Calls: every room below.
-//! Entry points: [`serve`], [`start_embedded`].
+//! Entry points: [`serve`], [`start_embedded`], [`bench`].
 //!
 //! Start: lock, store, cgroups, network, records, adopt what lives, then the loop, then the
 //! socket, then the manifests of apps.d, then READY. A stop leaves containers as they are: the
 //! next start takes them over.
 
 mod appsd;
+mod bench;
 mod lock;
 mod notify;
 mod parts;
 mod service;
+
+pub use bench::{Figures, bench};
 
 use crate::api::apps::Apps;
 use crate::api::http;

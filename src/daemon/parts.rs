@@ -19,7 +19,7 @@ use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Names by which the binary is known inside containers; each is a role.
 const ROLES: [&str; 5] = ["builder", "launcher", "healthcheck", "untar", "cat-file"];
@@ -30,45 +30,14 @@ const TABLE: &str = "terrarium";
 /// A cell, ready to adopt and converge.
 pub fn cell(config: &Config) -> Result<Cell, DaemonError> {
     let paths = &config.paths;
-    for dir in [&paths.state, &paths.cache] {
-        make_dir(dir, 0o700)?;
-    }
-    // Below it stand the socket, for its group, and the lifecycle, for every user inside.
-    make_dir(&paths.run, 0o755)?;
-    let program = std::env::current_exe().map_err(start("find this program's own file"))?;
-    let lifecycle = paths.run.join("lifecycle");
-    lay_lifecycle(&program, &lifecycle)
-        .map_err(start(format!("copy this program to {}", lifecycle.display())))?;
-    let size_max = store_max(config)?;
-    let store = Store::open(StoreConfig {
-        dir: paths.state.join("store"),
-        file: paths.state.join("store.img"),
-        size_max,
-    })
-    .map_err(start("open the store"))?;
-    let cgroups = Cgroups::open(&config.cgroup.parent).map_err(start("open the cgroups"))?;
-    let resolvers = resolvers(config);
-    let net = open_net(config, &resolvers)?;
+    let opened = host(config)?;
     let records = RecordStore::open(&paths.state.join("state.redb"))
         .and_then(|store| store.load().map(|records| (store, records)))
         .map_err(start("open the records"))?;
     let logs = paths.state.join("logs");
     let host_ip = net::host_address().unwrap_or(Ipv4Addr::LOCALHOST);
-    let tag = config.net.tag.clone();
-    let host = Host::new(HostParts {
-        depot: Depot::open(&paths.state.join("depot")).map_err(start("open the depot"))?,
-        program,
-        store,
-        cgroups,
-        net,
-        net_tag: tag,
-        slots: Slots::new(),
-        ports: Ports::new(config.net.ports.0..=config.net.ports.1),
-        seccomp: seccomp()?,
-        resolvers,
-    });
     Ok(Cell::new(CellParts {
-        host,
+        host: opened.host,
         store: records.0,
         records: records.1,
         logs: Logs::open(&logs, config.log.app_bytes)
@@ -78,19 +47,73 @@ pub fn cell(config: &Config) -> Result<Cell, DaemonError> {
             cache: paths.cache.clone(),
             stacks: paths.stacks(),
             buildpacks: paths.buildpacks().into(),
-            lifecycle,
+            lifecycle: opened.lifecycle,
         },
-        total: total(config, size_max)?,
+        total: total(config, opened.store_max)?,
         host_ip,
     }))
 }
 
+/// What a cell stands on.
+pub struct Opened {
+    /// Makes containers.
+    pub host: Host,
+    /// The directory that every container sees at /tmp/lifecycle.
+    pub lifecycle: PathBuf,
+    /// How far the store may grow.
+    pub store_max: Bytes,
+}
+
+/// Everything that containers are made of.
+pub fn host(config: &Config) -> Result<Opened, DaemonError> {
+    let paths = &config.paths;
+    for dir in [&paths.state, &paths.cache] {
+        make_dir(dir, 0o700)?;
+    }
+    // Below it stand the socket, for its group, and the lifecycle, for every user inside.
+    make_dir(&paths.run, 0o755)?;
+    let program = std::env::current_exe().map_err(start("find this program's own file"))?;
+    let lifecycle = paths.run.join("lifecycle");
+    lay_lifecycle(&program, &lifecycle)
+        .map_err(start(format!("copy this program to {}", lifecycle.display())))?;
+    let store_max = store_max(config)?;
+    let store = Store::open(StoreConfig {
+        dir: paths.state.join("store"),
+        file: paths.state.join("store.img"),
+        size_max: store_max,
+    })
+    .map_err(start("open the store"))?;
+    let cgroups = Cgroups::open(&config.cgroup.parent).map_err(start("open the cgroups"))?;
+    let resolvers = resolvers(config);
+    let net = open_net(config, &resolvers)?;
+    let host = Host::new(HostParts {
+        depot: Depot::open(&paths.state.join("depot")).map_err(start("open the depot"))?,
+        program,
+        store,
+        cgroups,
+        net,
+        net_tag: config.net.tag.clone(),
+        slots: Slots::new(),
+        ports: Ports::new(config.net.ports.0..=config.net.ports.1),
+        seccomp: seccomp()?,
+        resolvers,
+    });
+    Ok(Opened { host, lifecycle, store_max })
+}
+
 /// Closes a cell of which nothing runs: the box is as it was before the start.
 pub async fn close(cell: Cell) -> Result<(), DaemonError> {
-    let Some(host) = cell.into_host().await else {
-        crate::warn!("daemon.unclosed");
-        return Ok(());
-    };
+    match cell.into_host().await {
+        Some(host) => close_host(host),
+        None => {
+            crate::warn!("daemon.unclosed");
+            Ok(())
+        }
+    }
+}
+
+/// Closes a host without containers.
+pub fn close_host(host: Host) -> Result<(), DaemonError> {
     let (store, cgroups, net) = host.into_parts();
     cgroups.remove_parent_if_empty();
     net.close().map_err(start("remove the network tables"))?;

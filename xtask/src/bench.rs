@@ -1,13 +1,18 @@
 //! `cargo xtask bench`: create, run to the first byte, destroy; beside the runtimes that this
-//! machine has, in the same run, from the same root files.
+//! machine has, in the same run, from the same root files; and what the daemon uses at rest.
 //!
 //! A peer's `create` is create and start, until its first process runs; `run` is a process that is
 //! added to it, until its first byte of output; `destroy` is until the command answers. Peers make
-//! no network here (an OCI runtime leaves that to its caller), we do: the comparison is in their
-//! favour.
+//! no network and no disk limit here (an OCI runtime leaves those to its caller), we do; on the
+//! other hand each of their steps starts a program, and ours are calls of a daemon that runs.
+//!
+//! Everything happens in mounts, process ids and a network of its own, as the demo does.
+
+mod rest;
+mod table;
 
 use crate::machine::State;
-use crate::{host, rootfs};
+use crate::{demo, host, rootfs};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::json;
@@ -18,10 +23,13 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Medians of fewer say little.
-const ROUNDS: usize = 25;
+const ROUNDS: usize = 40;
 
 /// OCI runtimes, which share one command line.
 const PEERS: [&str; 2] = ["crun", "runc"];
+
+/// What is torn down in the background.
+const SETTLE: Duration = Duration::from_secs(20);
 
 /// What was measured of one runtime, round by round.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -29,40 +37,58 @@ pub struct Figures {
     create_us: Vec<u64>,
     run_us: Vec<u64>,
     destroy_us: Vec<u64>,
-    /// Proportional set size of the daemon, where there is one.
+    /// Proportional set size of every pid 1, where it is ours.
     #[serde(default)]
-    pss_kib: Option<u64>,
+    pid1_pss_kib: Vec<u64>,
 }
 
-/// Measures all and prints the table.
+/// Prepares on the host, then runs [`inside`] apart from it.
 pub fn run() -> Result<()> {
     host::need_root("bench")?;
     host::need(host::LAB)?;
     let stack = rootfs::run("tiny", rootfs::Mode::WhenNeeded)?;
     let program = host::build(true)?;
     let before = State::read();
+    let mut apart = host::alone();
+    apart.arg("--net").arg(std::env::current_exe()?);
+    apart.args(["bench", "--inside"]).arg(&stack).arg(&program);
+    let result = host::run(&mut apart);
+    let clean = before.need_same(SETTLE).context("the bench was to leave nothing");
+    result.and(clean)
+}
 
-    let mut rows = vec![("terrarium", ours(&program, &stack)?)];
+/// Measures all and prints the table, as the first process of its own namespaces.
+pub fn inside(stack: &Path, program: &Path) -> Result<()> {
+    demo::a_small_network()?;
+    eprintln!("measuring the daemon at rest");
+    let rest = rest::measure(program, stack)?;
+    eprintln!("measuring containers, {ROUNDS} rounds");
+    let ours = ours(program, stack)?;
+    let mut peers = Vec::new();
     let mut unmeasured = Vec::new();
     for peer in PEERS.into_iter().filter(|peer| host::find(peer).is_some()) {
-        match theirs(peer, &stack) {
-            Ok(figures) => rows.push((peer, figures)),
+        eprintln!("measuring {peer}");
+        match theirs(peer, stack) {
+            Ok(figures) => peers.push((peer, figures)),
             // Old runtimes refuse some kernels; that is no failure of ours.
             Err(err) => unmeasured.push(format!("{peer} does not run here: {err:#}")),
         }
     }
-    println!("{}", table(&rows));
+    println!("{}", table::latencies(&ours, &peers));
+    println!("{}", table::sizes(&ours, &rest, std::fs::metadata(program)?.len()));
     unmeasured.iter().for_each(|line| println!("{line}"));
-    if rows.len() + unmeasured.len() == 1 {
+    if peers.len() + unmeasured.len() == 0 {
         println!("no peer is installed: `apt-get install crun` adds one");
     }
-    before.need_same(Duration::from_secs(20))
+    Ok(())
 }
 
 /// Our own figures: the program measures itself and prints them as JSON.
 fn ours(program: &Path, stack: &Path) -> Result<Figures> {
     let mut command = Command::new(program);
     command.arg("bench").arg("--stack").arg(stack).args(["--rounds", &ROUNDS.to_string()]);
+    // Its files lie on the disk that the peers' lie on.
+    command.env("TMPDIR", host::target_dir());
     let text = host::capture(&mut command)?;
     let figures: Figures = serde_json::from_str(&text)
         .with_context(|| format!("`terrarium bench` printed no figures: {text}"))?;
@@ -136,7 +162,7 @@ struct Bundle(PathBuf);
 
 impl Bundle {
     fn make(stack: &Path) -> Result<Bundle> {
-        let bundle = Bundle(host::target_dir().join("bench"));
+        let bundle = Bundle(host::target_dir().join("bench/bundle"));
         bundle.remove()?;
         let root = bundle.0.join("rootfs");
         std::fs::create_dir_all(&root)?;
@@ -196,68 +222,14 @@ fn config() -> serde_json::Value {
     })
 }
 
-/// Medians, worst rounds in brackets, in milliseconds.
-fn table(rows: &[(&str, Figures)]) -> String {
-    let mut out = format!(
-        "{:<16}{:>20}{:>20}{:>20}{:>12}\n",
-        "", "create ms", "first byte ms", "destroy ms", "PSS KiB"
-    );
-    for (name, figures) in rows {
-        let cell = |list: &[u64]| match (median(list), list.iter().max()) {
-            (Some(median), Some(worst)) => format!("{} ({})", millis(median), millis(*worst)),
-            _ => "-".to_owned(),
-        };
-        let pss = figures.pss_kib.map_or_else(|| "-".to_owned(), |kib| kib.to_string());
-        let Figures { create_us, run_us, destroy_us, .. } = figures;
-        let (create, run, destroy) = (cell(create_us), cell(run_us), cell(destroy_us));
-        out.push_str(&format!("{name:<16}{create:>20}{run:>20}{destroy:>20}{pss:>12}\n"));
-    }
-    out.push_str(&format!("medians of {ROUNDS} rounds (worst round)"));
-    out
-}
-
-fn median(list: &[u64]) -> Option<u64> {
-    let mut sorted = list.to_vec();
-    sorted.sort_unstable();
-    let upper = *sorted.get(sorted.len() / 2)?;
-    let lower = sorted[(sorted.len() - 1) / 2];
-    Some(lower.midpoint(upper))
-}
-
-fn millis(us: u64) -> String {
-    format!("{:.2}", us as f64 / 1000.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_in_the_middle() {
-        assert_eq!(median(&[9, 1, 5]), Some(5));
-        assert_eq!(median(&[4, 1, 2, 9]), Some(3));
-        assert_eq!(median(&[]), None);
-    }
-
-    #[test]
-    fn the_table_lines_up() {
-        let figures = Figures {
-            create_us: vec![2_000, 3_000, 2_500],
-            run_us: vec![1_000],
-            destroy_us: Vec::new(),
-            pss_kib: Some(4_100),
-        };
-        let text = table(&[("terrarium", figures)]);
-        let row = text.lines().nth(1).expect("a row");
-        let cells: Vec<&str> = row.split_whitespace().collect();
-        assert_eq!(cells, ["terrarium", "2.50", "(3.00)", "1.00", "(1.00)", "-", "4100"]);
-        assert_eq!(text.lines().next().map(str::len), Some(row.len()));
-    }
-
-    #[test]
     fn our_figures_are_read() {
-        let text = r#"{"create_us":[1],"run_us":[2],"destroy_us":[3],"pss_kib":4}"#;
+        let text = r#"{"create_us":[1],"run_us":[2],"destroy_us":[3],"pid1_pss_kib":[4]}"#;
         let figures: Figures = serde_json::from_str(text).expect("figures");
-        assert_eq!((figures.create_us, figures.pss_kib), (vec![1], Some(4)));
+        assert_eq!((figures.create_us, figures.pid1_pss_kib), (vec![1], vec![4]));
     }
 }

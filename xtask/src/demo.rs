@@ -32,7 +32,7 @@ pub fn run() -> Result<()> {
     host::need(host::LAB)?;
     let stack = rootfs::run("edgefs", rootfs::Mode::WhenNeeded)?;
     let program = host::build(false)?;
-    let root = lay_out(&stack)?;
+    let root = lay_out(&stack, "demo")?;
 
     let before = State::read();
     let mut apart = host::alone();
@@ -46,12 +46,12 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// The files of a box, below `target/demo/root`: stacks, buildpacks, an empty rest.
-fn lay_out(stack: &Path) -> Result<PathBuf> {
-    let root = host::target_dir().join("demo/root");
+/// The files of a box, below `target/<chore>/root`: a stack, buildpacks, an empty rest.
+pub fn lay_out(stack: &Path, chore: &str) -> Result<PathBuf> {
+    let root = host::target_dir().join(chore).join("root");
     if root.exists() {
         std::fs::remove_dir_all(&root).with_context(|| {
-            format!("cannot remove {}, left by an earlier demo", root.display())
+            format!("cannot remove {}, left by an earlier {chore}", root.display())
         })?;
     }
     // The address of a unix socket holds 108 bytes.
@@ -65,14 +65,15 @@ fn lay_out(stack: &Path) -> Result<PathBuf> {
     let share = root.join("usr/lib/terrarium");
     std::fs::create_dir_all(share.join("stacks"))?;
     std::fs::create_dir_all(root.join("etc/terrarium/apps.d"))?;
-    for end in ["tar.zst", "digest"] {
-        let from = stack.with_file_name(format!("edgefs.{end}"));
-        let to = share.join("stacks").join(format!("edgefs.{end}"));
+    let name = stack.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let digest = name.replace(".tar.zst", ".digest");
+    for file in [name, &digest] {
+        let (from, to) = (stack.with_file_name(file), share.join("stacks").join(file));
         std::fs::hard_link(&from, &to).or_else(|_| std::fs::copy(&from, &to).map(drop))?;
     }
     copy(&host::top().join("config/buildpacks"), &share.join("buildpacks"))?;
     // A daemon that this machine may have in earnest keeps its control groups to itself.
-    let own = "[cgroup]\nparent = \"terrarium-demo\"\n";
+    let own = format!("[cgroup]\nparent = \"terrarium-{chore}\"\n");
     std::fs::write(root.join("etc/terrarium/terrarium.toml"), own)?;
     Ok(root)
 }
@@ -92,7 +93,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn socket(root: &Path) -> PathBuf {
+pub fn socket(root: &Path) -> PathBuf {
     root.join("run/terrarium/terrarium.sock")
 }
 
@@ -115,7 +116,7 @@ pub fn inside(root: &Path, program: &Path) -> Result<()> {
 
 /// Loopback, and an uplink that leads nowhere (addresses for documentation, RFC 5737), so that the
 /// box looks like one.
-fn a_small_network() -> Result<()> {
+pub fn a_small_network() -> Result<()> {
     for line in [
         "link set lo up",
         "link add uplink type veth peer name nowhere",
@@ -137,7 +138,7 @@ fn show(root: &Path, program: &Path, daemon: &mut Daemon) -> Result<()> {
         host::run(command.current_dir(host::top()).arg("--root").arg(root).args(args))
     };
     terrarium(&["apply", MANIFEST])?;
-    let app = wait_until_running(root, program, daemon)?;
+    let app = wait_until_running(APP, root, program, daemon)?;
     let instances = ports(&app);
     anyhow::ensure!(instances.len() >= 2, "two instances have {} ports", instances.len());
     for Port { index, host, publish } in instances {
@@ -152,13 +153,21 @@ fn show(root: &Path, program: &Path, daemon: &mut Daemon) -> Result<()> {
 }
 
 /// Asks for the app until all instances run; fails as soon as it cannot come to that.
-fn wait_until_running(root: &Path, program: &Path, daemon: &mut Daemon) -> Result<Value> {
+pub fn wait_until_running(
+    name: &str,
+    root: &Path,
+    program: &Path,
+    daemon: &mut Daemon,
+) -> Result<Value> {
     let ask = || -> Result<Value> {
         let mut command = Command::new(program);
-        let out = command.arg("--root").arg(root).args(["app", APP, "--json"]).output()?;
+        let out = command.arg("--root").arg(root).args(["app", name, "--json"]).output()?;
         // The exit code says whether it runs; the document says all.
         serde_json::from_slice(&out.stdout).with_context(|| {
-            format!("`terrarium app {APP} --json`: {}", String::from_utf8_lossy(&out.stderr).trim())
+            format!(
+                "`terrarium app {name} --json`: {}",
+                String::from_utf8_lossy(&out.stderr).trim()
+            )
         })
     };
     let begun = Instant::now();
@@ -170,8 +179,8 @@ fn wait_until_running(root: &Path, program: &Path, daemon: &mut Daemon) -> Resul
         }
         let failed = app["state"] == "failed";
         if failed || begun.elapsed() > APP_RUNS {
-            let _ = host::run(Command::new(program).arg("--root").arg(root).args(["logs", APP]));
-            bail!("{APP} is {} and not running: {}", app["state"], app["reason"]);
+            let _ = host::run(Command::new(program).arg("--root").arg(root).args(["logs", name]));
+            bail!("{name} is {} and not running: {}", app["state"], app["reason"]);
         }
         pause();
     }
@@ -239,15 +248,19 @@ fn body(answer: &str) -> Option<&str> {
 }
 
 /// `terrarium serve`, ended with us at the latest.
-struct Daemon(Child);
+pub struct Daemon(Child);
 
 impl Daemon {
-    fn start(program: &Path, root: &Path, log: &Path) -> Result<Daemon> {
+    pub fn start(program: &Path, root: &Path, log: &Path) -> Result<Daemon> {
         println!("$ terrarium --root {} serve &", root.display());
         let log = File::create(log)?;
         let mut command = Command::new(program);
         command.arg("--root").arg(root).arg("serve").stdout(log.try_clone()?).stderr(log);
         Ok(Daemon(command.spawn().context("cannot start the daemon")?))
+    }
+
+    pub fn id(&self) -> u32 {
+        self.0.id()
     }
 
     fn need_alive(&mut self) -> Result<()> {
@@ -257,7 +270,7 @@ impl Daemon {
         }
     }
 
-    fn wait_for_socket(&mut self, socket: &Path) -> Result<()> {
+    pub fn wait_for_socket(&mut self, socket: &Path) -> Result<()> {
         let begun = Instant::now();
         while UnixStream::connect(socket).is_err() {
             self.need_alive()?;
@@ -270,7 +283,7 @@ impl Daemon {
     }
 
     /// Asks it to end, as systemd does.
-    fn stop(&mut self) -> Result<()> {
+    pub fn stop(&mut self) -> Result<()> {
         let pid = i32::try_from(self.0.id()).expect("pids are positive and small");
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGTERM)?;
         let begun = Instant::now();

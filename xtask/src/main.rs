@@ -42,6 +42,10 @@ fn main() -> ExitCode {
 fn run(args: &[&str]) -> Result<()> {
     match args {
         ["bench"] => bench::run(),
+        // How the bench calls itself again, apart from the machine.
+        ["bench", "--inside", stack, program] => {
+            bench::inside(Path::new(stack), Path::new(program))
+        }
         ["ci"] => ci::run(),
         ["demo"] => demo::run(),
         // How the demo calls itself again, apart from the machine.

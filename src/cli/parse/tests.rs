@@ -69,6 +69,7 @@ fn every_verb_is_understood() {
         ("-h", Command::Help { verb: None }),
         ("help rm", Command::Help { verb: Some(Id::Delete) }),
         ("scale --help", Command::Help { verb: Some(Id::Scale) }),
+        ("bench --stack a --rounds 3", Command::Bench { stack: "a".into(), rounds: 3 }),
         ("init", Command::Init),
         (
             "lifecycle launcher -- --json",

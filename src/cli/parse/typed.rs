@@ -229,6 +229,21 @@ impl Typed {
         Ok(Command::Apply { files, wait, timeout: timeout.transpose()? })
     }
 
+    pub fn bench(&self) -> Result<Command, UsageError> {
+        self.expect_words(false)?;
+        let rounds = match self.value("rounds")? {
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|n| (1..=1000).contains(n))
+                .ok_or_else(|| self.wrong(format!("`{text}` is not a number from 1 to 1000")))?,
+            None => 25,
+        };
+        let stack = self.values("stack").last().map(PathBuf::from);
+        let stack = stack.ok_or_else(|| self.wrong("`bench` needs --stack FILE"))?;
+        Ok(Command::Bench { stack, rounds })
+    }
+
     pub fn logs(&self) -> Result<Command, UsageError> {
         let lines = match self.value("lines")? {
             Some(text) => {
