@@ -4,16 +4,18 @@ use super::cancel::Cancel;
 use super::lines::Lines;
 use super::logs::AppLog;
 use async_io::Async;
+use smol::future;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 
-/// Reads of at most this many bytes: a pipe's default capacity.
-const CHUNK: usize = 64 * 1024;
+/// Reads of at most this many bytes. Turning so many into log lines keeps the daemon's one thread for
+/// milliseconds at worst; then it is everybody else's turn.
+const CHUNK: usize = 16 * 1024;
 
 /// Reads left to do after the process has ended, at most: pid 1 keeps the write end open, so a
 /// pipe has no end, and a child of the process may go on writing.
-const DRAIN_MAX: usize = 16;
+const DRAIN_MAX: usize = 64;
 
 /// Errno of a terminal whose other side is closed.
 const EIO: i32 = 5;
@@ -54,6 +56,9 @@ impl Reader {
 
     /// The next bytes; `None` after the last ones.
     pub async fn next(&mut self) -> io::Result<Option<&[u8]>> {
+        // A pipe that is never empty is always ready: without this, whoever writes fast enough
+        // would have the executor's only thread for himself.
+        future::yield_now().await;
         let Reader { file, ended, left, buffer } = self;
         if *left == DRAIN_MAX {
             let come = ended.or(file.read_with(|mut file| file.read(buffer)));

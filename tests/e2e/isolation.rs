@@ -1,7 +1,7 @@
 //! What an app may see and reach.
 
+use super::WEB;
 use super::lab::{Lab, get, tool};
-use super::{PORT, WEB};
 use std::io::Write;
 use std::net::TcpListener;
 
