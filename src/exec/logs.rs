@@ -8,10 +8,10 @@
 use crate::model::view::LogLine;
 use crate::unit::{AppName, Bytes};
 use smol::channel::{Receiver, Sender, TrySendError, bounded};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -108,41 +108,53 @@ impl AppLog {
             fs::rename(&self.path, self.older())?;
         }
         if inner.file.is_none() {
-            let file = File::options().append(true).create(true).mode(0o600).open(&self.path)?;
+            let mut options = File::options();
+            let options = options.read(true).append(true).create(true).mode(0o600);
+            let mut file = options.open(&self.path)?;
             inner.written = file.metadata()?.len();
+            if !ends_whole(&file, inner.written)? {
+                // Or the first new line would be torn like the last old one.
+                file.write_all(b"\n")?;
+                inner.written += 1;
+            }
             inner.file = Some(file);
         }
         let mut text = serde_json::to_vec(line).map_err(io::Error::other)?;
         text.push(b'\n');
         inner.written += text.len() as u64;
-        inner.file.as_mut().expect("opened above").write_all(&text)
+        let written = inner.file.as_mut().expect("opened above").write_all(&text);
+        if written.is_err() {
+            // Part of it may be there.
+            inner.file = None;
+        }
+        written
     }
 
     /// The last `count` lines, oldest first. Blocking.
     pub fn last(&self, count: usize) -> Vec<LogLine> {
-        let mut lines = std::collections::VecDeque::new();
-        for path in [self.older(), self.path.clone()] {
-            let Ok(file) = File::open(path) else { continue };
-            for text in BufReader::new(file).lines().map_while(Result::ok) {
-                // A line that a power cut has torn is skipped; the ones after it are whole.
-                let Ok(line) = serde_json::from_str(&text) else { continue };
-                if lines.len() == count {
-                    lines.pop_front();
-                }
-                lines.push_back(line);
-            }
-        }
-        if count == 0 { Vec::new() } else { lines.into() }
+        last_of(self.files(), count)
     }
 
-    /// The last `count` lines and then every new one, none twice and none missed.
+    /// The last `count` lines and then every new one, none twice and none missed. Blocking, but
+    /// for 0 lines; whoever writes meanwhile does not wait.
     pub fn follow(&self, count: usize) -> (Vec<LogLine>, Receiver<LogLine>) {
         let (sender, receiver) = bounded(FOLLOW_MAX);
         let mut inner = self.inner();
         inner.followers.push(sender);
-        let past = self.last(count);
+        // Open files stay what they are, and what is written from now on lies behind their ends.
+        let files = if count == 0 { Vec::new() } else { self.files() };
         drop(inner);
-        (past, receiver)
+        (last_of(files, count), receiver)
+    }
+
+    /// What is on the disk now, oldest first: files and their lengths.
+    fn files(&self) -> Vec<(File, u64)> {
+        let open = |path: PathBuf| {
+            let file = File::open(path).ok()?;
+            let length = file.metadata().ok()?.len();
+            Some((file, length))
+        };
+        [self.older(), self.path.clone()].into_iter().filter_map(open).collect()
     }
 
     fn older(&self) -> PathBuf {
@@ -152,6 +164,31 @@ impl AppLog {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
+}
+
+/// The last `count` lines of these files up to these lengths.
+fn last_of(files: Vec<(File, u64)>, count: usize) -> Vec<LogLine> {
+    let mut lines = VecDeque::new();
+    for (file, length) in files.into_iter().filter(|_| count > 0) {
+        for text in BufReader::new(file.take(length)).split(b'\n').map_while(Result::ok) {
+            // A line that a power cut has torn is skipped; the ones after it are whole.
+            let Ok(line) = serde_json::from_slice(&text) else { continue };
+            if lines.len() == count {
+                lines.pop_front();
+            }
+            lines.push_back(line);
+        }
+    }
+    lines.into()
+}
+
+/// Whether a file of this length is empty or ends with its last line's end.
+fn ends_whole(file: &File, length: u64) -> io::Result<bool> {
+    let mut last = [b'\n'];
+    if let Some(at) = length.checked_sub(1) {
+        file.read_exact_at(&mut last, at)?;
+    }
+    Ok(last == [b'\n'])
 }
 
 #[cfg(test)]
@@ -179,6 +216,24 @@ mod tests {
         logs.remove(&"web".parse().expect("name")).expect("remove");
         assert!(live.try_recv().is_err_and(|err| err.is_closed()));
         assert_eq!(fs::read_dir(&dir).expect("dir").count(), 0);
+        fs::remove_dir_all(&dir).expect("clean");
+    }
+
+    #[test]
+    fn a_line_that_was_torn_takes_no_other_along() {
+        let dir = scratch("torn");
+        let logs = Logs::open(&dir, Bytes::mib(1)).expect("open");
+        let web = "web".parse().expect("name");
+        logs.app(&web).write("APP", 0, false, "before");
+        let path = dir.join("web.log");
+        let mut bytes = fs::read(&path).expect("read");
+        bytes.extend_from_slice(b"{\"time_ms\":17,\"te\xff");
+        fs::write(&path, bytes).expect("tear");
+        let log = Logs::open(&dir, Bytes::mib(1)).expect("open").app(&web);
+        assert_eq!(log.follow(0).0, []);
+        log.write("APP", 0, false, "after");
+        let texts: Vec<_> = log.last(9).into_iter().map(|line| line.text).collect();
+        assert_eq!(texts, ["before", "after"]);
         fs::remove_dir_all(&dir).expect("clean");
     }
 
