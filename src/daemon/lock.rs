@@ -17,10 +17,15 @@ pub fn take(state: &Path) -> Result<Lock, DaemonError> {
     let mut options = File::options();
     let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let mut file = options.open(&path).map_err(refuse())?;
-    if let Err(TryLockError::WouldBlock) = file.try_lock() {
-        let mut text = String::new();
-        let _ = (&mut file).take(32).read_to_string(&mut text);
-        return Err(DaemonError::Locked { dir: state.to_owned(), pid: text.trim().parse().ok() });
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            let _ = (&mut file).take(32).read_to_string(&mut text);
+            let pid = text.trim().parse().ok();
+            return Err(DaemonError::Locked { dir: state.to_owned(), pid });
+        }
+        Err(TryLockError::Error(err)) => return Err(refuse()(err)),
     }
     file.set_len(0).map_err(refuse())?;
     file.rewind().map_err(refuse())?;
