@@ -2,11 +2,11 @@
 
 use super::diff::Key;
 use super::instance::{Begin, MAIN};
-use super::shared::Cell;
+use super::shared::{Cell, now_ms};
 use super::{converge, owner};
 use crate::container::{Container, Process};
 use crate::log::chain;
-use crate::model::lrp::LrpState;
+use crate::model::lrp::{ActualLrp, LrpState};
 use crate::unit::Handle;
 use std::sync::Arc;
 
@@ -29,8 +29,36 @@ impl Cell {
                 }
             }
         }
+        self.forget_places().await;
         let inner = self.shared.clone();
-        smol::unblock(move || inner.collect_layers()).await;
+        smol::unblock(move || {
+            inner.distrust_published();
+            // Of stagings that ended with the last daemon.
+            let work = inner.paths.state.join("staging");
+            match std::fs::remove_dir_all(&work) {
+                Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+                    crate::warn!("staging.left", path = work.display(), err = err);
+                }
+                _ => {}
+            }
+        })
+        .await;
+    }
+
+    /// Instances that were not taken over live nowhere: their old addresses may soon be others'.
+    async fn forget_places(&self) {
+        let gone: Vec<_> = {
+            let state = self.shared.state();
+            let placed = state.actual.iter().filter(|(key, record)| {
+                matches!(record.state, LrpState::Claimed(_) | LrpState::Running(_))
+                    && !state.supervised.contains_key(*key)
+            });
+            placed.map(|(key, record)| (key.clone(), record.clone())).collect()
+        };
+        for (key, record) in gone {
+            let record = ActualLrp { state: LrpState::Unclaimed, since_ms: now_ms(), ..record };
+            self.shared.put_actual(&key, Some(record)).await;
+        }
     }
 
     /// A container that can be kept, connected, with its main process attached.
@@ -41,7 +69,7 @@ impl Cell {
             let state = self.shared.state();
             let lives = state.actual.get(&key).and_then(|record| match &record.state {
                 LrpState::Claimed(place) | LrpState::Running(place) => Some(&place.handle),
-                LrpState::Unclaimed | LrpState::Crashed => None,
+                LrpState::Unclaimed | LrpState::Crashed { .. } => None,
             });
             let wanted = converge::desired(&state.apps);
             let wanted = wanted.get(&key.0).is_some_and(|lrp| key.1 < lrp.instances);

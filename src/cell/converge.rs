@@ -3,7 +3,7 @@
 use super::diff::{self, Key, Op, Plan};
 use super::instance::{Begin, supervise};
 use super::record::{AppRecord, Release};
-use super::shared::{Cell, Shared, State, Supervised, now_ms};
+use super::shared::{AppChange, Cell, Shared, State, Supervised, now_ms};
 use super::staging;
 use crate::exec::cancel;
 use crate::log::chain;
@@ -15,6 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// From a port that could not be published to the next try.
+const PUBLISH_AGAIN_MS: u64 = 5_000;
 
 /// Stagings at a time: more would only take memory and disk from each other.
 const STAGING_MAX: usize = 2;
@@ -48,50 +51,44 @@ impl Shared {
     async fn round(self: &Arc<Self>) -> Option<u64> {
         self.begin_staging();
         self.finish_deletions().await;
-        let (plan, desired, published) = {
-            let state = self.state();
+        let (plan, desired) = {
+            let mut state = self.state();
             if state.closing {
                 return None;
             }
             let desired = desired(&state.apps);
-            let supervised = stopping(&state);
-            let plan = diff::diff(&desired, &state.actual, &supervised, now_ms());
+            let plan = diff::diff(&desired, &state.actual, &stopping(&state), now_ms());
             // Those that are about to stop leave their ports before they are told.
-            let mut after = supervised;
-            plan.ops.iter().for_each(|op| {
-                if let Op::Stop(key) = op {
-                    after.insert(key.clone(), true);
+            for op in &plan.ops {
+                if let Op::Stop(key) = op
+                    && let Some(work) = state.supervised.get_mut(key)
+                {
+                    work.stopping = true;
                 }
-            });
-            let published = diff::published(&desired, &state.actual, &after);
-            (plan, desired, published)
+            }
+            (plan, desired)
         };
-        let net = self.host.net();
-        let published = published
-            .into_iter()
-            .map(|(port, behind)| {
-                let at = |(slot, inside)| (net.addresses(slot).container, inside);
-                (port, behind.into_iter().map(at).collect())
-            })
-            .collect();
-        self.publish(published).await;
-        let due_ms = plan.due_ms;
-        self.act(plan, &desired);
+        let mut due_ms = plan.due_ms;
+        if !self.publish().await {
+            let again = now_ms() + PUBLISH_AGAIN_MS;
+            due_ms = Some(due_ms.map_or(again, |due| due.min(again)));
+        }
+        self.act(plan, &desired).await;
+        self.sweep_litter().await;
         due_ms
     }
 
     /// Begins what the plan asks for.
-    fn act(self: &Arc<Self>, plan: Plan, desired: &BTreeMap<ProcessGuid, DesiredLrp>) {
+    async fn act(self: &Arc<Self>, plan: Plan, desired: &BTreeMap<ProcessGuid, DesiredLrp>) {
         for op in plan.ops {
             match op {
                 Op::Stop(key) => {
-                    if let Some(work) = self.state().supervised.get_mut(&key) {
-                        work.stopping = true;
+                    if let Some(work) = self.state().supervised.get(&key) {
                         work.canceller.cancel();
                     }
                 }
                 Op::Forget(key) => {
-                    self.put_actual(&key, None);
+                    self.put_actual(&key, None).await;
                     // It may have been the last thing that a deletion waited for.
                     self.wake();
                 }
@@ -109,16 +106,25 @@ impl Shared {
     /// Begins to work on an instance.
     pub(super) fn begin(self: &Arc<Self>, key: Key, lrp: DesiredLrp, begin: Begin) {
         let (canceller, cancel) = cancel::pair();
-        let work = Supervised { canceller, stopping: false, container: None };
+        let version = lrp.version.clone();
+        let work = Supervised { canceller, stopping: false, version, container: None };
         self.state().supervised.insert(key.clone(), work);
         smol::spawn(supervise(self.clone(), key, lrp, begin, cancel)).detach();
     }
 
     /// Makes the kernel's published ports what they shall be; only differences are written.
-    async fn publish(self: &Arc<Self>, wanted: BTreeMap<u16, Vec<(Ipv4Addr, u16)>>) {
+    /// `false`: one of them could not be.
+    pub(super) async fn publish(self: &Arc<Self>) -> bool {
+        let _turn = self.publishing.lock().await;
         let mut changes: Vec<(u16, Vec<(Ipv4Addr, u16)>)> = Vec::new();
         {
             let state = self.state();
+            let wanted = diff::published(&desired(&state.apps), &state.actual, &stopping(&state));
+            let at = |(slot, inside)| (self.host.net().addresses(slot).container, inside);
+            let wanted: BTreeMap<u16, Vec<_>> = wanted
+                .into_iter()
+                .map(|(port, behind)| (port, behind.into_iter().map(at).collect()))
+                .collect();
             for port in wanted.keys().chain(state.published.keys()).collect::<BTreeSet<_>>() {
                 let behind = wanted.get(port).cloned().unwrap_or_default();
                 if state.published.get(port).unwrap_or(&Vec::new()) != &behind {
@@ -126,14 +132,30 @@ impl Shared {
                 }
             }
         }
+        let mut done = true;
         for (port, behind) in changes {
             let (inner, there) = (self.clone(), behind.clone());
             match smol::unblock(move || inner.host.net().publish(port, &there)).await {
                 Ok(()) if behind.is_empty() => drop(self.state().published.remove(&port)),
                 Ok(()) => drop(self.state().published.insert(port, behind)),
-                Err(err) => crate::error!("port.unpublished", port = port, err = chain(&err)),
+                Err(err) => {
+                    crate::error!("port.unpublished", port = port, err = chain(&err));
+                    done = false;
+                }
             }
         }
+        done
+    }
+
+    /// Takes note of the ports that an earlier daemon has published, whatever stands behind them:
+    /// the next [`Shared::publish`] writes all of them anew.
+    pub(super) fn distrust_published(&self) {
+        let ports = match self.host.net().published_ports() {
+            Ok(ports) => ports,
+            Err(err) => return crate::warn!("port.unknown", err = chain(&err)),
+        };
+        let nobody = || vec![(Ipv4Addr::UNSPECIFIED, 0)];
+        self.state().published = ports.into_iter().map(|port| (port, nobody())).collect();
     }
 
     /// Begins to stage what was declared and is not staged yet.
@@ -160,44 +182,59 @@ impl Shared {
             let shared = self.clone();
             let work = async move {
                 let outcome = staging::stage(&shared, &app, &cancel).await;
-                shared.staged(&name, app.generation, outcome);
+                shared.staged(&name, app.generation, outcome, cancel.is_cancelled()).await;
             };
             smol::spawn(work).detach();
         }
     }
 
-    /// Records how staging ended.
-    fn staged(&self, name: &AppName, generation: u64, outcome: Result<Release, String>) {
-        let current = {
-            let mut state = self.state();
-            state.staging.remove(name);
-            state.apps.get(name).cloned()
-        };
-        // Deleted, stopped or declared anew meanwhile: this outcome is not the last word.
-        let Some(mut app) = current.filter(|app| app.generation == generation && !app.deleting)
-        else {
-            return self.wake();
-        };
-        if app.stopped {
-            return self.wake();
-        }
-        app.staged = Some(generation);
-        match outcome {
-            Ok(release) => {
-                self.say(name, "STG", false, "Staging complete");
-                crate::info!("app.staged", app = name);
-                app.failure = None;
-                app.release = Some(release);
+    /// Records how staging ended. `stopped`: it was told to end, so its failure is nobody's fault.
+    async fn staged(
+        self: &Arc<Self>,
+        name: &AppName,
+        generation: u64,
+        outcome: Result<Release, String>,
+        stopped: bool,
+    ) {
+        let mut decided = None;
+        let recorded = self.change_app(name, |state| {
+            // Deleted, stopped or declared anew meanwhile: this outcome is not the last word.
+            let lasts = |app: &&AppRecord| {
+                app.generation == generation && !app.deleting && !app.stopped && !stopped
+            };
+            let Some(app) = state.apps.get(name).filter(lasts) else {
+                return Ok(AppChange::Keep);
+            };
+            let mut app = app.clone();
+            app.staged = Some(generation);
+            match outcome {
+                Ok(release) => {
+                    self.say(name, "STG", false, "Staging complete");
+                    crate::info!("app.staged", app = name);
+                    app.failure = None;
+                    app.release = Some(release);
+                }
+                Err(why) => {
+                    self.say(name, "STG", true, format!("Staging failed: {why}"));
+                    crate::warn!("app.unstaged", app = name, err = why);
+                    app.failure = Some(why);
+                }
             }
-            Err(why) => {
-                self.say(name, "STG", true, format!("Staging failed: {why}"));
-                crate::warn!("app.unstaged", app = name, err = why);
-                app.failure = Some(why);
-            }
-        }
-        if let Err(err) = self.put_app(name, app) {
+            decided = Some(app.clone());
+            Ok(AppChange::Put(Box::new(app)))
+        });
+        let recorded = recorded.await;
+        let mut state = self.state();
+        if let (Err(err), Some(mut app)) = (recorded, decided) {
             crate::error!("record.refused", app = name, err = err);
+            // Kept in memory only, or it would be staged again and again.
+            app.failure = Some(err.to_string());
+            state.apps.insert(name.clone(), app);
         }
+        // Until here: layers that no record names yet are not swept while something is staged.
+        state.staging.remove(name);
+        state.litter = true;
+        drop(state);
         self.wake();
     }
 
@@ -216,16 +253,30 @@ impl Shared {
         for name in gone {
             let (inner, app) = (self.clone(), name.clone());
             smol::unblock(move || inner.remove_files(&app)).await;
-            if let Err(err) = self.store.put_app(&name, None) {
-                crate::error!("record.refused", app = name, err = chain(&err));
+            if let Err(err) = self.change_app(&name, |_| Ok(AppChange::Remove)).await {
+                crate::error!("record.refused", app = name, err = err);
                 continue;
             }
-            self.state().apps.remove(&name);
+            self.state().litter = true;
             crate::info!("app.deleted", app = name);
-            let inner = self.clone();
-            smol::unblock(move || inner.collect_layers()).await;
-            self.wake();
         }
+    }
+
+    /// Removes layers that are of no more use, once no instance of an older version is left.
+    async fn sweep_litter(self: &Arc<Self>) {
+        {
+            let mut state = self.state();
+            let wanted = desired(&state.apps);
+            let settled = state.supervised.iter().all(|(key, work)| {
+                wanted.get(&key.0).is_some_and(|lrp| lrp.version == work.version)
+            });
+            if !state.litter || !settled || !state.staging.is_empty() || state.closing {
+                return;
+            }
+            state.litter = false;
+        }
+        let inner = self.clone();
+        smol::unblock(move || inner.collect_layers()).await;
     }
 
     /// Log and build cache of a deleted app. Blocking.

@@ -45,6 +45,20 @@ pub fn next(count: u32, since_ms: u64) -> Next {
     Next::At(since_ms + wait_ms)
 }
 
+/// When an instance starts again that ended like this, if the manifest wants it to.
+pub fn after(policy: Restart, succeeded: bool, count: u32, since_ms: u64) -> Next {
+    match wanted(policy, succeeded) {
+        true => next(count, since_ms),
+        false => Next::Never,
+    }
+}
+
+/// Whether `at` is too far away to be meant: the clock has been set back, as it is by a box that
+/// starts without one.
+pub fn is_due(at_ms: u64, now_ms: u64) -> bool {
+    at_ms <= now_ms || at_ms - now_ms > LONGEST_MS
+}
+
 /// Whether the manifest wants a process started again that ended like this.
 pub fn wanted(policy: Restart, succeeded: bool) -> bool {
     match policy {
@@ -96,5 +110,15 @@ mod tests {
         assert!(!wanted(Restart::OnFailure, true));
         assert!(wanted(Restart::OnFailure, false));
         assert!(!wanted(Restart::Never, false));
+        assert_eq!(after(Restart::Never, false, 1, 0), Next::Never);
+        assert_eq!(after(Restart::OnFailure, false, 1, 0), Next::Now);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_put_off_a_start_for_years() {
+        let since = 1_800_000_000_000;
+        assert!(!is_due(since + LONGEST_MS, since));
+        assert!(is_due(since, since));
+        assert!(is_due(since + FIRST_MS, since - 365 * 86_400_000));
     }
 }

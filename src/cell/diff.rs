@@ -62,7 +62,7 @@ pub fn diff(
                 continue;
             }
             match due(lrp, actual.get(&key)) {
-                Next::At(at) if at > now_ms => {
+                Next::At(at) if !crash::is_due(at, now_ms) => {
                     plan.due_ms = Some(plan.due_ms.map_or(at, |earlier| earlier.min(at)));
                 }
                 Next::Never => {}
@@ -86,7 +86,9 @@ fn outdated(
         if record.version == lrp.version {
             match record.state {
                 LrpState::Running(_) => continue,
-                LrpState::Unclaimed | LrpState::Claimed(_) | LrpState::Crashed => return None,
+                LrpState::Unclaimed | LrpState::Claimed(_) | LrpState::Crashed { .. } => {
+                    return None;
+                }
             }
         }
         return (supervised.get(&key) == Some(&false)).then_some(key);
@@ -97,10 +99,14 @@ fn outdated(
 /// When an instance that nobody works on shall start.
 fn due(lrp: &DesiredLrp, record: Option<&ActualLrp>) -> Next {
     match record {
-        Some(ActualLrp { state: LrpState::Crashed, version, crash_count, since_ms, .. })
-            if *version == lrp.version =>
-        {
-            crash::next(*crash_count, *since_ms)
+        Some(ActualLrp {
+            state: LrpState::Crashed { succeeded },
+            version,
+            crash_count,
+            since_ms,
+            ..
+        }) if *version == lrp.version => {
+            crash::after(lrp.restart, *succeeded, *crash_count, *since_ms)
         }
         // Never recorded, of an older version, or left half-way by a daemon that ended.
         _ => Next::Now,
@@ -140,6 +146,8 @@ mod tests {
     use crate::model::manifest::{Check, Health, Restart};
     use crate::unit::{Digest, Slot};
     use std::time::Duration;
+
+    const CRASHED: LrpState = LrpState::Crashed { succeeded: false };
 
     fn guid() -> ProcessGuid {
         ProcessGuid { app: "web".parse().expect("name"), process: "web".into() }
@@ -237,7 +245,7 @@ mod tests {
         assert_eq!(ops(&diff(&desired(2, "b"), &actual, &both, 0)), "");
         let actual = [running(0, "b"), running(1, "a")].into();
         assert_eq!(ops(&diff(&desired(2, "b"), &actual, &both, 0)), "s1");
-        let crashed = record(0, "b", LrpState::Crashed, 3);
+        let crashed = record(0, "b", CRASHED, 3);
         let actual = [crashed, running(1, "a")].into();
         let plan = diff(&desired(2, "b"), &actual, &work(&[(1, false)]), 0);
         assert_eq!((ops(&plan).as_str(), plan.due_ms), ("", Some(31_000)));
@@ -245,15 +253,29 @@ mod tests {
 
     #[test]
     fn crashed_ones_start_when_their_time_has_come() {
-        let actual = [record(0, "a", LrpState::Crashed, 3)].into();
+        let actual = [record(0, "a", CRASHED, 3)].into();
         let plan = diff(&desired(1, "a"), &actual, &work(&[]), 30_999);
         assert_eq!((ops(&plan).as_str(), plan.due_ms), ("", Some(31_000)));
         assert_eq!(ops(&diff(&desired(1, "a"), &actual, &work(&[]), 31_000)), "+0");
-        let given_up = [record(0, "a", LrpState::Crashed, 200)].into();
+        let given_up = [record(0, "a", CRASHED, 200)].into();
         let plan = diff(&desired(1, "a"), &given_up, &work(&[]), u64::MAX);
         assert_eq!((ops(&plan).as_str(), plan.due_ms), ("", None));
         // Another version is another chance.
         assert_eq!(ops(&diff(&desired(1, "b"), &given_up, &work(&[]), 0)), "+0");
+    }
+
+    #[test]
+    fn what_the_manifest_lets_rest_rests_until_it_says_otherwise() {
+        let ended = LrpState::Crashed { succeeded: true };
+        let actual = [record(0, "a", ended, 1)].into();
+        for (restart, expected) in
+            [(Restart::Never, ""), (Restart::OnFailure, ""), (Restart::Always, "+0")]
+        {
+            let mut wanted = desired(1, "a");
+            wanted.values_mut().for_each(|lrp| lrp.restart = restart);
+            let plan = diff(&wanted, &actual, &work(&[]), u64::MAX);
+            assert_eq!((ops(&plan).as_str(), plan.due_ms), (expected, None), "{restart:?}");
+        }
     }
 
     #[test]

@@ -46,7 +46,11 @@ pub(super) async fn supervise(
     begin: Begin,
     cancel: Cancel,
 ) {
-    let needs = Resources::of(&lrp.limits);
+    // What is there takes what it was made with, whatever is wanted by now.
+    let needs = match &begin {
+        Begin::Adopted { container, .. } => Resources::of(&container.entry.spec.limits),
+        Begin::Fresh(_) => Resources::of(&lrp.limits),
+    };
     let log = shared.logs.app(&key.0.app);
     let cell = Sink { log, source: "CELL".into(), index: key.1 };
     let first = match begin {
@@ -78,8 +82,11 @@ pub(super) async fn supervise(
             let handle = container.handle().clone();
             if let Some(work) = shared.state().supervised.get_mut(&key) {
                 work.container = None;
+                work.stopping = true;
             }
             drop(container);
+            // Before its address can be another's.
+            shared.publish().await;
             cell.say(false, format!("Cell destroying container for instance {handle}"));
             shared.destroy(&handle).await;
             cell.say(false, format!("Cell successfully destroyed container for instance {handle}"));
@@ -89,7 +96,7 @@ pub(super) async fn supervise(
     if taken {
         shared.give_back_room(needs);
     }
-    conclude(&shared, &key, &lrp, end, &cancel, &cell);
+    conclude(&shared, &key, &lrp, end, &cancel, &cell).await;
     shared.state().supervised.remove(&key);
     shared.wake();
 }
@@ -117,7 +124,7 @@ async fn create(
     let made = smol::unblock(move || inner.host.create(spec, Fault::None)).await?;
     cell.say(false, format!("Cell successfully created container for instance {guid}"));
     let container = Arc::new(made);
-    record(shared, key, lrp, LrpState::Claimed(place(&container)));
+    record(shared, key, lrp, LrpState::Claimed(place(&container))).await;
     Ok(container)
 }
 
@@ -146,12 +153,16 @@ async fn live(
         health: &lrp.health,
         sink: Sink { source: "HEALTH".into(), ..cell.clone() },
     };
-    let end = keep(&exec, first, monitor, cancel, || {
-        record(shared, key, lrp, LrpState::Running(place(container)));
+    let healthy = async {
+        record(shared, key, lrp, LrpState::Running(place(container))).await;
         crate::info!("instance.running", app = key.0, index = key.1);
         shared.wake();
-    });
-    let end = end.await;
+    };
+    // Stopped before it began: then there is nothing to say good-bye to.
+    let end = match (cancel.is_cancelled(), &first) {
+        (true, First::Start(_)) => Err(StepError::Cancelled),
+        _ => keep(&exec, first, monitor, cancel, healthy).await,
+    };
     if cancel.is_cancelled() {
         cell.say(false, format!("Cell stopping instance {}", container.handle()));
     }
@@ -159,7 +170,7 @@ async fn live(
 }
 
 /// Records how it ended.
-fn conclude(
+async fn conclude(
     shared: &Arc<Shared>,
     key: &Key,
     lrp: &DesiredLrp,
@@ -171,8 +182,7 @@ fn conclude(
     if cancel.is_cancelled() {
         // It was stopped on purpose: nothing to count; the loop decides whether it comes back.
         let fresh = ActualLrp { state: LrpState::Unclaimed, ..new_record(key, lrp) };
-        shared.put_actual(key, Some(fresh));
-        return;
+        return shared.put_actual(key, Some(fresh)).await;
     }
     let now = now_ms();
     let running_since = before
@@ -181,16 +191,14 @@ fn conclude(
         .map(|record| record.since_ms);
     let earlier = before.filter(|record| record.version == lrp.version);
     let counted = earlier.map_or(0, |record| record.crash_count);
-    let mut crash_count = crash::count(counted, running_since, now);
+    let crash_count = crash::count(counted, running_since, now);
     let mut reason = end.as_ref().err().map(ToString::to_string).unwrap_or_default();
-    if !crash::wanted(lrp.restart, end.is_ok()) {
-        crash_count = u32::MAX;
-        reason.push_str(if reason.is_empty() { "ended" } else { "" });
-    } else if reason.is_empty() {
+    if reason.is_empty() {
         reason.push_str("Exited with status 0");
     }
     cut(&mut reason, REASON_MAX);
-    let next = match crash::next(crash_count, now) {
+    let succeeded = end.is_ok();
+    let next = match crash::after(lrp.restart, succeeded, crash_count, now) {
         crash::Next::Now => "starts again at once".to_owned(),
         crash::Next::At(at) => format!("starts again in {} s", (at - now) / 1000),
         crash::Next::Never => "does not start again by itself".to_owned(),
@@ -198,17 +206,17 @@ fn conclude(
     cell.say(true, format!("Instance {}/{} crashed: {reason}; it {next}", key.0, key.1));
     crate::warn!("instance.crashed", app = key.0, index = key.1, err = reason);
     let record = ActualLrp {
-        state: LrpState::Crashed,
+        state: LrpState::Crashed { succeeded },
         crash_count,
         crash_reason: Some(reason),
         since_ms: now,
         ..new_record(key, lrp)
     };
-    shared.put_actual(key, Some(record));
+    shared.put_actual(key, Some(record)).await;
 }
 
 /// Moves an instance's record to `state`, keeping its crash history within one version.
-fn record(shared: &Shared, key: &Key, lrp: &DesiredLrp, state: LrpState) {
+async fn record(shared: &Arc<Shared>, key: &Key, lrp: &DesiredLrp, state: LrpState) {
     let before = shared.state().actual.get(key).cloned();
     let kept = before.filter(|record| record.version == lrp.version);
     let fresh = new_record(key, lrp);
@@ -218,7 +226,7 @@ fn record(shared: &Shared, key: &Key, lrp: &DesiredLrp, state: LrpState) {
         crash_reason: kept.and_then(|record| record.crash_reason),
         ..fresh
     };
-    shared.put_actual(key, Some(record));
+    shared.put_actual(key, Some(record)).await;
 }
 
 fn new_record(key: &Key, lrp: &DesiredLrp) -> ActualLrp {

@@ -13,8 +13,10 @@ use crate::init::proto::Bind;
 use crate::model::lrp::ActualLrp;
 use crate::unit::{AppName, Handle};
 use smol::channel::{Receiver, Sender, bounded};
+use smol::lock::Mutex as Turns;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -51,6 +53,8 @@ pub struct CellParts {
     pub total: Resources,
     /// The box's own address, for `CF_INSTANCE_IP`.
     pub host_ip: Ipv4Addr,
+    /// Ports of the box that instances get; none of them can be published.
+    pub instance_ports: RangeInclusive<u16>,
 }
 
 /// The cell. Clones are the same cell.
@@ -63,6 +67,16 @@ pub struct Cell {
 const LET_GO_WAIT: Duration = Duration::from_millis(10);
 const LET_GO_TRIES: u32 = 500;
 
+/// What becomes of an app's record.
+pub(super) enum AppChange {
+    /// It stays as it is.
+    Keep,
+    /// It becomes this.
+    Put(Box<AppRecord>),
+    /// It goes.
+    Remove,
+}
+
 /// State and tools.
 pub(crate) struct Shared {
     pub(super) host: Host,
@@ -70,7 +84,12 @@ pub(crate) struct Shared {
     pub(super) logs: Logs,
     pub(super) paths: Paths,
     pub(super) host_ip: Ipv4Addr,
+    pub(super) instance_ports: RangeInclusive<u16>,
     pub(super) state: Mutex<State>,
+    /// Whoever changes an app's record has the turn from reading to writing it.
+    turns: Arc<Turns<()>>,
+    /// Whoever writes published ports has it, so that nothing old is written after something new.
+    pub(super) publishing: Turns<()>,
     wake: Sender<()>,
     pub(super) woken: Receiver<()>,
     /// Tells containers of one instance apart; begins at the clock, so that restarts differ too.
@@ -88,6 +107,8 @@ pub(super) struct State {
     pub(super) room: Room,
     /// Who wants to know that something changed.
     pub(super) watchers: Vec<Sender<()>>,
+    /// A droplet was replaced: its layer can be removed when nothing runs in it any more.
+    pub(super) litter: bool,
     /// No more work is begun: the daemon ends.
     pub(super) closing: bool,
 }
@@ -95,7 +116,10 @@ pub(super) struct State {
 /// An instance that somebody works on.
 pub(super) struct Supervised {
     pub(super) canceller: Canceller,
+    /// It is on its way out: no new connection is led to it.
     pub(super) stopping: bool,
+    /// What it is made from.
+    pub(super) version: String,
     pub(super) container: Option<Arc<Container>>,
 }
 
@@ -111,6 +135,8 @@ impl Cell {
             published: BTreeMap::new(),
             room: Room::new(parts.total),
             watchers: Vec::new(),
+            // What the last daemon left is not known.
+            litter: true,
             closing: false,
         };
         Cell {
@@ -120,7 +146,10 @@ impl Cell {
                 logs: parts.logs,
                 paths: parts.paths,
                 host_ip: parts.host_ip,
+                instance_ports: parts.instance_ports,
                 state: Mutex::new(state),
+                turns: Arc::default(),
+                publishing: Turns::default(),
                 wake,
                 woken,
                 last_handle: AtomicU32::new(now_ms() as u32),
@@ -167,27 +196,54 @@ impl Shared {
         });
     }
 
-    /// Writes an app to the records and then to the state: what is seen is also durable.
-    pub(super) fn put_app(&self, name: &AppName, record: AppRecord) -> Result<(), CellError> {
-        self.store
-            .put_app(name, Some(&record))
-            .map_err(|err| CellError::failed(format!("cannot record app {name}"), &err))?;
-        self.state().apps.insert(name.clone(), record);
-        Ok(())
+    /// Changes one app: `change` sees the state and gives the app's new record. It is written on
+    /// the pool, for that waits for the disk, and only then seen: what is seen is also durable.
+    /// From `change` to the end nobody else changes any app, so no change is lost to another one;
+    /// and once written it is also looked at, even when the caller is gone.
+    pub(super) async fn change_app(
+        self: &Arc<Self>,
+        name: &AppName,
+        change: impl FnOnce(&State) -> Result<AppChange, CellError>,
+    ) -> Result<(), CellError> {
+        let turn = self.turns.lock_arc().await;
+        let record = match change(&self.state())? {
+            AppChange::Keep => return Ok(()),
+            AppChange::Put(record) => Some(*record),
+            AppChange::Remove => None,
+        };
+        let (shared, name) = (self.clone(), name.clone());
+        smol::unblock(move || {
+            shared
+                .store
+                .put_app(&name, record.as_ref())
+                .map_err(|err| CellError::failed(format!("cannot record app {name}"), &err))?;
+            match record {
+                Some(record) => shared.state().apps.insert(name, record),
+                None => shared.state().apps.remove(&name),
+            };
+            drop(turn);
+            shared.wake();
+            Ok(())
+        })
+        .await
     }
 
-    /// Writes or removes an instance. A record that cannot be written is kept in memory: the
-    /// loop must go on, and a restart of the daemon makes the instance anew.
-    pub(super) fn put_actual(&self, key: &Key, record: Option<ActualLrp>) {
-        if let Err(err) = self.store.put_actual(key, record.as_ref()) {
-            let err = crate::log::chain(&err);
-            crate::error!("record.refused", app = key.0, index = key.1, err = err);
-        }
-        let mut state = self.state();
-        match record {
-            Some(record) => state.actual.insert(key.clone(), record),
-            None => state.actual.remove(key),
-        };
+    /// Writes or removes an instance, on the pool. A record that cannot be written is kept in
+    /// memory: the loop must go on, and a restart of the daemon makes the instance anew.
+    pub(super) async fn put_actual(self: &Arc<Self>, key: &Key, record: Option<ActualLrp>) {
+        let (shared, key) = (self.clone(), key.clone());
+        smol::unblock(move || {
+            if let Err(err) = shared.store.put_actual(&key, record.as_ref()) {
+                let err = crate::log::chain(&err);
+                crate::error!("record.refused", app = key.0, index = key.1, err = err);
+            }
+            let mut state = shared.state();
+            match record {
+                Some(record) => state.actual.insert(key, record),
+                None => state.actual.remove(&key),
+            };
+        })
+        .await;
     }
 
     /// Takes what a container needs.

@@ -224,7 +224,7 @@ mod tests {
             guid: ProcessGuid { app: "web".parse().expect("name"), process: "web".into() },
             index: 0,
             version: "1".into(),
-            state: LrpState::Crashed,
+            state: LrpState::Crashed { succeeded: false },
             crash_count: 2,
             crash_reason: Some("x".into()),
             since_ms: 5,

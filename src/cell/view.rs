@@ -111,7 +111,13 @@ fn instance(shared: &Shared, state: &State, lrp: &DesiredLrp, record: &ActualLrp
         LrpState::Unclaimed => ("unclaimed", None),
         LrpState::Claimed(place) => ("starting", Some(place)),
         LrpState::Running(place) => ("running", Some(place)),
-        LrpState::Crashed => ("crashed", None),
+        // Its next start is under way.
+        LrpState::Crashed { .. }
+            if state.supervised.contains_key(&key) || record.version != lrp.version =>
+        {
+            ("starting", None)
+        }
+        LrpState::Crashed { .. } => ("crashed", None),
     };
     let container = state.supervised.get(&key).and_then(|work| work.container.as_ref());
     let stats = container.and_then(|container| container.stats().ok());
@@ -123,7 +129,7 @@ fn instance(shared: &Shared, state: &State, lrp: &DesiredLrp, record: &ActualLrp
         index: record.index,
         state: name.to_owned(),
         since_ms: record.since_ms,
-        crash_count: if record.crash_count == u32::MAX { 1 } else { record.crash_count },
+        crash_count: record.crash_count,
         crash_reason: record.crash_reason.clone(),
         handle: place.map(|place| place.handle.to_string()),
         address: place.map(|place| shared.host.net().addresses(place.slot).container.to_string()),

@@ -1,13 +1,17 @@
 //! What people ask of the cell. Each wish is recorded first; the loop does the rest.
 
 use super::converge::lrps;
+use super::diff::Key;
 use super::error::{CellError, Kind};
 use super::record::AppRecord;
-use super::shared::{Cell, State};
+use super::shared::{AppChange, Cell, State};
 use crate::config::manifest;
 use crate::exec::logs::AppLog;
+use crate::model::lrp::{ActualLrp, LrpState};
 use crate::model::manifest::Manifest;
 use crate::unit::AppName;
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -45,17 +49,19 @@ impl Cell {
                 ),
             ));
         }
-        let record = {
-            let state = self.shared.state();
-            check_ports(&state, &manifest)?;
-            match state.apps.get(&name) {
+        self.check_box_ports(&manifest).await?;
+        let file = file.to_owned();
+        let changed = self.shared.change_app(&name, |state| {
+            check_ports(state, &manifest)?;
+            let record = match state.apps.get(&manifest.name) {
                 Some(app) if app.deleting => {
+                    let name = &manifest.name;
                     let text = format!("app {name} is being deleted; try again in a moment");
                     return Err(CellError::new(Kind::Conflict, text));
                 }
                 Some(app) => AppRecord {
                     manifest,
-                    file: file.to_owned(),
+                    file,
                     generation: app.generation + 1,
                     failure: None,
                     scale: Default::default(),
@@ -64,7 +70,7 @@ impl Cell {
                 },
                 None => AppRecord {
                     manifest,
-                    file: file.to_owned(),
+                    file,
                     generation: 1,
                     staged: None,
                     failure: None,
@@ -74,10 +80,46 @@ impl Cell {
                     stopped: false,
                     deleting: false,
                 },
-            }
-        };
-        self.record(&name, record).await?;
+            };
+            Ok(AppChange::Put(Box::new(record)))
+        });
+        changed.await?;
+        // What it was before need not be staged to the end.
+        self.cancel_staging(name.as_str());
         Ok(name)
+    }
+
+    /// A port may be published when neither an instance nor a program of the box has it: what the
+    /// kernel leads to an app never reaches, say, the box's own sshd again.
+    async fn check_box_ports(&self, manifest: &Manifest) -> Result<(), CellError> {
+        let wanted: BTreeSet<u16> = manifest.ports.iter().filter_map(|port| port.publish).collect();
+        let refuse = |text: String| {
+            let text = format!("app {}: {text}", manifest.name);
+            Err(CellError::new(Kind::Conflict, text))
+        };
+        let ours = &self.shared.instance_ports;
+        if let Some(port) = wanted.iter().find(|port| ours.contains(port)) {
+            return refuse(format!(
+                "port {port} cannot be published: {} to {} are for the instances' own ports \
+                 ([net] ports of terrarium.toml)",
+                ours.start(),
+                ours.end()
+            ));
+        }
+        let taken = smol::unblock(move || {
+            let taken = |port: &u16| {
+                let bound = TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port));
+                bound.is_err_and(|err| err.kind() == std::io::ErrorKind::AddrInUse)
+            };
+            wanted.into_iter().find(taken)
+        });
+        match taken.await {
+            Some(port) => refuse(format!(
+                "port {port} cannot be published: a program of this box listens on it; \
+                 `ss -ltnp 'sport = {port}'` tells which"
+            )),
+            None => Ok(()),
+        }
     }
 
     /// Runs `instances` of one process.
@@ -87,7 +129,7 @@ impl Cell {
             return Err(CellError::new(Kind::Invalid, text));
         }
         let process = process.to_owned();
-        self.change(name, move |app| {
+        self.change(name, move |_, app| {
             if !app.manifest.processes.contains_key(&process) {
                 let have: Vec<&str> = app.manifest.processes.keys().map(String::as_str).collect();
                 let text = format!(
@@ -105,7 +147,7 @@ impl Cell {
 
     /// Ends all instances and keeps the app.
     pub async fn stop(&self, name: &str) -> Result<(), CellError> {
-        self.change(name, |app| {
+        self.change(name, |_, app| {
             app.stopped = true;
             Ok(())
         })
@@ -117,12 +159,15 @@ impl Cell {
     /// Runs a stopped app again; one that has crashed too often, or whose staging failed, gets a
     /// new chance.
     pub async fn start(&self, name: &str) -> Result<(), CellError> {
-        self.change(name, |app| {
-            if app.failure.is_some() {
-                app.staged = None;
+        self.change(name, |state, app| {
+            let ended = |(key, record): (&Key, &ActualLrp)| {
+                key.0.app == app.manifest.name && matches!(record.state, LrpState::Crashed { .. })
+            };
+            // What runs goes on as it is.
+            if app.stopped || state.actual.iter().any(ended) {
+                app.restarts += 1;
             }
-            app.stopped = false;
-            app.restarts += 1;
+            run_again(app);
             Ok(())
         })
         .await
@@ -130,20 +175,28 @@ impl Cell {
 
     /// Replaces every instance by a fresh one, one at a time.
     pub async fn restart(&self, name: &str) -> Result<(), CellError> {
-        self.start(name).await
+        self.change(name, |_, app| {
+            app.restarts += 1;
+            run_again(app);
+            Ok(())
+        })
+        .await
     }
 
     /// Removes an app; returns when nothing of it is left on the box.
     pub async fn delete(&self, name: &str) -> Result<(), CellError> {
         let changed = self.watch();
-        self.change(name, |app| {
+        self.change(name, |_, app| {
             app.deleting = true;
             Ok(())
         })
         .await?;
         self.cancel_staging(name);
         while self.shared.state().apps.keys().any(|app| app.as_str() == name) {
-            let _ = changed.recv().await;
+            if changed.recv().await.is_err() {
+                let text = format!("the daemon ends; the next one goes on deleting app {name}");
+                return Err(CellError::new(Kind::Failed, text));
+            }
         }
         Ok(())
     }
@@ -183,24 +236,19 @@ impl Cell {
     async fn change(
         &self,
         name: &str,
-        change: impl FnOnce(&mut AppRecord) -> Result<(), CellError>,
+        change: impl FnOnce(&State, &mut AppRecord) -> Result<(), CellError>,
     ) -> Result<(), CellError> {
-        let found = {
-            let state = self.shared.state();
-            let mut apps = state.apps.iter();
-            apps.find(|(app, _)| app.as_str() == name).map(|(app, rec)| (app.clone(), rec.clone()))
-        };
-        let (app, mut record) = found.ok_or_else(|| CellError::no_app(name))?;
-        change(&mut record)?;
-        self.record(&app, record).await
-    }
-
-    /// Writes a record on the pool, for it waits for the disk, and lets the loop look.
-    async fn record(&self, name: &AppName, record: AppRecord) -> Result<(), CellError> {
-        let (shared, app) = (self.shared.clone(), name.clone());
-        smol::unblock(move || shared.put_app(&app, record)).await?;
-        self.shared.wake();
-        Ok(())
+        let name: AppName = name.parse().map_err(|_| CellError::no_app(name))?;
+        let changed = self.shared.change_app(&name, |state| {
+            let old = state.apps.get(&name).ok_or_else(|| CellError::no_app(name.as_str()))?;
+            let mut record = old.clone();
+            change(state, &mut record)?;
+            Ok(match record == *old {
+                true => AppChange::Keep,
+                false => AppChange::Put(Box::new(record)),
+            })
+        });
+        changed.await
     }
 
     fn cancel_staging(&self, name: &str) {
@@ -211,7 +259,15 @@ impl Cell {
     }
 }
 
-/// No two apps, and no app and an instance's own port, may claim one port of the box.
+/// It shall run; what failed gets a new chance.
+fn run_again(app: &mut AppRecord) {
+    if app.failure.is_some() {
+        app.staged = None;
+    }
+    app.stopped = false;
+}
+
+/// No two apps may claim one port of the box.
 fn check_ports(state: &State, manifest: &Manifest) -> Result<(), CellError> {
     let mine = manifest.ports.iter().filter_map(|port| port.publish);
     for port in mine {

@@ -51,6 +51,7 @@ pub fn cell(config: &Config) -> Result<Cell, DaemonError> {
         },
         total: total(config, opened.store_max)?,
         host_ip,
+        instance_ports: config.net.ports.0..=config.net.ports.1,
     }))
 }
 

@@ -24,7 +24,7 @@ pub enum First {
 }
 
 /// Runs until the process ends, the health check fails or `cancel` says so; then everything of
-/// both has ended. Calls `on_healthy` after the first success.
+/// both has ended. Does `on_healthy` after the first success.
 ///
 /// With a monitor, exit status 0 does not end the instance: the program may have put itself in
 /// the background, and the monitor decides. That is Diego's rule.
@@ -33,7 +33,7 @@ pub async fn keep(
     first: First,
     monitor: Monitor<'_>,
     cancel: &Cancel,
-    on_healthy: impl FnOnce(),
+    on_healthy: impl Future<Output = ()>,
 ) -> StepResult {
     let monitored = monitor.health.check != Check::Process;
     let (process, source, healthy) = match first {
@@ -55,7 +55,7 @@ pub async fn keep(
         let started = if healthy { Ok(()) } else { monitor.startup(&inner).await };
         let end = match started {
             Ok(()) => {
-                on_healthy();
+                on_healthy.await;
                 monitor.liveness(&inner).await
             }
             Err(err) => err,

@@ -100,8 +100,12 @@ pub enum LrpState {
     Claimed(Place),
     /// It passed its first health check.
     Running(Place),
-    /// It ended too often; it waits for its next start, if there is one.
-    Crashed,
+    /// It ended by itself; it waits for its next start, if there is one.
+    Crashed {
+        /// With exit status 0.
+        #[serde(default)]
+        succeeded: bool,
+    },
 }
 
 /// Where an instance lives.

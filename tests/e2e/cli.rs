@@ -110,13 +110,7 @@ fn run_in_the_foreground_stages_runs_and_removes_everything_at_ctrl_c() {
 fn manifests_in_apps_d_come_and_go_with_their_files() {
     let lab = Lab::start("appsd");
     let manifest = format!("[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n{PORT}");
-    let path = lab.app("web", WEB, &manifest);
-    let source = lab.root.join("src/web");
-    let text = fs::read_to_string(&path)
-        .expect("manifest")
-        .replace("path = \"web\"", &format!("path = \"{}\"", source.display()));
-    let file = lab.root.join("etc/terrarium/apps.d/web.toml");
-    fs::write(&file, text).expect("declare");
+    let file = lab.declare("web", &lab.app("web", WEB, &manifest));
     lab.until_state("web", "running");
     fs::remove_file(&file).expect("remove");
     lab.until("the app is gone", |lab| (lab.run(&["app", "web"]).code == 4).then_some(()));

@@ -180,6 +180,16 @@ impl Lab {
         path.to_str().expect("a UTF-8 path").to_owned()
     }
 
+    /// Puts the manifest of an app into apps.d, under `file`.toml; gives its path there.
+    pub fn declare(&self, file: &str, manifest: &str) -> PathBuf {
+        let text = fs::read_to_string(manifest).expect("manifest");
+        let src = self.root.join("src");
+        let text = text.replace("path = \"", &format!("path = \"{}/", src.display()));
+        let to = self.root.join("etc/terrarium/apps.d").join(format!("{file}.toml"));
+        fs::write(&to, text).expect("declare");
+        to
+    }
+
     /// `terrarium app NAME --json`.
     pub fn view(&self, name: &str) -> Value {
         let ran = self.run(&["app", name, "--json"]);

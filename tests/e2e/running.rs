@@ -225,3 +225,89 @@ fn second_daemon_refuses() {
     lab.ok(&["apps"]);
     lab.finish();
 }
+
+#[test]
+fn an_app_that_writes_without_end_does_not_stop_the_daemon() {
+    let lab = Lab::start("noisy");
+    let manifest = "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n[health]\ntype = \"process\"\n";
+    lab.ok(&["apply", "--no-wait", &lab.app("noisy", "exec yes\n", manifest)]);
+    lab.until("it has written a lot", |lab| {
+        let older = lab.root.join("var/lib/terrarium/logs/noisy.log");
+        (std::fs::metadata(older).ok()?.len() > 1 << 20).then_some(())
+    });
+    for _ in 0..5 {
+        let begin = std::time::Instant::now();
+        lab.ok(&["app", "noisy"]);
+        let took = begin.elapsed();
+        assert!(took < std::time::Duration::from_secs(3), "{took:?}");
+    }
+    lab.finish();
+}
+
+#[test]
+fn the_daemon_ends_while_somebody_waits_for_a_deletion() {
+    let mut lab = Lab::start("leaving");
+    let manifest = "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n[health]\ntype = \"process\"\n";
+    let rude = "trap '' TERM\necho up\nwhile :; do sleep 1; done\n";
+    let file = lab.declare("rude", &lab.app("rude", rude, manifest));
+    lab.until("it is up", |lab| (!lab.logged("rude", "up").is_empty()).then_some(()));
+    // The daemon itself waits, on the thread that everything runs on.
+    std::fs::remove_file(&file).expect("remove the manifest");
+    lab.until_state("rude", "deleting");
+    let begin = std::time::Instant::now();
+    lab.end_daemon(Signal::SIGTERM);
+    assert!(begin.elapsed() < std::time::Duration::from_secs(5), "{:?}", begin.elapsed());
+    // The wish was recorded: the next daemon fulfils it.
+    lab.serve();
+    lab.until("it is gone", |lab| (lab.run(&["app", "rude"]).code == 4).then_some(()));
+    lab.finish();
+}
+
+#[test]
+fn a_start_right_after_a_stop_is_the_last_word() {
+    let lab = Lab::start("again");
+    let manifest = format!("[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n{PORT}");
+    lab.ok(&["apply", "--no-wait", &lab.app("web", WEB, &manifest)]);
+    lab.until("it is staged", |lab| {
+        (!lab.logged("web", "Cell creating container for web-stage").is_empty()).then_some(())
+    });
+    lab.ok(&["stop", "web"]);
+    lab.ok(&["start", "web"]);
+    lab.until_state("web", "running");
+    assert!(lab.logged("web", "Staging failed").is_empty());
+    lab.finish();
+}
+
+#[test]
+fn a_mended_app_is_not_blamed_for_the_crash_of_the_one_before() {
+    let lab = Lab::start("mended");
+    let manifest = "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n[health]\ntype = \"process\"\n\n\
+                    [restart]\npolicy = \"never\"\n";
+    lab.run(&["apply", &lab.app("app", "exit 7\n", manifest)]);
+    lab.until_state("app", "crashed");
+    lab.ok(&["apply", &lab.app("app", "echo fine; exec sleep 1000\n", manifest)]);
+    assert_eq!(lab.view("app")["state"], "running");
+    lab.finish();
+}
+
+#[test]
+fn a_published_port_takes_nothing_from_anybody() {
+    let lab = Lab::start("taken");
+    let app = |port: u16| {
+        let manifest = format!("[[port]]\ncontainer = 8080\npublish = {port}\n");
+        lab.run(&["apply", &lab.app("web", WEB, &manifest)])
+    };
+    let service = std::net::TcpListener::bind(("127.0.0.1", 8000)).expect("listen");
+    let ran = app(8000);
+    assert_eq!(ran.code, 9, "{}", ran.err);
+    assert!(
+        ran.err.contains("port 8000") && ran.err.contains("program of this box"),
+        "{}",
+        ran.err
+    );
+    drop(service);
+    let ran = app(61005);
+    assert_eq!(ran.code, 9, "{}", ran.err);
+    assert!(ran.err.contains("[net] ports"), "{}", ran.err);
+    lab.finish();
+}
