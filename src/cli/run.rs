@@ -37,7 +37,12 @@ pub fn run(
     mut signals: Signals,
 ) -> Result<u8, CliError> {
     let (remote, own) = find_daemon(ui, place)?;
-    let result = smol::block_on(foreground(ui, &remote, manifest, &mut signals));
+    let result = smol::block_on(async {
+        if own.is_some() {
+            remove_leftover(ui, &remote, manifest, &mut signals).await?;
+        }
+        foreground(ui, &remote, manifest, &mut signals).await
+    });
     let Some(own) = own else { return result };
     let stopping = smol::unblock(|| own.stop());
     let stopped = smol::block_on(patiently(ui, "the daemon to stop", &mut signals, stopping));
@@ -117,6 +122,26 @@ pub async fn foreground(
         Ended::Interrupted => Ok(0),
         Ended::Over(code) => Ok(code),
         Ended::Failed(err) => Err(err),
+    }
+}
+
+/// In a daemon of our own, an app of this very file is what an earlier `run` has left that could
+/// not end as it should: nobody else can remove it.
+async fn remove_leftover(
+    ui: &mut Ui,
+    remote: &Remote,
+    manifest: &Loaded,
+    signals: &mut Signals,
+) -> Result<(), CliError> {
+    let name = &manifest.name;
+    match remote.app(name).await {
+        Ok(app) if app.manifest == manifest.file.display().to_string() => {
+            ui.note(&format!("{name}: removing what an earlier `run` has left"));
+            let what = format!("the old `{name}` to be removed");
+            patiently(ui, &what, signals, remote.delete(name)).await
+        }
+        // What else there is, `foreground` judges.
+        _ => Ok(()),
     }
 }
 
