@@ -214,6 +214,11 @@ impl Cell {
         app.is_some_and(|app| app.manifest == *manifest && app.file == file && !app.deleting)
     }
 
+    /// The app is on its way out.
+    pub fn is_leaving(&self, name: &AppName) -> bool {
+        self.shared.state().apps.get(name).is_some_and(|app| app.deleting)
+    }
+
     /// Begins nothing more and touches no container: the daemon ends. Watchers hear that there is
     /// nothing more to hear.
     pub fn close(&self) {

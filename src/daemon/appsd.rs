@@ -6,13 +6,18 @@
 
 use crate::cell::Cell;
 use crate::config::machine::Config;
+use crate::config::manifest;
 use crate::log::chain;
+use crate::model::manifest::Manifest;
 use crate::sys;
+use crate::unit::AppName;
 use async_io::Async;
-use std::collections::BTreeMap;
-use std::fs;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs, io};
 
 /// Changes this close together are looked at once: an editor writes, renames and touches.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -21,7 +26,8 @@ const SETTLE: Duration = Duration::from_millis(200);
 #[derive(Clone, PartialEq, Eq)]
 struct Seen {
     path: PathBuf,
-    text: String,
+    /// `None`: it is there but cannot be read.
+    text: Option<String>,
 }
 
 /// Applies what there is and follows the changes; never ends.
@@ -51,46 +57,123 @@ pub async fn follow(config: &Config, cell: &Cell) {
     }
 }
 
-/// One look at the directories.
+/// One look at the directories. `known`: the files that need no more attention as they are.
 async fn look(dirs: &[PathBuf], cell: &Cell, known: &mut BTreeMap<String, Seen>) {
-    let mut found: BTreeMap<String, Seen> = BTreeMap::new();
-    for dir in dirs {
-        for (name, path) in manifests(dir) {
-            match fs::read_to_string(&path) {
-                Ok(text) if text.trim().is_empty() => drop(found.remove(&name)),
-                Ok(text) => drop(found.insert(name, Seen { path, text })),
-                Err(err) => crate::error!("manifest.unread", path = path.display(), err = err),
+    let found = read(dirs, known);
+    let have: BTreeMap<AppName, PathBuf> = cell.files().into_iter().collect();
+    let mut fresh = |name: &String, seen: &Seen| {
+        let fresh = known.get(name) != Some(seen);
+        known.insert(name.clone(), seen.clone());
+        fresh
+    };
+    // The file that speaks for each app, and files that speak for none as they are.
+    let mut spokesmen: BTreeMap<AppName, (&String, &Seen, Manifest, bool)> = BTreeMap::new();
+    let mut mute: BTreeSet<&Path> = BTreeSet::new();
+    for (name, seen) in &found {
+        let path = seen.path.display().to_string();
+        let parsed = seen.text.as_ref().map(|text| {
+            let dir = seen.path.parent().unwrap_or(Path::new("/"));
+            manifest::parse(text, &path, dir)
+        });
+        let fresh = fresh(name, seen);
+        match parsed {
+            None => drop(mute.insert(&seen.path)),
+            Some(Err(mistakes)) => {
+                mute.insert(&seen.path);
+                if fresh {
+                    crate::error!("manifest.refused", path = path, err = mistakes.render(false));
+                }
+            }
+            Some(Ok(manifest)) => {
+                let app = manifest.name.clone();
+                let claim = (name, seen, manifest, fresh);
+                let other = match spokesmen.entry(app.clone()) {
+                    Entry::Vacant(entry) => {
+                        entry.insert(claim);
+                        continue;
+                    }
+                    // Two files of one app: the one that it runs from, else the first.
+                    Entry::Occupied(mut entry) if have.get(&app) == Some(&seen.path) => {
+                        entry.insert(claim)
+                    }
+                    Entry::Occupied(_) => claim,
+                };
+                if other.3 || fresh {
+                    let why = format!("app {app} has another file here");
+                    crate::error!("manifest.refused", path = other.1.path.display(), err = why);
+                }
             }
         }
     }
-    for (name, seen) in &found {
-        if known.get(name) == Some(seen) || already(cell, seen) {
+    let ours = |file: &Path| dirs.iter().any(|dir| file.parent() == Some(dir));
+    let there = |file: &Path| found.values().any(|seen| seen.path == file);
+    for (app, file) in &have {
+        // Who makes a mistake in a manifest does not mean to delete the app.
+        if ours(file) && !spokesmen.contains_key(app) && !mute.contains(file.as_path()) {
+            crate::info!("app.removed", app = app, path = file.display());
+            remove(cell, app).await;
+        }
+    }
+    for (app, (name, seen, manifest, fresh)) in spokesmen {
+        // Deleted or applied by hand since: that is left alone until the file changes.
+        let file_is_new = fresh || have.get(&app).is_some_and(|file| ours(file) && !there(file));
+        if !file_is_new || cell.has(&manifest, &seen.path) {
             continue;
         }
-        match cell.apply(&seen.text, &seen.path, None).await {
+        if cell.is_leaving(&app) {
+            remove(cell, &app).await;
+        }
+        let text = seen.text.as_deref().unwrap_or_default();
+        match cell.apply(text, &seen.path, None).await {
             Ok(app) => crate::info!("app.applied", app = app, path = seen.path.display()),
             Err(err) => {
+                // What is in its way may be gone at the next look.
+                known.remove(name);
                 crate::error!("manifest.refused", path = seen.path.display(), err = chain(&err));
             }
         }
     }
-    for (app, file) in cell.files() {
-        let ours = dirs.iter().any(|dir| file.parent() == Some(dir));
-        if ours && !found.values().any(|seen| seen.path == file) {
-            crate::info!("app.removed", app = app, path = file.display());
-            if let Err(err) = cell.delete(app.as_str()).await {
-                crate::error!("app.undeleted", app = app, err = chain(&err));
+    known.retain(|name, _| found.contains_key(name));
+}
+
+async fn remove(cell: &Cell, app: &AppName) {
+    if let Err(err) = cell.delete(app.as_str()).await {
+        crate::error!("app.undeleted", app = app, err = chain(&err));
+    }
+}
+
+/// The files that count, by name.
+fn read(dirs: &[PathBuf], known: &BTreeMap<String, Seen>) -> BTreeMap<String, Seen> {
+    let mut found: BTreeMap<String, Seen> = BTreeMap::new();
+    for dir in dirs {
+        for (name, path) in manifests(dir) {
+            match text_of(&path) {
+                Ok(text) if text.trim().is_empty() => drop(found.remove(&name)),
+                Ok(text) => drop(found.insert(name, Seen { path, text: Some(text) })),
+                // It went away just now, or is a link to nothing.
+                Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+                Err(err) => {
+                    let seen = Seen { path, text: None };
+                    if known.get(&name) != Some(&seen) {
+                        let path = seen.path.display();
+                        crate::error!("manifest.unread", path = path, err = err);
+                    }
+                    found.insert(name, seen);
+                }
             }
         }
     }
-    *known = found;
+    found
 }
 
-/// The records hold this very manifest already: nothing changed while the daemon was away.
-fn already(cell: &Cell, seen: &Seen) -> bool {
-    let dir = seen.path.parent().unwrap_or(Path::new("/"));
-    crate::config::manifest::parse(&seen.text, &seen.path.display().to_string(), dir)
-        .is_ok_and(|manifest| cell.has(&manifest, &seen.path))
+/// A manifest's text; nothing for /dev/null. Anything else, such as a pipe, would be waited for.
+fn text_of(path: &Path) -> io::Result<String> {
+    let kind = fs::metadata(path)?.file_type();
+    match kind.is_file() {
+        true => fs::read_to_string(path),
+        false if kind.is_char_device() => Ok(String::new()),
+        false => Err(io::Error::other("it is not a file")),
+    }
 }
 
 /// `NAME.toml` files of a directory, by name.

@@ -116,3 +116,64 @@ fn manifests_in_apps_d_come_and_go_with_their_files() {
     lab.until("the app is gone", |lab| (lab.run(&["app", "web"]).code == 4).then_some(()));
     lab.finish();
 }
+
+#[test]
+fn run_goes_on_where_a_killed_run_has_left_its_app() {
+    let lab = Lab::new("leftover");
+    let manifest = "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n\
+                    [[port]]\ncontainer = 8080\npublish = 8000\n";
+    let path = lab.app("web", WEB, manifest);
+    for signal in [nix::sys::signal::Signal::SIGKILL, nix::sys::signal::Signal::SIGINT] {
+        let mut child = lab
+            .command(&["run", &path])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("run");
+        let lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
+        let healthy = lines.map_while(Result::ok).any(|line| line.contains("became healthy"));
+        if !healthy {
+            let ran = Ran::new(child.wait_with_output().expect("wait"));
+            panic!("{signal}: it never ran ({}): {}", ran.code, ran.err);
+        }
+        assert!(lab.until("it answers", |_| get("127.0.0.1", 8000)).starts_with("instance 0"));
+        let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+        nix::sys::signal::kill(pid, signal).expect("signal");
+        child.wait().expect("wait");
+    }
+    lab.assert_empty();
+    lab.assert_nothing_left();
+    fs::remove_dir_all(&lab.root).expect("clean up");
+}
+
+#[test]
+fn a_mistake_in_apps_d_deletes_nothing_and_a_new_name_is_a_new_app() {
+    let lab = Lab::start("mistake");
+    let manifest = "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n[health]\ntype = \"process\"\n";
+    let app = |name: &str| lab.app(name, "exec sleep 1000\n", manifest);
+    let file = lab.declare("one", &app("old"));
+    let handle = lab.until("it runs", |lab| {
+        let one = lab.instance("old", 0);
+        (one["state"] == "running").then(|| one["handle"].clone())
+    });
+    let text = fs::read(&file).expect("read");
+    // No manifest, not even text, and a second file of the same app.
+    fs::write(&file, "name = ").expect("write");
+    lab.until("it is refused", |lab| lab.daemon_log().contains("manifest.refused").then_some(()));
+    fs::write(&file, b"name = \"\xff\"").expect("write");
+    lab.until("it is refused", |lab| lab.daemon_log().contains("manifest.unread").then_some(()));
+    fs::write(&file, text).expect("write");
+    let second = lab.declare("a-second", &app("old"));
+    lab.until("it is refused", |lab| lab.daemon_log().contains("another file").then_some(()));
+    assert_eq!(lab.instance("old", 0)["handle"], handle, "it never noticed");
+    // Without the first the second one speaks for the app.
+    fs::remove_file(&file).expect("remove");
+    let path = second.to_str().expect("UTF-8").to_owned();
+    lab.until("the second counts", |lab| (lab.view("old")["manifest"] == path).then_some(()));
+    assert_eq!(lab.instance("old", 0)["handle"], handle, "nothing of it has changed");
+    lab.declare("a-second", &app("new"));
+    lab.until_state("new", "running");
+    lab.until("the old name is gone", |lab| (lab.run(&["app", "old"]).code == 4).then_some(()));
+    lab.finish();
+}
