@@ -43,7 +43,7 @@ impl Lab {
         let root =
             std::env::temp_dir().join(format!("terrarium-e2e-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&root);
-        let cgroup = format!("terrarium-e2e-{name}");
+        let cgroup = format!("terrarium-e2e-{}-{name}", std::process::id());
         let lab = Lab { root, daemon: None, cgroup };
         lab.lay_out();
         lab

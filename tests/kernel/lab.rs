@@ -43,7 +43,7 @@ impl Lab {
         let _ = fs::remove_dir_all(&state);
         fs::create_dir_all(&state).expect("state directory");
         let layer = Digest::of(b"busybox");
-        Lab { state, layer, cgroup: format!("terrarium-kernel-{name}") }
+        Lab { state, layer, cgroup: format!("terrarium-kernel-{}-{name}", std::process::id()) }
     }
 
     /// A host with a store that holds one layer: busybox.
