@@ -33,6 +33,10 @@ use std::path::Path;
 /// Bytes that are read and written at once.
 pub(super) const BUFFER: usize = 128 << 10;
 
+/// Bytes of the stream that one entry may take beside its file: header, padding, long names,
+/// attributes. Counted over all entries together.
+const ENTRY_MAX: u64 = 4 << 10;
+
 /// How to unpack.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -85,7 +89,9 @@ pub fn unpack(
 ) -> Result<Summary, UnpackError> {
     let placed = UnpackError::refused(b".", "cannot be placed");
     let (tree, buffer) = (open_tree(root, options).map_err(placed)?, vec![0; BUFFER]);
-    let mut archive = Archive::new(stream, options.max_entries);
+    let most = options.max_entries.saturating_mul(ENTRY_MAX);
+    let left = options.max_bytes.get().saturating_add(most);
+    let mut archive = Archive::new(Bounded { stream, left }, options.max_entries);
     let mut job = Job { tree, options, buffer, summary: Summary::default() };
     while let Some(entry) = archive.next_entry()? {
         job.apply(&entry, &mut archive).map_err(|err| err.at(&entry.path))?;
@@ -93,6 +99,24 @@ pub fn unpack(
     job.tree.leave(b".")?;
     archive.drain()?;
     Ok(job.summary)
+}
+
+/// A stream that is an error after so many bytes. Files alone are not all that an archive can be
+/// large by: what is skipped, attributes, and what follows its end take time and room too, and a
+/// compressed file of 1 GiB can hold 1 TiB of them.
+struct Bounded<'a> {
+    stream: &'a mut dyn Read,
+    left: u64,
+}
+
+impl Read for Bounded<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.stream.read(buffer)?;
+        self.left = self.left.checked_sub(n as u64).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::FileTooLarge, "it goes on for longer than is allowed")
+        })?;
+        Ok(n)
+    }
 }
 
 /// Opens the root, or makes and opens the prefix below it.
@@ -196,5 +220,22 @@ impl Job<'_> {
         self.summary.made += 1;
         self.summary.hides_all |= above.is_empty();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_without_end_is_given_up() {
+        let root = std::env::temp_dir().join(format!("unpack-{}", std::process::id()));
+        std::fs::create_dir(&root).expect("directory");
+        let options = Options { max_bytes: Bytes::mib(1), max_entries: 16, ..Options::default() };
+        // Zeros are the end of an archive, and then what follows it.
+        let unpacked = unpack(&mut io::repeat(0), &root, &options);
+        std::fs::remove_dir_all(&root).expect("clean");
+        let text = crate::log::chain(&unpacked.expect_err("refused"));
+        assert!(text.contains("longer than is allowed"), "{text}");
     }
 }
