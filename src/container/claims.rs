@@ -100,6 +100,12 @@ impl Claims {
         }
     }
 
+    /// A container has the slot of its entry, and nobody works on it.
+    pub fn rests(&self, entry: &Entry) -> bool {
+        let held = self.held.get(&entry.spec.handle);
+        held.is_some_and(|held| !held.busy && held.slot == Some(entry.slot))
+    }
+
     /// Nothing of a container is left: its numbers are free.
     pub fn forget(&mut self, handle: &Handle) {
         let Some(held) = self.held.remove(handle) else { return };

@@ -138,6 +138,28 @@ impl Host {
         Ok(self.net.allow(entry.slot, &ports, &entry.spec.egress)?)
     }
 
+    /// Puts the rules of all containers back when somebody has emptied the box's packet rules
+    /// (`nft flush ruleset`): until then containers reach the box, its loopback included. `true`:
+    /// it was so, and every published port must be published again. Costs one question when all is
+    /// in place. Blocking.
+    pub fn mend_rules(&self) -> Result<bool, ContainerError> {
+        let depot = |source: Cause| ContainerError::Depot { source };
+        if !self.net.mend().map_err(|err| depot(err.into()))? {
+            return Ok(false);
+        }
+        let mut result = Ok(true);
+        for handle in self.list()? {
+            // What is being made or removed gets its own rules, or none.
+            let entry = self.entry(&handle).ok().flatten();
+            let Some(entry) = entry.filter(|entry| self.claims().rests(entry)) else { continue };
+            if let Err(source) = self.restore_rules(&entry) {
+                // Without rules it is cut off; the others are not to wait for it.
+                result = Err(step("write the network rules of", &handle, source));
+            }
+        }
+        result
+    }
+
     /// Removes everything of a container: processes, rules, links, disk, cgroup, depot entry.
     /// Blocking. Parts that are gone already count as removed; all parts are tried before it
     /// reports what is left, and then the depot entry stays for the next try, and its slot and

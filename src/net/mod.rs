@@ -35,6 +35,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The network of all containers of one daemon.
 ///
@@ -44,6 +45,8 @@ pub struct Net {
     host: Host,
     /// One transaction at a time, so that what was read is still true when it is changed.
     rules: Mutex<Socket>,
+    /// The tables were found gone and made again, and [`Net::mend`] has not told it yet.
+    emptied: AtomicBool,
 }
 
 impl Net {
@@ -54,7 +57,8 @@ impl Net {
         let host = Host::open()?;
         let socket =
             Socket::open(Protocol::Netfilter).map_err(|source| NetError::Open { source })?;
-        let net = Net { cfg, host, rules: Mutex::new(socket) };
+        let (rules, emptied) = (Mutex::new(socket), AtomicBool::new(false));
+        let net = Net { cfg, host, rules, emptied };
         let mut rules = lock(&net.rules);
         net.set_up(&mut rules)?;
         drop(rules);
@@ -165,6 +169,15 @@ impl Net {
         self.host.is_connected(&self.cfg, slot)
     }
 
+    /// Puts back what all containers share when somebody has emptied the box's packet rules, first
+    /// of all what keeps containers away from the box. `true`: it was gone since the last time,
+    /// and with it containers' own rules and published ports.
+    pub fn mend(&self) -> Result<bool, NetError> {
+        let mut rules = lock(&self.rules);
+        self.ensure_table(&mut rules)?;
+        Ok(self.emptied.swap(false, Ordering::Relaxed))
+    }
+
     /// The slots of which links or rules are there, in order.
     pub fn slots_on_host(&self) -> Result<Vec<Slot>, NetError> {
         let mut slots = BTreeSet::from_iter(self.host.slots(&self.cfg.tag)?);
@@ -228,7 +241,9 @@ impl Net {
             return Ok(());
         }
         crate::warn!("net.table_restored", table = self.cfg.table);
-        self.set_up(rules)
+        self.set_up(rules)?;
+        self.emptied.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     fn table(&self) -> Table<'_> {

@@ -358,6 +358,17 @@ fn a_container_that_is_taken_over_gets_its_rules_back() {
     assert!(host.net().is_allowed(slot).expect("look"));
     let rules = tool("nft", &["list", "ruleset"]);
     assert!(rules.contains(&format!("tcp . {port}")), "{rules}");
+    // The same while the daemon runs.
+    assert!(!host.mend_rules().expect("mend"), "all is in place");
+    tool("nft", &["flush", "ruleset"]);
+    assert!(host.mend_rules().expect("mend"));
+    assert_eq!(tool("nft", &["list", "ruleset"]), rules);
+    // Also when something else came first and made the tables again.
+    tool("nft", &["flush", "ruleset"]);
+    host.net().publish(7070, &[]).expect("publish");
+    assert!(host.mend_rules().expect("mend"));
+    assert!(!host.mend_rules().expect("mend"));
+    assert_eq!(tool("nft", &["list", "ruleset"]), rules);
     drop(container);
     host.destroy(&handle).expect("destroy");
     lab.close(host);
