@@ -122,7 +122,8 @@ pub struct Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ask {
-    /// Start a process; the answer carries its descriptors as [`Answer::Started`] says.
+    /// Start a process; the answer carries its descriptors as [`Answer::Started`] says. An ended
+    /// process of the same name is forgotten, and the oldest ended one when the table is full.
     Start(ProcessSpec),
     /// Take over the streams of a running process, as [`Answer::Attached`] says.
     Attach {

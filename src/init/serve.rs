@@ -227,6 +227,9 @@ impl Server {
 
     /// Forks a process; the answer comes when exec has worked or failed.
     fn start(&mut self, peer: PeerId, seq: u64, spec: &ProcessSpec) -> Result<(), Failure> {
+        for id in self.table.make_way(&spec.id) {
+            self.depot.forget(&id).map_err(system("remove the files of an ended process"))?;
+        }
         self.table.check_new(&spec.id).map_err(|text| (FailKind::Refused, text))?;
         let launched = start::start(&self.workshop, spec)?;
         let streams = launched.outputs.into_iter().zip(["out", "err"]);

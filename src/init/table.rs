@@ -105,6 +105,23 @@ pub struct Table {
 }
 
 impl Table {
+    /// Forgets what has ended and stands in the way of a new process of this name: the last one of
+    /// that name, and the oldest of all when the table is full. A daemon that was killed cannot
+    /// forget what it had started, and the next one does not know those names. Returns the names.
+    pub fn make_way(&mut self, id: &str) -> Vec<String> {
+        let ended = |process: &Process| process.live_pid().is_none();
+        let of_name = self.all.iter().find(|(_, process)| process.id == id && ended(process));
+        let mut gone: Vec<Serial> = of_name.map(|(serial, _)| *serial).into_iter().collect();
+        if self.all.len() >= PROCESSES_MAX && gone.is_empty() {
+            // One whose end was told to whoever reads it, before one that nobody has heard of.
+            let told = |process: &Process| process.attached.is_some();
+            let mut old = self.all.iter().filter(|(_, process)| ended(process));
+            let oldest = old.clone().find(|(_, process)| told(process)).or_else(|| old.next());
+            gone.extend(oldest.map(|(serial, _)| *serial));
+        }
+        gone.iter().filter_map(|serial| self.all.remove(serial)).map(|process| process.id).collect()
+    }
+
     /// Whether a new process may have this name, and else why not.
     pub fn check_new(&self, id: &str) -> Result<(), String> {
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
@@ -114,10 +131,10 @@ impl Table {
             return Err(format!("process name `{id}` is not 1 to 40 of a-z, 0-9 and `-`"));
         }
         if self.all.values().any(|process| process.id == id) {
-            return Err(format!("there is a process `{id}` already; forget it first"));
+            return Err(format!("a process `{id}` runs already"));
         }
         if self.all.len() >= PROCESSES_MAX {
-            return Err(format!("{PROCESSES_MAX} processes are known; forget ended ones first"));
+            return Err(format!("{PROCESSES_MAX} processes run already; end some first"));
         }
         Ok(())
     }

@@ -221,6 +221,29 @@ fn a_process_has_three_descriptors_few_capabilities_and_no_new_ones() {
 }
 
 #[test]
+fn ended_processes_that_nobody_forgot_make_way_for_new_ones() {
+    let lab = Lab::new();
+    let mut container = lab.container();
+    let inside = &mut container.connection;
+    let runs = spec("sleep", &["1000"]);
+    let oldest = runs.id.clone();
+    inside.start(runs);
+    let mut last = String::new();
+    for _ in 0..300 {
+        let one = spec("true", &[]);
+        last = one.id.clone();
+        inside.start(one);
+        inside.ended(&last);
+    }
+    let list = inside.list();
+    assert_eq!(list.len(), 256);
+    assert_eq!((&list[0].id, list[0].ended), (&oldest, None), "what runs stays");
+    assert_eq!(list[255].id, last);
+    let files = fs::read_dir(lab.depot()).expect("depot").count();
+    assert_eq!(files, 255, "one exit file each");
+}
+
+#[test]
 fn ends_are_told_as_they_were_and_are_in_the_depot_first() {
     let lab = Lab::new();
     let mut container = lab.container();
@@ -246,6 +269,11 @@ fn ends_are_told_as_they_were_and_are_in_the_depot_first() {
         inside.refused(Ask::Signal { id: id.clone(), signal: 9 }).0,
         FailKind::NoSuchProcess
     );
+    // The name is free for another one, as when a daemon was killed before it could forget.
+    let again = terrarium::model::process::ProcessSpec { id: id.clone(), ..sh("exit 3") };
+    inside.start(again);
+    assert_eq!(inside.ended(&id), ExitStatus::Exited(3));
+    assert_eq!(inside.list().len(), 1);
     assert_eq!(inside.ask(Ask::Forget { id: id.clone() }).0, Answer::Done);
     assert_eq!(inside.ask(Ask::Forget { id }).0, Answer::Done);
     assert!(inside.list().is_empty());
