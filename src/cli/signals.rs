@@ -15,7 +15,7 @@ pub fn signals(signals: &[Signal]) -> Result<Signals, CliError> {
     let watched = watch(signals).and_then(Async::new).map_err(failed)?;
     let next = async |watched: Async<std::os::fd::OwnedFd>| loop {
         match take(watched.get_ref()) {
-            Ok(Some(number)) => return Some((number, watched)),
+            Ok(Some(taken)) => return Some((taken.number, watched)),
             Ok(None) => watched.readable().await.ok()?,
             Err(_) => return None,
         }

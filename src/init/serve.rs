@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! signalfd   a child ended          -> reap, exit file, then the news
+//!            the box shuts down     -> gone with the last child
 //! listener   the daemon connects    -> a bounded number of connections
 //! peer       a request              -> answered at once, a start when exec has worked
 //! errors     a starting process     -> exec has worked, or what failed
@@ -29,6 +30,8 @@ use std::os::fd::{AsFd, OwnedFd};
 const REAP_MAX: usize = 4096;
 /// Descriptors that pid 1 itself may open: its table is full long before.
 const OWN_NOFILE: u64 = 4096;
+/// Signals that are read as data.
+const WATCHED: [signal::Signal; 2] = [signal::Signal::SIGCHLD, signal::Signal::SIGTERM];
 /// What a ready descriptor belongs to.
 #[derive(Clone, Copy)]
 enum Source {
@@ -49,6 +52,8 @@ pub struct Server {
     table: Table,
     /// There may be more ended children than the last turn took.
     more_to_reap: bool,
+    /// The box shuts down: everyone has been told to end, and we end with the last of ours.
+    leaving: bool,
     buffer: Vec<u8>,
 }
 
@@ -62,8 +67,7 @@ impl Server {
     ) -> Result<Server, InitError> {
         let depot = Depot::new(&depot)?;
         fd::set_nonblocking(&listener, true).doing(|| "use the listener".into())?;
-        let signals =
-            signal::watch(&[signal::Signal::SIGCHLD]).doing(|| "watch for children".into())?;
+        let signals = signal::watch(&WATCHED).doing(|| "watch for children".into())?;
         let root = start::root_dir().doing(|| "open the root".into())?;
         let (soft, hard) =
             process::limit(Resource::OpenFiles).doing(|| "read the limits".into())?;
@@ -78,6 +82,7 @@ impl Server {
             peers: Peers::new(),
             table: Table::default(),
             more_to_reap: false,
+            leaving: false,
             buffer: vec![0; MAX_MESSAGE],
         })
     }
@@ -91,6 +96,9 @@ impl Server {
             }
             if self.more_to_reap {
                 self.reap();
+            }
+            if self.leaving && !self.more_to_reap && process::is_childless() {
+                std::process::exit(0);
             }
         }
     }
@@ -129,7 +137,12 @@ impl Server {
         match source {
             Source::Signals => {
                 // One record stands for any number of children.
-                while let Ok(Some(_)) = signal::take(&self.signals) {}
+                while let Ok(Some(taken)) = signal::take(&self.signals) {
+                    // At shutdown, long after the daemon has ended, systemd sends it to all
+                    // processes of the box and waits for each, up to 90 seconds. The container's
+                    // own processes get no say in when pid 1 ends.
+                    self.leaving |= taken.number == signal::TERM && taken.from_outside;
+                }
                 self.reap();
             }
             Source::Listener => self.peers.accept(&self.listener),

@@ -53,6 +53,13 @@ pub fn reap_process_group(group: i32) {
     while let Ok(Some(_)) = take_ended(libc::P_PGID, group as libc::id_t, libc::WNOHANG) {}
 }
 
+/// Whether we have no child, alive or ended and not taken.
+pub fn is_childless() -> bool {
+    let flags = libc::WNOHANG | libc::WNOWAIT;
+    let looked = take_ended(libc::P_ALL, 0, flags);
+    looked.is_err_and(|err| err.raw_os_error() == Some(libc::ECHILD))
+}
+
 /// Waits until our own child `pid` has ended.
 pub fn wait(pid: i32) -> io::Result<Ended> {
     loop {

@@ -24,13 +24,29 @@ pub fn watch(signals: &[Signal]) -> io::Result<OwnedFd> {
     unsafe { owned(libc::signalfd(-1, set.as_ref(), flags).into()) }
 }
 
-/// Takes one pending signal's number from a [`watch`] descriptor; `None` when there is none.
-pub fn take(watched: impl AsFd) -> io::Result<Option<i32>> {
-    /// `struct signalfd_siginfo` is 128 bytes, signal number first.
+/// One signal that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Its number.
+    pub number: i32,
+    /// Somebody outside our pid namespace called kill(2): the sender has no number that we could
+    /// see.
+    pub from_outside: bool,
+}
+
+/// Takes one pending signal from a [`watch`] descriptor; `None` when there is none.
+pub fn take(watched: impl AsFd) -> io::Result<Option<Taken>> {
+    /// `struct signalfd_siginfo` is 128 bytes: number, error, code and sender first.
     const SIZE: usize = size_of::<libc::signalfd_siginfo>();
     let mut record = [0u8; SIZE];
     match super::fd::read(watched, &mut record) {
-        Ok(SIZE) => Ok(Some(i32::from_ne_bytes([record[0], record[1], record[2], record[3]]))),
+        Ok(SIZE) => {
+            let word = |at: usize| {
+                i32::from_ne_bytes([record[at], record[at + 1], record[at + 2], record[at + 3]])
+            };
+            let from_outside = word(8) == libc::SI_USER && word(12) == 0;
+            Ok(Some(Taken { number: word(0), from_outside }))
+        }
         Ok(_) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "short signal record")),
         Err(err) if err.kind() == io::ErrorKind::WouldBlock => Ok(None),
         Err(err) => Err(err),
