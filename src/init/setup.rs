@@ -186,8 +186,19 @@ fn host_name(handle: &str) -> &str {
 fn make_spaces(ids: IdRange) -> Result<Made, InitError> {
     let (hear_mapped, mapped) = fd::pipe().doing(|| "make a pipe".into())?;
     let (hear_made, made) = fd::pipe().doing(|| "make a pipe".into())?;
-    let forked = ns::fork(Spaces::CLONE_NEWUSER, Parent::Caller)
-        .doing(|| "make a user namespace (is user.max_user_namespaces 0?)".into())?;
+    // What a user namespace uses of inotify, message queues, pending signals and locked memory
+    // counts, beyond its own limits, for whoever made it: that shall not be the host's root, whose
+    // share one container could use up for all others and for the host itself.
+    process::act_as_user(ids.base).doing(|| format!("act as user {}", ids.base))?;
+    let forked = ns::fork(Spaces::CLONE_NEWUSER, Parent::Caller);
+    if !matches!(forked, Ok(Fork::Child)) {
+        process::act_as_user(0)
+            // A change of ids may have made us visible.
+            .and_then(|()| process::set_dumpable(false))
+            .doing(|| "become root again".into())?;
+    }
+    let forked =
+        forked.doing(|| "make a user namespace (is user.max_user_namespaces 0?)".into())?;
     let pid = match forked {
         Fork::Child => {
             drop((mapped, hear_made));

@@ -153,6 +153,21 @@ pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
     Ok(())
 }
 
+/// Changes the effective user id alone, and leaves the capabilities as they are: what is made now
+/// belongs to, and counts for, that user. Only where the secure bits are locked, capabilities rest
+/// until it is 0 again. seteuid(2); `SECBIT_NO_SETUID_FIXUP`, capabilities(7).
+pub fn act_as_user(uid: u32) -> io::Result<()> {
+    const NO_SETUID_FIXUP: libc::c_ulong = 1 << 2;
+    let bits = |bits: libc::c_ulong| {
+        // SAFETY: plain integers go in.
+        unsafe { libc::prctl(libc::PR_SET_SECUREBITS, bits, 0, 0, 0) }
+    };
+    bits(NO_SETUID_FIXUP);
+    let changed = nix::unistd::seteuid(nix::unistd::Uid::from_raw(uid));
+    bits(0);
+    Ok(changed?)
+}
+
 /// Effective user id of the caller, in its own user namespace.
 pub fn effective_uid() -> u32 {
     nix::unistd::geteuid().as_raw()

@@ -221,6 +221,18 @@ fn a_process_has_three_descriptors_few_capabilities_and_no_new_ones() {
 }
 
 #[test]
+fn what_a_container_takes_of_a_users_share_is_not_the_share_of_the_hosts_root() {
+    let lab = Lab::new();
+    let mut plan = lab.plan();
+    plan.binds.push(probe::bind());
+    let mut container = lab.launch(&plan).expect("a container");
+    let (_, fds) = container.connection.start(probe::hoarder());
+    let said = read_until(&fds[0], " kept");
+    assert!(!said.contains("\n0 kept"), "{said}");
+    assert!(probe::can_watch(), "{said}");
+}
+
+#[test]
 fn ended_processes_that_nobody_forgot_make_way_for_new_ones() {
     let lab = Lab::new();
     let mut container = lab.container();

@@ -88,15 +88,54 @@ fn probe() {
     println!("write exe={}", written.err().and_then(|err| err.raw_os_error()).unwrap_or(0));
 }
 
-/// What [`probe`] printed when `user` ran it in a new container.
-pub fn answers(lab: &Lab, user: &str) -> String {
-    let mut plan = lab.plan();
-    plan.binds.push(terrarium::init::proto::Bind {
+/// Runs inside the container: takes all the inotify instances that it can get, and keeps them.
+#[test]
+#[ignore = "runs inside a container only"]
+fn hoard() {
+    if std::env::var_os(MARK).is_none() {
+        return;
+    }
+    // SAFETY: no memory is involved; the descriptors are kept until the end.
+    let held = (0..1000).take_while(|_| unsafe { libc::inotify_init1(0) } >= 0).count();
+    println!("\n{held} kept");
+    loop {
+        std::thread::park();
+    }
+}
+
+/// A process that runs [`hoard`] in a container which has this binary as /probe.
+pub fn hoarder() -> terrarium::model::process::ProcessSpec {
+    let args = ["init::probe::hoard", "--exact", "--ignored", "--nocapture", "--test-threads=1"];
+    let mut hoarder = spec("/probe", &args);
+    hoarder.env.push((MARK.into(), "1".into()));
+    hoarder
+}
+
+/// This binary as /probe.
+pub fn bind() -> terrarium::init::proto::Bind {
+    terrarium::init::proto::Bind {
         from: std::env::current_exe().expect("own program"),
         to: "/probe".into(),
         read_only: true,
         mapped: false,
-    });
+    }
+}
+
+/// Whether this process, root of the host, can have an inotify instance.
+pub fn can_watch() -> bool {
+    // SAFETY: no memory is involved.
+    let fd = unsafe { libc::inotify_init1(libc::IN_CLOEXEC) };
+    if fd >= 0 {
+        // SAFETY: the descriptor is new, and nobody else knows it.
+        unsafe { libc::close(fd) };
+    }
+    fd >= 0
+}
+
+/// What [`probe`] printed when `user` ran it in a new container.
+pub fn answers(lab: &Lab, user: &str) -> String {
+    let mut plan = lab.plan();
+    plan.binds.push(bind());
     let mut container = lab.launch(&plan).expect("a container");
     let args = ["init::probe::probe", "--exact", "--ignored", "--nocapture", "--test-threads=1"];
     let mut probe = spec("/probe", &args);
