@@ -47,7 +47,7 @@ impl Cell {
         index: u32,
         wish: ExecRequest,
     ) -> Result<ExecSession, CellError> {
-        let app = self.app(name)?.name;
+        let app = self.glance(name)?.name;
         let key = (ProcessGuid { app, process: process.to_owned() }, index);
         let (container, lrp) = {
             let state = self.shared.state();

@@ -4,24 +4,67 @@ use super::converge::{desired, lrps};
 use super::error::CellError;
 use super::record::AppRecord;
 use super::shared::{Cell, Shared, State};
+use crate::container::Container;
 use crate::model::lrp::{ActualLrp, DesiredLrp, LrpState};
 use crate::model::manifest::Process;
 use crate::model::view::{AppView, InstanceView, PortView, ProcessView};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 impl Cell {
     /// Every app, by name.
-    pub fn apps(&self) -> Vec<AppView> {
-        let state = self.shared.state();
-        state.apps.values().map(|app| view(&self.shared, &state, app)).collect()
+    pub async fn apps(&self) -> Vec<AppView> {
+        let (views, containers) = {
+            let state = self.shared.state();
+            let views = state.apps.values().map(|app| view(&self.shared, &state, app)).collect();
+            (views, containers(&state))
+        };
+        self.measure(views, containers).await
     }
 
     /// One app.
-    pub fn app(&self, name: &str) -> Result<AppView, CellError> {
+    pub async fn app(&self, name: &str) -> Result<AppView, CellError> {
+        let view = self.glance(name)?;
+        let containers = containers(&self.shared.state());
+        let mut views = self.measure(vec![view], containers).await;
+        Ok(views.remove(0))
+    }
+
+    /// One app without what it uses: that would have to be read from files.
+    pub fn glance(&self, name: &str) -> Result<AppView, CellError> {
         let state = self.shared.state();
         let found = state.apps.iter().find(|(app, _)| app.as_str() == name);
         let (_, app) = found.ok_or_else(|| CellError::no_app(name))?;
         Ok(view(&self.shared, &state, app))
     }
+
+    /// Adds what instances use. On the pool: a few files of the kernel for each of them.
+    async fn measure(
+        &self,
+        mut views: Vec<AppView>,
+        containers: BTreeMap<String, Arc<Container>>,
+    ) -> Vec<AppView> {
+        let shared = self.shared.clone();
+        smol::unblock(move || {
+            let processes = views.iter_mut().flat_map(|app| &mut app.processes);
+            for one in processes.flat_map(|process| &mut process.instances) {
+                let Some(handle) = &one.handle else { continue };
+                let stats = containers.get(handle).and_then(|container| container.stats().ok());
+                one.memory_bytes = stats.as_ref().map(|stats| stats.memory_bytes.get());
+                one.cpu_ns = stats.as_ref().map(|stats| stats.cpu_ns);
+                let used = handle.parse().ok().and_then(|it| shared.host.store().used(&it).ok());
+                one.disk_bytes = used.map(|bytes| bytes.get());
+            }
+            views
+        })
+        .await
+    }
+}
+
+/// Containers that somebody works on, by handle.
+fn containers(state: &State) -> BTreeMap<String, Arc<Container>> {
+    let containers = state.supervised.values().filter_map(|work| work.container.as_ref());
+    containers.map(|container| (container.handle().to_string(), container.clone())).collect()
 }
 
 fn view(shared: &Shared, state: &State, app: &AppRecord) -> AppView {
@@ -119,9 +162,6 @@ fn instance(shared: &Shared, state: &State, lrp: &DesiredLrp, record: &ActualLrp
         }
         LrpState::Crashed { .. } => ("crashed", None),
     };
-    let container = state.supervised.get(&key).and_then(|work| work.container.as_ref());
-    let stats = container.and_then(|container| container.stats().ok());
-    let used = place.and_then(|place| shared.host.store().used(&place.handle).ok());
     let publish = |inside: u16| {
         lrp.ports.iter().find(|port| port.container == inside).and_then(|port| port.publish)
     };
@@ -139,8 +179,8 @@ fn instance(shared: &Shared, state: &State, lrp: &DesiredLrp, record: &ActualLrp
                 .map(|&(host, container)| PortView { container, host, publish: publish(container) })
                 .collect()
         }),
-        memory_bytes: stats.as_ref().map(|stats| stats.memory_bytes.get()),
-        disk_bytes: used.map(|bytes| bytes.get()),
-        cpu_ns: stats.as_ref().map(|stats| stats.cpu_ns),
+        memory_bytes: None,
+        disk_bytes: None,
+        cpu_ns: None,
     }
 }

@@ -59,11 +59,11 @@ impl From<CellError> for ServiceError {
 
 impl AppService for Service {
     async fn apps(&self) -> Served<Vec<AppView>> {
-        Ok(self.cell.apps())
+        Ok(self.cell.apps().await)
     }
 
     async fn app(&self, name: &AppName) -> Served<AppView> {
-        Ok(self.cell.app(name.as_str())?)
+        Ok(self.cell.app(name.as_str()).await?)
     }
 
     async fn apply(
@@ -79,7 +79,7 @@ impl AppService for Service {
         if request.wait {
             smol::spawn(report(self.cell.clone(), name.clone(), lines, changes, sender)).detach();
         } else {
-            let _ = sender.try_send(ApplyEvent::Done(self.cell.app(name.as_str())?));
+            let _ = sender.try_send(ApplyEvent::Done(self.cell.app(name.as_str()).await?));
         }
         Ok(Box::pin(receiver))
     }
@@ -88,7 +88,7 @@ impl AppService for Service {
         let process = match request.process {
             Some(process) => process,
             None => {
-                let view = self.cell.app(name.as_str())?;
+                let view = self.cell.glance(name.as_str())?;
                 let web = view.processes.iter().any(|process| process.name == "web");
                 match view.processes.as_slice() {
                     [only] if !web => only.name.clone(),
@@ -116,7 +116,7 @@ impl AppService for Service {
     }
 
     async fn logs(&self, name: &AppName, query: LogQuery) -> Served<stream::Boxed<LogLine>> {
-        self.cell.app(name.as_str())?;
+        self.cell.glance(name.as_str())?;
         let log = self.cell.log(name);
         let wanted = {
             let query = query.clone();
@@ -184,7 +184,7 @@ async fn report(
 ) {
     let mut told = String::new();
     loop {
-        let outcome = match cell.app(name.as_str()) {
+        let outcome = match cell.glance(name.as_str()) {
             Err(err) => Some(ApplyEvent::Error(ServiceError::from(err).view())),
             Ok(view) => {
                 if view.state != told {
@@ -202,7 +202,12 @@ async fn report(
                 return;
             }
         }
-        if let Some(outcome) = outcome {
+        if let Some(mut outcome) = outcome {
+            if let (ApplyEvent::Done(view), Ok(whole)) =
+                (&mut outcome, cell.app(name.as_str()).await)
+            {
+                *view = whole;
+            }
             let _ = sender.send(outcome).await;
             return;
         }
@@ -257,7 +262,7 @@ async fn next_line(
         if let Ok(line) = lines.try_recv() {
             return Some(line);
         }
-        let over = match cell.app(name.as_str()) {
+        let over = match cell.glance(name.as_str()) {
             Err(_) => true,
             Ok(view) => {
                 let idle = view
