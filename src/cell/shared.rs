@@ -268,6 +268,13 @@ impl Shared {
         text.parse().expect("an app name, a number and hex digits, at most 60 characters")
     }
 
+    /// The same for a staging container.
+    pub(super) fn staging_handle(&self, app: &AppName) -> Handle {
+        let n = self.last_handle.fetch_add(1, Ordering::Relaxed);
+        let text = format!("{app}-stage-{n:08x}");
+        text.parse().expect("an app name and hex digits, at most 55 characters")
+    }
+
     /// Our own programs inside every container.
     pub(super) fn lifecycle_binds(&self) -> Vec<Bind> {
         vec![Bind {

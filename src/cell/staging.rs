@@ -42,7 +42,7 @@ pub async fn stage(
         return Ok(Release { manifest, ..old.clone() });
     }
     let work = shared.paths.state.join("staging").join(manifest.name.as_str());
-    let result = build(shared, &manifest, &prepared, record.generation, &work, cancel).await;
+    let result = build(shared, &manifest, &prepared, &work, cancel).await;
     let cleaned = work.clone();
     let _ = smol::unblock(move || fs::remove_dir_all(cleaned)).await;
     let (result, droplet) = result?;
@@ -108,7 +108,6 @@ async fn build(
     shared: &Arc<Shared>,
     manifest: &Manifest,
     prepared: &Prepared,
-    generation: u64,
     work: &Path,
     cancel: &Cancel,
 ) -> Result<(StagingResult, Digest), String> {
@@ -120,7 +119,7 @@ async fn build(
         .map_err(|err| format!("cannot make the staging directory {}: {err}", work.display()))?;
     let cached = cache.join(CACHE_FILE).is_file();
     let input = StagingInput {
-        guid: format!("{app}-stage-{generation}"),
+        guid: shared.staging_handle(app).to_string(),
         buildpacks: prepared.buildpacks.clone(),
         cache_from: cached.then(|| cache.clone()),
         droplet_to: work.join("droplet.tgz"),

@@ -53,6 +53,8 @@ impl Cell {
         let file = file.to_owned();
         let changed = self.shared.change_app(&name, |state| {
             check_ports(state, &manifest)?;
+            // What it was before need not be staged to the end.
+            cancel_staging(state, &manifest.name);
             let record = match state.apps.get(&manifest.name) {
                 Some(app) if app.deleting => {
                     let name = &manifest.name;
@@ -84,8 +86,6 @@ impl Cell {
             Ok(AppChange::Put(Box::new(record)))
         });
         changed.await?;
-        // What it was before need not be staged to the end.
-        self.cancel_staging(name.as_str());
         Ok(name)
     }
 
@@ -147,13 +147,12 @@ impl Cell {
 
     /// Ends all instances and keeps the app.
     pub async fn stop(&self, name: &str) -> Result<(), CellError> {
-        self.change(name, |_, app| {
+        self.change(name, |state, app| {
+            cancel_staging(state, &app.manifest.name);
             app.stopped = true;
             Ok(())
         })
-        .await?;
-        self.cancel_staging(name);
-        Ok(())
+        .await
     }
 
     /// Runs a stopped app again; one that has crashed too often, or whose staging failed, gets a
@@ -186,12 +185,12 @@ impl Cell {
     /// Removes an app; returns when nothing of it is left on the box.
     pub async fn delete(&self, name: &str) -> Result<(), CellError> {
         let changed = self.watch();
-        self.change(name, |_, app| {
+        self.change(name, |state, app| {
+            cancel_staging(state, &app.manifest.name);
             app.deleting = true;
             Ok(())
         })
         .await?;
-        self.cancel_staging(name);
         while self.shared.state().apps.keys().any(|app| app.as_str() == name) {
             if changed.recv().await.is_err() {
                 let text = format!("the daemon ends; the next one goes on deleting app {name}");
@@ -255,12 +254,13 @@ impl Cell {
         });
         changed.await
     }
+}
 
-    fn cancel_staging(&self, name: &str) {
-        let state = self.shared.state();
-        if let Some((_, canceller)) = state.staging.iter().find(|(app, _)| app.as_str() == name) {
-            canceller.cancel();
-        }
+/// Ends the staging that is under way: it is not asked for as it was any more. Before the record is
+/// written, or what is asked for now might be meant.
+fn cancel_staging(state: &State, name: &AppName) {
+    if let Some(canceller) = state.staging.get(name) {
+        canceller.cancel();
     }
 }
 
