@@ -7,12 +7,22 @@ use super::{converge, owner};
 use crate::container::{Container, Process};
 use crate::log::chain;
 use crate::model::lrp::{ActualLrp, LrpState};
+use crate::model::process::ExitStatus;
 use crate::unit::Handle;
 use std::sync::Arc;
 
+/// A container that can be kept, connected, with its main process attached.
+struct Found {
+    key: Key,
+    container: Container,
+    process: Process,
+    ended: Option<ExitStatus>,
+}
+
 impl Cell {
-    /// Looks at every container in the depot: an instance whose main process still runs, and that
-    /// is still wanted, is taken over where it stands; everything else is destroyed. Only then is
+    /// Looks at every container in the depot: an instance that is still wanted is taken over where it
+    /// stands, even if its main process has ended meanwhile: that is a crash like any other, and
+    /// what it wrote before is logged. Everything else is destroyed. Only then is
     /// anything new made.
     pub async fn adopt(&self) {
         let inner = self.shared.clone();
@@ -22,7 +32,7 @@ impl Cell {
         };
         for handle in handles {
             match self.take_over(&handle).await {
-                Some((key, container, process)) => self.resume(key, container, process),
+                Some(found) => self.resume(found),
                 None => {
                     crate::warn!("container.swept", handle = handle);
                     self.shared.destroy(&handle).await;
@@ -61,8 +71,8 @@ impl Cell {
         }
     }
 
-    /// A container that can be kept, connected, with its main process attached.
-    async fn take_over(&self, handle: &Handle) -> Option<(Key, Container, Process)> {
+    /// What can be kept of a container.
+    async fn take_over(&self, handle: &Handle) -> Option<Found> {
         let entry = self.shared.host.entry(handle).ok()??;
         let key = owner::key(&entry.spec.owner)?;
         {
@@ -89,15 +99,14 @@ impl Cell {
         };
         let processes = container.processes().await.ok()?;
         let main = processes.iter().find(|process| process.id == MAIN)?;
-        if main.ended.is_some() {
-            return None;
-        }
+        let ended = main.ended;
         let process = container.attach(main).await.ok()?;
-        Some((key, container, process))
+        Some(Found { key, container, process, ended })
     }
 
     /// Goes on supervising an instance.
-    fn resume(&self, key: Key, container: Container, process: Process) {
+    fn resume(&self, found: Found) {
+        let Found { key, container, process, ended } = found;
         let shared = &self.shared;
         let (lrp, healthy) = {
             let state = shared.state();
@@ -116,6 +125,6 @@ impl Cell {
         let lrp = lrp.expect("take_over has seen it");
         crate::info!("instance.adopted", app = key.0, index = key.1);
         let container = Arc::new(container);
-        shared.begin(key, lrp, Begin::Adopted { container, process, healthy });
+        shared.begin(key, lrp, Begin::Adopted { container, process, healthy, ended });
     }
 }

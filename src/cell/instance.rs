@@ -13,7 +13,7 @@ use crate::exec::run::{Executor, StepError, StepResult};
 use crate::exec::streams::Sink;
 use crate::model::action::RunAction;
 use crate::model::lrp::{ActualLrp, DesiredLrp, LrpState, Place};
-use crate::model::process::ProcessSpec;
+use crate::model::process::{ExitStatus, ProcessSpec};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
@@ -35,6 +35,8 @@ pub(super) enum Begin {
         process: Process,
         /// It was recorded as running.
         healthy: bool,
+        /// How it has ended while no daemon was there, if it has.
+        ended: Option<ExitStatus>,
     },
 }
 
@@ -54,10 +56,10 @@ pub(super) async fn supervise(
     let log = shared.logs.app(&key.0.app);
     let cell = Sink { log, source: "CELL".into(), index: key.1 };
     let first = match begin {
-        Begin::Adopted { container, process, healthy } => {
+        Begin::Adopted { container, process, healthy, ended } => {
             shared.state().room.force(needs);
             let log_source = lrp.log_source.clone();
-            Ok((container, First::Adopted { process, log_source, healthy }))
+            Ok((container, First::Adopted { process, log_source, healthy, ended }))
         }
         Begin::Fresh(release) => match shared.take_room(needs) {
             Err(err) => Err((err.to_string(), false)),

@@ -6,6 +6,7 @@ use super::run::{Executor, StepError, StepResult};
 use crate::container::Process;
 use crate::model::action::RunAction;
 use crate::model::manifest::Check;
+use crate::model::process::ExitStatus;
 use smol::future;
 
 /// The process that an instance is about.
@@ -20,6 +21,8 @@ pub enum First {
         log_source: String,
         /// It was recorded as healthy before.
         healthy: bool,
+        /// How it has ended meanwhile, if it has.
+        ended: Option<ExitStatus>,
     },
 }
 
@@ -36,16 +39,18 @@ pub async fn keep(
     on_healthy: impl Future<Output = ()>,
 ) -> StepResult {
     let monitored = monitor.health.check != Check::Process;
-    let (process, source, healthy) = match first {
-        First::Adopted { process, log_source, healthy } => (process, log_source, healthy),
+    let (process, source, healthy, ended) = match first {
+        First::Adopted { process, log_source, healthy, ended } => {
+            (process, log_source, healthy, ended)
+        }
         First::Start(run) => match exec.start(run.process.clone(), &run.log_source).await {
-            Ok(process) => (process, run.log_source, false),
+            Ok(process) => (process, run.log_source, false, None),
             Err(err) => return Err(StepError::Failed(err.to_string())),
         },
     };
     let (stop, inner) = cancel::pair();
     let life = async {
-        let end = exec.see_through(process, &source, &inner).await;
+        let end = exec.see_through(process, ended, &source, &inner).await;
         if end.is_err() || !monitored {
             stop.cancel();
         }

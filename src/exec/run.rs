@@ -114,7 +114,7 @@ impl Executor {
     pub async fn run(&self, run: &RunAction, cancel: &Cancel) -> StepResult {
         let started = self.start(run.process.clone(), &run.log_source).await;
         match started {
-            Ok(process) => self.see_through(process, &run.log_source, cancel).await,
+            Ok(process) => self.see_through(process, None, &run.log_source, cancel).await,
             Err(err) => Err(StepError::Failed(err.to_string())),
         }
     }
@@ -134,23 +134,28 @@ impl Executor {
         })
     }
 
-    /// Logs a process's output until it has ended, stopping it when `cancel` says so.
+    /// Logs a process's output until it has ended, stopping it when `cancel` says so. `ended`: it
+    /// has already, while nobody was attached.
     pub async fn see_through(
         &self,
         mut process: Process,
+        ended: Option<ExitStatus>,
         source: &str,
         cancel: &Cancel,
     ) -> StepResult {
         let sink = self.sink(source);
-        let oom_before = self.container.oom_kills();
-        let (end, ended) = cancel::pair();
+        let oom_before = if ended.is_some() { 0 } else { self.container.oom_kills() };
+        let (end, over) = cancel::pair();
         let streams = std::mem::take(&mut process.streams);
         let output = future::zip(
-            log_lines(streams.stdout, streams.spooled_out, false, sink.clone(), ended.clone()),
-            log_lines(streams.stderr, streams.spooled_err, true, sink.clone(), ended),
+            log_lines(streams.stdout, streams.spooled_out, false, sink.clone(), over.clone()),
+            log_lines(streams.stderr, streams.spooled_err, true, sink.clone(), over),
         );
         let life = async {
-            let life = self.wait(&process, cancel).await;
+            let life = match ended {
+                Some(status) => (Some(status), Stop::Not),
+                None => self.wait(&process, cancel).await,
+            };
             end.cancel();
             life
         };

@@ -311,3 +311,65 @@ fn a_published_port_takes_nothing_from_anybody() {
     assert!(ran.err.contains("[net] ports"), "{}", ran.err);
     lab.finish();
 }
+
+#[test]
+fn last_words_and_a_crash_without_the_daemon_are_heard_by_the_next_one() {
+    let mut lab = Lab::start("words");
+    let manifest = "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n[health]\ntype = \"process\"\n";
+    let script = "echo up; sleep 2; echo last words; exit 7\n";
+    lab.ok(&["apply", &lab.app("app", script, manifest)]);
+    lab.until("it is up", |lab| (!lab.logged("app", "up").is_empty()).then_some(()));
+    lab.end_daemon(Signal::SIGKILL);
+    std::thread::park_timeout(std::time::Duration::from_secs(4));
+    lab.serve();
+    lab.until("it is started again", |lab| (lab.logged("app", "up").len() > 1).then_some(()));
+    let log = lab.run(&["logs", "app", "-n", "1000"]).out;
+    let at = |text: &str| log.find(text).unwrap_or_else(|| panic!("no {text:?} in\n{log}"));
+    assert!(at("last words") < at("Exit status 7"), "{log}");
+    assert!(at("Exit status 7") < at("starts again at once"), "{log}");
+    assert!(lab.instance("app", 0)["crash_count"].as_u64() >= Some(1));
+    lab.finish();
+}
+
+#[test]
+fn a_published_port_leads_nowhere_while_what_died_without_the_daemon_is_made_again() {
+    let mut lab = Lab::start("stale");
+    let manifest = "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n\
+                    [[port]]\ncontainer = 8080\npublish = 8000\n";
+    lab.ok(&["apply", &lab.app("web", &format!("sleep 3\n{WEB}"), manifest)]);
+    lab.until("it answers", |_| get("127.0.0.1", 8000));
+    let before = lab.instance("web", 0)["handle"].clone();
+    lab.end_daemon(Signal::SIGKILL);
+    let entry = lab.root.join("var/lib/terrarium/depot").join(before.as_str().expect("a handle"));
+    let entry = std::fs::read_to_string(entry.join("container.json")).expect("depot entry");
+    let entry: serde_json::Value = serde_json::from_str(&entry).expect("JSON");
+    let pid = entry["pid"][0].as_i64().expect("pid 1") as i32;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).expect("kill");
+    lab.serve();
+    let rules = lab.until("a fresh instance is on its way", |lab| {
+        let one = lab.instance("web", 0);
+        assert_ne!(one["handle"], before, "{one}");
+        (one["state"] == "starting" && !one["handle"].is_null())
+            .then(|| super::lab::tool("nft", &["list", "ruleset"]))
+    });
+    assert!(!rules.contains("8000"), "{rules}");
+    lab.until("it answers again", |_| get("127.0.0.1", 8000));
+    lab.finish();
+}
+
+#[test]
+fn a_staging_that_ended_with_the_daemon_is_done_by_the_next_one() {
+    let mut lab = Lab::start("halfway");
+    let manifest = format!("[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n{PORT}");
+    for (name, signal) in [("one", Signal::SIGTERM), ("two", Signal::SIGKILL)] {
+        lab.ok(&["apply", "--no-wait", &lab.app(name, WEB, &manifest)]);
+        let log = lab.root.join(format!("var/lib/terrarium/logs/{name}.log"));
+        lab.until("it is staged", |_| {
+            std::fs::read_to_string(&log).ok()?.contains("Cell creating container").then_some(())
+        });
+        lab.end_daemon(signal);
+        lab.serve();
+        lab.until_state(name, "running");
+    }
+    lab.finish();
+}
