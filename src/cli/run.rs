@@ -44,6 +44,7 @@ pub fn run(
         foreground(ui, &remote, manifest, &mut signals).await
     });
     let Some(own) = own else { return result };
+    tell_of_others(ui, &remote);
     let stopping = smol::unblock(|| own.stop());
     let stopped = smol::block_on(patiently(ui, "the daemon to stop", &mut signals, stopping));
     match (result, stopped) {
@@ -123,6 +124,19 @@ pub async fn foreground(
         Ended::Over(code) => Ok(code),
         Ended::Failed(err) => Err(err),
     }
+}
+
+/// Whoever else used our daemon, such as another `run`, loses it now.
+fn tell_of_others(ui: &mut Ui, remote: &Remote) {
+    let apps = smol::block_on(remote.apps()).unwrap_or_default();
+    if apps.is_empty() {
+        return;
+    }
+    let names: Vec<&str> = apps.iter().map(|app| app.name.as_str()).collect();
+    ui.complain(&format!(
+        "terrarium: {} go on without a daemon now; `terrarium serve` looks after them again\n",
+        names.join(", ")
+    ));
 }
 
 /// In a daemon of our own, an app of this very file is what an earlier `run` has left that could

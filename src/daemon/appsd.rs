@@ -6,7 +6,7 @@
 
 use crate::cell::Cell;
 use crate::config::machine::Config;
-use crate::config::manifest;
+use crate::config::{Diagnostic, Diagnostics, manifest};
 use crate::log::chain;
 use crate::model::manifest::Manifest;
 use crate::sys;
@@ -81,7 +81,7 @@ async fn look(dirs: &[PathBuf], cell: &Cell, known: &mut BTreeMap<String, Seen>)
             Some(Err(mistakes)) => {
                 mute.insert(&seen.path);
                 if fresh {
-                    crate::error!("manifest.refused", path = path, err = mistakes.render(false));
+                    crate::error!("manifest.refused", path = path, err = brief(&mistakes));
                 }
             }
             Some(Ok(manifest)) => {
@@ -134,6 +134,12 @@ async fn look(dirs: &[PathBuf], cell: &Cell, known: &mut BTreeMap<String, Seen>)
         }
     }
     known.retain(|name, _| found.contains_key(name));
+}
+
+/// Where the mistakes are and what they are, without the lines themselves: they may hold secrets.
+fn brief(mistakes: &Diagnostics) -> String {
+    let one = |it: &Diagnostic| format!("{}:{}: {}", it.line, it.column, it.message);
+    mistakes.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 async fn remove(cell: &Cell, app: &AppName) {

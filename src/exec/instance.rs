@@ -57,12 +57,16 @@ pub async fn keep(
         end
     };
     let health = async {
-        let started = if healthy { Ok(()) } else { monitor.startup(&inner).await };
-        let end = match started {
-            Ok(()) => {
+        let started = async {
+            // What was healthy before is so since then.
+            if !healthy {
+                monitor.startup(&inner).await?;
                 on_healthy.await;
-                monitor.liveness(&inner).await
             }
+            Ok(())
+        };
+        let end = match started.await {
+            Ok(()) => monitor.liveness(&inner).await,
             Err(err) => err,
         };
         stop.cancel();
