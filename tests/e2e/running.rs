@@ -179,6 +179,7 @@ fn apps_survive_a_restart_of_the_daemon() {
         lab.serve();
         let after = lab.instance("web", 0);
         assert_eq!(after["handle"], before["handle"], "{}", lab.daemon_log());
+        assert_eq!(after["since_ms"], before["since_ms"], "it runs since then");
         assert!(get("127.0.0.1", port).is_some());
         assert_eq!(lab.view("web")["state"], "running");
         let last = lab.logged("web", "line ").len();
@@ -371,5 +372,31 @@ fn a_staging_that_ended_with_the_daemon_is_done_by_the_next_one() {
         lab.serve();
         lab.until_state(name, "running");
     }
+    lab.finish();
+}
+
+#[test]
+fn a_daemon_at_rest_is_not_woken_at_all() {
+    let lab = Lab::start("rest");
+    let manifest = "[run]\ninstances = 2\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n\
+                    [health]\ntype = \"process\"\n";
+    lab.ok(&["apply", &lab.app("quiet", "exec sleep 1000\n", manifest)]);
+    lab.until_state("quiet", "running");
+    let switches = || -> std::collections::BTreeMap<String, String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", lab.daemon_pid())).expect("tasks");
+        let of = |task: std::fs::DirEntry| {
+            let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+            let field = |key| status.lines().find_map(|line| line.strip_prefix(key));
+            let name = format!("{:?} {}", task.file_name(), field("Name:").unwrap_or_default());
+            (name, field("voluntary_ctxt_switches:").unwrap_or_default().trim().to_owned())
+        };
+        tasks.flatten().map(of).collect()
+    };
+    // The threads of the pool wait for more work for a moment before they end.
+    lab.until("nothing has woken it for three seconds", |_| {
+        let before = switches();
+        std::thread::park_timeout(std::time::Duration::from_secs(3));
+        (switches() == before).then_some(())
+    });
     lab.finish();
 }
