@@ -8,8 +8,10 @@ use super::staging;
 use crate::exec::cancel;
 use crate::log::chain;
 use crate::model::lrp::{DesiredLrp, ProcessGuid};
+use crate::net::RuleWatch;
 use crate::stage::recipe;
 use crate::unit::AppName;
+use async_io::Async;
 use smol::future;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -42,6 +44,37 @@ impl Cell {
                 let _ = shared.woken.recv().await;
             })
             .await;
+        }
+    }
+}
+
+/// Changes of the box's packet rules this close together are looked at once.
+const RULES_SETTLE: Duration = Duration::from_millis(200);
+
+impl Cell {
+    /// Puts the rules of containers and published ports back when somebody has emptied the box's
+    /// packet rules; never ends. Until it has, containers would reach the box itself.
+    pub async fn guard_rules(&self) {
+        let watch = match RuleWatch::open().map_err(std::io::Error::other).and_then(Async::new) {
+            Ok(watch) => watch,
+            Err(err) => {
+                crate::error!("net.rules_unwatched", err = chain(&err));
+                return future::pending().await;
+            }
+        };
+        while watch.readable().await.is_ok() {
+            async_io::Timer::after(RULES_SETTLE).await;
+            watch.get_ref().drain();
+            let inner = self.shared.clone();
+            match smol::unblock(move || inner.host.mend_rules()).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    crate::warn!("net.rules_mended");
+                    self.shared.state().published.clear();
+                    self.shared.wake();
+                }
+                Err(err) => crate::error!("net.rules_lost", err = chain(&err)),
+            }
         }
     }
 }

@@ -173,7 +173,9 @@ fn begin(
     });
     let looped = cell.clone();
     let converge = smol::spawn(async move { looped.converge().await });
-    let mut tasks = vec![serve, converge];
+    let guarded = cell.clone();
+    let guard = smol::spawn(async move { guarded.guard_rules().await });
+    let mut tasks = vec![serve, converge, guard];
     if with_apps_dir {
         let (config, cell) = (config.clone(), cell.clone());
         tasks.push(smol::spawn(async move { appsd::follow(&config, &cell).await }));

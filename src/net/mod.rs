@@ -20,6 +20,7 @@ pub mod plan;
 pub mod pool;
 pub mod text;
 
+pub use crate::netlink::RuleWatch;
 pub use config::{NetConfig, PortMap};
 pub use error::NetError;
 pub use plan::Addresses;

@@ -13,7 +13,9 @@ pub mod conntrack;
 pub mod nft;
 pub mod route;
 mod socket;
+mod watch;
 pub mod wire;
 
 pub use route::{Link, Route};
 pub use socket::{NetlinkError, Protocol, Reply, Socket};
+pub use watch::RuleWatch;
