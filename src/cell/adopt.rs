@@ -8,6 +8,7 @@ use crate::container::{Container, Process};
 use crate::log::chain;
 use crate::model::lrp::{ActualLrp, LrpState};
 use crate::model::process::ExitStatus;
+use crate::sys::signal::KILL;
 use crate::unit::Handle;
 use std::sync::Arc;
 
@@ -101,6 +102,11 @@ impl Cell {
         let main = processes.iter().find(|process| process.id == MAIN)?;
         let ended = main.ended;
         let process = container.attach(main).await.ok()?;
+        // Sessions of the daemon that has ended: their people are gone, nobody reads them.
+        for other in processes.iter().filter(|process| process.id != MAIN) {
+            // One that ends by itself at this moment is as good.
+            let _ = container.signal(&other.id, KILL).await;
+        }
         Some(Found { key, container, process, ended })
     }
 

@@ -123,7 +123,15 @@ async fn create(
     let guid = spec.handle.clone();
     cell.say(false, format!("Cell creating container for instance {guid}"));
     let inner = shared.clone();
-    let made = smol::unblock(move || inner.host.create(spec, Fault::None)).await?;
+    let made = smol::unblock(move || inner.host.create(spec, Fault::None)).await;
+    let made = match made {
+        Ok(made) => made,
+        Err(err) => {
+            // What the creation's own undo could not take back is tried once more.
+            shared.destroy(&guid).await;
+            return Err(err);
+        }
+    };
     cell.say(false, format!("Cell successfully created container for instance {guid}"));
     let container = Arc::new(made);
     record(shared, key, lrp, LrpState::Claimed(place(&container))).await;

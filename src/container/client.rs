@@ -154,6 +154,11 @@ impl Container {
         }
     }
 
+    /// Sends a signal to one process, attached or not.
+    pub async fn signal(&self, id: &str, signal: i32) -> Result<(), ProcessError> {
+        self.link.ask(Ask::Signal { id: id.to_owned(), signal }).await.map(drop)
+    }
+
     /// Sends a signal to every process but pid 1.
     pub async fn signal_all(&self, signal: i32) -> Result<(), ProcessError> {
         self.link.ask(Ask::SignalAll { signal }).await.map(drop)

@@ -138,6 +138,31 @@ fn published_ports_answer_on_loopback_and_no_other_service_of_the_box_is_reachab
 }
 
 #[test]
+fn rules_that_somebody_empties_come_back_while_apps_run() {
+    let lab = Lab::start("flushed");
+    let everywhere = TcpListener::bind("0.0.0.0:9998").expect("a service of the box");
+    let manifest = "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n\
+                    [[port]]\ncontainer = 8080\npublish = 8000\n";
+    lab.ok(&["apply", &lab.app("web", WEB, manifest)]);
+    lab.until_state("web", "running");
+    assert!(get("127.0.0.1", 8000).is_some());
+    tool("nft", &["flush", "ruleset"]);
+    lab.until("it is noticed", |lab| lab.daemon_log().contains("net.rules_mended").then_some(()));
+    lab.until("the published port answers again", |_| get("127.0.0.1", 8000));
+    let gateway = tool("ip", &["-o", "-4", "addr"]);
+    let gateway = gateway
+        .split_whitespace()
+        .find_map(|word| word.strip_suffix("/30"))
+        .expect("the gateway's address");
+    let script = format!("echo hello | nc -w 3 {gateway} 9998");
+    let ran = lab.run(&["exec", "web", "-u", "root", "--", "sh", "-c", &script]);
+    assert_ne!(ran.code, 0, "the box is reachable");
+    everywhere.set_nonblocking(true).expect("nonblocking");
+    assert!(everywhere.accept().is_err(), "somebody came in");
+    lab.finish();
+}
+
+#[test]
 fn secrets_of_the_environment_are_not_in_the_daemons_log() {
     let lab = Lab::start("secret");
     let manifest = format!("{SMALL}\n[env]\nTOKEN = \"s3cr3t-t0ken\"\n");
