@@ -77,11 +77,12 @@ impl Depot {
         fs::DirBuilder::new().mode(0o700).create(dir.join("init"))?;
         let root = Some(entry.slot.ids().base);
         std::os::unix::fs::chown(dir.join("init"), root, root)?;
-        self.write(entry)?;
-        File::open(&self.dir)?.sync_all()
+        self.write(entry)
     }
 
-    /// Replaces a container's entry in one step, durably.
+    /// Replaces a container's entry in one step. It is not forced to the disk: a power cut ends
+    /// everything that it speaks of but the writable layer, and that one is swept without an entry
+    /// too; a daemon that is killed leaves it in the kernel's hands, whole.
     pub fn write(&self, entry: &Entry) -> io::Result<()> {
         let dir = self.dir(&entry.spec.handle);
         let text = serde_json::to_vec(entry).map_err(io::Error::other)?;
@@ -89,9 +90,7 @@ impl Depot {
         let mut options = File::options();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
         file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&temp, dir.join("container.json"))?;
-        File::open(&dir)?.sync_all()
+        fs::rename(&temp, dir.join("container.json"))
     }
 
     /// Reads one container's entry; `None`: the directory or a whole entry is not there.
