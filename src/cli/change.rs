@@ -106,6 +106,10 @@ pub async fn act(
 ) -> Result<u8, CliError> {
     let mut failed: Option<CliError> = None;
     for name in names {
+        let kept = match act {
+            Act::Delete => remote.app(name).await.ok().and_then(|view| declared_in(&view.manifest)),
+            Act::Start | Act::Stop | Act::Restart => None,
+        };
         let (result, done) = match act {
             Act::Start => (remote.post(name, "start").await, "started"),
             Act::Stop => (remote.post(name, "stop").await, "stopped"),
@@ -114,7 +118,15 @@ pub async fn act(
         };
         match (result, &failed) {
             (Ok(()), _) if ui.json => ui.item(&json!({ "app": name, "done": done }))?,
-            (Ok(()), _) => ui.note(&format!("{name}: {done}")),
+            (Ok(()), _) => {
+                ui.note(&format!("{name}: {done}"));
+                if let Some(file) = kept {
+                    ui.complain(&format!(
+                        "terrarium: {file} is still there and brings {name} back when the daemon \
+                         starts next; remove it too\n"
+                    ));
+                }
+            }
             (Err(err), None) => failed = Some(err),
             (Err(err), Some(_)) => {
                 ui.complain(&format!("terrarium: {}\n", crate::log::chain(&err)));
@@ -122,4 +134,11 @@ pub async fn act(
         }
     }
     failed.map_or(Ok(0), Err)
+}
+
+/// The manifest, when it is one of those that the daemon reads by itself.
+fn declared_in(manifest: &str) -> Option<String> {
+    let file = std::path::Path::new(manifest);
+    let dir = file.parent().and_then(|dir| dir.file_name());
+    (dir == Some("apps.d".as_ref()) && file.exists()).then(|| manifest.to_owned())
 }

@@ -112,6 +112,10 @@ fn manifests_in_apps_d_come_and_go_with_their_files() {
     let manifest = format!("[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n{PORT}");
     let file = lab.declare("web", &lab.app("web", WEB, &manifest));
     lab.until_state("web", "running");
+    let deleted = lab.ok(&["delete", "web"]);
+    assert!(deleted.err.contains("apps.d/web.toml is still there"), "{}", deleted.err);
+    fs::write(&file, fs::read_to_string(&file).expect("manifest") + "\n").expect("touch");
+    lab.until_state("web", "running");
     fs::remove_file(&file).expect("remove");
     lab.until("the app is gone", |lab| (lab.run(&["app", "web"]).code == 4).then_some(()));
     lab.finish();
