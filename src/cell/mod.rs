@@ -22,6 +22,7 @@ mod session;
 mod shared;
 mod staging;
 pub mod store;
+mod upkeep;
 mod view;
 mod wishes;
 

@@ -92,6 +92,9 @@ pub(crate) struct Shared {
     pub(super) publishing: Turns<()>,
     wake: Sender<()>,
     pub(super) woken: Receiver<()>,
+    /// A container went, since it was last asked.
+    went: Sender<()>,
+    pub(super) gone: Receiver<()>,
     /// Tells containers of one instance apart; begins at the clock, so that restarts differ too.
     last_handle: AtomicU32,
 }
@@ -127,6 +130,7 @@ impl Cell {
     /// A cell that does nothing yet: see [`Cell::adopt`] and [`Cell::converge`].
     pub fn new(parts: CellParts) -> Cell {
         let (wake, woken) = bounded(1);
+        let (went, gone) = bounded(1);
         let state = State {
             apps: parts.records.apps,
             actual: parts.records.actual,
@@ -152,6 +156,8 @@ impl Cell {
                 publishing: Turns::default(),
                 wake,
                 woken,
+                went,
+                gone,
                 last_handle: AtomicU32::new(now_ms() as u32),
             }),
         }
@@ -305,6 +311,7 @@ impl Shared {
         let (inner, name) = (self.clone(), handle.clone());
         let done: Result<(), ContainerError> =
             smol::unblock(move || inner.host.destroy(&name)).await;
+        let _ = self.went.try_send(());
         if let Err(err) = done {
             crate::error!("container.left", handle = handle, err = crate::log::chain(&err));
         }

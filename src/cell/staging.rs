@@ -10,10 +10,10 @@ use crate::exec::streams::Sink;
 use crate::image;
 use crate::lifecycle::pack;
 use crate::log::chain;
-use crate::model::manifest::Manifest;
+use crate::model::manifest::{Build, Manifest};
 use crate::model::task::StagingResult;
 use crate::stage::recipe::{self, CACHE_FILE, StagingInput};
-use crate::unit::Digest;
+use crate::unit::{Bytes, Digest};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
@@ -118,6 +118,7 @@ async fn build(
         .await
         .map_err(|err| format!("cannot make the staging directory {}: {err}", work.display()))?;
     let cached = cache.join(CACHE_FILE).is_file();
+    let (memory, disk) = share(shared, &manifest.build).await?;
     let input = StagingInput {
         guid: shared.staging_handle(app).to_string(),
         buildpacks: prepared.buildpacks.clone(),
@@ -125,6 +126,8 @@ async fn build(
         droplet_to: work.join("droplet.tgz"),
         result_to: work.join("result.json"),
         cache_to: cache.join(CACHE_FILE),
+        memory,
+        disk,
         env: Vec::new(),
     };
     let task = recipe::staging_task(manifest, &input);
@@ -167,6 +170,15 @@ async fn build(
     outcome?;
     let (inner, stack, from) = (shared.clone(), prepared.stack, work.to_owned());
     smol::unblock(move || finish(&inner, &from, &stack)).await
+}
+
+/// What the staging container gets of what the box has left now.
+async fn share(shared: &Arc<Shared>, build: &Build) -> Result<(Bytes, Bytes), String> {
+    let inner = shared.clone();
+    let in_store = smol::unblock(move || inner.host.store().left()).await;
+    let in_store = in_store.map_err(|err| format!("cannot measure the store: {}", chain(&err)))?;
+    let left = shared.state().room.left();
+    Ok(recipe::share(build, left.memory, left.disk.min(in_store)))
 }
 
 /// Reads the result and makes the droplet a layer. Blocking.

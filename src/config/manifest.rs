@@ -168,8 +168,8 @@ fn read_build(section: Option<Section<'_>>) -> Build {
     let mut build = Build {
         buildpacks: Vec::new(),
         stack: "edgefs".into(),
-        memory: Bytes::mib(1024),
-        disk: Bytes::mib(4096),
+        memory: None,
+        disk: None,
         timeout: Duration::from_secs(900),
     };
     let Some(mut section) = section else { return build };
@@ -190,10 +190,10 @@ fn read_build(section: Option<Section<'_>>) -> Build {
         set(&mut build.stack, stack.parsed(|text| word("stack", text, 64)));
     }
     if let Some(memory) = section.take("memory") {
-        set(&mut build.memory, memory.bytes(MEMORY_MIN, SIZE_MAX));
+        build.memory = memory.bytes(MEMORY_MIN, SIZE_MAX);
     }
     if let Some(disk) = section.take("disk") {
-        set(&mut build.disk, disk.bytes(DISK_MIN, SIZE_MAX));
+        build.disk = disk.bytes(DISK_MIN, SIZE_MAX);
     }
     if let Some(timeout) = section.take("timeout") {
         set(&mut build.timeout, timeout.time(Duration::from_secs(1), DAY));

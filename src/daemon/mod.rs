@@ -175,7 +175,9 @@ fn begin(
     let converge = smol::spawn(async move { looped.converge().await });
     let guarded = cell.clone();
     let guard = smol::spawn(async move { guarded.guard_rules().await });
-    let mut tasks = vec![serve, converge, guard];
+    let small = cell.clone();
+    let small = smol::spawn(async move { small.keep_store_small().await });
+    let mut tasks = vec![serve, converge, guard, small];
     if with_apps_dir {
         let (config, cell) = (config.clone(), cell.clone());
         tasks.push(smol::spawn(async move { appsd::follow(&config, &cell).await }));

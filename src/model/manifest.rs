@@ -37,10 +37,11 @@ pub struct Build {
     pub buildpacks: Vec<String>,
     /// The stack for staging and running; default `edgefs`.
     pub stack: String,
-    /// Memory of the staging container; default 1GiB.
-    pub memory: Bytes,
-    /// Disk of the staging container; default 4GiB as Diego's stager has it.
-    pub disk: Bytes,
+    /// Memory of the staging container; `None`: half of what the box has left, at most 1GiB.
+    pub memory: Option<Bytes>,
+    /// Disk of the staging container; `None`: half of what the box has left, at most 4GiB, which
+    /// is what Diego's stager asks for.
+    pub disk: Option<Bytes>,
     /// Default 15m.
     pub timeout: Duration,
 }

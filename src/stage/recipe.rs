@@ -34,6 +34,9 @@ const VCAP: &str = "vcap";
 const STAGING_WEIGHT: u32 = 50;
 /// Processes and threads of a staging container: compilers run many, a fork bomb runs more.
 const STAGING_PIDS: u32 = 1024;
+/// What a staging gets on a box that has enough.
+const USUAL_MEMORY: Bytes = Bytes::mib(1024);
+const USUAL_DISK: Bytes = Bytes::mib(4096);
 /// What version control and desktops leave at the top of a source tree, as cf leaves it out.
 pub const NOT_SOURCE: [&str; 7] =
     [".git", ".hg", ".svn", "_darcs", ".bzr", ".DS_Store", ".cfignore"];
@@ -55,8 +58,24 @@ pub struct StagingInput {
     pub result_to: PathBuf,
     /// Where the build cache goes.
     pub cache_to: PathBuf,
+    /// Memory of the container.
+    pub memory: Bytes,
+    /// Disk of the container.
+    pub disk: Bytes,
     /// Environment of this one container, such as its addresses; wins over everything else.
     pub env: Vec<(String, String)>,
+}
+
+/// Memory and disk of a staging: what the manifest says, else what is usual, but not more than half
+/// of what the box has left, so that a small box can stage and another staging has room beside it.
+pub fn share(build: &Build, left_memory: Bytes, left_disk: Bytes) -> (Bytes, Bytes) {
+    let of = |asked: Option<Bytes>, usual: Bytes, least: Bytes, left: Bytes| {
+        asked.unwrap_or_else(|| usual.min(Bytes::new(left.get() / 2)).max(least))
+    };
+    (
+        of(build.memory, USUAL_MEMORY, Bytes::mib(128), left_memory),
+        of(build.disk, USUAL_DISK, Bytes::mib(256), left_disk),
+    )
 }
 
 /// The buildpacks that the manifest wants, in its order, out of those that the box has.
@@ -113,8 +132,8 @@ pub fn staging_task(manifest: &Manifest, input: &StagingInput) -> Task {
         app: manifest.name.clone(),
         stack: manifest.build.stack.clone(),
         limits: Limits {
-            memory: Some(manifest.build.memory),
-            disk: Some(manifest.build.disk),
+            memory: Some(input.memory),
+            disk: Some(input.disk),
             cpu_weight: Some(STAGING_WEIGHT),
             pids: Some(STAGING_PIDS.max(manifest.run.pids)),
         },
@@ -157,7 +176,7 @@ fn builder(manifest: &Manifest, input: &StagingInput) -> ProcessSpec {
         args.push(format!("-buildArtifactsCacheArchive=/tmp/cache-in/{CACHE_FILE}"));
     }
 
-    let Build { memory, disk, .. } = manifest.build;
+    let StagingInput { memory, disk, .. } = *input;
     let facts = Facts::new(&manifest.name, memory, disk, manifest.run.nofile);
     let mut env = common_env(manifest, facts, memory);
     env.push(pair("CF_STACK", &manifest.build.stack));

@@ -118,6 +118,12 @@ const ROOT_TREE: u64 = 1;
 /// `BTRFS_ROOT_ITEM_KEY` and `BTRFS_ROOT_REF_KEY` of linux/btrfs_tree.h.
 const ROOT_ITEM: u32 = 132;
 const ROOT_REF: u32 = 156;
+/// `BTRFS_DEV_TREE_OBJECTID`, the tree that says what each part of a device is taken for, and
+/// `BTRFS_DEV_EXTENT_KEY`, one such part.
+const DEV_TREE: u64 = 4;
+const DEV_EXTENT: u32 = 204;
+/// Searches for device extents, 32 extents each: a store of 1 GiB extents has fewer up to 3 PiB.
+const EXTENTS_MAX: u32 = 100_000;
 
 /// Sends one request whose argument the kernel reads, writes or both.
 fn request<T>(fd: BorrowedFd<'_>, number: u32, arg: &mut T) -> io::Result<()> {
@@ -223,6 +229,38 @@ pub fn resize_to_device(any: BorrowedFd<'_>) -> io::Result<()> {
     request(any, IOC_RESIZE, &mut named("max")?)
 }
 
+/// Makes the file system of `any`, which has one device, `len` bytes long. What lies behind is
+/// moved first, and `ENOSPC` when it fits nowhere. `EINVAL` below 256 MiB.
+pub fn resize(any: BorrowedFd<'_>, len: u64) -> io::Result<()> {
+    request(any, IOC_RESIZE, &mut named(&len.to_string())?)
+}
+
+/// Up to where the first device of the file system of `any` is taken by data or trees, in bytes.
+pub fn allocated_end(any: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut end = 0;
+    let mut from = 0;
+    for _ in 0..EXTENTS_MAX {
+        // SAFETY: all fields are integers or arrays of them, for which zero is a value.
+        let mut args: Search = unsafe { zeroed() };
+        args.tree_id = DEV_TREE;
+        (args.min_objectid, args.max_objectid) = (1, 1);
+        (args.min_type, args.max_type) = (DEV_EXTENT, DEV_EXTENT);
+        (args.min_offset, args.max_offset) = (from, u64::MAX);
+        (args.max_transid, args.nr_items) = (u64::MAX, 32);
+        request(any, IOC_TREE_SEARCH, &mut args)?;
+        let Some((last, length)) = items(&args).last().map(|(_, offset, extent)| {
+            // struct btrfs_dev_extent: chunk_tree, chunk_objectid, chunk_offset, length le64.
+            let length = extent.get(24..32).and_then(|bytes| bytes.try_into().ok());
+            (offset, u64::from_le_bytes(length.unwrap_or([0xff; 8])))
+        }) else {
+            return Ok(end);
+        };
+        end = last.saturating_add(length);
+        from = last.saturating_add(1);
+    }
+    Err(io::Error::other("more device extents than any store has"))
+}
+
 /// The file system's id, as its directory in /sys/fs/btrfs is named.
 pub fn filesystem_id(any: BorrowedFd<'_>) -> io::Result<String> {
     let mut info = FsInfo { max_id: 0, num_devices: 0, fsid: [0; 16], rest: [0; 992] };
@@ -257,17 +295,21 @@ fn search_roots(any: BorrowedFd<'_>, id: u64, kind: u32) -> io::Result<Vec<(u64,
     (args.min_type, args.max_type) = (kind, kind);
     (args.max_offset, args.max_transid, args.nr_items) = (u64::MAX, u64::MAX, 64);
     request(any, IOC_TREE_SEARCH, &mut args)?;
-    let mut keys = Vec::new();
+    Ok(items(&args).map(|(object, offset, _)| (object, offset)).collect())
+}
+
+/// What a search has found: object id, offset and content of each item.
+fn items(args: &Search) -> impl Iterator<Item = (u64, u64, &[u8])> {
     let mut rest = &args.found[..];
-    for _ in 0..args.nr_items {
+    (0..args.nr_items).map_while(move |_| {
         // struct btrfs_ioctl_search_header: transid, objectid, offset u64; type, len u32.
-        let Some((head, tail)) = rest.split_at_checked(32) else { break };
+        let (head, tail) = rest.split_at_checked(32)?;
         let word = |at: usize| u64::from_ne_bytes(head[at..at + 8].try_into().expect("8 bytes"));
         let len = u32::from_ne_bytes(head[28..32].try_into().expect("4 bytes")) as usize;
-        keys.push((word(8), word(16)));
-        rest = tail.get(len..).unwrap_or(&[]);
-    }
-    Ok(keys)
+        let content = tail.get(..len)?;
+        rest = &tail[len..];
+        Some((word(8), word(16), content))
+    })
 }
 
 /// Mounts the btrfs on `device` at `dir`: no access times, no device nodes, no setuid, and no

@@ -1,5 +1,6 @@
 //! What can go wrong with the store, and how to mend it.
 
+use super::plan::{self, Room};
 use crate::unit::{Bytes, Handle};
 use std::error::Error;
 use std::fmt;
@@ -44,34 +45,22 @@ pub enum VolumeError {
     },
     /// The loop file has its greatest size and is too full.
     Full {
-        /// Bytes asked for.
-        need: Bytes,
-        /// Bytes free.
-        free: Bytes,
-        /// `[store] size_max`.
-        size_max: Bytes,
+        /// What was asked for, and what there is.
+        room: Room,
     },
     /// The loop file may grow, but the disk below it has no room to spare.
     HostFull {
         /// The loop file.
         file: PathBuf,
-        /// Bytes asked for.
-        need: Bytes,
-        /// Bytes free in the store.
-        free: Bytes,
-        /// Bytes free on the disk.
-        host_free: Bytes,
-        /// Bytes of the disk that are never taken.
-        reserve: Bytes,
+        /// What was asked for, and what there is.
+        room: Room,
     },
     /// The partition that the store is on is too full.
     PartitionFull {
         /// The store.
         dir: PathBuf,
-        /// Bytes asked for.
-        need: Bytes,
-        /// Bytes free.
-        free: Bytes,
+        /// What was asked for, and what there is.
+        room: Room,
     },
     /// The store cannot be closed: somebody is still in it.
     Busy {
@@ -124,8 +113,19 @@ impl VolumeError {
 }
 
 /// A size for people: whole MiB, not bytes to the last digit.
-fn mib(bytes: Bytes) -> Bytes {
-    Bytes::mib(bytes.as_mib())
+fn mib(bytes: u64) -> Bytes {
+    Bytes::mib(Bytes::new(bytes).as_mib())
+}
+
+/// What is missing, in words.
+fn shortage(room: &Room) -> String {
+    let [need, free, promised] = [room.need, room.free, room.promised].map(mib);
+    match room.promised {
+        0 => format!("{free} free, {need} more is needed"),
+        _ => {
+            format!("{free} free, containers may still write {promised}, and {need} more is needed")
+        }
+    }
 }
 
 impl fmt::Display for VolumeError {
@@ -158,29 +158,27 @@ impl fmt::Display for VolumeError {
                 dir.display(),
                 found.escape_default()
             ),
-            E::Full { need, free, size_max } => write!(
+            E::Full { room } => write!(
                 f,
-                "the store has {} free, {} more is needed, and it may not grow beyond {size_max}; \
-                 raise [store] size_max, or delete apps that are not needed",
-                mib(*free),
-                mib(*need)
+                "the store has {}, but it may not grow beyond {}; raise [store] size_max, give \
+                 apps less `disk`, or delete apps that are not needed",
+                shortage(room),
+                mib(room.file.max)
             ),
-            E::HostFull { file, need, free, host_free, reserve } => write!(
+            E::HostFull { file, room } => write!(
                 f,
-                "the store has {} free, {} more is needed, and {} cannot grow: its disk has {} \
-                 free, of which {} is kept for the system; make room there, or move [store] file",
-                mib(*free),
-                mib(*need),
+                "the store has {}, but {} cannot grow: its disk has {} free, of which {} is kept \
+                 for the system; make room there, or give apps less `disk`",
+                shortage(room),
                 file.display(),
-                mib(*host_free),
-                mib(*reserve)
+                mib(room.file.host_free),
+                mib(plan::reserve(room.file.host_total))
             ),
-            E::PartitionFull { dir, need, free } => write!(
+            E::PartitionFull { dir, room } => write!(
                 f,
-                "the file system of {} has {} free, {} more is needed; make room on it",
+                "the file system of {} has {}; make room on it, or give apps less `disk`",
                 dir.display(),
-                mib(*free),
-                mib(*need)
+                shortage(room)
             ),
             E::Busy { dir } => write!(
                 f,

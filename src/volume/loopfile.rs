@@ -1,7 +1,7 @@
 //! The store's own block device: a preallocated file behind a loop device.
 
 use super::VolumeError;
-use super::plan::{self, Growth, Room};
+use super::plan::{self, FileSize, Growth, Room};
 use crate::sys::{btrfs, file, loopdev};
 use crate::unit::Bytes;
 use std::fs::{self, File, OpenOptions};
@@ -10,7 +10,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// How often another program may take the loop device that we were just offered.
@@ -30,8 +29,6 @@ pub struct LoopFile {
     device: File,
     number: u32,
     size_max: u64,
-    /// Held while the file grows, so that callers who come together do not grow it twice.
-    growing: Mutex<()>,
 }
 
 impl LoopFile {
@@ -75,7 +72,7 @@ impl LoopFile {
 
     fn new(path: &Path, file: File, device: File, number: u32, size_max: Bytes) -> LoopFile {
         let (path, size_max) = (path.to_owned(), size_max.get());
-        LoopFile { path, file, device, number, size_max, growing: Mutex::new(()) }
+        LoopFile { path, file, device, number, size_max }
     }
 
     /// The device to mount.
@@ -83,24 +80,37 @@ impl LoopFile {
         loopdev::path(self.number)
     }
 
-    /// Makes `need` bytes fit the file system that `root` is in and of which `free` are free.
+    /// Grows until everything in `room` fits into the file system that `root` is in. One caller at
+    /// a time.
     pub fn make_room(
         &self,
         root: BorrowedFd<'_>,
-        need: Bytes,
-        free: &dyn Fn() -> Bytes,
+        room: &dyn Fn() -> Result<Room, VolumeError>,
     ) -> Result<(), VolumeError> {
-        let _alone = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..GROW_ROUNDS {
-            let room = self.room(need, free())?;
+            let room = room()?;
             match plan::growth(&room) {
                 Growth::Enough => return Ok(()),
-                Growth::To(len) => self.grow(root, room.file_len, len)?,
-                Growth::StoreFull => return Err(self.full(&room)),
-                Growth::HostFull => return Err(self.host_full(&room)),
+                Growth::To(len) => self.grow(root, room.file.len, len)?,
+                Growth::StoreFull => return Err(VolumeError::Full { room }),
+                Growth::HostFull => return Err(self.host_full(room)),
             }
         }
-        Err(self.full(&self.room(need, free())?))
+        Err(VolumeError::Full { room: room()? })
+    }
+
+    /// Cuts the file to `len` bytes, of which btrfs uses none behind; the caller looked. A crash on
+    /// the way leaves a file that is too long, and `settle` uses that.
+    pub fn shrink(&self, root: BorrowedFd<'_>, len: u64) -> Result<(), VolumeError> {
+        let refused = || VolumeError::refused("make smaller", &self.path);
+        btrfs::resize(root, len).map_err(refused())?;
+        // Before the tail is gone, the disk must know that btrfs ends before it.
+        btrfs::sync(root).map_err(refused())?;
+        self.file.set_len(len).map_err(refused())?;
+        loopdev::refresh_size(self.device.as_fd())
+            .map_err(VolumeError::refused("resize", self.device()))?;
+        crate::info!("volume.shrunk", file = self.path.display(), size = Bytes::new(len));
+        Ok(())
     }
 
     /// Lets the device see the whole file, and btrfs the whole device: a crash may have come
@@ -138,29 +148,20 @@ impl LoopFile {
         Ok(())
     }
 
-    fn room(&self, need: Bytes, free: Bytes) -> Result<Room, VolumeError> {
+    /// How long the file is and may become.
+    pub fn size(&self) -> Result<FileSize, VolumeError> {
         let refused = || VolumeError::refused("measure", &self.path);
         let host = file::space(self.file.as_fd()).map_err(refused())?;
-        Ok(Room {
-            need: need.get(),
-            free: free.get(),
-            file_len: self.file.metadata().map_err(refused())?.len(),
-            size_max: self.size_max,
+        Ok(FileSize {
+            len: self.file.metadata().map_err(refused())?.len(),
+            max: self.size_max,
             host_free: host.free_bytes,
             host_total: host.total_bytes,
         })
     }
 
-    fn full(&self, room: &Room) -> VolumeError {
-        let [need, free, size_max] = [room.need, room.free, self.size_max].map(Bytes::new);
-        VolumeError::Full { need, free, size_max }
-    }
-
-    fn host_full(&self, room: &Room) -> VolumeError {
-        let reserve = plan::reserve(room.host_total);
-        let [need, free, host_free, reserve] =
-            [room.need, room.free, room.host_free, reserve].map(Bytes::new);
-        VolumeError::HostFull { file: self.path.clone(), need, free, host_free, reserve }
+    fn host_full(&self, room: Room) -> VolumeError {
+        VolumeError::HostFull { file: self.path.clone(), room }
     }
 }
 
@@ -221,8 +222,10 @@ fn make_draft(draft: &Path, len: u64) -> Result<(), VolumeError> {
     let host = file::space(file.as_fd()).map_err(refused())?;
     let reserve = plan::reserve(host.total_bytes);
     if host.total_bytes > 0 && host.free_bytes.saturating_sub(reserve) < len {
-        let [need, free, host_free, reserve] = [len, 0, host.free_bytes, reserve].map(Bytes::new);
-        return Err(VolumeError::HostFull { file: draft.into(), need, free, host_free, reserve });
+        let (host_free, host_total) = (host.free_bytes, host.total_bytes);
+        let file = FileSize { len: 0, max: len, host_free, host_total };
+        let room = Room { need: len, file, ..Room::default() };
+        return Err(VolumeError::HostFull { file: draft.into(), room });
     }
     extend(&file, 0, len).map_err(refused())?;
     format(draft)?;

@@ -6,7 +6,7 @@
 //! Called by: `image`, `container`, `daemon`. Calls: `sys`, `unit`, `log`, and the program
 //! `mkfs.btrfs` once.
 //! Entry points: [`Store::open`], [`Store::draft`], [`Store::create_writable`],
-//! [`Store::ensure_room`], [`Store::close`].
+//! [`Store::ensure_room`], [`Store::give_back`], [`Store::close`].
 //! Ancestor: garden-linux's quota_manager and docker's btrfs graph driver.
 //!
 //! Inside the store, which only root may enter (0700):
@@ -23,6 +23,7 @@ mod error;
 mod layer;
 mod loopfile;
 mod plan;
+mod promise;
 mod remove;
 mod store;
 mod writable;

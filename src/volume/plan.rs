@@ -12,20 +12,45 @@ const RESERVE: u64 = 512 << 20;
 const MIB: u64 = 1 << 20;
 
 /// Everything that decides about growth, in bytes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Room {
     /// What shall fit.
     pub need: u64,
     /// Free in the store.
     pub free: u64,
-    /// Length of the loop file.
-    pub file_len: u64,
-    /// Greatest length of the loop file.
-    pub size_max: u64,
+    /// How much of it containers may still write.
+    pub promised: u64,
+    /// The loop file; all zero for a store that has none and cannot grow.
+    pub file: FileSize,
+}
+
+/// The loop file and the disk that it is on, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FileSize {
+    /// Its length.
+    pub len: u64,
+    /// Its greatest length.
+    pub max: u64,
     /// Free on the disk below.
     pub host_free: u64,
     /// Size of the disk below; 0: it does not say.
     pub host_total: u64,
+}
+
+impl FileSize {
+    /// What `max` still allows, in whole MiB.
+    fn may(&self) -> u64 {
+        self.max.saturating_sub(self.len) / MIB * MIB
+    }
+
+    /// What the disk below still has to give, in whole MiB.
+    fn host_may(&self) -> u64 {
+        match self.host_total {
+            // Memory file systems and some network ones do not say.
+            0 => u64::MAX,
+            total => self.host_free.saturating_sub(reserve(total)) / MIB * MIB,
+        }
+    }
 }
 
 /// What to do.
@@ -48,26 +73,43 @@ pub fn reserve(total: u64) -> u64 {
 
 /// Decides about growth.
 pub fn growth(room: &Room) -> Growth {
-    let want = room.need.saturating_add(SLACK);
+    let want = room.need.saturating_add(room.promised).saturating_add(SLACK);
     if room.free >= want {
         return Growth::Enough;
     }
-    // A sixteenth more: btrfs keeps two copies of its trees, which takes from what is added.
-    let missing = want - room.free;
-    let missing = missing.saturating_add(missing / 16).div_ceil(MIB).saturating_mul(MIB);
-    let may = room.size_max.saturating_sub(room.file_len) / MIB * MIB;
-    let host_may = match room.host_total {
-        // Memory file systems and some network ones do not say.
-        0 => u64::MAX,
-        total => room.host_free.saturating_sub(reserve(total)) / MIB * MIB,
-    };
+    let missing = with_trees(want - room.free).div_ceil(MIB).saturating_mul(MIB);
+    let (may, host_may) = (room.file.may(), room.file.host_may());
     if may < missing {
         return Growth::StoreFull;
     }
     if host_may < missing {
         return Growth::HostFull;
     }
-    Growth::To(room.file_len + missing.max(STEP).min(may).min(host_may))
+    Growth::To(room.file.len + missing.max(STEP).min(may).min(host_may))
+}
+
+/// What could still be promised or written, growth included.
+pub fn left(room: &Room) -> u64 {
+    let growth = room.file.may().min(room.file.host_may());
+    // Less than `growth` asks for, so that what is left can really be had.
+    let growth = growth - growth / 16;
+    room.free.saturating_add(growth).saturating_sub(room.promised).saturating_sub(SLACK)
+}
+
+/// How long the loop file should be when it is far longer than it has to be. It ends not before
+/// `used_end`, up to where btrfs has taken the device for something, so that nothing is moved.
+pub fn shrunk(room: &Room, used_end: u64) -> Option<u64> {
+    let keep = with_trees(room.promised.saturating_add(SLACK)).saturating_add(STEP);
+    let spare = room.free.saturating_sub(keep);
+    let len = room.file.len.saturating_sub(spare).max(used_end).max(STEP);
+    let len = len.div_ceil(MIB).saturating_mul(MIB);
+    // A step to and fro is not worth the writes.
+    (len.saturating_add(2 * STEP) <= room.file.len).then_some(len)
+}
+
+/// A sixteenth more: btrfs keeps two copies of its trees, which takes from what is added.
+fn with_trees(bytes: u64) -> u64 {
+    bytes.saturating_add(bytes / 16)
 }
 
 /// A line of /proc/thread-self/mountinfo.
@@ -128,14 +170,9 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     fn room(need_mib: u64, free_mib: u64) -> Room {
-        Room {
-            need: need_mib * MIB,
-            free: free_mib * MIB,
-            file_len: STEP,
-            size_max: 10 * GIB,
-            host_free: 100 * GIB,
-            host_total: 200 * GIB,
-        }
+        let file =
+            FileSize { len: STEP, max: 10 * GIB, host_free: 100 * GIB, host_total: 200 * GIB };
+        Room { need: need_mib * MIB, free: free_mib * MIB, promised: 0, file }
     }
 
     #[test]
@@ -146,14 +183,51 @@ mod tests {
     }
 
     #[test]
+    fn what_is_promised_is_nobody_elses() {
+        let promised = |mib: u64| Room { promised: mib * MIB, ..room(10, 1000) };
+        assert_eq!(growth(&promised(926)), Growth::Enough);
+        assert_eq!(growth(&promised(927)), Growth::To(2 * STEP));
+        assert_eq!(growth(&promised(20 * 1024)), Growth::StoreFull);
+    }
+
+    #[test]
     fn limits_hold_and_say_which() {
-        let near = Room { size_max: STEP + 100 * MIB, ..room(64, 64) };
+        let mut near = room(64, 64);
+        near.file.max = STEP + 100 * MIB;
         assert_eq!(growth(&near), Growth::To(STEP + 100 * MIB));
         assert_eq!(growth(&Room { need: 100 * MIB, ..near }), Growth::StoreFull);
-        let tight = Room { host_free: 612 * MIB, ..room(64, 64) };
+        let mut tight = room(64, 64);
+        tight.file.host_free = 612 * MIB;
         assert_eq!(growth(&tight), Growth::To(STEP + 100 * MIB));
         assert_eq!(growth(&Room { need: 100 * MIB, ..tight }), Growth::HostFull);
         assert_eq!(growth(&Room { need: u64::MAX, ..near }), Growth::StoreFull);
+    }
+
+    #[test]
+    fn what_is_left_can_be_had_and_not_much_more() {
+        for (free, promised) in [(64, 0), (200, 100), (100, 300), (5000, 0)] {
+            let room = Room { promised: promised * MIB, ..room(0, free) };
+            let left = left(&room);
+            assert!(matches!(growth(&Room { need: left, ..room }), Growth::Enough | Growth::To(_)));
+            let more = left + left / 8 + 2 * SLACK;
+            assert_eq!(growth(&Room { need: more, ..room }), Growth::StoreFull, "{free}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_far_too_long_is_cut_behind_its_last_use() {
+        let mut big = Room { promised: 1024 * MIB, ..room(0, 5000) };
+        big.file.len = 6 * GIB;
+        let len = shrunk(&big, GIB).expect("5000 MiB free, 1088 of it needed");
+        // What goes is free, and what stays covers the promises with a step to spare.
+        let gone = (big.file.len - len) / MIB;
+        assert!((3500..3912 - 256).contains(&gone), "{gone}");
+        assert_eq!(growth(&Room { free: big.free - gone * MIB, ..big }), Growth::Enough);
+        assert_eq!(shrunk(&big, 4 * GIB), Some(4 * GIB));
+        assert_eq!(shrunk(&big, 6 * GIB), None);
+        assert_eq!(shrunk(&Room { promised: 4500 * MIB, ..big }, GIB), None);
+        // A fresh store is as small as it gets.
+        assert_eq!(shrunk(&room(0, 240), 100 * MIB), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::VolumeError;
 use super::loopfile::LoopFile;
 use super::plan;
+use super::promise::Promises;
 use crate::sys::btrfs::{self, QuotaKind};
 use crate::sys::file;
 use crate::unit::{Bytes, Digest};
@@ -11,6 +12,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -77,6 +79,8 @@ pub struct Store {
     /// `/sys/fs/btrfs/<id>`, where the kernel shows its counters.
     pub(super) sysfs: PathBuf,
     backing: Backing,
+    /// Held while the store grows.
+    pub(super) promises: Mutex<Promises>,
     /// Names of drafts.
     pub(super) drafts: AtomicU64,
 }
@@ -115,11 +119,12 @@ impl Store {
         let sysfs = PathBuf::from(format!("/sys/fs/btrfs/{id}"));
         let quota =
             ensure_quota(&root, &sysfs.join(QGROUPS)).map_err(refused("switch on quota in"))?;
-        let drafts = AtomicU64::new(0);
-        let store = Store { dir: dir.into(), root, quota, sysfs, backing, drafts };
+        let (promises, drafts) = Default::default();
+        let store = Store { dir: dir.into(), root, quota, sysfs, backing, promises, drafts };
         store.remove_leftovers()?;
         store.seal_layers()?;
         store.sweep_qgroups();
+        store.recall_promises()?;
         crate::info!("volume.opened", dir = dir.display(), free = store.free());
         Ok(store)
     }
@@ -142,18 +147,11 @@ impl Store {
         Bytes::new(free.saturating_sub(pending))
     }
 
-    /// Makes sure that `need` more bytes can be written, beside a margin that btrfs itself needs;
-    /// enlarges the loop file when they cannot. An error says which limit stands in the way.
-    pub fn ensure_room(&self, need: Bytes) -> Result<(), VolumeError> {
-        let free = self.free();
-        if free >= need.saturating_add(Bytes::new(plan::SLACK)) {
-            return Ok(());
-        }
+    /// The loop file, when the store is in one.
+    pub(super) fn loop_file(&self) -> Option<&LoopFile> {
         match &self.backing {
-            Backing::Loop(file) => file.make_room(self.root.as_fd(), need, &|| self.free()),
-            Backing::Partition => {
-                Err(VolumeError::PartitionFull { dir: self.dir.clone(), need, free })
-            }
+            Backing::Loop(file) => Some(file),
+            Backing::Partition => None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! What one container writes: a subvolume of its own, under its own limit.
 
-use super::store::{CONTAINERS, QGROUPS, Store, names};
-use super::{VolumeError, plan};
+use super::VolumeError;
+use super::store::{CONTAINERS, Store, names};
 use crate::sys::btrfs;
 use crate::unit::{Bytes, Handle, IdRange};
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -10,37 +10,52 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-/// Most that the store is kept ahead of what containers write.
-const AHEAD_MAX: Bytes = Bytes::mib(1024);
+/// What is made sure of for a disk without a limit.
+const UNLIMITED: Bytes = Bytes::mib(64);
 
 impl Store {
     /// Makes the container's subvolume with the directories `upper` (0755) and `work` (0700), both
-    /// owned by the root of `owner`. What is written into it beyond `limit` fails with `EDQUOT`.
-    ///
-    /// Limits may add up to more than the store can hold. What is made sure of is a first part;
-    /// beyond it the store is kept ahead by what one container may write, as far as it can grow:
-    /// nothing tells us when a container fills it, so that is looked after whenever one is made.
+    /// owned by the root of `owner`. What is written into it beyond `limit` fails with `EDQUOT`,
+    /// and up to there it fits: the store has the room from now on, or this fails.
     pub fn create_writable(
         &self,
         handle: &Handle,
         limit: Option<Bytes>,
         owner: IdRange,
     ) -> Result<PathBuf, VolumeError> {
-        let ahead = limit.unwrap_or(AHEAD_MAX).min(AHEAD_MAX);
-        self.ensure_room(ahead.min(Bytes::new(plan::SLACK)))?;
-        self.keep_ahead(ahead);
+        // Before the promise: a disk that is there keeps its own.
+        if self.writable_path(handle).exists() {
+            return Err(VolumeError::Exists { handle: handle.clone() });
+        }
+        {
+            let mut promises = self.promises();
+            self.ensure(&promises, limit.unwrap_or(UNLIMITED))?;
+            limit.into_iter().for_each(|limit| promises.give(handle, limit));
+        }
+        let made = self.make_writable(handle, limit, owner);
+        if made.is_err() {
+            self.promises().take_back(handle);
+        }
+        made
+    }
+
+    /// Makes the subvolume, its limit and its directories.
+    fn make_writable(
+        &self,
+        handle: &Handle,
+        limit: Option<Bytes>,
+        owner: IdRange,
+    ) -> Result<PathBuf, VolumeError> {
         let place = self.dir.join(CONTAINERS);
         let dir = place.join(handle.as_str());
         let made = File::open(&place)
             .and_then(|place| btrfs::create_subvolume(place.as_fd(), handle.as_str()));
-        match made {
-            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(VolumeError::Exists { handle: handle.clone() });
-            }
-            other => other.map_err(VolumeError::refused("make", &dir))?,
-        }
+        made.map_err(VolumeError::refused("make", &dir))?;
         match furnish(self.root.as_fd(), &dir, limit, owner) {
-            Ok(()) => Ok(dir),
+            Ok(id) => {
+                self.promises().count(handle, id);
+                Ok(dir)
+            }
             Err(source) => {
                 // Half a disk has no limit yet: better none.
                 let _ = self.destroy(CONTAINERS, handle.as_str());
@@ -53,7 +68,9 @@ impl Store {
     /// space comes back a little later, when the kernel's cleaner has been through it.
     pub fn remove_writable(&self, handle: &Handle) -> Result<(), VolumeError> {
         self.destroy(CONTAINERS, handle.as_str())
-            .map_err(VolumeError::refused("remove", self.writable_path(handle)))
+            .map_err(VolumeError::refused("remove", self.writable_path(handle)))?;
+        self.promises().take_back(handle);
+        Ok(())
     }
 
     /// The containers that have a subvolume.
@@ -73,36 +90,25 @@ impl Store {
         let id = opened
             .and_then(|dir| btrfs::subvolume_id(dir.as_fd()))
             .map_err(VolumeError::refused("inspect", &dir))?;
-        let counter = self.sysfs.join(QGROUPS).join(format!("0_{id}/exclusive"));
-        let text = fs::read_to_string(&counter).map_err(VolumeError::refused("read", &counter))?;
-        let bytes = text.trim().parse().map_err(io::Error::other);
-        bytes.map(Bytes::new).map_err(VolumeError::refused("read", &counter))
+        let used = self.counter(id, "exclusive").map(Bytes::new);
+        used.map_err(VolumeError::refused("measure", &dir))
     }
 
-    /// Makes as much of `ahead` fit as the limits allow.
-    fn keep_ahead(&self, ahead: Bytes) {
-        let mut part = ahead.get();
-        // Four halves at most: 1 GiB down to 64 MiB, which is there already.
-        while part > plan::SLACK && self.ensure_room(Bytes::new(part)).is_err() {
-            part /= 2;
-        }
-    }
-
-    fn writable_path(&self, handle: &Handle) -> PathBuf {
+    pub(super) fn writable_path(&self, handle: &Handle) -> PathBuf {
         self.dir.join(CONTAINERS).join(handle.as_str())
     }
 }
 
-/// Sets the limit, then puts the two directories in.
+/// Sets the limit, then puts the two directories in; the subvolume's id.
 fn furnish(
     root: BorrowedFd<'_>,
     dir: &Path,
     limit: Option<Bytes>,
     owner: IdRange,
-) -> io::Result<()> {
+) -> io::Result<u64> {
     let subvolume = File::open(dir)?;
+    let id = btrfs::subvolume_id(subvolume.as_fd())?;
     if let Some(limit) = limit {
-        let id = btrfs::subvolume_id(subvolume.as_fd())?;
         btrfs::limit_exclusive(root, id, limit.get())?;
     }
     // The container's root must be able to pass through, but not to look around or write here.
@@ -114,5 +120,5 @@ fn furnish(
         fs::set_permissions(&path, Permissions::from_mode(mode))?;
         chown(&path, Some(owner.base), Some(owner.base))?;
     }
-    Ok(())
+    Ok(id)
 }

@@ -56,3 +56,38 @@ fn fork_bomb_is_contained() {
     lab.assert_empty();
     lab.finish();
 }
+
+#[test]
+fn two_apps_can_fill_their_disks_at_the_same_time() {
+    let lab = Lab::start("full");
+    let manifest = format!("[run]\nmemory = \"64MiB\"\ndisk = \"600MiB\"\n\n{PROCESS}");
+    for name in ["one", "two"] {
+        lab.ok(&["apply", &lab.app(name, IDLE, &manifest)]);
+        lab.until_state(name, "running");
+    }
+    for name in ["one", "two"] {
+        let ran = lab.inside(name, "dd if=/dev/zero of=/tmp/big bs=1M count=580 && sync");
+        assert_eq!(ran.code, 0, "{}", ran.err);
+    }
+    for name in ["one", "two"] {
+        let ran = lab.inside(name, "dd if=/dev/zero of=/tmp/more bs=1M count=100 && sync");
+        assert!(ran.err.contains("quota exceeded"), "{}", ran.err);
+    }
+    lab.finish();
+}
+
+#[test]
+fn the_room_of_a_finished_staging_goes_back_to_the_box() {
+    let lab = Lab::start("room");
+    let file = lab.root.join("var/lib/terrarium/store.img");
+    let mib = || std::fs::metadata(&file).expect("the store's file").len() >> 20;
+    let manifest = format!("[run]\nmemory = \"64MiB\"\ndisk = \"100MiB\"\n\n{PROCESS}");
+    let path = lab.app("idle", IDLE, &manifest);
+    let text = std::fs::read_to_string(&path).expect("manifest");
+    std::fs::write(&path, text.replacen("\"64MiB\"\n\n", "\"3GiB\"\n\n", 1)).expect("manifest");
+    lab.ok(&["apply", &path]);
+    assert!(mib() >= 3072, "staging was not given its disk: {} MiB", mib());
+    lab.until("the store is small again", |_| (mib() < 2048).then_some(()));
+    assert_eq!(lab.view("idle")["state"], "running");
+    lab.finish();
+}

@@ -194,15 +194,71 @@ fn the_store_grows_when_asked_and_names_the_limit_when_it_may_not() {
 }
 
 #[test]
-fn a_new_disk_can_be_filled_to_its_limit_as_far_as_the_store_may_grow() {
-    let lab = Lab::new("ahead");
-    let config = StoreConfig { size_max: Bytes::mib(700), ..lab.config() };
-    let store = Store::open(config).expect("open");
-    let dir = store.create_writable(&handle("a"), Some(Bytes::mib(300)), ids(0)).expect("create");
-    let err = fill(&dir.join("upper/large"), 400).expect_err("beyond the limit");
-    assert_eq!(err.raw_os_error(), Some(122), "EDQUOT, not {err}");
-    // More than there can ever be is no reason to refuse a container.
-    store.create_writable(&handle("b"), Some(Bytes::mib(5000)), ids(1)).expect("create");
+fn every_disk_can_be_filled_to_its_limit_whatever_the_others_do() {
+    let lab = Lab::new("promise");
+    let store = lab.open();
+    let make = |name: &str, mib, slot| {
+        let disk = store.create_writable(&handle(name), Some(Bytes::mib(mib)), ids(slot));
+        disk.map(|dir| dir.join("upper/large"))
+    };
+    let [a, b] = [("a", 0), ("b", 1)].map(|(name, slot)| make(name, 500, slot).expect(name));
+    // Neither a layer nor a third disk gets what those two have not used yet.
+    let err = store.ensure_room(Bytes::mib(1000)).expect_err("promised to others");
+    assert!(err.is_full());
+    assert!(said(&err).contains("containers may still write "), "{}", said(&err));
+    make("c", 5000, 2).expect_err("more than there can ever be");
+    assert_eq!(store.writables().expect("list"), [handle("a"), handle("b")], "nothing half-made");
+    store.ensure_room(Bytes::mib(600)).expect("what is left is anybody's");
+    fill(&store.dir().join("tmp/layer"), 600).expect("the room is real");
+
+    for large in [a, b] {
+        let err = fill(&large, 600).expect_err("beyond the limit");
+        assert_eq!(err.raw_os_error(), Some(122), "EDQUOT, not {err}");
+        assert!(fs::metadata(&large).expect("stat").len() >= 490 << 20);
+    }
+    lab.close(store);
+}
+
+#[test]
+fn promises_outlive_the_daemon_and_end_with_the_disk() {
+    let lab = Lab::new("recall");
+    let store = lab.open();
+    store.create_writable(&handle("a"), Some(Bytes::mib(1200)), ids(0)).expect("create");
+    store.create_writable(&handle("b"), None, ids(1)).expect("create");
+    lab.close(store);
+    let store = lab.open();
+    store.ensure_room(Bytes::mib(1000)).expect_err("promised before the restart");
+    let left = store.left().expect("measure");
+    store.ensure_room(left).expect("what is left can be had");
+    store.remove_writable(&handle("a")).expect("remove");
+    store.ensure_room(Bytes::mib(1000)).expect("free again");
+    lab.close(store);
+}
+
+#[test]
+fn what_nobody_needs_any_more_goes_back_to_the_disk_below() {
+    let lab = Lab::new("shrink");
+    let store = lab.open();
+    let len = || fs::metadata(lab.config().file).expect("stat").len() >> 20;
+    let draft = store.draft().expect("draft");
+    fill(&draft.dir().join("kept"), 30).expect("write");
+    let layer = draft.commit(&Digest::of(b"kept")).expect("commit");
+    store.create_writable(&handle("small"), Some(Bytes::mib(100)), ids(0)).expect("create");
+    store.create_writable(&handle("staging"), Some(Bytes::mib(1400)), ids(1)).expect("create");
+    assert!(len() >= 1500, "{}", len());
+    assert!(!store.give_back().expect("look"), "all of it is promised");
+
+    store.remove_writable(&handle("staging")).expect("remove");
+    assert!(store.give_back().expect("shrink"));
+    assert!(len() < 1024, "{}", len());
+    let large = store.dir().join("containers/small/upper/large");
+    let err = fill(&large, 200).expect_err("beyond the limit");
+    assert_eq!(err.raw_os_error(), Some(122), "the promise holds: EDQUOT, not {err}");
+    assert!(!store.give_back().expect("look"), "once is enough");
+    run("btrfs", &["scrub", "start", "-B", text(store.dir())]);
+    lab.close(store);
+    let store = lab.open();
+    assert_eq!(fs::read(layer.join("kept")).expect("read"), vec![7; 30 << 20]);
     lab.close(store);
 }
 

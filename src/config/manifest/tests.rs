@@ -395,7 +395,7 @@ fn a_short_manifest_has_the_documented_defaults() {
     let it = good(HEAD);
     assert_eq!(it.source, Path::new("/etc/terrarium/apps.d"));
     assert_eq!(it.build.stack, "edgefs");
-    assert_eq!((it.build.memory, it.build.disk), (Bytes::mib(1024), Bytes::mib(4096)));
+    assert_eq!((it.build.memory, it.build.disk), (None, None));
     assert_eq!((it.run.instances, it.run.memory), (1, Bytes::mib(256)));
     assert_eq!((it.run.disk, it.run.pids, it.run.nofile), (Bytes::mib(512), 256, 16_384));
     assert_eq!(it.run.user, "vcap");

@@ -45,6 +45,8 @@ fn input(cache: bool) -> StagingInput {
         droplet_to: "/var/lib/terrarium/droplets/hello.tgz".into(),
         result_to: "/var/lib/terrarium/droplets/hello.json".into(),
         cache_to: "/var/cache/terrarium/build/hello/cache.tgz".into(),
+        memory: Bytes::mib(512),
+        disk: Bytes::mib(4096),
         env: vec![pair("CF_INSTANCE_IP", "192.0.2.1")],
     }
 }
@@ -255,4 +257,18 @@ fn staging_is_limited_in_time() {
     let task = staging_task(&manifest(HELLO), &input(false));
     let Action::Timeout { timeout, .. } = task.action else { panic!("no timeout") };
     assert_eq!(timeout, Duration::from_secs(900));
+}
+
+#[test]
+fn staging_takes_what_is_usual_unless_the_box_is_small_or_the_manifest_says_otherwise() {
+    let build = |lines: &str| {
+        manifest(&format!("name = \"hello\"\n[source]\npath = \".\"\n[build]\n{lines}\n")).build
+    };
+    let gib = |n: u64| Bytes::mib(n * 1024);
+    assert_eq!(share(&build(""), gib(8), gib(100)), (gib(1), gib(4)));
+    assert_eq!(share(&build(""), gib(1), gib(3)), (Bytes::mib(512), Bytes::mib(1536)));
+    // A box that is full says so; it is not asked for nothing.
+    assert_eq!(share(&build(""), gib(0), gib(0)), (Bytes::mib(128), Bytes::mib(256)));
+    let asked = build("memory = \"2GiB\"\ndisk = \"9GiB\"");
+    assert_eq!(share(&asked, gib(1), gib(1)), (gib(2), gib(9)));
 }
