@@ -197,8 +197,9 @@ fn make_spaces(ids: IdRange) -> Result<Made, InitError> {
             .and_then(|()| process::set_dumpable(false))
             .doing(|| "become root again".into())?;
     }
-    let forked =
-        forked.doing(|| "make a user namespace (is user.max_user_namespaces 0?)".into())?;
+    let forked = forked.doing(|| {
+        "make a user namespace (is user.max_user_namespaces 0, or is this a chroot?)".into()
+    })?;
     let pid = match forked {
         Fork::Child => {
             drop((mapped, hear_made));

@@ -4,7 +4,7 @@
 //! its own: the machine's network is never touched, and when the demo is interrupted the kernel
 //! ends all that it had started.
 
-use crate::machine::State;
+use crate::machine::{self, State};
 use crate::{host, rootfs};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -39,6 +39,8 @@ pub fn run() -> Result<()> {
     apart.arg("--net");
     apart.arg(std::env::current_exe()?).args(["demo", "--inside"]).arg(&root).arg(&program);
     let result = host::run(&mut apart);
+    // The kernel ends what a broken demo had started, but leaves its empty groups.
+    machine::remove_cgroups("terrarium-demo");
     let clean = before.need_same(SETTLE).context("the demo was to leave nothing");
     result.and(clean)?;
     std::fs::remove_dir_all(&root)?;
@@ -73,7 +75,9 @@ pub fn lay_out(stack: &Path, chore: &str) -> Result<PathBuf> {
     }
     copy(&host::top().join("config/buildpacks"), &share.join("buildpacks"))?;
     // A daemon that this machine may have in earnest keeps its control groups to itself.
-    let own = format!("[cgroup]\nparent = \"terrarium-{chore}\"\n");
+    let parent = format!("terrarium-{chore}");
+    machine::remove_cgroups(&parent);
+    let own = format!("[cgroup]\nparent = \"{parent}\"\n");
     std::fs::write(root.join("etc/terrarium/terrarium.toml"), own)?;
     Ok(root)
 }

@@ -140,6 +140,31 @@ impl State {
     }
 }
 
+/// Removes control groups called `name` in which nothing runs: whoever had them was killed.
+pub fn remove_cgroups(name: &str) {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    for mount in mounts.lines().filter_map(Mount::parse) {
+        if mount.kind.starts_with("cgroup") {
+            remove_below(Path::new(mount.at), name, false, 0);
+        }
+    }
+}
+
+/// Removes directories called `name`, with all that is in them; one in use stays.
+fn remove_below(dir: &Path, name: &str, ours: bool, depth: usize) {
+    const DEEP: usize = 6;
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let ours = ours || entry.file_name() == name;
+        if depth < DEEP && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_below(&entry.path(), name, ours, depth + 1);
+            if ours {
+                let _ = std::fs::remove_dir(entry.path());
+            }
+        }
+    }
+}
+
 /// What `/proc/<pid>/stat` says.
 #[derive(Debug, PartialEq, Eq)]
 struct Process<'a> {
