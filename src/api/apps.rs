@@ -7,12 +7,13 @@
 //! | GET | `/v1/apps/N` | | `AppView` |
 //! | PUT | `/v1/apps/N?wait=` | [`ApplyRequest`] | a line of JSON for each [`ApplyEvent`] |
 //! | DELETE | `/v1/apps/N` | | `{}` when everything of it is gone |
-//! | POST | `/v1/apps/N/{start,stop,restart}` | | `{}` |
+//! | POST | `/v1/apps/N/{start,restart}` | | `{}` |
+//! | POST | `/v1/apps/N/stop?wait=` | | `{}`, with `wait` when nothing of it runs any more |
 //! | POST | `/v1/apps/N/scale` | [`ScaleRequest`] | `{}` |
 //! | GET | `/v1/apps/N/logs?lines=&follow=&process=&index=` | | a line of JSON for each `LogLine` |
 //! | POST | `/v1/apps/N/instances/P/I/exec` | [`ExecRequest`] | 101, then `http::wire` frames |
 //!
-//! Errors: `ErrorView` with 403, 404, 409, 422 or 500.
+//! Errors: `ErrorView` with 404, 409, 422 or 500.
 
 mod exec;
 mod handle;
@@ -153,8 +154,6 @@ pub enum ErrorKind {
     NotRunning,
     /// Somebody or something else has it: a name, a port.
     Conflict,
-    /// Not allowed.
-    Refused,
     /// The command to be run does not exist in the container.
     NoProgram,
     /// The command to be run is no program.
@@ -165,12 +164,11 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// All kinds with their text and status.
-    const TABLE: [(ErrorKind, &'static str, u16); 8] = [
+    const TABLE: [(ErrorKind, &'static str, u16); 7] = [
         (ErrorKind::NotFound, "not_found", 404),
         (ErrorKind::Invalid, "invalid", 422),
         (ErrorKind::NotRunning, "not_running", 409),
         (ErrorKind::Conflict, "conflict", 409),
-        (ErrorKind::Refused, "refused", 403),
         (ErrorKind::NoProgram, "no_program", 422),
         (ErrorKind::NotExecutable, "not_executable", 422),
         (ErrorKind::Failed, "failed", 500),
@@ -251,8 +249,8 @@ pub trait AppService: Send + Sync {
         name: &AppName,
         request: ScaleRequest,
     ) -> impl Future<Output = Served<()>> + Send;
-    /// Ends all instances; the app stays.
-    fn stop(&self, name: &AppName) -> impl Future<Output = Served<()>> + Send;
+    /// Ends all instances; the app stays. `wait`: returns when they have ended.
+    fn stop(&self, name: &AppName, wait: bool) -> impl Future<Output = Served<()>> + Send;
     /// Runs a stopped or crashed app again.
     fn start(&self, name: &AppName) -> impl Future<Output = Served<()>> + Send;
     /// Ends all instances and runs them again.

@@ -3,6 +3,7 @@
 use super::converge;
 use super::error::{CellError, Kind};
 use super::shared::{Cell, now_ms};
+use super::view;
 use crate::container::{Container, Process, ProcessError};
 use crate::init::proto::FailKind;
 use crate::model::lrp::ProcessGuid;
@@ -47,7 +48,9 @@ impl Cell {
         index: u32,
         wish: ExecRequest,
     ) -> Result<ExecSession, CellError> {
-        let app = self.glance(name)?.name;
+        let view = self.glance(name)?;
+        view::expect(&view, Some(process), Some(index))?;
+        let app = view.name;
         let key = (ProcessGuid { app, process: process.to_owned() }, index);
         let (container, lrp) = {
             let state = self.shared.state();

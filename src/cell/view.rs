@@ -1,7 +1,7 @@
 //! What people see of apps.
 
 use super::converge::{desired, lrps};
-use super::error::CellError;
+use super::error::{CellError, Kind};
 use super::record::AppRecord;
 use super::shared::{Cell, Shared, State};
 use crate::container::Container;
@@ -38,6 +38,16 @@ impl Cell {
         Ok(view(&self.shared, &state, app))
     }
 
+    /// Refuses a process or an instance that an app does not have.
+    pub fn expect(
+        &self,
+        name: &str,
+        process: Option<&str>,
+        index: Option<u32>,
+    ) -> Result<(), CellError> {
+        expect(&self.glance(name)?, process, index)
+    }
+
     /// Adds what instances use. On the pool: a few files of the kernel for each of them.
     async fn measure(
         &self,
@@ -59,6 +69,37 @@ impl Cell {
         })
         .await
     }
+}
+
+/// Refuses a process or an instance that `app` does not have, with what it has instead. One that
+/// is wanted but not there is left to the caller, and so is any instance while none is wanted.
+pub(super) fn expect(
+    app: &AppView,
+    process: Option<&str>,
+    index: Option<u32>,
+) -> Result<(), CellError> {
+    let missing = |text| Err(CellError::new(Kind::NotFound, text));
+    let name = &app.name;
+    let meant: Vec<&ProcessView> =
+        app.processes.iter().filter(|it| process.is_none_or(|name| it.name == name)).collect();
+    if let (true, Some(process)) = (meant.is_empty(), process) {
+        let have: Vec<&str> = app.processes.iter().map(|it| it.name.as_str()).collect();
+        return missing(format!(
+            "app {name} has no process `{process}`: it has {}",
+            have.join(", ")
+        ));
+    }
+    let Some(index) = index else { return Ok(()) };
+    let known =
+        |it: &&ProcessView| index < it.desired || it.instances.iter().any(|one| one.index == index);
+    let most = meant.iter().map(|it| it.desired).max().unwrap_or(0);
+    if most == 0 || meant.iter().any(known) {
+        return Ok(());
+    }
+    let of = process.filter(|_| app.processes.len() > 1);
+    let of = of.map_or(name.to_string(), |process| format!("{name}:{process}"));
+    let has = if most == 1 { "0".to_owned() } else { format!("0..{}", most - 1) };
+    missing(format!("no instance {index} of `{of}`: it has {has}"))
 }
 
 /// Containers that somebody works on, by handle.
@@ -182,5 +223,52 @@ fn instance(shared: &Shared, state: &State, lrp: &DesiredLrp, record: &ActualLrp
         memory_bytes: None,
         disk_bytes: None,
         cpu_ns: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app(processes: &[(&str, u32)]) -> AppView {
+        let process = |&(name, desired): &(&str, u32)| ProcessView {
+            name: name.into(),
+            desired,
+            running: 0,
+            memory_bytes: 0,
+            disk_bytes: 0,
+            command: String::new(),
+            instances: Vec::new(),
+        };
+        AppView {
+            name: "two".parse().expect("name"),
+            state: "running".into(),
+            reason: None,
+            buildpack: None,
+            stack: "tiny".into(),
+            manifest: "/two.toml".into(),
+            processes: processes.iter().map(process).collect(),
+        }
+    }
+
+    #[test]
+    fn what_an_app_does_not_have_is_said_with_what_it_has() {
+        let both = app(&[("web", 2), ("worker", 1)]);
+        for (process, index, why) in [
+            (None, None, None),
+            (None, Some(1), None),
+            (Some("worker"), Some(0), None),
+            (None, Some(5), Some("no instance 5 of `two`: it has 0..1")),
+            (Some("worker"), Some(1), Some("no instance 1 of `two:worker`: it has 0")),
+            (Some("nope"), None, Some("app two has no process `nope`: it has web, worker")),
+        ] {
+            let found = expect(&both, process, index).err();
+            assert!(found.iter().all(|err| err.kind == Kind::NotFound));
+            assert_eq!(found.map(|err| err.text).as_deref(), why);
+        }
+        let one = expect(&app(&[("web", 1)]), Some("web"), Some(7)).err().map(|err| err.text);
+        assert_eq!(one.as_deref(), Some("no instance 7 of `two`: it has 0"));
+        // That it does not run is another answer, which knows more.
+        assert!(expect(&app(&[("web", 0)]), Some("web"), Some(3)).is_ok());
     }
 }

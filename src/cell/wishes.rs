@@ -10,13 +10,18 @@ use crate::exec::logs::AppLog;
 use crate::model::lrp::{ActualLrp, LrpState};
 use crate::model::manifest::Manifest;
 use crate::unit::AppName;
+use smol::future;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Instances of one process that may be asked for.
 const INSTANCES_MAX: u32 = 1000;
+
+/// How long a stop is waited for: ten seconds after TERM comes KILL, then containers are removed.
+const STOP_MAX: Duration = Duration::from_secs(60);
 
 impl Cell {
     /// Declares an app. `file` is where `text` comes from: relative paths in it start there.
@@ -145,14 +150,50 @@ impl Cell {
         .await
     }
 
-    /// Ends all instances and keeps the app.
-    pub async fn stop(&self, name: &str) -> Result<(), CellError> {
+    /// Ends all instances and keeps the app. `wait`: returns when nothing of it runs any more, or
+    /// somebody has started it again.
+    pub async fn stop(&self, name: &str, wait: bool) -> Result<(), CellError> {
+        let changed = self.watch();
         self.change(name, |state, app| {
             cancel_staging(state, &app.manifest.name);
             app.stopped = true;
             Ok(())
         })
+        .await?;
+        if !wait {
+            return Ok(());
+        }
+        let stopped = async {
+            while self.is_stopping(name) {
+                if changed.recv().await.is_err() {
+                    let text = format!("the daemon ends; the next one goes on stopping app {name}");
+                    return Err(CellError::new(Kind::Failed, text));
+                }
+            }
+            Ok(())
+        };
+        future::or(stopped, async {
+            async_io::Timer::after(STOP_MAX).await;
+            let text = format!(
+                "app {name} has not stopped after {} seconds; it goes on, `terrarium app {name}` \
+                 tells how far it is",
+                STOP_MAX.as_secs()
+            );
+            Err(CellError::new(Kind::Failed, text))
+        })
         .await
+    }
+
+    /// The app was told to stop, and something of it is still there.
+    fn is_stopping(&self, name: &str) -> bool {
+        let state = self.shared.state();
+        let stopped = |name: &str| {
+            let app = state.apps.iter().find(|(app, _)| app.as_str() == name);
+            app.is_some_and(|(_, app)| app.stopped && !app.deleting)
+        };
+        let busy = state.supervised.keys().any(|key| key.0.app.as_str() == name)
+            || state.staging.keys().any(|app| app.as_str() == name);
+        busy && stopped(name)
     }
 
     /// Runs a stopped app again; one that has crashed too often, or whose staging failed, gets a

@@ -2,14 +2,14 @@
 
 use super::error::{CliError, code};
 use super::manifests::Loaded;
-use super::parse::Act;
+use super::parse::{Act, UsageError};
 use super::remote::Remote;
 use super::show::{self, Health};
 use super::ui::{Ui, now_ms};
 use crate::api::apps::{ApplyEvent, ApplyRequest, ScaleRequest};
 use crate::api::http::client::ClientError;
 use crate::api::http::within;
-use crate::model::view::{AppView, LogLine};
+use crate::model::view::{AppView, LogLine, meant};
 use crate::unit::AppName;
 use serde_json::json;
 use std::time::Duration;
@@ -87,13 +87,27 @@ pub async fn scale(
     process: Option<String>,
     instances: u32,
 ) -> Result<u8, CliError> {
-    let what = process.as_ref().map_or(app.to_string(), |process| format!("{app}:{process}"));
-    remote.scale(app, &ScaleRequest { process: process.clone(), instances }).await?;
+    let process = match process {
+        Some(process) => process,
+        None => {
+            choose(&remote.app(app).await?, |it| format!("terrarium scale {app}:{it}={instances}"))?
+        }
+    };
+    remote.scale(app, &ScaleRequest { process: Some(process.clone()), instances }).await?;
     match ui.json {
         true => ui.item(&json!({ "app": app, "process": process, "instances": instances }))?,
-        false => ui.note(&format!("{what}: {instances} wanted")),
+        false => ui.note(&format!("{app}:{process}: {instances} wanted")),
     }
     Ok(0)
+}
+
+/// The process that is meant when none is named, or an error with all that could be `typed`.
+pub fn choose(app: &AppView, typed: impl Fn(&str) -> String) -> Result<String, CliError> {
+    meant(app).map_err(|message| {
+        let forms = app.processes.iter().map(|it| format!("`{}`", typed(&it.name)));
+        let cure = format!("write {}", forms.collect::<Vec<_>>().join(" or "));
+        UsageError::new(message, cure).into()
+    })
 }
 
 /// `start`, `stop`, `restart`, `delete`: all of `names`, even when one fails; the first failure is
@@ -103,7 +117,14 @@ pub async fn act(
     remote: &Remote,
     act: Act,
     names: &[AppName],
+    wait: bool,
 ) -> Result<u8, CliError> {
+    if let (Act::Stop, true, [_, others @ ..]) = (act, wait, names) {
+        // All at once: each may take its ten seconds. What fails is told below.
+        for name in others {
+            let _ = remote.stop(name, false).await;
+        }
+    }
     let mut failed: Option<CliError> = None;
     for name in names {
         let kept = match act {
@@ -112,7 +133,8 @@ pub async fn act(
         };
         let (result, done) = match act {
             Act::Start => (remote.post(name, "start").await, "started"),
-            Act::Stop => (remote.post(name, "stop").await, "stopped"),
+            Act::Stop if wait => (remote.stop(name, true).await, "stopped"),
+            Act::Stop => (remote.stop(name, false).await, "stopping"),
             Act::Restart => (remote.post(name, "restart").await, "restarted"),
             Act::Delete => (remote.delete(name).await, "deleted"),
         };

@@ -1,6 +1,7 @@
 //! Why a verb did not do what it was asked, and the exit code that says so.
 
 use super::parse::UsageError;
+use super::verbs::Id;
 use crate::api::apps::ErrorKind;
 use crate::api::http::client::ClientError;
 use crate::config::machine::ConfigError;
@@ -19,6 +20,8 @@ pub mod code {
     pub const NOT_FOUND: u8 = 4;
     /// A manifest is invalid; nothing was changed.
     pub const INVALID: u8 = 5;
+    /// `exec`: it was terrarium that failed, as docker has it; smaller codes are the command's own.
+    pub const EXEC_FAILED: u8 = 125;
 }
 
 /// Why a verb failed.
@@ -76,13 +79,13 @@ impl CliError {
     /// The exit code.
     pub fn code(&self) -> u8 {
         match self {
+            CliError::Usage(err) if err.verb == Some(Id::Exec) => code::EXEC_FAILED,
             CliError::Usage(_) => 2,
             CliError::Client(ClientError::Unreachable { .. }) => 6,
             CliError::Refused(view) => match ErrorKind::of(view) {
                 ErrorKind::NotRunning => code::NOT_RUNNING,
                 ErrorKind::NotFound => code::NOT_FOUND,
                 ErrorKind::Invalid => code::INVALID,
-                ErrorKind::Refused => 8,
                 ErrorKind::Conflict => 9,
                 ErrorKind::NotExecutable => 126,
                 ErrorKind::NoProgram => 127,

@@ -1,7 +1,9 @@
 //! `exec`: a command inside an instance, on this terminal.
 
-use super::error::CliError;
-use super::parse::{Exec, UsageError};
+use super::change::choose;
+use super::error::{CliError, code};
+
+use super::parse::Exec;
 use super::remote::Remote;
 use super::signals::{Signals, signals};
 use super::text::clean;
@@ -21,9 +23,6 @@ use std::io::{self, IsTerminal, Stdin};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{LazyLock, Mutex, Once, PoisonError};
 
-/// The exit code that says: it was terrarium that failed, as docker has it.
-const FAILED: u8 = 125;
-
 /// What the command reads and writes on this side.
 pub struct Streams {
     /// Its stdin.
@@ -34,8 +33,15 @@ pub struct Streams {
     pub stderr: BoxedWriter,
 }
 
-/// The verb on the process's own streams.
-pub fn exec(ui: &mut Ui, remote: &Remote, exec: Exec) -> Result<u8, CliError> {
+/// The verb on the process's own streams. Nothing but the command itself has an exit code below
+/// 125, so that scripts can tell its failures from ours.
+pub fn exec(ui: &mut Ui, remote: Result<Remote, CliError>, exec: Exec) -> Result<u8, CliError> {
+    let result = remote.and_then(|remote| connected(&remote, exec));
+    outcome(ui, result)
+}
+
+/// Runs the command to its end.
+fn connected(remote: &Remote, exec: Exec) -> Result<Exit, CliError> {
     let wanted = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGWINCH];
     let signals = signals(&wanted)?;
     let both = io::stdin().is_terminal() && io::stdout().is_terminal();
@@ -46,15 +52,14 @@ pub fn exec(ui: &mut Ui, remote: &Remote, exec: Exec) -> Result<u8, CliError> {
         stdout: Box::pin(Unblock::new(file(io::stdout().as_fd())?)),
         stderr: Box::pin(Unblock::new(file(io::stderr().as_fd())?)),
     };
-    let result = smol::block_on(async {
+    smol::block_on(async {
         let frames = start(remote, exec, size).await?;
         let raw = if tty && io::stdin().is_terminal() { Some(Raw::enter()?) } else { None };
         let exit = session(frames, streams, signals, tty).await;
         // Before anything is said to the operator.
         drop(raw);
         exit
-    });
-    outcome(ui, result)
+    })
 }
 
 /// The exit code: the command's own, or why there is none.
@@ -64,14 +69,15 @@ fn outcome(ui: &mut Ui, result: Result<Exit, CliError>) -> Result<u8, CliError> 
             if let Some(error) = error {
                 ui.complain(&format!("terrarium: {}\n", clean(&error)));
             }
-            Ok(u8::try_from(code).unwrap_or(FAILED))
+            Ok(u8::try_from(code).unwrap_or(code::EXEC_FAILED))
         }
-        // 1 would look like the command's own failure.
-        Err(err) if err.code() == 1 => {
-            ui.complain(&format!("terrarium: {}\n", crate::log::chain(&err)));
-            Ok(FAILED)
+        Err(err) => {
+            if !err.is_silent() {
+                ui.complain(&format!("terrarium: {}\n", crate::log::chain(&err)));
+            }
+            // Not executable and not found have codes of their own; what else there is, is ours.
+            Ok(err.code().max(code::EXEC_FAILED))
         }
-        Err(err) => Err(err),
     }
 }
 
@@ -86,8 +92,7 @@ pub async fn start(
         Some(process) => process,
         None => {
             let app = remote.app(&name).await?;
-            let names: Vec<String> = app.processes.into_iter().map(|it| it.name).collect();
-            choose(names)?
+            choose(&app, |process| format!("{name}:{process}"))?
         }
     };
     let mut env = exec.env;
@@ -101,19 +106,6 @@ pub async fn start(
     let call = Call::new("POST", &path).json(&request).upgrade(EXEC_PROTOCOL);
     let stream = remote.send(call).await?.into_stream();
     Ok((FrameWriter::new(stream.writer), Frames::new(stream.reader)))
-}
-
-/// The process that is meant when none is named.
-fn choose(names: Vec<String>) -> Result<String, CliError> {
-    match &names[..] {
-        [only] => Ok(only.clone()),
-        names if names.iter().any(|name| name == "web") => Ok("web".into()),
-        names => {
-            let message = "which process is meant is not clear";
-            let cure = format!("write NAME:PROCESS, with one of: {}", names.join(", "));
-            Err(UsageError::new(message, cure).into())
-        }
-    }
 }
 
 /// Carries bytes both ways until the command has ended.

@@ -120,8 +120,10 @@ fn dispatch(
         Command::Scale { app, process, instances } => {
             smol::block_on(change::scale(ui, &remote()?, &app, process, instances))
         }
-        Command::Act { act, names } => smol::block_on(change::act(ui, &remote()?, act, &names)),
-        Command::Exec(exec) => exec::exec(ui, &remote()?, exec),
+        Command::Act { act, names, wait } => {
+            smol::block_on(change::act(ui, &remote()?, act, &names, wait))
+        }
+        Command::Exec(exec) => exec::exec(ui, remote(), exec),
         Command::Status => smol::block_on(look::status(ui, &remote()?)),
         Command::Apps => smol::block_on(look::apps(ui, &remote()?)),
         Command::App { name } => smol::block_on(look::app(ui, &remote()?, &name)),

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
-use typed::{Typed, named, sort};
+use typed::{Typed, named};
 
 /// A whole command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +79,7 @@ pub enum Command {
     Act {
         act: Act,
         names: Vec<AppName>,
+        wait: bool,
     },
     Version,
 }
@@ -120,6 +121,8 @@ pub struct Target {
 pub struct UsageError {
     message: String,
     cure: String,
+    /// The verb that was typed wrongly, once it is known.
+    pub verb: Option<Id>,
 }
 
 impl fmt::Display for UsageError {
@@ -133,7 +136,7 @@ impl std::error::Error for UsageError {}
 impl UsageError {
     /// What is wrong, and the cure.
     pub fn new(message: impl Into<String>, cure: impl Into<String>) -> UsageError {
-        UsageError { message: message.into(), cure: cure.into() }
+        UsageError { message: message.into(), cure: cure.into(), verb: None }
     }
 }
 
@@ -149,7 +152,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Usa
         }
         _ => {}
     }
-    understand(sort(args)?)
+    let mut typed = Typed::default();
+    let understood = typed.sort(args).and_then(|()| understand(&typed));
+    understood.map_err(|err| UsageError { verb: typed.verb.map(|verb| verb.id), ..err })
 }
 
 fn plain(command: Command) -> Invocation {
@@ -157,7 +162,7 @@ fn plain(command: Command) -> Invocation {
 }
 
 /// Gives words and flags their meaning.
-fn understand(typed: Typed) -> Result<Invocation, UsageError> {
+fn understand(typed: &Typed) -> Result<Invocation, UsageError> {
     let global = Global {
         host: typed.value("host")?,
         json: typed.has("json"),
@@ -169,7 +174,7 @@ fn understand(typed: Typed) -> Result<Invocation, UsageError> {
         _ if typed.has("help") => Command::Help { verb: typed.verb.map(|verb| verb.id) },
         _ if typed.has("version") => Command::Version,
         None => Command::Status,
-        Some(verb) => meaning(verb.id, &typed)?,
+        Some(verb) => meaning(verb.id, typed)?,
     };
     Ok(Invocation { global, command })
 }

@@ -107,7 +107,13 @@ impl Remote {
         self.send(call).await.map(drop)
     }
 
-    /// `start`, `stop` or `restart`.
+    /// Stops; with `wait` it returns when nothing of the app runs any more.
+    pub async fn stop(&self, name: &AppName, wait: bool) -> Result<(), CliError> {
+        let call = Call::new("POST", &["v1", "apps", name.as_str(), "stop"]);
+        self.send(call.query("wait", wait)).await.map(drop)
+    }
+
+    /// `start` or `restart`.
     pub async fn post(&self, name: &AppName, verb: &str) -> Result<(), CliError> {
         self.send(Call::new("POST", &["v1", "apps", name.as_str(), verb])).await.map(drop)
     }

@@ -121,9 +121,15 @@ fn looking_has_exit_codes_that_scripts_can_use() {
         ("logs none", 4),
         ("scale none=1", 4),
         ("delete none", 4),
-        ("exec none -- true", 4),
-        ("exec old -- true", 3),
+        ("exec none -- true", 125),
+        ("exec old -- true", 125),
         ("exec web -- missing", 127),
+        ("exec web -- script", 126),
+        ("exec web", 125),
+        ("exec --nonsense web -- true", 125),
+        ("-H unix:///nowhere/s exec web -- true", 125),
+        ("-H tcp://x exec web -- true", 125),
+        ("--nonsense exec web -- true", 2),
         ("nonsense", 2),
         ("-H tcp://x apps", 2),
         ("-H unix:///nowhere/s apps", 6),
@@ -174,8 +180,27 @@ fn changing_verbs_do_all_names_and_report_the_failures() {
     assert_eq!((code, out.as_str()), (4, ""));
     assert_eq!(err, "a: stopped\nb: stopped\nterrarium: no app `none`\n");
     assert_eq!(world.run("scale a:worker=3 -q"), (0, "".into(), "".into()));
-    let calls = ["stop a", "stop b", "scale Some(\"worker\")=3 a"];
+    let calls = ["stop b", "stop and wait a", "stop and wait b", "scale Some(\"worker\")=3 a"];
     assert_eq!(world.fake.calls(), calls);
+    assert_eq!(world.run("stop --no-wait a").2, "a: stopping\n");
+    assert_eq!(world.fake.calls().last().map(String::as_str), Some("stop a"));
+}
+
+#[test]
+fn scale_says_which_process_it_has_scaled_or_what_there_is_to_choose_from() {
+    let world = World::new(&[("one", "running"), ("two", "running")]);
+    assert_eq!(world.run("scale one=3").2, "one:web: 3 wanted\n");
+    world.fake.add_process("one", "worker");
+    assert_eq!(world.run("scale one=2").2, "one:web: 2 wanted\n", "web is the meant one");
+    world.fake.rename_process("two", "web", "clock");
+    assert_eq!(world.run("scale two=2").2, "two:clock: 2 wanted\n", "the only one");
+    world.fake.add_process("two", "worker");
+    let err = "terrarium: which process of two is meant is not clear; write `terrarium scale \
+               two:clock=2` or `terrarium scale two:worker=2`\n";
+    assert_eq!(world.run("scale two=2"), (2, "".into(), err.into()));
+    let (code, _, err) = world.run("exec two -- true");
+    assert_eq!(code, 125);
+    assert!(err.ends_with("; write `two:clock` or `two:worker`\n"), "{err}");
 }
 
 #[test]

@@ -94,7 +94,7 @@ pub const GLOBAL: &[Flag] = &[
     flag("version", Some('V'), None, "the version of this program"),
 ];
 
-/// What stop, start, restart and delete have besides.
+/// What start, restart and delete have besides.
 const UNASKED: &[Flag] = &[flag("force", Some('f'), None, ""), flag("yes", Some('y'), None, "")];
 
 /// The table.
@@ -157,9 +157,13 @@ pub const VERBS: &[Verb] = &[
         group: Group::Change,
         args: "NAME...",
         summary: "end all instances and keep the app",
-        details: "",
+        details: "Returns when they have ended: each gets TERM, and KILL ten seconds later.",
         example: "terrarium stop orders",
-        flags: UNASKED,
+        flags: &[
+            flag("force", Some('f'), None, ""),
+            flag("no-wait", None, None, "return when they are told to end"),
+            flag("yes", Some('y'), None, ""),
+        ],
     },
     Verb {
         id: Id::Restart,
@@ -191,7 +195,8 @@ pub const VERBS: &[Verb] = &[
         args: "NAME[:PROCESS][/INDEX] [--] COMMAND...",
         summary: "run a command inside an instance",
         details: "With a terminal when stdin and stdout are one. The exit code is the command's own,\n\
-            128+n after signal n; 125 terrarium failed, 126 not executable, 127 no such program.",
+            128+n after signal n. 126: it is not executable; 127: there is no such program; 125:\n\
+            terrarium failed, be it the line that was typed, the daemon, the app or the instance.",
         example: "terrarium exec orders/0 -- sh",
         flags: &[
             flag("dir", Some('w'), Some("DIR"), "start in this directory"),

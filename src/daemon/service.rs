@@ -9,7 +9,7 @@ use crate::container::Process;
 use crate::exec::cancel::{self, Cancel};
 use crate::exec::streams::Reader;
 use crate::model::process::ExitStatus;
-use crate::model::view::{AppView, LogLine};
+use crate::model::view::{AppView, LogLine, meant};
 use crate::sys::signal::{HUP, KILL};
 use crate::unit::AppName;
 use async_io::{Async, Timer};
@@ -89,18 +89,14 @@ impl AppService for Service {
             Some(process) => process,
             None => {
                 let view = self.cell.glance(name.as_str())?;
-                let web = view.processes.iter().any(|process| process.name == "web");
-                match view.processes.as_slice() {
-                    [only] if !web => only.name.clone(),
-                    _ => "web".to_owned(),
-                }
+                meant(&view).map_err(|text| ServiceError::new(ErrorKind::Invalid, text))?
             }
         };
         Ok(self.cell.scale(name.as_str(), &process, request.instances).await?)
     }
 
-    async fn stop(&self, name: &AppName) -> Served<()> {
-        Ok(self.cell.stop(name.as_str()).await?)
+    async fn stop(&self, name: &AppName, wait: bool) -> Served<()> {
+        Ok(self.cell.stop(name.as_str(), wait).await?)
     }
 
     async fn start(&self, name: &AppName) -> Served<()> {
@@ -127,16 +123,23 @@ impl AppService for Service {
                     })
             }
         };
+        let known = self.cell.expect(name.as_str(), query.process.as_deref(), query.index);
+        // What is gone has left lines all the same.
+        let there = |past: &[LogLine]| if past.is_empty() { known } else { Ok(()) };
         if !query.follow {
             let past = smol::unblock(move || log.last(query.lines)).await;
-            return Ok(Box::pin(stream::iter(past.into_iter().filter(wanted).collect::<Vec<_>>())));
+            let past: Vec<_> = past.into_iter().filter(wanted).collect();
+            there(&past)?;
+            return Ok(Box::pin(stream::iter(past)));
         }
         let changes = self.cell.watch();
         let (past, lines) = smol::unblock(move || log.follow(query.lines)).await;
+        let past: Vec<_> = past.into_iter().filter(&wanted).collect();
+        there(&past)?;
         let (sender, receiver) = bounded(BEHIND_MAX);
         let (cell, name) = (self.cell.clone(), name.clone());
         let work = async move {
-            for line in past.into_iter().filter(&wanted) {
+            for line in past {
                 if sender.send(line).await.is_err() {
                     return;
                 }

@@ -22,6 +22,16 @@ pub struct AppView {
     pub processes: Vec<ProcessView>,
 }
 
+/// The process that is meant when none is named: `web`, or the only one.
+pub fn meant(app: &AppView) -> Result<String, String> {
+    let names: Vec<&str> = app.processes.iter().map(|process| process.name.as_str()).collect();
+    match names[..] {
+        [only] => Ok(only.to_owned()),
+        _ if names.contains(&"web") => Ok("web".to_owned()),
+        _ => Err(format!("which process of {} is meant is not clear", app.name)),
+    }
+}
+
 /// One process type of an app.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessView {

@@ -57,8 +57,20 @@ fn exec_gives_the_commands_own_exit_code_and_streams() {
     let ran = lab.run(&["exec", "web/0", "--", "sh", "-c", "echo out; echo err >&2; exit 42"]);
     assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (42, "out\n", "err\n"));
     assert_eq!(lab.run(&["exec", "web/0", "--", "no-such-program"]).code, 127);
-    assert_eq!(lab.run(&["exec", "web/7", "--", "true"]).code, 3);
-    assert_eq!(lab.run(&["exec", "nobody", "--", "true"]).code, 4);
+    assert_eq!(lab.run(&["exec", "web/0", "--", "/etc/passwd"]).code, 126);
+    for (target, text) in [
+        ("web/7", "no instance 7 of `web`: it has 0"),
+        ("web:nope", "app web has no process `nope`: it has web"),
+        ("nobody", "no app `nobody`"),
+    ] {
+        let ran = lab.run(&["exec", target, "--", "true"]);
+        assert!(ran.code == 125 && ran.err.contains(text), "{}: {}", ran.code, ran.err);
+        if target != "nobody" {
+            let ran = lab.run(&["logs", target]);
+            assert!(ran.code == 4 && ran.err.contains(text), "{}: {}", ran.code, ran.err);
+        }
+    }
+    assert_eq!(lab.run(&["exec", "web"]).code, 125, "nothing of ours looks like the command's own");
     assert_eq!(lab.run(&["exec", "web", "--", "sh", "-c", "kill -9 $$"]).code, 137);
     // Stdin is carried, and its end too.
     let mut child = lab

@@ -150,8 +150,14 @@ fn a_stop_gives_term_then_ten_seconds_then_kill() {
     lab.ok(&["apply", &lab.app("rude", rude, manifest)]);
     for name in ["polite", "rude"] {
         lab.until("it is up", |lab| (!lab.logged(name, "up").is_empty()).then_some(()));
-        lab.ok(&["stop", name]);
     }
+    assert_eq!(lab.ok(&["stop", "--no-wait", "rude"]).err, "rude: stopping\n");
+    assert_eq!(lab.view("rude")["state"], "stopping");
+    assert_eq!(lab.ok(&["stop", "polite", "rude"]).err, "polite: stopped\nrude: stopped\n");
+    for name in ["polite", "rude"] {
+        assert_eq!(lab.view(name)["state"], "stopped", "what was said is so");
+    }
+    lab.assert_empty();
     lab.until("both are down", |lab| {
         let down = |name: &str| !lab.logged(name, "successfully destroyed container").is_empty();
         (down("polite") && lab.logged("rude", "Exit status 137").len() == 1).then_some(())

@@ -77,6 +77,28 @@ impl Fake {
         self.0.calls.lock().expect("calls").clone()
     }
 
+    /// Adds a process to an app, like its first one.
+    pub fn add_process(&self, app: &str, process: &str) {
+        self.change(app, |app| {
+            let mut fresh = app.processes[0].clone();
+            fresh.name = process.into();
+            app.processes.push(fresh);
+        });
+    }
+
+    /// Gives a process of an app another name.
+    pub fn rename_process(&self, app: &str, from: &str, to: &str) {
+        self.change(app, |app| {
+            let found = app.processes.iter_mut().find(|process| process.name == from);
+            found.expect("process").name = to.into();
+        });
+    }
+
+    fn change(&self, app: &str, change: impl FnOnce(&mut AppView)) {
+        let mut apps = self.0.apps.lock().expect("apps");
+        change(apps.iter_mut().find(|it| it.name.as_str() == app).expect("app"));
+    }
+
     fn note(&self, call: impl Into<String>) {
         self.0.calls.lock().expect("calls").push(call.into());
     }
@@ -133,8 +155,8 @@ impl AppService for Fake {
         self.act(&format!("scale {:?}={}", request.process, request.instances), name)
     }
 
-    async fn stop(&self, name: &AppName) -> Served<()> {
-        self.act("stop", name)
+    async fn stop(&self, name: &AppName, wait: bool) -> Served<()> {
+        self.act(if wait { "stop and wait" } else { "stop" }, name)
     }
 
     async fn start(&self, name: &AppName) -> Served<()> {
@@ -177,6 +199,9 @@ impl AppService for Fake {
         }
         if request.argv[0] == "missing" {
             return Err(ServiceError::new(ErrorKind::NoProgram, "no program `missing`"));
+        }
+        if request.argv[0] == "script" {
+            return Err(ServiceError::new(ErrorKind::NotExecutable, "`script` is no program"));
         }
         self.note(format!("exec {name}:{process}/{index} {:?}", request.argv));
         Ok(shell(request, self.clone()))

@@ -70,7 +70,7 @@ impl<S: AppService> Apps<S> {
             Verb::Scale => service.scale(name, json::<ScaleRequest>(body, BODY_MAX).await?).await?,
             Verb::Delete => service.delete(name).await?,
             Verb::Start => service.start(name).await?,
-            Verb::Stop => service.stop(name).await?,
+            Verb::Stop => service.stop(name, flag(request, "wait")?).await?,
             Verb::Restart => service.restart(name).await?,
         }
         Ok(Response::json(200, &serde_json::json!({})))

@@ -29,6 +29,7 @@ fn every_verb_is_understood() {
     let act = |act, names: &[&str]| Command::Act {
         act,
         names: names.iter().map(|text| name(text)).collect(),
+        wait: true,
     };
     let scale = |process: Option<&str>, instances| Command::Scale {
         app: name("web"),

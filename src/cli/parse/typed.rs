@@ -8,59 +8,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Words and flags, sorted by the table but not yet understood.
+#[derive(Default)]
 pub struct Typed {
     pub verb: Option<&'static Verb>,
     pub words: Vec<OsString>,
     flags: Vec<(&'static Flag, OsString)>,
     /// `exec`'s command, verbatim.
     command: Vec<OsString>,
-}
-
-/// Tells words from flags.
-pub fn sort(mut args: Vec<OsString>) -> Result<Typed, UsageError> {
-    let end = args.iter().position(|word| word == "--");
-    let after = end.map(|end| args.split_off(end));
-    let after = || after.iter().flatten();
-    let mut typed = Typed { verb: None, words: vec![], flags: vec![], command: vec![] };
-    let mut parser = lexopt::Parser::from_args(args);
-    loop {
-        let flag = match parser.next().map_err(|err| typed.wrong(err.to_string()))? {
-            None => break,
-            Some(lexopt::Arg::Long(name)) => typed.flag(|flag| flag.long == name, "--", name)?,
-            Some(lexopt::Arg::Short(name)) => {
-                typed.flag(|flag| flag.short == Some(name), "-", &name.to_string())?
-            }
-            Some(lexopt::Arg::Value(word)) => {
-                match typed.verb {
-                    None => typed.verb = Some(named(&word)?),
-                    Some(verb) if verb.id == Id::Exec && !typed.words.is_empty() => {
-                        // From here on everything is the command's own.
-                        typed.command.push(word);
-                        let rest = parser.raw_args().map_err(|err| typed.wrong(err.to_string()))?;
-                        typed.command.extend(rest);
-                        typed.command.extend(after().cloned());
-                        return Ok(typed);
-                    }
-                    Some(_) => typed.words.push(word),
-                }
-                continue;
-            }
-        };
-        let value = match flag.value {
-            Some(what) => {
-                let missing = |_| typed.wrong(format!("--{} needs a {what}", flag.long));
-                parser.value().map_err(missing)?
-            }
-            None => OsString::new(),
-        };
-        typed.flags.push((flag, value));
-    }
-    let rest = after().skip(1).cloned();
-    match typed.verb {
-        Some(verb) if verb.id == Id::Exec => typed.command.extend(rest),
-        _ => typed.words.extend(rest),
-    }
-    Ok(typed)
 }
 
 /// The verb that `word` names.
@@ -77,6 +31,52 @@ pub fn named(word: &OsString) -> Result<&'static Verb, UsageError> {
 }
 
 impl Typed {
+    /// Tells words from flags.
+    pub fn sort(&mut self, mut args: Vec<OsString>) -> Result<(), UsageError> {
+        let end = args.iter().position(|word| word == "--");
+        let after = end.map(|end| args.split_off(end));
+        let after = || after.iter().flatten();
+        let mut parser = lexopt::Parser::from_args(args);
+        loop {
+            let flag = match parser.next().map_err(|err| self.wrong(err.to_string()))? {
+                None => break,
+                Some(lexopt::Arg::Long(name)) => self.flag(|flag| flag.long == name, "--", name)?,
+                Some(lexopt::Arg::Short(name)) => {
+                    self.flag(|flag| flag.short == Some(name), "-", &name.to_string())?
+                }
+                Some(lexopt::Arg::Value(word)) => {
+                    match self.verb {
+                        None => self.verb = Some(named(&word)?),
+                        Some(verb) if verb.id == Id::Exec && !self.words.is_empty() => {
+                            // From here on everything is the command's own.
+                            self.command.push(word);
+                            let rest = parser.raw_args();
+                            self.command.extend(rest.map_err(|err| self.wrong(err.to_string()))?);
+                            self.command.extend(after().cloned());
+                            return Ok(());
+                        }
+                        Some(_) => self.words.push(word),
+                    }
+                    continue;
+                }
+            };
+            let value = match flag.value {
+                Some(what) => {
+                    let missing = |_| self.wrong(format!("--{} needs a {what}", flag.long));
+                    parser.value().map_err(missing)?
+                }
+                None => OsString::new(),
+            };
+            self.flags.push((flag, value));
+        }
+        let rest = after().skip(1).cloned();
+        match self.verb {
+            Some(verb) if verb.id == Id::Exec => self.command.extend(rest),
+            _ => self.words.extend(rest),
+        }
+        Ok(())
+    }
+
     /// An error about the verb, with the way to its help.
     pub fn wrong(&self, message: impl Into<String>) -> UsageError {
         let verb = self.verb.map_or(String::new(), |verb| format!("{} ", verb.name));
@@ -259,6 +259,6 @@ impl Typed {
     pub fn act(&self, act: Act) -> Result<Command, UsageError> {
         self.expect_words(true)?;
         let names = self.words.iter().map(|word| self.name(word)).collect::<Result<_, _>>()?;
-        Ok(Command::Act { act, names })
+        Ok(Command::Act { act, names, wait: !self.has("no-wait") })
     }
 }
