@@ -3,6 +3,7 @@
 //! | method | path | body | answer |
 //! |---|---|---|---|
 //! | GET | `/v1/ping` | | [`Ping`] |
+//! | POST | `/v1/check` | [`ApplyRequest`] | `{}` when the box has what the manifest needs |
 //! | GET | `/v1/apps` | | list of `AppView` |
 //! | GET | `/v1/apps/N` | | `AppView` |
 //! | PUT | `/v1/apps/N?wait=` | [`ApplyRequest`] | a line of JSON for each [`ApplyEvent`] |
@@ -237,6 +238,8 @@ pub trait AppService: Send + Sync {
     fn apps(&self) -> impl Future<Output = Served<Vec<AppView>>> + Send;
     /// One app.
     fn app(&self, name: &AppName) -> impl Future<Output = Served<AppView>> + Send;
+    /// Refuses a manifest that `apply` would refuse for what it says; changes nothing.
+    fn check(&self, request: ApplyRequest) -> impl Future<Output = Served<()>> + Send;
     /// Makes the manifest true. Refuses, as invalid, a manifest whose name is not `name`.
     fn apply(
         &self,

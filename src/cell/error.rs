@@ -1,5 +1,6 @@
 //! Why a wish could not be granted.
 
+use crate::config::{Diagnostic, Diagnostics};
 use std::error::Error;
 use std::fmt;
 
@@ -29,12 +30,26 @@ pub struct CellError {
     pub kind: Kind,
     /// For a person.
     pub text: String,
+    /// For a log, where it differs: mistakes in a manifest without the lines that they are in.
+    brief: Option<String>,
 }
 
 impl CellError {
     /// A refusal of this kind.
     pub fn new(kind: Kind, text: impl Into<String>) -> CellError {
-        CellError { kind, text: text.into() }
+        CellError { kind, text: text.into(), brief: None }
+    }
+
+    /// These mistakes are in the manifest.
+    pub fn invalid(problems: &Diagnostics) -> CellError {
+        let one = |it: &Diagnostic| format!("{}:{}: {}", it.line, it.column, it.message);
+        let brief = problems.iter().map(one).collect::<Vec<_>>().join("; ");
+        CellError { kind: Kind::Invalid, text: problems.render(false), brief: Some(brief) }
+    }
+
+    /// One line for a log; it shows nothing of what a manifest keeps secret.
+    pub fn brief(&self) -> &str {
+        self.brief.as_deref().unwrap_or(&self.text)
     }
 
     /// There is no app of that name.

@@ -4,6 +4,7 @@ use super::diff::Key;
 use super::error::CellError;
 use super::record::AppRecord;
 use super::store::{RecordStore, Records};
+use crate::config::site::Site;
 use crate::container::{Container, ContainerError, Host};
 use crate::exec::cancel::Canceller;
 use crate::exec::env::{self, Facts};
@@ -250,6 +251,18 @@ impl Shared {
             };
         })
         .await;
+    }
+
+    /// What the box has for apps.
+    pub(super) fn site(&self) -> Site {
+        let total = self.state().room.total();
+        Site {
+            stacks: self.paths.stacks.clone(),
+            buildpacks: self.paths.buildpacks.clone(),
+            memory: Some(total.memory),
+            disk: Some(total.disk),
+            ports: self.instance_ports.clone(),
+        }
     }
 
     /// Takes what a container needs.

@@ -2,6 +2,7 @@
 
 use super::Shared;
 use super::record::{AppRecord, Release};
+use crate::config::site::Site;
 use crate::container::{ContainerSpec, Fault};
 use crate::exec::cancel::Cancel;
 use crate::exec::room::Resources;
@@ -61,9 +62,10 @@ struct Prepared {
 
 /// Imports the stack, finds the buildpacks and looks at the app bits. Blocking.
 fn prepare(shared: &Shared, manifest: &Manifest) -> Result<Prepared, String> {
-    let stack = import_stack(shared, &manifest.build.stack)?;
-    let buildpacks = recipe::choose_buildpacks(manifest, &available(&shared.paths.buildpacks))
-        .map_err(|err| err.to_string())?;
+    let site = shared.site();
+    let stack = import_stack(shared, &site, &manifest.build.stack)?;
+    let buildpacks =
+        recipe::choose_buildpacks(manifest, &site.buildpacks()).map_err(|err| err.to_string())?;
     let digest = |dir: &Path, exclude: &[&str]| {
         let exclude: Vec<String> = exclude.iter().map(|name| (*name).to_owned()).collect();
         pack::tree_digest(dir, &exclude)
@@ -79,28 +81,10 @@ fn prepare(shared: &Shared, manifest: &Manifest) -> Result<Prepared, String> {
 }
 
 /// The stack's layer, imported when it is not there yet. Blocking.
-fn import_stack(shared: &Shared, name: &str) -> Result<Digest, String> {
-    let archive = shared.paths.stacks.join(format!("{name}.tar.zst"));
-    if !archive.is_file() {
-        return Err(format!(
-            "stack `{name}` is not on this box: {} is missing; build it with `cargo xtask rootfs \
-             {name}` and copy it there",
-            archive.display()
-        ));
-    }
+fn import_stack(shared: &Shared, site: &Site, name: &str) -> Result<Digest, String> {
+    let archive = site.stack(name).map_err(|(what, cure)| format!("{what}; {cure}"))?;
     image::import_stack(shared.host.store(), &archive, &mut |_, _| {})
         .map_err(|err| format!("cannot import stack `{name}`: {}", chain(&err)))
-}
-
-/// Every buildpack of the box, by name; an earlier directory hides names of a later one. Blocking.
-fn available(dirs: &[PathBuf]) -> BTreeMap<String, PathBuf> {
-    let mut all = BTreeMap::new();
-    for item in dirs.iter().rev().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten() {
-        if let (Ok(name), true) = (item.file_name().into_string(), item.path().is_dir()) {
-            all.insert(name, item.path());
-        }
-    }
-    all
 }
 
 /// Runs the staging Task and imports its droplet.

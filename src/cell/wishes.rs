@@ -5,7 +5,6 @@ use super::diff::Key;
 use super::error::{CellError, Kind};
 use super::record::AppRecord;
 use super::shared::{AppChange, Cell, State};
-use crate::config::manifest;
 use crate::exec::logs::AppLog;
 use crate::model::lrp::{ActualLrp, LrpState};
 use crate::model::manifest::Manifest;
@@ -32,9 +31,7 @@ impl Cell {
         file: &Path,
         expected: Option<&AppName>,
     ) -> Result<AppName, CellError> {
-        let dir = file.parent().unwrap_or(Path::new("/"));
-        let manifest = manifest::parse(text, &file.display().to_string(), dir)
-            .map_err(|problems| CellError::new(Kind::Invalid, problems.render(false)))?;
+        let manifest = self.examine(text, file).await?;
         if let Some(expected) = expected.filter(|name| **name != manifest.name) {
             let text = format!("the manifest is of app {}, not of {expected}", manifest.name);
             return Err(CellError::new(Kind::Invalid, text));
@@ -42,18 +39,22 @@ impl Cell {
         self.declare(manifest, file).await
     }
 
+    /// Reads a manifest and looks whether the box has what it needs; nothing is changed.
+    pub async fn examine(&self, text: &str, file: &Path) -> Result<Manifest, CellError> {
+        let site = self.shared.site();
+        let (text, file) = (text.to_owned(), file.to_owned());
+        // On the pool: it looks at the box's directories.
+        let examined = smol::unblock(move || {
+            let dir = file.parent().unwrap_or(Path::new("/"));
+            site.examine(&text, &file.display().to_string(), dir)
+        });
+        let (manifest, _) = examined.await.map_err(|problems| CellError::invalid(&problems))?;
+        Ok(manifest)
+    }
+
     /// Declares a checked manifest.
     async fn declare(&self, manifest: Manifest, file: &Path) -> Result<AppName, CellError> {
         let name = manifest.name.clone();
-        if !manifest.source.is_dir() {
-            return Err(CellError::new(
-                Kind::Invalid,
-                format!(
-                    "app {name}: [source] path {} is not a directory of this box",
-                    manifest.source.display()
-                ),
-            ));
-        }
         self.check_box_ports(&manifest).await?;
         let file = file.to_owned();
         let changed = self.shared.change_app(&name, |state| {
@@ -94,23 +95,10 @@ impl Cell {
         Ok(name)
     }
 
-    /// A port may be published when neither an instance nor a program of the box has it: what the
+    /// A port may be published when no program of the box has it: what the
     /// kernel leads to an app never reaches, say, the box's own sshd again.
     async fn check_box_ports(&self, manifest: &Manifest) -> Result<(), CellError> {
         let wanted: BTreeSet<u16> = manifest.ports.iter().filter_map(|port| port.publish).collect();
-        let refuse = |text: String| {
-            let text = format!("app {}: {text}", manifest.name);
-            Err(CellError::new(Kind::Conflict, text))
-        };
-        let ours = &self.shared.instance_ports;
-        if let Some(port) = wanted.iter().find(|port| ours.contains(port)) {
-            return refuse(format!(
-                "port {port} cannot be published: {} to {} are for the instances' own ports \
-                 ([net] ports of terrarium.toml)",
-                ours.start(),
-                ours.end()
-            ));
-        }
         let taken = smol::unblock(move || {
             let taken = |port: &u16| {
                 let bound = TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port));
@@ -119,10 +107,14 @@ impl Cell {
             wanted.into_iter().find(taken)
         });
         match taken.await {
-            Some(port) => refuse(format!(
-                "port {port} cannot be published: a program of this box listens on it; \
-                 `ss -ltnp 'sport = {port}'` tells which"
-            )),
+            Some(port) => {
+                let text = format!(
+                    "app {}: port {port} cannot be published: a program of this box listens on \
+                     it; `ss -ltnp 'sport = {port}'` tells which",
+                    manifest.name
+                );
+                Err(CellError::new(Kind::Conflict, text))
+            }
             None => Ok(()),
         }
     }

@@ -6,7 +6,7 @@ use super::parse::{Act, UsageError};
 use super::remote::Remote;
 use super::show::{self, Health};
 use super::ui::{Ui, now_ms};
-use crate::api::apps::{ApplyEvent, ApplyRequest, ScaleRequest};
+use crate::api::apps::{ApplyEvent, ApplyRequest, ErrorKind, ScaleRequest};
 use crate::api::http::client::ClientError;
 use crate::api::http::within;
 use crate::model::view::{AppView, LogLine, meant};
@@ -23,6 +23,7 @@ pub async fn apply(
     timeout: Option<Duration>,
 ) -> Result<u8, CliError> {
     let work = async {
+        check(ui, remote, manifests).await?;
         let mut code = 0;
         for manifest in manifests {
             let app = one(ui, remote, manifest, wait, &mut |_| {}).await?;
@@ -41,6 +42,23 @@ pub async fn apply(
     }
 }
 
+/// Lets the daemon look at all manifests before any of them is applied.
+async fn check(ui: &mut Ui, remote: &Remote, manifests: &[Loaded]) -> Result<(), CliError> {
+    let mut bad = 0;
+    for manifest in manifests {
+        match remote.check(&request(manifest, false)).await.map_err(|err| invalid(ui, err)) {
+            Ok(()) => {}
+            Err(CliError::Invalid { .. }) => bad += 1,
+            Err(err) => return Err(err),
+        }
+    }
+    if bad == 0 { Ok(()) } else { Err(CliError::Invalid { bad, all: manifests.len() }) }
+}
+
+fn request(manifest: &Loaded, wait: bool) -> ApplyRequest {
+    ApplyRequest { manifest_text: manifest.text.clone(), file: manifest.file.clone(), wait }
+}
+
 /// Applies one manifest and shows what happens; the app as it is in the end. `seen` gets every
 /// line that was shown.
 pub async fn one(
@@ -51,9 +69,8 @@ pub async fn one(
     seen: &mut dyn FnMut(LogLine),
 ) -> Result<AppView, CliError> {
     let name = &manifest.name;
-    let request =
-        ApplyRequest { manifest_text: manifest.text.clone(), file: manifest.file.clone(), wait };
-    let mut reply = remote.apply(name, &request).await?;
+    let applied = remote.apply(name, &request(manifest, wait)).await;
+    let mut reply = applied.map_err(|err| invalid(ui, err))?;
     while let Some(event) = reply.next_line::<ApplyEvent>().await? {
         if ui.json {
             ui.item(&event)?;
@@ -77,6 +94,20 @@ pub async fn one(
     }
     let why = "it ended before the app was there".to_owned();
     Err(ClientError::Nonsense(why).into())
+}
+
+/// A refusal of the daemon. What it has found in the manifest is shown as our own findings are:
+/// in lines of their own, before the error.
+fn invalid(ui: &mut Ui, err: CliError) -> CliError {
+    match err {
+        CliError::Refused(view)
+            if ErrorKind::of(&view) == ErrorKind::Invalid && view.message.contains('\n') =>
+        {
+            ui.complain(&view.message);
+            CliError::Invalid { bad: 1, all: 1 }
+        }
+        err => err,
+    }
 }
 
 /// `scale`.

@@ -58,8 +58,13 @@ pub enum CliError {
         /// The other.
         second: PathBuf,
     },
-    /// The box's own configuration.
+    /// The box's own configuration cannot be read.
     Config(ConfigError),
+    /// "the configuration of the box is invalid"; its mistakes were shown before.
+    ConfigInvalid {
+        /// In how many files.
+        files: usize,
+    },
     /// The daemon could not be or stay.
     Daemon(DaemonError),
     /// "not done after {0}; it goes on, see `terrarium status`"
@@ -98,6 +103,7 @@ impl CliError {
             CliError::Client(_)
             | CliError::File { .. }
             | CliError::Config(_)
+            | CliError::ConfigInvalid { .. }
             | CliError::Daemon(_)
             | CliError::Output(_)
             | CliError::Terminal { .. } => 1,
@@ -130,6 +136,13 @@ impl fmt::Display for CliError {
                 second.display()
             ),
             CliError::Config(err) => err.fmt(f),
+            CliError::ConfigInvalid { files: 1 } => {
+                f.write_str("the configuration of the box is invalid; nothing was done")
+            }
+            CliError::ConfigInvalid { files } => write!(
+                f,
+                "the configuration of the box is invalid in {files} files; nothing was done"
+            ),
             CliError::Daemon(err) => err.fmt(f),
             CliError::TimedOut(span) => {
                 let span = crate::unit::span::show(*span);
@@ -153,6 +166,7 @@ impl std::error::Error for CliError {
             CliError::Usage(_)
             | CliError::Refused(_)
             | CliError::Invalid { .. }
+            | CliError::ConfigInvalid { .. }
             | CliError::Twice { .. }
             | CliError::TimedOut(_) => None,
         }

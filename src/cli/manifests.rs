@@ -3,8 +3,9 @@
 use super::error::CliError;
 use super::ui::Ui;
 use crate::api::apps::APPLY_MAX;
-use crate::config::Diagnostics;
 use crate::config::manifest;
+use crate::config::site::Site;
+use crate::config::{Diagnostic, Diagnostics};
 use crate::unit::AppName;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -35,8 +36,8 @@ pub fn load(ui: &mut Ui, paths: &[PathBuf]) -> Result<Vec<Loaded>, CliError> {
     let mut good = Vec::new();
     let mut bad = 0;
     for file in &files {
-        match read(file)? {
-            Ok(loaded) => good.push(loaded),
+        match read(file, None)? {
+            Ok((loaded, _)) => good.push(loaded),
             Err(mistakes) => {
                 bad += 1;
                 ui.complain(&mistakes.render(ui.color_err));
@@ -59,22 +60,30 @@ pub fn load(ui: &mut Ui, paths: &[PathBuf]) -> Result<Vec<Loaded>, CliError> {
     Ok(good)
 }
 
-/// `check`: says of each file whether it is right.
-pub fn check(ui: &mut Ui, paths: &[PathBuf]) -> Result<u8, CliError> {
+/// `check`: says of each file whether it is right and fits the box.
+pub fn check(ui: &mut Ui, paths: &[PathBuf], site: &Site) -> Result<u8, CliError> {
     let files = files(paths)?;
     let mut report = Vec::new();
     let mut bad = 0;
     for file in &files {
         let name = file.display().to_string();
-        match read(file)? {
-            Ok(loaded) if ui.json => {
-                report.push(json!({ "file": name, "ok": true, "app": loaded.name }));
+        match read(file, Some(site))? {
+            Ok((loaded, warnings)) if ui.json => {
+                let warnings = warnings.as_ref().map(list).unwrap_or_default();
+                let app = loaded.name;
+                report.push(json!({ "file": name, "ok": true, "app": app, "warnings": warnings }));
             }
-            Ok(_) => ui.print(&format!("{name}: ok\n"))?,
+            Ok((_, warnings)) => {
+                if let Some(warnings) = warnings {
+                    ui.complain(&warnings.render(ui.color_err));
+                }
+                ui.print(&format!("{name}: ok\n"))?;
+            }
             Err(mistakes) => {
                 bad += 1;
                 match ui.json {
-                    true => report.push(describe(&name, &mistakes)),
+                    true => report
+                        .push(json!({ "file": name, "ok": false, "mistakes": list(&mistakes) })),
                     false => ui.complain(&mistakes.render(ui.color_err)),
                 }
             }
@@ -87,16 +96,16 @@ pub fn check(ui: &mut Ui, paths: &[PathBuf]) -> Result<u8, CliError> {
 }
 
 /// The mistakes of one file for a program.
-fn describe(file: &str, mistakes: &Diagnostics) -> serde_json::Value {
-    let list = mistakes.iter().map(|mistake| {
+fn list(mistakes: &Diagnostics) -> Vec<serde_json::Value> {
+    let one = |mistake: &Diagnostic| {
         json!({
             "line": mistake.line,
             "column": mistake.column,
             "message": mistake.message,
             "cure": mistake.cure,
         })
-    });
-    json!({ "file": file, "ok": false, "mistakes": list.collect::<Vec<_>>() })
+    };
+    mistakes.iter().map(one).collect()
 }
 
 /// The files that `paths` mean: a directory stands for its `*.toml`, by name.
@@ -129,21 +138,29 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
     Ok(files)
 }
 
-/// One file; the inner error is what is wrong with its text.
-fn read(path: &Path) -> Result<Result<Loaded, Diagnostics>, CliError> {
+/// A manifest, and what it warns of; or what is wrong with it.
+type Verdict = Result<(Loaded, Option<Diagnostics>), Diagnostics>;
+
+/// One file. `site`: it must fit this box, too.
+fn read(path: &Path, site: Option<&Site>) -> Result<Verdict, CliError> {
     let failed = |source| CliError::File { doing: "read", path: path.to_owned(), source };
     let file = std::path::absolute(path).map_err(failed)?;
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     // One byte more than may be sent, so that a longer file is seen.
     let mut limited = std::fs::File::open(path).map_err(failed)?.take(TEXT_MAX as u64 + 1);
-    limited.read_to_string(&mut text).map_err(failed)?;
-    if text.len() > TEXT_MAX {
+    limited.read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() > TEXT_MAX {
         return Err(failed(std::io::Error::other("it is longer than 512 KiB")));
     }
     let dir = file.parent().unwrap_or(Path::new("/"));
-    Ok(manifest::parse(&text, &path.to_string_lossy(), dir).map(|manifest| Loaded {
-        name: manifest.name,
-        text,
-        file,
-    }))
+    let shown = path.to_string_lossy();
+    let text = match manifest::text_of(bytes, &shown) {
+        Ok(text) => text,
+        Err(mistakes) => return Ok(Err(mistakes)),
+    };
+    let read = match site {
+        Some(site) => site.examine(&text, &shown, dir),
+        None => manifest::parse(&text, &shown, dir).map(|manifest| (manifest, None)),
+    };
+    Ok(read.map(|(manifest, warnings)| (Loaded { name: manifest.name, text, file }, warnings)))
 }

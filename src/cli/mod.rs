@@ -29,6 +29,7 @@ mod tests;
 pub use error::CliError;
 
 use crate::config::machine::{self, Config};
+use crate::config::site::Site;
 use crate::log::{Level, set_limit};
 use crate::sys::signal::Signal;
 use parse::{Command, Global, Invocation};
@@ -82,12 +83,11 @@ fn place(ui: &mut Ui, global: &Global, host: Option<&str>) -> Result<run::Place,
 fn config(ui: &mut Ui, global: &Global) -> Result<Config, CliError> {
     let file = std::env::var_os("TERRARIUM_CONFIG").map(PathBuf::from);
     machine::load(&remote::root(global)?, file.as_deref()).map_err(|err| {
-        if let machine::ConfigError::Invalid(files) = &err {
-            for mistakes in files {
-                ui.complain(&mistakes.render(ui.color_err));
-            }
+        let machine::ConfigError::Invalid(files) = &err else { return CliError::Config(err) };
+        for mistakes in files {
+            ui.complain(&mistakes.render(ui.color_err));
         }
-        CliError::Config(err)
+        CliError::ConfigInvalid { files: files.len() }
     })
 }
 
@@ -112,7 +112,10 @@ fn dispatch(
             }
             Ok(0)
         }
-        Command::Check { files } => manifests::check(ui, &files),
+        Command::Check { files } => {
+            let site = Site::of(&config(ui, global)?);
+            manifests::check(ui, &files, &site)
+        }
         Command::Apply { files, wait, timeout } => {
             let manifests = manifests::load(ui, &files)?;
             smol::block_on(change::apply(ui, &remote()?, &manifests, wait, timeout))

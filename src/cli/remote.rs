@@ -82,6 +82,11 @@ impl Remote {
         self.get(&["v1", "apps", name.as_str()]).await
     }
 
+    /// Whether the daemon would take a manifest.
+    pub async fn check(&self, request: &ApplyRequest) -> Result<(), CliError> {
+        self.send(Call::new("POST", &["v1", "check"]).json(request)).await.map(drop)
+    }
+
     /// Applies; the reply is a stream of `ApplyEvent`.
     pub async fn apply(&self, name: &AppName, request: &ApplyRequest) -> Result<Reply, CliError> {
         let call = Call::new("PUT", &["v1", "apps", name.as_str()]);

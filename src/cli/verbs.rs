@@ -261,7 +261,8 @@ pub const VERBS: &[Verb] = &[
         group: Group::Box,
         args: "FILE|DIR...",
         summary: "find the mistakes in manifests; needs no daemon",
-        details: "Exit code 5 when there are any.",
+        details: "Looks at the text, and whether this box has the source, the stack, the buildpacks\n\
+            and room for an instance. Exit code 5 when there are mistakes; warnings are none.",
         example: "terrarium check hello.toml",
         flags: &[],
     },

@@ -19,6 +19,8 @@ pub struct Diagnostic {
     pub cure: Option<String>,
     /// An earlier place that has to do with it, and what it is.
     pub see: Option<(Range<usize>, String)>,
+    /// It is in nobody's way now.
+    pub warning: bool,
 }
 
 /// All problems of one text, in the order of the text; never empty.
@@ -99,7 +101,8 @@ impl Diagnostics {
             let mark = AnnotationKind::Context.span(inside(span));
             snippet = snippet.annotation(mark.label(what.as_str()));
         }
-        let title = Level::ERROR.primary_title(problem.message.as_str());
+        let level = if problem.warning { Level::WARNING } else { Level::ERROR };
+        let title = level.primary_title(problem.message.as_str());
         renderer.render(&[title.element(snippet)])
     }
 }
@@ -111,15 +114,16 @@ pub(super) struct Finding {
     pub(super) message: String,
     pub(super) cure: Option<String>,
     pub(super) see: Option<(Range<usize>, String)>,
+    pub(super) warning: bool,
 }
 
 impl Finding {
     fn locate(self, text: &str) -> Diagnostic {
-        let Finding { span, message, cure, see } = self;
+        let Finding { span, message, cure, see, warning } = self;
         let span = one_line(text, span);
         let (line, column) = place(text, span.start);
         let see = see.map(|(span, what)| (one_line(text, span), what));
-        Diagnostic { span, line, column, message, cure, see }
+        Diagnostic { span, line, column, message, cure, see, warning }
     }
 }
 
@@ -162,7 +166,7 @@ mod tests {
         let text = "name = \"é\"\nxyz = 1\n";
         let problem = |span: Range<usize>, message: &str, cure: Option<&str>| {
             let (message, cure) = (message.to_owned(), cure.map(str::to_owned));
-            Finding { span, message, cure, see: None }
+            Finding { span, message, cure, see: None, warning: false }
         };
         let found = vec![
             problem(12..15, "unknown key `xyz`", Some("remove it")),

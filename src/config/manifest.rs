@@ -4,12 +4,14 @@
 //! format knows but this version does not are refused by name, never ignored.
 
 mod network;
+mod places;
 mod process;
 #[cfg(test)]
 mod tests;
 
 use super::Diagnostics;
 use super::cursor::{Section, Value};
+use super::diagnostic::Finding;
 use super::sink::{Place, walk};
 use super::words::{shown, word};
 use crate::model::manifest::{Build, Manifest, Restart, Run};
@@ -18,6 +20,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::de::DeValue;
+
+pub(super) use places::Places;
+use places::Sizes;
 
 /// Least memory of a container: below it not even a shell starts.
 const MEMORY_MIN: Bytes = Bytes::mib(4);
@@ -62,20 +67,46 @@ const LATER: [&str; 22] = [
 
 /// Reads a manifest. `file` is how errors call it; `dir`, absolute, is where relative paths start.
 pub fn parse(text: &str, file: &str, dir: &Path) -> Result<Manifest, Diagnostics> {
-    walk(text, file, |top| read(top, file, dir))
+    parse_with_places(text, file, dir).map(|(manifest, _)| manifest)
 }
 
-fn read(mut top: Section<'_>, file: &str, dir: &Path) -> Option<Manifest> {
+/// What a file holds, as text. TOML is UTF-8 and nothing else.
+pub fn text_of(bytes: Vec<u8>, file: &str) -> Result<String, Diagnostics> {
+    String::from_utf8(bytes).map_err(|err| {
+        let at = err.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(err.as_bytes());
+        // Up to there both are the same bytes.
+        let span = at..at + char::REPLACEMENT_CHARACTER.len_utf8();
+        let (message, cure) = ("this is not UTF-8 text".to_owned(), "save the file as UTF-8");
+        let found = Finding { span, message, cure: Some(cure.into()), see: None, warning: false };
+        Diagnostics::new(file, &text, vec![found], 0).expect("there is one")
+    })
+}
+
+/// The same, with the places of what only the box can judge.
+pub(super) fn parse_with_places(
+    text: &str,
+    file: &str,
+    dir: &Path,
+) -> Result<(Manifest, Places), Diagnostics> {
+    walk(text, file, |top| {
+        let mut places = Places::default();
+        let manifest = read(top, file, dir, &mut places)?;
+        Some((manifest, places))
+    })
+}
+
+fn read(mut top: Section<'_>, file: &str, dir: &Path, places: &mut Places) -> Option<Manifest> {
     let name = read_name(&mut top, file);
     read_kind(&mut top);
-    let source = read_source(&mut top, dir);
-    let build = read_build(top.section("build"));
-    let (run, command) = read_run(top.section("run"));
+    let source = read_source(&mut top, dir, places);
+    let build = read_build(top.section("build"), places);
+    let (run, command) = read_run(top.section("run"), places);
     let env = read_env(top.section("env"));
     let restart = read_restart(top.section("restart"));
-    let ports = network::read_ports(&mut top);
+    let ports = network::read_ports(&mut top, places);
     let egress = network::read_egress(&mut top);
-    let processes = process::read(&mut top, &run, ports.as_deref());
+    let processes = process::read(&mut top, &run, ports.as_deref(), places);
     let web = processes.as_ref().is_none_or(|all| all.contains_key("web"));
     if let (false, Some(command)) = (web, command) {
         command.fail(
@@ -144,7 +175,7 @@ fn read_kind(top: &mut Section<'_>) {
     }
 }
 
-fn read_source(top: &mut Section<'_>, dir: &Path) -> Option<PathBuf> {
+fn read_source(top: &mut Section<'_>, dir: &Path, places: &mut Places) -> Option<PathBuf> {
     let Some(mut source) = top.section("source") else {
         // An app from an image has no source; that [image] is refused is enough to say.
         if !top.has("image") {
@@ -153,7 +184,10 @@ fn read_source(top: &mut Section<'_>, dir: &Path) -> Option<PathBuf> {
         return None;
     };
     let path = match source.take("path") {
-        Some(path) => path.filled(4096).map(|path| dir.join(path).components().collect()),
+        Some(path) => {
+            places.source = Some(path.place.span());
+            path.filled(4096).map(|path| dir.join(path).components().collect())
+        }
         None => {
             source.missing("path", "add path = \"DIRECTORY\"".into());
             None
@@ -164,7 +198,7 @@ fn read_source(top: &mut Section<'_>, dir: &Path) -> Option<PathBuf> {
     path
 }
 
-fn read_build(section: Option<Section<'_>>) -> Build {
+fn read_build(section: Option<Section<'_>>, places: &mut Places) -> Build {
     let mut build = Build {
         buildpacks: Vec::new(),
         stack: "edgefs".into(),
@@ -184,15 +218,18 @@ fn read_build(section: Option<Section<'_>>) -> Build {
         }
     }
     if let Some(list) = section.take("buildpacks") {
-        build.buildpacks = read_buildpacks(&list);
+        build.buildpacks = read_buildpacks(&list, places);
     }
     if let Some(stack) = section.take("stack") {
+        places.stack = Some(stack.place.span());
         set(&mut build.stack, stack.parsed(|text| word("stack", text, 64)));
     }
     if let Some(memory) = section.take("memory") {
+        places.build.memory = Some(memory.place.span());
         build.memory = memory.bytes(MEMORY_MIN, SIZE_MAX);
     }
     if let Some(disk) = section.take("disk") {
+        places.build.disk = Some(disk.place.span());
         build.disk = disk.bytes(DISK_MIN, SIZE_MAX);
     }
     if let Some(timeout) = section.take("timeout") {
@@ -203,7 +240,7 @@ fn read_build(section: Option<Section<'_>>) -> Build {
     build
 }
 
-fn read_buildpacks(list: &Value<'_>) -> Vec<String> {
+fn read_buildpacks(list: &Value<'_>, places: &mut Places) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for item in list.list(32).unwrap_or_default() {
         let name = item.parsed(|text| match text.contains("://") {
@@ -216,7 +253,10 @@ fn read_buildpacks(list: &Value<'_>) -> Vec<String> {
             Some(name) if names.contains(&name) => {
                 item.place.fail(format!("buildpack `{name}` is named twice"), "remove one");
             }
-            Some(name) => names.push(name),
+            Some(name) => {
+                names.push(name);
+                places.buildpacks.push(item.place.span());
+            }
             None => {}
         }
     }
@@ -224,7 +264,7 @@ fn read_buildpacks(list: &Value<'_>) -> Vec<String> {
 }
 
 /// Reads `[run]`; also the place of its command, which is checked once the processes are known.
-fn read_run(section: Option<Section<'_>>) -> (Run, Option<Place<'_>>) {
+fn read_run<'a>(section: Option<Section<'a>>, places: &mut Places) -> (Run, Option<Place<'a>>) {
     let mut run = Run {
         instances: 1,
         memory: Bytes::mib(256),
@@ -237,6 +277,7 @@ fn read_run(section: Option<Section<'_>>) -> (Run, Option<Place<'_>>) {
     };
     let Some(mut section) = section else { return (run, None) };
     let shape = read_shape(&mut section);
+    places.run = shape.at;
     set(&mut run.instances, shape.instances);
     set(&mut run.memory, shape.memory);
     set(&mut run.disk, shape.disk);
@@ -280,14 +321,19 @@ struct Shape {
     instances: Option<u32>,
     memory: Option<Bytes>,
     disk: Option<Bytes>,
+    at: Sizes,
 }
 
 fn read_shape(section: &mut Section<'_>) -> Shape {
-    let instances = section.take("instances").and_then(|value| value.number(0, INSTANCES_MAX));
+    let [instances, memory, disk] = ["instances", "memory", "disk"].map(|key| section.take(key));
+    let at = |value: &Option<Value<'_>>| value.as_ref().map(|value| value.place.span());
+    let at = Sizes { instances: at(&instances), memory: at(&memory), disk: at(&disk) };
+    let instances = instances.and_then(|value| value.number(0, INSTANCES_MAX));
     Shape {
         instances: instances.map(|number| number as u32),
-        memory: section.take("memory").and_then(|value| value.bytes(MEMORY_MIN, SIZE_MAX)),
-        disk: section.take("disk").and_then(|value| value.bytes(DISK_MIN, SIZE_MAX)),
+        memory: memory.and_then(|value| value.bytes(MEMORY_MIN, SIZE_MAX)),
+        disk: disk.and_then(|value| value.bytes(DISK_MIN, SIZE_MAX)),
+        at,
     }
 }
 

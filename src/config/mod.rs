@@ -2,9 +2,10 @@
 //!
 //! Owns: the keys of manifests and of `terrarium.toml`, their defaults and limits, where each file
 //! of the box lives, and the errors that point into a text.
-//! Must not: act on what it reads; look at an app's source; keep anything between two calls.
+//! Must not: act on what it reads; look into an app's source; keep anything between two calls.
 //! Called by: `cli` (check, apply), `daemon`, `cell`. Calls: `unit`, `log`, `model`.
-//! Entry points: [`manifest::parse`] (pure), [`machine::load`], [`Diagnostics`].
+//! Entry points: [`manifest::parse`] (pure), [`machine::load`],
+//! [`site::Site::examine`], [`Diagnostics`].
 //! Ancestor: cf's manifest parser, the flag tables of rep and garden.
 
 mod cursor;
@@ -12,6 +13,7 @@ mod diagnostic;
 pub mod machine;
 pub mod manifest;
 mod sink;
+pub mod site;
 mod words;
 
 pub use diagnostic::{Diagnostic, Diagnostics};

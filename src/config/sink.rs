@@ -72,7 +72,7 @@ impl<'a> Sink<'a> {
     ) {
         let mut found = self.found.borrow_mut();
         match found.len() < KEPT {
-            true => found.push(Finding { span, message, cure, see }),
+            true => found.push(Finding { span, message, cure, see, warning: false }),
             false => self.dropped.set(self.dropped.get() + 1),
         }
     }
@@ -89,6 +89,11 @@ impl<'a> Place<'a> {
     /// Notes a problem here.
     pub(super) fn fail(&self, message: impl Into<String>, cure: impl Into<String>) {
         self.sink.note(self.span.clone(), message.into(), Some(cure.into()), None);
+    }
+
+    /// The bytes that are meant.
+    pub(super) fn span(&self) -> Range<usize> {
+        self.span.clone()
     }
 
     /// Another place of the same text.

@@ -129,7 +129,7 @@ async fn look(dirs: &[PathBuf], cell: &Cell, known: &mut BTreeMap<String, Seen>)
             Err(err) => {
                 // What is in its way may be gone at the next look.
                 known.remove(name);
-                crate::error!("manifest.refused", path = seen.path.display(), err = chain(&err));
+                crate::error!("manifest.refused", path = seen.path.display(), err = err.brief());
             }
         }
     }

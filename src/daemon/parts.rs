@@ -198,24 +198,10 @@ fn store_max(config: &Config) -> Result<Bytes, DaemonError> {
 
 /// What the box gives away.
 fn total(config: &Config, store_max: Bytes) -> Result<Resources, DaemonError> {
-    let memory = match config.cell.memory {
-        Amount::Fixed(size) => size,
-        Amount::Auto => memory_of_host()?,
-    };
+    let memory = config.memory().map_err(start("read /proc/meminfo"))?;
     let disk = match config.cell.disk {
         Amount::Fixed(size) => size,
         Amount::Auto => store_max,
     };
     Ok(Resources { memory, disk, containers: config.cell.containers })
-}
-
-fn memory_of_host() -> Result<Bytes, DaemonError> {
-    let text = fs::read_to_string("/proc/meminfo").map_err(start("read /proc/meminfo"))?;
-    let kib = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB"))
-        .and_then(|number| number.trim().parse::<u64>().ok())
-        .ok_or("it has no MemTotal")
-        .map_err(start("read /proc/meminfo"))?;
-    Ok(Bytes::new(kib * 1024))
 }

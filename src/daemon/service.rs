@@ -66,6 +66,11 @@ impl AppService for Service {
         Ok(self.cell.app(name.as_str()).await?)
     }
 
+    async fn check(&self, request: ApplyRequest) -> Served<()> {
+        self.cell.examine(&request.manifest_text, &request.file).await?;
+        Ok(())
+    }
+
     async fn apply(
         &self,
         name: &AppName,

@@ -66,6 +66,11 @@ impl Room {
         Room { total, taken: Resources::default() }
     }
 
+    /// All that the box has.
+    pub fn total(&self) -> Resources {
+        self.total
+    }
+
     /// What is left.
     pub fn left(&self) -> Resources {
         Resources {

@@ -193,3 +193,43 @@ fn a_mistake_in_apps_d_deletes_nothing_and_a_new_name_is_a_new_app() {
     lab.until("the old name is gone", |lab| (lab.run(&["app", "old"]).code == 4).then_some(()));
     lab.finish();
 }
+
+#[test]
+fn a_manifest_that_does_not_fit_the_box_is_refused_at_once_and_leaves_no_app() {
+    let lab = Lab::start("unfit");
+    let manifest = "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n[health]\ntype = \"process\"\n";
+    let path = lab.app("web", "exec sleep 1000\n", manifest);
+    let right = fs::read_to_string(&path).expect("manifest");
+    let faults = [
+        ("path = \"web\"", "path = \"none\"", "web.toml:4:8", "src/none is not there"),
+        ("stack = \"tiny\"", "stack = \"nowhere\"", "web.toml:7:9", "stack `nowhere` is not on"),
+        ("[\"procfile\"]", "[\"ruby\"]", "web.toml:8:15", "no buildpack `ruby`"),
+        ("[run]\nmemory = \"32MiB\"", "[run]\nmemory = \"16GiB\"", "web.toml:13:10", "has 8GiB"),
+    ];
+    for (from, to, place, text) in faults {
+        fs::write(&path, right.replace(from, to)).expect("manifest");
+        for verb in ["check", "apply"] {
+            let ran = lab.run(&[verb, &path]);
+            assert_eq!(ran.code, 5, "{verb}: {}", ran.err);
+            assert!(ran.err.contains(place) && ran.err.contains(text), "{verb}: {}", ran.err);
+        }
+        assert_eq!(lab.run(&["app", "web"]).code, 4, "nothing is left of it");
+    }
+    // The same in apps.d, for an app that runs.
+    fs::write(&path, &right).expect("manifest");
+    let file = lab.declare("web", &path);
+    let handle = lab.until("it runs", |lab| {
+        let one = lab.instance("web", 0);
+        (one["state"] == "running").then(|| one["handle"].clone())
+    });
+    let text = fs::read_to_string(&file).expect("manifest");
+    fs::write(&file, text.replace("\"tiny\"", "\"nowhere\"")).expect("manifest");
+    lab.until("it is refused", |lab| {
+        let log = lab.daemon_log();
+        let said = log.lines().find(|line| line.contains("manifest.refused"))?;
+        said.contains("7:9: stack `nowhere` is not on this box").then_some(())
+    });
+    let one = lab.instance("web", 0);
+    assert_eq!((&one["handle"], &one["state"]), (&handle, &"running".into()), "it never noticed");
+    lab.finish();
+}

@@ -314,7 +314,7 @@ fn a_published_port_takes_nothing_from_anybody() {
     );
     drop(service);
     let ran = app(61005);
-    assert_eq!(ran.code, 9, "{}", ran.err);
+    assert_eq!(ran.code, 5, "{}", ran.err);
     assert!(ran.err.contains("[net] ports"), "{}", ran.err);
     lab.finish();
 }

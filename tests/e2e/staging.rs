@@ -104,11 +104,10 @@ fn a_new_version_that_cannot_be_staged_leaves_the_old_one_running() {
     lab.ok(&["apply", &path]);
     lab.until_state("web", "running");
     let before = lab.instance("web", 0)["handle"].clone();
-    let text = fs::read_to_string(&path).expect("manifest");
-    fs::write(&path, text.replace("stack = \"tiny\"", "stack = \"nowhere\"")).expect("manifest");
+    fs::write(lab.root.join("src/web/Procfile"), "web: a\nno line\n").expect("Procfile");
     let ran = lab.run(&["apply", &path]);
     assert_eq!(ran.code, 1);
-    assert!(ran.err.contains("stack `nowhere` is not on this box"), "{}", ran.err);
+    assert!(ran.out.contains("Failed to read command from Procfile"), "{}", ran.out);
     let one = lab.instance("web", 0);
     assert_eq!((&one["handle"], &one["state"]), (&before, &"running".into()));
     lab.finish();

@@ -125,6 +125,14 @@ impl AppService for Fake {
         self.find(name)
     }
 
+    async fn check(&self, request: ApplyRequest) -> Served<()> {
+        let text = "error: stack `x` is not on this box\n --> web.toml:3:9\n";
+        match request.manifest_text.contains("# unfit") {
+            true => Err(ServiceError::new(ErrorKind::Invalid, text)),
+            false => Ok(()),
+        }
+    }
+
     async fn apply(
         &self,
         name: &AppName,
@@ -134,6 +142,7 @@ impl AppService for Fake {
         if request.manifest_text.contains("# conflict") {
             return Err(ServiceError::new(ErrorKind::Conflict, "port 8080 is taken by `other`"));
         }
+        self.check(request.clone()).await?;
         let staging = LogLine { source: "STG".into(), ..line("-----> procfile") };
         let mut events = vec![ApplyEvent::State("staging".into()), ApplyEvent::Log(staging)];
         if request.manifest_text.contains("# broken") {

@@ -19,6 +19,7 @@ impl<S: AppService> Handler for Apps<S> {
     async fn handle(&self, request: &Request, body: &mut Body<'_>) -> Response {
         let result = match route(&request.method, &request.path) {
             Ok(Route::Ping) => Ok(ping()),
+            Ok(Route::Check) => self.check(body).await,
             Ok(Route::List) => self.service.apps().await.map(|apps| Response::json(200, &apps)),
             Ok(Route::App(name, verb)) => self.about(&name, verb, request, body).await,
             Ok(Route::Exec(name, process, index)) => {
@@ -57,10 +58,7 @@ impl<S: AppService> Apps<S> {
             Verb::Show => return Ok(Response::json(200, &service.app(name).await?)),
             Verb::Apply => {
                 let wait = flag(request, "wait")?;
-                let apply = ApplyRequest { wait, ..json(body, APPLY_MAX).await? };
-                if !apply.file.is_absolute() {
-                    return Err(invalid("`file` is not an absolute path"));
-                }
+                let apply = ApplyRequest { wait, ..manifest(body).await? };
                 return Ok(lines(service.apply(name, apply).await?));
             }
             Verb::Logs => {
@@ -73,6 +71,11 @@ impl<S: AppService> Apps<S> {
             Verb::Stop => service.stop(name, flag(request, "wait")?).await?,
             Verb::Restart => service.restart(name).await?,
         }
+        Ok(Response::json(200, &serde_json::json!({})))
+    }
+
+    async fn check(&self, body: &mut Body<'_>) -> Served<Response> {
+        self.service.check(manifest(body).await?).await?;
         Ok(Response::json(200, &serde_json::json!({})))
     }
 
@@ -107,6 +110,14 @@ fn lines<T: Serialize + 'static>(items: stream::Boxed<T>) -> Response {
         Ok(line)
     });
     Response::new(200, Content::Stream(pieces.boxed())).with("Content-Type", "application/x-ndjson")
+}
+
+async fn manifest(body: &mut Body<'_>) -> Served<ApplyRequest> {
+    let apply: ApplyRequest = json(body, APPLY_MAX).await?;
+    match apply.file.is_absolute() {
+        true => Ok(apply),
+        false => Err(invalid("`file` is not an absolute path")),
+    }
 }
 
 async fn json<T: DeserializeOwned>(body: &mut Body<'_>, max: usize) -> Served<T> {

@@ -3,6 +3,7 @@
 use super::super::cursor::{Section, Value};
 use super::super::sink::Place;
 use super::super::words::{plain_name, shown};
+use super::Places;
 use crate::model::egress::{Protocol, Rule};
 use crate::model::manifest::Port;
 use std::net::Ipv4Addr;
@@ -20,12 +21,16 @@ pub(super) struct PortDraft<'a> {
 }
 
 /// Reads every `[[port]]`. `None`: something is wrong with them, so their names mean nothing.
-pub(super) fn read_ports<'a>(top: &mut Section<'a>) -> Option<Vec<PortDraft<'a>>> {
+pub(super) fn read_ports<'a>(
+    top: &mut Section<'a>,
+    places: &mut Places,
+) -> Option<Vec<PortDraft<'a>>> {
     let sections = top.sections("port", PORTS_MAX)?;
     let alone = sections.len() == 1;
     let mut seen = Seen::default();
     let ports: Vec<_> =
         sections.into_iter().map(|section| read_port(section, alone, &mut seen)).collect();
+    places.published = seen.published.iter().map(|(port, at)| (*port, at.span())).collect();
     ports.into_iter().collect()
 }
 

@@ -4,6 +4,7 @@ use super::super::cursor::{Section, Value};
 use super::super::sink::Place;
 use super::super::words::{plain_name, shown};
 use super::network::PortDraft;
+use super::places::{Places, Sizes};
 use super::{DAY, read_command, read_shape};
 use crate::model::manifest::{Check, Health, Process, Run};
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ struct Draft<'a> {
     process: Process,
     ports: Option<Value<'a>>,
     health: Option<HealthDraft<'a>>,
+    at: Sizes,
 }
 
 /// Reads `[health]` and every `[process.X]`. `None`: something was noted, here or in `ports`.
@@ -27,12 +29,14 @@ pub(super) fn read(
     top: &mut Section<'_>,
     run: &Run,
     ports: Option<&[PortDraft<'_>]>,
+    places: &mut Places,
 ) -> Option<BTreeMap<String, Process>> {
     let shared = top.section("health").map(read_health);
     let mut drafts = match top.take("process") {
         Some(value) => read_types(&value, run)?,
         None => BTreeMap::from([("web".to_owned(), Draft::new(run))]),
     };
+    places.processes = drafts.iter().map(|(name, it)| (name.clone(), it.at.clone())).collect();
     assign_ports(&mut drafts, ports?)?;
     check_owners(&drafts, ports?);
     let finish = |(name, draft): (String, Draft<'_>)| {
@@ -77,7 +81,7 @@ impl<'a> Draft<'a> {
             ports: Vec::new(),
             health: Timing::default().with(Check::Process),
         };
-        Draft { process, ports: None, health: None }
+        Draft { process, ports: None, health: None, at: Sizes::default() }
     }
 
     fn read(mut section: Section<'a>, run: &Run) -> Draft<'a> {
@@ -86,6 +90,7 @@ impl<'a> Draft<'a> {
         super::set(&mut draft.process.instances, shape.instances);
         super::set(&mut draft.process.memory, shape.memory);
         super::set(&mut draft.process.disk, shape.disk);
+        draft.at = shape.at;
         draft.process.command = section.take("command").as_ref().and_then(read_command);
         draft.ports = section.take("ports");
         draft.health = section.section("health").map(read_health);
