@@ -3,6 +3,7 @@
 //! | method | path | body | answer |
 //! |---|---|---|---|
 //! | GET | `/v1/ping` | | [`Ping`] |
+//! | GET | `/v1/box` | | `BoxView` |
 //! | POST | `/v1/check` | [`ApplyRequest`] | `{}` when the box has what the manifest needs |
 //! | GET | `/v1/apps` | | list of `AppView` |
 //! | GET | `/v1/apps/N` | | `AppView` |
@@ -26,7 +27,7 @@ pub mod fake;
 pub use exec::PROTOCOL as EXEC_PROTOCOL;
 
 use crate::model::process::{ExitStatus, WindowSize};
-use crate::model::view::{AppView, ErrorView, LogLine};
+use crate::model::view::{AppView, BoxView, ErrorView, LogLine};
 use crate::unit::AppName;
 use serde::{Deserialize, Serialize};
 use smol::channel::Sender;
@@ -234,6 +235,8 @@ pub type Served<T> = Result<T, ServiceError>;
 /// A future may be dropped half way only when the daemon ends; a stream is dropped when its
 /// client leaves, and that must not undo what it reports about.
 pub trait AppService: Send + Sync {
+    /// The box itself.
+    fn examine_box(&self) -> impl Future<Output = Served<BoxView>> + Send;
     /// All apps, by name.
     fn apps(&self) -> impl Future<Output = Served<Vec<AppView>>> + Send;
     /// One app.

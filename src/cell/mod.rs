@@ -14,6 +14,7 @@ mod adopt;
 mod converge;
 pub mod crash;
 pub mod diff;
+mod disk;
 mod error;
 mod instance;
 pub mod owner;

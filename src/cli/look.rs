@@ -16,11 +16,15 @@ const LINES: usize = 100;
 /// `terrarium` and `terrarium status`.
 pub async fn status(ui: &mut Ui, remote: &Remote) -> Result<u8, CliError> {
     let ping = remote.ping().await?;
+    let site = remote.examine_box().await?;
     let apps = remote.apps().await?;
-    let healthy = apps.iter().all(|app| show::health(app) != Health::Bad);
+    let fine = apps.iter().all(|app| show::health(app) != Health::Bad);
+    let healthy = fine && site.problems.is_empty();
     match ui.json {
-        true => ui.document(&json!({ "daemon": ping, "healthy": healthy, "apps": apps }))?,
-        false => ui.print(&show::status(&ping.version, &apps, now_ms(), ui.color))?,
+        true => {
+            ui.document(&json!({ "daemon": ping, "healthy": healthy, "box": site, "apps": apps }))?
+        }
+        false => ui.print(&show::status(&ping.version, &site, &apps, now_ms(), ui.color))?,
     }
     Ok(if healthy { 0 } else { code::NOT_RUNNING })
 }

@@ -5,7 +5,7 @@ use super::parse::{Global, UsageError};
 use crate::api::apps::{ApplyRequest, LogQuery, Ping, ScaleRequest};
 use crate::api::http::client::{Call, Client, Reply};
 use crate::config::machine::Paths;
-use crate::model::view::{AppView, ErrorView};
+use crate::model::view::{AppView, BoxView, ErrorView};
 use crate::unit::AppName;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
@@ -70,6 +70,11 @@ impl Remote {
     /// Who answers.
     pub async fn ping(&self) -> Result<Ping, CliError> {
         self.get(&["v1", "ping"]).await
+    }
+
+    /// The box.
+    pub async fn examine_box(&self) -> Result<BoxView, CliError> {
+        self.get(&["v1", "box"]).await
     }
 
     /// All apps.

@@ -1,7 +1,7 @@
 //! Apps, instances and log lines as a person reads them. Pure.
 
 use super::text::{Ink, Table, ago, clean, cpu, size, utc};
-use crate::model::view::{AppView, InstanceView, LogLine, PortView, ProcessView};
+use crate::model::view::{AppView, BoxView, InstanceView, LogLine, PortView, ProcessView};
 
 /// How an app is doing, for the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,14 +155,24 @@ fn port(port: &PortView) -> String {
     format!("{}->{}", port.host, port.container)
 }
 
-/// `terrarium status`: the list, and what is wrong with whom.
-pub fn status(version: &str, apps: &[AppView], now_ms: u64, color: bool) -> String {
+/// `terrarium status`: the box, the list, and what is wrong with whom.
+pub fn status(version: &str, site: &BoxView, apps: &[AppView], now_ms: u64, color: bool) -> String {
     let bad: Vec<&AppView> = apps.iter().filter(|app| health(app) == Health::Bad).collect();
-    let verdict = match bad.len() {
-        0 => Ink::Good.paint("healthy", color),
-        _ => Ink::Bad.paint(&format!("{} of {} apps not healthy", bad.len(), apps.len()), color),
+    let of_box = (!site.problems.is_empty()).then(|| "the box is not healthy".to_owned());
+    let of_apps =
+        (!bad.is_empty()).then(|| format!("{} of {} apps not healthy", bad.len(), apps.len()));
+    let verdict = match of_box.into_iter().chain(of_apps).collect::<Vec<_>>() {
+        none if none.is_empty() => Ink::Good.paint("healthy", color),
+        some => Ink::Bad.paint(&some.join(", "), color),
     };
-    let mut out = format!("terrarium {}: {verdict}\n\n", clean(version));
+    let mut out = format!("terrarium {}: {verdict}\n", clean(version));
+    let [free, total] = [site.disk_free_bytes, site.disk_total_bytes].map(size);
+    let store = size(site.store_free_bytes);
+    out.push_str(&format!("disk: {free} of {total} free; store: {store} free before it grows\n"));
+    for problem in &site.problems {
+        out.push_str(&format!("{} {}\n", Ink::Bad.paint("box:", color), clean(problem)));
+    }
+    out.push('\n');
     out.push_str(&self::apps(apps, now_ms, color));
     for app in bad {
         let crash = |process: &ProcessView| {
@@ -204,7 +214,7 @@ pub fn addresses(app: &AppView) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::apps::fake::{line, view};
+    use crate::api::apps::fake::{line, site, view};
 
     const NOW: u64 = 301_000;
 
@@ -248,11 +258,18 @@ web: 0 of 1 running, memory 256M, disk 512M
     #[test]
     fn one_screen_says_what_is_wrong() {
         let list = [view("web", "running"), view("api", "crashed")];
-        let text = status("0.1.0", &list, NOW, false);
-        assert!(text.starts_with("terrarium 0.1.0: 1 of 2 apps not healthy\n\nNAME"), "{text}");
+        let text = status("0.1.0", &site(&[]), &list, NOW, false);
+        let head = "terrarium 0.1.0: 1 of 2 apps not healthy\n\
+                    disk: 12G of 50G free; store: 800M free before it grows\n\nNAME";
+        assert!(text.starts_with(head), "{text}");
         assert!(text.ends_with("\napi: exit status 1; see `terrarium logs api`\n"), "{text}");
-        let text = status("0.1.0", &list[..1], NOW, true);
+        let text = status("0.1.0", &site(&[]), &list[..1], NOW, true);
         assert!(text.starts_with("terrarium 0.1.0: \u{1b}[32mhealthy\u{1b}[0m\n"), "{text}");
+        let full = site(&["the disk is full".into()]);
+        let text = status("0.1.0", &full, &list, NOW, false);
+        let head = "terrarium 0.1.0: the box is not healthy, 1 of 2 apps not healthy\n";
+        assert!(text.starts_with(head), "{text}");
+        assert!(text.contains("\nbox: the disk is full\n\nNAME"), "{text}");
     }
 
     #[test]

@@ -144,6 +144,12 @@ fn looking_has_exit_codes_that_scripts_can_use() {
     let (code, out, _) = World::new(&[("api", "crashed")]).run("");
     assert_eq!(code, 3);
     assert!(out.contains("1 of 1 apps not healthy"), "{out}");
+    world.fake.add_problem("the disk is full");
+    assert_eq!(world.run("status").0, 3);
+    let (code, out, _) = world.run("status --json");
+    let view: serde_json::Value = serde_json::from_str(&out).expect("json");
+    assert_eq!((code, &view["healthy"]), (3, &false.into()));
+    assert_eq!(view["box"]["problems"][0], "the disk is full");
 }
 
 #[test]

@@ -142,8 +142,10 @@ impl Site {
     fn judge_sizes(&self, manifest: &Manifest, places: &Places, notes: &mut Notes) {
         let at = &places.build;
         let build = &manifest.build;
-        notes.fits("staging", "memory", build.memory, self.memory, &at.memory);
-        notes.fits("staging", "disk", build.disk, self.disk, &at.disk);
+        // What is not said is taken from what there is.
+        let said = |asked: Option<Bytes>| asked.unwrap_or_default();
+        notes.fits("staging", "memory", said(build.memory), self.memory, &at.memory);
+        notes.fits("staging", "disk", said(build.disk), self.disk, &at.disk);
         for (name, process) in &manifest.processes {
             let at = places.sizes(name);
             let who = format!("an instance of `{name}`");

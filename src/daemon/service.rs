@@ -9,7 +9,7 @@ use crate::container::Process;
 use crate::exec::cancel::{self, Cancel};
 use crate::exec::streams::Reader;
 use crate::model::process::ExitStatus;
-use crate::model::view::{AppView, LogLine, meant};
+use crate::model::view::{AppView, BoxView, LogLine, meant};
 use crate::sys::signal::{HUP, KILL};
 use crate::unit::AppName;
 use async_io::{Async, Timer};
@@ -58,6 +58,10 @@ impl From<CellError> for ServiceError {
 }
 
 impl AppService for Service {
+    async fn examine_box(&self) -> Served<BoxView> {
+        Ok(self.cell.examine_box().await)
+    }
+
     async fn apps(&self) -> Served<Vec<AppView>> {
         Ok(self.cell.apps().await)
     }

@@ -32,6 +32,19 @@ pub fn meant(app: &AppView) -> Result<String, String> {
     }
 }
 
+/// The box that apps run on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoxView {
+    /// Free space of the disk that everything of ours is on, in bytes.
+    pub disk_free_bytes: u64,
+    /// Its size.
+    pub disk_total_bytes: u64,
+    /// What apps can still write before the store has to grow, in bytes.
+    pub store_free_bytes: u64,
+    /// What is wrong with it and how to mend it, for a person; empty: nothing is.
+    pub problems: Vec<String>,
+}
+
 /// One process type of an app.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessView {

@@ -3,6 +3,7 @@
 use super::PORT;
 use super::WEB;
 use super::lab::{Lab, get};
+use std::fs;
 
 const IDLE: &str = "echo up\nexec sleep 100000\n";
 const PROCESS: &str = "[health]\ntype = \"process\"\n";
@@ -90,4 +91,38 @@ fn the_room_of_a_finished_staging_goes_back_to_the_box() {
     lab.until("the store is small again", |_| (mib() < 2048).then_some(()));
     assert_eq!(lab.view("idle")["state"], "running");
     lab.finish();
+}
+
+#[test]
+fn a_full_disk_of_the_box_is_not_healthy() {
+    let mut lab = Lab::new("fulldisk");
+    let disk = lab.root.join("var/lib");
+    fs::create_dir_all(&disk).expect("directory");
+    // The store takes 256 MiB of it at once.
+    let options = Some("size=400m");
+    let none = nix::mount::MsFlags::empty();
+    nix::mount::mount(Some("small"), &disk, Some("tmpfs"), none, options).expect("a small disk");
+    lab.serve();
+    let ran = lab.ok(&["status"]);
+    assert!(
+        ran.out.contains(": healthy\ndisk: ") && ran.out.contains(" of 400M free"),
+        "{}",
+        ran.out
+    );
+    let filler = disk.join("filler");
+    fs::write(&filler, vec![0; 100 << 20]).expect("fill");
+    let ran = lab.run(&["status"]);
+    assert_eq!(ran.code, 3, "{}", ran.out);
+    assert!(ran.out.contains("the box is not healthy"), "{}", ran.out);
+    assert!(
+        ran.out.contains("of 400 MiB are free") && ran.out.contains("make room"),
+        "{}",
+        ran.out
+    );
+    fs::remove_file(filler).expect("mend");
+    lab.ok(&["status"]);
+    lab.end_daemon(nix::sys::signal::Signal::SIGTERM);
+    nix::mount::umount(&disk).expect("unmount");
+    lab.assert_nothing_left();
+    fs::remove_dir_all(&lab.root).expect("clean up");
 }

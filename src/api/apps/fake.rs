@@ -16,6 +16,7 @@ pub struct Fake(Arc<Inner>);
 struct Inner {
     calls: Mutex<Vec<String>>,
     apps: Mutex<Vec<AppView>>,
+    problems: Mutex<Vec<String>>,
     followers: Mutex<Vec<Sender<LogLine>>>,
 }
 
@@ -54,6 +55,16 @@ pub fn view(name: &str, state: &str) -> AppView {
     }
 }
 
+/// A box with these problems.
+pub fn site(problems: &[String]) -> BoxView {
+    BoxView {
+        disk_free_bytes: 12_900_000_000,
+        disk_total_bytes: 50 << 30,
+        store_free_bytes: 800 << 20,
+        problems: problems.to_vec(),
+    }
+}
+
 /// A line of the app's own output.
 pub fn line(text: &str) -> LogLine {
     let source = "APP/PROC/WEB".to_owned();
@@ -75,6 +86,11 @@ impl Fake {
     /// What it was asked to do, oldest first.
     pub fn calls(&self) -> Vec<String> {
         self.0.calls.lock().expect("calls").clone()
+    }
+
+    /// Lets something be wrong with the box.
+    pub fn add_problem(&self, text: &str) {
+        self.0.problems.lock().expect("problems").push(text.into());
     }
 
     /// Adds a process to an app, like its first one.
@@ -117,6 +133,10 @@ impl Fake {
 }
 
 impl AppService for Fake {
+    async fn examine_box(&self) -> Served<BoxView> {
+        Ok(site(&self.0.problems.lock().expect("problems")))
+    }
+
     async fn apps(&self) -> Served<Vec<AppView>> {
         Ok(self.0.apps.lock().expect("apps").clone())
     }

@@ -19,6 +19,9 @@ impl<S: AppService> Handler for Apps<S> {
     async fn handle(&self, request: &Request, body: &mut Body<'_>) -> Response {
         let result = match route(&request.method, &request.path) {
             Ok(Route::Ping) => Ok(ping()),
+            Ok(Route::Box) => {
+                self.service.examine_box().await.map(|view| Response::json(200, &view))
+            }
             Ok(Route::Check) => self.check(body).await,
             Ok(Route::List) => self.service.apps().await.map(|apps| Response::json(200, &apps)),
             Ok(Route::App(name, verb)) => self.about(&name, verb, request, body).await,

@@ -8,6 +8,8 @@ use crate::unit::AppName;
 pub enum Route {
     /// Who answers?
     Ping,
+    /// How is the box?
+    Box,
     /// Is this manifest right?
     Check,
     /// All apps.
@@ -60,6 +62,7 @@ pub fn route(method: &str, path: &[String]) -> Result<Route, NoRoute> {
     let about = |app: &str, verb| Ok(Route::App(name(app)?, verb));
     match path[..] {
         ["v1", "ping"] => only("GET", Route::Ping),
+        ["v1", "box"] => only("GET", Route::Box),
         ["v1", "check"] => only("POST", Route::Check),
         ["v1", "apps"] => only("GET", Route::List),
         ["v1", "apps", app] => match method {
@@ -110,6 +113,7 @@ mod tests {
         let app: AppName = "web".parse().expect("name");
         let about = |verb| Ok(Route::App(app.clone(), verb));
         assert_eq!(find("GET", "/v1/ping"), Ok(Route::Ping));
+        assert_eq!(find("GET", "/v1/box"), Ok(Route::Box));
         assert_eq!(find("POST", "/v1/check"), Ok(Route::Check));
         assert_eq!(find("GET", "/v1/apps"), Ok(Route::List));
         for (method, path, verb) in [
