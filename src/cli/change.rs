@@ -71,6 +71,7 @@ pub async fn one(
     let name = &manifest.name;
     let applied = remote.apply(name, &request(manifest, wait)).await;
     let mut reply = applied.map_err(|err| invalid(ui, err))?;
+    let mut failure = None;
     while let Some(event) = reply.next_line::<ApplyEvent>().await? {
         if ui.json {
             ui.item(&event)?;
@@ -79,11 +80,19 @@ pub async fn one(
             ApplyEvent::Log(line) => {
                 if !ui.json {
                     ui.log(&line)?;
+                    let why = line.text.strip_prefix("Staging failed: ").map(str::to_owned);
+                    failure = why.or(failure);
                 }
                 seen(line);
             }
             ApplyEvent::State(state) => ui.note(&format!("{name}: {state}")),
-            ApplyEvent::Error(view) => return Err(CliError::Refused(view)),
+            ApplyEvent::Error(mut view) => {
+                // Not the same words twice.
+                if failure.is_some_and(|why| view.message.ends_with(&format!(": {why}"))) {
+                    view.message = format!("cannot stage app {name}; the log above says why");
+                }
+                return Err(CliError::Refused(view));
+            }
             ApplyEvent::Done(app) => {
                 if !wait {
                     ui.note(&format!("{name}: accepted"));

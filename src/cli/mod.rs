@@ -30,7 +30,7 @@ pub use error::CliError;
 
 use crate::config::machine::{self, Config};
 use crate::config::site::Site;
-use crate::log::{Level, set_limit};
+use crate::log::{Level, set_limit, speak_to_person};
 use crate::sys::signal::Signal;
 use parse::{Command, Global, Invocation};
 use remote::Remote;
@@ -72,8 +72,9 @@ fn place(ui: &mut Ui, global: &Global, host: Option<&str>) -> Result<run::Place,
         (socket, true) => Ok(run::Place::There(socket)),
         (socket, false) => {
             let config = config(ui, global)?;
-            // The app's own lines are what one wants to see here.
-            set_limit(Level::Warn);
+            // The app's own lines are what one wants to see here; `serve` has the warnings.
+            set_limit(Level::Error);
+            speak_to_person();
             Ok(run::Place::Anywhere(socket, config.into()))
         }
     }

@@ -158,8 +158,8 @@ fn an_unreachable_daemon_is_named_with_the_cure() {
     let (_, _, err) = world.run("-H unix:///nowhere/s apps");
     assert_eq!(
         err,
-        "terrarium: no daemon to be reached on /nowhere/s; start it with `systemctl start \
-         terrarium` or `terrarium run FILE`: No such file or directory (os error 2)\n"
+        "terrarium: no daemon to be reached on /nowhere/s; start the daemon that serves it, or \
+         name another one's socket: No such file or directory (os error 2)\n"
     );
 }
 
@@ -222,7 +222,7 @@ fn apply_shows_staging_and_then_the_app() {
     assert_eq!(err, "web: staging\nweb: starting\n");
     assert_eq!(world.fake.calls(), [format!("apply web {} wait=true", file.display())]);
     for (text, code, message) in [
-        ("# broken", 1, "cannot stage: exit status 222"),
+        ("# broken", 1, "terrarium: cannot stage app web; the log above says why\n"),
         ("# conflict", 9, "port 8080 is taken by `other`"),
         ("# crash", 3, ""),
     ] {

@@ -39,10 +39,13 @@ const FLAGS: &[Flag] = &[
     Flag::switch("skipDetect", "the list is a chain: run all, in order"),
     Flag::switch("skipCertVerify", "fetch buildpacks without checking certificates"),
     Flag::text(CACHE_ARCHIVE, "", "packed cache of the staging before; missing is fine"),
+    Flag::switch(START_GIVEN, "the app says itself how it starts"),
 ];
 
-/// The one flag that Diego's builder does not have, and that may be empty.
+/// A flag that Diego's builder does not have, and that may be empty.
 const CACHE_ARCHIVE: &str = "buildArtifactsCacheArchive";
+/// Another one that it does not have: nobody need be told that a start command is missing.
+const START_GIVEN: &str = "startCommandGiven";
 
 /// Exit codes that tell the stager what failed.
 const DETECT_FAILED: u8 = 222;
@@ -131,7 +134,7 @@ fn stage(flags: &Flags) -> Result<(), Failure> {
     let result = report::result(&packs, &detected, processes);
     fs::write(&metadata, result).map_err(Failure::file("write", &metadata))?;
     let processes = built?;
-    if processes.web().is_none() {
+    if processes.web().is_none() && !flags.is_on(START_GIVEN) {
         say!("No start command specified by buildpack or via Procfile.");
         say!("App will not start unless a command is provided at runtime.");
     }

@@ -11,7 +11,7 @@
 
 use std::fmt::{self, Write as _};
 use std::io::{IsTerminal, Write as _};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 /// How bad it is, with the number that syslog gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,14 @@ pub enum Level {
 /// Events with a higher syslog number are not printed; 6 prints all.
 static LIMIT: AtomicU8 = AtomicU8::new(6);
 
+/// A person reads what is printed, between the lines of a command.
+static PERSON: AtomicBool = AtomicBool::new(false);
+
+/// From now on events look like what a command says: `terrarium: warning: event key=value`.
+pub fn speak_to_person() {
+    PERSON.store(true, Ordering::Relaxed);
+}
+
 /// Prints only events at least as bad as `level`.
 pub fn set_limit(level: Level) {
     LIMIT.store(level as u8, Ordering::Relaxed);
@@ -38,17 +46,25 @@ pub fn event(level: Level, name: &str, pairs: &[(&str, &dyn fmt::Display)]) {
         return;
     }
     let stderr = std::io::stderr();
-    let prefix = if stderr.is_terminal() { None } else { Some(level) };
+    let prefix = prefix(level, PERSON.load(Ordering::Relaxed), stderr.is_terminal());
     // A closed stderr must not end the daemon; there is nobody left to tell.
-    let _ = stderr.lock().write_all(line(prefix, name, pairs).as_bytes());
+    let _ = stderr.lock().write_all(line(&prefix, name, pairs).as_bytes());
+}
+
+/// What stands before the event.
+fn prefix(level: Level, to_person: bool, terminal: bool) -> String {
+    match (to_person, level) {
+        (true, Level::Error) => "terrarium: error: ".to_owned(),
+        (true, Level::Warn) => "terrarium: warning: ".to_owned(),
+        (true, Level::Info) => "terrarium: ".to_owned(),
+        (false, _) if terminal => String::new(),
+        (false, _) => format!("<{}>", level as u8),
+    }
 }
 
 /// The text of one event, with its newline.
-fn line(level: Option<Level>, name: &str, pairs: &[(&str, &dyn fmt::Display)]) -> String {
-    let mut out = match level {
-        Some(level) => format!("<{}>{name}", level as u8),
-        None => name.to_owned(),
-    };
+fn line(prefix: &str, name: &str, pairs: &[(&str, &dyn fmt::Display)]) -> String {
+    let mut out = format!("{prefix}{name}");
     for (key, value) in pairs {
         let value = value.to_string();
         let plain = !value.is_empty()
@@ -104,10 +120,17 @@ mod tests {
     #[test]
     fn values_with_spaces_or_newlines_stay_on_one_line() {
         let text = line(
-            Some(Level::Info),
+            &prefix(Level::Info, false, false),
             "container.created",
             &[("handle", &"web-0"), ("took_ms", &41), ("err", &"a b\nc"), ("app", &"")],
         );
         assert_eq!(text, "<6>container.created handle=web-0 took_ms=41 err=\"a b\\nc\" app=\"\"\n");
+    }
+
+    #[test]
+    fn a_person_is_not_shown_the_numbers_of_syslog() {
+        assert_eq!(prefix(Level::Warn, true, false), "terrarium: warning: ");
+        assert_eq!(prefix(Level::Error, true, true), "terrarium: error: ");
+        assert_eq!(prefix(Level::Warn, false, true), "");
     }
 }

@@ -171,6 +171,7 @@ fn builder(manifest: &Manifest, input: &StagingInput) -> ProcessSpec {
         format!("-buildpackOrder={}", order.join(",")),
         format!("-skipDetect={skip_detect}"),
         "-skipCertVerify=false".into(),
+        format!("-startCommandGiven={}", !needs_web_command(manifest)),
     ];
     if input.cache_from.is_some() {
         args.push(format!("-buildArtifactsCacheArchive=/tmp/cache-in/{CACHE_FILE}"));
@@ -220,6 +221,12 @@ pub fn desired_lrps(
     }
     let known = result.process_types.keys().cloned().collect();
     Err(StageError::NoCommand { processes: silent, known })
+}
+
+/// Whether the buildpack or the Procfile has to say how `web` starts.
+fn needs_web_command(manifest: &Manifest) -> bool {
+    let web = manifest.processes.get("web");
+    web.is_some_and(|web| web.command.is_none() && manifest.run.command.is_none())
 }
 
 /// The process's own command, the app's for `web`, else the buildpack's.

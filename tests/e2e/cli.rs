@@ -40,11 +40,8 @@ fn an_unreachable_daemon_is_told_with_its_cure() {
     let lab = Lab::new("unreachable");
     let ran = lab.run(&["apps"]);
     assert_eq!(ran.code, 6);
-    assert!(
-        ran.err.contains("terrarium.sock") && ran.err.contains("systemctl start"),
-        "{}",
-        ran.err
-    );
+    let cure = format!("`terrarium serve --root {}`", lab.root.display());
+    assert!(ran.err.contains("terrarium.sock") && ran.err.contains(&cure), "{}", ran.err);
     fs::remove_dir_all(&lab.root).expect("clean up");
 }
 
@@ -232,4 +229,19 @@ fn a_manifest_that_does_not_fit_the_box_is_refused_at_once_and_leaves_no_app() {
     let one = lab.instance("web", 0);
     assert_eq!((&one["handle"], &one["state"]), (&handle, &"running".into()), "it never noticed");
     lab.finish();
+}
+
+#[test]
+fn run_without_a_daemon_says_each_thing_once_and_in_plain_words() {
+    let lab = Lab::new("plainly");
+    let path = lab.app("web", "exec sleep 1000\n", "[health]\ntype = \"process\"\n");
+    fs::write(lab.root.join("src/web/Procfile"), "web: a\nno line\n").expect("Procfile");
+    let ran = lab.run(&["run", &path]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert_eq!(ran.out.matches("Staging failed: ").count(), 1, "{}", ran.out);
+    let said = "web: staging\nweb: failed\nweb: removing it\nweb: removed\n\
+                terrarium: cannot stage app web; the log above says why\n";
+    assert_eq!(ran.err, said);
+    lab.assert_nothing_left();
+    fs::remove_dir_all(&lab.root).expect("clean up");
 }

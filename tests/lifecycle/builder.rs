@@ -247,6 +247,8 @@ fn a_bad_procfile_names_its_line() {
         "No start command specified by buildpack or via Procfile.\n\
          App will not start unless a command is provided at runtime.\n"
     );
+    let said = run(builder(&place, "p").arg("-startCommandGiven=true")).ok();
+    assert_eq!(said.out, "", "the manifest has one");
 }
 
 #[test]

@@ -166,8 +166,10 @@ impl AppService for Fake {
         let staging = LogLine { source: "STG".into(), ..line("-----> procfile") };
         let mut events = vec![ApplyEvent::State("staging".into()), ApplyEvent::Log(staging)];
         if request.manifest_text.contains("# broken") {
-            let err = ServiceError::new(ErrorKind::Failed, "cannot stage: exit status 222");
-            events.push(ApplyEvent::Error(err.view()));
+            let said =
+                LogLine { source: "STG".into(), err: true, ..line("Staging failed: why not") };
+            let err = ServiceError::new(ErrorKind::Failed, "cannot stage app web: why not");
+            events.extend([ApplyEvent::Log(said), ApplyEvent::Error(err.view())]);
         } else {
             let state = match request.manifest_text.contains("# crash") {
                 true => "crashed",

@@ -3,6 +3,7 @@
 use super::body::{BodyError, Inlet, piece};
 use super::proto::{self, Answer, Decoder};
 use super::server::Hijacked;
+use crate::config::machine::Paths;
 use smol::io::{AsyncWriteExt, BoxedWriter};
 use smol::net::unix::UnixStream;
 use std::fmt;
@@ -34,15 +35,39 @@ impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ClientError::Unreachable { socket, source } => {
-                let cure = match source.kind() {
-                    io::ErrorKind::PermissionDenied => "join the group `terrarium` or become root",
-                    _ => "start it with `systemctl start terrarium` or `terrarium run FILE`",
-                };
-                write!(f, "no daemon to be reached on {}; {cure}", socket.display())
+                write!(
+                    f,
+                    "no daemon to be reached on {}; {}",
+                    socket.display(),
+                    cure(socket, source)
+                )
             }
             ClientError::Broken(_) => f.write_str("the daemon broke off the connection"),
             ClientError::Nonsense(what) => write!(f, "the daemon's answer makes no sense: {what}"),
         }
+    }
+}
+
+/// What to type so that somebody answers on `socket`.
+fn cure(socket: &Path, source: &io::Error) -> String {
+    if source.kind() == io::ErrorKind::PermissionDenied {
+        return "become root, or: `sudo groupadd --system --force terrarium && sudo usermod -aG \
+                terrarium USER`, then restart the service and log in again"
+            .to_owned();
+    }
+    // ROOT/run/terrarium/terrarium.sock
+    let root = socket.ancestors().nth(3).filter(|root| Paths::under(root).socket() == socket);
+    match root {
+        Some(root) if root == "/" => {
+            "start it with `systemctl start terrarium` or `terrarium run FILE`".to_owned()
+        }
+        Some(root) => {
+            let root = root.display();
+            format!(
+                "start it with `terrarium serve --root {root}` or `terrarium run --root {root} FILE`"
+            )
+        }
+        None => "start the daemon that serves it, or name another one's socket".to_owned(),
     }
 }
 

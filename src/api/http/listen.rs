@@ -107,7 +107,8 @@ pub fn listen(path: &Path, mode: u32, group: Option<&str>) -> Result<Socket, Lis
         Some(name) => {
             let gid = unix::group(name).map_err(refused("look up the group for"))?;
             if gid.is_none() {
-                crate::warn!("api.group_missing", group = name, path = path.display());
+                let cure = format!("groupadd --system {name}, then restart the service");
+                crate::warn!("api.group_missing", group = name, path = path.display(), cure = cure);
             }
             gid
         }

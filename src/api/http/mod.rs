@@ -3,7 +3,8 @@
 //!
 //! Owns: heads, bodies, limits, connections, the frames of an exec session, the socket's file.
 //! Must not: know a route, an app or a dialect; trust a length or a rate that a peer chose.
-//! Called by: the dialects of `api`, `cli` (client), `daemon` (listen, serve). Calls: `sys`, `log`.
+//! Called by: the dialects of `api`, `cli` (client), `daemon` (listen, serve). Calls: `sys`, `log`,
+//! `config` (where sockets are).
 //! Entry points: [`listen::listen`], [`server::serve`], [`client::Client`]; pure: [`proto`],
 //! [`wire`].
 

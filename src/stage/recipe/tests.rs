@@ -114,6 +114,21 @@ fn the_first_staging_has_no_cache_to_copy() {
 }
 
 #[test]
+fn the_builder_knows_when_the_manifest_has_the_start_command() {
+    let web = |more: &str| HELLO.replace("[process.web]", &format!("[process.web]\n{more}"));
+    for (text, given) in [
+        (HELLO.to_owned(), false),
+        (web("command = \"./web\""), true),
+        (HELLO.replace("[run]", "[run]\ncommand = \"./web\""), true),
+        (HELLO.replace("[process.web]", "").replace("[[port]]\npublish = 8080", ""), true),
+    ] {
+        let task = staging_task(&manifest(&text), &input(false));
+        let flag = format!("-startCommandGiven={given}");
+        assert!(builder_of(&task).args.contains(&flag), "{text}");
+    }
+}
+
+#[test]
 fn only_a_single_named_buildpack_skips_detection() {
     for (list, flag) in [("[\"procfile\"]", "true"), ("[\"a\", \"b\"]", "false"), ("[]", "false")] {
         let text = HELLO.replace("[\"procfile\"]", list);

@@ -270,5 +270,21 @@ fn nobody_there_names_the_socket_and_the_cure() {
     let client = Client::new(dir.path().join("s"));
     let err = smol::block_on(client.send(&Call::new("GET", &["x"]))).err().expect("unreachable");
     let text = err.to_string();
-    assert!(text.contains("/s; start it with `systemctl start terrarium`"), "{text}");
+    assert!(text.contains("/s; start the daemon that serves it"), "{text}");
+    let said = |socket: &str, kind: std::io::ErrorKind| {
+        let err = ClientError::Unreachable { socket: socket.into(), source: kind.into() };
+        err.to_string()
+    };
+    let absent = std::io::ErrorKind::NotFound;
+    let text = said("/run/terrarium/terrarium.sock", absent);
+    assert!(text.ends_with("`systemctl start terrarium` or `terrarium run FILE`"), "{text}");
+    let text = said("/x/run/terrarium/terrarium.sock", absent);
+    assert!(
+        text.ends_with("`terrarium serve --root /x` or `terrarium run --root /x FILE`"),
+        "{text}"
+    );
+    let text = said("/run/terrarium/terrarium.sock", std::io::ErrorKind::PermissionDenied);
+    assert!(
+        text.contains("groupadd --system --force terrarium && sudo usermod -aG terrarium USER")
+    );
 }
