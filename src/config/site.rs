@@ -119,6 +119,10 @@ impl Site {
     fn judge_build(&self, manifest: &Manifest, places: &Places, notes: &mut Notes) {
         let build = &manifest.build;
         if let Err((what, cure)) = self.stack(&build.stack) {
+            let cure = match &places.stack {
+                Some(_) => cure,
+                None => format!("{cure}, or write another one as stack = \"...\" below [build]"),
+            };
             notes.fail(&places.stack, what, cure);
         }
         let known = self.buildpacks();
@@ -144,13 +148,13 @@ impl Site {
         let build = &manifest.build;
         // What is not said is taken from what there is.
         let said = |asked: Option<Bytes>| asked.unwrap_or_default();
-        notes.fits("staging", "memory", said(build.memory), self.memory, &at.memory);
-        notes.fits("staging", "disk", said(build.disk), self.disk, &at.disk);
+        notes.fits("staging", "build", ("memory", said(build.memory), self.memory), &at.memory);
+        notes.fits("staging", "build", ("disk", said(build.disk), self.disk), &at.disk);
         for (name, process) in &manifest.processes {
             let at = places.sizes(name);
             let who = format!("an instance of `{name}`");
-            notes.fits(&who, "memory", process.memory, self.memory, &at.memory);
-            notes.fits(&who, "disk", process.disk, self.disk, &at.disk);
+            notes.fits(&who, "run", ("memory", process.memory, self.memory), &at.memory);
+            notes.fits(&who, "run", ("disk", process.disk, self.disk), &at.disk);
         }
         if notes.0.iter().any(|note| !note.warning) {
             return;
@@ -190,19 +194,20 @@ impl Notes {
         self.0.iter_mut().last().into_iter().for_each(|note| note.warning = true);
     }
 
-    /// `who` needs no more than there is.
+    /// `who` needs no more than there is. A default is made smaller in `section`.
     fn fits(
         &mut self,
         who: &str,
-        what: &str,
-        needs: Bytes,
-        box_has: Option<Bytes>,
+        section: &str,
+        (what, needs, box_has): (&str, Bytes, Option<Bytes>),
         at: &Option<Range<usize>>,
     ) {
-        if let Some(total) = box_has.filter(|total| needs > *total) {
-            let text = format!("{who} needs {needs} of {what}, the box has {total}");
-            self.fail(at, text, format!("at most {total}"));
-        }
+        let Some(total) = box_has.filter(|total| needs > *total) else { return };
+        let cure = match at {
+            Some(_) => format!("at most {total}"),
+            None => format!("that is the default; write {what} = \"{total}\" below [{section}]"),
+        };
+        self.fail(at, format!("{who} needs {needs} of {what}, the box has {total}"), cure);
     }
 }
 
