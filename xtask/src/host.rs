@@ -27,6 +27,15 @@ pub const LAB: &[Tool] = &[
     tool("unshare", "util-linux"),
     tool("setpriv", "util-linux"),
 ];
+/// What tests put into containers and look at them with, besides [`LAB`].
+pub const TESTS: &[Tool] = &[
+    tool(BUSYBOX, "busybox-static"),
+    tool("losetup", "mount"),
+    tool("findmnt", "util-linux"),
+    tool("chattr", "e2fsprogs"),
+];
+/// It goes into roots without a loader, so the dynamic one of another package will not do.
+const BUSYBOX: &str = "busybox";
 /// To build the Debian stack.
 pub const DEBOOTSTRAP: &[Tool] = &[
     tool("debootstrap", "debootstrap"),
@@ -88,7 +97,7 @@ pub fn find(program: &str) -> Option<PathBuf> {
 /// Makes sure that all `tools` are there: installs what is missing when we are root on Debian,
 /// otherwise fails with the command that does.
 pub fn need(tools: &[Tool]) -> Result<()> {
-    let packages = missing(tools, |program| find(program).is_some());
+    let packages = missing(tools, usable);
     if packages.is_empty() {
         return Ok(());
     }
@@ -102,10 +111,15 @@ pub fn need(tools: &[Tool]) -> Result<()> {
     eprintln!("installing {list}");
     refresh();
     run(apt().args(["install", "--yes", "--no-install-recommends"]).args(&packages))?;
-    match missing(tools, |program| find(program).is_some()).as_slice() {
+    match missing(tools, usable).as_slice() {
         [] => Ok(()),
         still => bail!("{} installed, and its programs are still not found", still.join(" ")),
     }
+}
+
+/// Whether a program is there and of the kind that is needed.
+fn usable(program: &str) -> bool {
+    find(program).is_some_and(|file| program != BUSYBOX || crate::elf::need_static(&file).is_ok())
 }
 
 /// Packages of the tools that are not there, each once.

@@ -115,6 +115,7 @@ fn in_the_lab(
     count: &mut Count,
 ) -> Result<()> {
     host::need(host::LAB)?;
+    host::need(host::TESTS)?;
     for stack in stacks {
         rootfs::run(stack, rootfs::Mode::WhenNeeded)?;
     }
