@@ -34,7 +34,7 @@ use crate::unit::Handle;
 use plan::{Controller, Layout, Mounts};
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The machine's hierarchies, ready to take groups.
@@ -48,7 +48,8 @@ pub struct Cgroups {
 }
 
 impl Cgroups {
-    /// Finds the hierarchies as the calling thread sees them and makes group `parent` in each.
+    /// Finds the hierarchies as the calling thread sees them and makes group `parent` in each;
+    /// after a failure none is left that has no group in it.
     ///
     /// Errors: [`CgroupError::Missing`] when the machine cannot limit memory, processor, processes
     /// or devices: a container without its limits is not made.
@@ -65,7 +66,17 @@ impl Cgroups {
             Some(root) => files::read(root, "cgroup.controllers")?,
             None => String::new(),
         };
-        let mut layout = Layout::new(&mounts, &available, parent).map_err(CgroupError::Missing)?;
+        let layout = Layout::new(&mounts, &available, parent).map_err(CgroupError::Missing)?;
+        let parents: Vec<PathBuf> = layout.parents().into_iter().map(Path::to_owned).collect();
+        let made = Cgroups::make(layout);
+        if made.is_err() {
+            remove_empty(&parents);
+        }
+        made
+    }
+
+    /// Makes the parent groups.
+    fn make(mut layout: Layout) -> Result<Cgroups, CgroupError> {
         if let Some(unified) = layout.unified() {
             match v2::prepare(unified) {
                 Ok(()) => {}
@@ -129,10 +140,15 @@ impl Cgroups {
 
     /// Removes our parent groups that have no group left in them.
     pub fn remove_parent_if_empty(&self) {
-        for parent in self.layout.parents() {
-            // Not empty, or gone already: both are as wanted.
-            let _ = std::fs::remove_dir(parent);
-        }
+        remove_empty(&self.layout.parents());
+    }
+}
+
+/// Removes those of the groups that have no group in them.
+fn remove_empty(parents: &[impl AsRef<Path>]) {
+    for parent in parents {
+        // Not empty, or gone already: both are as wanted.
+        let _ = std::fs::remove_dir(parent);
     }
 }
 

@@ -3,7 +3,8 @@
 //! Containers are made as the cell makes them, by a host of the daemon's own parts below a root of
 //! its own, and all of it is gone afterwards.
 
-use super::parts::{self, Opened};
+use super::open::{HOST, Opening};
+use super::parts;
 use super::{DaemonError, start};
 use crate::config::machine::{Amount, Config};
 use crate::container::{Container, ContainerSpec, Fault, Host, Process};
@@ -59,7 +60,9 @@ pub fn bench(stack: &Path, rounds: usize) -> Result<Figures, DaemonError> {
 }
 
 fn with_host(config: &Config, stack: &Path, rounds: usize) -> Result<Figures, DaemonError> {
-    let Opened { host, lifecycle, .. } = parts::host(config)?;
+    let mut opening = Opening::new(config);
+    opening.walk(&HOST, Fault::None)?;
+    let (host, lifecycle) = opening.into_host();
     let bench = Bench { host: Arc::new(host), spec: spec(&lifecycle) };
     let measured = smol::block_on(bench.measure(stack, rounds)).map_err(start("measure"));
     let swept = bench.sweep().map_err(start("remove what was measured"));

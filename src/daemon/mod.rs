@@ -5,24 +5,29 @@
 //! Called by: `main`, `cli` (for `run`). Calls: every room below.
 //! Entry points: [`serve`], [`start_embedded`], [`bench`].
 //!
-//! Start: lock, store, cgroups, network, records, adopt what lives, then the loop, then the
-//! socket, then the manifests of apps.d, then READY. A stop leaves containers as they are: the
-//! next start takes them over.
+//! Start: the steps of [`START`], any of which may fail and then takes back those before it; then
+//! nothing fails any more: adopt what lives, the loop, the socket answers, READY, and then the
+//! manifests of apps.d. A stop leaves containers as they are: the next start takes them over.
 
 mod appsd;
 mod bench;
 mod lock;
 mod notify;
+mod open;
 mod parts;
 mod service;
 
 pub use bench::{Figures, bench};
+pub use open::{START, Step};
 
 use crate::api::apps::Apps;
-use crate::api::http;
+use crate::api::http::listen::{self, Socket};
+use crate::api::http::server;
 use crate::cell::Cell;
 use crate::config::machine::Config;
+use crate::container::Fault;
 use crate::sys::{self, signal::Signal};
+use open::Opening;
 use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -39,6 +44,8 @@ pub enum DaemonError {
     },
     /// It does not run as root.
     NotRoot,
+    /// A part's own words, which say all.
+    Part(Box<dyn Error + Send + Sync>),
     /// "cannot {doing}".
     Start {
         /// What was tried, on what.
@@ -46,6 +53,13 @@ pub enum DaemonError {
         /// Why not.
         source: Box<dyn Error + Send + Sync>,
     },
+}
+
+impl DaemonError {
+    /// For `map_err`: an error that names its object itself.
+    fn part(source: impl Into<Box<dyn Error + Send + Sync>>) -> DaemonError {
+        DaemonError::Part(source.into())
+    }
 }
 
 impl fmt::Display for DaemonError {
@@ -63,6 +77,7 @@ impl fmt::Display for DaemonError {
             DaemonError::NotRoot => f.write_str(
                 "terrarium makes namespaces, mounts and links and must run as root; use sudo",
             ),
+            DaemonError::Part(part) => part.fmt(f),
             DaemonError::Start { doing, .. } => write!(f, "cannot {doing}"),
         }
     }
@@ -71,6 +86,7 @@ impl fmt::Display for DaemonError {
 impl Error for DaemonError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
+            DaemonError::Part(part) => part.source(),
             DaemonError::Start { source, .. } => Some(source.as_ref()),
             DaemonError::Locked { .. } | DaemonError::NotRoot => None,
         }
@@ -90,24 +106,28 @@ pub fn serve(config: Config) -> Result<(), DaemonError> {
     // Before any thread exists, so that all of them leave the signals to us.
     let signals = sys::signal::watch(&[Signal::SIGTERM, Signal::SIGINT])
         .map_err(start("take over the signals"))?;
-    let running = Embedded::start(config, true)?;
+    let signals = async_io::Async::new(signals).map_err(start("wait for signals"))?;
+    let running = Embedded::start(config, true, Fault::None)?;
     smol::block_on(async {
         notify::ready();
         crate::info!("daemon.ready", version = env!("CARGO_PKG_VERSION"));
         let watchdog = smol::spawn(notify::watchdog());
-        let signal = async_io::Async::new(signals).map_err(start("wait for signals"))?;
-        let _ = signal.readable().await;
+        let _ = signals.readable().await;
         notify::stopping();
         watchdog.cancel().await;
-        Ok(())
-    })?;
+    });
     running.stop()
 }
 
 /// Starts a daemon within this process, for `terrarium run`. apps.d is left alone: only what is
 /// applied runs.
 pub fn start_embedded(config: Config) -> Result<Embedded, DaemonError> {
-    Embedded::start(config, false)
+    start_with_fault(config, Fault::None)
+}
+
+/// As [`start_embedded`], failing after a step of [`START`] when a test asks for it.
+pub fn start_with_fault(config: Config, fault: Fault) -> Result<Embedded, DaemonError> {
+    Embedded::start(config, false, fault)
 }
 
 /// A running daemon.
@@ -120,15 +140,20 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    fn start(config: Config, with_apps_dir: bool) -> Result<Embedded, DaemonError> {
+    /// On any failure the box is as it was before: containers that live go on without a daemon.
+    fn start(config: Config, with_apps: bool, fault: Fault) -> Result<Embedded, DaemonError> {
         if sys::process::effective_uid() != 0 {
             return Err(DaemonError::NotRoot);
         }
-        let lock = lock::take(&config.paths.state)?;
-        let cell = parts::cell(&config)?;
+        // Before anything is touched at all.
+        listen::check(&config.paths.socket()).map_err(DaemonError::part)?;
+        let mut opening = Opening::new(&config);
+        opening.walk(&START, fault)?;
+        let (cell, socket, lock) = opening.into_cell();
         smol::block_on(cell.adopt());
-        let tasks = smol::block_on(async { begin(&config, &cell, with_apps_dir) })?;
-        Ok(Embedded { socket: config.paths.socket(), cell, tasks, lock })
+        let path = socket.path().to_owned();
+        let tasks = begin(&config, &cell, socket, with_apps);
+        Ok(Embedded { socket: path, cell, tasks, lock })
     }
 
     /// Where it serves.
@@ -158,17 +183,10 @@ impl Embedded {
 }
 
 /// The socket, the loop and the manifest directories: tasks that do not end by themselves.
-fn begin(
-    config: &Config,
-    cell: &Cell,
-    with_apps_dir: bool,
-) -> Result<Vec<smol::Task<()>>, DaemonError> {
-    let path = config.paths.socket();
-    let socket = http::listen::listen(&path, config.socket.mode, Some(&config.socket.group))
-        .map_err(start(format!("listen on {}", path.display())))?;
+fn begin(config: &Config, cell: &Cell, socket: Socket, with_apps: bool) -> Vec<smol::Task<()>> {
     let apps = Apps::new(service::Service::new(cell.clone()));
     let serve = smol::spawn(async move {
-        let err = http::server::serve(socket.listener(), &apps, http::server::Limits::default());
+        let err = server::serve(socket.listener(), &apps, server::Limits::default());
         crate::error!("socket.broken", err = err.await);
     });
     let looped = cell.clone();
@@ -178,9 +196,9 @@ fn begin(
     let small = cell.clone();
     let small = smol::spawn(async move { small.keep_store_small().await });
     let mut tasks = vec![serve, converge, guard, small];
-    if with_apps_dir {
+    if with_apps {
         let (config, cell) = (config.clone(), cell.clone());
         tasks.push(smol::spawn(async move { appsd::follow(&config, &cell).await }));
     }
-    Ok(tasks)
+    tasks
 }

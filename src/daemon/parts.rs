@@ -1,23 +1,18 @@
-//! Opens every part of a cell in the order in which they need each other.
+//! The single parts of a cell: what they are made from, and how the whole is closed.
 
 use super::{DaemonError, start};
-use crate::cell::store::RecordStore;
-use crate::cell::{Cell, CellParts, Paths};
-use crate::cgroup::Cgroups;
+use crate::cell::Cell;
 use crate::config::machine::{Amount, Config};
-use crate::container::{Depot, Host, HostParts};
-use crate::exec::logs::Logs;
+use crate::container::Host;
 use crate::exec::room::Resources;
 use crate::init::filter;
-use crate::net::pool::{Ports, Slots};
 use crate::net::text::Resolvers;
 use crate::net::{self, Net, NetConfig};
 use crate::sys;
 use crate::unit::Bytes;
-use crate::volume::{Store, StoreConfig};
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -26,81 +21,6 @@ const ROLES: [&str; 5] = ["builder", "launcher", "healthcheck", "untar", "cat-fi
 
 /// Name of our tables in the kernel.
 const TABLE: &str = "terrarium";
-
-/// A cell, ready to adopt and converge.
-pub fn cell(config: &Config) -> Result<Cell, DaemonError> {
-    let paths = &config.paths;
-    let opened = host(config)?;
-    let records = RecordStore::open(&paths.state.join("state.redb"))
-        .and_then(|store| store.load().map(|records| (store, records)))
-        .map_err(start("open the records"))?;
-    let logs = paths.state.join("logs");
-    let host_ip = net::host_address().unwrap_or(Ipv4Addr::LOCALHOST);
-    Ok(Cell::new(CellParts {
-        host: opened.host,
-        store: records.0,
-        records: records.1,
-        logs: Logs::open(&logs, config.log.app_bytes)
-            .map_err(start(format!("open the app logs in {}", logs.display())))?,
-        paths: Paths {
-            state: paths.state.clone(),
-            cache: paths.cache.clone(),
-            stacks: paths.stacks(),
-            buildpacks: paths.buildpacks().into(),
-            lifecycle: opened.lifecycle,
-        },
-        total: total(config, opened.store_max)?,
-        host_ip,
-        instance_ports: config.net.ports.0..=config.net.ports.1,
-    }))
-}
-
-/// What a cell stands on.
-pub struct Opened {
-    /// Makes containers.
-    pub host: Host,
-    /// The directory that every container sees at /tmp/lifecycle.
-    pub lifecycle: PathBuf,
-    /// How far the store may grow.
-    pub store_max: Bytes,
-}
-
-/// Everything that containers are made of.
-pub fn host(config: &Config) -> Result<Opened, DaemonError> {
-    let paths = &config.paths;
-    for dir in [&paths.state, &paths.cache] {
-        make_dir(dir, 0o700)?;
-    }
-    // Below it stand the socket, for its group, and the lifecycle, for every user inside.
-    make_dir(&paths.run, 0o755)?;
-    let program = std::env::current_exe().map_err(start("find this program's own file"))?;
-    let lifecycle = paths.run.join("lifecycle");
-    lay_lifecycle(&program, &lifecycle)
-        .map_err(start(format!("copy this program to {}", lifecycle.display())))?;
-    let store_max = store_max(config)?;
-    let store = Store::open(StoreConfig {
-        dir: paths.state.join("store"),
-        file: paths.state.join("store.img"),
-        size_max: store_max,
-    })
-    .map_err(start("open the store"))?;
-    let cgroups = Cgroups::open(&config.cgroup.parent).map_err(start("open the cgroups"))?;
-    let resolvers = resolvers(config);
-    let net = open_net(config, &resolvers)?;
-    let host = Host::new(HostParts {
-        depot: Depot::open(&paths.state.join("depot")).map_err(start("open the depot"))?,
-        program,
-        store,
-        cgroups,
-        net,
-        net_tag: config.net.tag.clone(),
-        slots: Slots::new(),
-        ports: Ports::new(config.net.ports.0..=config.net.ports.1),
-        seccomp: seccomp()?,
-        resolvers,
-    });
-    Ok(Opened { host, lifecycle, store_max })
-}
 
 /// Closes a cell of which nothing runs: the box is as it was before the start.
 pub async fn close(cell: Cell) -> Result<(), DaemonError> {
@@ -121,6 +41,16 @@ pub fn close_host(host: Host) -> Result<(), DaemonError> {
     store.close().map_err(start("unmount the store"))
 }
 
+/// Makes the daemon's own directories.
+pub fn make_dirs(config: &Config) -> Result<(), DaemonError> {
+    let paths = &config.paths;
+    for dir in [&paths.state, &paths.cache] {
+        make_dir(dir, 0o700)?;
+    }
+    // Below it stand the socket, for its group, and the lifecycle, for every user inside.
+    make_dir(&paths.run, 0o755)
+}
+
 /// Makes a directory of the daemon's own with exactly this mode.
 fn make_dir(dir: &Path, mode: u32) -> Result<(), DaemonError> {
     let make = || {
@@ -130,9 +60,26 @@ fn make_dir(dir: &Path, mode: u32) -> Result<(), DaemonError> {
     make().map_err(start(format!("make {}", dir.display())))
 }
 
-/// The directory that every container sees at /tmp/lifecycle: one copy of this program and a link
-/// per role. A copy, so that an update of the program never changes what runs.
-fn lay_lifecycle(program: &Path, dir: &Path) -> io::Result<()> {
+/// The program that becomes pid 1: this very file.
+pub fn program() -> Result<PathBuf, DaemonError> {
+    std::env::current_exe().map_err(start("find this program's own file"))
+}
+
+/// The directory that every container sees at /tmp/lifecycle.
+pub fn lifecycle(config: &Config) -> PathBuf {
+    config.paths.run.join("lifecycle")
+}
+
+/// Fills that directory.
+pub fn lay_lifecycle(config: &Config) -> Result<(), DaemonError> {
+    let dir = lifecycle(config);
+    let doing = format!("copy this program to {}", dir.display());
+    copy_program(&program()?, &dir).map_err(start(doing))
+}
+
+/// One copy of this program and a link per role. A copy, so that an update of the program never
+/// changes what runs.
+fn copy_program(program: &Path, dir: &Path) -> io::Result<()> {
     let size = fs::metadata(program)?.len();
     let copy = dir.join("terrarium");
     let current = fs::metadata(&copy).is_ok_and(|meta| meta.len() == size)
@@ -156,13 +103,15 @@ fn lay_lifecycle(program: &Path, dir: &Path) -> io::Result<()> {
 }
 
 /// How containers find names.
-fn resolvers(config: &Config) -> Resolvers {
+pub fn resolvers(config: &Config) -> Resolvers {
     let host = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let resolved = fs::read_to_string("/run/systemd/resolve/resolv.conf").ok();
     Resolvers::choose(&config.net.dns, &host, resolved.as_deref())
 }
 
-fn open_net(config: &Config, resolvers: &Resolvers) -> Result<Net, DaemonError> {
+/// The network of all containers.
+pub fn net(config: &Config) -> Result<Net, DaemonError> {
+    let resolvers = resolvers(config);
     let pool = net::choose_pool(config.net.pool, &config.net.tag)
         .map_err(start("find addresses for containers"))?;
     if pool != config.net.pool {
@@ -177,12 +126,17 @@ fn open_net(config: &Config, resolvers: &Resolvers) -> Result<Net, DaemonError> 
 }
 
 /// The seccomp programs, compiled once, where every pid 1 can read them.
-fn seccomp() -> Result<std::os::fd::OwnedFd, DaemonError> {
+pub fn seccomp() -> Result<OwnedFd, DaemonError> {
     let programs = filter::programs().map_err(start("compile the seccomp filter"))?;
     sys::fd::sealed_memory("seccomp", &programs).map_err(start("keep the seccomp filter"))
 }
 
-/// How far the store may grow.
+/// How far the store may grow, and what the box gives away.
+pub fn limits(config: &Config) -> Result<(Bytes, Resources), DaemonError> {
+    let store_max = store_max(config)?;
+    Ok((store_max, total(config, store_max)?))
+}
+
 fn store_max(config: &Config) -> Result<Bytes, DaemonError> {
     match config.store.size_max {
         Amount::Fixed(size) => Ok(size),
@@ -196,7 +150,6 @@ fn store_max(config: &Config) -> Result<Bytes, DaemonError> {
     }
 }
 
-/// What the box gives away.
 fn total(config: &Config, store_max: Bytes) -> Result<Resources, DaemonError> {
     let memory = config.memory().map_err(start("read /proc/meminfo"))?;
     let disk = match config.cell.disk {

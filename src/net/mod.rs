@@ -52,7 +52,8 @@ pub struct Net {
 
 impl Net {
     /// Makes the tables and the rules that all containers share, or renews those of an earlier
-    /// daemon and leaves live containers' own as they are. Sets `ip_forward`.
+    /// daemon and leaves live containers' own as they are. Sets `ip_forward`. After a failure the
+    /// tables are gone again, unless a container has rules in them.
     pub fn open(cfg: NetConfig) -> Result<Net, NetError> {
         cfg.check()?;
         let host = Host::open()?;
@@ -60,14 +61,21 @@ impl Net {
             Socket::open(Protocol::Netfilter).map_err(|source| NetError::Open { source })?;
         let (rules, emptied) = (Mutex::new(socket), AtomicBool::new(false));
         let net = Net { cfg, host, rules, emptied };
-        let mut rules = lock(&net.rules);
-        net.set_up(&mut rules)?;
-        drop(rules);
-        for chain in net.other_firewalls()? {
+        let opened = net.prepare();
+        if opened.is_err() {
+            // The first error is the one to tell.
+            let _ = net.close();
+        }
+        opened.map(|()| net)
+    }
+
+    /// Makes the rules that all containers share, and lets packets pass.
+    fn prepare(&self) -> Result<(), NetError> {
+        self.set_up(&mut lock(&self.rules))?;
+        for chain in self.other_firewalls()? {
             crate::warn!("net.forward_policy_drop", chain = chain);
         }
-        host::forward_packets()?;
-        Ok(net)
+        host::forward_packets()
     }
 
     /// The addresses of a slot: gateway first, container second in its /30.

@@ -83,6 +83,8 @@ pub struct Store {
     pub(super) promises: Mutex<Promises>,
     /// Names of drafts.
     pub(super) drafts: AtomicU64,
+    /// It was this opening that mounted it.
+    mounted_now: bool,
 }
 
 impl Store {
@@ -98,7 +100,16 @@ impl Store {
             // The loop device lets go of the file by itself when its mount is gone.
             let _ = btrfs::unmount(&dir);
         }
-        opened
+        opened.map(|store| Store { mounted_now, ..store })
+    }
+
+    /// Closes a store that came to no use: it is as it was before [`Store::open`]. What was
+    /// mounted then may serve containers, and stays.
+    pub fn take_back(self) -> Result<(), VolumeError> {
+        match self.mounted_now {
+            true => self.close(),
+            false => Ok(()),
+        }
     }
 
     /// Makes the inside ready.
@@ -120,12 +131,13 @@ impl Store {
         let quota =
             ensure_quota(&root, &sysfs.join(QGROUPS)).map_err(refused("switch on quota in"))?;
         let (promises, drafts) = Default::default();
-        let store = Store { dir: dir.into(), root, quota, sysfs, backing, promises, drafts };
+        let (dir, mounted_now) = (dir.to_owned(), false);
+        let store = Store { dir, root, quota, sysfs, backing, promises, drafts, mounted_now };
         store.remove_leftovers()?;
         store.seal_layers()?;
         store.sweep_qgroups();
         store.recall_promises()?;
-        crate::info!("volume.opened", dir = dir.display(), free = store.free());
+        crate::info!("volume.opened", dir = store.dir.display(), free = store.free());
         Ok(store)
     }
 

@@ -12,7 +12,7 @@ use terrarium::model::process::{ExitStatus, ProcessSpec};
 use terrarium::net::{Net, NetConfig};
 use terrarium::unit::{Bytes, Handle};
 
-fn spec(lab: &Lab, handle: &str) -> ContainerSpec {
+pub fn spec(lab: &Lab, handle: &str) -> ContainerSpec {
     ContainerSpec {
         handle: handle.parse().expect("handle"),
         layers: vec![lab.layer],
@@ -44,7 +44,7 @@ fn shell(id: &str, script: &str) -> ProcessSpec {
     }
 }
 
-fn run(container: &Container, id: &str, script: &str) -> ExitStatus {
+pub fn run(container: &Container, id: &str, script: &str) -> ExitStatus {
     smol::block_on(async {
         let process = container.start(shell(id, script)).await.expect("start");
         process.wait().await.expect("its end")

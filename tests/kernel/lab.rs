@@ -15,6 +15,9 @@ use terrarium::net::{Net, NetConfig};
 use terrarium::unit::{Bytes, Digest};
 use terrarium::volume::{Store, StoreConfig};
 
+/// The binary under test: static, because containers run it too.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_terrarium");
+
 pub struct Lab {
     pub state: PathBuf,
     pub layer: Digest,
@@ -65,7 +68,7 @@ impl Lab {
         let programs = terrarium::init::filter::programs().expect("seccomp");
         Host::new(HostParts {
             depot: Depot::open(&self.state.join("depot")).expect("depot"),
-            program: PathBuf::from(env!("CARGO_BIN_EXE_terrarium")),
+            program: PathBuf::from(BINARY),
             store,
             cgroups,
             net,
@@ -113,14 +116,28 @@ impl Lab {
         names.collect::<Vec<_>>().join(" ")
     }
 
+    /// Name of the group that containers' groups are made in.
+    pub fn cgroup(&self) -> &str {
+        &self.cgroup
+    }
+
+    /// Groups of containers, in every hierarchy.
     pub fn cgroups(&self) -> Vec<PathBuf> {
+        self.groups(|path, name| path.contains(&format!("/{name}/")))
+    }
+
+    /// Groups that containers' groups are made in, of every hierarchy.
+    pub fn parents(&self) -> Vec<PathBuf> {
+        self.groups(|path, name| path.ends_with(&format!("/{name}")))
+    }
+
+    fn groups(&self, wanted: impl Fn(&str, &str) -> bool) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let mut left = vec![PathBuf::from("/sys/fs/cgroup")];
         while let Some(dir) = left.pop() {
             for item in fs::read_dir(&dir).into_iter().flatten().flatten() {
                 if item.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    let inside = format!("{}/", self.cgroup);
-                    if item.path().to_string_lossy().contains(&inside) {
+                    if wanted(&item.path().to_string_lossy(), &self.cgroup) {
                         found.push(item.path());
                     }
                     left.push(item.path());

@@ -2,6 +2,7 @@
 
 mod cgroup;
 mod container;
+mod daemon;
 mod image;
 mod init;
 mod lab;

@@ -13,9 +13,17 @@ use std::path::{Path, PathBuf};
 /// Connections that may wait to be accepted.
 const BACKLOG: u16 = 128;
 
+/// Longest path of a socket, in bytes: what `sun_path` of unix(7) holds besides its NUL.
+const PATH_MAX: usize = 107;
+
 /// Why there is no socket.
 #[derive(Debug)]
 pub enum ListenError {
+    /// "the socket's path {path} has {n} bytes, more than the 107 ..."
+    TooLong {
+        /// The socket.
+        path: PathBuf,
+    },
     /// "another daemon answers on {path}; stop it, or give this one its own --root"
     Taken {
         /// The socket.
@@ -40,6 +48,13 @@ pub enum ListenError {
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            ListenError::TooLong { path } => write!(
+                f,
+                "the socket's path {} has {} bytes, more than the {PATH_MAX} that a socket can \
+                 have; name a shorter --root",
+                path.display(),
+                path.as_os_str().len()
+            ),
             ListenError::Taken { path } => write!(
                 f,
                 "another daemon answers on {}; stop it, or give this one its own --root",
@@ -95,6 +110,14 @@ impl Drop for Socket {
     }
 }
 
+/// Whether a socket can have this path at all; touches nothing.
+pub fn check(path: &Path) -> Result<(), ListenError> {
+    match path.as_os_str().len() > PATH_MAX {
+        true => Err(ListenError::TooLong { path: path.to_owned() }),
+        false => Ok(()),
+    }
+}
+
 /// Makes the socket `path` with `mode` (0660 says: root and `group`); its directory is made, mode
 /// 0750, when missing. Without such a group only root may connect, and a warning says so.
 ///
@@ -103,6 +126,7 @@ impl Drop for Socket {
 pub fn listen(path: &Path, mode: u32, group: Option<&str>) -> Result<Socket, ListenError> {
     let refused =
         |doing| move |source| ListenError::Refused { doing, path: path.to_owned(), source };
+    check(path)?;
     let gid = match group {
         Some(name) => {
             let gid = unix::group(name).map_err(refused("look up the group for"))?;
@@ -208,8 +232,12 @@ mod tests {
     #[test]
     fn a_path_that_is_too_long_is_named() {
         let dir = TempDir::new();
-        let path = dir.path().join("x".repeat(120));
+        let fill = |len: usize| "x".repeat(len - dir.path().as_os_str().len() - 1);
+        let longest = dir.path().join(fill(107));
+        listen(&longest, 0o660, None).expect("107 bytes are not too long");
+        let path = dir.path().join(fill(108));
         let err = listen(&path, 0o660, None).err().expect("refused");
-        assert!(err.to_string().starts_with("cannot make the socket /"), "{err}");
+        let cure = "has 108 bytes, more than the 107 that a socket can have; name a shorter --root";
+        assert!(err.to_string().ends_with(cure), "{err}");
     }
 }
