@@ -4,7 +4,7 @@ use super::diff::{self, Key, Op, Plan};
 use super::instance::{Begin, supervise};
 use super::record::{AppRecord, Release};
 use super::shared::{AppChange, Cell, Shared, State, Supervised, now_ms};
-use super::staging;
+use super::{pulse, staging};
 use crate::exec::cancel;
 use crate::log::chain;
 use crate::model::lrp::{DesiredLrp, ProcessGuid};
@@ -29,21 +29,25 @@ impl Cell {
     /// the next crashed instance is due.
     pub async fn converge(&self) {
         let shared = &self.shared;
+        let mut asker = None;
         loop {
             let due_ms = shared.round().await;
+            pulse::answer(asker);
             let due = async {
                 match due_ms {
                     Some(at) => {
                         let wait = Duration::from_millis(at.saturating_sub(now_ms()).max(1));
                         async_io::Timer::after(wait).await;
+                        None
                     }
                     None => future::pending().await,
                 }
             };
-            future::or(due, async {
+            let woken = async {
                 let _ = shared.woken.recv().await;
-            })
-            .await;
+                None
+            };
+            asker = future::or(due, future::or(woken, shared.pulse.asked())).await;
         }
     }
 }

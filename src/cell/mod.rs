@@ -18,6 +18,7 @@ mod disk;
 mod error;
 mod instance;
 pub mod owner;
+mod pulse;
 pub mod record;
 mod session;
 mod shared;

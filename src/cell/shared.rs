@@ -2,6 +2,7 @@
 
 use super::diff::Key;
 use super::error::CellError;
+use super::pulse::Pulse;
 use super::record::AppRecord;
 use super::store::{RecordStore, Records};
 use crate::config::site::Site;
@@ -96,6 +97,8 @@ pub(crate) struct Shared {
     /// A container went, since it was last asked.
     went: Sender<()>,
     pub(super) gone: Receiver<()>,
+    /// Tells whether the loop turns.
+    pub(super) pulse: Pulse,
     /// Tells containers of one instance apart; begins at the clock, so that restarts differ too.
     last_handle: AtomicU32,
 }
@@ -159,6 +162,7 @@ impl Cell {
                 woken,
                 went,
                 gone,
+                pulse: Pulse::default(),
                 last_handle: AtomicU32::new(now_ms() as u32),
             }),
         }

@@ -4,6 +4,7 @@
 //! `/etc/terrarium/apps.d/NAME.toml` stands over `/usr/lib/terrarium/apps.d/NAME.toml`; a link to
 //! /dev/null, or an empty file, masks the vendor's. Apps applied by hand are left alone.
 
+use super::notify;
 use crate::cell::Cell;
 use crate::config::machine::Config;
 use crate::config::{Diagnostic, Diagnostics, manifest};
@@ -11,9 +12,10 @@ use crate::log::chain;
 use crate::model::manifest::Manifest;
 use crate::sys;
 use crate::unit::AppName;
-use async_io::Async;
+use async_io::{Async, Timer};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,6 +23,9 @@ use std::{fs, io};
 
 /// Changes this close together are looked at once: an editor writes, renames and touches.
 const SETTLE: Duration = Duration::from_millis(200);
+
+/// From a directory that could not be read or watched to the next try.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// What is known of one file.
 #[derive(Clone, PartialEq, Eq)]
@@ -39,27 +44,68 @@ pub async fn follow(config: &Config, cell: &Cell) {
         // A vendor directory that is not there cannot be made on a read-only /usr; etc can.
         let _ = fs::create_dir_all(dir);
     }
-    let watch = sys::event::directory_changes(&dirs).and_then(Async::new);
+    let mut watch = None;
     let mut known = BTreeMap::new();
+    // What was told of it last, so that it is told once.
+    let mut trouble = None;
     loop {
-        look(&dirs, cell, &mut known).await;
-        let Ok(watch) = &watch else {
-            crate::error!("apps.unwatched", dir = config.paths.etc.display());
-            return smol::future::pending().await;
-        };
-        if watch.readable().await.is_err() {
-            return;
+        let mut looked = Ok(0);
+        if watch.is_none() {
+            // First, so that nothing comes between the look and the watch.
+            match sys::event::directory_changes(&dirs).and_then(Async::new) {
+                Ok(fresh) => watch = Some(fresh),
+                Err(err) => looked = Err(format!("cannot watch the manifests: {err}")),
+            }
         }
-        async_io::Timer::after(SETTLE).await;
-        if let Err(err) = sys::event::drain(watch.get_ref()) {
-            crate::warn!("apps.watch", err = err);
+        match read(&dirs, &known) {
+            Ok(found) => {
+                looked = looked.map(|_| found.len());
+                look(&dirs, cell, &mut known, found).await;
+            }
+            // It says more than the watch can.
+            Err(err) => looked = Err(err),
         }
+        match &looked {
+            Ok(number) => notify::status(format!("Serving; manifests in apps.d: {number}")),
+            Err(err) if trouble.as_ref() != Some(err) => {
+                crate::error!("apps.unread", err = err);
+                notify::status(format!("Serving; {err}; apps stay as they are"));
+            }
+            Err(_) => {}
+        }
+        trouble = looked.err();
+        wait(watch.as_ref(), trouble.is_some()).await;
     }
 }
 
-/// One look at the directories. `known`: the files that need no more attention as they are.
-async fn look(dirs: &[PathBuf], cell: &Cell, known: &mut BTreeMap<String, Seen>) {
-    let found = read(dirs, known);
+/// Waits until something has changed, or until it is time for another try.
+async fn wait(watch: Option<&Async<OwnedFd>>, again: bool) {
+    let later = async {
+        if !again {
+            smol::future::pending::<()>().await;
+        }
+        Timer::after(AGAIN).await;
+    };
+    let changed = async {
+        match watch {
+            Some(watch) if watch.readable().await.is_ok() => drop(Timer::after(SETTLE).await),
+            _ => smol::future::pending().await,
+        }
+    };
+    smol::future::or(changed, later).await;
+    if let Some(Err(err)) = watch.map(|watch| sys::event::drain(watch.get_ref())) {
+        crate::warn!("apps.watch", err = err);
+    }
+}
+
+/// One look at what the directories hold. `known`: the files that need no more attention as they
+/// are.
+async fn look(
+    dirs: &[PathBuf],
+    cell: &Cell,
+    known: &mut BTreeMap<String, Seen>,
+    found: BTreeMap<String, Seen>,
+) {
     let have: BTreeMap<AppName, PathBuf> = cell.files().into_iter().collect();
     let mut fresh = |name: &String, seen: &Seen| {
         let fresh = known.get(name) != Some(seen);
@@ -148,11 +194,18 @@ async fn remove(cell: &Cell, app: &AppName) {
     }
 }
 
-/// The files that count, by name.
-fn read(dirs: &[PathBuf], known: &BTreeMap<String, Seen>) -> BTreeMap<String, Seen> {
+/// The files that count, by name. A directory that is there and cannot be read is an error: who
+/// takes it for an empty one deletes all its apps.
+fn read(
+    dirs: &[PathBuf],
+    known: &BTreeMap<String, Seen>,
+) -> Result<BTreeMap<String, Seen>, String> {
     let mut found: BTreeMap<String, Seen> = BTreeMap::new();
     for dir in dirs {
-        for (name, path) in manifests(dir) {
+        let files = manifests(dir).map_err(|err| {
+            format!("cannot read {}, which must be a directory: {err}", dir.display())
+        })?;
+        for (name, path) in files {
             match text_of(&path) {
                 Ok(text) if text.trim().is_empty() => drop(found.remove(&name)),
                 Ok(text) => drop(found.insert(name, Seen { path, text: Some(text) })),
@@ -169,7 +222,7 @@ fn read(dirs: &[PathBuf], known: &BTreeMap<String, Seen>) -> BTreeMap<String, Se
             }
         }
     }
-    found
+    Ok(found)
 }
 
 /// A manifest's text; nothing for /dev/null. Anything else, such as a pipe, would be waited for.
@@ -182,16 +235,38 @@ fn text_of(path: &Path) -> io::Result<String> {
     }
 }
 
-/// `NAME.toml` files of a directory, by name.
-fn manifests(dir: &Path) -> Vec<(String, PathBuf)> {
-    let Ok(items) = fs::read_dir(dir) else { return Vec::new() };
-    let mut found: Vec<_> = items
-        .filter_map(|item| {
-            let name = item.ok()?.file_name().into_string().ok()?;
-            let hidden = name.starts_with('.') || !name.ends_with(".toml");
-            (!hidden).then(|| (name.clone(), dir.join(name)))
-        })
-        .collect();
+/// `NAME.toml` files of a directory, by name; none when it is not there.
+fn manifests(dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let items = match fs::read_dir(dir) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        items => items?,
+    };
+    let mut found = Vec::new();
+    for item in items {
+        let Ok(name) = item?.file_name().into_string() else { continue };
+        if !name.starts_with('.') && name.ends_with(".toml") {
+            found.push((name.clone(), dir.join(name)));
+        }
+    }
     found.sort();
-    found
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_cannot_be_read_is_not_an_empty_one() {
+        let root = std::env::temp_dir().join(format!("terrarium-appsd-{}", std::process::id()));
+        let dirs = ["lib", "etc"].map(|name| root.join(name));
+        fs::create_dir_all(&dirs[0]).expect("directory");
+        fs::write(dirs[0].join("web.toml"), "x").expect("manifest");
+        let found = read(&dirs, &BTreeMap::new()).expect("one that is missing is empty");
+        assert_eq!(found.len(), 1);
+        fs::write(&dirs[1], "a file in its place").expect("file");
+        let err = read(&dirs, &BTreeMap::new()).err().expect("refused");
+        assert!(err.contains("/etc, which must be a directory"), "{err}");
+        fs::remove_dir_all(&root).expect("clean up");
+    }
 }

@@ -111,7 +111,11 @@ pub fn serve(config: Config) -> Result<(), DaemonError> {
     smol::block_on(async {
         notify::ready();
         crate::info!("daemon.ready", version = env!("CARGO_PKG_VERSION"));
-        let watchdog = smol::spawn(notify::watchdog());
+        let cell = running.cell.clone();
+        let watchdog = smol::spawn(notify::watchdog(move || {
+            let cell = cell.clone();
+            async move { cell.beat().await }
+        }));
         let _ = signals.readable().await;
         notify::stopping();
         watchdog.cancel().await;

@@ -1,10 +1,14 @@
 //! Starts of the daemon that fail: nothing of them is left, and what lived before lives on.
 
 use crate::lab::{BINARY, Lab, tool};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 use terrarium::config::machine::{Amount, Config};
 use terrarium::container::Fault;
 use terrarium::daemon::{START, start_with_fault};
@@ -129,5 +133,47 @@ fn a_start_that_cannot_succeed_says_why_once_and_what_to_do() {
     fs::create_dir_all(&state).expect("state");
     fs::write(state.join("store.img"), vec![0; 1 << 20]).expect("store");
     fails(&root, &["cannot open the store"]);
+    fs::remove_dir_all(&lab.state).expect("clean up");
+}
+
+#[test]
+fn systemd_hears_that_it_is_ready_what_it_does_and_that_the_loop_turns() {
+    let lab = Lab::new("notify");
+    let config = config(&lab);
+    let before = traces(&lab, &config.paths.socket());
+    let address = lab.state.join("notify");
+    let notes = UnixDatagram::bind(&address).expect("socket");
+    notes.set_read_timeout(Some(Duration::from_secs(60))).expect("patience");
+    let etc = lab.state.join("etc/terrarium");
+    fs::create_dir_all(&etc).expect("etc");
+    let parent = format!("[cgroup]\nparent = \"{}\"\n", lab.cgroup());
+    fs::write(etc.join("terrarium.toml"), parent).expect("settings");
+    // In the way of the manifests: told, and no reason not to serve.
+    fs::write(etc.join("apps.d"), "").expect("file");
+    let mut daemon = Command::new(BINARY)
+        .arg("--root")
+        .arg(&lab.state)
+        .arg("serve")
+        .env("NOTIFY_SOCKET", &address)
+        .env("WATCHDOG_USEC", "100000")
+        .spawn()
+        .expect("start");
+    let mut next = || {
+        let mut buffer = [0; 4096];
+        let len = notes.recv(&mut buffer).expect("a note in time");
+        String::from_utf8_lossy(&buffer[..len]).into_owned()
+    };
+    assert_eq!(next(), "READY=1\nSTATUS=Serving; reading the manifests of apps.d");
+    UnixStream::connect(lab.state.join("run/terrarium/terrarium.sock")).expect("it serves");
+    let status = std::iter::repeat_with(&mut next).find(|note| note.starts_with("STATUS="));
+    let status = status.expect("a status");
+    assert!(status.contains("apps.d, which must be a directory"), "{status}");
+    for _ in 0..2 {
+        assert_eq!(next(), "WATCHDOG=1");
+    }
+    kill(Pid::from_raw(daemon.id() as i32), Signal::SIGTERM).expect("kill");
+    std::iter::repeat_with(next).find(|note| note == "STOPPING=1").expect("endless");
+    assert!(daemon.wait().expect("wait").success());
+    assert_eq!(traces(&lab, &config.paths.socket()), before);
     fs::remove_dir_all(&lab.state).expect("clean up");
 }
