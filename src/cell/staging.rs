@@ -9,7 +9,7 @@ use crate::exec::room::Resources;
 use crate::exec::run::{Executor, StepError};
 use crate::exec::streams::Sink;
 use crate::image;
-use crate::lifecycle::pack;
+use crate::lifecycle::{self, Survey, pack};
 use crate::log::chain;
 use crate::model::manifest::{Build, Manifest};
 use crate::model::task::StagingResult;
@@ -58,6 +58,8 @@ struct Prepared {
     stack: Digest,
     buildpacks: Vec<(String, PathBuf)>,
     fingerprint: Digest,
+    /// What the source has that is not copied.
+    survey: Survey,
 }
 
 /// Imports the stack, finds the buildpacks and looks at the app bits. Blocking.
@@ -66,18 +68,41 @@ fn prepare(shared: &Shared, manifest: &Manifest) -> Result<Prepared, String> {
     let stack = import_stack(shared, &site, &manifest.build.stack)?;
     let buildpacks =
         recipe::choose_buildpacks(manifest, &site.buildpacks()).map_err(|err| err.to_string())?;
-    let digest = |dir: &Path, exclude: &[&str]| {
-        let exclude: Vec<String> = exclude.iter().map(|name| (*name).to_owned()).collect();
-        pack::tree_digest(dir, &exclude)
-            .map_err(|err| format!("cannot read {}: {}", dir.display(), chain(&err)))
-    };
-    let source = digest(&manifest.source, &recipe::NOT_SOURCE)?;
+    let exclude = recipe::NOT_SOURCE.map(str::to_owned);
+    let survey = lifecycle::survey(&manifest.source, &exclude)
+        .map_err(|err| err.within("the source", &manifest.source))?;
+    let source = pack::tree_digest(&manifest.source, &exclude)
+        .map_err(|err| err.within("the source", &manifest.source))?;
     let mut inputs = BTreeMap::from([("source".to_owned(), source), ("stack".to_owned(), stack)]);
     for (name, dir) in &buildpacks {
-        inputs.insert(format!("buildpack {name}"), digest(dir, &[])?);
+        let digest = pack::tree_digest(dir, &[])
+            .map_err(|err| err.within(&format!("buildpack {name} in"), dir))?;
+        inputs.insert(format!("buildpack {name}"), digest);
     }
     let fingerprint = recipe::fingerprint(manifest, &inputs);
-    Ok(Prepared { stack, buildpacks, fingerprint })
+    Ok(Prepared { stack, buildpacks, fingerprint, survey })
+}
+
+/// A source larger than the disk that it is to be copied to is refused before it is copied.
+fn need_fit(manifest: &Manifest, source_bytes: u64, disk: Bytes) -> Result<(), String> {
+    if source_bytes <= disk.get() {
+        return Ok(());
+    }
+    Err(format!(
+        "the source {} is {}, staging has {}: set `disk` in [build], or move what the app does not \
+         need out of the source (a file with holes counts in full)",
+        manifest.source.display(),
+        Bytes::mib(source_bytes.div_ceil(1 << 20)),
+        Bytes::mib(disk.as_mib()),
+    ))
+}
+
+/// A line about what is left out of the source.
+fn left_out_line(Survey { left_out, names, .. }: &Survey) -> Option<String> {
+    let mut text = names.iter().map(|name| format!("`{}`", name.display())).collect::<Vec<_>>();
+    text.extend((*left_out > names.len()).then(|| format!("{} more", left_out - names.len())));
+    let text = text.join(", ");
+    (*left_out > 0).then(|| format!("Left out, being sockets, fifos or devices: {text}"))
 }
 
 /// The stack's layer, imported when it is not there yet. Blocking.
@@ -96,6 +121,9 @@ async fn build(
     cancel: &Cancel,
 ) -> Result<(StagingResult, Digest), String> {
     let app = &manifest.name;
+    if let Some(line) = left_out_line(&prepared.survey) {
+        shared.say(app, "STG", true, line);
+    }
     let cache = shared.paths.cache.join("staging").join(app.as_str());
     let dirs = [work.to_owned(), cache.clone()];
     smol::unblock(move || dirs.iter().try_for_each(fs::create_dir_all))
@@ -103,6 +131,7 @@ async fn build(
         .map_err(|err| format!("cannot make the staging directory {}: {err}", work.display()))?;
     let cached = cache.join(CACHE_FILE).is_file();
     let (memory, disk) = share(shared, &manifest.build).await?;
+    need_fit(manifest, prepared.survey.bytes, disk)?;
     let input = StagingInput {
         guid: shared.staging_handle(app).to_string(),
         buildpacks: prepared.buildpacks.clone(),

@@ -35,15 +35,19 @@ struct Seen {
     text: Option<String>,
 }
 
+/// Makes the directories, before anybody is told that they are there.
+pub fn make_dirs(config: &Config) {
+    for dir in config.paths.apps() {
+        // A vendor directory that is not there cannot be made on a read-only /usr; etc can.
+        let _ = fs::create_dir_all(dir);
+    }
+}
+
 /// Applies what there is and follows the changes; never ends.
 pub async fn follow(config: &Config, cell: &Cell) {
     // Lowest precedence first.
     let mut dirs = config.paths.apps();
     dirs.reverse();
-    for dir in &dirs {
-        // A vendor directory that is not there cannot be made on a read-only /usr; etc can.
-        let _ = fs::create_dir_all(dir);
-    }
     let mut watch = None;
     let mut known = BTreeMap::new();
     // What was told of it last, so that it is told once.

@@ -188,6 +188,9 @@ impl Embedded {
 
 /// The socket, the loop and the manifest directories: tasks that do not end by themselves.
 fn begin(config: &Config, cell: &Cell, socket: Socket, with_apps: bool) -> Vec<smol::Task<()>> {
+    if with_apps {
+        appsd::make_dirs(config);
+    }
     let apps = Apps::new(service::Service::new(cell.clone()));
     let serve = smol::spawn(async move {
         let err = server::serve(socket.listener(), &apps, server::Limits::default());

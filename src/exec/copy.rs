@@ -7,7 +7,7 @@ use super::cancel::{self, Cancel};
 use super::run::{Executor, StepError, StepResult};
 use super::streams::{drain, log_lines};
 use crate::container::Process;
-use crate::lifecycle::pack;
+use crate::lifecycle::{LifecycleError, pack};
 use crate::model::action::{CopyInAction, CopyOutAction};
 use crate::model::process::{ExitStatus, ProcessSpec};
 use crate::sys;
@@ -36,13 +36,30 @@ pub async fn copy_in(exec: &Executor, copy: &CopyInAction, cancel: &Cancel) -> S
     let (packed, end) = future::zip(pack, finish(exec, process, cancel)).await;
     match (packed, end) {
         (_, Err(StepError::Cancelled)) => Err(StepError::Cancelled),
-        // What the unpacker says is the reason for a broken pipe, not the other way round.
-        (_, Err(err)) => Err(failed(err.to_string())),
-        (_, Ok(status)) if status != ExitStatus::Exited(0) => {
-            Err(failed("the unpacker stopped; its message is above".to_owned()))
+        (packed, end) => why_not(packed.err(), end, copy).map_or(Ok(()), |why| Err(failed(why))),
+    }
+}
+
+/// Why a copy failed, when it did. What stops the packer makes the unpacker fail too, with nothing
+/// to say but that its archive is short; a broken pipe is told by the unpacker.
+fn why_not(
+    packed: Option<LifecycleError>,
+    end: Result<ExitStatus, StepError>,
+    copy: &CopyInAction,
+) -> Option<String> {
+    match (packed, end) {
+        (Some(err), _) if !matches!(err, LifecycleError::Stream { .. }) => {
+            Some(err.within("its source", &copy.from))
         }
-        (Err(err), _) => Err(failed(crate::log::chain(&err))),
-        (Ok(_), Ok(_)) => Ok(()),
+        (_, Err(err)) => Some(err.to_string()),
+        (None, Ok(ExitStatus::Exited(0))) => None,
+        (Some(err), Ok(ExitStatus::Exited(0))) => Some(crate::log::chain(&err)),
+        (_, Ok(ExitStatus::Exited(_))) => {
+            Some("the unpacker stopped; its message is above".to_owned())
+        }
+        (_, Ok(ExitStatus::Signaled(signal))) => Some(format!(
+            "the unpacker was ended by signal {signal}; is there enough memory ([build] memory)?"
+        )),
     }
 }
 
@@ -159,4 +176,42 @@ fn failed(verb: &str, artifact: &str, way: &str, why: String) -> StepError {
         text.push_str(" (error truncated)");
     }
     StepError::Failed(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn the_first_cause_of_a_failed_copy_is_told() {
+        let copy = CopyInAction {
+            from: "/src/web".into(),
+            to: "/tmp/app".into(),
+            user: "vcap".into(),
+            artifact: "app bits".into(),
+            exclude: Vec::new(),
+        };
+        let why = |packed, status| why_not(packed, Ok(status), &copy);
+        let broken = |kind: io::ErrorKind| LifecycleError::File {
+            doing: "read",
+            path: "/src/web/conf/key".into(),
+            source: kind.into(),
+        };
+        let torn =
+            || LifecycleError::Stream { doing: "write", source: io::ErrorKind::BrokenPipe.into() };
+        let short = ExitStatus::Exited(1);
+        assert_eq!(why(None, ExitStatus::Exited(0)), None);
+        assert_eq!(
+            why(Some(broken(io::ErrorKind::PermissionDenied)), short).as_deref(),
+            Some(
+                "cannot read `conf/key` of its source /src/web: permission denied; mend it or move \
+                 it out of there"
+            )
+        );
+        let said = why(Some(torn()), short).expect("a reason");
+        assert!(said.ends_with("its message is above"), "{said}");
+        let killed = why(Some(torn()), ExitStatus::Signaled(9)).expect("a reason");
+        assert!(killed.contains("signal 9"), "{killed}");
+    }
 }

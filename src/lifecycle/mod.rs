@@ -3,8 +3,8 @@
 //! Owns: staging with buildpacks, starting an app, health checks, trees to and from tar streams.
 //! Must not: use smol, unsafe or the daemon's state; trust archives, buildpacks or apps; write
 //! anywhere but where its arguments say.
-//! Called by: `main` (the roles), `exec` ([`pack`]). Calls: `sys`, `unit`, `log` (chains only).
-//! Entry points: [`run`], [`ROLES`], [`pack::pack_dir`], [`pack::tree_digest`].
+//! Called by: `main` (the roles), `exec` and `cell` ([`pack`]). Calls: `sys`, `unit`, `log` (chains only).
+//! Entry points: [`run`], [`ROLES`], [`pack::pack_dir`], [`pack::tree_digest`], [`survey`].
 //! Ancestor: buildpack_app_lifecycle, and the tar that garden ran inside.
 
 /// Prints a line on stdout; that nobody reads it is no reason to stop.
@@ -32,9 +32,11 @@ mod launcher;
 pub mod pack;
 mod untar;
 mod vcap;
+mod walk;
 mod yaml;
 
 pub use error::LifecycleError;
+pub use walk::{Survey, survey};
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -2,15 +2,15 @@
 //!
 //! Order: by name, a directory before what is in it. Kept: contents, permission bits (without
 //! setuid and setgid), times of change, symbolic links as they are, several names of one file.
-//! Left out: sockets, fifos and devices. No link is ever followed on the way: every file is opened
-//! beneath the root's own descriptor.
+//! Left out: sockets, fifos and devices. Holes are filled: a file has its whole length in the
+//! stream. No link is ever followed on the way.
 
 use super::error::LifecycleError;
-use crate::sys::beneath::{self, Links};
+use super::walk::{Item, Walk};
+use crate::sys::beneath;
 use crate::unit::Digest;
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
-use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::AsFd;
@@ -123,30 +123,23 @@ impl<W: Write> Packer<W> {
         prefix: &Path,
         exclude: &[String],
     ) -> Result<(), LifecycleError> {
-        let root = File::open(dir).map_err(LifecycleError::file("open", dir))?;
-        let mut todo = children(&root, Path::new("")).map_err(LifecycleError::file("list", dir))?;
-        todo.retain(|path| !exclude.iter().any(|name| path.as_os_str() == name.as_str()));
-        while let Some(path) = todo.pop() {
-            let here = dir.join(&path);
-            let fail = |doing| gone_or(doing, &here);
-            let held = beneath::hold(root.as_fd(), &path, Links::Refused).map_err(fail("open"))?;
-            let held = File::from(held);
-            let meta = held.metadata().map_err(fail("look at"))?;
-            let name = prefix.join(&path);
+        let mut walk = Walk::begin(dir, exclude)?;
+        while let Some(item) = walk.step()? {
+            let Item { path, here, held, meta } = &item;
+            let name = prefix.join(path);
             if meta.is_dir() {
                 let mut header = self.header(EntryType::Directory, meta.mode(), meta.mtime());
                 self.write(|tar| tar.append_data(&mut header, &name, io::empty()))?;
-                todo.extend(children(&root, &path).map_err(fail("list"))?);
-            } else if self.known(&meta, &name)? {
+            } else if self.known(meta, &name)? {
                 // Written as one more name of a file that is in the stream.
             } else if meta.is_symlink() {
-                let target = beneath::read_link(held.as_fd()).map_err(fail("read"))?;
+                let target = beneath::read_link(held.as_fd());
+                let target = target.map_err(LifecycleError::file("read", here))?;
                 let mut header = self.header(EntryType::Symlink, 0o777, meta.mtime());
                 self.write(|tar| tar.append_link(&mut header, &name, &target))?;
             } else if meta.is_file() {
-                let file = beneath::open_file(root.as_fd(), &path, Links::Refused)
-                    .map_err(fail("open"))?;
-                self.contents(file, &name, &here)?;
+                let file = walk.open(&item)?;
+                self.contents(file, &name, here)?;
             }
         }
         Ok(())
@@ -215,25 +208,6 @@ impl<W: Write> Packer<W> {
     ) -> Result<(), LifecycleError> {
         step(&mut self.tar).map_err(|source| LifecycleError::Stream { doing: "write", source })
     }
-}
-
-/// What went away between being listed and being opened has changed under our hands.
-fn gone_or(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LifecycleError {
-    move |source| match source.kind() {
-        io::ErrorKind::NotFound => LifecycleError::Changed { path: path.to_owned() },
-        _ => LifecycleError::File { doing, path: path.to_owned(), source },
-    }
-}
-
-/// The paths of what is in `path`, last name first, as a stack wants them.
-fn children(root: &File, path: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut names: Vec<OsString> = if path.as_os_str().is_empty() {
-        beneath::names(root.as_fd())?
-    } else {
-        beneath::names(beneath::open_dir(root.as_fd(), path, Links::Refused)?.as_fd())?
-    };
-    names.sort_unstable_by(|a, b| b.cmp(a));
-    Ok(names.into_iter().map(|name| path.join(name)).collect())
 }
 
 /// Gives exactly `left` bytes: a file's own, then zeros when it is too short or cannot be read.

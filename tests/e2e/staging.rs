@@ -113,6 +113,35 @@ fn a_new_version_that_cannot_be_staged_leaves_the_old_one_running() {
     lab.finish();
 }
 
+#[test]
+fn a_source_that_cannot_be_staged_is_refused_by_the_name_of_what_is_wrong_in_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let lab = Lab::start("source");
+    let path = lab.app("web", WEB, PORT);
+    let source = lab.root.join("src/web");
+    let key = source.join("conf/key");
+    fs::create_dir(source.join("conf")).expect("directory");
+    fs::write(&key, "secret").expect("key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o000)).expect("mode");
+    let ran = lab.run(&["apply", &path]);
+    let said = format!("`conf/key` of the source {} has mode 0000", source.display());
+    assert!(ran.code == 1 && ran.err.contains(&said) && ran.err.contains("chmod"), "{}", ran.err);
+
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("mode");
+    fs::File::options().write(true).open(&key).expect("key").set_len(3 << 30).expect("a hole");
+    let ran = lab.run(&["apply", &path]);
+    let said = "is 3073MiB, staging has 64MiB: set `disk` in [build]";
+    assert!(ran.code == 1 && ran.err.contains(said), "{}", ran.err);
+
+    fs::write(&key, "secret").expect("key");
+    let _socket = std::os::unix::net::UnixListener::bind(source.join("conf/sock")).expect("bind");
+    lab.ok(&["apply", &path]);
+    lab.until_state("web", "running");
+    let told = lab.logged("web", "Left out, being sockets, fifos or devices: `conf/sock`");
+    assert_eq!(told.len(), 1, "{told:?}");
+    lab.finish();
+}
+
 fn write_script(path: &std::path::Path, text: &str) {
     use std::os::unix::fs::PermissionsExt;
     fs::write(path, text).expect("script");

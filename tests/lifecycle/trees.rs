@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use tar::{Builder, EntryType, Header};
 use terrarium::lifecycle::LifecycleError;
 use terrarium::lifecycle::pack::{pack_dir, tree_digest};
+use terrarium::lifecycle::survey;
 
 /// Feeds `archive` to `untar -C into`.
 fn untar(place: &Place, archive: &[u8], into: &str) -> Said {
@@ -191,6 +192,39 @@ fn a_file_that_changes_under_our_hands_is_an_error_and_the_reader_fails_too() {
         }
         assert!(matches!(result, Err(LifecycleError::Changed { .. })), "{change}: {result:?}");
         untar(&place, &stream, "to").fails(1, "");
+    }
+}
+
+#[test]
+fn a_tree_is_known_before_any_of_its_files_is_read() {
+    let place = Place::new();
+    let big = place.write("src/big", "");
+    // Nothing but a hole.
+    File::options().write(true).open(&big).expect("big").set_len(3 << 30).expect("a hole");
+    fs::hard_link(&big, place.path("src/again")).expect("one more name");
+    place.write("src/.git/objects", "not counted");
+    place.write("src/sub/five", "12345");
+    for n in 0..7 {
+        tool("mkfifo", &[OsStr::new(&format!("src/sub/fifo-{n}"))], &place.path(""));
+    }
+    let exclude = [".git".to_owned()];
+    let look = || survey(&place.path("src"), &exclude);
+    let found = look().expect("a survey");
+    assert_eq!((found.bytes, found.left_out, found.names.len()), ((3 << 30) + 5, 7, 5));
+    assert_eq!(found.names[0], Path::new("sub/fifo-0"));
+
+    // Whoever owns the copy could not use these, though root may read them.
+    for (name, mode) in [("src/sub/five", 0o044), ("src/sub", 0o255)] {
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(place.path(name), mode).expect("a mode");
+        let err = look().expect_err("closed");
+        assert!(matches!(err, LifecycleError::Closed { .. }), "{err:?}");
+        let text = err.within("the source", &place.path("src"));
+        let inside = name.strip_prefix("src/").expect("inside");
+        assert!(text.starts_with(&format!("`{inside}` of the source /")), "{text}");
+        assert!(text.contains("`chmod u+rX` it"), "{text}");
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(place.path(name), open).expect("a mode");
     }
 }
 
