@@ -268,6 +268,7 @@ fn main_process(lrp: &DesiredLrp) -> RunAction {
         argv0: None,
         env: lrp.env.clone(),
         dir: Some("/home/vcap".into()),
+        dir_must_exist: false,
         user: lrp.user.clone(),
         nofile: Some(lrp.nofile),
         tty: None,

@@ -78,6 +78,8 @@ impl Cell {
             args: argv.collect(),
             argv0: None,
             env,
+            // A slip of somebody's finger is no reason to make a directory.
+            dir_must_exist: wish.dir.is_some(),
             dir: wish.dir,
             user: wish.user.unwrap_or(lrp.user),
             nofile: Some(lrp.nofile),

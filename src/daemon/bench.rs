@@ -181,6 +181,7 @@ fn shell(script: &str) -> ProcessSpec {
         argv0: None,
         env: Vec::new(),
         dir: Some("/".into()),
+        dir_must_exist: false,
         user: "vcap".into(),
         nofile: None,
         tty: None,

@@ -130,6 +130,7 @@ async fn helper(
         argv0: None,
         env: Vec::new(),
         dir: Some("/".to_owned()),
+        dir_must_exist: false,
         user: user.to_owned(),
         nofile: None,
         tty: None,

@@ -202,7 +202,7 @@ pub fn make_dirs(
 
 /// Opens a directory under the rules of `how`. The kernel gives up with `EAGAIN` when anything is
 /// renamed or mounted anywhere while it walks a `..` within bounds; then we ask again.
-fn open_dir(root: BorrowedFd<'_>, path: &Path, how: Resolve) -> io::Result<OwnedFd> {
+pub fn open_dir(root: BorrowedFd<'_>, path: &Path, how: Resolve) -> io::Result<OwnedFd> {
     const TRIES: usize = 64;
     let flags = Open::O_PATH | Open::O_DIRECTORY;
     let mut last = at::open(root, path, flags, 0, how);

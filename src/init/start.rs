@@ -3,7 +3,7 @@
 use super::environment;
 use super::inside::TTY_GROUP;
 use super::proto::FailKind;
-use super::root::{Kept, make_dirs};
+use super::root::{Kept, make_dirs, open_dir};
 use super::users::{self, User};
 use crate::model::process::ProcessSpec;
 use crate::sys::at::{self, Kind, Open, Resolve};
@@ -134,7 +134,7 @@ fn user_file(path: &str) -> Result<Vec<u8>, String> {
     }
 }
 
-/// Opens the working directory, made for the user when missing. A link of /proc, which might lead
+/// Opens the working directory, made for the user when missing unless it must be there. A link of /proc, which might lead
 /// out of the container, is refused wherever it is on the way.
 fn working_dir(workshop: &Workshop, spec: &ProcessSpec, user: &User) -> Result<OwnedFd, Failure> {
     let path = spec.dir.as_ref().unwrap_or(&user.home);
@@ -143,6 +143,20 @@ fn working_dir(workshop: &Workshop, spec: &ProcessSpec, user: &User) -> Result<O
         return Err((FailKind::Refused, text));
     }
     let how = Resolve::RESOLVE_NO_MAGICLINKS;
+    if spec.dir_must_exist {
+        return open_dir(workshop.root.as_fd(), Path::new(path), how).map_err(|err| {
+            let text = match err.kind() {
+                io::ErrorKind::NotFound => {
+                    format!("working directory {path} is not in the container; make it first")
+                }
+                io::ErrorKind::NotADirectory => {
+                    format!("working directory {path} is not a directory; name one")
+                }
+                _ => format!("cannot use working directory {path}: {err}"),
+            };
+            (FailKind::NotExecutable, text)
+        });
+    }
     make_dirs(&workshop.root, Path::new(path), (user.uid, user.gid), how)
         .map_err(|err| (FailKind::System, format!("cannot use working directory {path}: {err}")))
 }

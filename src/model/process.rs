@@ -18,6 +18,9 @@ pub struct ProcessSpec {
     pub env: Vec<(String, String)>,
     /// Working directory; the user's home when `None`. Made, owned by the user, when missing.
     pub dir: Option<String>,
+    /// A working directory that is missing is a mistake and is not made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dir_must_exist: bool,
     /// `name`, `uid`, `uid:gid`, `name:group`: looked up in the container's own passwd and group.
     pub user: String,
     /// Open files, soft and hard; clamped to what the daemon itself may have.

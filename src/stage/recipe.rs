@@ -189,6 +189,7 @@ fn builder(manifest: &Manifest, input: &StagingInput) -> ProcessSpec {
         argv0: None,
         env,
         dir: None,
+        dir_must_exist: false,
         user: VCAP.into(),
         nofile: Some(manifest.run.nofile),
         tty: None,

@@ -69,6 +69,14 @@ fn exec_gives_the_commands_own_exit_code_and_streams() {
     }
     assert_eq!(lab.run(&["exec", "web"]).code, 125, "nothing of ours looks like the command's own");
     assert_eq!(lab.run(&["exec", "web", "--", "sh", "-c", "kill -9 $$"]).code, 137);
+    // Nobody's directory is made by a slip of the finger.
+    let ran = lab.run(&["exec", "-w", "/nosuch/dir", "web/0", "--", "pwd"]);
+    let said = "working directory /nosuch/dir is not in the container";
+    assert!(ran.code == 126 && ran.err.contains(said), "{} {}", ran.code, ran.err);
+    let ran = lab.run(&["exec", "-w", "/etc/passwd", "web/0", "--", "pwd"]);
+    assert!(ran.code == 126 && ran.err.contains("is not a directory"), "{}", ran.err);
+    assert_eq!(lab.ok(&["exec", "-w", "/tmp", "web/0", "--", "pwd"]).out, "/tmp\n");
+    assert_eq!(lab.inside("web", "test -e /nosuch").code, 1);
     // Stdin is carried, and its end too.
     let mut child = lab
         .command(&["exec", "web", "--", "wc", "-c"])

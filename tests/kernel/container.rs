@@ -37,6 +37,7 @@ fn shell(id: &str, script: &str) -> ProcessSpec {
         argv0: None,
         env: Vec::new(),
         dir: Some("/".into()),
+        dir_must_exist: false,
         user: "root".into(),
         nofile: None,
         tty: None,

@@ -443,6 +443,19 @@ fn a_working_directory_is_inside_whatever_it_is_called() {
     assert!(at("relative", "root").contains("not absolute"));
     let said = at("/root/private", "root");
     assert!(said.starts_with("/root/private\n"), "{said}");
+    // A directory that must be there is not made.
+    let mut there = sh("pwd");
+    there.dir_must_exist = true;
+    for (dir, why) in [("/srv/nosuch/x", "is not in the container"), ("/etc/passwd/x", "directory")]
+    {
+        there.dir = Some(dir.into());
+        let (kind, text) = inside.refused(Ask::Start(there.clone()));
+        assert_eq!(kind, FailKind::NotExecutable);
+        assert!(text.contains(dir) && text.contains(why), "{text}");
+    }
+    there.dir = Some("/srv/app/x".into());
+    assert_eq!(inside.run(there).out, "/srv/app/x\n");
+    assert_eq!(inside.run(sh("test -e /srv/nosuch || echo none")).out, "none\n");
 }
 
 #[test]

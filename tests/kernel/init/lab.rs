@@ -380,6 +380,7 @@ pub fn spec(path: &str, args: &[&str]) -> ProcessSpec {
         argv0: None,
         env: Vec::new(),
         dir: None,
+        dir_must_exist: false,
         user: "root".into(),
         nofile: None,
         tty: None,
