@@ -43,7 +43,7 @@ pub async fn apply(
 }
 
 /// Lets the daemon look at all manifests before any of them is applied.
-async fn check(ui: &mut Ui, remote: &Remote, manifests: &[Loaded]) -> Result<(), CliError> {
+pub async fn check(ui: &mut Ui, remote: &Remote, manifests: &[Loaded]) -> Result<(), CliError> {
     let mut bad = 0;
     for manifest in manifests {
         match remote.check(&request(manifest, false)).await.map_err(|err| invalid(ui, err)) {

@@ -98,6 +98,7 @@ pub async fn foreground(
 ) -> Result<u8, CliError> {
     let name = &manifest.name;
     refuse_existing(remote, name).await?;
+    change::check(ui, remote, std::slice::from_ref(manifest)).await?;
     let interrupted = async {
         signals.next().await;
         Ended::Interrupted

@@ -369,6 +369,20 @@ fn run_ends_when_staging_fails_or_the_app_crashes_for_good() {
 }
 
 #[test]
+fn run_has_nothing_to_remove_when_the_manifest_is_refused() {
+    let world = World::new(&[]);
+    let file = world.file("web.toml", "name = \"web\"\nsource.path = \".\"\n# unfit\n");
+    let (_interrupt, mut signals) = fake_signals();
+    let mut ui = world.ui(&Global::default());
+    let manifest = manifests::load(&mut ui, &[file]).expect("manifest").remove(0);
+    let remote = world.remote();
+    let result = smol::block_on(run::foreground(&mut ui, &remote, &manifest, &mut signals));
+    assert_eq!(result.expect_err("refused").code(), 5);
+    assert!(world.err.take().starts_with("error: stack `x`"));
+    assert!(world.fake.calls().is_empty());
+}
+
+#[test]
 fn run_leaves_an_app_alone_that_was_there_before() {
     let world = World::new(&[("web", "running")]);
     let file = world.file("web.toml", "name = \"web\"\nsource.path = \".\"\n");
