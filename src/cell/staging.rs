@@ -58,7 +58,7 @@ struct Prepared {
     stack: Digest,
     buildpacks: Vec<(String, PathBuf)>,
     fingerprint: Digest,
-    /// What the source has that is not copied.
+    /// What the source holds.
     survey: Survey,
 }
 
@@ -69,8 +69,10 @@ fn prepare(shared: &Shared, manifest: &Manifest) -> Result<Prepared, String> {
     let buildpacks =
         recipe::choose_buildpacks(manifest, &site.buildpacks()).map_err(|err| err.to_string())?;
     let exclude = recipe::NOT_SOURCE.map(str::to_owned);
+    // Before anything is read: what cannot be staged is refused early.
     let survey = lifecycle::survey(&manifest.source, &exclude)
         .map_err(|err| err.within("the source", &manifest.source))?;
+    fits(manifest, &survey, recipe::most_disk(&manifest.build))?;
     let source = pack::tree_digest(&manifest.source, &exclude)
         .map_err(|err| err.within("the source", &manifest.source))?;
     let mut inputs = BTreeMap::from([("source".to_owned(), source), ("stack".to_owned(), stack)]);
@@ -83,23 +85,23 @@ fn prepare(shared: &Shared, manifest: &Manifest) -> Result<Prepared, String> {
     Ok(Prepared { stack, buildpacks, fingerprint, survey })
 }
 
-/// A source larger than the disk that it is to be copied to is refused before it is copied.
-fn need_fit(manifest: &Manifest, source_bytes: u64, disk: Bytes) -> Result<(), String> {
-    if source_bytes <= disk.get() {
+/// Refuses a source that fills the disk of its staging before a buildpack has begun.
+fn fits(manifest: &Manifest, survey: &Survey, disk: Bytes) -> Result<(), String> {
+    if survey.bytes <= disk.get() {
         return Ok(());
     }
     Err(format!(
-        "the source {} is {}, staging has {}: set `disk` in [build], or move what the app does not \
-         need out of the source (a file with holes counts in full)",
+        "the source {} is {}, staging has {disk}: set `disk` in [build], or move what the app does \
+         not need out of the source (a file with holes counts in full)",
         manifest.source.display(),
-        Bytes::mib(source_bytes.div_ceil(1 << 20)),
-        Bytes::mib(disk.as_mib()),
+        Bytes::mib(survey.bytes.div_ceil(1 << 20)),
     ))
 }
 
-/// A line about what is left out of the source.
-fn left_out_line(Survey { left_out, names, .. }: &Survey) -> Option<String> {
-    let mut text = names.iter().map(|name| format!("`{}`", name.display())).collect::<Vec<_>>();
+/// A line about what is not copied, if there is anything.
+fn left_out(survey: &Survey) -> Option<String> {
+    let Survey { left_out, names, .. } = survey;
+    let mut text: Vec<_> = names.iter().map(|name| format!("`{}`", name.display())).collect();
     text.extend((*left_out > names.len()).then(|| format!("{} more", left_out - names.len())));
     let text = text.join(", ");
     (*left_out > 0).then(|| format!("Left out, being sockets, fifos or devices: {text}"))
@@ -121,9 +123,6 @@ async fn build(
     cancel: &Cancel,
 ) -> Result<(StagingResult, Digest), String> {
     let app = &manifest.name;
-    if let Some(line) = left_out_line(&prepared.survey) {
-        shared.say(app, "STG", true, line);
-    }
     let cache = shared.paths.cache.join("staging").join(app.as_str());
     let dirs = [work.to_owned(), cache.clone()];
     smol::unblock(move || dirs.iter().try_for_each(fs::create_dir_all))
@@ -131,7 +130,10 @@ async fn build(
         .map_err(|err| format!("cannot make the staging directory {}: {err}", work.display()))?;
     let cached = cache.join(CACHE_FILE).is_file();
     let (memory, disk) = share(shared, &manifest.build).await?;
-    need_fit(manifest, prepared.survey.bytes, disk)?;
+    fits(manifest, &prepared.survey, disk)?;
+    if let Some(line) = left_out(&prepared.survey) {
+        shared.say(app, "STG", true, line);
+    }
     let input = StagingInput {
         guid: shared.staging_handle(app).to_string(),
         buildpacks: prepared.buildpacks.clone(),

@@ -66,6 +66,11 @@ pub struct StagingInput {
     pub env: Vec<(String, String)>,
 }
 
+/// The most that a staging may get of the disk, however much the box has left.
+pub fn most_disk(build: &Build) -> Bytes {
+    build.disk.unwrap_or(USUAL_DISK)
+}
+
 /// Memory and disk of a staging: what the manifest says, else what is usual, but not more than half
 /// of what the box has left, so that a small box can stage and another staging has room beside it.
 pub fn share(build: &Build, left_memory: Bytes, left_disk: Bytes) -> (Bytes, Bytes) {

@@ -125,13 +125,13 @@ fn a_source_that_cannot_be_staged_is_refused_by_the_name_of_what_is_wrong_in_it(
     fs::set_permissions(&key, fs::Permissions::from_mode(0o000)).expect("mode");
     let ran = lab.run(&["apply", &path]);
     let said = format!("`conf/key` of the source {} has mode 0000", source.display());
-    assert!(ran.code == 1 && ran.err.contains(&said) && ran.err.contains("chmod"), "{}", ran.err);
+    assert!(ran.code == 1 && ran.out.contains(&said) && ran.out.contains("chmod"), "{}", ran.out);
 
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("mode");
     fs::File::options().write(true).open(&key).expect("key").set_len(3 << 30).expect("a hole");
     let ran = lab.run(&["apply", &path]);
     let said = "is 3073MiB, staging has 64MiB: set `disk` in [build]";
-    assert!(ran.code == 1 && ran.err.contains(said), "{}", ran.err);
+    assert!(ran.code == 1 && ran.out.contains(said), "{}", ran.out);
 
     fs::write(&key, "secret").expect("key");
     let _socket = std::os::unix::net::UnixListener::bind(source.join("conf/sock")).expect("bind");
