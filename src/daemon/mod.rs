@@ -16,6 +16,7 @@ mod notify;
 mod open;
 mod parts;
 mod service;
+mod session;
 
 pub use bench::{Figures, bench};
 pub use open::{START, Step};
