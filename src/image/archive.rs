@@ -198,7 +198,8 @@ impl<R: Read> Archive<R> {
             segments.extend(next);
             more = further;
             if segments.len() > SEGMENTS_MAX {
-                return Err(UnpackError::archive("holds a sparse file in more than 65536 pieces"));
+                let why = format!("holds a sparse file in more than {SEGMENTS_MAX} pieces");
+                return Err(UnpackError::archive(why));
             }
         }
         let mut reached = 0u64;

@@ -23,7 +23,7 @@ impl Job<'_> {
         name: &[u8],
         entry: &Entry,
     ) -> Result<(), UnpackError> {
-        let refused = || UnpackError::refused(&entry.path, "cannot be made");
+        let refused = || refused(entry);
         let owner = self.owner(entry)?;
         let parent = self.tree.parent(above, &entry.path)?;
         let was = match file::make_dir(parent.as_fd(), name) {
@@ -59,17 +59,10 @@ impl Job<'_> {
         entry: &Entry,
         archive: &mut Archive<R>,
     ) -> Result<(), UnpackError> {
-        let refused = || UnpackError::refused(&entry.path, "cannot be made");
+        let refused = || refused(entry);
         let owner = self.owner(entry)?;
         self.count(entry)?;
-        let parent = self.tree.parent(above, &entry.path)?;
-        let file = match file::create_file(parent.as_fd(), name) {
-            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
-                tree::clear(parent, name, false).map_err(refused())?;
-                file::create_file(parent.as_fd(), name).map_err(refused())?
-            }
-            other => other.map_err(refused())?,
-        };
+        let file = self.place(above, name, entry, |dir| file::create_file(dir.as_fd(), name))?;
         match &entry.sparse {
             None => {
                 self.copy(archive, &file, entry, 0, entry.size)?;
@@ -87,6 +80,24 @@ impl Job<'_> {
         file.set_permissions(Permissions::from_mode(entry.mode)).map_err(refused())?;
         let parent = self.tree.parent(above, &entry.path)?;
         file::set_times(parent.as_fd(), name, entry.time).map_err(refused())
+    }
+
+    /// Makes what is no directory under `name`, in the place of whatever has that name.
+    fn place<T>(
+        &mut self,
+        above: &[&[u8]],
+        name: &[u8],
+        entry: &Entry,
+        make: impl Fn(&File) -> io::Result<T>,
+    ) -> Result<T, UnpackError> {
+        let parent = self.tree.parent(above, &entry.path)?;
+        let made = match make(parent) {
+            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
+                tree::clear(parent, name, false).and_then(|_| make(parent))
+            }
+            made => made,
+        };
+        made.map_err(refused(entry))
     }
 
     /// Copies `len` bytes of the entry's data to `offset`.
@@ -118,20 +129,14 @@ impl Job<'_> {
         name: &[u8],
         entry: &Entry,
     ) -> Result<(), UnpackError> {
-        let refused = || UnpackError::refused(&entry.path, "cannot be made");
         if entry.link.is_empty() || entry.link.contains(&0) {
             return Err(UnpackError::entry(&entry.path, "is a symlink with no usable target"));
         }
         let owner = self.owner(entry)?;
+        let make = |dir: &File| file::make_symlink(dir.as_fd(), name, &entry.link);
+        self.place(above, name, entry, make)?;
         let parent = self.tree.parent(above, &entry.path)?;
-        match file::make_symlink(parent.as_fd(), name, &entry.link) {
-            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
-                tree::clear(parent, name, false).map_err(refused())?;
-                file::make_symlink(parent.as_fd(), name, &entry.link).map_err(refused())?;
-            }
-            other => other.map_err(refused())?,
-        }
-        own(parent, name, owner, entry).map_err(refused())
+        own(parent, name, owner, entry).map_err(refused(entry))
     }
 
     pub(super) fn fifo(
@@ -140,15 +145,13 @@ impl Job<'_> {
         name: &[u8],
         entry: &Entry,
     ) -> Result<(), UnpackError> {
-        let refused = || UnpackError::refused(&entry.path, "cannot be made");
         let owner = self.owner(entry)?;
+        self.place(above, name, entry, |dir| file::make_fifo(dir.as_fd(), name))?;
         let parent = self.tree.parent(above, &entry.path)?;
-        tree::clear(parent, name, false).map_err(refused())?;
-        file::make_fifo(parent.as_fd(), name).map_err(refused())?;
-        own(parent, name, owner, entry).map_err(refused())?;
-        file::set_mode_at(parent.as_fd(), name, entry.mode)
+        own(parent, name, owner, entry)
+            .and_then(|()| file::set_mode_at(parent.as_fd(), name, entry.mode))
             .and_then(|()| file::set_times(parent.as_fd(), name, entry.time))
-            .map_err(refused())
+            .map_err(refused(entry))
     }
 
     /// A further name for a file of this archive. Owner, mode and time are the file's already.
@@ -196,7 +199,8 @@ impl Job<'_> {
     /// Sets the extended attributes that may be set.
     fn attributes(&mut self, file: &File, entry: &Entry) -> Result<(), UnpackError> {
         if entry.xattrs.len() > XATTRS_MAX {
-            return Err(UnpackError::entry(&entry.path, "has more than 64 extended attributes"));
+            let why = format!("has more than {XATTRS_MAX} extended attributes");
+            return Err(UnpackError::entry(&entry.path, why));
         }
         for (name, value) in &entry.xattrs {
             let ours = name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
@@ -236,6 +240,11 @@ impl Job<'_> {
         }
         Ok(())
     }
+}
+
+/// For `map_err`: the kernel does not let it be made.
+fn refused(entry: &Entry) -> impl FnOnce(io::Error) -> UnpackError {
+    UnpackError::refused(&entry.path, "cannot be made")
 }
 
 /// Owner and time of something that cannot be opened for real.
