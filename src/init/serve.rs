@@ -9,10 +9,12 @@
 //! streams    output, nobody reads   -> spool
 //! ```
 
+mod answer;
+
 use super::depot::Depot;
 use super::message;
 use super::peers::Peers;
-use super::proto::{Answer, Ask, FailKind, MAX_MESSAGE, Plan, Reply, Request};
+use super::proto::{Answer, FailKind, MAX_MESSAGE, Plan, Reply, Request};
 use super::root::Kept;
 use super::spool::Stream;
 use super::start::{self, Failure, Workshop};
@@ -22,7 +24,7 @@ use crate::model::process::{ExitStatus, ProcessSpec};
 use crate::sys::caps::Caps;
 use crate::sys::fd::{self, PollFd, PollFlags};
 use crate::sys::process::{self, Ended, Resource};
-use crate::sys::{pty, signal};
+use crate::sys::signal;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -179,65 +181,6 @@ impl Server {
         }
     }
 
-    /// Does what is asked. `None`: the answer comes later.
-    fn answer(
-        &mut self,
-        peer: PeerId,
-        seq: u64,
-        ask: Ask,
-    ) -> Result<Option<(Answer, Vec<OwnedFd>)>, Failure> {
-        let done = Ok(Some((Answer::Done, Vec::new())));
-        match ask {
-            Ask::Start(spec) => self.start(peer, seq, &spec).map(|()| None),
-            Ask::Attach { id } => {
-                let (process, depot) = (find(&mut self.table, &id)?, &self.depot);
-                if matches!(process.phase, Phase::Starting { .. }) {
-                    return Err((FailKind::NoSuchProcess, format!("`{id}` is being started")));
-                }
-                let fds = process.stream_copies().map_err(system("copy the streams"))?;
-                if process.attached.is_none() {
-                    process.drain(depot, &mut self.buffer);
-                }
-                process.streams.iter_mut().for_each(Stream::close_spool);
-                process.attached = Some(peer);
-                Ok(Some((Answer::Attached, fds)))
-            }
-            Ask::Signal { id, signal } => {
-                check_signal(signal)?;
-                let Some(pid) = find(&mut self.table, &id)?.live_pid() else {
-                    return Err((FailKind::NoSuchProcess, format!("process `{id}` has ended")));
-                };
-                signal::send(pid, signal).map_err(system("signal the process"))?;
-                done
-            }
-            Ask::SignalAll { signal } => {
-                check_signal(signal)?;
-                signal::send_to_all_others(signal).map_err(system("signal the processes"))?;
-                done
-            }
-            Ask::Resize { id, size } => {
-                let process = find(&mut self.table, &id)?;
-                let [terminal] = &process.streams[..] else {
-                    return Err((FailKind::Refused, format!("process `{id}` has no terminal")));
-                };
-                pty::set_size(&terminal.fd, size.rows, size.columns)
-                    .map_err(system("resize the terminal"))?;
-                done
-            }
-            Ask::List => Ok(Some((Answer::Processes(self.table.states()), Vec::new()))),
-            Ask::Forget { id } => {
-                if let Some((serial, process)) = self.table.by_id(&id) {
-                    if process.live_pid().is_some() {
-                        return Err((FailKind::Refused, format!("process `{id}` still runs")));
-                    }
-                    self.table.remove(serial);
-                    self.depot.forget(&id).map_err(system("remove its files"))?;
-                }
-                done
-            }
-        }
-    }
-
     /// Forks a process; the answer comes when exec has worked or failed.
     fn start(&mut self, peer: PeerId, seq: u64, spec: &ProcessSpec) -> Result<(), Failure> {
         for id in self.table.make_way(&spec.id) {
@@ -346,20 +289,6 @@ impl Server {
     fn hang_up(&mut self, id: PeerId) {
         self.peers.remove(id);
         self.table.detach(id);
-    }
-}
-
-/// The process of this name.
-fn find<'a>(table: &'a mut Table, id: &str) -> Result<&'a mut Process, Failure> {
-    let found = table.by_id(id).map(|(_, process)| process);
-    found.ok_or_else(|| (FailKind::NoSuchProcess, format!("there is no process `{id}`")))
-}
-
-/// Only real signals are sent.
-fn check_signal(number: i32) -> Result<(), Failure> {
-    match signal::is_valid(number) {
-        true => Ok(()),
-        false => Err((FailKind::Refused, format!("{number} is no signal; 1 to 64 are"))),
     }
 }
 

@@ -1,0 +1,84 @@
+//! What pid 1 does for each request.
+
+use super::super::proto::{Answer, Ask, FailKind};
+use super::super::spool::Stream;
+use super::super::start::Failure;
+use super::super::table::{PeerId, Phase, Process, Table};
+use super::{Server, system};
+use crate::sys::{pty, signal};
+use std::os::fd::OwnedFd;
+
+impl Server {
+    /// Does what is asked. `None`: the answer comes later.
+    pub(super) fn answer(
+        &mut self,
+        peer: PeerId,
+        seq: u64,
+        ask: Ask,
+    ) -> Result<Option<(Answer, Vec<OwnedFd>)>, Failure> {
+        let done = Ok(Some((Answer::Done, Vec::new())));
+        match ask {
+            Ask::Start(spec) => self.start(peer, seq, &spec).map(|()| None),
+            Ask::Attach { id } => {
+                let (process, depot) = (find(&mut self.table, &id)?, &self.depot);
+                if matches!(process.phase, Phase::Starting { .. }) {
+                    return Err((FailKind::NoSuchProcess, format!("`{id}` is being started")));
+                }
+                let fds = process.stream_copies().map_err(system("copy the streams"))?;
+                if process.attached.is_none() {
+                    process.drain(depot, &mut self.buffer);
+                }
+                process.streams.iter_mut().for_each(Stream::close_spool);
+                process.attached = Some(peer);
+                Ok(Some((Answer::Attached, fds)))
+            }
+            Ask::Signal { id, signal } => {
+                check_signal(signal)?;
+                let Some(pid) = find(&mut self.table, &id)?.live_pid() else {
+                    return Err((FailKind::NoSuchProcess, format!("process `{id}` has ended")));
+                };
+                signal::send(pid, signal).map_err(system("signal the process"))?;
+                done
+            }
+            Ask::SignalAll { signal } => {
+                check_signal(signal)?;
+                signal::send_to_all_others(signal).map_err(system("signal the processes"))?;
+                done
+            }
+            Ask::Resize { id, size } => {
+                let process = find(&mut self.table, &id)?;
+                let [terminal] = &process.streams[..] else {
+                    return Err((FailKind::Refused, format!("process `{id}` has no terminal")));
+                };
+                pty::set_size(&terminal.fd, size.rows, size.columns)
+                    .map_err(system("resize the terminal"))?;
+                done
+            }
+            Ask::List => Ok(Some((Answer::Processes(self.table.states()), Vec::new()))),
+            Ask::Forget { id } => {
+                if let Some((serial, process)) = self.table.by_id(&id) {
+                    if process.live_pid().is_some() {
+                        return Err((FailKind::Refused, format!("process `{id}` still runs")));
+                    }
+                    self.table.remove(serial);
+                    self.depot.forget(&id).map_err(system("remove its files"))?;
+                }
+                done
+            }
+        }
+    }
+}
+
+/// The process of this name.
+fn find<'a>(table: &'a mut Table, id: &str) -> Result<&'a mut Process, Failure> {
+    let found = table.by_id(id).map(|(_, process)| process);
+    found.ok_or_else(|| (FailKind::NoSuchProcess, format!("there is no process `{id}`")))
+}
+
+/// Only real signals are sent.
+fn check_signal(number: i32) -> Result<(), Failure> {
+    match signal::is_valid(number) {
+        true => Ok(()),
+        false => Err((FailKind::Refused, format!("{number} is no signal; 1 to 64 are"))),
+    }
+}
