@@ -5,6 +5,7 @@ use super::error::UnpackError;
 use super::name;
 use super::tree::{self, Was};
 use super::unpack::{BUFFER, Job};
+use crate::sys::at;
 use crate::sys::file;
 use crate::unit::IdRange;
 use std::ffi::CString;
@@ -26,12 +27,12 @@ impl Job<'_> {
         let refused = || refused(entry);
         let owner = self.owner(entry)?;
         let parent = self.tree.parent(above, &entry.path)?;
-        let was = match file::make_dir(parent.as_fd(), name) {
+        let was = match at::make_dir(parent, name, 0o700) {
             Ok(()) => Was::Free,
             Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
                 let was = tree::clear(parent, name, true).map_err(refused())?;
                 if was != Was::Directory {
-                    file::make_dir(parent.as_fd(), name).map_err(refused())?;
+                    at::make_dir(parent, name, 0o700).map_err(refused())?;
                 }
                 was
             }
@@ -45,7 +46,7 @@ impl Job<'_> {
             // It may be the one whose time is to be put back: that time is out of date now.
             self.tree.leave(&entry.path)?;
         }
-        file::set_owner(dir.as_fd(), owner.0, owner.1).map_err(refused())?;
+        at::set_owner(&dir, owner.0, owner.1).map_err(refused())?;
         self.attributes(&dir, entry)?;
         dir.set_permissions(Permissions::from_mode(entry.mode))
             .and_then(|()| file::set_times(dir.as_fd(), b".", entry.time))
@@ -75,7 +76,7 @@ impl Job<'_> {
             }
         }
         // Owner before mode: changing it clears setuid.
-        file::set_owner(file.as_fd(), owner.0, owner.1).map_err(refused())?;
+        at::set_owner(&file, owner.0, owner.1).map_err(refused())?;
         self.attributes(&file, entry)?;
         file.set_permissions(Permissions::from_mode(entry.mode)).map_err(refused())?;
         let parent = self.tree.parent(above, &entry.path)?;
@@ -133,7 +134,7 @@ impl Job<'_> {
             return Err(UnpackError::entry(&entry.path, "is a symlink with no usable target"));
         }
         let owner = self.owner(entry)?;
-        let make = |dir: &File| file::make_symlink(dir.as_fd(), name, &entry.link);
+        let make = |dir: &File| at::make_link(entry.link.as_slice(), dir, name);
         self.place(above, name, entry, make)?;
         let parent = self.tree.parent(above, &entry.path)?;
         own(parent, name, owner, entry).map_err(refused(entry))
@@ -250,7 +251,7 @@ fn refused(entry: &Entry) -> impl FnOnce(io::Error) -> UnpackError {
 /// Owner and time of something that cannot be opened for real.
 fn own(parent: &File, name: &[u8], owner: (u32, u32), entry: &Entry) -> io::Result<()> {
     let node = file::open_node(parent.as_fd(), name)?;
-    file::set_owner(node.as_fd(), owner.0, owner.1)?;
+    at::set_owner(&node, owner.0, owner.1)?;
     file::set_times(parent.as_fd(), name, entry.time)
 }
 

@@ -3,6 +3,7 @@
 //! [`file::open_dir_in_root`], every name below it is a single component.
 
 use super::error::UnpackError;
+use crate::sys::at;
 use crate::sys::file::{self, FileTime};
 use std::fs::{File, Metadata, Permissions};
 use std::io;
@@ -105,7 +106,7 @@ impl Tree {
         let hidden = match look(above, name).map_err(refused())? {
             None => false,
             Some(meta) if is_whiteout(&meta) => {
-                file::remove_file(above.as_fd(), name).map_err(refused())?;
+                at::remove(above, name).map_err(refused())?;
                 true
             }
             // A symlink is followed by the kernel, inside; it got here because it leads nowhere.
@@ -117,9 +118,9 @@ impl Tree {
             }
         };
         let make = || {
-            file::make_dir(above.as_fd(), name)?;
+            at::make_dir(above, name, 0o700)?;
             let dir = File::from(file::open_dir(above.as_fd(), name)?);
-            file::set_owner(dir.as_fd(), self.owner.0, self.owner.1)?;
+            at::set_owner(&dir, self.owner.0, self.owner.1)?;
             dir.set_permissions(Permissions::from_mode(0o755))?;
             if hidden {
                 set_opaque(&dir)?;
@@ -138,7 +139,7 @@ pub fn clear(dir: &File, name: &[u8], keep_directory: bool) -> io::Result<Was> {
         Some(meta) if meta.is_dir() && keep_directory => Ok(Was::Directory),
         Some(meta) if meta.is_dir() => remove_tree(dir, name).map(|()| Was::Free),
         Some(meta) => {
-            file::remove_file(dir.as_fd(), name)?;
+            at::remove(dir, name)?;
             Ok(if is_whiteout(&meta) { Was::Whiteout } else { Was::Free })
         }
     }
@@ -176,7 +177,7 @@ fn remove_tree(dir: &File, name: &[u8]) -> io::Result<()> {
         }
         let mut down = None;
         for name in names {
-            match file::remove_file(top.as_fd(), &name) {
+            match at::remove(top, name.as_slice()) {
                 Err(err) if err.kind() == io::ErrorKind::IsADirectory => {
                     down = Some((File::from(file::open_dir(top.as_fd(), &name)?), name));
                     break;

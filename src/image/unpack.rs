@@ -22,6 +22,7 @@ pub use super::error::UnpackError;
 use super::name::{self, Mark};
 use super::tree::{self, Tree};
 use super::wire::Kind;
+use crate::sys::at;
 use crate::sys::file;
 use crate::unit::Bytes;
 use std::fs::{File, Permissions};
@@ -125,14 +126,14 @@ fn open_tree(root: &Path, options: &Options) -> io::Result<Tree> {
     let parts = options.prefix.map_or(Vec::new(), |prefix| prefix.split('/').collect());
     for (at, part) in parts.iter().enumerate() {
         let name = part.as_bytes();
-        match file::make_dir(dir.as_fd(), name) {
+        match at::make_dir(&dir, name, 0o700) {
             Err(err) if err.kind() != io::ErrorKind::AlreadyExists => return Err(err),
             _ => {}
         }
         dir = File::from(file::open_dir(dir.as_fd(), name)?);
         let last = at + 1 == parts.len();
         let (uid, gid) = options.owner.filter(|_| last).unwrap_or((0, 0));
-        file::set_owner(dir.as_fd(), uid, gid)?;
+        at::set_owner(&dir, uid, gid)?;
         dir.set_permissions(Permissions::from_mode(0o755))?;
     }
     Ok(Tree::new(dir, options.owner.unwrap_or((0, 0))))

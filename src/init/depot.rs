@@ -52,7 +52,7 @@ impl Depot {
     pub fn forget(&self, id: &str) -> io::Result<()> {
         let mut result = Ok(());
         for end in ["out", "err", "exit"] {
-            match at::remove(&self.0, &format!("{id}.{end}")) {
+            match at::remove(&self.0, format!("{id}.{end}").as_str()) {
                 Err(err) if err.kind() != io::ErrorKind::NotFound => result = Err(err),
                 _ => {}
             }

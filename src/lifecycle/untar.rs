@@ -8,7 +8,9 @@
 use super::error::LifecycleError;
 use super::flags::{Flag, Flags};
 use super::pack::MODE_MASK;
+use crate::sys::at;
 use crate::sys::beneath::{self, Links};
+use crate::sys::file::{self, FileTime};
 use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, FileTimes, Permissions};
@@ -125,10 +127,10 @@ impl Tree {
                 let target = entry.link_name_bytes().unwrap_or_default().into_owned();
                 let target = OsStr::from_bytes(&target);
                 let dir = self.enter(parent_of(&path)).map_err(fail("make the directory of"))?;
-                replace(dir, name, || beneath::make_symlink(dir.as_fd(), name, target))
-                    .map_err(fail("make"))?;
-                let mtime_s = i64::try_from(mtime_s).unwrap_or(i64::MAX);
-                beneath::set_mtime(dir.as_fd(), name, mtime_s).map_err(fail("finish"))?;
+                replace(dir, name, || at::make_link(target, dir, name)).map_err(fail("make"))?;
+                let seconds = i64::try_from(mtime_s).unwrap_or(i64::MAX);
+                let time = FileTime { seconds, nanos: 0 };
+                file::set_times(dir.as_fd(), name.as_bytes(), time).map_err(fail("finish"))?;
                 self.parent = None;
             }
             EntryType::Link => {
@@ -181,7 +183,7 @@ impl Tree {
             here.push(name);
             above = match beneath::open_dir(root, &here, Links::Within) {
                 Err(err) if err.kind() == io::ErrorKind::NotFound => {
-                    beneath::make_dir(above.as_fd(), name, 0o755)?;
+                    at::make_dir(&above, name, 0o755)?;
                     beneath::open_dir(root, &here, Links::Within)?
                 }
                 other => other?,
@@ -206,7 +208,7 @@ impl Tree {
 fn replace<T>(dir: &OwnedFd, name: &OsStr, make: impl Fn() -> io::Result<T>) -> io::Result<T> {
     match make() {
         Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
-            beneath::unlink(dir.as_fd(), name)?;
+            at::remove(dir, name)?;
             make()
         }
         other => other,

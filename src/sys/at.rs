@@ -1,6 +1,10 @@
-//! Files by directory descriptor: nothing here resolves a name from the caller's own root unless
-//! it is asked to.
+//! One entry of a directory that is held open: ask for it, make, remove, rename, own it. What
+//! leads through further directories is resolved by [`open`] only, under the caller's rules.
+//!
+//! Beside it: [`super::beneath`] opens paths that must not leave a directory; [`super::file`] deals
+//! with what is open, and with what only image layers hold.
 
+use nix::NixPath;
 pub use nix::fcntl::{OFlag as Open, ResolveFlag as Resolve};
 use nix::sys::stat::{Mode, SFlag};
 use nix::unistd::UnlinkatFlags;
@@ -92,7 +96,7 @@ pub fn stat_entry(dir: impl AsFd, name: &str) -> io::Result<Stat> {
 }
 
 /// Makes directory `name` in `dir`; the umask applies. mkdirat(2).
-pub fn make_dir(dir: impl AsFd, name: &str, mode: u32) -> io::Result<()> {
+pub fn make_dir(dir: impl AsFd, name: &(impl NixPath + ?Sized), mode: u32) -> io::Result<()> {
     Ok(nix::sys::stat::mkdirat(dir, name, Mode::from_bits_truncate(mode))?)
 }
 
@@ -109,13 +113,17 @@ pub fn make_device(
     Ok(nix::sys::stat::mknodat(dir, name, SFlag::S_IFCHR, mode, device)?)
 }
 
-/// Makes symbolic link `name` in `dir`. symlinkat(2).
-pub fn make_link(to: &str, dir: impl AsFd, name: &str) -> io::Result<()> {
+/// Makes symbolic link `name` in `dir`, which says `to`; that is not looked at. symlinkat(2).
+pub fn make_link(
+    to: &(impl NixPath + ?Sized),
+    dir: impl AsFd,
+    name: &(impl NixPath + ?Sized),
+) -> io::Result<()> {
     Ok(nix::unistd::symlinkat(to, dir, name)?)
 }
 
-/// Removes the entry `name` of `dir`, which is no directory. unlinkat(2).
-pub fn remove(dir: impl AsFd, name: &str) -> io::Result<()> {
+/// Removes the entry `name` of `dir`. `EISDIR`: it is a directory. unlinkat(2).
+pub fn remove(dir: impl AsFd, name: &(impl NixPath + ?Sized)) -> io::Result<()> {
     Ok(nix::unistd::unlinkat(dir, name, UnlinkatFlags::NoRemoveDir)?)
 }
 
@@ -124,7 +132,8 @@ pub fn rename(dir: impl AsFd, from: &str, to: &str) -> io::Result<()> {
     Ok(nix::fcntl::renameat(dir.as_fd(), from, dir.as_fd(), to)?)
 }
 
-/// Changes the owner of an open file, an `O_PATH` one too. fchownat(2).
+/// Changes the owner of an open file, an `O_PATH` one too; a symbolic link's own. Clears setuid and
+/// setgid of files, so modes come after it. fchownat(2).
 pub fn set_owner(fd: impl AsFd, uid: u32, gid: u32) -> io::Result<()> {
     let (uid, gid) = (nix::unistd::Uid::from_raw(uid), nix::unistd::Gid::from_raw(gid));
     Ok(nix::unistd::fchownat(fd, "", Some(uid), Some(gid), nix::fcntl::AtFlags::AT_EMPTY_PATH)?)

@@ -6,9 +6,8 @@
 //! (`EXDEV` then). A *name* is one component: the last one, which is never followed.
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::{Mode, UtimensatFlags, mkdirat, utimensat};
-use nix::sys::time::TimeSpec;
-use nix::unistd::{LinkatFlags, UnlinkatFlags};
+use nix::sys::stat::Mode;
+use nix::unistd::LinkatFlags;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -65,16 +64,6 @@ pub fn create_file(dir: BorrowedFd, name: &OsStr) -> io::Result<File> {
         .map(File::from)
 }
 
-/// Makes the directory `name` in `dir` with `mode` (permission bits, less the umask).
-pub fn make_dir(dir: BorrowedFd, name: &OsStr, mode: u32) -> io::Result<()> {
-    Ok(mkdirat(dir, name, Mode::from_bits_truncate(mode))?)
-}
-
-/// Makes the symbolic link `name` in `dir`, which says `target`.
-pub fn make_symlink(dir: BorrowedFd, name: &OsStr, target: &OsStr) -> io::Result<()> {
-    Ok(nix::unistd::symlinkat(target, dir, name)?)
-}
-
 /// Gives the file `from_name` in `from` a second name. A symbolic link is linked itself.
 pub fn make_hard_link(
     from: BorrowedFd,
@@ -83,17 +72,6 @@ pub fn make_hard_link(
     name: &OsStr,
 ) -> io::Result<()> {
     Ok(nix::unistd::linkat(from, from_name, dir, name, LinkatFlags::empty())?)
-}
-
-/// Removes `name` from `dir`, unless it is a directory (`EISDIR`).
-pub fn unlink(dir: BorrowedFd, name: &OsStr) -> io::Result<()> {
-    Ok(nix::unistd::unlinkat(dir, name, UnlinkatFlags::NoRemoveDir)?)
-}
-
-/// Sets the times of `name` in `dir` to `mtime_s` seconds since 1970; a symbolic link's own.
-pub fn set_mtime(dir: BorrowedFd, name: &OsStr, mtime_s: i64) -> io::Result<()> {
-    let time = TimeSpec::new(mtime_s, 0);
-    Ok(utimensat(dir, name, &time, &time, UtimensatFlags::NoFollowSymlink)?)
 }
 
 /// What the symbolic link `held` (by [`hold`]) says.

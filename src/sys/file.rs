@@ -1,11 +1,12 @@
-//! Files by descriptor and name: what is needed to build a tree that somebody else has described.
+//! What is needed to build a tree that somebody else has described, beside [`super::at`], and to
+//! measure what it is built on.
 //!
 //! No function here takes a path that leads through a directory, except [`open_dir_in_root`],
 //! which lets the kernel resolve it as if `root` were `/`.
 
 use nix::fcntl::{AtFlags, FallocateFlags, OFlag, OpenHow, ResolveFlag};
 use nix::sys::stat::{Mode, SFlag, UtimensatFlags};
-use nix::unistd::{Gid, Uid, UnlinkatFlags};
+use nix::unistd::UnlinkatFlags;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
@@ -75,16 +76,6 @@ pub fn create_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<File> {
     Ok(File::from(nix::fcntl::openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?))
 }
 
-/// Makes the directory `name` in `dir`, mode 0700 before the umask. mkdirat(2).
-pub fn make_dir(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
-    Ok(nix::sys::stat::mkdirat(dir, name, Mode::S_IRWXU)?)
-}
-
-/// Makes the symlink `name` in `dir` with the text `target`, which is not looked at. symlinkat(2).
-pub fn make_symlink(dir: BorrowedFd<'_>, name: &[u8], target: &[u8]) -> io::Result<()> {
-    Ok(nix::unistd::symlinkat(target, dir, name)?)
-}
-
 /// Makes the fifo `name` in `dir`, mode 0600 before the umask. mknodat(2).
 pub fn make_fifo(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
     Ok(nix::sys::stat::mknodat(dir, name, SFlag::S_IFIFO, Mode::S_IRUSR | Mode::S_IWUSR, 0)?)
@@ -106,11 +97,6 @@ pub fn make_block_device(path: &std::path::Path, major: u32, minor: u32) -> io::
 /// `ENOENT`: it has no name left, or we lack `CAP_DAC_READ_SEARCH`. linkat(2), `AT_EMPTY_PATH`.
 pub fn link(from: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
     Ok(nix::unistd::linkat(from, c"", dir, name, AtFlags::AT_EMPTY_PATH)?)
-}
-
-/// Removes the name of a file, symlink, fifo or device. `EISDIR`: it is a directory. unlinkat(2).
-pub fn remove_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
-    Ok(nix::unistd::unlinkat(dir, name, UnlinkatFlags::NoRemoveDir)?)
 }
 
 /// Removes an empty directory. `ENOTDIR`, `ENOTEMPTY`. unlinkat(2).
@@ -153,13 +139,6 @@ pub fn first_names(dir: BorrowedFd<'_>) -> io::Result<Vec<Vec<u8>>> {
         }
     }
     Ok(names)
-}
-
-/// Sets owner and group of an open inode, also one opened with [`open_node`]; a symlink's own.
-/// Clears setuid and setgid of files, so modes come after it. fchownat(2).
-pub fn set_owner(node: BorrowedFd<'_>, uid: u32, gid: u32) -> io::Result<()> {
-    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-    Ok(nix::unistd::fchownat(node, c"", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH)?)
 }
 
 /// Sets the permission bits (07777) of the name `name` in `dir`, which must not be a symlink: it
