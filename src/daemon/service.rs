@@ -193,8 +193,10 @@ async fn report(
                 outcome(view)
             }
         };
-        // What was logged before the outcome is told before it.
-        while let Ok(line) = lines.try_recv() {
+        // What was logged before the outcome is told before it. No more: an app may print faster
+        // than anybody reads.
+        for _ in 0..lines.len() {
+            let Ok(line) = lines.try_recv() else { break };
             if sender.send(ApplyEvent::Log(line)).await.is_err() {
                 return;
             }

@@ -60,7 +60,8 @@ impl Reader {
         // would have the executor's only thread for himself.
         future::yield_now().await;
         let Reader { file, ended, left, buffer } = self;
-        if *left == DRAIN_MAX {
+        // Asked first: whoever is always ready to be read would never let the end be heard.
+        if *left == DRAIN_MAX && !ended.is_cancelled() {
             let come = ended.or(file.read_with(|mut file| file.read(buffer)));
             match come.await {
                 Some(Ok(0)) => return Ok(None),

@@ -126,3 +126,14 @@ fn a_full_disk_of_the_box_is_not_healthy() {
     lab.assert_nothing_left();
     fs::remove_dir_all(&lab.root).expect("clean up");
 }
+
+#[test]
+fn an_app_that_prints_without_end_is_applied_and_deleted_like_any_other() {
+    let lab = Lab::start("noise");
+    let manifest = format!("[run]\nmemory = \"64MiB\"\ndisk = \"32MiB\"\n\n{PROCESS}");
+    // The shell goes with TERM, the one that prints stays.
+    lab.ok(&["apply", &lab.app("noise", "yes\n", &manifest)]);
+    lab.ok(&["delete", "noise"]);
+    lab.assert_empty();
+    lab.finish();
+}
