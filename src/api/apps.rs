@@ -51,12 +51,15 @@ pub struct Ping {
 }
 
 /// One manifest to be made true.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApplyRequest {
     /// The TOML text.
     pub manifest_text: String,
     /// Where it came from, absolute: for diagnostics, and relative paths in it start there.
     pub file: PathBuf,
+    /// It goes when the answer to this is no longer read: that stays open for its whole life.
+    #[serde(default)]
+    pub temporary: bool,
     /// Stay until the app runs or has failed; travels as the query `wait`.
     #[serde(skip)]
     pub wait: bool,

@@ -23,9 +23,10 @@ struct Found {
 impl Cell {
     /// Looks at every container in the depot: an instance that is still wanted is taken over where it
     /// stands, even if its main process has ended meanwhile: that is a crash like any other, and
-    /// what it wrote before is logged. Everything else is destroyed. Only then is
-    /// anything new made.
+    /// what it wrote before is logged. Everything else is destroyed, what belonged to a `run` first
+    /// of all. Only then is anything new made.
     pub async fn adopt(&self) {
+        self.end_leases().await;
         let inner = self.shared.clone();
         let handles = match smol::unblock(move || inner.host.list()).await {
             Ok(handles) => handles,

@@ -17,6 +17,7 @@ pub mod diff;
 mod disk;
 mod error;
 mod instance;
+mod lease;
 pub mod owner;
 mod pulse;
 pub mod record;
@@ -29,6 +30,7 @@ mod view;
 mod wishes;
 
 pub use error::{CellError, Kind};
+pub use lease::Lease;
 pub use session::{ExecRequest, ExecSession};
 pub(crate) use shared::Shared;
 pub use shared::{Cell, CellParts, Paths};

@@ -28,6 +28,9 @@ pub struct AppRecord {
     pub restarts: u64,
     /// Nothing shall run.
     pub stopped: bool,
+    /// It belongs to a `run` in the foreground and goes with it, or with the daemon.
+    #[serde(default)]
+    pub temporary: bool,
     /// On its way out: removed as soon as nothing of it runs.
     pub deleting: bool,
 }

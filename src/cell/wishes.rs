@@ -24,19 +24,21 @@ const STOP_MAX: Duration = Duration::from_secs(60);
 
 impl Cell {
     /// Declares an app. `file` is where `text` comes from: relative paths in it start there.
-    /// `expected`: refused when the manifest has another name.
+    /// `expected`: refused when the manifest has another name. `temporary`: it goes when its
+    /// [`Lease`] or the daemon does.
     pub async fn apply(
         &self,
         text: &str,
         file: &Path,
         expected: Option<&AppName>,
+        temporary: bool,
     ) -> Result<AppName, CellError> {
         let manifest = self.examine(text, file).await?;
         if let Some(expected) = expected.filter(|name| **name != manifest.name) {
             let text = format!("the manifest is of app {}, not of {expected}", manifest.name);
             return Err(CellError::new(Kind::Invalid, text));
         }
-        self.declare(manifest, file).await
+        self.declare(manifest, file, temporary).await
     }
 
     /// Reads a manifest and looks whether the box has what it needs; nothing is changed.
@@ -53,7 +55,12 @@ impl Cell {
     }
 
     /// Declares a checked manifest.
-    async fn declare(&self, manifest: Manifest, file: &Path) -> Result<AppName, CellError> {
+    async fn declare(
+        &self,
+        manifest: Manifest,
+        file: &Path,
+        temporary: bool,
+    ) -> Result<AppName, CellError> {
         let name = manifest.name.clone();
         self.check_box_ports(&manifest).await?;
         let file = file.to_owned();
@@ -74,6 +81,7 @@ impl Cell {
                     failure: None,
                     scale: Default::default(),
                     stopped: false,
+                    temporary,
                     ..app.clone()
                 },
                 None => AppRecord {
@@ -86,6 +94,7 @@ impl Cell {
                     scale: Default::default(),
                     restarts: 0,
                     stopped: false,
+                    temporary,
                     deleting: false,
                 },
             };

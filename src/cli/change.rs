@@ -7,7 +7,7 @@ use super::remote::Remote;
 use super::show::{self, Health};
 use super::ui::{Ui, now_ms};
 use crate::api::apps::{ApplyEvent, ApplyRequest, ErrorKind, ScaleRequest};
-use crate::api::http::client::ClientError;
+use crate::api::http::client::{ClientError, Reply};
 use crate::api::http::within;
 use crate::model::view::{AppView, LogLine, meant};
 use crate::unit::AppName;
@@ -26,7 +26,8 @@ pub async fn apply(
         check(ui, remote, manifests).await?;
         let mut code = 0;
         for manifest in manifests {
-            let app = one(ui, remote, manifest, wait, &mut |_| {}).await?;
+            let asked = (&manifest.name, &request(manifest, wait));
+            let (app, _) = one(ui, remote, asked, &mut |_| {}).await?;
             if !ui.json && wait {
                 ui.print(&show::app(&app, now_ms(), ui.color))?;
             }
@@ -55,21 +56,21 @@ pub async fn check(ui: &mut Ui, remote: &Remote, manifests: &[Loaded]) -> Result
     if bad == 0 { Ok(()) } else { Err(CliError::Invalid { bad, all: manifests.len() }) }
 }
 
-fn request(manifest: &Loaded, wait: bool) -> ApplyRequest {
-    ApplyRequest { manifest_text: manifest.text.clone(), file: manifest.file.clone(), wait }
+/// What is asked for a manifest that is to stay.
+pub fn request(manifest: &Loaded, wait: bool) -> ApplyRequest {
+    let (manifest_text, file) = (manifest.text.clone(), manifest.file.clone());
+    ApplyRequest { manifest_text, file, temporary: false, wait }
 }
 
-/// Applies one manifest and shows what happens; the app as it is in the end. `seen` gets every
-/// line that was shown.
+/// Applies one manifest and shows what happens; the app as it is in the end, and the answer, which
+/// a temporary app lives as long as. `seen` gets every line that was shown.
 pub async fn one(
     ui: &mut Ui,
     remote: &Remote,
-    manifest: &Loaded,
-    wait: bool,
+    (name, request): (&AppName, &ApplyRequest),
     seen: &mut dyn FnMut(LogLine),
-) -> Result<AppView, CliError> {
-    let name = &manifest.name;
-    let applied = remote.apply(name, &request(manifest, wait)).await;
+) -> Result<(AppView, Reply), CliError> {
+    let applied = remote.apply(name, request).await;
     let mut reply = applied.map_err(|err| invalid(ui, err))?;
     let mut failure = None;
     while let Some(event) = reply.next_line::<ApplyEvent>().await? {
@@ -94,10 +95,10 @@ pub async fn one(
                 return Err(CliError::Refused(view));
             }
             ApplyEvent::Done(app) => {
-                if !wait {
+                if !request.wait {
                     ui.note(&format!("{name}: accepted"));
                 }
-                return Ok(app);
+                return Ok((app, reply));
             }
         }
     }

@@ -7,7 +7,7 @@ use super::remote::Remote;
 use super::show::{self, Health};
 use super::signals::Signals;
 use super::ui::Ui;
-use crate::api::apps::LogQuery;
+use crate::api::apps::{ApplyRequest, LogQuery};
 use crate::api::http::client::ClientError;
 use crate::config::machine::Config;
 use crate::daemon::{self, Embedded};
@@ -110,8 +110,8 @@ pub async fn foreground(
         let what = format!("`{name}` to be removed");
         match patiently(ui, &what, signals, remote.delete(name)).await {
             Ok(()) => ui.note(&format!("{name}: removed")),
-            // A manifest that was refused has left nothing.
-            Err(err) if err.code() == code::NOT_FOUND => {}
+            // The daemon was faster: nobody holds it any more.
+            Err(err) if err.code() == code::NOT_FOUND => ui.note(&format!("{name}: removed")),
             Err(err) => match ended {
                 Ended::Failed(_) => {
                     ui.complain(&format!("terrarium: {}\n", crate::log::chain(&err)));
@@ -140,8 +140,8 @@ fn tell_of_others(ui: &mut Ui, remote: &Remote) {
     ));
 }
 
-/// In a daemon of our own, an app of this very file is what an earlier `run` has left that could
-/// not end as it should: nobody else can remove it.
+/// What an earlier `run` has left that could not end as it should, a daemon of our own removes
+/// by itself; an app of our name must be gone before ours can come.
 async fn remove_leftover(
     ui: &mut Ui,
     remote: &Remote,
@@ -150,7 +150,7 @@ async fn remove_leftover(
 ) -> Result<(), CliError> {
     let name = &manifest.name;
     match remote.app(name).await {
-        Ok(app) if app.manifest == manifest.file.display().to_string() => {
+        Ok(app) if app.state == "deleting" => {
             ui.note(&format!("{name}: removing what an earlier `run` has left"));
             let what = format!("the old `{name}` to be removed");
             patiently(ui, &what, signals, remote.delete(name)).await
@@ -183,7 +183,10 @@ async fn up(ui: &mut Ui, remote: &Remote, manifest: &Loaded) -> Ended {
                 seen.push(line);
             }
         };
-        let app = change::one(ui, remote, manifest, true, &mut remember).await?;
+        // Who holds the answer holds the app: should we be killed, the daemon removes it.
+        let request = ApplyRequest { temporary: true, ..change::request(manifest, true) };
+        let asked = (&manifest.name, &request);
+        let (app, _lease) = change::one(ui, remote, asked, &mut remember).await?;
         if show::health(&app) == Health::Good {
             let at = show::addresses(&app).join(" ");
             let at = if at.is_empty() { at } else { format!(" at {at}") };

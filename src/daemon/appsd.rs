@@ -174,7 +174,7 @@ async fn look(
             remove(cell, &app).await;
         }
         let text = seen.text.as_deref().unwrap_or_default();
-        match cell.apply(text, &seen.path, None).await {
+        match cell.apply(text, &seen.path, None, false).await {
             Ok(app) => crate::info!("app.applied", app = app, path = seen.path.display()),
             Err(err) => {
                 // What is in its way may be gone at the next look.

@@ -9,6 +9,7 @@ use crate::cell::{self, Cell, CellError, Kind};
 use crate::model::view::{AppView, BoxView, LogLine, meant};
 use crate::unit::AppName;
 use smol::channel::{Receiver, Sender, bounded};
+use smol::stream::StreamExt;
 use smol::{future, stream};
 use std::io;
 
@@ -68,14 +69,23 @@ impl AppService for Service {
         // Both before the wish, so that nothing of what it starts is missed.
         let (_, lines) = self.cell.log(name).follow(0);
         let changes = self.cell.watch();
-        self.cell.apply(&request.manifest_text, &request.file, Some(name)).await?;
+        let ApplyRequest { manifest_text, file, temporary, .. } = &request;
+        self.cell.apply(manifest_text, file, Some(name), *temporary).await?;
+        let lease = self.cell.hold(name);
         let (sender, receiver) = bounded(BEHIND_MAX);
         if request.wait {
             smol::spawn(report(self.cell.clone(), name.clone(), lines, changes, sender)).detach();
         } else {
             let _ = sender.try_send(ApplyEvent::Done(self.cell.app(name.as_str()).await?));
         }
-        Ok(Box::pin(receiver))
+        match lease {
+            None => Ok(Box::pin(receiver)),
+            // Dropped with the stream, when the client has gone.
+            Some(lease) => Ok(Box::pin(receiver.chain(stream::pending()).map(move |event| {
+                let _ = &lease;
+                event
+            }))),
+        }
     }
 
     async fn scale(&self, name: &AppName, request: ScaleRequest) -> Served<()> {

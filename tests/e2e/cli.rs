@@ -169,6 +169,45 @@ fn run_goes_on_where_a_killed_run_has_left_its_app() {
 }
 
 #[test]
+fn an_app_of_a_run_that_was_killed_goes_with_it_or_with_the_next_daemon() {
+    let slow = "sleep 1000";
+    let manifest = format!("[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n{PORT}");
+    let mut lab = Lab::new("orphan");
+    // A buildpack that takes its time, and one that does not.
+    let path = lab.app("web", WEB, &manifest);
+    let staged = lab.app("slow", WEB, &manifest);
+    lab.buildpack("slow", slow);
+    let text = fs::read_to_string(&staged).expect("manifest").replace("procfile", "slow");
+    fs::write(&staged, text).expect("manifest");
+    let run = |lab: &Lab, path: &str, until: &str| {
+        let mut child = lab.command(&["run", path]);
+        let child = child.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = child.spawn().expect("run");
+        let lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
+        assert!(lines.map_while(Result::ok).any(|line| line.contains(until)), "no `{until}`");
+        child
+    };
+    let kill = |mut child: std::process::Child| {
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+    };
+    // With a daemon of its own, while it stages and while it runs: the next one clears up, another
+    // run as well as a service.
+    kill(run(&lab, &staged, "successfully created container"));
+    kill(run(&lab, &path, "became healthy"));
+    lab.serve();
+    lab.until("nothing is left", |lab| (lab.ok(&["apps"]).out.contains("no apps")).then_some(()));
+    lab.assert_empty();
+    // With a daemon that stays: it sees that nobody holds the app any more.
+    for (path, until) in [(&path, "became healthy"), (&staged, "successfully created container")] {
+        kill(run(&lab, path, until));
+        lab.until("it is gone", |lab| (lab.ok(&["apps"]).out.contains("no apps")).then_some(()));
+        lab.assert_empty();
+    }
+    lab.finish();
+}
+
+#[test]
 fn a_mistake_in_apps_d_deletes_nothing_and_a_new_name_is_a_new_app() {
     let lab = Lab::start("mistake");
     let manifest = "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n[health]\ntype = \"process\"\n";

@@ -71,8 +71,11 @@ fn apply_tells_what_happens_until_it_is_done() {
     let fake = Fake::default();
     with_service(fake.clone(), async |client| {
         let put = |text: &str, file: &str| {
-            let request =
-                ApplyRequest { manifest_text: text.into(), file: file.into(), wait: false };
+            let request = ApplyRequest {
+                manifest_text: text.into(),
+                file: file.into(),
+                ..Default::default()
+            };
             Call::new("PUT", &["v1", "apps", "web"]).query("wait", true).json(&request)
         };
         let events: Vec<ApplyEvent> = all(send(&client, put("", "/a.toml")).await).await;
