@@ -1,9 +1,8 @@
 //! The loop: compare, mend, wait.
 
 use super::diff::{self, Key, Op, Plan};
-use super::instance::{Begin, supervise};
 use super::record::{AppRecord, Release};
-use super::shared::{AppChange, Cell, Shared, State, Supervised, now_ms};
+use super::shared::{AppChange, Cell, Shared, State, now_ms};
 use super::{pulse, staging};
 use crate::exec::cancel;
 use crate::log::chain;
@@ -110,13 +109,21 @@ impl Shared {
             let again = now_ms() + PUBLISH_AGAIN_MS;
             due_ms = Some(due_ms.map_or(again, |due| due.min(again)));
         }
-        self.act(plan, &desired).await;
+        if let Some(again) = self.act(plan, &desired).await {
+            due_ms = Some(due_ms.map_or(again, |due| due.min(again)));
+        }
         self.sweep_litter().await;
         due_ms
     }
 
-    /// Begins what the plan asks for.
-    async fn act(self: &Arc<Self>, plan: Plan, desired: &BTreeMap<ProcessGuid, DesiredLrp>) {
+    /// Begins what the plan asks for. When to look again, if something of it has to wait for what
+    /// nobody announces.
+    async fn act(
+        self: &Arc<Self>,
+        plan: Plan,
+        desired: &BTreeMap<ProcessGuid, DesiredLrp>,
+    ) -> Option<u64> {
+        let mut again: Option<u64> = None;
         for op in plan.ops {
             match op {
                 Op::Stop(key) => {
@@ -133,20 +140,13 @@ impl Shared {
                     let release =
                         self.state().apps.get(&key.0.app).and_then(|app| app.release.clone());
                     if let (Some(lrp), Some(release)) = (desired.get(&key.0), release) {
-                        self.begin(key, lrp.clone(), Begin::Fresh(Box::new(release)));
+                        let later = self.place(key, lrp, release).await;
+                        again = again.into_iter().chain(later).min();
                     }
                 }
             }
         }
-    }
-
-    /// Begins to work on an instance.
-    pub(super) fn begin(self: &Arc<Self>, key: Key, lrp: DesiredLrp, begin: Begin) {
-        let (canceller, cancel) = cancel::pair();
-        let version = lrp.version.clone();
-        let work = Supervised { canceller, stopping: false, version, container: None };
-        self.state().supervised.insert(key.clone(), work);
-        smol::spawn(supervise(self.clone(), key, lrp, begin, cancel)).detach();
+        again
     }
 
     /// Makes the kernel's published ports what they shall be; only differences are written.
@@ -314,6 +314,9 @@ impl Shared {
         }
         let inner = self.clone();
         smol::unblock(move || inner.collect_layers()).await;
+        // The store has room again for whoever waits for it.
+        self.state().waiting.room_returned();
+        self.wake();
     }
 
     /// Log and build cache of a deleted app. Blocking.

@@ -198,6 +198,7 @@ mod tests {
             state,
             crash_count,
             crash_reason: None,
+            placement_error: None,
             since_ms: 1_000,
         };
         ((guid(), index), lrp)

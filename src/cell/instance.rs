@@ -25,7 +25,7 @@ const REASON_MAX: usize = 1024;
 
 /// What a supervisor begins with.
 pub(super) enum Begin {
-    /// With nothing.
+    /// With nothing but the room that was taken for it.
     Fresh(Box<Release>),
     /// With a container that survived the daemon, and its attached main process.
     Adopted {
@@ -61,23 +61,22 @@ pub(super) async fn supervise(
             let log_source = lrp.log_source.clone();
             Ok((container, First::Adopted { process, log_source, healthy, ended }))
         }
-        Begin::Fresh(release) => match shared.take_room(needs) {
-            Err(err) => Err((err.to_string(), false)),
-            Ok(()) => create(&shared, &key, &lrp, &release, &cell)
-                .await
-                .map(|container| {
-                    let run = main_process(&lrp);
-                    (container, First::Start(run))
-                })
-                .map_err(|err| {
-                    (format!("failed to create container: {}", crate::log::chain(&err)), true)
-                }),
-        },
+        Begin::Fresh(release) => create(&shared, &key, &lrp, &release, &cell)
+            .await
+            .map(|container| (container, First::Start(main_process(&lrp)))),
     };
-    let (end, taken) = match first {
-        Err((why, taken)) => {
+    let end = match first {
+        Err(err) if err.is_full() => {
+            // What it did not get is not what others wait for.
+            shared.state().room.give_back(needs);
+            shared.starve(&key, &lrp, &err).await;
+            shared.state().supervised.remove(&key);
+            return shared.wake();
+        }
+        Err(err) => {
+            let why = format!("failed to create container: {}", crate::log::chain(&err));
             cell.say(true, format!("Cell failed to start instance {}/{}: {why}", key.0, key.1));
-            (Err(StepError::Failed(why)), taken)
+            Err(StepError::Failed(why))
         }
         Ok((container, first)) => {
             let end = live(&shared, &key, &lrp, &container, first, &cell, &cancel).await;
@@ -92,12 +91,10 @@ pub(super) async fn supervise(
             cell.say(false, format!("Cell destroying container for instance {handle}"));
             shared.destroy(&handle).await;
             cell.say(false, format!("Cell successfully destroyed container for instance {handle}"));
-            (end, true)
+            end
         }
     };
-    if taken {
-        shared.give_back_room(needs);
-    }
+    shared.give_back_room(needs);
     conclude(&shared, &key, &lrp, end, &cancel, &cell).await;
     shared.state().supervised.remove(&key);
     shared.wake();
@@ -201,20 +198,27 @@ async fn conclude(
         .map(|record| record.since_ms);
     let earlier = before.filter(|record| record.version == lrp.version);
     let counted = earlier.map_or(0, |record| record.crash_count);
-    let crash_count = crash::count(counted, running_since, now);
     let mut reason = end.as_ref().err().map(ToString::to_string).unwrap_or_default();
     if reason.is_empty() {
         reason.push_str("Exited with status 0");
     }
     cut(&mut reason, REASON_MAX);
     let succeeded = end.is_ok();
-    let next = match crash::after(lrp.restart, succeeded, crash_count, now) {
-        crash::Next::Now => "starts again at once".to_owned(),
-        crash::Next::At(at) => format!("starts again in {} s", (at - now) / 1000),
-        crash::Next::Never => "does not start again by itself".to_owned(),
+    let crash_count = if succeeded && !crash::wanted(lrp.restart, true) {
+        cell.say(false, format!("Instance {}/{} finished: {reason}", key.0, key.1));
+        crate::info!("instance.finished", app = key.0, index = key.1);
+        counted
+    } else {
+        let crash_count = crash::count(counted, running_since, now);
+        let next = match crash::after(lrp.restart, succeeded, crash_count, now) {
+            crash::Next::Now => "starts again at once".to_owned(),
+            crash::Next::At(at) => format!("starts again in {} s", (at - now) / 1000),
+            crash::Next::Never => "does not start again by itself".to_owned(),
+        };
+        cell.say(true, format!("Instance {}/{} crashed: {reason}; it {next}", key.0, key.1));
+        crate::warn!("instance.crashed", app = key.0, index = key.1, err = reason);
+        crash_count
     };
-    cell.say(true, format!("Instance {}/{} crashed: {reason}; it {next}", key.0, key.1));
-    crate::warn!("instance.crashed", app = key.0, index = key.1, err = reason);
     let record = ActualLrp {
         state: LrpState::Crashed { succeeded },
         crash_count,
@@ -247,6 +251,7 @@ fn new_record(key: &Key, lrp: &DesiredLrp) -> ActualLrp {
         state: LrpState::Unclaimed,
         crash_count: 0,
         crash_reason: None,
+        placement_error: None,
         since_ms: now_ms(),
     }
 }

@@ -19,6 +19,7 @@ mod error;
 mod instance;
 mod lease;
 pub mod owner;
+mod placement;
 mod pulse;
 pub mod record;
 mod session;

@@ -2,6 +2,7 @@
 
 use super::diff::Key;
 use super::error::CellError;
+use super::placement::Waiting;
 use super::pulse::Pulse;
 use super::record::AppRecord;
 use super::store::{RecordStore, Records};
@@ -112,6 +113,8 @@ pub(super) struct State {
     /// What stands behind each published port in the kernel now.
     pub(super) published: BTreeMap<u16, Vec<(Ipv4Addr, u16)>>,
     pub(super) room: Room,
+    /// Who could not be placed.
+    pub(super) waiting: Waiting,
     /// Who wants to know that something changed.
     pub(super) watchers: Vec<Sender<()>>,
     /// A droplet was replaced: its layer can be removed when nothing runs in it any more.
@@ -142,6 +145,7 @@ impl Cell {
             staging: BTreeMap::new(),
             published: BTreeMap::new(),
             room: Room::new(parts.total),
+            waiting: Waiting::default(),
             watchers: Vec::new(),
             // What the last daemon left is not known.
             litter: true,
@@ -201,6 +205,11 @@ impl Shared {
     /// Lets the loop look again, and tells the watchers.
     pub(super) fn wake(&self) {
         let _ = self.wake.try_send(());
+        self.tell();
+    }
+
+    /// Tells the watchers that something changed.
+    pub(super) fn tell(&self) {
         self.state().watchers.retain(|watcher| {
             let _ = watcher.try_send(());
             !watcher.is_closed()
@@ -276,7 +285,9 @@ impl Shared {
 
     /// Gives it back.
     pub(super) fn give_back_room(&self, had: Resources) {
-        self.state().room.give_back(had);
+        let mut state = self.state();
+        state.room.give_back(had);
+        state.waiting.room_returned();
     }
 
     /// One line in an app's log.

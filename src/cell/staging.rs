@@ -157,7 +157,9 @@ async fn build(
     };
     let handle = spec.handle.clone();
     let needs = Resources::of(&spec.limits);
-    shared.take_room(needs).map_err(|err| format!("cannot stage: {err}"))?;
+    shared.take_room(needs).map_err(|err| {
+        format!("{err}; stop or delete an app, or set `memory` and `disk` in [build]")
+    })?;
     shared.say(app, "CELL", false, format!("Cell creating container for {handle}"));
     let (inner, wanted) = (shared.clone(), spec.clone());
     let made = smol::unblock(move || inner.host.create(wanted, Fault::None)).await;

@@ -227,6 +227,7 @@ mod tests {
             state: LrpState::Crashed { succeeded: false },
             crash_count: 2,
             crash_reason: Some("x".into()),
+            placement_error: None,
             since_ms: 5,
         }
     }

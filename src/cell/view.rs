@@ -1,6 +1,7 @@
 //! What people see of apps.
 
 use super::converge::{desired, lrps};
+use super::crash;
 use super::error::{CellError, Kind};
 use super::record::AppRecord;
 use super::shared::{Cell, Shared, State};
@@ -166,7 +167,7 @@ fn summary(state: &State, app: &AppRecord, processes: &[ProcessView]) -> &'stati
         records.any(|record| record.version != lrp.version)
     };
     let made = app.release.iter().flat_map(|release| lrps(release, app.restarts));
-    let all = processes.iter().all(|process| process.running == process.desired)
+    let all = processes.iter().all(|process| process.settled() == process.desired)
         && !made.into_iter().any(|lrp| stale(&lrp));
     let staging = state.staging.contains_key(&app.manifest.name)
         || (app.staged != Some(app.generation) && !app.stopped);
@@ -178,6 +179,8 @@ fn summary(state: &State, app: &AppRecord, processes: &[ProcessView]) -> &'stati
         _ if staging => "staging",
         _ if app.release.is_none() => "failed",
         _ if any("crashed") => "crashed",
+        _ if any("waiting") => "waiting",
+        _ if all && !any("running") && any("finished") => "finished",
         _ if all && processes.iter().any(|process| process.desired > 0) => "running",
         _ if all => "stopped",
         _ => "starting",
@@ -192,6 +195,11 @@ fn instances(shared: &Shared, state: &State, lrp: &DesiredLrp) -> Vec<InstanceVi
 fn instance(shared: &Shared, state: &State, lrp: &DesiredLrp, record: &ActualLrp) -> InstanceView {
     let key = (record.guid.clone(), record.index);
     let (name, place) = match &record.state {
+        LrpState::Unclaimed
+            if record.placement_error.is_some() && !state.supervised.contains_key(&key) =>
+        {
+            ("waiting", None)
+        }
         LrpState::Unclaimed => ("unclaimed", None),
         LrpState::Claimed(place) => ("starting", Some(place)),
         LrpState::Running(place) => ("running", Some(place)),
@@ -200,6 +208,9 @@ fn instance(shared: &Shared, state: &State, lrp: &DesiredLrp, record: &ActualLrp
             if state.supervised.contains_key(&key) || record.version != lrp.version =>
         {
             ("starting", None)
+        }
+        LrpState::Crashed { succeeded: true } if !crash::wanted(lrp.restart, true) => {
+            ("finished", None)
         }
         LrpState::Crashed { .. } => ("crashed", None),
     };
@@ -212,6 +223,7 @@ fn instance(shared: &Shared, state: &State, lrp: &DesiredLrp, record: &ActualLrp
         since_ms: record.since_ms,
         crash_count: record.crash_count,
         crash_reason: record.crash_reason.clone(),
+        placement_error: record.placement_error.clone(),
         handle: place.map(|place| place.handle.to_string()),
         address: place.map(|place| shared.host.net().addresses(place.slot).container.to_string()),
         ports: place.map_or_else(Vec::new, |place| {

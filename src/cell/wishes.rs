@@ -308,7 +308,7 @@ fn cancel_staging(state: &State, name: &AppName) {
 
 /// It shall run; what failed gets a new chance.
 fn run_again(app: &mut AppRecord) {
-    if app.failure.is_some() {
+    if app.failure.take().is_some() {
         app.staged = None;
     }
     app.stopped = false;

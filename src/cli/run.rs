@@ -187,7 +187,7 @@ async fn up(ui: &mut Ui, remote: &Remote, manifest: &Loaded) -> Ended {
         let request = ApplyRequest { temporary: true, ..change::request(manifest, true) };
         let asked = (&manifest.name, &request);
         let (app, _lease) = change::one(ui, remote, asked, &mut remember).await?;
-        if show::health(&app) == Health::Good {
+        if app.state == "running" && show::health(&app) == Health::Good {
             let at = show::addresses(&app).join(" ");
             let at = if at.is_empty() { at } else { format!(" at {at}") };
             ui.note(&format!("{}: runs{at}; Ctrl-C removes it", app.name));
@@ -199,8 +199,11 @@ async fn up(ui: &mut Ui, remote: &Remote, manifest: &Loaded) -> Ended {
                 ui.note(&format!("{}: {reason}", app.name));
                 Ok(code::NOT_RUNNING)
             }
-            // Somebody else stopped or deleted it.
-            Ok(_) => Ok(0),
+            // It has finished, or somebody else stopped or deleted it.
+            Ok(app) => {
+                ui.note(&format!("{}: {}", app.name, app.state));
+                Ok(0)
+            }
             Err(err) if err.code() == code::NOT_FOUND => Ok(0),
             Err(err) => Err(err),
         }

@@ -16,9 +16,9 @@ pub enum Health {
 
 /// How `app` is doing.
 pub fn health(app: &AppView) -> Health {
-    let whole = app.processes.iter().all(|process| process.running >= process.desired);
+    let whole = app.processes.iter().all(|process| process.settled() >= process.desired);
     match app.state.as_str() {
-        "running" if whole => Health::Good,
+        "running" | "finished" if whole => Health::Good,
         "stopped" => Health::Stopped,
         _ => Health::Bad,
     }
@@ -26,8 +26,8 @@ pub fn health(app: &AppView) -> Health {
 
 fn ink(state: &str) -> Ink {
     match state {
-        "running" => Ink::Good,
-        "staging" | "starting" | "unclaimed" => Ink::Busy,
+        "running" | "finished" => Ink::Good,
+        "staging" | "starting" | "unclaimed" | "waiting" => Ink::Busy,
         "stopped" => Ink::Dim,
         _ => Ink::Bad,
     }
@@ -126,6 +126,11 @@ fn process(process: &ProcessView, now_ms: u64, color: bool) -> String {
         table.row(row(process, instance, now_ms));
     }
     out.push_str(&table.render(color));
+    let waits =
+        process.instances.iter().filter_map(|one| Some((one, one.placement_error.as_ref()?)));
+    for (one, why) in waits.filter(|(one, _)| one.state == "waiting").take(1) {
+        out.push_str(&format!("  {} waits for room: {}\n", one.index, clean(why)));
+    }
     out
 }
 
@@ -133,6 +138,7 @@ fn row(process: &ProcessView, instance: &InstanceView, now_ms: u64) -> [(String,
     let of = |used: Option<u64>, limit| used.map_or("-".into(), |used| share(used, limit));
     let ports: Vec<String> = instance.ports.iter().map(port).collect();
     let crashes = match (&instance.crash_reason, instance.crash_count) {
+        (None, 0) if instance.placement_error.is_some() => "-".to_owned(),
         (Some(reason), count) => format!("{count} ({reason})"),
         (None, count) => count.to_string(),
     };
@@ -176,7 +182,10 @@ pub fn status(version: &str, site: &BoxView, apps: &[AppView], now_ms: u64, colo
     out.push_str(&self::apps(apps, now_ms, color));
     for app in bad {
         let crash = |process: &ProcessView| {
-            process.instances.iter().find_map(|instance| instance.crash_reason.clone())
+            let waits = |one: &InstanceView| one.placement_error.clone();
+            let waits = process.instances.iter().find_map(waits);
+            let waits = waits.map(|why| format!("it waits for room: {why}"));
+            waits.or_else(|| process.instances.iter().find_map(|one| one.crash_reason.clone()))
         };
         let reason = app.reason.clone().or_else(|| app.processes.iter().find_map(crash));
         let reason = reason.unwrap_or_else(|| format!("it is {}", app.state));
@@ -278,7 +287,12 @@ web: 0 of 1 running, memory 256M, disk 512M
         assert_eq!(health(&view("a", "stopped")), Health::Stopped);
         let mut short = view("a", "running");
         short.processes[0].desired = 2;
-        for app in [short, view("a", "crashed"), view("a", "staging"), view("a", "failed")] {
+        let mut done = view("a", "finished");
+        done.processes[0].running = 0;
+        done.processes[0].instances[0].state = "finished".into();
+        assert_eq!(health(&done), Health::Good);
+        let waits = view("a", "waiting");
+        for app in [short, waits, view("a", "crashed"), view("a", "staging"), view("a", "failed")] {
             assert_eq!(health(&app), Health::Bad);
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::init::proto::FailKind;
 use crate::unit::Handle;
+use crate::volume::VolumeError;
 use std::error::Error;
 use std::fmt;
 
@@ -48,6 +49,23 @@ pub enum ContainerError {
         /// What could not be removed, and why, joined by `; `.
         parts: String,
     },
+}
+
+impl ContainerError {
+    /// Whether the box has no room for the container: it may have some later.
+    pub fn is_full(&self) -> bool {
+        if matches!(self, ContainerError::Full { .. }) {
+            return true;
+        }
+        let mut cause = self.source();
+        while let Some(err) = cause {
+            if err.downcast_ref::<VolumeError>().is_some_and(VolumeError::is_full) {
+                return true;
+            }
+            cause = err.source();
+        }
+        false
+    }
 }
 
 impl fmt::Display for ContainerError {

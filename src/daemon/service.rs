@@ -244,6 +244,12 @@ fn outcome(view: AppView) -> Option<ApplyEvent> {
         let text = reason.unwrap_or("it crashed");
         format!("app {} does not run: {text}", view.name)
     };
+    let waits = || {
+        let instances = view.processes.iter().flat_map(|process| &process.instances);
+        let why = instances.filter_map(|one| one.placement_error.as_deref()).next();
+        let why = why.unwrap_or("the box has none");
+        format!("app {} waits for room and starts by itself when there is some: {why}", view.name)
+    };
     let error = |kind, text| Some(ApplyEvent::Error(ServiceError::new(kind, text).view()));
     match (view.state.as_str(), &view.reason) {
         ("staging", _) => None,
@@ -251,7 +257,8 @@ fn outcome(view: AppView) -> Option<ApplyEvent> {
         (_, Some(reason)) => {
             error(ErrorKind::Failed, format!("cannot stage app {}: {reason}", view.name))
         }
-        ("running" | "stopped", None) => Some(ApplyEvent::Done(view)),
+        ("running" | "stopped" | "finished", None) => Some(ApplyEvent::Done(view)),
+        ("waiting", None) => error(ErrorKind::NotRunning, waits()),
         ("crashed", None) => error(ErrorKind::NotRunning, crashed()),
         ("deleting", None) => {
             error(ErrorKind::Conflict, format!("app {} is being deleted", view.name))
@@ -278,7 +285,7 @@ async fn next_line(
                     .processes
                     .iter()
                     .all(|process| process.instances.iter().all(|one| one.handle.is_none()));
-                idle && matches!(view.state.as_str(), "stopped" | "failed")
+                idle && matches!(view.state.as_str(), "stopped" | "failed" | "finished")
             }
         };
         if over {

@@ -49,10 +49,10 @@ impl fmt::Display for Insufficient {
             "insufficient resources: {} (asked: memory {}, disk {}; left: memory {}, disk {}, \
              containers {})",
             self.what.join(", "),
-            self.asked.memory,
-            self.asked.disk,
-            self.left.memory,
-            self.left.disk,
+            self.asked.memory.rough(),
+            self.asked.disk.rough(),
+            self.left.memory.rough(),
+            self.left.disk.rough(),
             self.left.containers
         )
     }

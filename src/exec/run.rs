@@ -162,6 +162,10 @@ impl Executor {
         let (_, (end, stop)) = future::zip(output, life).await;
         let Some(status) = end else {
             return Err(match stop {
+                // Pid 1 is in the container's memory too, and may be the one that is ended.
+                Stop::Not | Stop::Asked if self.container.oom_kills() > oom_before => {
+                    StepError::Failed(format!("{source}: Exited with status 137 (out of memory)"))
+                }
                 Stop::Not | Stop::Asked => StepError::Failed("container is gone".into()),
                 Stop::Killed => StepError::NotDead,
             });

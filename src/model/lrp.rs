@@ -86,6 +86,9 @@ pub struct ActualLrp {
     pub crash_count: u32,
     /// Why it crashed last, at most 1024 bytes.
     pub crash_reason: Option<String>,
+    /// Why it is not placed, while the box has no room for it.
+    #[serde(default)]
+    pub placement_error: Option<String>,
     /// When it entered `state`, in milliseconds since 1970.
     pub since_ms: u64,
 }

@@ -64,19 +64,30 @@ pub struct ProcessView {
     pub instances: Vec<InstanceView>,
 }
 
+impl ProcessView {
+    /// Instances that run, or have done what they were to do.
+    pub fn settled(&self) -> u32 {
+        let finished = self.instances.iter().filter(|one| one.state == "finished").count();
+        self.running + finished as u32
+    }
+}
+
 /// One instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceView {
     /// From 0.
     pub index: u32,
-    /// `unclaimed`, `starting`, `running`, `crashed`.
+    /// `unclaimed`, `waiting` (for room), `starting`, `running`, `finished`, `crashed`.
     pub state: String,
     /// When it entered that state, in milliseconds since 1970.
     pub since_ms: u64,
     /// Crashes in a row.
     pub crash_count: u32,
-    /// Why it crashed last.
+    /// Why it crashed last, or how it finished.
     pub crash_reason: Option<String>,
+    /// What the box lacks for it, while it waits.
+    #[serde(default)]
+    pub placement_error: Option<String>,
     /// Its container, when it has one.
     pub handle: Option<String>,
     /// The container's address.

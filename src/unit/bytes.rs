@@ -45,6 +45,18 @@ impl Bytes {
     }
 }
 
+impl Bytes {
+    /// For people: in the largest unit that it has one of, to a tenth; `23.4GiB`.
+    pub fn rough(self) -> String {
+        let unit = UNITS.into_iter().find(|(_, factor)| self.0 >= *factor).unwrap_or(("B", 1));
+        let (whole, rest) = (self.0 / unit.1, self.0 % unit.1);
+        match u128::from(rest) * 10 / u128::from(unit.1) {
+            tenths @ 1..=9 => format!("{whole}.{tenths}{}", unit.0),
+            _ => format!("{whole}{}", unit.0),
+        }
+    }
+}
+
 impl fmt::Display for Bytes {
     /// The largest unit that divides the size exactly, so that the text parses back to it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -95,6 +107,21 @@ mod tests {
     fn text_and_size_are_inverse() {
         for text in ["0B", "1B", "1023B", "1KiB", "256MiB", "1GiB", "3TiB"] {
             assert_eq!(text.parse::<Bytes>().expect(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn people_get_a_tenth_at_most() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1536, "1.5KiB"),
+            (24_553_012 << 10, "23.4GiB"),
+            (4 << 30, "4GiB"),
+            ((1 << 30) - 1, "1023.9MiB"),
+            (u64::MAX, "16777215.9TiB"),
+        ] {
+            assert_eq!(Bytes::new(bytes).rough(), text, "{bytes}");
         }
     }
 

@@ -137,3 +137,59 @@ fn an_app_that_prints_without_end_is_applied_and_deleted_like_any_other() {
     lab.assert_empty();
     lab.finish();
 }
+
+#[test]
+fn instances_that_find_no_room_wait_and_start_when_some_returns() {
+    let lab = Lab::start("wait");
+    // The box of the tests gives away 8 GiB of memory, and its store has 4 GiB.
+    for (what, limits) in [("mem", ["3GiB", "32MiB"]), ("disk", ["32MiB", "1500MiB"])] {
+        let [memory, disk] = limits;
+        let manifest =
+            format!("[run]\ninstances = 2\nmemory = \"{memory}\"\ndisk = \"{disk}\"\n\n{PROCESS}");
+        lab.ok(&["apply", &lab.app(what, IDLE, &manifest)]);
+        lab.ok(&["scale", &format!("{what}=3")]);
+        let waits = lab.until("the third waits", |lab| {
+            (lab.view(what)["state"] == "waiting").then(|| lab.instance(what, 2))
+        });
+        assert_eq!((&waits["state"], &waits["crash_count"]), (&"waiting".into(), &0.into()));
+        let why = waits["placement_error"].as_str().expect("a reason").to_owned();
+        assert!(
+            why.contains("insufficient resources: memory") || why.contains("store has"),
+            "{why}"
+        );
+        let status = lab.run(&["status"]);
+        assert_eq!(status.code, 3);
+        assert!(
+            status.out.contains(&format!("{what}: it waits for room: {why}")),
+            "{}",
+            status.out
+        );
+        // What two others have is given back.
+        lab.ok(&["scale", &format!("{what}=1")]);
+        lab.until_state(what, "running");
+        let other = format!("[run]\nmemory = \"{memory}\"\ndisk = \"{disk}\"\n\n{PROCESS}");
+        lab.ok(&["apply", &lab.app("other", IDLE, &other)]);
+        lab.ok(&["scale", &format!("{what}=2")]);
+        lab.until("it waits", |lab| (lab.view(what)["state"] == "waiting").then_some(()));
+        lab.ok(&["delete", "other"]);
+        lab.until_state(what, "running");
+        assert_eq!(lab.instance(what, 1)["crash_count"], 0);
+        lab.ok(&["delete", what]);
+    }
+    lab.ok(&["status"]);
+    lab.finish();
+}
+
+#[test]
+fn an_app_that_fills_its_shared_memory_is_out_of_memory() {
+    let lab = Lab::start("shm");
+    let fill = "dd if=/dev/zero of=/dev/shm/big bs=1M count=60\nexec sleep 1000\n";
+    let manifest = format!(
+        "[run]\nmemory = \"16MiB\"\ndisk = \"16MiB\"\n\n{PROCESS}\n[restart]\npolicy = \"never\"\n"
+    );
+    lab.run(&["apply", &lab.app("shm", fill, &manifest)]);
+    let view = lab.until_state("shm", "crashed");
+    let reason = view["processes"][0]["instances"][0]["crash_reason"].as_str().expect("a reason");
+    assert!(reason.ends_with("Exited with status 137 (out of memory)"), "{reason}");
+    lab.finish();
+}

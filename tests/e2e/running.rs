@@ -406,3 +406,33 @@ fn a_daemon_at_rest_is_not_woken_at_all() {
     });
     lab.finish();
 }
+
+#[test]
+fn a_job_that_is_done_is_finished_and_nothing_is_wrong() {
+    let lab = Lab::start("job");
+    let manifest = |policy: &str| {
+        format!(
+            "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n[health]\ntype = \"process\"\n\n\
+             [restart]\npolicy = \"{policy}\"\n"
+        )
+    };
+    for policy in ["never", "on-failure"] {
+        let ran = lab.ok(&["apply", &lab.app(policy, "echo done\n", &manifest(policy))]);
+        assert_eq!(lab.until_state(policy, "finished")["state"], "finished", "{}", ran.out);
+        let one = lab.instance(policy, 0);
+        assert_eq!((&one["state"], &one["crash_count"]), (&"finished".into(), &0.into()));
+        assert_eq!(one["crash_reason"], "Exited with status 0");
+    }
+    lab.ok(&["app", "never"]);
+    lab.ok(&["status"]);
+    // It can be run once more, and ends its `run` too.
+    lab.ok(&["start", "never"]);
+    lab.until("it ran again", |lab| (lab.logged("never", "OUT done").len() == 2).then_some(()));
+    let ran = lab.ok(&["run", &lab.app("once", "echo done\n", &manifest("never"))]);
+    assert!(ran.err.contains("once: finished"), "{}", ran.err);
+
+    lab.run(&["apply", &lab.app("bad", "exit 3\n", &manifest("never"))]);
+    lab.until_state("bad", "crashed");
+    assert_eq!(lab.run(&["status"]).code, 3);
+    lab.finish();
+}

@@ -44,6 +44,7 @@ pub fn view(name: &str, state: &str) -> AppView {
                 since_ms: 1_000,
                 crash_count: 0,
                 crash_reason: None,
+                placement_error: None,
                 handle: Some(format!("{name}-0-3f2a")),
                 address: Some("10.254.0.2".into()),
                 ports,
