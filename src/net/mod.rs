@@ -46,6 +46,8 @@ pub struct Net {
     host: Host,
     /// One transaction at a time, so that what was read is still true when it is changed.
     rules: Mutex<Socket>,
+    /// For the kernel's table of connections: to look through it takes milliseconds.
+    connections: Mutex<Socket>,
     /// The tables were found gone and made again, and [`Net::mend`] has not told it yet.
     emptied: AtomicBool,
 }
@@ -58,9 +60,9 @@ impl Net {
         cfg.check()?;
         let host = Host::open()?;
         let socket =
-            Socket::open(Protocol::Netfilter).map_err(|source| NetError::Open { source })?;
-        let (rules, emptied) = (Mutex::new(socket), AtomicBool::new(false));
-        let net = Net { cfg, host, rules, emptied };
+            || Socket::open(Protocol::Netfilter).map_err(|source| NetError::Open { source });
+        let (rules, connections) = (Mutex::new(socket()?), Mutex::new(socket()?));
+        let net = Net { cfg, host, rules, connections, emptied: AtomicBool::new(false) };
         let opened = net.prepare();
         if opened.is_err() {
             // The first error is the one to tell.
@@ -127,19 +129,25 @@ impl Net {
         }
     }
 
-    /// Removes a slot's rules, then its links, then the kernel's memory of its connections, which
-    /// would still be let through for the next container of this slot. Already gone is success.
-    /// Takes tens of milliseconds, in which other calls go on.
-    pub fn release(&self, slot: Slot) -> Result<(), NetError> {
+    /// Removes a slot's rules: its host ports lead nowhere any more. Already gone is success.
+    pub fn revoke(&self, slot: Slot) -> Result<(), NetError> {
         let mut rules = lock(&self.rules);
         if self.has_table(&mut rules)? {
             let old = self.ports_of(&mut rules, slot)?;
             let list = egress::release(&self.cfg, slot, &old);
             rules.transaction(list).map_err(self.failed("remove"))?;
         }
-        drop(rules);
+        Ok(())
+    }
+
+    /// Removes a slot's rules, then its links, then the kernel's memory of its connections, which
+    /// would still be let through for the next container of this slot. Already gone is success.
+    /// Takes tens of milliseconds, in which other calls go on.
+    pub fn release(&self, slot: Slot) -> Result<(), NetError> {
+        self.revoke(slot)?;
         self.host.remove(&self.cfg, slot)?;
-        let forgotten = conntrack::forget(&mut lock(&self.rules), self.addresses(slot).container);
+        let container = self.addresses(slot).container;
+        let forgotten = conntrack::forget(&mut lock(&self.connections), container);
         if let Err(err) = forgotten {
             // A kernel may be built without the door to it; the connections time out then.
             crate::warn!("net.connections_kept", slot = slot, err = crate::log::chain(&err));
