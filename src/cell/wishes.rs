@@ -268,6 +268,11 @@ impl Cell {
         state.watchers.clear();
     }
 
+    /// Waits until nothing is left of containers that were destroyed before. Blocking.
+    pub fn finish(&self) {
+        self.shared.host.finish();
+    }
+
     /// Containers of the box, whole or half-made.
     pub fn containers(&self) -> usize {
         self.shared.host.list().map(|list| list.len()).unwrap_or(0)

@@ -25,8 +25,18 @@ struct Held {
     /// `None`: its entry names a slot that another container has.
     slot: Option<Slot>,
     ports: Vec<u16>,
-    /// It is being made or removed at this moment.
-    busy: bool,
+    work: Work,
+}
+
+/// What is done to a container at this moment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Work {
+    /// Nothing.
+    Rests,
+    /// It is being made or removed.
+    Busy,
+    /// It is destroyed but for its links; nobody waits for them.
+    Leaving,
 }
 
 impl Claims {
@@ -55,7 +65,8 @@ impl Claims {
             });
         }
         let ports = outside.iter().copied().zip(inside.iter().copied()).collect();
-        self.held.insert(handle.clone(), Held { slot: Some(slot), ports: outside, busy: true });
+        self.held
+            .insert(handle.clone(), Held { slot: Some(slot), ports: outside, work: Work::Busy });
         Ok((slot, ports))
     }
 
@@ -63,7 +74,7 @@ impl Claims {
     /// another's, so it cannot be kept.
     pub fn adopt(&mut self, entry: &Entry) -> bool {
         let handle = &entry.spec.handle;
-        if self.held.get(handle).is_some_and(|held| held.busy) {
+        if self.held.get(handle).is_some_and(|held| held.work != Work::Rests) {
             return false;
         }
         self.forget(handle);
@@ -81,29 +92,42 @@ impl Claims {
     /// is being made or removed already.
     pub fn begin_removal(&mut self, handle: &Handle, entry: Option<&Entry>) -> Option<bool> {
         if !self.held.contains_key(handle) {
-            let nothing = Held { slot: None, ports: Vec::new(), busy: false };
+            let nothing = Held { slot: None, ports: Vec::new(), work: Work::Rests };
             let held = entry.map_or(nothing, |entry| self.take(entry));
             self.held.insert(handle.clone(), held);
         }
         let held = self.held.get_mut(handle)?;
-        if held.busy {
+        if held.work != Work::Rests {
             return None;
         }
-        held.busy = true;
+        held.work = Work::Busy;
         Some(held.slot.is_some() && held.slot == entry.map(|entry| entry.slot))
+    }
+
+    /// Of a container that is being removed only the links are left; they go in the background,
+    /// until [`Self::rest`] or [`Self::forget`].
+    pub fn leave(&mut self, handle: &Handle) {
+        if let Some(held) = self.held.get_mut(handle) {
+            held.work = Work::Leaving;
+        }
+    }
+
+    /// A container is destroyed but for its links.
+    pub fn is_leaving(&self, handle: &Handle) -> bool {
+        self.held.get(handle).is_some_and(|held| held.work == Work::Leaving)
     }
 
     /// Work on a container is over; it keeps its numbers.
     pub fn rest(&mut self, handle: &Handle) {
         if let Some(held) = self.held.get_mut(handle) {
-            held.busy = false;
+            held.work = Work::Rests;
         }
     }
 
     /// A container has the slot of its entry, and nobody works on it.
     pub fn rests(&self, entry: &Entry) -> bool {
         let held = self.held.get(&entry.spec.handle);
-        held.is_some_and(|held| !held.busy && held.slot == Some(entry.slot))
+        held.is_some_and(|held| held.work == Work::Rests && held.slot == Some(entry.slot))
     }
 
     /// Nothing of a container is left: its numbers are free.
@@ -132,7 +156,7 @@ impl Claims {
         let slot = self.slots.reserve(entry.slot).then_some(entry.slot);
         let outside = entry.ports.iter().map(|(outside, _)| *outside);
         let ports = outside.filter(|port| self.ports.reserve(*port)).collect();
-        Held { slot, ports, busy: false }
+        Held { slot, ports, work: Work::Rests }
     }
 }
 
@@ -203,6 +227,26 @@ mod tests {
         assert_eq!(claims.begin_removal(&name("left"), Some(&left)), Some(true), "again");
         claims.forget(&name("left"));
         assert_eq!(claims.begin(&name("b"), &[]).expect("room").0.get(), 0);
+    }
+
+    #[test]
+    fn what_leaves_has_its_numbers_until_it_is_gone() {
+        let mut claims = claims();
+        let left = entry("a", 0, &[(61_001, 8080)]);
+        assert!(claims.adopt(&left) && claims.rests(&left));
+        assert_eq!(claims.begin_removal(&name("a"), Some(&left)), Some(true));
+        assert!(!claims.is_leaving(&name("a")), "it is only being removed");
+        claims.leave(&name("a"));
+        assert!(claims.is_leaving(&name("a")) && !claims.rests(&left) && !claims.adopt(&left));
+        assert_eq!(claims.begin_removal(&name("a"), Some(&left)), None);
+        assert_eq!(claims.begin(&name("b"), &[]).expect("room").0.get(), 1);
+        assert!(matches!(claims.begin(&name("c"), &[1; 3]), Err(ContainerError::Full { .. })));
+        claims.rest(&name("a"));
+        assert!(!claims.is_leaving(&name("a")), "its removal failed");
+        assert_eq!(claims.begin_removal(&name("a"), Some(&left)), Some(true), "again");
+        claims.leave(&name("a"));
+        claims.forget(&name("a"));
+        assert_eq!(claims.begin(&name("c"), &[1; 3]).expect("room").0.get(), 0);
     }
 
     #[test]

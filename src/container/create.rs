@@ -99,7 +99,7 @@ impl Host {
         undo: &mut Undo<'a>,
     ) -> Result<Entry, ContainerError> {
         let handle = spec.handle.clone();
-        let (slot, ports) = self.claims().begin(&handle, &spec.ports)?;
+        let (slot, ports) = self.begin(&handle, &spec.ports)?;
         // Only now: whoever works on this handle has claimed it.
         if self.depot.dir(&handle).exists() {
             self.claims().forget(&handle);

@@ -1,9 +1,10 @@
 //! The box as containers see it: where they are kept and what they are made of.
 
-use super::claims::Claims;
+use super::claims::{Claims, Numbers};
 use super::client::Container;
 use super::depot::{Depot, Entry};
 use super::error::{Cause, ContainerError};
+use super::leaving::{self, Leaving};
 use crate::cgroup::{Cgroups, Group};
 use crate::net::pool::{Ports, Slots};
 use crate::net::text::Resolvers;
@@ -16,7 +17,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// What a [`Host`] is put together from; the daemon opens each part.
 pub struct HostParts {
@@ -48,11 +49,12 @@ pub struct Host {
     pub(super) program: PathBuf,
     pub(super) store: Store,
     pub(super) cgroups: Cgroups,
-    pub(super) net: Net,
+    pub(super) net: Arc<Net>,
     pub(super) net_tag: String,
     pub(super) seccomp: OwnedFd,
     pub(super) resolvers: Resolvers,
-    claims: Mutex<Claims>,
+    claims: Arc<Mutex<Claims>>,
+    leaving: Leaving,
 }
 
 /// How long a killed pid 1 may take to be gone, in milliseconds: it has to take its whole pid
@@ -62,16 +64,19 @@ const DEATH_MAX_MS: u16 = 10_000;
 impl Host {
     /// Puts the parts together, and removes what is on the box but not in the depot.
     pub fn new(parts: HostParts) -> Host {
+        let net = Arc::new(parts.net);
+        let claims = Arc::new(Mutex::new(Claims::new(parts.slots, parts.ports)));
         let host = Host {
+            leaving: Leaving::new(net.clone(), parts.depot.clone(), claims.clone()),
             depot: parts.depot,
             program: parts.program,
             store: parts.store,
             cgroups: parts.cgroups,
-            net: parts.net,
+            net,
             net_tag: parts.net_tag,
             seccomp: parts.seccomp,
             resolvers: parts.resolvers,
-            claims: Mutex::new(Claims::new(parts.slots, parts.ports)),
+            claims,
         };
         host.sweep_strays();
         host
@@ -87,20 +92,46 @@ impl Host {
         &self.net
     }
 
-    /// Takes the host apart for the end of the daemon.
+    /// Waits until nothing is left of containers that were destroyed before. Blocking.
+    pub fn finish(&self) {
+        self.leaving.finish();
+    }
+
+    /// Takes the host apart for the end of the daemon; waits as [`Host::finish`] does.
     pub fn into_parts(self) -> (Store, Cgroups, Net) {
-        (self.store, self.cgroups, self.net)
+        let Host { store, cgroups, net, leaving, .. } = self;
+        drop(leaving);
+        let net = Arc::into_inner(net).expect("only what has just been dropped shared it");
+        (store, cgroups, net)
     }
 
-    /// Who has which numbers. A thread that panicked while it held them has left them whole: every
-    /// change to them is one call.
+    /// Who has which numbers.
     pub(super) fn claims(&self) -> MutexGuard<'_, Claims> {
-        self.claims.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        leaving::lock(&self.claims)
     }
 
-    /// Every container that the depot knows, whole or half-made.
+    /// Claims a handle and numbers; if what leaves has them, once it is gone.
+    pub(super) fn begin(&self, handle: &Handle, inside: &[u16]) -> Result<Numbers, ContainerError> {
+        let mut claims = self.claims();
+        match claims.begin(handle, inside) {
+            Err(ContainerError::Full { .. }) => {}
+            Err(ContainerError::Exists(_)) if claims.is_leaving(handle) => {}
+            begun => return begun,
+        }
+        // The thread that is waited for needs them.
+        drop(claims);
+        self.finish();
+        self.claims().begin(handle, inside)
+    }
+
+    /// Every container that the depot knows, whole or half-made, but for those that are destroyed.
     pub fn list(&self) -> Result<Vec<Handle>, ContainerError> {
-        self.depot.list().map_err(|source| ContainerError::Depot { source: source.into() })
+        // Held over the reading: what is gone before it is not found, what leaves is known to.
+        let claims = self.claims();
+        let all = self.depot.list();
+        let mut all = all.map_err(|source| ContainerError::Depot { source: source.into() })?;
+        all.retain(|handle| !claims.is_leaving(handle));
+        Ok(all)
     }
 
     /// The depot's entry of one container.
@@ -160,18 +191,24 @@ impl Host {
         result
     }
 
-    /// Removes everything of a container: processes, rules, links, disk, cgroup, depot entry.
-    /// Blocking. Parts that are gone already count as removed; all parts are tried before it
-    /// reports what is left, and then the depot entry stays for the next try, and its slot and
-    /// ports with it.
+    /// Removes everything of a container: processes, rules, disk, cgroup; links and depot entry
+    /// follow within a moment, and handle, slot and ports stay taken until then. Blocking. Parts
+    /// that are gone already count as removed; all parts are tried before it reports what is left,
+    /// and then the depot entry stays for the next try, and its slot and ports with it.
     pub fn destroy(&self, handle: &Handle) -> Result<(), ContainerError> {
+        let mut claims = self.claims();
+        if claims.is_leaving(handle) {
+            return Ok(());
+        }
+        // Read under the lock: an earlier container of this name may be gone a moment later.
         // An entry that cannot be read (half-written before its first rename, or a newer
         // version's) names no slot; links and rules are then found by `sweep_strays`.
         let entry = self.depot.read(handle).ok().flatten();
-        let Some(own_slot) = self.claims().begin_removal(handle, entry.as_ref()) else {
+        let Some(own_slot) = claims.begin_removal(handle, entry.as_ref()) else {
             let parts = "it is being made or removed at this moment".into();
             return Err(ContainerError::Left { handle: handle.clone(), parts });
         };
+        drop(claims);
         let mut left = Left::default();
         let group = self.cgroups.find(handle);
         left.note("processes", end_group(&group));
@@ -179,11 +216,21 @@ impl Host {
             left.note("init process", end(pid, started).map_err(Cause::from));
         }
         // Two entries with one slot are not of our making; the network is the other's, then.
-        if let Some(entry) = entry.filter(|_| own_slot) {
-            left.note("network", self.net.release(entry.slot).map_err(Cause::from));
-        }
+        let slot = entry.filter(|_| own_slot).map(|entry| entry.slot);
+        // What fails here is tried again below, and told there.
+        let revoked = slot.filter(|slot| self.net.revoke(*slot).is_ok());
         left.note("disk", self.store.remove_writable(handle).map_err(Cause::from));
         left.note("cgroup", group.remove().map_err(Cause::from));
+        if let Some(slot) = revoked
+            && left.0.is_empty()
+        {
+            self.claims().leave(handle);
+            self.leaving.add(handle.clone(), slot);
+            return Ok(());
+        }
+        if let Some(slot) = slot {
+            left.note("network", self.net.release(slot).map_err(Cause::from));
+        }
         if left.0.is_empty() {
             left.note("depot entry", self.depot.remove(handle).map_err(Cause::from));
         }

@@ -1,7 +1,7 @@
 //! One container: make it, enter it, keep it, find it again, destroy it.
 //!
 //! Owns: the depot (a directory per container), the order of creation and its undo, the pools of
-//! slots and host ports, the connection to each pid 1.
+//! slots and host ports, the connection to each pid 1, the thread that removes links.
 //! Must not: know what an app, a manifest or a buildpack is; restart anything; parse images.
 //! Called by: `exec`, `cell`, `daemon`. Calls: `init` (protocol), `cgroup`, `volume`, `net`,
 //! `image`, `sys`, `model`, `unit`.
@@ -19,6 +19,7 @@ mod create;
 mod depot;
 mod error;
 mod host;
+mod leaving;
 mod posture;
 pub mod recipe;
 mod spec;

@@ -175,6 +175,8 @@ impl Embedded {
             for task in tasks {
                 task.cancel().await;
             }
+            // Also beside apps that live on: of what was destroyed, no link stays.
+            cell.finish();
             match cell.containers() {
                 0 => parts::close(cell).await,
                 _ => Ok(()),

@@ -54,6 +54,7 @@ pub fn run(container: &Container, id: &str, script: &str) -> ExitStatus {
 
 /// Everything that containers leave on a box, as text: must be the same before and after.
 fn traces(lab: &Lab, host: &Host) -> String {
+    host.finish();
     lab.settle();
     let list = |dir: &str| {
         let mut names: Vec<_> = fs::read_dir(lab.state.join(dir))
@@ -255,6 +256,7 @@ fn what_cannot_be_taken_back_keeps_its_entry_and_its_numbers() {
     let slot_of_next = |host: &Host| {
         let next = host.create(spec(&lab, "next"), Fault::None).expect("create");
         host.destroy(next.handle()).expect("destroy");
+        host.finish();
         next.entry.slot.get()
     };
     assert_eq!(slot_of_next(&host), 1, "the numbers of what is left are not given away");
@@ -265,7 +267,128 @@ fn what_cannot_be_taken_back_keeps_its_entry_and_its_numbers() {
     assert_eq!(slot_of_next(&host), 1);
     tool("chattr", &["-i", file]);
     host.destroy(&handle).expect("destroy");
+    host.finish();
     assert_eq!(slot_of_next(&host), 0);
+    assert_eq!(traces(&lab, &host), before);
+    lab.close(host);
+}
+
+#[test]
+fn a_destroyed_container_is_gone_for_who_asks_and_its_name_can_be_had_at_once() {
+    let lab = Lab::new("again");
+    let host = lab.host();
+    let before = traces(&lab, &host);
+    let handle: Handle = "web-0".parse().expect("handle");
+    for _ in 0..3 {
+        let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
+        let slot = container.entry.slot;
+        assert_eq!(run(&container, "ok", "true"), ExitStatus::Exited(0));
+        drop(container);
+        host.destroy(&handle).expect("destroy");
+        assert_eq!(host.list().expect("list"), []);
+        assert!(!host.net().is_allowed(slot).expect("look"), "its rules go first");
+        assert!(host.reopen(&handle).expect("look").is_none());
+        host.destroy(&handle).expect("destroy again");
+        assert!(!host.mend_rules().expect("mend"));
+    }
+    // What was asked for the earlier one does nothing to the later one.
+    let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
+    host.finish();
+    assert_eq!(host.list().expect("list"), [handle.clone()]);
+    assert!(host.net().is_connected(container.entry.slot).expect("look"), "{}", lab.links());
+    drop(container);
+    host.destroy(&handle).expect("destroy");
+    assert_eq!(traces(&lab, &host), before);
+    lab.close(host);
+}
+
+#[test]
+fn many_that_are_destroyed_at_once_leave_nothing() {
+    let lab = Lab::new("many");
+    let host = lab.host();
+    let before = traces(&lab, &host);
+    let names: Vec<String> = (0..50).map(|n| format!("web-{n}")).collect();
+    for name in &names {
+        drop(host.create(spec(&lab, name), Fault::None).expect("create"));
+    }
+    std::thread::scope(|scope| {
+        for name in &names {
+            let destroy = || host.destroy(&name.parse().expect("handle")).expect("destroy");
+            scope.spawn(destroy);
+        }
+    });
+    assert_eq!(host.list().expect("list"), []);
+    host.finish();
+    let left = fs::read_dir(lab.state.join("depot")).expect("depot").count();
+    assert_eq!((left, lab.links().contains("wb-")), (0, false), "{}", lab.links());
+    assert_eq!(traces(&lab, &host), before);
+    lab.close(host);
+}
+
+#[test]
+fn what_needs_the_ports_of_one_that_leaves_waits_for_them() {
+    let lab = Lab::new("full");
+    let host = lab.host();
+    // As many as the lab has.
+    let all = |name: &str| ContainerSpec { ports: (8001..=8100).collect(), ..spec(&lab, name) };
+    let first = host.create(all("web-0"), Fault::None).expect("create");
+    let err = host.create(spec(&lab, "web-1"), Fault::None).err().expect("no port is left");
+    assert!(err.to_string().contains("no host port is left"), "{err}");
+    host.destroy(first.handle()).expect("destroy");
+    let second = host.create(all("web-1"), Fault::None).expect("create");
+    assert_eq!(first.entry.slot, second.entry.slot);
+    host.destroy(second.handle()).expect("destroy");
+    drop((first, second));
+    lab.close(host);
+}
+
+#[test]
+fn what_could_not_leave_is_told_again_and_the_next_destroy_mends_it() {
+    let lab = Lab::new("stays");
+    let host = lab.host();
+    let before = traces(&lab, &host);
+    let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
+    let entry = lab.state.join("depot/web-0/container.json");
+    tool("chattr", &["+i", entry.to_str().expect("UTF-8")]);
+    let handle: Handle = "web-0".parse().expect("handle");
+    host.destroy(&handle).expect("all but what leaves later");
+    host.finish();
+    assert_eq!(host.list().expect("list"), [handle.clone()]);
+    assert_eq!(host.entry(&handle).expect("read").as_ref(), Some(&container.entry));
+    assert!(host.create(spec(&lab, "web-0"), Fault::None).is_err(), "the name is taken");
+    let next = host.create(spec(&lab, "next"), Fault::None).expect("create");
+    assert_ne!(
+        (next.entry.slot, &next.entry.ports),
+        (container.entry.slot, &container.entry.ports)
+    );
+    host.destroy(next.handle()).expect("destroy");
+    tool("chattr", &["-i", entry.to_str().expect("UTF-8")]);
+    host.destroy(&handle).expect("destroy");
+    drop((container, next));
+    assert_eq!(traces(&lab, &host), before);
+    lab.close(host);
+}
+
+#[test]
+fn what_a_killed_daemon_had_not_removed_yet_is_removed_by_the_next() {
+    let lab = Lab::new("died");
+    let host = lab.host();
+    let before = traces(&lab, &host);
+    let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
+    let (slot, handle) = (container.entry.slot, container.handle().clone());
+    let (pid, _) = container.entry.pid.expect("a pid");
+    drop(container);
+    let (store, cgroups, net) = host.into_parts();
+    // All that `destroy` does before it returns.
+    kill(Pid::from_raw(pid), Signal::SIGKILL).expect("kill");
+    nix::sys::wait::waitpid(Pid::from_raw(pid), None).expect("reap");
+    net.revoke(slot).expect("revoke");
+    store.remove_writable(&handle).expect("disk");
+    cgroups.find(&handle).remove().expect("cgroup");
+    let host = lab.host_of((store, cgroups, net));
+    assert_eq!(host.list().expect("list"), [handle.clone()]);
+    assert!(host.reopen(&handle).expect("look").is_none());
+    host.destroy(&handle).expect("destroy");
     assert_eq!(traces(&lab, &host), before);
     lab.close(host);
 }
