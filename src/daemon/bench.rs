@@ -22,10 +22,13 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Rounds before the first that counts: what is made or read once is there then.
 const WARM_UP: usize = 5;
+
+/// Between one round and the next.
+const CALM: Duration = Duration::from_millis(100);
 
 /// Containers that stand side by side when their memory is measured.
 const BESIDE: usize = 10;
@@ -39,6 +42,9 @@ pub struct Figures {
     pub run_us: Vec<u64>,
     /// [`Host::destroy`], in microseconds.
     pub destroy_us: Vec<u64>,
+    /// [`Host::create`] right after another container was destroyed, of which the kernel still
+    /// removes links and namespaces, in microseconds.
+    pub create_again_us: Vec<u64>,
     /// Proportional set size of each pid 1 of several containers that run a process each, in KiB.
     pub pid1_pss_kib: Vec<u64>,
 }
@@ -76,7 +82,7 @@ fn with_host(config: &Config, stack: &Path, rounds: usize) -> Result<Figures, Da
 /// A small app with a port, as the cell asks for it, but for its handle and its layers.
 fn spec(lifecycle: &Path) -> ContainerSpec {
     ContainerSpec {
-        handle: handle(0),
+        handle: "bench".parse().expect("a word is a handle"),
         layers: Vec::new(),
         limits: Limits {
             memory: Some(Bytes::mib(64)),
@@ -96,10 +102,6 @@ fn spec(lifecycle: &Path) -> ContainerSpec {
     }
 }
 
-fn handle(n: usize) -> Handle {
-    format!("bench-{n}").parse().expect("a word and a number are a handle")
-}
-
 struct Bench {
     host: Arc<Host>,
     spec: ContainerSpec,
@@ -110,25 +112,27 @@ impl Bench {
         let layer = image::import_stack(self.host.store(), stack, &mut |_, _| {})?;
         let mut figures = Figures::default();
         for round in 0..WARM_UP + rounds {
-            let begun = Instant::now();
-            let container = self.create(round, layer).await?;
-            let create = micros(begun);
-
+            let counts = round >= WARM_UP;
+            let name = format!("bench-{round}");
+            let (create, container) = self.create(&name, layer).await?;
             let begun = Instant::now();
             let mut process = container.start(shell("echo x")).await?;
             first_byte(&mut process).await?;
             let run = micros(begun);
             process.wait().await?;
-
             drop((process, container));
-            let begun = Instant::now();
-            self.destroy(round).await?;
-            let destroy = micros(begun);
+            let destroy = self.destroy(&name).await?;
 
-            if round >= WARM_UP {
+            let name = format!("again-{round}");
+            let (create_again, container) = self.create(&name, layer).await?;
+            drop(container);
+            self.destroy(&name).await?;
+            self.calm().await;
+            if counts {
                 figures.create_us.push(create);
                 figures.run_us.push(run);
                 figures.destroy_us.push(destroy);
+                figures.create_again_us.push(create_again);
             }
         }
         figures.pid1_pss_kib = self.memory(layer).await?;
@@ -139,7 +143,7 @@ impl Bench {
     async fn memory(&self, layer: Digest) -> Result<Vec<u64>, Cause> {
         let mut stand = Vec::with_capacity(BESIDE);
         for n in 0..BESIDE {
-            let container = self.create(n, layer).await?;
+            let (_, container) = self.create(&format!("beside-{n}"), layer).await?;
             let mut process = container.start(shell("echo x; exec sleep 1000")).await?;
             first_byte(&mut process).await?;
             stand.push((container, process));
@@ -148,20 +152,32 @@ impl Bench {
         let sizes: Vec<u64> = pids.map(|(pid, _)| pss_kib(pid)).collect::<io::Result<_>>()?;
         drop(stand);
         for n in 0..BESIDE {
-            self.destroy(n).await?;
+            self.destroy(&format!("beside-{n}")).await?;
         }
         Ok(sizes)
     }
 
-    async fn create(&self, n: usize, layer: Digest) -> Result<Container, Cause> {
-        let host = self.host.clone();
-        let spec = ContainerSpec { handle: handle(n), layers: vec![layer], ..self.spec.clone() };
-        Ok(smol::unblock(move || host.create(spec, Fault::None)).await?)
+    async fn create(&self, name: &str, layer: Digest) -> Result<(u64, Container), Cause> {
+        let (host, handle) = (self.host.clone(), name.parse()?);
+        let spec = ContainerSpec { handle, layers: vec![layer], ..self.spec.clone() };
+        let begun = Instant::now();
+        let container = smol::unblock(move || host.create(spec, Fault::None)).await?;
+        Ok((micros(begun), container))
     }
 
-    async fn destroy(&self, n: usize) -> Result<(), Cause> {
+    async fn destroy(&self, name: &str) -> Result<u64, Cause> {
+        let (host, handle): (_, Handle) = (self.host.clone(), name.parse()?);
+        let begun = Instant::now();
+        smol::unblock(move || host.destroy(&handle)).await?;
+        Ok(micros(begun))
+    }
+
+    /// Lets the kernel finish what destroying has begun.
+    async fn calm(&self) {
         let host = self.host.clone();
-        Ok(smol::unblock(move || host.destroy(&handle(n))).await?)
+        smol::unblock(move || host.finish()).await;
+        // A dead network namespace is taken apart later, and nothing tells when that is done.
+        async_io::Timer::after(CALM).await;
     }
 
     /// Removes what a failure has left standing.

@@ -28,6 +28,9 @@ const ROUNDS: usize = 40;
 /// OCI runtimes, which share one command line.
 const PEERS: [&str; 2] = ["crun", "runc"];
 
+/// Between one round and the next; ours waits as long.
+const CALM: Duration = Duration::from_millis(100);
+
 /// What is torn down in the background.
 const SETTLE: Duration = Duration::from_secs(20);
 
@@ -37,6 +40,9 @@ pub struct Figures {
     create_us: Vec<u64>,
     run_us: Vec<u64>,
     destroy_us: Vec<u64>,
+    /// While the kernel still removes an earlier container, where it is ours.
+    #[serde(default)]
+    create_again_us: Vec<u64>,
     /// Proportional set size of every pid 1, where it is ours.
     #[serde(default)]
     pid1_pss_kib: Vec<u64>,
@@ -132,6 +138,7 @@ fn theirs(peer: &str, stack: &Path) -> Result<Figures> {
             first_byte(&mut call(&["exec", &name, "/bin/echo", "x"]))
         });
         let gone = measured(|| host::run(&mut call(&["delete", "--force", &name])));
+        std::thread::sleep(CALM);
         figures.run_us.push(ran.with_context(|| {
             let log = std::fs::read_to_string(bundle.0.join("log")).unwrap_or_default();
             log.trim().to_owned()
