@@ -184,11 +184,11 @@ fn last_of(files: Vec<(File, u64)>, count: usize) -> Vec<LogLine> {
 
 /// Whether a file of this length is empty or ends with its last line's end.
 fn ends_whole(file: &File, length: u64) -> io::Result<bool> {
-    let mut last = [b'\n'];
+    let mut last = *b"\n";
     if let Some(at) = length.checked_sub(1) {
         file.read_exact_at(&mut last, at)?;
     }
-    Ok(last == [b'\n'])
+    Ok(last == *b"\n")
 }
 
 #[cfg(test)]

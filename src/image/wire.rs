@@ -238,7 +238,7 @@ fn time(value: &[u8]) -> Result<FileTime, &'static str> {
 
 fn segments(table: &[u8]) -> Result<Vec<Segment>, &'static str> {
     let mut out = Vec::new();
-    for pair in table.chunks_exact(24) {
+    for pair in table.as_chunks::<24>().0 {
         if pair[0] == 0 {
             break;
         }

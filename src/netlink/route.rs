@@ -140,8 +140,8 @@ pub fn parse_link(reply: &Reply) -> Option<Link> {
     let info = attribute(attrs, message::IFLA_LINKINFO).unwrap_or(&[]);
     let mut counters = [0; 4];
     let stats = attribute(attrs, message::IFLA_STATS64).unwrap_or(&[]);
-    for (counter, bytes) in counters.iter_mut().zip(stats.chunks_exact(8)) {
-        *counter = u64::from_ne_bytes(bytes.try_into().ok()?);
+    for (counter, bytes) in counters.iter_mut().zip(stats.as_chunks().0) {
+        *counter = u64::from_ne_bytes(*bytes);
     }
     Some(Link {
         index: u32_at(&reply.body, 4)?,

@@ -78,13 +78,13 @@ pub fn unpack(mut bytes: &[u8]) -> Option<Vec<Program>> {
             return None;
         }
         let (code, rest) = rest.split_at_checked(count * 8)?;
-        let step = |b: &[u8]| Instruction {
+        let step = |b: &[u8; 8]| Instruction {
             code: u16::from_ne_bytes([b[0], b[1]]),
             jt: b[2],
             jf: b[3],
             k: u32::from_ne_bytes([b[4], b[5], b[6], b[7]]),
         };
-        programs.push(code.chunks_exact(8).map(step).collect());
+        programs.push(code.as_chunks().0.iter().map(step).collect());
         bytes = rest;
     }
     Some(programs)

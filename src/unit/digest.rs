@@ -67,8 +67,9 @@ impl FromStr for Digest {
         }
         let nibble = |b: u8| if b <= b'9' { b - b'0' } else { b - b'a' + 10 };
         let mut out = [0u8; 32];
-        for (byte, pair) in out.iter_mut().zip(hex.chunks_exact(2)) {
-            *byte = nibble(pair[0]) << 4 | nibble(pair[1]);
+        for (byte, pair) in out.iter_mut().zip(hex.as_chunks().0) {
+            let [high, low] = *pair;
+            *byte = nibble(high) << 4 | nibble(low);
         }
         Ok(Digest(out))
     }

@@ -24,7 +24,7 @@ fn xxh64(data: &[u8]) -> u64 {
     hash = hash.wrapping_add(data.len() as u64);
 
     let (words, tail) = tail.split_at(tail.len() / 8 * 8);
-    for word in words.chunks_exact(8) {
+    for word in words.as_chunks::<8>().0 {
         hash = (hash ^ round(0, little(word))).rotate_left(27).wrapping_mul(P1).wrapping_add(P4);
     }
     let (half, tail) = tail.split_at(tail.len() / 4 * 4);
@@ -44,8 +44,8 @@ fn xxh64(data: &[u8]) -> u64 {
 /// The four lanes over whole 32-byte stripes, folded into one.
 fn lanes(stripes: &[u8]) -> u64 {
     let mut lane = [P1.wrapping_add(P2), P2, 0, 0u64.wrapping_sub(P1)];
-    for stripe in stripes.chunks_exact(32) {
-        for (lane, word) in lane.iter_mut().zip(stripe.chunks_exact(8)) {
+    for stripe in stripes.as_chunks::<32>().0 {
+        for (lane, word) in lane.iter_mut().zip(stripe.as_chunks::<8>().0) {
             *lane = round(*lane, little(word));
         }
     }
