@@ -224,8 +224,7 @@ impl Host {
         if let Some(slot) = revoked
             && left.0.is_empty()
         {
-            self.claims().leave(handle);
-            self.leaving.add(handle.clone(), slot);
+            self.leaving.add(handle, slot);
             return Ok(());
         }
         if let Some(slot) = slot {

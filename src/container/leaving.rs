@@ -47,10 +47,15 @@ impl Leaving {
         Leaving { shared, jobs: Some(jobs), worker }
     }
 
-    /// Takes over a container that is marked as leaving. Does not wait.
-    pub(super) fn add(&self, handle: Handle, slot: Slot) {
-        if !self.send(Job::Remove(handle.clone(), slot)) {
-            self.shared.remove(&handle, slot);
+    /// Takes over a container of which only the links are left. Does not wait.
+    pub(super) fn add(&self, handle: &Handle, slot: Slot) {
+        // In one: who finds the mark and calls `finish` is to come after it in the queue.
+        let mut claims = lock(&self.shared.claims);
+        claims.leave(handle);
+        let sent = self.send(Job::Remove(handle.clone(), slot));
+        drop(claims);
+        if !sent {
+            self.shared.remove(handle, slot);
         }
     }
 

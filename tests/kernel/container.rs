@@ -561,3 +561,26 @@ fn a_pid_1_that_stands_still_is_not_waited_for_without_end() {
     host.destroy(&"web-0".parse().expect("handle")).expect("destroy");
     lab.close(host);
 }
+
+#[test]
+fn who_learns_that_a_container_is_destroyed_can_have_its_name_whoever_destroys_it() {
+    let lab = Lab::new("both");
+    let host = lab.host();
+    let before = traces(&lab, &host);
+    let handle: Handle = "web-0".parse().expect("handle");
+    for _ in 0..20 {
+        drop(host.create(spec(&lab, "web-0"), Fault::None).expect("create"));
+        std::thread::scope(|scope| {
+            scope.spawn(|| host.destroy(&handle).expect("destroy"));
+            let begin = Instant::now();
+            while !host.list().expect("list").is_empty() {
+                assert!(begin.elapsed() < Duration::from_secs(60), "it stays");
+                std::thread::yield_now();
+            }
+            drop(host.create(spec(&lab, "web-0"), Fault::None).expect("create"));
+        });
+        host.destroy(&handle).expect("destroy");
+    }
+    assert_eq!(traces(&lab, &host), before);
+    lab.close(host);
+}
