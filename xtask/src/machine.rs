@@ -83,7 +83,8 @@ impl State {
             if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 continue;
             }
-            if path.to_string_lossy().contains("terrarium") {
+            // Plain `terrarium` is a service that this machine may have in earnest.
+            if path.to_string_lossy().contains("terrarium-") {
                 self.add("cgroup", path.display().to_string());
             }
             if depth < DEEP {
@@ -122,7 +123,8 @@ impl State {
         }
     }
 
-    /// Living processes that are called `terrarium…` or run a program that cargo has built here.
+    /// Living processes that run a program that cargo has built here, or are called `terrarium…` and
+    /// run none that can be told.
     fn processes(&mut self) {
         let target = host::target_dir();
         let Ok(entries) = std::fs::read_dir("/proc") else { return };
@@ -131,7 +133,8 @@ impl State {
             let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
             let Some(process) = Process::parse(&stat) else { continue };
             let program = std::fs::read_link(entry.path().join("exe")).unwrap_or_default();
-            let ours = process.name.starts_with("terrarium")
+            let unknown = program.as_os_str().is_empty();
+            let ours = unknown && process.name.starts_with("terrarium")
                 || program.starts_with(&target) && !program.ends_with("xtask");
             if ours && !matches!(process.state, 'Z' | 'X') && pid != std::process::id() {
                 self.add("process", format!("{pid} {} since {}", process.name, process.begun));
