@@ -33,6 +33,12 @@ impl Cell {
                 view.problems.push(chain(&err));
             }
             view.store_free_bytes = store.free().get();
+            let refused = shared.state().refused.clone();
+            view.problems.extend(
+                refused
+                    .into_iter()
+                    .map(|(path, why)| format!("{} is not followed: {why}", path.display())),
+            );
             view
         })
         .await

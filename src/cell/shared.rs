@@ -115,6 +115,8 @@ pub(super) struct State {
     pub(super) room: Room,
     /// Who could not be placed.
     pub(super) waiting: Waiting,
+    /// Manifests of the box that are not followed, and why.
+    pub(super) refused: BTreeMap<PathBuf, String>,
     /// Who wants to know that something changed.
     pub(super) watchers: Vec<Sender<()>>,
     /// A droplet was replaced: its layer can be removed when nothing runs in it any more.
@@ -146,6 +148,7 @@ impl Cell {
             published: BTreeMap::new(),
             room: Room::new(parts.total),
             waiting: Waiting::default(),
+            refused: BTreeMap::new(),
             watchers: Vec::new(),
             // What the last daemon left is not known.
             litter: true,

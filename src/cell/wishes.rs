@@ -10,7 +10,7 @@ use crate::model::lrp::{ActualLrp, LrpState};
 use crate::model::manifest::Manifest;
 use crate::unit::AppName;
 use smol::future;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -246,6 +246,12 @@ impl Cell {
     pub fn files(&self) -> Vec<(AppName, PathBuf)> {
         let state = self.shared.state();
         state.apps.iter().map(|(name, app)| (name.clone(), app.file.clone())).collect()
+    }
+
+    /// Keeps what stands in the box's own manifests and is not followed, for whoever asks how the
+    /// box is.
+    pub fn refuse(&self, refused: BTreeMap<PathBuf, String>) {
+        self.shared.state().refused = refused;
     }
 
     /// The app is declared exactly like this, from this file, already.

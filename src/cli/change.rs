@@ -28,7 +28,7 @@ pub async fn apply(
         for manifest in manifests {
             let asked = (&manifest.name, &request(manifest, wait));
             let (app, _) = one(ui, remote, asked, &mut |_| {}).await?;
-            if !ui.json && wait {
+            if !ui.json && !ui.quiet && wait {
                 ui.print(&show::app(&app, now_ms(), ui.color))?;
             }
             if wait && show::health(&app) == Health::Bad {
@@ -79,7 +79,7 @@ pub async fn one(
         }
         match event {
             ApplyEvent::Log(line) => {
-                if !ui.json {
+                if !ui.json && !ui.quiet {
                     ui.log(&line)?;
                     let why = line.text.strip_prefix("Staging failed: ").map(str::to_owned);
                     failure = why.or(failure);
@@ -173,10 +173,10 @@ pub async fn act(
             Act::Start | Act::Stop | Act::Restart => None,
         };
         let (result, done) = match act {
-            Act::Start => (remote.post(name, "start").await, "started"),
+            Act::Start => (remote.post(name, "start").await, "starting"),
             Act::Stop if wait => (remote.stop(name, true).await, "stopped"),
             Act::Stop => (remote.stop(name, false).await, "stopping"),
-            Act::Restart => (remote.post(name, "restart").await, "restarted"),
+            Act::Restart => (remote.post(name, "restart").await, "restarting"),
             Act::Delete => (remote.delete(name).await, "deleted"),
         };
         match (result, &failed) {

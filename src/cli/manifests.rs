@@ -36,12 +36,18 @@ pub fn load(ui: &mut Ui, paths: &[PathBuf]) -> Result<Vec<Loaded>, CliError> {
     let mut good = Vec::new();
     let mut bad = 0;
     for file in &files {
-        match read(file, None)? {
-            Ok((loaded, _)) => good.push(loaded),
-            Err(mistakes) => {
+        match read(file, None) {
+            Ok(Ok((loaded, _))) => good.push(loaded),
+            Ok(Err(mistakes)) => {
                 bad += 1;
                 ui.complain(&mistakes.render(ui.color_err));
             }
+            // One of several does not keep the others' mistakes from being shown.
+            Err(err) if files.len() > 1 => {
+                bad += 1;
+                ui.complain(&format!("error: {}\n\n", crate::log::chain(&err)));
+            }
+            Err(err) => return Err(err),
         }
     }
     if bad > 0 {
@@ -67,7 +73,15 @@ pub fn check(ui: &mut Ui, paths: &[PathBuf], site: &Site) -> Result<u8, CliError
     let mut bad = 0;
     for file in &files {
         let name = file.display().to_string();
-        match read(file, Some(site))? {
+        let read = match read(file, Some(site)) {
+            Err(err) if files.len() > 1 && !ui.json => {
+                bad += 1;
+                ui.complain(&format!("error: {}\n\n", crate::log::chain(&err)));
+                continue;
+            }
+            read => read?,
+        };
+        match read {
             Ok((loaded, warnings)) if ui.json => {
                 let warnings = warnings.as_ref().map(list).unwrap_or_default();
                 let app = loaded.name;
@@ -147,6 +161,11 @@ fn read(path: &Path, site: Option<&Site>) -> Result<Verdict, CliError> {
     let file = std::path::absolute(path).map_err(failed)?;
     let mut bytes = Vec::new();
     // One byte more than may be sent, so that a longer file is seen.
+    let kind = std::fs::metadata(path).map_err(failed)?;
+    if !kind.is_file() {
+        // A fifo would keep us waiting for its writer.
+        return Err(failed(std::io::Error::other("it is not a file")));
+    }
     let mut limited = std::fs::File::open(path).map_err(failed)?.take(TEXT_MAX as u64 + 1);
     limited.read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() > TEXT_MAX {

@@ -122,7 +122,8 @@ impl<'a> Section<'a> {
             let text = unknown(entry.key, &self.path);
             match nearest(entry.key, &self.known) {
                 Some(near) => entry.place.fail(text, format!("did you mean `{near}`?")),
-                None => entry.place.fail_plainly(text),
+                None if self.known.is_empty() => entry.place.fail_plainly(text),
+                None => entry.place.fail(text, format!("known here: {}", self.known.join(", "))),
             }
         }
     }

@@ -31,8 +31,8 @@ const AGAIN: Duration = Duration::from_secs(10);
 #[derive(Clone, PartialEq, Eq)]
 struct Seen {
     path: PathBuf,
-    /// `None`: it is there but cannot be read.
-    text: Option<String>,
+    /// Why not: it is there but cannot be read.
+    text: Result<String, String>,
 }
 
 /// Makes the directories, before anybody is told that they are there.
@@ -119,22 +119,28 @@ async fn look(
     // The file that speaks for each app, and files that speak for none as they are.
     let mut spokesmen: BTreeMap<AppName, (&String, &Seen, Manifest, bool)> = BTreeMap::new();
     let mut mute: BTreeSet<&Path> = BTreeSet::new();
+    let mut refused: BTreeMap<PathBuf, String> = BTreeMap::new();
     for (name, seen) in &found {
         let path = seen.path.display().to_string();
         let parsed = seen.text.as_ref().map(|text| {
             let dir = seen.path.parent().unwrap_or(Path::new("/"));
             manifest::parse(text, &path, dir)
         });
+        let mut refuse = |path: &Path, why: String| drop(refused.insert(path.to_owned(), why));
         let fresh = fresh(name, seen);
         match parsed {
-            None => drop(mute.insert(&seen.path)),
-            Some(Err(mistakes)) => {
+            Err(why) => {
                 mute.insert(&seen.path);
+                refuse(&seen.path, why.clone());
+            }
+            Ok(Err(mistakes)) => {
+                mute.insert(&seen.path);
+                refuse(&seen.path, brief(&mistakes));
                 if fresh {
                     crate::error!("manifest.refused", path = path, err = brief(&mistakes));
                 }
             }
-            Some(Ok(manifest)) => {
+            Ok(Ok(manifest)) => {
                 let app = manifest.name.clone();
                 let claim = (name, seen, manifest, fresh);
                 let other = match spokesmen.entry(app.clone()) {
@@ -148,8 +154,9 @@ async fn look(
                     }
                     Entry::Occupied(_) => claim,
                 };
+                let why = format!("app {app} has another file here");
+                refuse(&other.1.path, why.clone());
                 if other.3 || fresh {
-                    let why = format!("app {app} has another file here");
                     crate::error!("manifest.refused", path = other.1.path.display(), err = why);
                 }
             }
@@ -179,11 +186,13 @@ async fn look(
             Err(err) => {
                 // What is in its way may be gone at the next look.
                 known.remove(name);
+                refused.insert(seen.path.clone(), err.brief().to_owned());
                 crate::error!("manifest.refused", path = seen.path.display(), err = err.brief());
             }
         }
     }
     known.retain(|name, _| found.contains_key(name));
+    cell.refuse(refused);
 }
 
 /// Where the mistakes are and what they are, without the lines themselves: they may hold secrets.
@@ -212,11 +221,11 @@ fn read(
         for (name, path) in files {
             match text_of(&path) {
                 Ok(text) if text.trim().is_empty() => drop(found.remove(&name)),
-                Ok(text) => drop(found.insert(name, Seen { path, text: Some(text) })),
+                Ok(text) => drop(found.insert(name, Seen { path, text: Ok(text) })),
                 // It went away just now, or is a link to nothing.
                 Err(err) if err.kind() == io::ErrorKind::NotFound => {}
                 Err(err) => {
-                    let seen = Seen { path, text: None };
+                    let seen = Seen { path, text: Err(err.to_string()) };
                     if known.get(&name) != Some(&seen) {
                         let path = seen.path.display();
                         crate::error!("manifest.unread", path = path, err = err);

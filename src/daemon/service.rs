@@ -67,7 +67,7 @@ impl AppService for Service {
         request: ApplyRequest,
     ) -> Served<stream::Boxed<ApplyEvent>> {
         // Both before the wish, so that nothing of what it starts is missed.
-        let (_, lines) = self.cell.log(name).follow(0);
+        let (_, lines) = self.cell.log(name).follow(0, |_| true);
         let changes = self.cell.watch();
         let ApplyRequest { manifest_text, file, temporary, .. } = &request;
         self.cell.apply(manifest_text, file, Some(name), *temporary).await?;
@@ -131,14 +131,13 @@ impl AppService for Service {
         // What is gone has left lines all the same.
         let there = |past: &[LogLine]| if past.is_empty() { known } else { Ok(()) };
         if !query.follow {
-            let past = smol::unblock(move || log.last(query.lines)).await;
-            let past: Vec<_> = past.into_iter().filter(wanted).collect();
+            let past = smol::unblock(move || log.last(query.lines, wanted)).await;
             there(&past)?;
             return Ok(Box::pin(stream::iter(past)));
         }
         let changes = self.cell.watch();
-        let (past, lines) = smol::unblock(move || log.follow(query.lines)).await;
-        let past: Vec<_> = past.into_iter().filter(&wanted).collect();
+        let first = wanted.clone();
+        let (past, lines) = smol::unblock(move || log.follow(query.lines, first)).await;
         there(&past)?;
         let (sender, receiver) = bounded(BEHIND_MAX);
         let (cell, name) = (self.cell.clone(), name.clone());

@@ -131,20 +131,24 @@ impl AppLog {
     }
 
     /// The last `count` lines, oldest first. Blocking.
-    pub fn last(&self, count: usize) -> Vec<LogLine> {
-        last_of(self.files(), count)
+    pub fn last(&self, count: usize, wanted: impl Fn(&LogLine) -> bool) -> Vec<LogLine> {
+        last_of(self.files(), count, wanted)
     }
 
-    /// The last `count` lines and then every new one, none twice and none missed. Blocking, but
-    /// for 0 lines; whoever writes meanwhile does not wait.
-    pub fn follow(&self, count: usize) -> (Vec<LogLine>, Receiver<LogLine>) {
+    /// The last `count` wanted lines, and then every new one, wanted or not; none twice and none
+    /// missed. Blocking, but for 0 lines; whoever writes meanwhile does not wait.
+    pub fn follow(
+        &self,
+        count: usize,
+        wanted: impl Fn(&LogLine) -> bool,
+    ) -> (Vec<LogLine>, Receiver<LogLine>) {
         let (sender, receiver) = bounded(FOLLOW_MAX);
         let mut inner = self.inner();
         inner.followers.push(sender);
         // Open files stay what they are, and what is written from now on lies behind their ends.
         let files = if count == 0 { Vec::new() } else { self.files() };
         drop(inner);
-        (last_of(files, count), receiver)
+        (last_of(files, count, wanted), receiver)
     }
 
     /// What is on the disk now, oldest first: files and their lengths.
@@ -167,12 +171,19 @@ impl AppLog {
 }
 
 /// The last `count` lines of these files up to these lengths.
-fn last_of(files: Vec<(File, u64)>, count: usize) -> Vec<LogLine> {
+fn last_of(
+    files: Vec<(File, u64)>,
+    count: usize,
+    wanted: impl Fn(&LogLine) -> bool,
+) -> Vec<LogLine> {
     let mut lines = VecDeque::new();
     for (file, length) in files.into_iter().filter(|_| count > 0) {
         for text in BufReader::new(file.take(length)).split(b'\n').map_while(Result::ok) {
             // A line that a power cut has torn is skipped; the ones after it are whole.
             let Ok(line) = serde_json::from_slice(&text) else { continue };
+            if !wanted(&line) {
+                continue;
+            }
             if lines.len() == count {
                 lines.pop_front();
             }
@@ -207,7 +218,7 @@ mod tests {
         let logs = Logs::open(&dir, Bytes::mib(1)).expect("open");
         let log = logs.app(&"web".parse().expect("name"));
         (0..5).for_each(|n| log.write("APP", 0, false, format!("line {n}")));
-        let (past, live) = log.follow(2);
+        let (past, live) = log.follow(2, |_| true);
         log.write("APP", 0, true, "line 5");
         let texts: Vec<_> = past.into_iter().map(|line| line.text).collect();
         assert_eq!(texts, ["line 3", "line 4"]);
@@ -230,9 +241,9 @@ mod tests {
         bytes.extend_from_slice(b"{\"time_ms\":17,\"te\xff");
         fs::write(&path, bytes).expect("tear");
         let log = Logs::open(&dir, Bytes::mib(1)).expect("open").app(&web);
-        assert_eq!(log.follow(0).0, []);
+        assert_eq!(log.follow(0, |_| true).0, []);
         log.write("APP", 0, false, "after");
-        let texts: Vec<_> = log.last(9).into_iter().map(|line| line.text).collect();
+        let texts: Vec<_> = log.last(9, |_| true).into_iter().map(|line| line.text).collect();
         assert_eq!(texts, ["before", "after"]);
         fs::remove_dir_all(&dir).expect("clean");
     }
@@ -248,7 +259,10 @@ mod tests {
             .map(|item| item.and_then(|item| item.metadata()).expect("file").len())
             .sum();
         assert!(size < 2 * 4096 + 2 * 128, "{size}");
-        assert_eq!(log.last(1)[0].text, "line 999");
+        assert_eq!(log.last(1, |_| true)[0].text, "line 999");
+        let sevens = log.last(2, |line| line.text.ends_with('7'));
+        let sevens: Vec<&str> = sevens.iter().map(|line| line.text.as_str()).collect();
+        assert_eq!(sevens, ["line 987", "line 997"], "what is not wanted does not count");
         fs::remove_dir_all(&dir).expect("clean");
     }
 }

@@ -1,6 +1,6 @@
 //! What a person sees.
 
-use super::lab::{Lab, Ran, get};
+use super::lab::{Lab, Ran, get, tool};
 use super::{PORT, WEB};
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -221,6 +221,11 @@ fn a_mistake_in_apps_d_deletes_nothing_and_a_new_name_is_a_new_app() {
     // No manifest, not even text, and a second file of the same app.
     fs::write(&file, "name = ").expect("write");
     lab.until("it is refused", |lab| lab.daemon_log().contains("manifest.refused").then_some(()));
+    let status = lab.until("the box is not healthy", |lab| {
+        let ran = lab.run(&["status"]);
+        (ran.code == 3).then_some(ran.out)
+    });
+    assert!(status.contains("apps.d/one.toml is not followed: 1:8: "), "{status}");
     fs::write(&file, b"name = \"\xff\"").expect("write");
     lab.until("it is refused", |lab| lab.daemon_log().contains("manifest.unread").then_some(()));
     fs::write(&file, text).expect("write");
@@ -290,5 +295,26 @@ fn run_without_a_daemon_says_each_thing_once_and_in_plain_words() {
                 terrarium: cannot stage app web; the log above says why\n";
     assert_eq!(ran.err, said);
     lab.assert_nothing_left();
+    fs::remove_dir_all(&lab.root).expect("clean up");
+}
+
+#[test]
+fn what_is_no_file_is_no_manifest_and_keeps_no_other_from_being_looked_at() {
+    let lab = Lab::new("fifo");
+    let fifo = lab.root.join("src/b.toml");
+    fs::create_dir_all(lab.root.join("src")).expect("directory");
+    tool("mkfifo", &[fifo.to_str().expect("UTF-8")]);
+    let ran = lab.run(&["check", fifo.to_str().expect("UTF-8")]);
+    assert!(ran.code == 1 && ran.err.contains("b.toml: it is not a file"), "{}", ran.err);
+    fs::remove_file(&fifo).expect("remove");
+    fs::write(&fifo, vec![b'#'; 600 * 1024]).expect("write");
+    fs::write(lab.root.join("src/c.toml"), "typo = 1\n").expect("write");
+    let ran = lab.run(&["check", lab.root.join("src").to_str().expect("UTF-8")]);
+    assert_eq!(ran.code, 5);
+    assert!(
+        ran.err.contains("longer than 512 KiB") && ran.err.contains("c.toml:1:1"),
+        "{}",
+        ran.err
+    );
     fs::remove_dir_all(&lab.root).expect("clean up");
 }

@@ -1,6 +1,8 @@
 use super::*;
+use crate::config::sink::absent_keys;
 use crate::model::egress::Protocol;
 use crate::model::manifest::Check;
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 fn good(text: &str) -> Manifest {
@@ -525,4 +527,36 @@ fn no_text_makes_it_panic() {
     look(&"a.".repeat(10_000));
     look(&"x".repeat(2 << 20));
     look(&(0..10_000).map(|n| format!("k{n} = 1\n")).collect::<String>());
+}
+
+const REFERENCE: &str = include_str!("../../../config/manifest.toml");
+
+#[test]
+fn the_reference_shows_every_key_with_its_true_default() {
+    let switched_on = |mark: &str| -> String {
+        let line = |line: &str| match line.strip_prefix(mark) {
+            Some(key) if key.starts_with(|c: char| c.is_ascii_lowercase()) => format!("{key}\n"),
+            _ => format!("{line}\n"),
+        };
+        REFERENCE.lines().map(line).collect()
+    };
+    let app = |text: &str| {
+        parse(text, "reference.toml", Path::new("/x"))
+            .unwrap_or_else(|bad| panic!("{}", bad.render(false)))
+    };
+    assert_eq!(app(REFERENCE), app(&switched_on("#")), "a default that is shown is not it");
+    // Keys without a default stand behind `# `, between sentences: each line of TOML counts.
+    let optional: BTreeSet<&str> = REFERENCE
+        .lines()
+        .filter_map(|line| line.strip_prefix("# ")?.split_once(" = "))
+        .map(|(key, _)| key)
+        .collect();
+    let absent = absent_keys(&switched_on("#"), |top| {
+        read(top, "reference.toml", Path::new("/x"), &mut Places::default())
+    });
+    let shown = |key: &&String| {
+        optional.contains(key.rsplit('.').next().unwrap_or(key)) || key.as_str() == "process"
+    };
+    let missing: Vec<&String> = absent.iter().filter(|key| !shown(key)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }

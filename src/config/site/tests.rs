@@ -106,7 +106,12 @@ fn everything_is_found_at_once_but_only_in_a_text_that_is_right() {
     let text = "source.path = \"none\"\n[build]\nstack = \"x\"\nbuildpacks = [\"y\"]";
     assert_eq!(dir.said(&dir.site(), text).1.len(), 3);
     let (_, found) = dir.said(&dir.site(), &format!("{text}\nz = 1"));
-    assert_eq!(found, ["6:1 unknown key `z` in [build] | "]);
+    assert_eq!(
+        found,
+        [
+            "6:1 unknown key `z` in [build] | known here: lifecycle, buildpacks, stack, memory, disk, timeout"
+        ]
+    );
 }
 
 #[test]
