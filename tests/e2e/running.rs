@@ -223,6 +223,39 @@ fn what_died_while_the_daemon_was_away_is_started_again() {
 }
 
 #[test]
+fn what_a_killed_daemon_was_removing_is_removed_by_the_next() {
+    let mut lab = Lab::start("leaving");
+    let manifest = "[run]\ninstances = 6\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n\
+                    [health]\ntype = \"process\"\n";
+    let app = lab.app("web", "exec sleep 1000\n", manifest);
+    let state = lab.root.join("var/lib/terrarium");
+    let count = |dir: &str| std::fs::read_dir(state.join(dir)).expect(dir).count();
+    // A disk is gone, and its container's entry is not: of that one only the links are left.
+    let leaves = || count("store/containers") < count("depot");
+    // On a busy box we may come too late to kill it in between.
+    let caught = (0..5).any(|_| {
+        lab.ok(&["apply", &app]);
+        lab.until_state("web", "running");
+        let mut delete = lab.command(&["delete", "web"]).spawn().expect("delete");
+        let begin = std::time::Instant::now();
+        while !leaves() && count("depot") > 0 {
+            assert!(begin.elapsed() < std::time::Duration::from_secs(60), "nothing leaves");
+            std::thread::yield_now();
+        }
+        lab.end_daemon(Signal::SIGKILL);
+        delete.wait().expect("its end");
+        let caught = leaves();
+        lab.serve();
+        // It may have died before the app's record was gone, too.
+        lab.run(&["delete", "web"]);
+        lab.assert_empty();
+        caught
+    });
+    assert!(caught, "it never died while containers left");
+    lab.finish();
+}
+
+#[test]
 fn second_daemon_refuses() {
     let lab = Lab::start("second");
     let ran = lab.run(&["serve"]);
