@@ -86,6 +86,10 @@ fn outdated(
         if record.version == lrp.version {
             match record.state {
                 LrpState::Running(_) => continue,
+                // It has done its work, and in the new version.
+                LrpState::Crashed { succeeded: true } if !crash::wanted(lrp.restart, true) => {
+                    continue;
+                }
                 LrpState::Unclaimed | LrpState::Claimed(_) | LrpState::Crashed { .. } => {
                     return None;
                 }
@@ -111,6 +115,11 @@ fn due(lrp: &DesiredLrp, record: Option<&ActualLrp>) -> Next {
         // Never recorded, of an older version, or left half-way by a daemon that ended.
         _ => Next::Now,
     }
+}
+
+/// Whether nothing of an LRP that nobody works on starts again by itself.
+pub fn rests(lrp: &DesiredLrp, actual: &BTreeMap<Key, ActualLrp>) -> bool {
+    (0..lrp.instances).all(|index| due(lrp, actual.get(&(lrp.guid.clone(), index))) == Next::Never)
 }
 
 /// Ports of the box and the instances that stand behind each, in order of index.
@@ -276,6 +285,24 @@ mod tests {
             wanted.values_mut().for_each(|lrp| lrp.restart = restart);
             let plan = diff(&wanted, &actual, &work(&[]), u64::MAX);
             assert_eq!((ops(&plan).as_str(), plan.due_ms), (expected, None), "{restart:?}");
+            let rests = rests(&wanted[&guid()], &actual);
+            assert_eq!(rests, expected.is_empty(), "{restart:?}");
+        }
+        assert!(!rests(&desired(2, "a")[&guid()], &actual), "the second has never run");
+        assert!(rests(&desired(0, "a")[&guid()], &actual));
+    }
+
+    #[test]
+    fn a_job_that_is_done_in_the_new_version_holds_up_nobody() {
+        let done = record(0, "b", LrpState::Crashed { succeeded: true }, 0);
+        let actual = [done, running(1, "a")].into();
+        for (restart, expected) in
+            [(Restart::Never, "s1"), (Restart::OnFailure, "s1"), (Restart::Always, "+0")]
+        {
+            let mut wanted = desired(2, "b");
+            wanted.values_mut().for_each(|lrp| lrp.restart = restart);
+            let plan = diff(&wanted, &actual, &work(&[(1, false)]), u64::MAX);
+            assert_eq!(ops(&plan), expected, "{restart:?}");
         }
     }
 

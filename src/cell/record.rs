@@ -14,7 +14,7 @@ pub struct AppRecord {
     pub manifest: Manifest,
     /// The file that it was declared in.
     pub file: PathBuf,
-    /// Counts declarations; what was staged for an older one is not the last word.
+    /// Changes with each declaration; what was staged for an older one is not the last word.
     pub generation: u64,
     /// The generation whose staging has been decided, with or without success.
     pub staged: Option<u64>,

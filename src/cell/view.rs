@@ -1,14 +1,15 @@
 //! What people see of apps.
 
 use super::converge::{desired, lrps};
-use super::crash;
 use super::error::{CellError, Kind};
 use super::record::AppRecord;
 use super::shared::{Cell, Shared, State};
+use super::{crash, diff};
 use crate::container::Container;
 use crate::model::lrp::{ActualLrp, DesiredLrp, LrpState};
 use crate::model::manifest::Process;
 use crate::model::view::{AppView, InstanceView, PortView, ProcessView};
+use crate::unit::AppName;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -37,6 +38,18 @@ impl Cell {
         let found = state.apps.iter().find(|(app, _)| app.as_str() == name);
         let (_, app) = found.ok_or_else(|| CellError::no_app(name))?;
         Ok(view(&self.shared, &state, app))
+    }
+
+    /// The app is gone, or nothing of it runs and nothing starts by itself: its log has ended.
+    pub fn is_over(&self, name: &AppName) -> bool {
+        let state = self.shared.state();
+        let Some(app) = state.apps.get(name) else { return true };
+        let decided = app.stopped || app.staged == Some(app.generation);
+        let busy = state.staging.contains_key(name)
+            || state.supervised.keys().any(|key| key.0.app == *name);
+        let wanted = desired(&state.apps);
+        let mut mine = wanted.values().filter(|lrp| lrp.guid.app == *name);
+        decided && !busy && !app.deleting && mine.all(|lrp| diff::rests(lrp, &state.actual))
     }
 
     /// Refuses a process or an instance that an app does not have.
@@ -145,6 +158,7 @@ fn view(shared: &Shared, state: &State, app: &AppRecord) -> AppView {
         }),
         stack: manifest.build.stack.clone(),
         manifest: app.file.display().to_string(),
+        temporary: app.temporary,
         processes,
     }
 }
@@ -259,6 +273,7 @@ mod tests {
             buildpack: None,
             stack: "tiny".into(),
             manifest: "/two.toml".into(),
+            temporary: false,
             processes: processes.iter().map(process).collect(),
         }
     }

@@ -4,7 +4,7 @@ use super::converge::lrps;
 use super::diff::Key;
 use super::error::{CellError, Kind};
 use super::record::AppRecord;
-use super::shared::{AppChange, Cell, State};
+use super::shared::{AppChange, Cell, State, now_ms};
 use crate::exec::logs::AppLog;
 use crate::model::lrp::{ActualLrp, LrpState};
 use crate::model::manifest::Manifest;
@@ -74,6 +74,14 @@ impl Cell {
                     let text = format!("app {name} is being deleted; try again in a moment");
                     return Err(CellError::new(Kind::Conflict, text));
                 }
+                Some(_) if temporary => {
+                    let name = &manifest.name;
+                    let text = format!(
+                        "`{name}` is there already; use `terrarium apply`, or `terrarium delete \
+                         {name}` first"
+                    );
+                    return Err(CellError::new(Kind::Conflict, text));
+                }
                 Some(app) => AppRecord {
                     manifest,
                     file,
@@ -87,7 +95,8 @@ impl Cell {
                 None => AppRecord {
                     manifest,
                     file,
-                    generation: 1,
+                    // An app of this name may have been there before, and a lease on it still is.
+                    generation: now_ms(),
                     staged: None,
                     failure: None,
                     release: None,

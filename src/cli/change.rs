@@ -26,8 +26,12 @@ pub async fn apply(
         check(ui, remote, manifests).await?;
         let mut code = 0;
         for manifest in manifests {
-            let asked = (&manifest.name, &request(manifest, wait));
-            let (app, _) = one(ui, remote, asked, &mut |_| {}).await?;
+            let reply = remote.apply(&manifest.name, &request(manifest, wait)).await;
+            let reply = reply.map_err(|err| invalid(ui, err))?;
+            let (app, _) = follow(ui, &manifest.name, reply, &mut |_| {}).await?;
+            if !wait {
+                ui.note(&format!("{}: accepted", manifest.name));
+            }
             if !ui.json && !ui.quiet && wait {
                 ui.print(&show::app(&app, now_ms(), ui.color))?;
             }
@@ -62,16 +66,14 @@ pub fn request(manifest: &Loaded, wait: bool) -> ApplyRequest {
     ApplyRequest { manifest_text, file, temporary: false, wait }
 }
 
-/// Applies one manifest and shows what happens; the app as it is in the end, and the answer, which
-/// a temporary app lives as long as. `seen` gets every line that was shown.
-pub async fn one(
+/// Shows what happens to a manifest that was accepted; the app as it is in the end, and the answer,
+/// which a temporary app lives as long as. `seen` gets every line that was shown.
+pub async fn follow(
     ui: &mut Ui,
-    remote: &Remote,
-    (name, request): (&AppName, &ApplyRequest),
+    name: &AppName,
+    mut reply: Reply,
     seen: &mut dyn FnMut(LogLine),
 ) -> Result<(AppView, Reply), CliError> {
-    let applied = remote.apply(name, request).await;
-    let mut reply = applied.map_err(|err| invalid(ui, err))?;
     let mut failure = None;
     while let Some(event) = reply.next_line::<ApplyEvent>().await? {
         if ui.json {
@@ -94,12 +96,7 @@ pub async fn one(
                 }
                 return Err(CliError::Refused(view));
             }
-            ApplyEvent::Done(app) => {
-                if !request.wait {
-                    ui.note(&format!("{name}: accepted"));
-                }
-                return Ok((app, reply));
-            }
+            ApplyEvent::Done(app) => return Ok((app, reply)),
         }
     }
     let why = "it ended before the app was there".to_owned();
@@ -108,7 +105,7 @@ pub async fn one(
 
 /// A refusal of the daemon. What it has found in the manifest is shown as our own findings are:
 /// in lines of their own, before the error.
-fn invalid(ui: &mut Ui, err: CliError) -> CliError {
+pub fn invalid(ui: &mut Ui, err: CliError) -> CliError {
     match err {
         CliError::Refused(view)
             if ErrorKind::of(&view) == ErrorKind::Invalid && view.message.contains('\n') =>

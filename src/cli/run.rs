@@ -6,12 +6,13 @@ use super::manifests::Loaded;
 use super::remote::Remote;
 use super::show::{self, Health};
 use super::signals::Signals;
+use super::text::clean;
 use super::ui::Ui;
 use crate::api::apps::{ApplyRequest, LogQuery};
-use crate::api::http::client::ClientError;
+use crate::api::http::client::{ClientError, Reply};
 use crate::config::machine::Config;
 use crate::daemon::{self, Embedded};
-use crate::model::view::{ErrorView, LogLine};
+use crate::model::view::LogLine;
 use crate::unit::AppName;
 use smol::future;
 use smol::stream::StreamExt;
@@ -44,7 +45,7 @@ pub fn run(
         foreground(ui, &remote, manifest, &mut signals).await
     });
     let Some(own) = own else { return result };
-    tell_of_others(ui, &remote);
+    smol::block_on(leave_others(ui, &remote, &mut signals));
     let stopping = smol::unblock(|| own.stop());
     let stopped = smol::block_on(patiently(ui, "the daemon to stop", &mut signals, stopping));
     match (result, stopped) {
@@ -97,15 +98,21 @@ pub async fn foreground(
     signals: &mut Signals,
 ) -> Result<u8, CliError> {
     let name = &manifest.name;
-    refuse_existing(remote, name).await?;
-    change::check(ui, remote, std::slice::from_ref(manifest)).await?;
+    // Who holds the answer holds the app: should we be killed, the daemon removes it.
+    let request = ApplyRequest { temporary: true, ..change::request(manifest, true) };
+    let applied = remote.apply(name, &request);
+    let applied = patiently(ui, "the daemon to accept it", signals, applied).await;
+    // Nothing is there that were ours to remove: an app that somebody else applied stays.
+    let lease = applied.map_err(|err| change::invalid(ui, err))?;
     let interrupted = async {
         signals.next().await;
         Ended::Interrupted
     };
-    let ended = future::or(up(ui, remote, manifest), interrupted).await;
+    let ended = future::or(up(ui, remote, name, lease), interrupted).await;
     let reachable = !matches!(&ended, Ended::Failed(CliError::Client(_)));
-    if reachable {
+    if reachable && is_taken_over(remote, name).await {
+        ui.note(&format!("{name}: somebody has applied it meanwhile; it stays"));
+    } else if reachable {
         ui.note(&format!("{name}: removing it"));
         let what = format!("`{name}` to be removed");
         match patiently(ui, &what, signals, remote.delete(name)).await {
@@ -127,17 +134,29 @@ pub async fn foreground(
     }
 }
 
-/// Whoever else used our daemon, such as another `run`, loses it now.
-fn tell_of_others(ui: &mut Ui, remote: &Remote) {
-    let apps = smol::block_on(remote.apps()).unwrap_or_default();
-    if apps.is_empty() {
-        return;
+/// Somebody has applied the same app, for good.
+async fn is_taken_over(remote: &Remote, name: &AppName) -> bool {
+    remote.app(name).await.is_ok_and(|app| !app.temporary)
+}
+
+/// Whoever else used our daemon loses it now: what belongs to another `run` ends with it.
+async fn leave_others(ui: &mut Ui, remote: &Remote, signals: &mut Signals) {
+    let apps = remote.apps().await.unwrap_or_default();
+    let (temporary, kept): (Vec<_>, Vec<_>) = apps.iter().partition(|app| app.temporary);
+    for app in temporary {
+        let what = format!("`{}` of another `run` to be removed", app.name);
+        // What is left of it, the next daemon removes.
+        if patiently(ui, &what, signals, remote.delete(&app.name)).await.is_ok() {
+            ui.note(&format!("{}: removed, for its `run` has used this one's daemon", app.name));
+        }
     }
-    let names: Vec<&str> = apps.iter().map(|app| app.name.as_str()).collect();
-    ui.complain(&format!(
-        "terrarium: {} go on without a daemon now; `terrarium serve` looks after them again\n",
-        names.join(", ")
-    ));
+    if !kept.is_empty() {
+        let names: Vec<&str> = kept.iter().map(|app| app.name.as_str()).collect();
+        ui.complain(&format!(
+            "terrarium: {} go on without a daemon now; `terrarium serve` looks after them again\n",
+            names.join(", ")
+        ));
+    }
 }
 
 /// What an earlier `run` has left that could not end as it should, a daemon of our own removes
@@ -160,22 +179,8 @@ async fn remove_leftover(
     }
 }
 
-/// An app that somebody else applied is not ours to remove.
-async fn refuse_existing(remote: &Remote, name: &AppName) -> Result<(), CliError> {
-    match remote.app(name).await {
-        Ok(_) => Err(CliError::Refused(ErrorView {
-            kind: "conflict".into(),
-            message: format!(
-                "`{name}` is there already; use `terrarium apply`, or `terrarium delete {name}` first"
-            ),
-        })),
-        Err(err) if err.code() == code::NOT_FOUND => Ok(()),
-        Err(err) => Err(err),
-    }
-}
-
-/// Applies and follows until the app is over.
-async fn up(ui: &mut Ui, remote: &Remote, manifest: &Loaded) -> Ended {
+/// Follows an app that was accepted until it is over. `lease` is held as long.
+async fn up(ui: &mut Ui, remote: &Remote, name: &AppName, lease: Reply) -> Ended {
     let result = async {
         let mut seen = Vec::new();
         let mut remember = |line| {
@@ -183,20 +188,16 @@ async fn up(ui: &mut Ui, remote: &Remote, manifest: &Loaded) -> Ended {
                 seen.push(line);
             }
         };
-        // Who holds the answer holds the app: should we be killed, the daemon removes it.
-        let request = ApplyRequest { temporary: true, ..change::request(manifest, true) };
-        let asked = (&manifest.name, &request);
-        let (app, _lease) = change::one(ui, remote, asked, &mut remember).await?;
+        let (app, _lease) = change::follow(ui, name, lease, &mut remember).await?;
         if app.state == "running" && show::health(&app) == Health::Good {
             let at = show::addresses(&app).join(" ");
             let at = if at.is_empty() { at } else { format!(" at {at}") };
             ui.note(&format!("{}: runs{at}; Ctrl-C removes it", app.name));
         }
-        follow(ui, remote, &manifest.name, seen).await?;
-        match remote.app(&manifest.name).await {
+        follow(ui, remote, name, seen).await?;
+        match remote.app(name).await {
             Ok(app) if show::health(&app) == Health::Bad => {
-                let reason = app.reason.unwrap_or_else(|| format!("it is {}", app.state));
-                ui.note(&format!("{}: {reason}", app.name));
+                ui.note(&format!("{}: {}", app.name, clean(&show::reason(&app))));
                 Ok(code::NOT_RUNNING)
             }
             // It has finished, or somebody else stopped or deleted it.

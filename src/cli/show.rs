@@ -181,22 +181,22 @@ pub fn status(version: &str, site: &BoxView, apps: &[AppView], now_ms: u64, colo
     out.push('\n');
     out.push_str(&self::apps(apps, now_ms, color));
     for app in bad {
-        let crash = |process: &ProcessView| {
-            let waits = |one: &InstanceView| one.placement_error.clone();
-            let waits = process.instances.iter().find_map(waits);
-            let waits = waits.map(|why| format!("it waits for room: {why}"));
-            waits.or_else(|| process.instances.iter().find_map(|one| one.crash_reason.clone()))
-        };
-        let reason = app.reason.clone().or_else(|| app.processes.iter().find_map(crash));
-        let reason = reason.unwrap_or_else(|| format!("it is {}", app.state));
-        out.push_str(&format!(
-            "\n{}: {}; see `terrarium logs {}`\n",
-            app.name,
-            clean(&reason),
-            app.name
-        ));
+        let (name, why) = (&app.name, reason(app));
+        out.push_str(&format!("\n{name}: {}; see `terrarium logs {name}`\n", clean(&why)));
     }
     out
+}
+
+/// What is wrong with an app that is not well.
+pub fn reason(app: &AppView) -> String {
+    let of = |process: &ProcessView| {
+        let waits = process.instances.iter().find_map(|one| one.placement_error.as_ref());
+        let waits = waits.map(|why| format!("it waits for room: {why}"));
+        let crashed = process.instances.iter().filter(|one| one.state != "finished");
+        waits.or_else(|| crashed.filter_map(|one| one.crash_reason.clone()).next())
+    };
+    let found = app.reason.clone().or_else(|| app.processes.iter().find_map(of));
+    found.unwrap_or_else(|| format!("it is {}", app.state))
 }
 
 /// `2026-11-21T02:00:00.123Z [APP/PROC/WEB/0] OUT text` and a newline.

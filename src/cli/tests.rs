@@ -354,6 +354,28 @@ fn run_follows_the_app_and_removes_it_after_ctrl_c() {
 }
 
 #[test]
+fn run_leaves_an_app_alone_that_somebody_has_taken_over() {
+    let world = World::new(&[]);
+    let file = world.file("web.toml", "name = \"web\"\nsource.path = \".\"\n");
+    let (interrupt, mut signals) = fake_signals();
+    let mut ui = world.ui(&Global::default());
+    let manifest = manifests::load(&mut ui, &[file]).expect("manifest").remove(0);
+    let remote = world.remote();
+    let running = run::foreground(&mut ui, &remote, &manifest, &mut signals);
+    let press = async {
+        while !world.fake.calls().iter().any(|call| call.starts_with("logs web")) {
+            future::yield_now().await;
+        }
+        world.fake.take_over("web");
+        interrupt.send(2).await.expect("send");
+    };
+    let (code, ()) = smol::block_on(future::zip(running, press));
+    assert_eq!(code.expect("no error"), 0);
+    assert!(!world.fake.calls().iter().any(|call| call.starts_with("delete")));
+    assert!(world.err.take().ends_with("web: somebody has applied it meanwhile; it stays\n"));
+}
+
+#[test]
 fn run_ends_when_staging_fails_or_the_app_crashes_for_good() {
     for (text, code) in [("# broken", 1), ("# crash", 3)] {
         let world = World::new(&[]);

@@ -277,17 +277,7 @@ async fn next_line(
         if let Ok(line) = lines.try_recv() {
             return Some(line);
         }
-        let over = match cell.glance(name.as_str()) {
-            Err(_) => true,
-            Ok(view) => {
-                let idle = view
-                    .processes
-                    .iter()
-                    .all(|process| process.instances.iter().all(|one| one.handle.is_none()));
-                idle && matches!(view.state.as_str(), "stopped" | "failed" | "finished")
-            }
-        };
-        if over {
+        if cell.is_over(name) {
             return lines.try_recv().ok();
         }
         let next = future::or(async { lines.recv().await.map(Some) }, async {

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 pub struct AppView {
     /// Its name.
     pub name: AppName,
-    /// `staging`, `starting`, `running`, `crashed`, `stopping`, `stopped`, `failed`, `deleting`.
+    /// `staging`, `starting`, `waiting` (for room), `running`, `finished`, `crashed`, `stopping`,
+    /// `stopped`, `failed`, `deleting`.
     pub state: String,
     /// Why the last staging failed, for a person; an older version may run all the same.
     pub reason: Option<String>,
@@ -18,6 +19,9 @@ pub struct AppView {
     pub stack: String,
     /// The manifest it came from.
     pub manifest: String,
+    /// It belongs to a `run` and goes with it.
+    #[serde(default)]
+    pub temporary: bool,
     /// Its processes.
     pub processes: Vec<ProcessView>,
 }

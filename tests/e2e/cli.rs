@@ -208,6 +208,52 @@ fn an_app_of_a_run_that_was_killed_goes_with_it_or_with_the_next_daemon() {
 }
 
 #[test]
+fn a_run_takes_no_app_from_anybody_and_anybody_may_take_over_its_own() {
+    let lab = Lab::start("over");
+    let manifest = format!("[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n{PORT}");
+    let path = lab.app("web", WEB, &manifest);
+    let mut run = lab.command(&["run", &path]);
+    let run = run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut run = run.spawn().expect("run");
+    lab.until_state("web", "running");
+    let before = lab.instance("web", 0)["handle"].clone();
+    let second = lab.run(&["run", &path]);
+    assert_eq!(second.code, 9, "{}", second.err);
+    assert!(second.err.contains("`web` is there already"), "{}", second.err);
+    assert_eq!(lab.instance("web", 0)["handle"], before, "the first never noticed");
+    lab.ok(&["apply", &path]);
+    let pid = nix::unistd::Pid::from_raw(run.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("Ctrl-C");
+    assert_eq!(run.wait().expect("wait").code(), Some(0));
+    let one = lab.instance("web", 0);
+    assert_eq!((&one["handle"], &one["state"]), (&before, &"running".into()), "it stays");
+    lab.finish();
+}
+
+#[test]
+fn a_run_with_a_daemon_of_its_own_takes_other_runs_along_when_it_ends() {
+    let lab = Lab::new("along");
+    let manifest = format!("[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n{PORT}");
+    let runs = ["one", "two"].map(|name| {
+        let mut run = lab.command(&["run", &lab.app(name, WEB, &manifest)]);
+        let run = run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let run = run.spawn().expect("run");
+        lab.until_state(name, "running");
+        run
+    });
+    let [first, second] = runs;
+    let pid = nix::unistd::Pid::from_raw(first.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("Ctrl-C");
+    let ran = Ran::new(first.wait_with_output().expect("wait"));
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.err.contains("two: removed, for its `run` has used"), "{}", ran.err);
+    second.wait_with_output().expect("it ends");
+    lab.assert_empty();
+    lab.assert_nothing_left();
+    fs::remove_dir_all(&lab.root).expect("clean up");
+}
+
+#[test]
 fn a_mistake_in_apps_d_deletes_nothing_and_a_new_name_is_a_new_app() {
     let lab = Lab::start("mistake");
     let manifest = "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n[health]\ntype = \"process\"\n";

@@ -464,8 +464,14 @@ fn a_job_that_is_done_is_finished_and_nothing_is_wrong() {
     let ran = lab.ok(&["run", &lab.app("once", "echo done\n", &manifest("never"))]);
     assert!(ran.err.contains("once: finished"), "{}", ran.err);
 
-    lab.run(&["apply", &lab.app("bad", "exit 3\n", &manifest("never"))]);
-    lab.until_state("bad", "crashed");
+    // One that fails after it ran is no success, and its log and its `run` have an end as well.
+    let bad = lab.app("bad", "echo on my way; sleep 1; exit 3\n", &manifest("never"));
+    let ran = lab.run(&["run", &bad]);
+    assert_eq!(ran.code, 3, "{}", ran.err);
+    assert!(ran.err.contains("bad: APP/PROC/WEB: Exited with status 3\n"), "{}", ran.err);
+    lab.run(&["apply", &bad]);
+    assert!(lab.run(&["logs", "-f", "bad"]).out.contains("does not start again by itself"));
+    assert_eq!(lab.view("bad")["state"], "crashed");
     assert_eq!(lab.run(&["status"]).code, 3);
     lab.finish();
 }

@@ -31,6 +31,7 @@ pub fn view(name: &str, state: &str) -> AppView {
         buildpack: Some("procfile".into()),
         stack: "tiny".into(),
         manifest: format!("/apps/{name}.toml"),
+        temporary: false,
         processes: vec![ProcessView {
             name: "web".into(),
             desired: 1,
@@ -111,6 +112,11 @@ impl Fake {
         });
     }
 
+    /// Somebody has applied an app of a `run` for good.
+    pub fn take_over(&self, app: &str) {
+        self.change(app, |app| app.temporary = false);
+    }
+
     fn change(&self, app: &str, change: impl FnOnce(&mut AppView)) {
         let mut apps = self.0.apps.lock().expect("apps");
         change(apps.iter_mut().find(|it| it.name.as_str() == app).expect("app"));
@@ -159,11 +165,14 @@ impl AppService for Fake {
         name: &AppName,
         request: ApplyRequest,
     ) -> Served<stream::Boxed<ApplyEvent>> {
+        if request.temporary && self.find(name).is_ok() {
+            return Err(ServiceError::new(ErrorKind::Conflict, format!("`{name}` is there")));
+        }
+        self.check(request.clone()).await?;
         self.note(format!("apply {name} {} wait={}", request.file.display(), request.wait));
         if request.manifest_text.contains("# conflict") {
             return Err(ServiceError::new(ErrorKind::Conflict, "port 8080 is taken by `other`"));
         }
-        self.check(request.clone()).await?;
         let staging = LogLine { source: "STG".into(), ..line("-----> procfile") };
         let mut events = vec![ApplyEvent::State("staging".into()), ApplyEvent::Log(staging)];
         if request.manifest_text.contains("# broken") {
@@ -176,7 +185,7 @@ impl AppService for Fake {
                 true => "crashed",
                 false => "running",
             };
-            let app = view(name.as_str(), state);
+            let app = AppView { temporary: request.temporary, ..view(name.as_str(), state) };
             self.0.apps.lock().expect("apps").push(app.clone());
             events.extend([ApplyEvent::State("starting".into()), ApplyEvent::Done(app)]);
         }
