@@ -132,6 +132,7 @@ impl Shared {
                     }
                 }
                 Op::Forget(key) => {
+                    self.state().waiting.forget(&key);
                     self.put_actual(&key, None).await;
                     // It may have been the last thing that a deletion waited for.
                     self.wake();

@@ -40,24 +40,19 @@ pub(super) enum Begin {
     },
 }
 
-/// Works on one instance until it has ended and nothing of it is left.
+/// Works on one instance until it has ended and nothing of it is left, the room that was taken for
+/// it given back.
 pub(super) async fn supervise(
     shared: Arc<Shared>,
     key: Key,
     lrp: DesiredLrp,
-    begin: Begin,
+    (begin, needs): (Begin, Resources),
     cancel: Cancel,
 ) {
-    // What is there takes what it was made with, whatever is wanted by now.
-    let needs = match &begin {
-        Begin::Adopted { container, .. } => Resources::of(&container.entry.spec.limits),
-        Begin::Fresh(_) => Resources::of(&lrp.limits),
-    };
     let log = shared.logs.app(&key.0.app);
     let cell = Sink { log, source: "CELL".into(), index: key.1 };
     let first = match begin {
         Begin::Adopted { container, process, healthy, ended } => {
-            shared.state().room.force(needs);
             let log_source = lrp.log_source.clone();
             Ok((container, First::Adopted { process, log_source, healthy, ended }))
         }
@@ -69,7 +64,7 @@ pub(super) async fn supervise(
         Err(err) if err.is_full() => {
             // What it did not get is not what others wait for.
             shared.state().room.give_back(needs);
-            shared.starve(&key, &lrp, &err).await;
+            shared.starve(&key, &lrp, &err);
             shared.state().supervised.remove(&key);
             return shared.wake();
         }

@@ -33,6 +33,11 @@ impl Waiting {
         self.returned += 1;
     }
 
+    /// The instance is not wanted any more.
+    pub fn forget(&mut self, key: &Key) {
+        self.failed.remove(key);
+    }
+
     /// When an instance may try again; `None`: now.
     fn until(&self, key: &Key, now_ms: u64) -> Option<u64> {
         let (returned, since) = *self.failed.get(key)?;
@@ -56,12 +61,16 @@ impl Shared {
             if let Some(until) = state.waiting.until(&key, now_ms()) {
                 return Some(until);
             }
-            state.waiting.failed.remove(&key);
+            state.waiting.forget(&key);
             state.room.take(Resources::of(&lrp.limits))
         };
         match taken {
             Ok(()) => self.begin(key, lrp.clone(), Begin::Fresh(Box::new(release))),
-            Err(why) => self.wait_for_room(&key, lrp, &why.to_string()).await,
+            Err(why) => {
+                let cure = "stop, delete or scale down an app, or raise [cell] of terrarium.toml";
+                let why = format!("{why}; {cure}");
+                self.wait_for_room(&key, lrp, &why);
+            }
         }
         None
     }
@@ -71,27 +80,35 @@ impl Shared {
         let (canceller, cancel) = cancel::pair();
         let version = lrp.version.clone();
         let work = Supervised { canceller, stopping: false, version, container: None };
-        self.state().supervised.insert(key.clone(), work);
-        smol::spawn(supervise(self.clone(), key, lrp, begin, cancel)).detach();
+        // What is there takes what it was made with, whatever is wanted by now.
+        let needs = match &begin {
+            Begin::Adopted { container, .. } => Resources::of(&container.entry.spec.limits),
+            Begin::Fresh(_) => Resources::of(&lrp.limits),
+        };
+        {
+            let mut state = self.state();
+            if let Begin::Adopted { .. } = begin {
+                // Before anything new asks for room.
+                state.room.force(needs);
+            }
+            state.supervised.insert(key.clone(), work);
+        }
+        smol::spawn(supervise(self.clone(), key, lrp, (begin, needs), cancel)).detach();
     }
 
     /// An admitted instance found no room on the box.
-    pub(super) async fn starve(
-        self: &Arc<Self>,
-        key: &Key,
-        lrp: &DesiredLrp,
-        err: &ContainerError,
-    ) {
+    pub(super) fn starve(&self, key: &Key, lrp: &DesiredLrp, err: &ContainerError) {
         {
             let mut state = self.state();
             let now = (state.waiting.returned, now_ms());
             state.waiting.failed.insert(key.clone(), now);
         }
-        self.wait_for_room(key, lrp, &chain(err)).await;
+        self.wait_for_room(key, lrp, &chain(err));
     }
 
-    /// Records that an instance waits, and why; said once.
-    async fn wait_for_room(self: &Arc<Self>, key: &Key, lrp: &DesiredLrp, why: &str) {
+    /// Notes that an instance waits, and why; said once. Not in the records on disk: hundreds may
+    /// wait, what is left changes with each container that goes, and the next daemon looks itself.
+    fn wait_for_room(&self, key: &Key, lrp: &DesiredLrp, why: &str) {
         let before = self.state().actual.get(key).cloned();
         let kept = before.filter(|record| record.version == lrp.version);
         let waits = |record: &ActualLrp| {
@@ -115,7 +132,7 @@ impl Shared {
             placement_error: Some(why.to_owned()),
             since_ms: kept.filter(waits).map_or_else(now_ms, |record| record.since_ms),
         };
-        self.put_actual(key, Some(record)).await;
+        self.state().actual.insert(key.clone(), record);
         // Whoever waits for the app hears of it.
         self.tell();
     }
@@ -142,5 +159,8 @@ mod tests {
         assert_eq!(waiting.until(&key(1), 1_000), None, "another instance");
         waiting.room_returned();
         assert_eq!(waiting.until(&key(0), 1_000), None);
+        waiting.failed.insert(key(0), (waiting.returned, 1_000));
+        waiting.forget(&key(0));
+        assert_eq!(waiting.until(&key(0), 1_000), None, "another one of the same name");
     }
 }

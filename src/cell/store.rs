@@ -178,9 +178,8 @@ impl RecordStore {
                     }
                     table.insert(key, value.as_slice())?;
                 }
-                None => {
-                    table.remove(key)?;
-                }
+                None if table.remove(key)?.is_none() => return Ok(()),
+                None => {}
             }
         }
         Ok(write.commit()?)

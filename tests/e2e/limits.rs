@@ -157,6 +157,7 @@ fn instances_that_find_no_room_wait_and_start_when_some_returns() {
             why.contains("insufficient resources: memory") || why.contains("store has"),
             "{why}"
         );
+        assert!(why.contains("delete"), "no cure: {why}");
         let status = lab.run(&["status"]);
         assert_eq!(status.code, 3);
         assert!(
@@ -177,6 +178,40 @@ fn instances_that_find_no_room_wait_and_start_when_some_returns() {
         lab.ok(&["delete", what]);
     }
     lab.ok(&["status"]);
+    lab.finish();
+}
+
+#[test]
+fn hundreds_may_wait_for_room_and_nothing_is_written_for_them() {
+    let mut lab = Lab::new("crowd");
+    let config = lab.root.join("etc/terrarium/terrarium.toml");
+    let text = fs::read_to_string(&config).expect("configuration");
+    fs::write(&config, text.replace("[cell]", "[cell]\ncontainers = 2")).expect("configuration");
+    lab.serve();
+    let manifest = format!("[run]\nmemory = \"16MiB\"\ndisk = \"16MiB\"\n\n{PROCESS}");
+    lab.ok(&["apply", &lab.app("crowd", IDLE, &manifest)]);
+    lab.ok(&["scale", "crowd=1000"]);
+    let waits = |lab: &Lab| -> usize {
+        let view = lab.view("crowd");
+        let all = view["processes"][0]["instances"].as_array().expect("instances").clone();
+        all.iter().filter(|one| one["state"] == "waiting" && one["crash_count"] == 0).count()
+    };
+    let running = |lab: &Lab| lab.view("crowd")["processes"][0]["running"] == 2;
+    lab.until("998 wait", |lab| (waits(lab) == 998 && running(lab)).then_some(()));
+    // One ends and is started again: all others have looked, too.
+    lab.ok(&["exec", "crowd", "--", "sh", "-c", "kill -9 $(pidof sleep)"]);
+    lab.until("it is back", |lab| {
+        let one = lab.instance("crowd", 0);
+        (one["crash_count"] == 1 && one["state"] == "running" && waits(lab) == 998).then_some(())
+    });
+    let records = fs::read(lab.root.join("var/lib/terrarium/state.redb")).expect("records");
+    assert!(!records.windows(12).any(|bytes| bytes == b"insufficient"));
+    let why = lab.instance("crowd", 999)["placement_error"].as_str().expect("a reason").to_owned();
+    assert!(why.starts_with("insufficient resources: containers ("), "{why}");
+    // The next daemon knows them all again.
+    lab.end_daemon(nix::sys::signal::Signal::SIGKILL);
+    lab.serve();
+    lab.until("998 wait", |lab| (waits(lab) == 998 && running(lab)).then_some(()));
     lab.finish();
 }
 
