@@ -47,8 +47,13 @@ impl Cell {
             Ok(AppChange::Put(Box::new(app)))
         });
         if let Err(err) = changed.await {
-            // The next daemon does it.
+            // A full disk must not keep it running; its record goes when one can be written.
             crate::error!("app.kept", app = name, err = err);
+            let mut state = self.shared.state();
+            let app = state.apps.get_mut(name).filter(|app| app.generation == generation);
+            app.into_iter().for_each(|app| app.deleting = true);
+            drop(state);
+            self.shared.wake();
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::unit::Handle;
 use crate::volume::VolumeError;
 use std::error::Error;
 use std::fmt;
+use std::io;
 
 /// The cause of a failed operation, from whichever room refused it.
 pub type Cause = Box<dyn Error + Send + Sync>;
@@ -59,7 +60,11 @@ impl ContainerError {
         }
         let mut cause = self.source();
         while let Some(err) = cause {
-            if err.downcast_ref::<VolumeError>().is_some_and(VolumeError::is_full) {
+            // The kernel's ENOSPC is a full disk, or one namespace too many: others may make room.
+            let refused = err.downcast_ref::<io::Error>().map(io::Error::kind);
+            if err.downcast_ref::<VolumeError>().is_some_and(VolumeError::is_full)
+                || refused == Some(io::ErrorKind::StorageFull)
+            {
                 return true;
             }
             cause = err.source();
@@ -158,5 +163,24 @@ impl ProcessError {
             self,
             ProcessError::Gone(_) | ProcessError::Refused { kind: FailKind::NoSuchProcess, .. }
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lack_of_room_is_told_from_what_no_room_would_mend() {
+        let handle: Handle = "web-0-1".parse().expect("handle");
+        let step = |source: Cause| ContainerError::Step { doing: "make", handle, source };
+        let refused = |number| {
+            let source = io::Error::from_raw_os_error(number);
+            VolumeError::Refused { doing: "make", path: "/x".into(), source }
+        };
+        assert!(ContainerError::Full { what: "slot", cure: "" }.is_full());
+        assert!(step.clone()(refused(28).into()).is_full(), "ENOSPC");
+        assert!(!step.clone()(refused(5).into()).is_full(), "EIO");
+        assert!(!step("it was never finished".into()).is_full());
     }
 }
