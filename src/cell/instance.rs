@@ -89,8 +89,10 @@ pub(super) async fn supervise(
             end
         }
     };
-    shared.give_back_room(needs);
     conclude(&shared, &key, &lrp, end, &cancel, &cell).await;
+    // Only now: if it is to start again at once, it does not lose its room to one that waits
+    // further behind.
+    shared.give_back_room(needs);
     shared.state().supervised.remove(&key);
     shared.wake();
 }

@@ -184,6 +184,8 @@ async fn build(
     };
     shared.destroy(&handle).await;
     shared.give_back_room(needs);
+    // Whoever waits for room need not wait for the import as well.
+    shared.wake();
     outcome?;
     let (inner, stack, from) = (shared.clone(), prepared.stack, work.to_owned());
     smol::unblock(move || finish(&inner, &from, &stack)).await

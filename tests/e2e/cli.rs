@@ -194,7 +194,10 @@ fn an_app_of_a_run_that_was_killed_goes_with_it_or_with_the_next_daemon() {
     // With a daemon of its own, while it stages and while it runs: the next one clears up, another
     // run as well as a service.
     kill(run(&lab, &staged, "successfully created container"));
-    kill(run(&lab, &path, "became healthy"));
+    let second = run(&lab, &path, "became healthy");
+    let gone = |lab: &Lab| lab.run(&["app", "slow"]).code == 4;
+    lab.until("the first one's is gone", |lab| gone(lab).then_some(()));
+    kill(second);
     lab.serve();
     lab.until("nothing is left", |lab| (lab.ok(&["apps"]).out.contains("no apps")).then_some(()));
     lab.assert_empty();
