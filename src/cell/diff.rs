@@ -21,7 +21,8 @@ pub enum Op {
 /// What is to be done now, and when to look again if nothing happens before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Stops first, highest index first; then what can be forgotten; then starts in order.
+    /// Stops first, highest index first; then what can be forgotten; then starts in order, those
+    /// of instances that had a place before the others.
     pub ops: Vec<Op>,
     /// In milliseconds since 1970: a crashed instance is due then.
     pub due_ms: Option<u64>,
@@ -55,6 +56,7 @@ pub fn diff(
             plan.ops.push(Op::Forget(key.clone()));
         }
     }
+    let mut waiting = Vec::new();
     for (guid, lrp) in desired {
         for index in 0..lrp.instances {
             let key = (guid.clone(), index);
@@ -66,10 +68,17 @@ pub fn diff(
                     plan.due_ms = Some(plan.due_ms.map_or(at, |earlier| earlier.min(at)));
                 }
                 Next::Never => {}
-                Next::Now | Next::At(_) => plan.ops.push(Op::Start(key)),
+                Next::Now | Next::At(_) => match actual.get(&key) {
+                    // It had its place before, and gets it before those that never had one.
+                    Some(record) if record.placement_error.is_none() => {
+                        plan.ops.push(Op::Start(key));
+                    }
+                    _ => waiting.push(Op::Start(key)),
+                },
             }
         }
     }
+    plan.ops.append(&mut waiting);
     plan
 }
 

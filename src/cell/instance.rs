@@ -51,6 +51,8 @@ pub(super) async fn supervise(
 ) {
     let log = shared.logs.app(&key.0.app);
     let cell = Sink { log, source: "CELL".into(), index: key.1 };
+    // Before it is tried: what comes back meanwhile counts.
+    let returned = shared.state().waiting.returned();
     let first = match begin {
         Begin::Adopted { container, process, healthy, ended } => {
             let log_source = lrp.log_source.clone();
@@ -64,7 +66,7 @@ pub(super) async fn supervise(
         Err(err) if err.is_full() => {
             // What it did not get is not what others wait for.
             shared.state().room.give_back(needs);
-            shared.starve(&key, &lrp, &err);
+            shared.starve(&key, &lrp, returned, &err);
             shared.state().supervised.remove(&key);
             return shared.wake();
         }

@@ -23,8 +23,8 @@ const AGAIN_MS: u64 = 30_000;
 pub(super) struct Waiting {
     /// Counts what has come back since the daemon began.
     returned: u64,
-    /// `returned` when it failed, and when that was.
-    failed: BTreeMap<Key, (u64, u64)>,
+    /// Of which version, `returned` when it was tried, and when it failed.
+    failed: BTreeMap<Key, (String, u64, u64)>,
 }
 
 impl Waiting {
@@ -38,11 +38,18 @@ impl Waiting {
         self.failed.remove(key);
     }
 
+    /// How often something has come back.
+    pub fn returned(&self) -> u64 {
+        self.returned
+    }
+
     /// When an instance may try again; `None`: now.
-    fn until(&self, key: &Key, now_ms: u64) -> Option<u64> {
-        let (returned, since) = *self.failed.get(key)?;
-        // A clock that was set back does not hold it up.
-        let waits = returned == self.returned && (since..since + AGAIN_MS).contains(&now_ms);
+    fn until(&self, key: &Key, version: &str, now_ms: u64) -> Option<u64> {
+        let (failed, returned, since) = self.failed.get(key)?;
+        // A clock that was set back does not hold it up, and another version may need less.
+        let waits = failed == version
+            && *returned == self.returned
+            && (*since..since + AGAIN_MS).contains(&now_ms);
         waits.then_some(since + AGAIN_MS)
     }
 }
@@ -58,7 +65,7 @@ impl Shared {
     ) -> Option<u64> {
         let taken = {
             let mut state = self.state();
-            if let Some(until) = state.waiting.until(&key, now_ms()) {
+            if let Some(until) = state.waiting.until(&key, &lrp.version, now_ms()) {
                 return Some(until);
             }
             state.waiting.forget(&key);
@@ -96,13 +103,10 @@ impl Shared {
         smol::spawn(supervise(self.clone(), key, lrp, (begin, needs), cancel)).detach();
     }
 
-    /// An admitted instance found no room on the box.
-    pub(super) fn starve(&self, key: &Key, lrp: &DesiredLrp, err: &ContainerError) {
-        {
-            let mut state = self.state();
-            let now = (state.waiting.returned, now_ms());
-            state.waiting.failed.insert(key.clone(), now);
-        }
+    /// An admitted instance found no room on the box; `returned`: as it was when that was tried.
+    pub(super) fn starve(&self, key: &Key, lrp: &DesiredLrp, returned: u64, err: &ContainerError) {
+        let failed = (lrp.version.clone(), returned, now_ms());
+        self.state().waiting.failed.insert(key.clone(), failed);
         self.wait_for_room(key, lrp, &chain(err));
     }
 
@@ -150,17 +154,18 @@ mod tests {
             (ProcessGuid { app, process: "web".into() }, index)
         };
         let mut waiting = Waiting::default();
-        assert_eq!(waiting.until(&key(0), 0), None, "it never failed");
-        waiting.failed.insert(key(0), (waiting.returned, 1_000));
-        assert_eq!(waiting.until(&key(0), 1_000), Some(31_000));
-        assert_eq!(waiting.until(&key(0), 30_999), Some(31_000));
-        assert_eq!(waiting.until(&key(0), 31_000), None);
-        assert_eq!(waiting.until(&key(0), 999), None, "the clock was set back");
-        assert_eq!(waiting.until(&key(1), 1_000), None, "another instance");
+        assert_eq!(waiting.until(&key(0), "1", 0), None, "it never failed");
+        waiting.failed.insert(key(0), ("1".into(), waiting.returned, 1_000));
+        assert_eq!(waiting.until(&key(0), "1", 1_000), Some(31_000));
+        assert_eq!(waiting.until(&key(0), "1", 30_999), Some(31_000));
+        assert_eq!(waiting.until(&key(0), "1", 31_000), None);
+        assert_eq!(waiting.until(&key(0), "1", 999), None, "the clock was set back");
+        assert_eq!(waiting.until(&key(0), "2", 1_000), None, "another version");
+        assert_eq!(waiting.until(&key(1), "1", 1_000), None, "another instance");
         waiting.room_returned();
-        assert_eq!(waiting.until(&key(0), 1_000), None);
-        waiting.failed.insert(key(0), (waiting.returned, 1_000));
+        assert_eq!(waiting.until(&key(0), "1", 1_000), None);
+        waiting.failed.insert(key(0), ("1".into(), waiting.returned, 1_000));
         waiting.forget(&key(0));
-        assert_eq!(waiting.until(&key(0), 1_000), None, "another one of the same name");
+        assert_eq!(waiting.until(&key(0), "1", 1_000), None, "another one of the same name");
     }
 }

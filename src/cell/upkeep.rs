@@ -9,9 +9,12 @@ use std::time::Duration;
 /// its instances, and a crashed one for the next, sooner than that.
 const QUIET: Duration = Duration::from_secs(15);
 
+/// Looks at the store after containers have gone.
+const LOOKS: u32 = 2;
+
 impl Cell {
-    /// Gives the disk below the store what no container was promised any more; never ends. One
-    /// look at the start and one after containers have gone, none in between.
+    /// Gives the disk below the store what no container was promised any more; never ends. A few
+    /// looks at the start and after containers have gone, none in between.
     pub async fn keep_store_small(&self) {
         let shared = &self.shared;
         loop {
@@ -21,9 +24,21 @@ impl Cell {
             })
             .await
             {}
-            let inner = shared.clone();
-            if let Err(err) = smol::unblock(move || inner.host.store().give_back()).await {
-                crate::warn!("volume.not_shrunk", err = chain(&err));
+            // What was removed counts as free only once that is on the disk, and the kernel's
+            // cleaner has been through it; several looks, then, with a quiet time between.
+            for _ in 0..LOOKS {
+                let inner = shared.clone();
+                match smol::unblock(move || inner.host.store().write_down()).await {
+                    Ok(()) => async_io::Timer::after(QUIET).await,
+                    Err(err) => {
+                        crate::warn!("volume.not_shrunk", err = chain(&err));
+                        break;
+                    }
+                };
+                let inner = shared.clone();
+                if let Err(err) = smol::unblock(move || inner.host.store().give_back()).await {
+                    crate::warn!("volume.not_shrunk", err = chain(&err));
+                }
             }
             if shared.gone.recv().await.is_err() {
                 return future::pending().await;

@@ -210,7 +210,9 @@ fn instance(shared: &Shared, state: &State, lrp: &DesiredLrp, record: &ActualLrp
     let key = (record.guid.clone(), record.index);
     let (name, place) = match &record.state {
         LrpState::Unclaimed
-            if record.placement_error.is_some() && !state.supervised.contains_key(&key) =>
+            if record.placement_error.is_some()
+                && record.version == lrp.version
+                && !state.supervised.contains_key(&key) =>
         {
             ("waiting", None)
         }

@@ -48,20 +48,17 @@ pub async fn follow(config: &Config, cell: &Cell) {
     // Lowest precedence first.
     let mut dirs = config.paths.apps();
     dirs.reverse();
-    let mut watch = None;
     let mut known = BTreeMap::new();
+    let mut there = BTreeSet::new();
     // What was told of it last, so that it is told once.
     let mut trouble = None;
     loop {
         let mut looked = Ok(0);
-        if watch.is_none() {
-            // First, so that nothing comes between the look and the watch.
-            match sys::event::directory_changes(&dirs).and_then(Async::new) {
-                Ok(fresh) => watch = Some(fresh),
-                Err(err) => looked = Err(format!("cannot watch the manifests: {err}")),
-            }
-        }
-        match read(&dirs, &known) {
+        // First, so that nothing comes between the look and the watch; and each time, for a
+        // directory may be another one of the same name by now.
+        let watch = sys::event::directory_changes(&dirs).and_then(Async::new);
+        let watch = watch.map_err(|err| looked = Err(format!("cannot watch the manifests: {err}")));
+        match missing(&dirs, &mut there).map_or_else(|| read(&dirs, &known), Err) {
             Ok(found) => {
                 looked = looked.map(|_| found.len());
                 look(&dirs, cell, &mut known, found).await;
@@ -78,8 +75,18 @@ pub async fn follow(config: &Config, cell: &Cell) {
             Err(_) => {}
         }
         trouble = looked.err();
-        wait(watch.as_ref(), trouble.is_some()).await;
+        wait(watch.as_ref().ok(), trouble.is_some()).await;
     }
+}
+
+/// A directory that was there before and is not: somebody is putting another in its place, or has
+/// removed it. That is found out by the next look, which takes it for an empty one.
+fn missing(dirs: &[PathBuf], there: &mut BTreeSet<PathBuf>) -> Option<String> {
+    let gone: Vec<&PathBuf> =
+        dirs.iter().filter(|dir| there.contains(*dir) && !dir.is_dir()).collect();
+    let first = gone.first().map(|dir| format!("{} is gone", dir.display()));
+    *there = dirs.iter().filter(|dir| dir.is_dir()).cloned().collect();
+    first
 }
 
 /// Waits until something has changed, or until it is time for another try.

@@ -29,8 +29,8 @@ pub fn file_changes(file: &Path) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Readable once a file has been written, moved or removed in one of `dirs`; those that are not
-/// there are left out. Non-blocking, close-on-exec. Rearm with [`drain`]. inotify(7).
+/// Readable once a file has been written, moved or removed in one of `dirs`, or one of them itself;
+/// those that are not there are left out. Non-blocking, close-on-exec. Rearm with [`drain`]. inotify(7).
 pub fn directory_changes(dirs: &[impl AsRef<Path>]) -> io::Result<OwnedFd> {
     // SAFETY: a plain integer goes in, a new descriptor comes out.
     let fd = unsafe { owned(libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK).into())? };
@@ -39,6 +39,8 @@ pub fn directory_changes(dirs: &[impl AsRef<Path>]) -> io::Result<OwnedFd> {
         | libc::IN_DELETE
         | libc::IN_MOVED_FROM
         | libc::IN_MOVED_TO
+        | libc::IN_DELETE_SELF
+        | libc::IN_MOVE_SELF
         | libc::IN_ONLYDIR;
     for dir in dirs {
         let path = CString::new(dir.as_ref().as_os_str().as_bytes())?;

@@ -46,21 +46,21 @@ pub enum VolumeError {
     /// The loop file has its greatest size and is too full.
     Full {
         /// What was asked for, and what there is.
-        room: Room,
+        room: Box<Room>,
     },
     /// The loop file may grow, but the disk below it has no room to spare.
     HostFull {
         /// The loop file.
         file: PathBuf,
         /// What was asked for, and what there is.
-        room: Room,
+        room: Box<Room>,
     },
     /// The partition that the store is on is too full.
     PartitionFull {
         /// The store.
         dir: PathBuf,
         /// What was asked for, and what there is.
-        room: Room,
+        room: Box<Room>,
     },
     /// The store cannot be closed: somebody is still in it.
     Busy {
@@ -119,7 +119,7 @@ fn mib(bytes: u64) -> Bytes {
 
 /// What is missing, in words.
 fn shortage(room: &Room) -> String {
-    let [need, free, promised] = [room.need, room.free, room.promised].map(mib);
+    let [need, free, promised] = [room.need, room.free(), room.promised].map(mib);
     match room.promised {
         0 => format!("{free} free, {need} more is needed"),
         _ => {

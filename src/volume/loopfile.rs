@@ -92,25 +92,34 @@ impl LoopFile {
             match plan::growth(&room) {
                 Growth::Enough => return Ok(()),
                 Growth::To(len) => self.grow(root, room.file.len, len)?,
-                Growth::StoreFull => return Err(VolumeError::Full { room }),
+                Growth::StoreFull => return Err(VolumeError::Full { room: room.into() }),
                 Growth::HostFull => return Err(self.host_full(room)),
             }
         }
-        Err(VolumeError::Full { room: room()? })
+        Err(VolumeError::Full { room: room()?.into() })
     }
 
-    /// Cuts the file to `len` bytes, of which btrfs uses none behind; the caller looked. A crash on
-    /// the way leaves a file that is too long, and `settle` uses that.
-    pub fn shrink(&self, root: BorrowedFd<'_>, len: u64) -> Result<(), VolumeError> {
+    /// Cuts the file to `len` bytes, if everything `still_fits` into what btrfs has then. A crash
+    /// on the way leaves a file that is too long, and `settle` uses that. `false`: it is as it was.
+    pub fn shrink(
+        &self,
+        root: BorrowedFd<'_>,
+        len: u64,
+        still_fits: &dyn Fn() -> Result<bool, VolumeError>,
+    ) -> Result<bool, VolumeError> {
         let refused = || VolumeError::refused("make smaller", &self.path);
         btrfs::resize(root, len).map_err(refused())?;
+        if !matches!(still_fits(), Ok(true)) {
+            self.settle(root)?;
+            return Ok(false);
+        }
         // Before the tail is gone, the disk must know that btrfs ends before it.
         btrfs::sync(root).map_err(refused())?;
         self.file.set_len(len).map_err(refused())?;
         loopdev::refresh_size(self.device.as_fd())
             .map_err(VolumeError::refused("resize", self.device()))?;
         crate::info!("volume.shrunk", file = self.path.display(), size = Bytes::new(len));
-        Ok(())
+        Ok(true)
     }
 
     /// Lets the device see the whole file, and btrfs the whole device: a crash may have come
@@ -161,7 +170,7 @@ impl LoopFile {
     }
 
     fn host_full(&self, room: Room) -> VolumeError {
-        VolumeError::HostFull { file: self.path.clone(), room }
+        VolumeError::HostFull { file: self.path.clone(), room: room.into() }
     }
 }
 
@@ -225,7 +234,7 @@ fn make_draft(draft: &Path, len: u64) -> Result<(), VolumeError> {
         let (host_free, host_total) = (host.free_bytes, host.total_bytes);
         let file = FileSize { len: 0, max: len, host_free, host_total };
         let room = Room { need: len, file, ..Room::default() };
-        return Err(VolumeError::HostFull { file: draft.into(), room });
+        return Err(VolumeError::HostFull { file: draft.into(), room: room.into() });
     }
     extend(&file, 0, len).map_err(refused())?;
     format(draft)?;
@@ -242,6 +251,11 @@ fn extend(file: &File, old: u64, new: u64) -> io::Result<()> {
                 err = "this disk cannot preallocate; keep it from filling up"
             );
             file.set_len(new)
+        }
+        Err(err) => {
+            // What it got before the disk was full would be nobody's.
+            let _ = file.set_len(old);
+            Err(err)
         }
         other => other,
     }

@@ -8,6 +8,8 @@ pub const STEP: u64 = 256 << 20;
 pub const SLACK: u64 = 64 << 20;
 /// What is never taken of the disk below the loop file: this much, or 5 % of a small disk.
 const RESERVE: u64 = 512 << 20;
+/// One part in so many of what is written is trees, at worst.
+const TREES: u64 = 8;
 /// Sizes are whole MiB.
 const MIB: u64 = 1 << 20;
 
@@ -16,10 +18,14 @@ const MIB: u64 = 1 << 20;
 pub struct Room {
     /// What shall fit.
     pub need: u64,
-    /// Free in the store.
-    pub free: u64,
-    /// How much of it containers may still write.
+    /// How much containers may still write.
     pub promised: u64,
+    /// Free in the parts of the store that are for data.
+    pub data: u64,
+    /// Free in the parts that are for btrfs's own trees; no data goes there.
+    pub trees: u64,
+    /// Not yet given to data or trees.
+    pub unallocated: u64,
     /// The loop file; all zero for a store that has none and cannot grow.
     pub file: FileSize,
 }
@@ -35,6 +41,22 @@ pub struct FileSize {
     pub host_free: u64,
     /// Size of the disk below; 0: it does not say.
     pub host_total: u64,
+}
+
+impl Room {
+    /// What data finds free.
+    pub fn free(&self) -> u64 {
+        self.data.saturating_add(self.unallocated)
+    }
+
+    /// What must still be given to data and trees for all of this to fit. Trees grow with what is
+    /// written: an eighth of it when that is files of 4 KiB. Every block of theirs is kept twice.
+    fn lacks(&self, need: u64) -> u64 {
+        let outstanding = need.saturating_add(self.promised);
+        let data = outstanding.saturating_add(SLACK).saturating_sub(self.data);
+        let trees = (outstanding / TREES).saturating_sub(self.trees);
+        data.saturating_add(trees.saturating_mul(2))
+    }
 }
 
 impl FileSize {
@@ -73,11 +95,11 @@ pub fn reserve(total: u64) -> u64 {
 
 /// Decides about growth.
 pub fn growth(room: &Room) -> Growth {
-    let want = room.need.saturating_add(room.promised).saturating_add(SLACK);
-    if room.free >= want {
+    let missing = room.lacks(room.need).saturating_sub(room.unallocated);
+    if missing == 0 {
         return Growth::Enough;
     }
-    let missing = with_trees(want - room.free).div_ceil(MIB).saturating_mul(MIB);
+    let missing = missing.div_ceil(MIB).saturating_mul(MIB);
     let (may, host_may) = (room.file.may(), room.file.host_may());
     if may < missing {
         return Growth::StoreFull;
@@ -91,25 +113,24 @@ pub fn growth(room: &Room) -> Growth {
 /// What could still be promised or written, growth included.
 pub fn left(room: &Room) -> u64 {
     let growth = room.file.may().min(room.file.host_may());
-    // Less than `growth` asks for, so that what is left can really be had.
-    let growth = growth - growth / 16;
-    room.free.saturating_add(growth).saturating_sub(room.promised).saturating_sub(SLACK)
+    let budget = room.unallocated.saturating_add(growth);
+    let rest = budget.saturating_sub(room.lacks(0)).saturating_add(
+        // What the data parts have beyond what is outstanding.
+        room.data.saturating_sub(room.promised.saturating_add(SLACK)),
+    );
+    // Each part of data asks for a quarter of itself for trees, twice an eighth.
+    rest / (TREES + 2) * TREES
 }
 
 /// How long the loop file should be when it is far longer than it has to be. It ends not before
 /// `used_end`, up to where btrfs has taken the device for something, so that nothing is moved.
 pub fn shrunk(room: &Room, used_end: u64) -> Option<u64> {
-    let keep = with_trees(room.promised.saturating_add(SLACK)).saturating_add(STEP);
-    let spare = room.free.saturating_sub(keep);
+    let keep = room.lacks(0).saturating_add(STEP);
+    let spare = room.unallocated.saturating_sub(keep);
     let len = room.file.len.saturating_sub(spare).max(used_end).max(STEP);
     let len = len.div_ceil(MIB).saturating_mul(MIB);
     // A step to and fro is not worth the writes.
     (len.saturating_add(2 * STEP) <= room.file.len).then_some(len)
-}
-
-/// A sixteenth more: btrfs keeps two copies of its trees, which takes from what is added.
-fn with_trees(bytes: u64) -> u64 {
-    bytes.saturating_add(bytes / 16)
 }
 
 /// A line of /proc/thread-self/mountinfo.
@@ -169,22 +190,34 @@ mod tests {
 
     const GIB: u64 = 1 << 30;
 
+    /// With `free_mib` unallocated.
     fn room(need_mib: u64, free_mib: u64) -> Room {
         let file =
             FileSize { len: STEP, max: 10 * GIB, host_free: 100 * GIB, host_total: 200 * GIB };
-        Room { need: need_mib * MIB, free: free_mib * MIB, promised: 0, file }
+        let (need, unallocated) = (need_mib * MIB, free_mib * MIB);
+        Room { need, promised: 0, data: 0, trees: 32 * MIB, unallocated, file }
     }
 
     #[test]
     fn growth_is_at_least_a_step_and_covers_the_need() {
         assert_eq!(growth(&room(10, 74)), Growth::Enough);
         assert_eq!(growth(&room(11, 74)), Growth::To(2 * STEP));
-        assert_eq!(growth(&room(1024, 64)), Growth::To(STEP + 1088 * MIB));
+        // 1024 of data, 64 of slack, and 128 of trees, of which 32 are there, twice.
+        assert_eq!(growth(&room(1024, 64)), Growth::To(STEP + (1024 + 192) * MIB));
+    }
+
+    #[test]
+    fn what_data_has_is_of_no_use_to_trees() {
+        let full = Room { data: 4 * GIB, trees: 0, ..room(1024, 0) };
+        assert_eq!(growth(&full), Growth::To(2 * STEP));
+        assert_eq!(growth(&Room { trees: 128 * MIB, ..full }), Growth::Enough);
+        assert_eq!(growth(&Room { unallocated: 256 * MIB, ..full }), Growth::Enough);
+        assert!(shrunk(&Room { unallocated: 700 * MIB, ..full }, GIB).is_none(), "trees need it");
     }
 
     #[test]
     fn what_is_promised_is_nobody_elses() {
-        let promised = |mib: u64| Room { promised: mib * MIB, ..room(10, 1000) };
+        let promised = |mib: u64| Room { promised: mib * MIB, trees: GIB, ..room(10, 1000) };
         assert_eq!(growth(&promised(926)), Growth::Enough);
         assert_eq!(growth(&promised(927)), Growth::To(2 * STEP));
         assert_eq!(growth(&promised(20 * 1024)), Growth::StoreFull);
@@ -195,22 +228,29 @@ mod tests {
         let mut near = room(64, 64);
         near.file.max = STEP + 100 * MIB;
         assert_eq!(growth(&near), Growth::To(STEP + 100 * MIB));
-        assert_eq!(growth(&Room { need: 100 * MIB, ..near }), Growth::StoreFull);
+        assert_eq!(growth(&Room { need: 200 * MIB, ..near }), Growth::StoreFull);
         let mut tight = room(64, 64);
         tight.file.host_free = 612 * MIB;
         assert_eq!(growth(&tight), Growth::To(STEP + 100 * MIB));
-        assert_eq!(growth(&Room { need: 100 * MIB, ..tight }), Growth::HostFull);
+        assert_eq!(growth(&Room { need: 200 * MIB, ..tight }), Growth::HostFull);
         assert_eq!(growth(&Room { need: u64::MAX, ..near }), Growth::StoreFull);
     }
 
     #[test]
     fn what_is_left_can_be_had_and_not_much_more() {
-        for (free, promised) in [(64, 0), (200, 100), (100, 300), (5000, 0)] {
-            let room = Room { promised: promised * MIB, ..room(0, free) };
+        for (unallocated, promised, data) in
+            [(64, 0, 0), (200, 100, 0), (100, 300, 50), (5000, 0, 2000), (0, 0, 3000)]
+        {
+            let room = Room {
+                promised: promised * MIB,
+                data: data * MIB,
+                trees: 0,
+                ..room(0, unallocated)
+            };
             let left = left(&room);
-            assert!(matches!(growth(&Room { need: left, ..room }), Growth::Enough | Growth::To(_)));
-            let more = left + left / 8 + 2 * SLACK;
-            assert_eq!(growth(&Room { need: more, ..room }), Growth::StoreFull, "{free}");
+            let with = |need| growth(&Room { need, ..room });
+            assert!(matches!(with(left), Growth::Enough | Growth::To(_)), "{room:?}");
+            assert_eq!(with(left + left / 8 + 2 * SLACK), Growth::StoreFull, "{room:?}");
         }
     }
 
@@ -218,11 +258,12 @@ mod tests {
     fn a_file_that_is_far_too_long_is_cut_behind_its_last_use() {
         let mut big = Room { promised: 1024 * MIB, ..room(0, 5000) };
         big.file.len = 6 * GIB;
-        let len = shrunk(&big, GIB).expect("5000 MiB free, 1088 of it needed");
+        let len = shrunk(&big, GIB).expect("5000 MiB free, 1280 of it needed");
         // What goes is free, and what stays covers the promises with a step to spare.
         let gone = (big.file.len - len) / MIB;
-        assert!((3500..3912 - 256).contains(&gone), "{gone}");
-        assert_eq!(growth(&Room { free: big.free - gone * MIB, ..big }), Growth::Enough);
+        assert_eq!(gone, 5000 - (1024 + 64 + 192) - 256);
+        let cut = Room { unallocated: big.unallocated - gone * MIB, ..big };
+        assert_eq!(growth(&cut), Growth::Enough);
         assert_eq!(shrunk(&big, 4 * GIB), Some(4 * GIB));
         assert_eq!(shrunk(&big, 6 * GIB), None);
         assert_eq!(shrunk(&Room { promised: 4500 * MIB, ..big }, GIB), None);

@@ -6,7 +6,7 @@
 
 use super::store::{QGROUPS, Store, names};
 use super::{VolumeError, plan};
-use crate::sys::btrfs;
+use crate::sys::{btrfs, file};
 use crate::unit::{Bytes, Handle};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -68,8 +68,15 @@ impl Store {
         Ok(Bytes::new(plan::left(&self.room(&promises, Bytes::default())?)))
     }
 
+    /// Writes down what is only in memory yet: what was removed counts as free only after that.
+    /// May take long; holds up nobody.
+    pub fn write_down(&self) -> Result<(), VolumeError> {
+        btrfs::sync(self.root.as_fd()).map_err(VolumeError::refused("write down", &self.dir))
+    }
+
     /// Makes the loop file smaller when far more of it is free than is promised, as after a
-    /// staging: the disk below gets the room back. Moves no data. `true`: it is smaller now.
+    /// staging: the disk below gets the room back. Data is moved only when btrfs takes the tail at
+    /// this very moment. `true`: it is smaller now.
     pub fn give_back(&self) -> Result<bool, VolumeError> {
         let Some(file) = self.loop_file() else { return Ok(false) };
         let promises = self.promises();
@@ -77,19 +84,19 @@ impl Store {
         let used_end = btrfs::allocated_end(self.root.as_fd())
             .map_err(VolumeError::refused("measure", &self.dir))?;
         let Some(len) = plan::shrunk(&room, used_end) else { return Ok(false) };
-        file.shrink(self.root.as_fd(), len)?;
-        // btrfs may have taken less off what is free, or more; a promise counts for more than room.
-        self.ensure(&promises, Bytes::default())?;
-        Ok(true)
+        let still_fits = || {
+            let room = self.room(&promises, Bytes::default())?;
+            Ok(plan::growth(&room) == plan::Growth::Enough)
+        };
+        file.shrink(self.root.as_fd(), len, &still_fits)
     }
 
     /// [`Store::ensure_room`] for who holds the promises already: they stay as they are, and the
     /// store grows for one at a time.
     pub(super) fn ensure(&self, promises: &Promises, need: Bytes) -> Result<(), VolumeError> {
-        let slack = Bytes::new(plan::SLACK);
-        let most = promises.most().saturating_add(need).saturating_add(slack);
         // The common case costs nothing for each container.
-        if self.free() >= most {
+        let most = plan::Room { promised: promises.most().get(), ..self.measured(need)? };
+        if plan::growth(&most) == plan::Growth::Enough {
             return Ok(());
         }
         match self.loop_file() {
@@ -98,7 +105,9 @@ impl Store {
                 let room = self.room(promises, need)?;
                 match plan::growth(&room) {
                     plan::Growth::Enough => Ok(()),
-                    _ => Err(VolumeError::PartitionFull { dir: self.dir.clone(), room }),
+                    _ => {
+                        Err(VolumeError::PartitionFull { dir: self.dir.clone(), room: room.into() })
+                    }
                 }
             }
         }
@@ -129,10 +138,34 @@ impl Store {
 
     /// Everything that decides about the store's size.
     fn room(&self, promises: &Promises, need: Bytes) -> Result<plan::Room, VolumeError> {
+        let promised = self.outstanding(promises).get();
+        Ok(plan::Room { promised, ..self.measured(need)? })
+    }
+
+    /// The same without promises.
+    fn measured(&self, need: Bytes) -> Result<plan::Room, VolumeError> {
         let file = self.loop_file().map(|file| file.size()).transpose()?.unwrap_or_default();
-        let [need, free, promised] =
-            [need, self.free(), self.outstanding(promises)].map(Bytes::get);
-        Ok(plan::Room { need, free, promised, file })
+        let refused = || VolumeError::refused("measure", &self.dir);
+        let size = file::space(self.root.as_fd()).map_err(refused())?.total_bytes;
+        let of = |kind: &str, counter: &str| {
+            let text = fs::read_to_string(self.sysfs.join("allocation").join(kind).join(counter));
+            text.ok().and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0)
+        };
+        // What is written but not yet on the device is reserved; the rest of a part is free.
+        let free = |kind: &str| {
+            let taken = ["bytes_used", "bytes_reserved", "bytes_may_use", "bytes_readonly"];
+            let taken = taken.into_iter().map(|counter| of(kind, counter));
+            of(kind, "total_bytes").saturating_sub(taken.fold(0, u64::saturating_add))
+        };
+        let given = ["data", "metadata", "system", "mixed"].map(|kind| of(kind, "disk_total"));
+        Ok(plan::Room {
+            need: need.get(),
+            promised: 0,
+            data: free("data").saturating_add(free("mixed")),
+            trees: free("metadata").saturating_add(free("mixed")),
+            unallocated: size.saturating_sub(given.into_iter().fold(0, u64::saturating_add)),
+            file,
+        })
     }
 
     /// What containers may still write. What they have written but the kernel has not yet counted

@@ -208,8 +208,8 @@ fn every_disk_can_be_filled_to_its_limit_whatever_the_others_do() {
     assert!(said(&err).contains("containers may still write "), "{}", said(&err));
     make("c", 5000, 2).expect_err("more than there can ever be");
     assert_eq!(store.writables().expect("list"), [handle("a"), handle("b")], "nothing half-made");
-    store.ensure_room(Bytes::mib(600)).expect("what is left is anybody's");
-    fill(&store.dir().join("tmp/layer"), 600).expect("the room is real");
+    store.ensure_room(Bytes::mib(300)).expect("what is left is anybody's");
+    fill(&store.dir().join("tmp/layer"), 300).expect("the room is real");
 
     for large in [a, b] {
         let err = fill(&large, 600).expect_err("beyond the limit");
@@ -259,6 +259,31 @@ fn what_nobody_needs_any_more_goes_back_to_the_disk_below() {
     lab.close(store);
     let store = lab.open();
     assert_eq!(fs::read(layer.join("kept")).expect("read"), vec![7; 30 << 20]);
+    lab.close(store);
+}
+
+#[test]
+fn many_small_files_fit_too_after_the_store_was_cut() {
+    let lab = Lab::new("small");
+    let store = lab.open();
+    // A staging that leaves something in every part that btrfs has given to data.
+    store.create_writable(&handle("staging"), Some(Bytes::mib(1000)), ids(0)).expect("create");
+    let keep = store.draft().expect("draft");
+    for n in 0..10 {
+        fill(&store.dir().join(format!("containers/staging/upper/{n}")), 60).expect("write");
+        fill(&keep.dir().join(n.to_string()), 10).expect("write");
+    }
+    keep.commit(&Digest::of(b"kept")).expect("commit");
+    store.remove_writable(&handle("staging")).expect("remove");
+    run("btrfs", &["subvolume", "sync", text(store.dir())]);
+    let dir = store.create_writable(&handle("a"), Some(Bytes::mib(150)), ids(1)).expect("create");
+    store.write_down().expect("sync");
+    store.give_back().expect("look");
+    let block = [7; 4096];
+    // 100 of 150 MiB: near the limit each write would be a commit.
+    for n in 0..25_000 {
+        fs::write(dir.join(format!("upper/{n}")), block).unwrap_or_else(|err| panic!("{n}: {err}"));
+    }
     lab.close(store);
 }
 
