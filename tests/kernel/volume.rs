@@ -275,7 +275,7 @@ fn many_small_files_fit_too_after_the_store_was_cut() {
     }
     keep.commit(&Digest::of(b"kept")).expect("commit");
     store.remove_writable(&handle("staging")).expect("remove");
-    run("btrfs", &["subvolume", "sync", text(store.dir())]);
+    store.write_down().expect("sync");
     let dir = store.create_writable(&handle("a"), Some(Bytes::mib(150)), ids(1)).expect("create");
     store.write_down().expect("sync");
     store.give_back().expect("look");
