@@ -275,6 +275,7 @@ fn main_process(lrp: &DesiredLrp) -> RunAction {
         dir_must_exist: false,
         user: lrp.user.clone(),
         nofile: Some(lrp.nofile),
+        rlimits: Default::default(),
         tty: None,
         stdin: false,
     };

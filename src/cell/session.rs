@@ -83,6 +83,7 @@ impl Cell {
             dir: wish.dir,
             user: wish.user.unwrap_or(lrp.user),
             nofile: Some(lrp.nofile),
+            rlimits: Default::default(),
             tty: wish.tty,
             stdin: wish.stdin,
         };

@@ -8,13 +8,13 @@ use crate::cgroup::{Group, Stats};
 use crate::init::proto::{
     Answer, Ask, FailKind, MAX_MESSAGE, ProcessState, Reply, Request, SPOOL_MAX,
 };
-use crate::model::process::{ExitStatus, ProcessSpec, WindowSize};
+use crate::model::process::{ExitStatus, ProcessSpec, Rlimit, WindowSize};
 use crate::sys;
 use crate::sys::at::{self, Open, Resolve};
 use crate::unit::Handle;
 use async_io::Async;
 use smol::channel::{Receiver, Sender, bounded};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -116,7 +116,15 @@ impl Container {
         let (id, tty) = (spec.id.clone(), spec.tty.is_some());
         let exit = self.link.watch(&id);
         match self.link.ask(Ask::Start(spec)).await {
-            Ok((_, fds)) => Ok(self.process(id, tty, fds, exit)),
+            Ok((answer, fds)) => {
+                if let Answer::Started { lowered, .. } = &answer
+                    && !lowered.is_empty()
+                {
+                    let (handle, limits) = (self.handle(), told(lowered));
+                    crate::warn!("process.limits_lowered", handle = handle, id = id, to = limits);
+                }
+                Ok(self.process(id, tty, fds, exit))
+            }
             Err(err) => {
                 self.link.unwatch(&id);
                 Err(err)
@@ -334,6 +342,12 @@ impl Link {
             }
         }
     }
+}
+
+/// Limits as a person reads them.
+fn told(limits: &BTreeMap<Rlimit, u64>) -> String {
+    let each: Vec<_> = limits.iter().map(|(kind, value)| format!("{kind} {value}")).collect();
+    each.join(", ")
 }
 
 /// Reads all that pid 1 says until it is gone, then lets everybody know who still waits.

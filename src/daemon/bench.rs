@@ -200,6 +200,7 @@ fn shell(script: &str) -> ProcessSpec {
         dir_must_exist: false,
         user: "vcap".into(),
         nofile: None,
+        rlimits: Default::default(),
         tty: None,
         stdin: false,
     }

@@ -133,6 +133,7 @@ async fn helper(
         dir_must_exist: false,
         user: user.to_owned(),
         nofile: None,
+        rlimits: Default::default(),
         tty: None,
         stdin,
     };

@@ -23,6 +23,7 @@ mod environment;
 pub mod filter;
 mod inside;
 mod inside_net;
+mod limits;
 pub mod message;
 mod peers;
 pub mod proto;

@@ -16,9 +16,10 @@
 //! message each, at most [`MAX_MESSAGE`] bytes of JSON, descriptors beside it by `SCM_RIGHTS`.
 //! It outlives the daemon: a new daemon connects, lists, attaches.
 
-use crate::model::process::{ExitStatus, ProcessSpec, WindowSize};
+use crate::model::process::{ExitStatus, ProcessSpec, Rlimit, WindowSize};
 use crate::unit::IdRange;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
@@ -176,6 +177,9 @@ pub enum Answer {
     Started {
         /// Process id inside the container.
         pid: i32,
+        /// Limits of `rlimits` that the box does not allow: what the process has instead.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        lowered: BTreeMap<Rlimit, u64>,
     },
     /// As [`Answer::Started`], but without stdin: its only write end went to the starter, so that
     /// closing it there ends the input. What was spooled meanwhile is in `<depot>/init/<id>.out`

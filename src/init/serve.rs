@@ -72,8 +72,8 @@ impl Server {
         let signals = signal::watch(&WATCHED).doing(|| "watch for children".into())?;
         let root = start::root_dir().doing(|| "open the root".into())?;
         let (soft, hard) =
-            process::limit(Resource::OpenFiles).doing(|| "read the limits".into())?;
-        process::set_limit(Resource::OpenFiles, soft.max(OWN_NOFILE.min(hard)), hard)
+            process::limit(Resource::OPEN_FILES).doing(|| "read the limits".into())?;
+        process::set_limit(Resource::OPEN_FILES, soft.max(OWN_NOFILE.min(hard)), hard)
             .doing(|| "raise the number of open files".into())?;
         let granted = Caps::of(&plan.capabilities);
         Ok(Server {
@@ -194,7 +194,13 @@ impl Server {
             program: spec.path.clone(),
             pid: launched.pid,
             tty: spec.tty.is_some(),
-            phase: Phase::Starting { errors: launched.errors, peer, seq, stdin: launched.stdin },
+            phase: Phase::Starting {
+                errors: launched.errors,
+                peer,
+                seq,
+                stdin: launched.stdin,
+                lowered: launched.lowered,
+            },
             streams: streams
                 .map(|(fd, end)| Stream::new(fd, format!("{}.{end}", spec.id)))
                 .collect(),
@@ -206,14 +212,16 @@ impl Server {
     /// A starting process has become its program, or failed to.
     fn settle(&mut self, serial: Serial) {
         let Some(process) = self.table.get(serial) else { return };
-        let (errors, peer, seq, stdin) = match std::mem::replace(&mut process.phase, Phase::Running)
-        {
-            Phase::Starting { errors, peer, seq, stdin } => (errors, peer, seq, stdin),
-            other => {
-                process.phase = other;
-                return;
-            }
-        };
+        let (errors, peer, seq, stdin, lowered) =
+            match std::mem::replace(&mut process.phase, Phase::Running) {
+                Phase::Starting { errors, peer, seq, stdin, lowered } => {
+                    (errors, peer, seq, stdin, lowered)
+                }
+                other => {
+                    process.phase = other;
+                    return;
+                }
+            };
         if let Some((kind, text)) = start::outcome(&errors, &process.program) {
             // Its end will be reaped like an orphan's.
             self.table.remove(serial);
@@ -227,7 +235,7 @@ impl Server {
                 fds.extend(stdin);
                 process.attached = Some(peer);
                 let pid = process.pid;
-                self.say(peer, seq, Answer::Started { pid }, fds);
+                self.say(peer, seq, Answer::Started { pid, lowered }, fds);
             }
             Err(err) => {
                 // It runs, unattached: whoever asked may attach later.

@@ -130,10 +130,10 @@ fn prepare_self(channel: &OwnedFd) -> std::io::Result<()> {
     if std::fs::read_to_string(file)?.starts_with('-') {
         std::fs::write(file, "0")?;
     }
-    let (soft, hard) = process::limit(Resource::OpenFiles)?;
+    let (soft, hard) = process::limit(Resource::OPEN_FILES)?;
     if hard < NOFILE_MAX {
         // Only with CAP_SYS_RESOURCE; without it a process gets less than it asked for.
-        let _ = process::set_limit(Resource::OpenFiles, soft, NOFILE_MAX);
+        let _ = process::set_limit(Resource::OPEN_FILES, soft, NOFILE_MAX);
     }
     Ok(())
 }

@@ -2,16 +2,18 @@
 
 use super::environment;
 use super::inside::TTY_GROUP;
+use super::limits::{self, Limits};
 use super::proto::FailKind;
 use super::root::{Kept, make_dirs, open_dir};
 use super::users::{self, User};
-use crate::model::process::ProcessSpec;
+use crate::model::process::{ProcessSpec, Rlimit};
 use crate::sys::at::{self, Kind, Open, Resolve};
 use crate::sys::caps::{self, Caps};
 use crate::sys::fd::{self, Standard};
 use crate::sys::ns::{self, Fork, Parent, Spaces};
-use crate::sys::process::{self, Resource};
+use crate::sys::process;
 use crate::sys::{pty, signal};
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read};
@@ -46,6 +48,8 @@ pub struct Launched {
     pub outputs: Vec<OwnedFd>,
     /// Write end of its standard input, when asked for.
     pub stdin: Option<OwnedFd>,
+    /// Limits that are lower than it asked for.
+    pub lowered: BTreeMap<Rlimit, u64>,
 }
 
 /// Everything that the child needs.
@@ -55,7 +59,7 @@ struct Ready {
     env: Vec<CString>,
     user: User,
     dir: OwnedFd,
-    nofile: Option<u64>,
+    limits: Limits,
     streams: [OwnedFd; 3],
     tty: bool,
 }
@@ -69,6 +73,9 @@ pub fn start(workshop: &Workshop, spec: &ProcessSpec) -> Result<Launched, Failur
     }
     let programs = environment::candidates(&spec.path, &env);
     let name = spec.argv0.as_ref().unwrap_or(&spec.path);
+    let limits = limits::decide(spec, workshop.nofile)
+        .map_err(|err| (FailKind::System, format!("cannot read the limits: {err}")))?;
+    let lowered = limits.lowered.clone();
     let dir = working_dir(workshop, spec, &user)?;
     let (streams, outputs, stdin) = streams(workshop, spec, &user)
         .map_err(|err| (FailKind::System, format!("cannot make the streams: {err}")))?;
@@ -78,7 +85,7 @@ pub fn start(workshop: &Workshop, spec: &ProcessSpec) -> Result<Launched, Failur
         env: c_strings(env.iter().map(|(name, value)| format!("{name}={value}")))?,
         user,
         dir,
-        nofile: spec.nofile,
+        limits,
         streams,
         tty: spec.tty.is_some(),
     };
@@ -94,7 +101,7 @@ pub fn start(workshop: &Workshop, spec: &ProcessSpec) -> Result<Launched, Failur
             let _ = fd::write(&tell, &word);
             process::exit_now(127)
         }
-        Fork::Parent { pid, .. } => Ok(Launched { pid, errors, outputs, stdin }),
+        Fork::Parent { pid, .. } => Ok(Launched { pid, errors, outputs, stdin, lowered }),
     }
 }
 
@@ -239,7 +246,6 @@ fn become_it(workshop: &Workshop, ready: &Ready) -> Result<(), (Step, io::Error)
         .and_then(|()| fd::become_standard(output, Standard::Output))
         .and_then(|()| fd::become_standard(error, Standard::Error))
         .map_err(at_step(Step::Streams))?;
-    limits(workshop, ready).map_err(at_step(Step::Limits))?;
     let User { uid, gid, ref groups, .. } = ready.user;
     process::become_user(uid, gid, groups)
         // A change of ids may have made us visible.
@@ -252,20 +258,11 @@ fn become_it(workshop: &Workshop, ready: &Ready) -> Result<(), (Step, io::Error)
     let caps = if uid == 0 { workshop.granted } else { Caps::default() };
     caps::set(caps, caps).map_err(at_step(Step::Capabilities))?;
     process::set_umask(0o022);
-    signal::reset_all().and_then(|()| fd::close_all_on_exec()).map_err(at_step(Step::Descriptors))
-}
-
-/// Open files as asked, within what the box allows; no core dumps.
-fn limits(workshop: &Workshop, ready: &Ready) -> io::Result<()> {
-    let (_, hard) = process::limit(Resource::OpenFiles)?;
-    match ready.nofile {
-        Some(wanted) => {
-            let wanted = wanted.min(hard);
-            process::set_limit(Resource::OpenFiles, wanted, wanted)?;
-        }
-        None => process::set_limit(Resource::OpenFiles, workshop.nofile.min(hard), hard)?,
-    }
-    process::set_limit(Resource::Core, 0, 0)
+    signal::reset_all()
+        .and_then(|()| fd::close_all_on_exec())
+        .map_err(at_step(Step::Descriptors))?;
+    // Last: what is left to do is exec, and that shall be all that they can hinder.
+    ready.limits.apply().map_err(at_step(Step::Limits))
 }
 
 /// Tries every candidate; returns the failure that tells most.

@@ -3,7 +3,7 @@
 use super::depot::Depot;
 use super::proto::ProcessState;
 use super::spool::{Pulled, Stream};
-use crate::model::process::ExitStatus;
+use crate::model::process::{ExitStatus, Rlimit};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
@@ -32,6 +32,8 @@ pub enum Phase {
         seq: u64,
         /// The write end of its standard input, for the one who asked.
         stdin: Option<OwnedFd>,
+        /// Limits that are lower than it asked for.
+        lowered: BTreeMap<Rlimit, u64>,
     },
     /// Exec has worked.
     Running,

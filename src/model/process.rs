@@ -1,6 +1,7 @@
 //! A process to be started in a container, and how it ended.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// One process, as pid 1 of the container is asked to start it.
@@ -25,10 +26,79 @@ pub struct ProcessSpec {
     pub user: String,
     /// Open files, soft and hard; clamped to what the daemon itself may have.
     pub nofile: Option<u64>,
+    /// Further limits, soft and hard, clamped in the same way; [`Rlimit::Nofile`] wins over
+    /// `nofile`. What is not named stays as it is.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rlimits: BTreeMap<Rlimit, u64>,
     /// A terminal of this size instead of pipes.
     pub tty: Option<WindowSize>,
     /// Keep stdin open for the caller; otherwise it is /dev/null. A tty always has one.
     pub stdin: bool,
+}
+
+/// What setrlimit(2) can limit, with the kernel's numbers (asm-generic/resource.h, the same on
+/// every architecture that this program runs on).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum Rlimit {
+    /// Seconds of processor time.
+    Cpu = 0,
+    /// Bytes of a file that is written.
+    Fsize = 1,
+    /// Bytes of data segment and heap.
+    Data = 2,
+    /// Bytes of stack.
+    Stack = 3,
+    /// Bytes of a core dump.
+    Core = 4,
+    /// Bytes in memory; kernels of today do not look at it.
+    Rss = 5,
+    /// Processes of the user.
+    Nproc = 6,
+    /// Open files.
+    Nofile = 7,
+    /// Bytes locked in memory.
+    Memlock = 8,
+    /// Bytes of address space.
+    As = 9,
+    /// File locks; kernels of today do not look at it.
+    Locks = 10,
+    /// Signals that wait.
+    Sigpending = 11,
+    /// Bytes in message queues.
+    Msgqueue = 12,
+    /// 20 minus the lowest nice value.
+    Nice = 13,
+    /// Highest real-time priority.
+    Rtprio = 14,
+}
+
+impl Rlimit {
+    /// All of them.
+    pub const ALL: [Rlimit; 15] = [
+        Rlimit::Cpu,
+        Rlimit::Fsize,
+        Rlimit::Data,
+        Rlimit::Stack,
+        Rlimit::Core,
+        Rlimit::Rss,
+        Rlimit::Nproc,
+        Rlimit::Nofile,
+        Rlimit::Memlock,
+        Rlimit::As,
+        Rlimit::Locks,
+        Rlimit::Sigpending,
+        Rlimit::Msgqueue,
+        Rlimit::Nice,
+        Rlimit::Rtprio,
+    ];
+}
+
+impl fmt::Display for Rlimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&format!("{self:?}").to_lowercase())
+    }
 }
 
 /// Size of a terminal in character cells.
@@ -66,5 +136,34 @@ impl fmt::Display for ExitStatus {
             ExitStatus::Exited(code) => write!(f, "exit status {code}"),
             ExitStatus::Signaled(signal) => write!(f, "signal {signal}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_have_the_kernels_names_and_numbers() {
+        for (number, limit) in Rlimit::ALL.into_iter().enumerate() {
+            assert_eq!(limit as usize, number);
+            let name = serde_json::to_string(&limit).expect("JSON");
+            assert_eq!(name, format!("\"{limit}\""));
+        }
+    }
+
+    #[test]
+    fn a_process_of_an_older_daemon_has_no_further_limits() {
+        let text = r#"{"id":"a","path":"/a","args":[],"argv0":null,"env":[],"dir":null,
+            "user":"root","nofile":7,"tty":null,"stdin":false}"#;
+        let mut spec: ProcessSpec = serde_json::from_str(text).expect("old form");
+        assert!(spec.rlimits.is_empty() && !text_of(&spec).contains("rlimits"));
+        spec.rlimits.insert(Rlimit::As, u64::MAX);
+        assert!(text_of(&spec).contains(r#""rlimits":{"as":18446744073709551615}"#));
+        assert_eq!(serde_json::from_str::<ProcessSpec>(&text_of(&spec)).expect("new form"), spec);
+    }
+
+    fn text_of(spec: &ProcessSpec) -> String {
+        serde_json::to_string(spec).expect("JSON")
     }
 }

@@ -197,6 +197,7 @@ fn builder(manifest: &Manifest, input: &StagingInput) -> ProcessSpec {
         dir_must_exist: false,
         user: VCAP.into(),
         nofile: Some(manifest.run.nofile),
+        rlimits: Default::default(),
         tty: None,
         stdin: false,
     }

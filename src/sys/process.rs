@@ -173,33 +173,31 @@ pub fn effective_uid() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
-/// A limit of one process, as far as we set them.
+/// A limit of one process: the kernel's number for it, `RLIMIT_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resource {
-    /// One above the highest descriptor number.
-    OpenFiles,
-    /// Bytes of a core dump.
-    Core,
-}
+pub struct Resource(pub u8);
 
 impl Resource {
-    /// The kernel's name for it.
-    fn raw(self) -> nix::sys::resource::Resource {
-        match self {
-            Resource::OpenFiles => nix::sys::resource::Resource::RLIMIT_NOFILE,
-            Resource::Core => nix::sys::resource::Resource::RLIMIT_CORE,
-        }
-    }
+    /// One above the highest descriptor number.
+    pub const OPEN_FILES: Resource = Resource(libc::RLIMIT_NOFILE as u8);
+    /// Bytes of a core dump.
+    pub const CORE: Resource = Resource(libc::RLIMIT_CORE as u8);
 }
 
-/// Soft and hard value. getrlimit(2).
+/// Soft and hard value. `EINVAL`: no such limit. getrlimit(2).
 pub fn limit(resource: Resource) -> io::Result<(u64, u64)> {
-    Ok(nix::sys::resource::getrlimit(resource.raw())?)
+    let mut value = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel fills `value`, which is ours until the call returns.
+    check(unsafe { libc::getrlimit(resource.0.into(), &mut value) }.into())?;
+    Ok((value.rlim_cur, value.rlim_max))
 }
 
 /// Sets soft and hard value. `EPERM`: above the present hard value without `CAP_SYS_RESOURCE`.
 pub fn set_limit(resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
-    Ok(nix::sys::resource::setrlimit(resource.raw(), soft, hard)?)
+    let value = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: the kernel reads `value`, which lives until the call returns.
+    check(unsafe { libc::setrlimit(resource.0.into(), &value) }.into())?;
+    Ok(())
 }
 
 /// Starts a new session without a terminal. setsid(2).

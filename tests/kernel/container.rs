@@ -40,6 +40,7 @@ fn shell(id: &str, script: &str) -> ProcessSpec {
         dir_must_exist: false,
         user: "root".into(),
         nofile: None,
+        rlimits: Default::default(),
         tty: None,
         stdin: false,
     }

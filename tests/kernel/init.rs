@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use terrarium::init::message;
 use terrarium::init::proto::*;
-use terrarium::model::process::{ExitStatus, WindowSize};
+use terrarium::model::process::{ExitStatus, Rlimit, WindowSize};
 use terrarium::sys::{fd, process};
 
 /// Errors as the kernel numbers them.
@@ -218,6 +218,54 @@ fn a_process_has_three_descriptors_few_capabilities_and_no_new_ones() {
     let mut limited = sh("ulimit -n; ulimit -Hn");
     limited.nofile = Some(333);
     assert_eq!(inside.run(limited).out, "333\n333\n");
+}
+
+/// Soft and hard values of a `/proc/PID/limits`, in the kernel's order.
+fn limits_in(text: &str) -> Vec<(u64, u64)> {
+    let value = |word: Option<&str>| match word.expect("a value") {
+        "unlimited" => u64::MAX,
+        number => number.parse().expect("a number"),
+    };
+    let both = |line: &str| {
+        let mut words = line[26..].split_whitespace();
+        (value(words.next()), value(words.next()))
+    };
+    text.lines().skip(1).take(15).map(both).collect()
+}
+
+#[test]
+fn every_limit_of_a_process_is_what_was_asked_for_or_what_the_box_allows() {
+    let lab = Lab::new();
+    let mut container = lab.container();
+    let text = fs::read_to_string(format!("/proc/{}/limits", container.pid)).expect("limits");
+    let ours = limits_in(&text);
+    let inside = &mut container.connection;
+    let small =
+        [100, 1 << 20, 1 << 27, 1 << 22, 4096, 1 << 26, 50, 77, 4096, 1 << 28, 5, 6, 7, 1, 2];
+    for wish in [small, [u64::MAX; 15]] {
+        let mut asked = spec("/bin/cat", &["/proc/self/limits"]);
+        asked.user = "vcap".into();
+        asked.nofile = Some(333);
+        asked.rlimits = Rlimit::ALL.into_iter().zip(wish).collect();
+        let id = asked.id.clone();
+        let (answer, fds) = inside.ask(Ask::Start(asked));
+        let Answer::Started { lowered, .. } = answer else { panic!("{answer:?}") };
+        let has = limits_in(&read_all(&fds[0]));
+        assert_eq!(inside.ended(&id), ExitStatus::Exited(0));
+        for (kind, wish) in Rlimit::ALL.into_iter().zip(wish) {
+            let hard = ours[kind as usize].1;
+            let value = wish.min(hard);
+            assert_eq!(has[kind as usize], (value, value), "{kind}");
+            assert_eq!(lowered.get(&kind).copied(), (value < wish).then_some(value), "{kind}");
+        }
+    }
+    let kept = limits_in(&inside.sh("cat /proc/self/limits"));
+    let others =
+        Rlimit::ALL.into_iter().filter(|kind| ![Rlimit::Nofile, Rlimit::Core].contains(kind));
+    for kind in others {
+        assert_eq!(kept[kind as usize], ours[kind as usize], "{kind} of who did not ask");
+    }
+    assert_eq!(kept[Rlimit::Core as usize], (0, 0));
 }
 
 #[test]

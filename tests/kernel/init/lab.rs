@@ -279,7 +279,7 @@ impl Connection {
     /// Starts; returns the pid inside and the descriptors.
     pub fn start(&mut self, spec: ProcessSpec) -> (i32, Vec<OwnedFd>) {
         match self.ask(Ask::Start(spec)) {
-            (Answer::Started { pid }, fds) => (pid, fds),
+            (Answer::Started { pid, .. }, fds) => (pid, fds),
             (other, _) => panic!("{other:?}"),
         }
     }
@@ -383,6 +383,7 @@ pub fn spec(path: &str, args: &[&str]) -> ProcessSpec {
         dir_must_exist: false,
         user: "root".into(),
         nofile: None,
+        rlimits: Default::default(),
         tty: None,
         stdin: false,
     }
