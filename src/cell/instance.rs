@@ -113,6 +113,7 @@ async fn create(
         limits: lrp.limits.clone(),
         ports: lrp.ports.iter().map(|port| port.container).collect(),
         egress: lrp.egress.clone(),
+        posture: Default::default(),
         binds: shared.lifecycle_binds(),
         owner: owner::lrp(key),
     };

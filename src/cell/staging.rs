@@ -152,6 +152,7 @@ async fn build(
         limits: task.limits.clone(),
         ports: Vec::new(),
         egress: task.egress.clone(),
+        posture: Default::default(),
         binds: shared.lifecycle_binds(),
         owner: super::owner::staging(app),
     };

@@ -183,6 +183,7 @@ mod tests {
             limits,
             ports: Vec::new(),
             egress: Vec::new(),
+            posture: Default::default(),
             binds: Vec::new(),
             owner: String::new(),
         };

@@ -30,4 +30,5 @@ pub use create::Fault;
 pub use depot::{Depot, Entry};
 pub use error::{ContainerError, ProcessError};
 pub use host::{Host, HostParts};
+pub use posture::Posture;
 pub use spec::ContainerSpec;

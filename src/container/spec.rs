@@ -1,5 +1,6 @@
 //! What a container shall be.
 
+use super::posture::Posture;
 use crate::init::proto::Bind;
 use crate::model::egress::Rule;
 use crate::model::limits::Limits;
@@ -19,8 +20,29 @@ pub struct ContainerSpec {
     pub ports: Vec<u16>,
     /// What it may reach; everything else is refused.
     pub egress: Vec<Rule>,
+    /// How far it is trusted.
+    #[serde(default, skip_serializing_if = "Posture::is_default")]
+    pub posture: Posture,
     /// Files and directories of the box that show up inside.
     pub binds: Vec<Bind>,
     /// For the owner of the container: kept in the depot, never read here.
     pub owner: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_older_daemon_wrote_is_an_apps_container() {
+        let text = r#"{"handle":"a","layers":[],
+            "limits":{"memory":null,"disk":null,"cpu_weight":null,"pids":null},
+            "ports":[],"egress":[],"owner":"x",
+            "binds":[{"from":"/a","to":"/b","read_only":true,"mapped":false}]}"#;
+        let spec: ContainerSpec = serde_json::from_str(text).expect("old form");
+        assert_eq!(spec.posture, Posture::App);
+        let again: serde_json::Value = serde_json::to_value(&spec).expect("JSON");
+        let old: serde_json::Value = serde_json::from_str(text).expect("JSON");
+        assert_eq!(again, old, "an older daemon can read it too");
+    }
 }

@@ -92,6 +92,7 @@ fn spec(lifecycle: &Path) -> ContainerSpec {
         },
         ports: vec![8080],
         egress: Vec::new(),
+        posture: Default::default(),
         binds: vec![Bind {
             from: lifecycle.to_owned(),
             to: "/tmp/lifecycle".into(),

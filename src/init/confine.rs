@@ -35,15 +35,19 @@ pub fn confine(plan: &Plan, user: OwnedFd, filters: &[seccomp::Program]) -> Resu
         .doing(|| "become root of the container".into())?;
     // A change of ids may have made us visible again.
     process::set_dumpable(false).doing(|| "stay untraceable".into())?;
+    // Who keeps exec from giving privileges may filter itself; who does not needs a capability of
+    // the user namespace's root for it, which is about to be dropped. What the rest of this
+    // function calls passes the filter.
+    if plan.no_new_privs {
+        process::set_no_new_privs().doing(|| "set no-new-privs".into())?;
+    }
+    for filter in filters {
+        seccomp::install(filter).doing(|| "install the system call filter".into())?;
+    }
     let granted = Caps::of(&plan.capabilities);
     let own = Caps::of(&OWN);
     caps::limit_bounding(granted)
         // Permitted holds what root's processes get too: they inherit it from us.
         .and_then(|()| caps::set(own.and(granted), own))
-        .doing(|| "drop capabilities".into())?;
-    process::set_no_new_privs().doing(|| "set no-new-privs".into())?;
-    for filter in filters {
-        seccomp::install(filter).doing(|| "install the system call filter".into())?;
-    }
-    Ok(())
+        .doing(|| "drop capabilities".into())
 }

@@ -50,6 +50,8 @@ pub struct Plan {
     pub binds: Vec<Bind>,
     /// Capabilities (numbers) that stay in the bounding set of everything inside.
     pub capabilities: Vec<u8>,
+    /// No exec inside gives more privilege than its caller has: set-user-id programs do not work.
+    pub no_new_privs: bool,
     /// Masked by an empty file or directory.
     pub masked: Vec<String>,
     /// Made read-only.

@@ -6,7 +6,7 @@ use nix::unistd::Pid;
 use std::fs;
 use std::time::{Duration, Instant};
 use terrarium::container::recipe::CREATE;
-use terrarium::container::{Container, ContainerSpec, Fault, Host};
+use terrarium::container::{Container, ContainerSpec, Fault, Host, Posture};
 use terrarium::model::limits::Limits;
 use terrarium::model::process::{ExitStatus, ProcessSpec};
 use terrarium::net::{Net, NetConfig};
@@ -24,6 +24,7 @@ pub fn spec(lab: &Lab, handle: &str) -> ContainerSpec {
         },
         ports: vec![8080],
         egress: Vec::new(),
+        posture: Default::default(),
         binds: Vec::new(),
         owner: "test".into(),
     }
@@ -114,6 +115,28 @@ fn a_failure_after_any_step_leaves_nothing_on_the_host() {
     drop(container);
     host.destroy(&"after".parse().expect("handle")).expect("destroy");
     assert_eq!(traces(&lab, &host), before);
+    lab.close(host);
+}
+
+#[test]
+fn a_container_stands_as_its_posture_says() {
+    let lab = Lab::new("posture");
+    let host = lab.host();
+    for (posture, bounding, no_new_privs) in
+        [(Posture::App, "000405fb", 1), (Posture::Garden, "a80425fb", 0)]
+    {
+        let wanted = ContainerSpec { posture, ..spec(&lab, "web-0") };
+        let container = host.create(wanted, Fault::None).expect("create");
+        let script = format!(
+            "grep -q 'CapBnd:.00000000{bounding}$' /proc/self/status \
+             && grep -q 'NoNewPrivs:.{no_new_privs}$' /proc/self/status \
+             && test -z \"$(head -c 1 /proc/timer_list)\" && ! echo 1 > /proc/sys/vm/swappiness"
+        );
+        assert_eq!(run(&container, "look", &script), ExitStatus::Exited(0), "{posture:?}");
+        drop(container);
+        host.destroy(&"web-0".parse().expect("handle")).expect("destroy");
+        host.finish();
+    }
     lab.close(host);
 }
 

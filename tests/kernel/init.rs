@@ -1,5 +1,6 @@
 //! Containers as their pid 1 builds and serves them, seen from inside and from the box.
 
+mod garden;
 mod lab;
 mod probe;
 

@@ -104,6 +104,7 @@ impl Lab {
             scratch: self.dir.join("scratch"),
             binds: Vec::new(),
             capabilities: CAPABILITIES.to_vec(),
+            no_new_privs: true,
             masked: [
                 "/proc/kcore",
                 "/proc/keys",

@@ -4,6 +4,7 @@
 
 use super::lab::*;
 use std::fs;
+use terrarium::init::proto::Plan;
 
 /// Set inside the container only.
 const MARK: &str = "TERRARIUM_PROBE";
@@ -88,6 +89,24 @@ fn probe() {
     println!("write exe={}", written.err().and_then(|err| err.raw_os_error()).unwrap_or(0));
 }
 
+/// Runs inside the container: tells who it is.
+#[test]
+#[ignore = "runs inside a container only"]
+fn identify() {
+    if std::env::var_os(MARK).is_some() {
+        println!("\n{}", fs::read_to_string("/proc/self/status").expect("status"));
+    }
+}
+
+/// A process of `user` that runs [`identify`] in a container which has this binary as `program`.
+pub fn identity(program: &str, user: &str) -> terrarium::model::process::ProcessSpec {
+    let args = ["init::probe::identify", "--exact", "--ignored", "--nocapture", "--test-threads=1"];
+    let mut identity = spec(program, &args);
+    identity.user = user.into();
+    identity.env.push((MARK.into(), "1".into()));
+    identity
+}
+
 /// Runs inside the container: takes all the inotify instances that it can get, and keeps them.
 #[test]
 #[ignore = "runs inside a container only"]
@@ -134,7 +153,11 @@ pub fn can_watch() -> bool {
 
 /// What [`probe`] printed when `user` ran it in a new container.
 pub fn answers(lab: &Lab, user: &str) -> String {
-    let mut plan = lab.plan();
+    answers_of(lab, lab.plan(), user)
+}
+
+/// The same in a container of this plan.
+pub fn answers_of(lab: &Lab, mut plan: Plan, user: &str) -> String {
     plan.binds.push(bind());
     let mut container = lab.launch(&plan).expect("a container");
     let args = ["init::probe::probe", "--exact", "--ignored", "--nocapture", "--test-threads=1"];
