@@ -316,6 +316,7 @@ impl Shared {
     pub(super) fn lifecycle_binds(&self) -> Vec<Bind> {
         vec![Bind {
             from: self.paths.lifecycle.clone(),
+            origin: Default::default(),
             to: "/tmp/lifecycle".into(),
             read_only: true,
             mapped: false,

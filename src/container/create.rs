@@ -325,7 +325,13 @@ impl<'a> Making<'a> {
 
 /// A depot file that shows up as /etc/NAME.
 fn etc(dir: &Path, name: &str) -> Bind {
-    Bind { from: dir.join(name), to: format!("/etc/{name}"), read_only: true, mapped: false }
+    Bind {
+        from: dir.join(name),
+        origin: Default::default(),
+        to: format!("/etc/{name}"),
+        read_only: true,
+        mapped: false,
+    }
 }
 
 /// One message of `init`.

@@ -95,6 +95,7 @@ fn spec(lifecycle: &Path) -> ContainerSpec {
         posture: Default::default(),
         binds: vec![Bind {
             from: lifecycle.to_owned(),
+            origin: Default::default(),
             to: "/tmp/lifecycle".into(),
             read_only: true,
             mapped: false,

@@ -1,7 +1,7 @@
-//! Files of the box that show up inside, and what of the inside is hidden or read-only.
+//! Files that show up inside, of the box or of the container itself, and what of the inside is hidden or read-only.
 
-use super::proto::Bind;
-use super::root::{PLAIN, Root, WITHIN, make_dirs};
+use super::proto::{Bind, Origin};
+use super::root::{PLAIN, Root, WITHIN, make_dirs, open_again};
 use super::{Doing, InitError};
 use crate::sys::at::{self, Kind, Open};
 use crate::sys::mount::{self, Attr};
@@ -22,13 +22,26 @@ pub fn bind(root: &Root<'_>, wanted: &Bind) -> Result<(), InitError> {
     {
         return refuse("the path inside must be absolute, without `..`, and not the root");
     }
-    let source = mount::copy(at::HERE, &wanted.from, true).doing(doing)?;
+    if !wanted.from.is_absolute() {
+        return refuse("the source must be an absolute path");
+    }
+    let (source, place) = match wanted.origin {
+        Origin::Host => (mount::copy(at::HERE, &wanted.from, true), "on the box"),
+        Origin::Container => (copy_inside(root, &wanted.from), "in the container"),
+    };
+    let source = match source {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => {
+            let from = wanted.from.display();
+            return refuse(&format!("the source {from} is not {place}; make it first"));
+        }
+        other => other.doing(doing)?,
+    };
     let is_dir = at::stat(&source).doing(doing)?.kind == Kind::Directory;
     let mut attr = Attr::NO_SUID.and(Attr::NO_DEV);
     if wanted.read_only {
         attr = attr.and(Attr::READ_ONLY);
     }
-    let map = wanted.mapped.then_some(root.user);
+    let map = (wanted.mapped && wanted.origin == Origin::Host).then_some(root.user);
     mount::restrict(&source, attr, map, true).doing(doing)?;
     let owner = (root.ids.base, root.ids.base);
     let target = match is_dir {
@@ -39,6 +52,17 @@ pub fn bind(root: &Root<'_>, wanted: &Bind) -> Result<(), InitError> {
         return refuse("the path inside leads into /proc or /sys");
     }
     mount::attach(source, target).doing(doing)
+}
+
+/// A copy of the mount at `path` of the container's root, without what is mounted below: that might
+/// be /proc and /sys, which are not masked yet, and would never be in a second place.
+fn copy_inside(root: &Root<'_>, path: &Path) -> io::Result<OwnedFd> {
+    let source = open_again(root.dir.as_fd(), path, Open::O_PATH, WITHIN)?;
+    if mount::is_kernel_made(&source)? {
+        let why = "the source leads into /proc or /sys";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
+    mount::copy(source.as_fd(), Path::new(""), false)
 }
 
 /// Opens the target of a file bind: a regular file, empty when it is new. A link of that name is

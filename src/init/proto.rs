@@ -73,17 +73,39 @@ pub struct InsideNet {
     pub gateway: Ipv4Addr,
 }
 
-/// A file or directory of the box that shows up inside.
+/// A file or directory that shows up inside, in another place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bind {
-    /// On the box.
+    /// Absolute path of what is there already, where `origin` says.
     pub from: PathBuf,
+    /// Where `from` is.
+    #[serde(default, skip_serializing_if = "Origin::is_default")]
+    pub origin: Origin,
     /// Absolute path inside; made when missing, resolved within the root.
     pub to: String,
-    /// Not writable inside.
+    /// Not writable inside, nor is anything that is mounted below it.
     pub read_only: bool,
-    /// Owners are shown through the container's id map.
+    /// Owners are shown through the container's id map; those of the container's own files are
+    /// what they are.
     pub mapped: bool,
+}
+
+/// Where the source of a bind is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// On the box.
+    #[default]
+    Host,
+    /// In the container's root, with the binds before it; no mount below it comes along.
+    Container,
+}
+
+impl Origin {
+    /// What [`Default`] says; such a one is not written down.
+    fn is_default(&self) -> bool {
+        *self == Origin::Host
+    }
 }
 
 /// What pid 1 says during set-up.

@@ -200,11 +200,20 @@ pub fn make_dirs(
     Ok(dir)
 }
 
-/// Opens a directory under the rules of `how`. The kernel gives up with `EAGAIN` when anything is
-/// renamed or mounted anywhere while it walks a `..` within bounds; then we ask again.
+/// Opens the directory under the rules of `how`.
 pub fn open_dir(root: BorrowedFd<'_>, path: &Path, how: Resolve) -> io::Result<OwnedFd> {
+    open_again(root, path, Open::O_PATH | Open::O_DIRECTORY, how)
+}
+
+/// Opens `path` under the rules of `how`. The kernel gives up with `EAGAIN` when anything is
+/// renamed or mounted anywhere while it walks a `..` within bounds; then we ask again.
+pub fn open_again(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    flags: Open,
+    how: Resolve,
+) -> io::Result<OwnedFd> {
     const TRIES: usize = 64;
-    let flags = Open::O_PATH | Open::O_DIRECTORY;
     let mut last = at::open(root, path, flags, 0, how);
     for _ in 1..TRIES {
         match &last {

@@ -1,5 +1,6 @@
 //! Containers as their pid 1 builds and serves them, seen from inside and from the box.
 
+mod binds;
 mod garden;
 mod lab;
 mod probe;
@@ -653,8 +654,13 @@ fn hostile_roots_never_reach_the_box() {
     symlink(&canary, lower.join("out")).expect("link");
     symlink(canary.join("hosts"), lower.join("etc/hosts")).expect("link");
     let mut plan = lab.plan();
-    let bind =
-        |to: &str| Bind { from: source.clone(), to: to.into(), read_only: true, mapped: false };
+    let bind = |to: &str| Bind {
+        from: source.clone(),
+        origin: Default::default(),
+        to: to.into(),
+        read_only: true,
+        mapped: false,
+    };
     plan.binds.push(bind("/etc/hosts"));
     plan.binds.push(bind("/new/dir/hosts"));
     let mut container = lab.launch(&plan).expect("a container");
@@ -712,7 +718,13 @@ fn binds_show_owners_as_asked_and_hold_their_limits() {
     for (to, read_only, mapped) in
         [("/plain", false, false), ("/mapped", false, true), ("/ro", true, true)]
     {
-        plan.binds.push(Bind { from: dir.clone(), to: to.into(), read_only, mapped });
+        plan.binds.push(Bind {
+            from: dir.clone(),
+            origin: Default::default(),
+            to: to.into(),
+            read_only,
+            mapped,
+        });
     }
     let mut container = lab.launch(&plan).expect("a container");
     let inside = &mut container.connection;

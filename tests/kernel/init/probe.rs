@@ -134,6 +134,7 @@ pub fn hoarder() -> terrarium::model::process::ProcessSpec {
 pub fn bind() -> terrarium::init::proto::Bind {
     terrarium::init::proto::Bind {
         from: std::env::current_exe().expect("own program"),
+        origin: Default::default(),
         to: "/probe".into(),
         read_only: true,
         mapped: false,
