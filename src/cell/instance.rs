@@ -156,7 +156,7 @@ async fn live(
         last_id: AtomicU32::new(0),
     };
     let monitor = Monitor {
-        address: shared.host.net().addresses(container.entry.slot).container,
+        address: shared.host.net().addresses(container.entry().slot).container,
         health: &lrp.health,
         sink: Sink { source: "HEALTH".into(), ..cell.clone() },
     };
@@ -259,8 +259,8 @@ fn new_record(key: &Key, lrp: &DesiredLrp) -> ActualLrp {
 fn place(container: &Container) -> Place {
     Place {
         handle: container.handle().clone(),
-        slot: container.entry.slot,
-        ports: container.entry.ports.clone(),
+        slot: container.entry().slot,
+        ports: container.entry().ports.clone(),
     }
 }
 

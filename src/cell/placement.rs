@@ -89,7 +89,7 @@ impl Shared {
         let work = Supervised { canceller, stopping: false, version, container: None };
         // What is there takes what it was made with, whatever is wanted by now.
         let needs = match &begin {
-            Begin::Adopted { container, .. } => Resources::of(&container.entry.spec.limits),
+            Begin::Adopted { container, .. } => Resources::of(&container.entry().spec.limits),
             Begin::Fresh(_) => Resources::of(&lrp.limits),
         };
         {

@@ -333,8 +333,8 @@ impl Shared {
             handle: container.handle(),
             index,
             host_ip: self.host_ip,
-            container_ip: self.host.net().addresses(container.entry.slot).container,
-            ports: &container.entry.ports,
+            container_ip: self.host.net().addresses(container.entry().slot).container,
+            ports: &container.entry().ports,
         })
     }
 

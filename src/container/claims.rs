@@ -10,6 +10,10 @@ use crate::net::pool::{Ports, Slots};
 use crate::unit::{Handle, Slot};
 use std::collections::BTreeMap;
 
+/// The range of host ports is used up.
+const NO_PORT: ContainerError =
+    ContainerError::Full { what: "host port", cure: "widen [net] ports or scale down" };
+
 /// A container's slot, and its ports: outside and inside.
 pub type Numbers = (Slot, Vec<(u16, u16)>);
 
@@ -59,10 +63,7 @@ impl Claims {
         if outside.len() < inside.len() {
             outside.into_iter().for_each(|port| self.ports.release(port));
             self.slots.release(slot);
-            return Err(ContainerError::Full {
-                what: "host port",
-                cure: "widen [net] ports or scale down",
-            });
+            return Err(NO_PORT);
         }
         let ports = outside.iter().copied().zip(inside.iter().copied()).collect();
         self.held
@@ -144,6 +145,55 @@ impl Claims {
         if let Some(held) = self.held.get_mut(handle) {
             held.slot = None;
         }
+    }
+
+    /// Takes more host ports for a container that has numbers; all or none. Port 0 outside stands
+    /// for any, inside for the same as outside.
+    pub fn add_ports(
+        &mut self,
+        handle: &Handle,
+        wanted: &[(u16, u16)],
+    ) -> Result<Vec<(u16, u16)>, ContainerError> {
+        let mut taken = Vec::new();
+        let added = self.take_ports(wanted, &mut taken);
+        match (&added, self.held.get_mut(handle)) {
+            (Ok(_), Some(held)) => held.ports.extend(taken),
+            _ => taken.into_iter().for_each(|port| self.ports.release(port)),
+        }
+        added
+    }
+
+    /// Takes back what [`Self::add_ports`] gave.
+    pub fn drop_ports(&mut self, handle: &Handle, added: &[(u16, u16)]) {
+        let Some(held) = self.held.get_mut(handle) else { return };
+        for (port, _) in added {
+            held.ports.retain(|held| held != port);
+            self.ports.release(*port);
+        }
+    }
+
+    /// What is taken on the way is in `taken`, also after a failure.
+    fn take_ports(
+        &mut self,
+        wanted: &[(u16, u16)],
+        taken: &mut Vec<u16>,
+    ) -> Result<Vec<(u16, u16)>, ContainerError> {
+        // Those that have a number first: "any" shall not be one of them.
+        for port in wanted.iter().map(|(host, _)| *host).filter(|host| *host != 0) {
+            if !self.ports.reserve(port) {
+                return Err(ContainerError::PortTaken { port });
+            }
+            taken.push(port);
+        }
+        let mut all = Vec::new();
+        for &(host, inside) in wanted {
+            let host = match host {
+                0 => self.ports.acquire().inspect(|any| taken.push(*any)).ok_or(NO_PORT)?,
+                named => named,
+            };
+            all.push((host, if inside == 0 { host } else { inside }));
+        }
+        Ok(all)
     }
 
     /// Keeps a slot from being given away, for what is on the box and not ours to remove.
@@ -248,6 +298,32 @@ mod tests {
         claims.leave(&name("a"));
         claims.forget(&name("a"));
         assert_eq!(claims.begin(&name("c"), &[1; 3]).expect("room").0.get(), 0);
+    }
+
+    #[test]
+    fn more_ports_are_all_had_or_none_and_go_with_their_container() {
+        let mut claims = claims();
+        claims.begin(&name("a"), &[8080]).expect("room");
+        let refused = claims.add_ports(&name("a"), &[(0, 1), (70, 2), (61_001, 3)]);
+        assert!(matches!(refused, Err(ContainerError::PortTaken { port: 61_001 })));
+        let refused = claims.add_ports(&name("a"), &[(70, 1), (0, 2), (0, 3), (0, 4)]);
+        assert!(matches!(refused, Err(ContainerError::Full { .. })));
+        let twice = claims.add_ports(&name("a"), &[(70, 1), (70, 2)]);
+        assert!(matches!(twice, Err(ContainerError::PortTaken { port: 70 })));
+        let wanted = [(0, 0), (61_002, 5), (0, 6), (70, 0)];
+        let refused = claims.add_ports(&name("a"), &wanted);
+        assert!(matches!(refused, Err(ContainerError::Full { .. })), "61001 is its own already");
+        let added = claims.add_ports(&name("a"), &wanted[..2]).expect("room");
+        assert_eq!(added, [(61_003, 61_003), (61_002, 5)]);
+        claims.drop_ports(&name("a"), &added[..1]);
+        claims.drop_ports(&name("a"), &[(4711, 1)]);
+        assert_eq!(
+            claims.add_ports(&name("a"), &[(0, 9), (70, 0)]).expect("room"),
+            [(61_003, 9), (70, 70)]
+        );
+        claims.forget(&name("a"));
+        assert_eq!(claims.begin(&name("b"), &[1, 2, 3]).expect("all are free").1.len(), 3);
+        claims.add_ports(&name("b"), &[(70, 0)]).expect("free");
     }
 
     #[test]

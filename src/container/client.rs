@@ -4,6 +4,7 @@ use super::create::SOCKET;
 use super::depot::Entry;
 use super::error::{Cause, ProcessError};
 use super::host::Host;
+use super::record::Record;
 use crate::cgroup::{Group, Stats};
 use crate::init::proto::{
     Answer, Ask, FailKind, MAX_MESSAGE, ProcessState, Reply, Request, SPOOL_MAX,
@@ -31,8 +32,7 @@ const SPOOL_LINE_MAX: u64 = 256;
 
 /// A living container.
 pub struct Container {
-    /// What the depot says about it.
-    pub entry: Entry,
+    record: Arc<Record>,
     link: Arc<Link>,
     group: Group,
     pidfd: Async<OwnedFd>,
@@ -102,13 +102,18 @@ impl Container {
             group: host.cgroups.find(&handle),
             pidfd: Async::new(sys::process::pidfd_open(pid)?)?,
             init_dir: dir.join("init"),
-            entry,
+            record: host.records.open(entry),
         })
     }
 
     /// Its name.
     pub fn handle(&self) -> &Handle {
-        &self.entry.spec.handle
+        &self.link.handle
+    }
+
+    /// What the depot says about it at this moment.
+    pub fn entry(&self) -> Arc<Entry> {
+        self.record.get()
     }
 
     /// Starts a process and attaches to it.

@@ -29,6 +29,13 @@ pub enum ContainerError {
     },
     /// The handle is in use.
     Exists(Handle),
+    /// It is not in the depot, or it is being made or removed.
+    Absent(Handle),
+    /// A host port that was asked for is somebody's.
+    PortTaken {
+        /// Which.
+        port: u16,
+    },
     /// Every slot or host port is taken.
     Full {
         /// `slot` or `host port`.
@@ -81,6 +88,12 @@ impl fmt::Display for ContainerError {
             }
             ContainerError::Depot { .. } => f.write_str("cannot list the depot"),
             ContainerError::Exists(handle) => write!(f, "container {handle} exists already"),
+            ContainerError::Absent(handle) => {
+                write!(f, "there is no container {handle}, or it is being made or removed")
+            }
+            ContainerError::PortTaken { port } => {
+                write!(f, "host port {port} is taken; name another, or 0 for one that is free")
+            }
             ContainerError::Full { what, cure } => {
                 write!(f, "no {what} is left on this box; {cure}")
             }

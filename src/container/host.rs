@@ -5,6 +5,7 @@ use super::client::Container;
 use super::depot::{Depot, Entry};
 use super::error::{Cause, ContainerError};
 use super::leaving::{self, Leaving};
+use super::record::Records;
 use crate::cgroup::{Cgroups, Group};
 use crate::net::pool::{Ports, Slots};
 use crate::net::text::Resolvers;
@@ -54,6 +55,7 @@ pub struct Host {
     pub(super) seccomp: OwnedFd,
     pub(super) resolvers: Resolvers,
     claims: Arc<Mutex<Claims>>,
+    pub(super) records: Records,
     leaving: Leaving,
 }
 
@@ -77,6 +79,7 @@ impl Host {
             seccomp: parts.seccomp,
             resolvers: parts.resolvers,
             claims,
+            records: Records::default(),
         };
         host.sweep_strays();
         host

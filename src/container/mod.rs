@@ -13,6 +13,7 @@
 //! each finished step pushes its undo. What is about to be made on the box is written to the depot
 //! before it is made, so a crash at any point is swept by [`Host::destroy`] at the next start.
 
+mod amend;
 mod claims;
 mod client;
 mod create;
@@ -22,6 +23,7 @@ mod host;
 mod leaving;
 mod posture;
 pub mod recipe;
+mod record;
 mod spec;
 mod undo;
 

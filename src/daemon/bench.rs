@@ -150,7 +150,7 @@ impl Bench {
             first_byte(&mut process).await?;
             stand.push((container, process));
         }
-        let pids = stand.iter().filter_map(|(container, _)| container.entry.pid);
+        let pids = stand.iter().filter_map(|(container, _)| container.entry().pid);
         let sizes: Vec<u64> = pids.map(|(pid, _)| pss_kib(pid)).collect::<io::Result<_>>()?;
         drop(stand);
         for n in 0..BESIDE {

@@ -6,7 +6,7 @@ use nix::unistd::Pid;
 use std::fs;
 use std::time::{Duration, Instant};
 use terrarium::container::recipe::CREATE;
-use terrarium::container::{Container, ContainerSpec, Fault, Host, Posture};
+use terrarium::container::{Container, ContainerError, ContainerSpec, Fault, Host, Posture};
 use terrarium::model::limits::Limits;
 use terrarium::model::process::{ExitStatus, ProcessSpec};
 use terrarium::net::{Net, NetConfig};
@@ -111,7 +111,7 @@ fn a_failure_after_any_step_leaves_nothing_on_the_host() {
     }
     // Slots and ports came back too: the next one is the first one.
     let container = host.create(spec(&lab, "after"), Fault::None).expect("create");
-    assert_eq!(container.entry.slot.get(), 0);
+    assert_eq!(container.entry().slot.get(), 0);
     drop(container);
     host.destroy(&"after".parse().expect("handle")).expect("destroy");
     assert_eq!(traces(&lab, &host), before);
@@ -174,7 +174,7 @@ fn a_container_whose_pid_1_was_killed_is_known_to_be_gone_and_can_be_destroyed()
     let host = lab.host();
     let before = traces(&lab, &host);
     let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
-    let (pid, _) = container.entry.pid.expect("a pid");
+    let (pid, _) = container.entry().pid.expect("a pid");
     let process = smol::block_on(container.start(shell("long", "sleep 1000"))).expect("start");
     kill(Pid::from_raw(pid), Signal::SIGKILL).expect("kill");
     smol::block_on(container.ended());
@@ -235,7 +235,7 @@ fn a_root_process_cannot_write_past_its_disk_limit_nor_see_other_containers() {
     let host = lab.host();
     let first = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
     let second = host.create(spec(&lab, "web-1"), Fault::None).expect("create");
-    assert_ne!(first.entry.slot, second.entry.slot);
+    assert_ne!(first.entry().slot, second.entry().slot);
     // Both: they share the descriptor that the filter comes by.
     for container in [&first, &second] {
         let filtered = "grep -q '^Seccomp:.2$' /proc/self/status && ! unshare -U true";
@@ -281,7 +281,7 @@ fn what_cannot_be_taken_back_keeps_its_entry_and_its_numbers() {
         let next = host.create(spec(&lab, "next"), Fault::None).expect("create");
         host.destroy(next.handle()).expect("destroy");
         host.finish();
-        next.entry.slot.get()
+        next.entry().slot.get()
     };
     assert_eq!(slot_of_next(&host), 1, "the numbers of what is left are not given away");
     // The same after a restart, when the sweep fails too.
@@ -305,7 +305,7 @@ fn a_destroyed_container_is_gone_for_who_asks_and_its_name_can_be_had_at_once() 
     let handle: Handle = "web-0".parse().expect("handle");
     for _ in 0..3 {
         let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
-        let slot = container.entry.slot;
+        let slot = container.entry().slot;
         assert_eq!(run(&container, "ok", "true"), ExitStatus::Exited(0));
         drop(container);
         host.destroy(&handle).expect("destroy");
@@ -319,7 +319,7 @@ fn a_destroyed_container_is_gone_for_who_asks_and_its_name_can_be_had_at_once() 
     let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
     host.finish();
     assert_eq!(host.list().expect("list"), [handle.clone()]);
-    assert!(host.net().is_connected(container.entry.slot).expect("look"), "{}", lab.links());
+    assert!(host.net().is_connected(container.entry().slot).expect("look"), "{}", lab.links());
     drop(container);
     host.destroy(&handle).expect("destroy");
     assert_eq!(traces(&lab, &host), before);
@@ -360,9 +360,59 @@ fn what_needs_the_ports_of_one_that_leaves_waits_for_them() {
     assert!(err.to_string().contains("no host port is left"), "{err}");
     host.destroy(first.handle()).expect("destroy");
     let second = host.create(all("web-1"), Fault::None).expect("create");
-    assert_eq!(first.entry.slot, second.entry.slot);
+    assert_eq!(first.entry().slot, second.entry().slot);
     host.destroy(second.handle()).expect("destroy");
     drop((first, second));
+    lab.close(host);
+}
+
+#[test]
+fn what_its_owner_keeps_and_its_later_ports_outlive_the_daemon_but_not_the_container() {
+    let lab = Lab::new("amended");
+    let host = lab.host();
+    let handle: Handle = "web-0".parse().expect("handle");
+    assert!(matches!(host.set_owner(&handle, "x"), Err(ContainerError::Absent(_))));
+    let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
+    assert_eq!(host.add_ports(&handle, &[(0, 0)]).expect("add"), [(61_002, 61_002)]);
+    assert_eq!(host.add_ports(&handle, &[(70, 7)]).expect("add"), [(70, 7)]);
+    let err = host.add_ports(&handle, &[(0, 1), (70, 7)]).expect_err("taken");
+    assert_eq!(err.to_string(), "host port 70 is taken; name another, or 0 for one that is free");
+    host.set_owner(&handle, "someone else").expect("set");
+    let ports = [(61_001, 8080), (61_002, 61_002), (70, 7)];
+    let entry = container.entry();
+    assert_eq!((&*entry.spec.owner, &entry.ports[..]), ("someone else", &ports[..]));
+    assert_eq!(host.entry(&handle).expect("read").as_ref(), Some(&*entry));
+    // What cannot be written is not said, and its ports are free.
+    let path = lab.state.join("depot/web-0");
+    tool("chattr", &["+i", path.to_str().expect("UTF-8")]);
+    assert!(host.set_owner(&handle, "nobody").is_err());
+    assert!(host.add_ports(&handle, &[(71, 7)]).is_err());
+    tool("chattr", &["-i", path.to_str().expect("UTF-8")]);
+    assert_eq!(container.entry(), entry);
+    drop(container);
+
+    let host = lab.host_of(host.into_parts());
+    assert!(matches!(host.set_owner(&handle, "x"), Err(ContainerError::Absent(_))), "not open");
+    let container = host.reopen(&handle).expect("look").expect("it lives");
+    let again = host.reopen(&handle).expect("look").expect("it lives");
+    assert_eq!(container.entry(), entry);
+    assert!(matches!(
+        host.add_ports(&handle, &[(70, 7)]),
+        Err(ContainerError::PortTaken { port: 70 })
+    ));
+    host.add_ports(&handle, &[(71, 7)]).expect("71 was given back");
+    assert_eq!(container.entry().ports.len(), 4);
+    assert_eq!(again.entry(), container.entry(), "whoever holds it sees it");
+    host.destroy(&handle).expect("destroy");
+    assert!(matches!(host.set_owner(&handle, "x"), Err(ContainerError::Absent(_))));
+    host.finish();
+    let next = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
+    host.add_ports(&handle, &[(70, 1), (71, 1), (61_002, 1)]).expect("all are free");
+    host.set_owner(&handle, "the next").expect("set");
+    assert_eq!(next.entry().spec.owner, "the next");
+    assert_eq!(container.entry().spec.owner, "someone else", "that one is gone");
+    host.destroy(&handle).expect("destroy");
+    drop((container, again, next));
     lab.close(host);
 }
 
@@ -378,12 +428,12 @@ fn what_could_not_leave_is_told_again_and_the_next_destroy_mends_it() {
     host.destroy(&handle).expect("all but what leaves later");
     host.finish();
     assert_eq!(host.list().expect("list"), [handle.clone()]);
-    assert_eq!(host.entry(&handle).expect("read").as_ref(), Some(&container.entry));
+    assert_eq!(host.entry(&handle).expect("read").as_ref(), Some(&*container.entry()));
     assert!(host.create(spec(&lab, "web-0"), Fault::None).is_err(), "the name is taken");
     let next = host.create(spec(&lab, "next"), Fault::None).expect("create");
     assert_ne!(
-        (next.entry.slot, &next.entry.ports),
-        (container.entry.slot, &container.entry.ports)
+        (next.entry().slot, &next.entry().ports),
+        (container.entry().slot, &container.entry().ports)
     );
     host.destroy(next.handle()).expect("destroy");
     tool("chattr", &["-i", entry.to_str().expect("UTF-8")]);
@@ -399,8 +449,8 @@ fn what_a_killed_daemon_had_not_removed_yet_is_removed_by_the_next() {
     let host = lab.host();
     let before = traces(&lab, &host);
     let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
-    let (slot, handle) = (container.entry.slot, container.handle().clone());
-    let (pid, _) = container.entry.pid.expect("a pid");
+    let (slot, handle) = (container.entry().slot, container.handle().clone());
+    let (pid, _) = container.entry().pid.expect("a pid");
     drop(container);
     let (store, cgroups, net) = host.into_parts();
     // All that `destroy` does before it returns.
@@ -422,7 +472,7 @@ fn an_entry_that_names_anothers_slot_is_removed_without_harm_to_the_other() {
     let lab = Lab::new("twin");
     let host = lab.host();
     let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
-    let slot = container.entry.slot;
+    let slot = container.entry().slot;
     drop(container);
     let depot = lab.state.join("depot");
     fs::create_dir(depot.join("twin")).expect("directory");
@@ -439,7 +489,7 @@ fn an_entry_that_names_anothers_slot_is_removed_without_harm_to_the_other() {
     assert!(host.net().is_allowed(slot).expect("look"), "the other's rules stay");
     assert!(host.net().is_connected(slot).expect("look"), "the other's links stay");
     let next = host.create(spec(&lab, "next"), Fault::None).expect("create");
-    assert_ne!((next.entry.slot, &next.entry.ports), (slot, &container.entry.ports));
+    assert_ne!((next.entry().slot, &next.entry().ports), (slot, &container.entry().ports));
     drop((container, next));
     for handle in ["web-0", "next"] {
         host.destroy(&handle.parse().expect("handle")).expect("destroy");
@@ -453,7 +503,7 @@ fn what_has_lost_its_depot_entry_is_removed_at_the_start() {
     let host = lab.host();
     let before = traces(&lab, &host);
     let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
-    let (pid, _) = container.entry.pid.expect("a pid");
+    let (pid, _) = container.entry().pid.expect("a pid");
     kill(Pid::from_raw(pid), Signal::SIGKILL).expect("kill");
     smol::block_on(container.ended());
     nix::sys::wait::waitpid(Pid::from_raw(pid), None).expect("reap");
@@ -482,7 +532,7 @@ fn a_link_that_somebody_else_made_is_left_alone_and_its_slot_passed_over() {
     assert!(lab.links().contains("wb-0"), "{}", lab.links());
     assert!(host.list().expect("list").is_empty());
     let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
-    assert_eq!(container.entry.slot.get(), 1);
+    assert_eq!(container.entry().slot.get(), 1);
     drop(container);
     host.destroy(&"web-0".parse().expect("handle")).expect("destroy");
     tool("ip", &["link", "del", "wb-0"]);
@@ -494,7 +544,7 @@ fn a_container_that_is_taken_over_gets_its_rules_back() {
     let lab = Lab::new("flushed");
     let host = lab.host();
     let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
-    let (slot, (port, _)) = (container.entry.slot, container.entry.ports[0]);
+    let (slot, (port, _)) = (container.entry().slot, container.entry().ports[0]);
     drop(container);
     let (store, cgroups, net) = host.into_parts();
     drop(net);
@@ -576,7 +626,7 @@ fn a_pid_1_that_stands_still_is_not_waited_for_without_end() {
     let lab = Lab::new("still");
     let host = lab.host();
     let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
-    let (pid, _) = container.entry.pid.expect("a pid");
+    let (pid, _) = container.entry().pid.expect("a pid");
     kill(Pid::from_raw(pid), Signal::SIGSTOP).expect("stop");
     let err = smol::block_on(container.processes()).expect_err("no answer");
     let text = terrarium::log::chain(&err);
