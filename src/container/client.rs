@@ -12,6 +12,7 @@ use crate::init::proto::{
 use crate::model::process::{ExitStatus, ProcessSpec, Rlimit, WindowSize};
 use crate::sys;
 use crate::sys::at::{self, Open, Resolve};
+use crate::sys::signal::{KILL, TERM};
 use crate::unit::Handle;
 use async_io::Async;
 use smol::channel::{Receiver, Sender, bounded};
@@ -26,6 +27,10 @@ use std::time::Duration;
 /// How long pid 1 may take for an answer. It answers at once, a start when exec has worked; but it
 /// shares its limits with the app, and a frozen group does not run at all.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
+
+/// How long processes may take to end when they are asked to, and when they are killed. Less than
+/// [`ANSWER_MAX`].
+const STOP_MAX: Duration = Duration::from_secs(10);
 
 /// Most bytes of the line that says how much of a spool was dropped.
 const SPOOL_LINE_MAX: u64 = 256;
@@ -175,6 +180,35 @@ impl Container {
     /// Sends a signal to every process but pid 1.
     pub async fn signal_all(&self, signal: i32) -> Result<(), ProcessError> {
         self.link.ask(Ask::SignalAll { signal }).await.map(drop)
+    }
+
+    /// Ends all its processes but pid 1: asks them to, and kills after 10 s what is left; with
+    /// `kill` at once. The container stands, and may be given new ones. An error: some are left.
+    pub async fn stop(&self, kill: bool) -> Result<(), ProcessError> {
+        if !kill {
+            self.signal_all(TERM).await?;
+            if self.is_empty_within(STOP_MAX).await? {
+                return Ok(());
+            }
+        }
+        self.signal_all(KILL).await?;
+        match self.is_empty_within(STOP_MAX).await? {
+            true => Ok(()),
+            false => {
+                let seconds = STOP_MAX.as_secs();
+                Err(self.link.talk(format!("some processes are left {seconds} s after a kill")))
+            }
+        }
+    }
+
+    /// Waits until no process but pid 1 is left, but no longer than this.
+    async fn is_empty_within(&self, max: Duration) -> Result<bool, ProcessError> {
+        let empty = async { self.link.ask(Ask::Empty).await.map(|_| true) };
+        let too_long = async {
+            async_io::Timer::after(max).await;
+            Ok(false)
+        };
+        smol::future::or(empty, too_long).await
     }
 
     /// Lets pid 1 forget an ended process.

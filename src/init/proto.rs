@@ -167,6 +167,9 @@ pub enum Ask {
         /// Signal number.
         signal: i32,
     },
+    /// Answer when no process but pid 1 is left; at once when there is none. Processes that
+    /// nobody has asked for count too. What has ended before is told before.
+    Empty,
     /// Change the size of a process's terminal.
     Resize {
         /// Which process.

@@ -32,6 +32,8 @@ use std::os::fd::{AsFd, OwnedFd};
 const REAP_MAX: usize = 4096;
 /// Descriptors that pid 1 itself may open: its table is full long before.
 const OWN_NOFILE: u64 = 4096;
+/// Requests that may wait for the end of all processes.
+const FOR_EMPTY_MAX: usize = 64;
 /// Signals that are read as data.
 const WATCHED: [signal::Signal; 2] = [signal::Signal::SIGCHLD, signal::Signal::SIGTERM];
 /// What a ready descriptor belongs to.
@@ -52,6 +54,8 @@ pub struct Server {
     workshop: Workshop,
     peers: Peers,
     table: Table,
+    /// Who waits for the end of all processes, and the number of the request.
+    for_empty: Vec<(PeerId, u64)>,
     /// There may be more ended children than the last turn took.
     more_to_reap: bool,
     /// The box shuts down: everyone has been told to end, and we end with the last of ours.
@@ -83,6 +87,7 @@ impl Server {
             workshop: Workshop { kept, root, granted, nofile: soft },
             peers: Peers::new(),
             table: Table::default(),
+            for_empty: Vec::new(),
             more_to_reap: false,
             leaving: false,
             buffer: vec![0; MAX_MESSAGE],
@@ -99,8 +104,17 @@ impl Server {
             if self.more_to_reap {
                 self.reap();
             }
-            if self.leaving && !self.more_to_reap && process::is_childless() {
-                std::process::exit(0);
+            // Whoever loses its parent becomes our child: without one we are alone.
+            if (self.leaving || !self.for_empty.is_empty())
+                && !self.more_to_reap
+                && process::is_childless()
+            {
+                if self.leaving {
+                    std::process::exit(0);
+                }
+                for (peer, seq) in std::mem::take(&mut self.for_empty) {
+                    self.say(peer, seq, Answer::Done, Vec::new());
+                }
             }
         }
     }
@@ -296,6 +310,7 @@ impl Server {
     /// Ends a connection; its processes' output is ours to read from now on.
     fn hang_up(&mut self, id: PeerId) {
         self.peers.remove(id);
+        self.for_empty.retain(|(peer, _)| *peer != id);
         self.table.detach(id);
     }
 }

@@ -417,6 +417,51 @@ fn what_its_owner_keeps_and_its_later_ports_outlive_the_daemon_but_not_the_conta
 }
 
 #[test]
+fn a_stop_ends_all_processes_and_leaves_the_container() {
+    let lab = Lab::new("stop");
+    let host = lab.host();
+    let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
+    let up = |id: &str| {
+        assert_eq!(
+            run(
+                &container,
+                &format!("{id}-up"),
+                &format!("until [ -e /{id} ]; do sleep 0.1; done")
+            ),
+            ExitStatus::Exited(0)
+        )
+    };
+    let alone = "set -- /proc/[0-9]*; test $# = 2";
+    smol::block_on(container.stop(false)).expect("nothing is there");
+    smol::block_on(async {
+        let polite =
+            shell("polite", "trap 'exit 3' TERM; touch /polite; while :; do sleep 1; done");
+        let polite = container.start(polite).await.expect("start");
+        let orphan =
+            "(trap 'sleep 1; exit' TERM; touch /orphan; while :; do sleep 1; done) & exit 0";
+        container.start(shell("orphan", orphan)).await.expect("start").wait().await.expect("end");
+        up("polite");
+        up("orphan");
+        container.stop(false).await.expect("stop");
+        assert_eq!(polite.wait().await.expect("its end"), ExitStatus::Exited(3));
+    });
+    assert_eq!(run(&container, "alone", alone), ExitStatus::Exited(0));
+    for (id, kill) in [("asked", false), ("killed", true)] {
+        let script = format!("trap '' TERM; (touch /{id}; sleep 1000) & sleep 1000");
+        smol::block_on(async {
+            let stubborn = container.start(shell(id, &script)).await.expect("start");
+            up(id);
+            container.stop(kill).await.expect("stop");
+            assert_eq!(stubborn.wait().await.expect("its end"), ExitStatus::Signaled(9));
+        });
+        assert_eq!(run(&container, "alone", alone), ExitStatus::Exited(0));
+    }
+    drop(container);
+    host.destroy(&"web-0".parse().expect("handle")).expect("destroy");
+    lab.close(host);
+}
+
+#[test]
 fn what_could_not_leave_is_told_again_and_the_next_destroy_mends_it() {
     let lab = Lab::new("stays");
     let host = lab.host();

@@ -283,6 +283,33 @@ fn what_a_container_takes_of_a_users_share_is_not_the_share_of_the_hosts_root() 
 }
 
 #[test]
+fn that_nobody_is_left_is_told_when_the_last_orphan_has_ended() {
+    let lab = Lab::new();
+    let mut container = lab.container();
+    let inside = &mut container.connection;
+    assert_eq!(inside.ask(Ask::Empty).0, Answer::Done);
+    let orphan = sh("(mkfifo /go; echo up; read x < /go) & exit 0");
+    let id = orphan.id.clone();
+    let (_, fds) = inside.start(orphan);
+    read_until(&fds[0], "up\n");
+    inside.ended(&id);
+    // Those who wait and go are forgotten; too many at once are refused.
+    let mut other = Connection::new(&lab.dir);
+    (0..64).for_each(|_| other.tell(Ask::Empty));
+    assert_eq!(other.refused(Ask::Empty).0, FailKind::Refused);
+    drop(other);
+    // The turn of pid 1 that answers the first has seen the end of that connection too.
+    inside.list();
+    inside.list();
+    inside.tell(Ask::Empty);
+    let mut other = Connection::new(&lab.dir);
+    let go = other.run(sh("echo x > /go; echo gone"));
+    assert_eq!(go.out, "gone\n");
+    assert_eq!(inside.answer(), Answer::Done);
+    assert_eq!(inside.sh("set -- /proc/[0-9]*; echo $#"), "2\n");
+}
+
+#[test]
 fn ended_processes_that_nobody_forgot_make_way_for_new_ones() {
     let lab = Lab::new();
     let mut container = lab.container();

@@ -4,7 +4,7 @@ use super::super::proto::{Answer, Ask, FailKind};
 use super::super::spool::Stream;
 use super::super::start::Failure;
 use super::super::table::{PeerId, Phase, Process, Table};
-use super::{Server, system};
+use super::{FOR_EMPTY_MAX, Server, system};
 use crate::sys::{pty, signal};
 use std::os::fd::OwnedFd;
 
@@ -44,6 +44,14 @@ impl Server {
                 check_signal(signal)?;
                 signal::send_to_all_others(signal).map_err(system("signal the processes"))?;
                 done
+            }
+            Ask::Empty if self.for_empty.len() >= FOR_EMPTY_MAX => {
+                let text = format!("{FOR_EMPTY_MAX} requests wait for the end of all processes");
+                Err((FailKind::Refused, text))
+            }
+            Ask::Empty => {
+                self.for_empty.push((peer, seq));
+                Ok(None)
             }
             Ask::Resize { id, size } => {
                 let process = find(&mut self.table, &id)?;

@@ -277,6 +277,24 @@ impl Connection {
         }
     }
 
+    /// Asks and does not wait for the answer.
+    pub fn tell(&mut self, ask: Ask) {
+        self.seq += 1;
+        message::send(&self.socket, &Request { seq: self.seq, ask }, &[]).expect("send");
+    }
+
+    /// The next answer; news that come first are kept.
+    pub fn answer(&mut self) -> Answer {
+        loop {
+            match self.hear().0 {
+                Reply { seq: 0, answer: Answer::Ended { id, status } } => {
+                    self.news.push_back((id, status));
+                }
+                Reply { answer, .. } => return answer,
+            }
+        }
+    }
+
     /// Starts; returns the pid inside and the descriptors.
     pub fn start(&mut self, spec: ProcessSpec) -> (i32, Vec<OwnedFd>) {
         match self.ask(Ask::Start(spec)) {
