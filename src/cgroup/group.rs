@@ -2,6 +2,7 @@
 
 use super::files::Removed;
 use super::plan::{Controller, Dir, Layout};
+use super::recipe::Devices;
 use super::{CgroupError, files, recipe, v1, v2};
 use crate::model::limits::Limits;
 use crate::sys::{fd, process};
@@ -173,10 +174,18 @@ impl Group {
         Ok(())
     }
 
-    /// Refuses all devices but the few that every container has.
-    pub(super) fn limit_devices(&self, program: Option<&OwnedFd>) -> Result<(), CgroupError> {
+    /// Refuses all devices but these; `program` is that for the common ones.
+    pub(super) fn limit_devices(
+        &self,
+        devices: Devices,
+        program: Option<&OwnedFd>,
+    ) -> Result<(), CgroupError> {
         match self.dir(Controller::Devices) {
-            Dir::V1(dir) => v1::limit_devices(&dir),
+            Dir::V1(dir) => v1::limit_devices(&dir, devices),
+            // Rare: the group keeps it, and its copy here goes.
+            Dir::V2(dir) if devices != Devices::Common => {
+                v2::limit_devices(&dir, v2::load_devices(devices)?.as_fd())
+            }
             Dir::V2(dir) => {
                 let program = program.expect("the program is loaded where v1 has no devices");
                 v2::limit_devices(&dir, program.as_fd())

@@ -27,6 +27,7 @@ mod v2;
 
 pub use error::CgroupError;
 pub use group::{Group, Stats};
+pub use recipe::Devices;
 
 use crate::model::limits::Limits;
 use crate::sys::cgroupfs;
@@ -89,7 +90,8 @@ impl Cgroups {
         if let Some(memory) = layout.v1_parent(Controller::Memory) {
             v1::prepare_memory(memory)?;
         }
-        let devices = layout.devices_by_program().then(v2::load_devices).transpose()?;
+        let devices =
+            layout.devices_by_program().then(|| v2::load_devices(Devices::Common)).transpose()?;
         let _quick = quick_moves(&layout);
         Ok(Cgroups { layout: Arc::new(layout), devices, _quick })
     }
@@ -97,7 +99,12 @@ impl Cgroups {
     /// Makes the group of a new container with its limits; on failure nothing of it is left.
     ///
     /// Errors: `Refused` with `EEXIST` when a group of that name has processes in it.
-    pub fn create(&self, handle: &Handle, limits: &Limits) -> Result<Group, CgroupError> {
+    pub fn create(
+        &self,
+        handle: &Handle,
+        limits: &Limits,
+        devices: Devices,
+    ) -> Result<Group, CgroupError> {
         let group = self.find(handle);
         let mut made = Vec::new();
         let result = group
@@ -109,7 +116,7 @@ impl Cgroups {
                 Ok(())
             })
             .and_then(|()| group.set(limits))
-            .and_then(|()| group.limit_devices(self.devices.as_ref()));
+            .and_then(|()| group.limit_devices(devices, self.devices.as_ref()));
         match result {
             Ok(()) => Ok(group),
             Err(err) => {

@@ -3,7 +3,7 @@
 /// Device nodes that work in a container, all of them character devices: major number, and minor
 /// number or all. null, zero, full, random, urandom; tty, ptmx; pseudo-terminals. They can be read
 /// and written; nothing can be made with mknod.
-const DEVICES: [(u32, Option<u32>); 8] = [
+const COMMON: [(u32, Option<u32>); 8] = [
     (1, Some(3)),
     (1, Some(5)),
     (1, Some(7)),
@@ -14,9 +14,27 @@ const DEVICES: [(u32, Option<u32>); 8] = [
     (136, None),
 ];
 
+/// And fuse.
+const FUSE: (u32, Option<u32>) = (10, Some(229));
+
+/// Which device nodes work in a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Devices {
+    /// Those that every container has.
+    Common,
+    /// And that of user-space file systems, /dev/fuse.
+    WithFuse,
+}
+
+impl Devices {
+    fn numbers(self) -> impl Iterator<Item = (u32, Option<u32>)> {
+        COMMON.into_iter().chain((self == Devices::WithFuse).then_some(FUSE))
+    }
+}
+
 /// Lines for `devices.allow` of v1, after `a` went into `devices.deny`.
-pub fn device_lines() -> impl Iterator<Item = String> {
-    DEVICES.into_iter().map(|(major, minor)| match minor {
+pub fn device_lines(devices: Devices) -> impl Iterator<Item = String> {
+    devices.numbers().map(|(major, minor)| match minor {
         Some(minor) => format!("c {major}:{minor} rwm"),
         None => format!("c {major}:* rwm"),
     })
@@ -30,14 +48,14 @@ pub fn device_lines() -> impl Iterator<Item = String> {
 /// | 0..4  | access_type | low half: 1 block, 2 character; high half: 1 mknod, 2 read, 4 write |
 /// | 4..8  | major       |                                                                |
 /// | 8..12 | minor       |                                                                |
-pub fn device_program() -> Vec<u64> {
+pub fn device_program(devices: Devices) -> Vec<u64> {
     const DENY: [u64; 2] = [set(R0, 0), EXIT];
     const ALLOW: [u64; 2] = [set(R0, 1), EXIT];
     let mut program = vec![load(R2, R1, 0), load(R3, R1, 4), load(R4, R1, 8)];
     // Only the type counts: all three kinds of access are allowed where one is.
     program.extend([and(R2, 0xffff), skip_if_equal(R2, 2, 2)]);
     program.extend(DENY);
-    for (major, minor) in DEVICES {
+    for (major, minor) in devices.numbers() {
         match minor {
             Some(minor) => {
                 program.extend([skip_unless(R3, major, 3), skip_unless(R4, minor, 2)]);
@@ -159,7 +177,14 @@ mod tests {
     #[test]
     #[cfg(target_endian = "little")]
     fn the_program_allows_its_devices_and_nothing_else() {
-        let program = device_program();
+        for (devices, fuse) in [(Devices::Common, 0), (Devices::WithFuse, 1)] {
+            let fuse_alone = [(2, 10, 229, fuse), (1, 10, 229, 0), (2, 10, 228, 0), (2, 1, 3, 1)];
+            for (kind, major, minor, allowed) in fuse_alone {
+                let got = run(&device_program(devices), kind | 2 << 16, major, minor);
+                assert_eq!(got, allowed, "{devices:?} {kind} {major}:{minor}");
+            }
+        }
+        let program = device_program(Devices::Common);
         let (read, write, mknod) = (2 << 16, 4 << 16, 1 << 16);
         for (kind, mode, major, minor, allowed) in [
             (2, read, 1, 3, 1),
@@ -195,7 +220,10 @@ mod tests {
 
     #[test]
     fn v1_lines_name_the_same_devices() {
-        let lines: Vec<String> = device_lines().collect();
+        let fuse: Vec<String> = device_lines(Devices::WithFuse).collect();
+        assert_eq!(fuse.last().map(String::as_str), Some("c 10:229 rwm"));
+        let lines: Vec<String> = device_lines(Devices::Common).collect();
+        assert_eq!(fuse[..lines.len()], lines);
         assert_eq!(lines.first().map(String::as_str), Some("c 1:3 rwm"));
         assert_eq!(lines.last().map(String::as_str), Some("c 136:* rwm"));
         assert!(lines.iter().all(|line| line.ends_with(" rwm")));

@@ -1,6 +1,7 @@
 //! One group in the hierarchies of cgroup v1. Every `dir` is that of the controller in question.
 //! Source of the file formats: kernel Documentation/admin-guide/cgroup-v1.
 
+use super::recipe::Devices;
 use super::{CgroupError, files, recipe};
 use crate::sys::event;
 use crate::unit::Bytes;
@@ -51,9 +52,9 @@ pub fn set_cpu(dir: &Path, weight: Option<u32>) -> Result<(), CgroupError> {
 }
 
 /// Refuses every device but those of the recipe.
-pub fn limit_devices(dir: &Path) -> Result<(), CgroupError> {
+pub fn limit_devices(dir: &Path, devices: Devices) -> Result<(), CgroupError> {
     files::write(dir, "devices.deny", "a")?;
-    recipe::device_lines().try_for_each(|line| files::write(dir, "devices.allow", &line))
+    recipe::device_lines(devices).try_for_each(|line| files::write(dir, "devices.allow", &line))
 }
 
 /// What counts toward the limit and cannot be dropped at once: garden's formula.

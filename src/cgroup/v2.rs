@@ -2,6 +2,7 @@
 //! Source of the file formats: kernel Documentation/admin-guide/cgroup-v2.rst.
 
 use super::plan::{Controller, Unified};
+use super::recipe::Devices;
 use super::{CgroupError, files, recipe};
 use crate::sys::{bpf, event};
 use crate::unit::Bytes;
@@ -55,8 +56,8 @@ pub fn set_cpu(dir: &Path, weight: Option<u32>) -> Result<(), CgroupError> {
 }
 
 /// Makes the kernel's copy of the device rules, to be attached to any number of groups.
-pub fn load_devices() -> Result<OwnedFd, CgroupError> {
-    bpf::load_device_program(&recipe::device_program())
+pub fn load_devices(devices: Devices) -> Result<OwnedFd, CgroupError> {
+    bpf::load_device_program(&recipe::device_program(devices))
         .map_err(|source| CgroupError::Program { source })
 }
 

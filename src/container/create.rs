@@ -4,7 +4,7 @@ use super::client::Container;
 use super::depot::{Entry, FORMAT, boot_id};
 use super::error::{Cause, ContainerError};
 use super::host::{self, Host, step};
-use super::posture;
+use super::posture::{self, Posture};
 use super::recipe::{CREATE, Step};
 use super::spec::ContainerSpec;
 use super::undo::Undo;
@@ -175,10 +175,13 @@ impl<'a> Making<'a> {
                 self.write_files()?;
             }
             Step::Writable => {
-                let (limit, ids) = (spec.limits.disk, self.entry.slot.ids());
+                let (limit, ids) = (spec.limits.disk, self.entry.ids());
                 self.writable = host.store.create_writable(&spec.handle, limit, ids)?;
             }
-            Step::Cgroup => self.group = host.cgroups.create(&spec.handle, &spec.limits)?,
+            Step::Cgroup => {
+                self.group =
+                    host.cgroups.create(&spec.handle, &spec.limits, spec.posture.devices())?
+            }
             Step::Listener => {
                 let dir = File::open(host.depot.dir(&spec.handle))?;
                 self.listener = Some(sys::socket::listen(dir.as_fd(), SOCKET, BACKLOG)?);
@@ -302,9 +305,10 @@ impl<'a> Making<'a> {
         let mut binds: Vec<Bind> =
             ["hosts", "resolv.conf", "hostname"].map(|name| etc(&dir, name)).into();
         binds.extend(spec.binds.iter().cloned());
+        let (masked, read_only) = spec.posture.closed();
         Ok(Plan {
             handle: spec.handle.to_string(),
-            ids: self.entry.slot.ids(),
+            ids: self.entry.ids(),
             net: posture::inside_net(
                 self.entry.slot,
                 &host.net_tag,
@@ -316,8 +320,10 @@ impl<'a> Making<'a> {
             binds,
             capabilities: spec.posture.capabilities(),
             no_new_privs: spec.posture.no_new_privs(),
-            masked: posture::MASKED.map(String::from).into(),
-            read_only: posture::READ_ONLY.map(String::from).into(),
+            user_capabilities: spec.posture.user_capabilities(),
+            privileged: spec.posture == Posture::Privileged,
+            masked,
+            read_only,
             shm_bytes: posture::SHM_BYTES,
         })
     }

@@ -9,7 +9,7 @@
 //! ```
 
 use super::spec::ContainerSpec;
-use crate::unit::{Handle, Slot};
+use crate::unit::{Handle, IdRange, Slot};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -36,6 +36,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The box's ids of those inside.
+    pub fn ids(&self) -> IdRange {
+        self.spec.posture.ids(self.slot)
+    }
+
     /// Pid 1 and its start time, if it was started since the box did.
     pub fn process(&self) -> Option<(i32, u64)> {
         self.pid.filter(|_| self.boot == boot_id())
@@ -75,7 +80,7 @@ impl Depot {
         fs::DirBuilder::new().mode(0o700).create(&dir)?;
         fs::DirBuilder::new().mode(0o700).create(dir.join("scratch"))?;
         fs::DirBuilder::new().mode(0o700).create(dir.join("init"))?;
-        let root = Some(entry.slot.ids().base);
+        let root = Some(entry.ids().base);
         std::os::unix::fs::chown(dir.join("init"), root, root)?;
         self.write(entry)
     }

@@ -1,11 +1,13 @@
 //! What a container may do: capabilities, masked paths, files, as plain lists.
 
+use crate::cgroup::Devices;
 use crate::init::proto::InsideNet;
 use crate::net::Addresses;
-use crate::unit::Slot;
+use crate::unit::{IdRange, Slot};
 use serde::{Deserialize, Serialize};
 
-/// How far a container is trusted. Ids are mapped, devices few and system calls filtered in all.
+/// How far a container is trusted. In all but the last ids are mapped, devices few, system calls
+/// filtered and the kernel's files hidden or read-only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Posture {
@@ -15,6 +17,9 @@ pub enum Posture {
     /// As guardian has its unprivileged containers: its capabilities, and set-user-id programs
     /// and those with file capabilities work.
     Garden,
+    /// Root inside is the box's root, and may do to the box what the daemon may: a container in
+    /// name only, for programs that are trusted as the box's own.
+    Privileged,
 }
 
 impl Posture {
@@ -28,8 +33,47 @@ impl Posture {
         let more: &[u8] = match self {
             Posture::App => &[],
             Posture::Garden => &GARDEN_CAPABILITIES,
+            Posture::Privileged => return (0..64).collect(),
         };
         CAPABILITIES.iter().chain(more).copied().collect()
+    }
+
+    /// The same for processes of other users than root.
+    pub(super) fn user_capabilities(self) -> Vec<u8> {
+        match self {
+            Posture::App | Posture::Garden => self.capabilities(),
+            Posture::Privileged => {
+                let mut all = Posture::Garden.capabilities();
+                all.push(SYS_ADMIN);
+                all
+            }
+        }
+    }
+
+    /// The box's ids of those inside.
+    pub(super) fn ids(self, slot: Slot) -> IdRange {
+        match self {
+            Posture::App | Posture::Garden => slot.ids(),
+            Posture::Privileged => IdRange { base: 0 },
+        }
+    }
+
+    /// Devices that can be opened.
+    pub(super) fn devices(self) -> Devices {
+        match self {
+            Posture::App | Posture::Garden => Devices::Common,
+            Posture::Privileged => Devices::WithFuse,
+        }
+    }
+
+    /// Paths that are hidden, and that are read-only.
+    pub(super) fn closed(self) -> (Vec<String>, Vec<String>) {
+        match self {
+            Posture::App | Posture::Garden => {
+                (MASKED.map(String::from).into(), READ_ONLY.map(String::from).into())
+            }
+            Posture::Privileged => Default::default(),
+        }
     }
 
     /// No exec gives more privilege than its caller has.
@@ -37,6 +81,9 @@ impl Posture {
         self == Posture::App
     }
 }
+
+/// Nearly everything.
+const SYS_ADMIN: u8 = 21;
 
 /// What Garden's containers have beyond [`CAPABILITIES`]: together guardian's 14.
 const GARDEN_CAPABILITIES: [u8; 4] = [
@@ -60,8 +107,8 @@ const CAPABILITIES: [u8; 10] = [
     18, // SYS_CHROOT
 ];
 
-/// Hidden in every posture: guardian's list joined with docker's.
-pub const MASKED: [&str; 14] = [
+/// Hidden: guardian's list joined with docker's.
+const MASKED: [&str; 14] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -79,7 +126,7 @@ pub const MASKED: [&str; 14] = [
 ];
 
 /// Read-only, as in docker.
-pub const READ_ONLY: [&str; 5] =
+const READ_ONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Size of /dev/shm, docker's 64 MiB; it counts against the container's memory.

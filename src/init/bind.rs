@@ -41,7 +41,7 @@ pub fn bind(root: &Root<'_>, wanted: &Bind) -> Result<(), InitError> {
     if wanted.read_only {
         attr = attr.and(Attr::READ_ONLY);
     }
-    let map = (wanted.mapped && wanted.origin == Origin::Host).then_some(root.user);
+    let map = root.user.filter(|_| wanted.mapped && wanted.origin == Origin::Host);
     mount::restrict(&source, attr, map, true).doing(doing)?;
     let owner = (root.ids.base, root.ids.base);
     let target = match is_dir {

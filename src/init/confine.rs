@@ -30,9 +30,10 @@ pub fn confine(plan: &Plan, user: OwnedFd, filters: &[seccomp::Program]) -> Resu
     for stream in [Standard::Input, Standard::Output, Standard::Error] {
         become_standard(&null, stream).doing(|| "let go of the daemon's output".into())?;
     }
-    ns::enter(&user, Spaces::CLONE_NEWUSER)
-        .and_then(|()| process::become_user(0, 0, &[]))
-        .doing(|| "become root of the container".into())?;
+    if !plan.privileged {
+        ns::enter(&user, Spaces::CLONE_NEWUSER).doing(|| "enter the user namespace".into())?;
+    }
+    process::become_user(0, 0, &[]).doing(|| "become root of the container".into())?;
     // A change of ids may have made us visible again.
     process::set_dumpable(false).doing(|| "stay untraceable".into())?;
     // Who keeps exec from giving privileges may filter itself; who does not needs a capability of
@@ -41,13 +42,19 @@ pub fn confine(plan: &Plan, user: OwnedFd, filters: &[seccomp::Program]) -> Resu
     if plan.no_new_privs {
         process::set_no_new_privs().doing(|| "set no-new-privs".into())?;
     }
-    for filter in filters {
+    for filter in filters.iter().filter(|_| !plan.privileged) {
         seccomp::install(filter).doing(|| "install the system call filter".into())?;
     }
-    let granted = Caps::of(&plan.capabilities);
+    let granted = granted(plan)?;
     let own = Caps::of(&OWN);
     caps::limit_bounding(granted)
         // Permitted holds what root's processes get too: they inherit it from us.
         .and_then(|()| caps::set(own.and(granted), own))
         .doing(|| "drop capabilities".into())
+}
+
+/// What root's processes get: of what the plan says what there is to give.
+pub fn granted(plan: &Plan) -> Result<Caps, InitError> {
+    let has = caps::permitted().doing(|| "read the capabilities".into())?;
+    Ok(Caps(Caps::of(&plan.capabilities).0 & has.0))
 }

@@ -36,8 +36,8 @@ pub const TTY_GROUP: u32 = 5;
 pub fn mount_all(root: &Root<'_>, shm_bytes: u64) -> Result<Kept, InitError> {
     let proc = mount::new("proc", &[], LOCKED).doing(|| "make the container's /proc".into())?;
     mount::attach(proc, root.own_dir("proc")?).doing(|| "mount /proc".into())?;
-    let sys = mount::new("sysfs", &[], LOCKED.and(Attr::READ_ONLY))
-        .doing(|| "make the container's /sys".into())?;
+    let sys = if root.user.is_some() { LOCKED.and(Attr::READ_ONLY) } else { LOCKED };
+    let sys = mount::new("sysfs", &[], sys).doing(|| "make the container's /sys".into())?;
     mount::attach(sys, root.own_dir("sys")?).doing(|| "mount /sys".into())?;
     let kept = dev(root, shm_bytes)?;
     if let Err(err) = at::stat_entry(&root.dir, "tmp")
@@ -57,7 +57,8 @@ fn dev(root: &Root<'_>, shm_bytes: u64) -> Result<Kept, InitError> {
     let dev = mount::new("tmpfs", &options, Attr::NO_SUID.and(Attr::NO_EXEC))
         .doing(|| "make the container's /dev".into())?;
     mount::attach(&dev, root.own_dir("dev")?).doing(|| "mount /dev".into())?;
-    for (name, major, minor) in DEVICES {
+    let fuse = root.user.is_none().then_some(("fuse", 10, 229));
+    for (name, major, minor) in DEVICES.into_iter().chain(fuse) {
         at::make_device(&dev, name, 0o666, major, minor)
             .and_then(|()| at::adopt(&dev, name, base, base, 0o666))
             .doing(|| format!("make device /dev/{name}"))?;

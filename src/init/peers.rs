@@ -29,15 +29,18 @@ pub struct Lost;
 pub struct Peers {
     all: BTreeMap<PeerId, Peer>,
     next: PeerId,
-    unmapped: u32,
+    /// What the host's root is here.
+    outside: u32,
 }
 
 impl Peers {
     /// None yet. Call it before anything runs inside that could answer for the kernel.
-    pub fn new() -> Peers {
+    /// Privileged, the host's root is that of the container: then only the pid tells.
+    pub fn new(privileged: bool) -> Peers {
         let text = std::fs::read_to_string("/proc/sys/kernel/overflowuid").unwrap_or_default();
         let unmapped = text.trim().parse().unwrap_or(UNMAPPED);
-        Peers { all: BTreeMap::new(), next: 1, unmapped }
+        let outside = if privileged { 0 } else { unmapped };
+        Peers { all: BTreeMap::new(), next: 1, outside }
     }
 
     /// Takes a connection. It must come from outside: a process of this container would have a
@@ -46,7 +49,7 @@ impl Peers {
     pub fn accept(&mut self, listener: &OwnedFd) {
         let Ok(socket) = socket::accept(listener) else { return };
         match socket::peer(&socket) {
-            Ok(peer) if peer.pid == 0 && peer.uid == self.unmapped => {}
+            Ok(peer) if peer.pid == 0 && peer.uid == self.outside => {}
             _ => return,
         }
         if self.all.len() < PEERS_MAX {

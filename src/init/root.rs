@@ -31,8 +31,8 @@ pub struct Root<'a> {
     pub scratch: OwnedFd,
     /// Host ids of what is made in it.
     pub ids: IdRange,
-    /// The user namespace whose map is used.
-    pub user: BorrowedFd<'a>,
+    /// The user namespace whose map is used; `None`: privileged, ids are the host's.
+    pub user: Option<BorrowedFd<'a>>,
 }
 
 /// Descriptors that pid 1 goes on using: they cannot be replaced by what runs inside.
@@ -55,7 +55,7 @@ pub fn build(plan: &Plan, user: &OwnedFd) -> Result<Kept, InitError> {
     // Made by the host's root: it stays the host's, and nobody inside may mount in it.
     ns::unshare(Spaces::CLONE_NEWNS).doing(|| "make a mount namespace".into())?;
     mount::make_all_private().doing(|| "make mounts private".into())?;
-    let root = union(plan, user.as_fd())?;
+    let root = union(plan, (!plan.privileged).then_some(user.as_fd()))?;
     let kept = inside::mount_all(&root, plan.shm_bytes)?;
     for wanted in &plan.binds {
         bind::bind(&root, wanted)?;
@@ -71,13 +71,13 @@ pub fn build(plan: &Plan, user: &OwnedFd) -> Result<Kept, InitError> {
 }
 
 /// Mounts layers and writable directory as one root.
-fn union<'a>(plan: &Plan, user: BorrowedFd<'a>) -> Result<Root<'a>, InitError> {
+fn union<'a>(plan: &Plan, user: Option<BorrowedFd<'a>>) -> Result<Root<'a>, InitError> {
     let scratch = scratch(plan)?;
     for (number, lower) in plan.lowers.iter().enumerate() {
         let doing = || format!("mount layer {}", lower.display());
         let layer = mount::copy(at::HERE, lower, false).doing(doing)?;
         // Not nosuid: what a layer's set-user-id programs may do is settled by no_new_privs.
-        mount::restrict(&layer, Attr::READ_ONLY.and(Attr::NO_DEV), Some(user), false)
+        mount::restrict(&layer, Attr::READ_ONLY.and(Attr::NO_DEV), user, false)
             .doing(|| format!("{} through the container's id map", doing()))?;
         attach_new(&scratch, &format!("l{number}"), &layer).doing(doing)?;
     }

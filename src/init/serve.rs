@@ -79,13 +79,14 @@ impl Server {
             process::limit(Resource::OPEN_FILES).doing(|| "read the limits".into())?;
         process::set_limit(Resource::OPEN_FILES, soft.max(OWN_NOFILE.min(hard)), hard)
             .doing(|| "raise the number of open files".into())?;
-        let granted = Caps::of(&plan.capabilities);
+        let granted = super::confine::granted(plan)?;
+        let for_users = Caps::of(&plan.user_capabilities);
         Ok(Server {
             listener,
             signals,
             depot,
-            workshop: Workshop { kept, root, granted, nofile: soft },
-            peers: Peers::new(),
+            workshop: Workshop { kept, root, granted, for_users, nofile: soft },
+            peers: Peers::new(plan.privileged),
             table: Table::default(),
             for_empty: Vec::new(),
             more_to_reap: false,

@@ -73,7 +73,7 @@ pub fn run() -> ExitCode {
 fn set_up(channel: &OwnedFd, first: &mut Option<i32>) -> Result<(), InitError> {
     prepare_self(channel).doing(|| "prepare the set-up process".into())?;
     let (plan, given) = receive_plan(channel)?;
-    let made = make_spaces(plan.ids)?;
+    let made = make_spaces(&plan)?;
     message::send(channel, &SetUp::Born, &[made.net.as_fd()]).map_err(|_| InitError::Abandoned)?;
     match receive::<SetUp>(channel)?.0 {
         SetUp::Go => {}
@@ -161,7 +161,9 @@ fn receive_plan(channel: &OwnedFd) -> Result<(Plan, Given), InitError> {
     if plan.lowers.is_empty() || plan.lowers.len() > LOWERS_MAX {
         return refuse(format!("it has {} layers, not 1 to {LOWERS_MAX}", plan.lowers.len()));
     }
-    if plan.ids.base == 0 || plan.ids.base.checked_add(IdRange::WIDTH).is_none() {
+    if (plan.ids.base == 0) != plan.privileged
+        || plan.ids.base.checked_add(IdRange::WIDTH).is_none()
+    {
         return refuse(format!("ids from {} cannot be mapped", plan.ids.base));
     }
     // By position: all containers share the descriptor, and with it its offset.
@@ -183,14 +185,17 @@ fn host_name(handle: &str) -> &str {
 
 /// Makes the namespaces by a helper process, which becomes root of the new user namespace before
 /// it makes the others, so that what the kernel puts into them has a mapped owner.
-fn make_spaces(ids: IdRange) -> Result<Made, InitError> {
+fn make_spaces(plan: &Plan) -> Result<Made, InitError> {
+    let ids = plan.ids;
     let (hear_mapped, mapped) = fd::pipe().doing(|| "make a pipe".into())?;
     let (hear_made, made) = fd::pipe().doing(|| "make a pipe".into())?;
     // What a user namespace uses of inotify, message queues, pending signals and locked memory
     // counts, beyond its own limits, for whoever made it: that shall not be the host's root, whose
     // share one container could use up for all others and for the host itself.
     process::act_as_user(ids.base).doing(|| format!("act as user {}", ids.base))?;
-    let forked = ns::fork(Spaces::CLONE_NEWUSER, Parent::Caller);
+    // Privileged: what it makes belongs to the host's user namespace, and so does its root.
+    let fresh = if plan.privileged { Spaces::empty() } else { Spaces::CLONE_NEWUSER };
+    let forked = ns::fork(fresh, Parent::Caller);
     if !matches!(forked, Ok(Fork::Child)) {
         process::act_as_user(0)
             // A change of ids may have made us visible.
@@ -210,7 +215,7 @@ fn make_spaces(ids: IdRange) -> Result<Made, InitError> {
         Fork::Parent { pid, .. } => pid,
     };
     drop((hear_mapped, made));
-    let opened = map_and_open(pid, ids, &mapped, &hear_made);
+    let opened = map_and_open(pid, (!plan.privileged).then_some(ids), &mapped, &hear_made);
     drop(mapped);
     let how = process::wait(pid).doing(|| "wait for the helper process".into())?;
     opened.map_err(|err| match (err, how) {
@@ -242,15 +247,17 @@ fn helper(mapped: &OwnedFd, made: &OwnedFd) -> std::io::Result<()> {
 /// The other side of [`helper`]. `Abandoned`: the helper has failed.
 fn map_and_open(
     pid: i32,
-    ids: IdRange,
+    ids: Option<IdRange>,
     mapped: &OwnedFd,
     made: &OwnedFd,
 ) -> Result<Made, InitError> {
-    let map = format!("0 {} {}", ids.base, IdRange::WIDTH);
-    for file in ["uid_map", "gid_map"] {
-        // One write, as the kernel demands.
-        std::fs::write(format!("/proc/{pid}/{file}"), &map)
-            .doing(|| format!("map ids from {} ({file})", ids.base))?;
+    if let Some(ids) = ids {
+        let map = format!("0 {} {}", ids.base, IdRange::WIDTH);
+        for file in ["uid_map", "gid_map"] {
+            // One write, as the kernel demands.
+            std::fs::write(format!("/proc/{pid}/{file}"), &map)
+                .doing(|| format!("map ids from {} ({file})", ids.base))?;
+        }
     }
     fd::write(mapped, &[1]).map_err(|_| InitError::Abandoned)?;
     match fd::read(made, &mut [0]) {

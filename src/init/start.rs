@@ -34,6 +34,8 @@ pub struct Workshop {
     pub root: OwnedFd,
     /// Capabilities of the container's root.
     pub granted: Caps,
+    /// Bounding set of everybody else.
+    pub for_users: Caps,
     /// Open files that a process gets when it does not say: soft value.
     pub nofile: u64,
 }
@@ -247,6 +249,9 @@ fn become_it(workshop: &Workshop, ready: &Ready) -> Result<(), (Step, io::Error)
         .and_then(|()| fd::become_standard(error, Standard::Error))
         .map_err(at_step(Step::Streams))?;
     let User { uid, gid, ref groups, .. } = ready.user;
+    if uid != 0 && workshop.granted.and(workshop.for_users) != workshop.for_users {
+        caps::limit_bounding(workshop.for_users).map_err(at_step(Step::Capabilities))?;
+    }
     process::become_user(uid, gid, groups)
         // A change of ids may have made us visible.
         .and_then(|()| process::set_dumpable(false))

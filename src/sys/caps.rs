@@ -76,6 +76,16 @@ pub fn set(permitted: Caps, effective: Caps) -> io::Result<()> {
     Ok(())
 }
 
+/// The permitted set. capget(2).
+pub fn permitted() -> io::Result<Caps> {
+    let mut header = Header { version: VERSION_3, pid: 0 };
+    let mut data = [Data { effective: 0, permitted: 0, inheritable: 0 }; 2];
+    // SAFETY: version 3 reads one header and fills two data structs, which live on our stack; it
+    // writes to the header when it does not know the version.
+    check(unsafe { libc::syscall(libc::SYS_capget, &mut header, data.as_mut_ptr()) })?;
+    Ok(Caps(u64::from(data[0].permitted) | u64::from(data[1].permitted) << 32))
+}
+
 /// Takes from the bounding set everything that is not in `keep`; never undone. Needs
 /// `CAP_SETPCAP`. prctl(2), `PR_CAPBSET_READ` and `PR_CAPBSET_DROP`.
 pub fn limit_bounding(keep: Caps) -> io::Result<()> {

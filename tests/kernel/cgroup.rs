@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{fs, thread};
-use terrarium::cgroup::{CgroupError, Cgroups, Group, recipe};
+use terrarium::cgroup::{CgroupError, Cgroups, Devices, Group, recipe};
 use terrarium::model::limits::Limits;
 use terrarium::sys;
 use terrarium::unit::{Bytes, Handle};
@@ -25,7 +25,7 @@ impl World {
     }
 
     fn create(&self, limits: Limits) -> Group {
-        self.cgroups.create(&handle("web-0"), &limits).expect("create")
+        self.cgroups.create(&handle("web-0"), &limits, Devices::Common).expect("create")
     }
 
     /// Directories of a group, found without our code.
@@ -228,7 +228,8 @@ fn device_program_refuses_on_the_unified_hierarchy() {
     let point = Path::new(unified.split(' ').nth(4).expect("mount point"));
     let dir = point.join(format!("terrarium-test-program-{}", std::process::id()));
     fs::create_dir(&dir).expect("mkdir");
-    let program = sys::bpf::load_device_program(&recipe::device_program()).expect("load");
+    let program =
+        sys::bpf::load_device_program(&recipe::device_program(Devices::Common)).expect("load");
     let group = fs::File::open(&dir).expect("open");
     sys::bpf::attach_device_program(group.as_fd(), program.as_fd()).expect("attach");
     check_devices(|pid| fs::write(dir.join("cgroup.procs"), pid.to_string()).expect("add"));
@@ -286,7 +287,10 @@ fn groups_are_found_by_name_after_a_restart_with_all_that_is_in_them() {
     assert_eq!(again.list().expect("list"), [handle("web-0")]);
     let group = again.find(&handle("web-0"));
     assert_eq!(group.stats().expect("stats").pids, 1);
-    assert!(again.create(&handle("web-0"), &limits(64, 64)).is_err(), "the name is taken");
+    assert!(
+        again.create(&handle("web-0"), &limits(64, 64), Devices::Common).is_err(),
+        "the name is taken"
+    );
     assert_eq!(group.stats().expect("stats").pids, 1, "the refused one took nothing away");
     again.remove_parent_if_empty();
     shell.go();
@@ -323,7 +327,10 @@ fn failing_creation_leaves_nothing() {
         fs::create_dir(taken).expect("mkdir");
         let mut shell = Shell::outside("true");
         fs::write(taken.join("cgroup.procs"), shell.pid().to_string()).expect("add");
-        let err = world.cgroups.create(&handle("web-0"), &limits(64, 64)).expect_err("taken");
+        let err = world
+            .cgroups
+            .create(&handle("web-0"), &limits(64, 64), Devices::Common)
+            .expect_err("taken");
         assert!(err.to_string().contains(&taken.display().to_string()), "{err}");
         assert_eq!(world.dirs_on_host(), [taken.clone()]);
         shell.go();

@@ -132,11 +132,26 @@ fn a_container_stands_as_its_posture_says() {
              && grep -q 'NoNewPrivs:.{no_new_privs}$' /proc/self/status \
              && test -z \"$(head -c 1 /proc/timer_list)\" && ! echo 1 > /proc/sys/vm/swappiness"
         );
+        let script = format!("{script} && test ! -e /dev/fuse");
         assert_eq!(run(&container, "look", &script), ExitStatus::Exited(0), "{posture:?}");
         drop(container);
         host.destroy(&"web-0".parse().expect("handle")).expect("destroy");
         host.finish();
     }
+    let before = traces(&lab, &host);
+    let wanted = ContainerSpec { posture: Posture::Privileged, ..spec(&lab, "web-0") };
+    drop(host.create(wanted, Fault::None).expect("create"));
+    let host = lab.host_of(host.into_parts());
+    let handle: Handle = "web-0".parse().expect("handle");
+    let container = host.reopen(&handle).expect("look").expect("it lives");
+    // Whether the kernel has it is another question than whether it may be opened.
+    let script = "grep -q 'Seccomp:.0' /proc/self/status && mkdir -p /mnt && mount -t tmpfs t /mnt && touch /mnt/x \
+                  && ! (true < /dev/fuse) 2>&1 | grep -i 'not permitted' && touch /x \
+                  && ! mknod /mnt/mem c 1 1 2> /dev/null";
+    assert_eq!(run(&container, "look", script), ExitStatus::Exited(0));
+    drop(container);
+    host.destroy(&handle).expect("destroy");
+    assert_eq!(traces(&lab, &host), before);
     lab.close(host);
 }
 

@@ -104,6 +104,8 @@ impl Lab {
             scratch: self.dir.join("scratch"),
             binds: Vec::new(),
             capabilities: CAPABILITIES.to_vec(),
+            user_capabilities: CAPABILITIES.to_vec(),
+            privileged: false,
             no_new_privs: true,
             masked: [
                 "/proc/kcore",
