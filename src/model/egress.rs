@@ -12,6 +12,9 @@ pub struct Rule {
     pub to: Vec<(Ipv4Addr, Ipv4Addr)>,
     /// Inclusive destination port ranges, for tcp and udp only; empty means every port.
     pub ports: Vec<(u16, u16)>,
+    /// For icmp only: the one type, and of it the one code; none means every one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icmp: Option<(u8, Option<u8>)>,
     /// Log the first packet of each connection.
     pub log: bool,
 }
@@ -26,6 +29,6 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
-    /// ICMP, every type; has no ports.
+    /// ICMP, every type unless the rule names one; has no ports.
     Icmp,
 }

@@ -149,7 +149,7 @@ fn product(cfg: &NetConfig, open: &egress::Rule) -> Vec<Rule> {
         egress::Protocol::All => (Rule::new(), false),
         egress::Protocol::Tcp => (protocol(TCP), true),
         egress::Protocol::Udp => (protocol(UDP), true),
-        egress::Protocol::Icmp => (protocol(ICMP), false),
+        egress::Protocol::Icmp => (icmp(protocol(ICMP), open.icmp), false),
     };
     let by_address: Vec<Rule> = match open.to.as_slice() {
         // "Everywhere" means the world; the pool's addresses must be named.
@@ -163,6 +163,12 @@ fn product(cfg: &NetConfig, open: &egress::Rule) -> Vec<Rule> {
         rule.clone().dport(R1).range(Op::Eq, R1, &first.to_be_bytes(), &last.to_be_bytes())
     };
     by_address.iter().flat_map(|rule| open.ports.iter().map(|p| to_port(rule, *p))).collect()
+}
+
+fn icmp(rule: Rule, only: Option<(u8, Option<u8>)>) -> Rule {
+    let Some((kind, code)) = only else { return rule };
+    let rule = rule.icmp_type(R1).cmp(Op::Eq, R1, &[kind]);
+    code.into_iter().fold(rule, |rule, code| rule.icmp_code(R1).cmp(Op::Eq, R1, &[code]))
 }
 
 fn to_range(rule: Rule, (first, last): (Ipv4Addr, Ipv4Addr)) -> Rule {
@@ -184,7 +190,7 @@ mod tests {
 
     fn open(to: usize, ports: usize, log: bool) -> Open {
         let to = vec![(Ipv4Addr::new(1, 2, 3, 4), Ipv4Addr::new(1, 2, 3, 9)); to];
-        Open { protocol: Protocol::Tcp, to, ports: vec![(80, 90); ports], log }
+        Open { protocol: Protocol::Tcp, to, ports: vec![(80, 90); ports], icmp: None, log }
     }
 
     fn count(list: &[(About, Request)], about: About) -> usize {

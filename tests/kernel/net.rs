@@ -1,4 +1,6 @@
-//! The network of containers, against the kernel and checked with `ip` and `nft`.
+//! The network of containers, against the kernel and checked with `ip`, `nft` and `tc`.
+
+mod garden;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{Shutdown, shutdown};
@@ -15,8 +17,8 @@ use std::{fs, thread};
 use terrarium::log::chain;
 use terrarium::model::egress::{Protocol, Rule};
 use terrarium::net::{self, Net, NetConfig, NetError, PortMap};
-use terrarium::netlink::Route;
 use terrarium::netlink::route::message::{Bridge, Veth};
+use terrarium::netlink::{self, Route, Socket};
 use terrarium::unit::Slot;
 
 /// Gives the calling test thread an empty network.
@@ -204,13 +206,13 @@ fn try_allow(net: &Net, n: u32, ports: &[(u16, u16)], rules: &[Rule]) -> Result<
 
 fn tcp(to: &[Ipv4Addr], ports: &[(u16, u16)]) -> Rule {
     let to = to.iter().map(|address| (*address, *address)).collect();
-    Rule { protocol: Protocol::Tcp, to, ports: ports.to_vec(), log: false }
+    Rule { protocol: Protocol::Tcp, to, ports: ports.to_vec(), icmp: None, log: false }
 }
 
 /// Every address there is, named.
 fn everything() -> Rule {
     let to = vec![(Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST)];
-    Rule { protocol: Protocol::All, to, ports: Vec::new(), log: false }
+    Rule { protocol: Protocol::All, to, ports: Vec::new(), icmp: None, log: false }
 }
 
 /// Answers every connection with a name and the peer's address, until it is dropped.
@@ -301,13 +303,14 @@ fn a_container_reaches_what_its_rules_open_and_nothing_else() {
             protocol: Protocol::Tcp,
             to: vec![(FAR, FARTHER)],
             ports: vec![(1, 100), (443, 500)],
+            icmp: None,
             log: true,
         }],
     );
     assert_eq!(talk(&app, FARTHER, 80), says("far", BOX));
     assert_eq!(talk(&app, FARTHER, 443), says("tls", BOX));
     assert_eq!(talk(&app, FARTHER, 101), REFUSED);
-    allow(&net, 0, &[], &[Rule { protocol: Protocol::All, to: vec![], ports: vec![], log: false }]);
+    allow(&net, 0, &[], &[Rule { to: vec![], ..everything() }]);
     assert_eq!(talk(&app, FAR, 80), says("far", BOX));
 }
 

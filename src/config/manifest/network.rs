@@ -148,7 +148,7 @@ fn read_rule(mut section: Section<'_>) -> Option<Rule> {
     let log = section.take("log").and_then(|value| value.truth()).unwrap_or(false);
     section.later(&["icmp", "deny"]);
     section.finish();
-    Some(Rule { protocol: protocol?, to, ports, log })
+    Some(Rule { protocol: protocol?, to, ports, icmp: None, log })
 }
 
 /// An empty list would mean "everything" below, which nobody means by writing it.

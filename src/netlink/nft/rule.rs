@@ -66,6 +66,16 @@ impl Rule {
         self.payload(2, 2, 2, to)
     }
 
+    /// Loads the type of an ICMP packet, one byte; the protocol must have been checked.
+    pub fn icmp_type(self, to: u32) -> Rule {
+        self.payload(2, 0, 1, to)
+    }
+
+    /// Loads the code of an ICMP packet, one byte; the protocol must have been checked.
+    pub fn icmp_code(self, to: u32) -> Rule {
+        self.payload(2, 1, 1, to)
+    }
+
     fn meta(self, key: u32, to: u32) -> Rule {
         self.expr("meta", |m| m.be32(1, to).be32(2, key))
     }
