@@ -7,13 +7,16 @@
 use super::plan::{self, ADMIN_PROHIBITED, Addresses, TCP, UDP, egress_chain};
 use super::{NetConfig, PortMap};
 use crate::model::egress;
-use crate::netlink::nft::{Family, Op, R1, Rule, Table, Value, Verdict};
+use crate::netlink::nft::{Family, Handle, Op, R1, Rule, Table, Value, Verdict};
 use crate::netlink::wire::{EXCL, Request};
 use crate::unit::Slot;
 use std::net::Ipv4Addr;
 
 /// Packet rules in one container's chain, after every range has been multiplied out.
 pub const RULES_MAX: usize = 4096;
+/// Rules of a chain before the first that opens something, and all that open nothing.
+const HEAD: usize = 2;
+const FRAME: usize = HEAD + 1;
 /// Log lines a second that one rule writes, and how many at once.
 const LOG_PER_SECOND: u64 = 10;
 const LOG_BURST: u32 = 20;
@@ -99,47 +102,79 @@ fn source(cfg: &NetConfig, slot: Slot) -> ([u8; 20], Value) {
 fn entries(cfg: &NetConfig, grant: &Grant<'_>) -> Result<Vec<(About, Request)>, TooMany> {
     let table = Table { family: Family::Ip, name: &cfg.table };
     let chain = egress_chain(grant.slot);
-    let container = plan::addresses(cfg.pool.0, grant.slot).container;
     let mut list: Vec<_> =
         rules(cfg, grant)?.iter().map(|rule| (About::Rule, table.add_rule(&chain, rule))).collect();
     let (key, value) = source(cfg, grant.slot);
     list.push((About::Chain, table.add_element("senders", &key, &value)));
-    for port in grant.ports {
-        let value = Value::Bytes(plan::target(container, port.container).into());
-        let request = table.add_element("ports", &plan::port_key(port.host), &value);
-        list.push((About::Port(port.host), request));
-    }
+    list.extend(grant.ports.iter().map(|map| port(cfg, grant.slot, *map)));
     Ok(list)
 }
 
-fn rules(cfg: &NetConfig, grant: &Grant<'_>) -> Result<Vec<Rule>, TooMany> {
+/// The request that leads a host port to a container; refused if it leads somewhere.
+pub fn port(cfg: &NetConfig, slot: Slot, port: PortMap) -> (About, Request) {
+    let table = Table { family: Family::Ip, name: &cfg.table };
+    let container = plan::addresses(cfg.pool.0, slot).container;
+    let value = Value::Bytes(plan::target(container, port.container).into());
+    let request = table.add_element("ports", &plan::port_key(port.host), &value);
+    (About::Port(port.host), request)
+}
+
+/// The requests that open more to a container that has rules, of which `handles` are all. Of these
+/// openings and the earlier ones the last is looked at first; none of the earlier ones ever misses.
+/// `None`: the chain is none that [`allow`] made.
+pub fn open_more(
+    cfg: &NetConfig,
+    slot: Slot,
+    more: &[egress::Rule],
+    handles: &[Handle],
+) -> Result<Option<Vec<(About, Request)>>, TooMany> {
+    let table = Table { family: Family::Ip, name: &cfg.table };
+    let chain = egress_chain(slot);
+    let earlier = handles.len().saturating_sub(FRAME);
+    few(earlier.saturating_add(multiplied(more)))?;
+    let Some(before) = handles.get(HEAD) else { return Ok(None) };
+    let insert = |rule: &Rule| (About::Rule, table.insert_rule(&chain, *before, rule));
+    let openings = more.iter().rev().flat_map(|open| opening(cfg, slot, open));
+    Ok(Some(openings.map(|rule| insert(&rule)).collect()))
+}
+
+/// How many packet rules these come to.
+fn multiplied(rules: &[egress::Rule]) -> usize {
     let count = |rule: &egress::Rule| {
         let product = rule.to.len().max(1).saturating_mul(rule.ports.len().max(1));
         product.saturating_mul(if rule.log { 2 } else { 1 })
     };
-    let total = grant.egress.iter().map(count).fold(0, usize::saturating_add);
-    if total > RULES_MAX {
-        return Err(TooMany(total));
-    }
+    rules.iter().map(count).fold(0, usize::saturating_add)
+}
+
+fn few(count: usize) -> Result<(), TooMany> {
+    if count > RULES_MAX { Err(TooMany(count)) } else { Ok(()) }
+}
+
+fn rules(cfg: &NetConfig, grant: &Grant<'_>) -> Result<Vec<Rule>, TooMany> {
+    few(multiplied(grant.egress))?;
     let container = plan::addresses(cfg.pool.0, grant.slot).container;
     let mut list = vec![
         Rule::new().verdict(&Verdict::Jump("common".to_owned())),
         Rule::new().daddr(R1).cmp(Op::Eq, R1, &container.octets()).accept(),
     ];
-    let prefix = format!("{} {}: ", cfg.table, grant.slot.bridge(&cfg.tag));
     for log in [true, false] {
-        for open in grant.egress.iter().filter(|open| open.log == log) {
-            for matches in product(cfg, open) {
-                if log {
-                    let log = matches.clone().limit(LOG_PER_SECOND, LOG_BURST);
-                    list.push(log.log(&prefix));
-                }
-                list.push(matches.accept());
-            }
-        }
+        let openings = grant.egress.iter().filter(|open| open.log == log);
+        list.extend(openings.flat_map(|open| opening(cfg, grant.slot, open)));
     }
     list.push(Rule::new().reject(ADMIN_PROHIBITED));
     Ok(list)
+}
+
+/// Every packet rule that this egress rule stands for.
+fn opening(cfg: &NetConfig, slot: Slot, open: &egress::Rule) -> Vec<Rule> {
+    let prefix = format!("{} {}: ", cfg.table, slot.bridge(&cfg.tag));
+    let logged = |matches: &Rule| {
+        let limited = matches.clone().limit(LOG_PER_SECOND, LOG_BURST);
+        open.log.then(|| limited.log(&prefix))
+    };
+    let accepted = |matches: Rule| logged(&matches).into_iter().chain([matches.accept()]);
+    product(cfg, open).into_iter().flat_map(accepted).collect()
 }
 
 /// The matching part of every packet rule that this egress rule stands for.

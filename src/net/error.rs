@@ -1,6 +1,7 @@
 //! What can go wrong with a container's network, in the words of who runs the box.
 
 use crate::netlink::NetlinkError;
+use crate::unit::Slot;
 use std::path::PathBuf;
 use std::{error, fmt, io};
 
@@ -45,6 +46,11 @@ pub enum NetError {
         /// The port.
         port: u16,
     },
+    /// A container has no packet rules to which something could be added.
+    NoRules {
+        /// Whose.
+        slot: Slot,
+    },
     /// Egress rules that come to too many packet rules.
     TooManyRules {
         /// How many.
@@ -85,6 +91,11 @@ impl fmt::Display for NetError {
             NetError::PortTaken { port } => {
                 write!(f, "host port {port} is in use by another app; choose another port")
             }
+            NetError::NoRules { slot } => write!(
+                f,
+                "the container of slot {slot} has no packet rules; it is gone, or somebody emptied \
+                 the rules of this box: try again in a moment"
+            ),
             NetError::TooManyRules { count } => write!(
                 f,
                 "egress rules come to {count} packet rules, more than {}; write fewer ranges",
@@ -112,6 +123,7 @@ impl error::Error for NetError {
             NetError::Config { .. }
             | NetError::LinkExists { .. }
             | NetError::PortTaken { .. }
+            | NetError::NoRules { .. }
             | NetError::TooManyRules { .. }
             | NetError::NoPool => None,
         }

@@ -107,14 +107,11 @@ impl Net {
         egress: &[model::egress::Rule],
     ) -> Result<(), NetError> {
         let grant = Grant { slot, ports, egress };
-        let too_many = |err: egress::TooMany| NetError::TooManyRules { count: err.0 };
         let fresh = egress::allow(&self.cfg, &grant).map_err(too_many)?;
         let mut rules = lock(&self.rules);
         self.ensure_table(&mut rules)?;
         for port in ports {
-            if self.has(&mut rules, "published", &plan::port_key(port.host))? {
-                return Err(NetError::PortTaken { port: port.host });
-            }
+            self.check_published(&mut rules, port.host)?;
         }
         match self.send(&mut rules, fresh) {
             // The chain is there: the container has rules already.
@@ -127,6 +124,32 @@ impl Net {
             }
             sent => sent,
         }
+    }
+
+    /// Opens more to a slot that has rules, in one step. Garden's order: the last opening is looked at
+    /// first, which shows in what is logged. `NoRules`: it has none, so `allow` must come first.
+    pub fn open_more(&self, slot: Slot, egress: &[model::egress::Rule]) -> Result<(), NetError> {
+        let mut rules = lock(&self.rules);
+        let chain = plan::egress_chain(slot);
+        let replies = match rules.dump(self.table().get_rules(&chain)) {
+            Err(err) if err.missing() => Vec::new(),
+            replies => replies.map_err(self.failed("list"))?,
+        };
+        let handles: Vec<_> = replies.iter().filter_map(nft::parse_handle).collect();
+        let list = egress::open_more(&self.cfg, slot, egress, &handles).map_err(too_many)?;
+        self.send(&mut rules, list.ok_or(NetError::NoRules { slot })?)
+    }
+
+    /// Leads one more host port to a slot that has rules. `PortTaken`: it leads somewhere already.
+    /// `NoRules`: `allow` must come first.
+    pub fn map_port(&self, slot: Slot, port: PortMap) -> Result<(), NetError> {
+        let mut rules = lock(&self.rules);
+        if !self.is_sender(&mut rules, slot)? {
+            return Err(NetError::NoRules { slot });
+        }
+        self.check_published(&mut rules, port.host)?;
+        let list = vec![egress::port(&self.cfg, slot, port)];
+        self.send(&mut rules, list)
     }
 
     /// Removes a slot's rules: its host ports lead nowhere any more. Already gone is success.
@@ -176,9 +199,7 @@ impl Net {
     /// Whether a slot's rules are in force. Not so before `allow`, and after somebody has emptied
     /// the box's packet rules (`nft flush ruleset`): then `allow` and `publish` mend it.
     pub fn is_allowed(&self, slot: Slot) -> Result<bool, NetError> {
-        let container = self.addresses(slot).container;
-        let key = plan::source_key(&slot.bridge(&self.cfg.tag), container);
-        self.has(&mut lock(&self.rules), "senders", &key)
+        self.is_sender(&mut lock(&self.rules), slot)
     }
 
     /// Whether a slot's link leads to a network that lives.
@@ -283,6 +304,19 @@ impl Net {
         })
     }
 
+    fn is_sender(&self, rules: &mut Socket, slot: Slot) -> Result<bool, NetError> {
+        let container = self.addresses(slot).container;
+        let key = plan::source_key(&slot.bridge(&self.cfg.tag), container);
+        self.has(rules, "senders", &key)
+    }
+
+    fn check_published(&self, rules: &mut Socket, port: u16) -> Result<(), NetError> {
+        match self.has(rules, "published", &plan::port_key(port))? {
+            true => Err(NetError::PortTaken { port }),
+            false => Ok(()),
+        }
+    }
+
     /// Whether a map has this key.
     fn has(&self, rules: &mut Socket, map: &str, key: &[u8]) -> Result<bool, NetError> {
         match rules.request(self.table().get_element(map, key)) {
@@ -318,6 +352,10 @@ impl Net {
         chain.table == self.cfg.table
             && [Family::Ip as u8, Family::Ip6 as u8].contains(&chain.family)
     }
+}
+
+fn too_many(err: egress::TooMany) -> NetError {
+    NetError::TooManyRules { count: err.0 }
 }
 
 /// The address that this box uses towards the world: where an app can be reached. Sends nothing.

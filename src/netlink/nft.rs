@@ -18,6 +18,7 @@ const NEWCHAIN: u16 = 3;
 const GETCHAIN: u16 = 4;
 const DELCHAIN: u16 = 5;
 const NEWRULE: u16 = 6;
+const GETRULE: u16 = 7;
 const DELRULE: u16 = 8;
 const NEWSET: u16 = 9;
 const NEWSETELEM: u16 = 12;
@@ -248,6 +249,18 @@ impl Table<'_> {
         self.message(NEWRULE, CREATE | wire::APPEND).text(2, chain).nest(4, |m| m.embed(&rule.0))
     }
 
+    /// Puts a rule right before the one with this handle.
+    pub fn insert_rule(self, chain: &str, before: Handle, rule: &Rule) -> Request {
+        let m = self.message(NEWRULE, CREATE).text(2, chain).nest(4, |m| m.embed(&rule.0));
+        m.attr(6, &before.0.to_be_bytes())
+    }
+
+    /// Every rule of a chain in order, none when there is no such chain; the socket adds the dump
+    /// flag.
+    pub fn get_rules(self, chain: &str) -> Request {
+        self.message(GETRULE, 0).text(2, chain)
+    }
+
     /// Makes a set or map unless it exists.
     pub fn add_set(self, set: &Set<'_>) -> Request {
         let flags = if matches!(set.data, Data::None) { 0 } else { MAP };
@@ -348,6 +361,16 @@ pub fn parse_elements(reply: &Reply) -> Vec<Element> {
         Some((key.to_vec(), value.to_vec()))
     };
     attributes(elements).filter_map(|(_, element)| parse(element)).collect()
+}
+
+/// The kernel's own number for a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handle(u64);
+
+/// Reads an answer to `get_rules`.
+pub fn parse_handle(reply: &Reply) -> Option<Handle> {
+    let handle = attribute(reply.body.get(4..)?, 3)?;
+    Some(Handle(u64::from_be_bytes(handle.try_into().ok()?)))
 }
 
 /// A chain as the kernel describes it.

@@ -63,3 +63,78 @@ fn conntrack_forget(net: &Net, n: u32) {
     let mut socket = Socket::open(netlink::Protocol::Netfilter).expect("socket");
     netlink::conntrack::forget(&mut socket, address(net, n)).expect("forget");
 }
+
+#[test]
+fn more_is_opened_while_what_is_open_stays_and_the_last_opening_is_looked_at_first() {
+    lab();
+    let (far, net) = (outside(), open());
+    let app = container(&net, 0);
+    let _servers = [80, 81, 82, 83].map(|port| serve(&far, "far", Ipv4Addr::UNSPECIFIED, port));
+    let port = |port| tcp(&[FAR], &[(port, port)]);
+    let err = net.open_more(slot(0), &[port(80)]).expect_err("no rules");
+    assert!(matches!(&err, NetError::NoRules { slot: s } if *s == slot(0)), "{err}");
+    allow(&net, 0, &[], &[port(80)]);
+    assert_eq!(talk(&app, FAR, 81), REFUSED);
+    net.open_more(slot(0), &[port(81)]).expect("one more");
+    net.open_more(slot(0), &[port(82), Rule { log: true, ..port(83) }]).expect("two more");
+    net.open_more(slot(0), &[]).expect("none");
+    for port in [80, 81, 82, 83] {
+        assert_eq!(talk(&app, FAR, port), says("far", BOX), "{port}");
+    }
+    assert_eq!(talk(&app, FARTHER, 81), REFUSED);
+    let rules = dports("c0");
+    assert_eq!(rules, [83, 83, 82, 81, 80], "a logged one is two rules");
+    // The rules that all containers share stay ahead.
+    inside(&far, || run("ip addr add 169.254.169.254/32 dev far0"));
+    net.open_more(slot(0), &[everything()]).expect("all");
+    assert_eq!(talk(&app, Ipv4Addr::new(169, 254, 169, 254), 80), REFUSED);
+    allow(&net, 0, &[], &[port(80)]);
+    assert_eq!(dports("c0"), [80], "allow replaces all of it");
+}
+
+/// The destination ports in a chain, in order.
+fn dports(chain: &str) -> Vec<u64> {
+    let listing = json("nft", &["-j", "list", "chain", "ip", "terrarium", chain]);
+    let rules = listing["nftables"].as_array().expect("list").iter();
+    let exprs = rules.filter_map(|rule| rule["rule"]["expr"].as_array()).flatten();
+    let dports = exprs.filter(|expr| expr["match"]["left"]["payload"]["field"] == "dport");
+    dports.filter_map(|expr| expr["match"]["right"].as_u64()).collect()
+}
+
+#[test]
+fn openings_without_end_are_refused_as_a_whole() {
+    lab();
+    let net = open();
+    container(&net, 0);
+    let rule = |n: usize| tcp(&vec![FAR; 64], &vec![(1, 2); n]);
+    allow(&net, 0, &[], &[rule(32)]);
+    net.open_more(slot(0), &[rule(32)]).expect("4096 in all");
+    let before = json("nft", &["-j", "list", "chain", "ip", "terrarium", "c0"]);
+    let err = net.open_more(slot(0), &[rule(1)]).expect_err("too many");
+    assert!(matches!(err, NetError::TooManyRules { count: 4160 }), "{err}");
+    assert_eq!(before, json("nft", &["-j", "list", "chain", "ip", "terrarium", "c0"]));
+}
+
+#[test]
+fn a_port_is_mapped_while_the_container_runs_unless_it_leads_somewhere() {
+    lab();
+    let (far, net) = (outside(), open());
+    let app = container(&net, 0);
+    let _web = serve(&app, "web", Ipv4Addr::UNSPECIFIED, 80);
+    let map = |host| PortMap { host, container: 80 };
+    let err = net.map_port(slot(0), map(8080)).expect_err("no rules");
+    assert!(matches!(err, NetError::NoRules { .. }), "{err}");
+    allow(&net, 0, &[(8080, 80)], &[]);
+    net.map_port(slot(0), map(8081)).map_err(|err| chain(&err)).expect("map");
+    for port in [8080, 8081] {
+        assert_eq!(talk(&far, BOX, port), says("web", FAR), "{port}");
+    }
+    net.publish(9000, &[(address(&net, 0), 80)]).expect("publish");
+    allow(&net, 1, &[(8090, 80)], &[]);
+    for taken in [8080, 8081, 8090, 9000] {
+        let err = net.map_port(slot(0), map(taken)).expect_err("taken");
+        assert!(matches!(err, NetError::PortTaken { port } if port == taken), "{err}");
+    }
+    net.release(slot(0)).expect("release");
+    net.map_port(slot(1), map(8081)).expect("free again");
+}
