@@ -10,7 +10,7 @@ use super::spec::ContainerSpec;
 use super::undo::Undo;
 use crate::cgroup::Group;
 use crate::init::proto::{Bind, MAX_MESSAGE, Plan, SetUp};
-use crate::net::{NetError, PortMap, text};
+use crate::net::{NetError, Otherwise, PortMap, text};
 use crate::sys;
 use std::fs::{self, File};
 use std::io;
@@ -199,7 +199,7 @@ impl<'a> Making<'a> {
                 let ports = self.entry.ports.iter();
                 let ports: Vec<PortMap> =
                     ports.map(|&(host, container)| PortMap { host, container }).collect();
-                host.net.allow(self.entry.slot, &ports, &spec.egress)?;
+                host.net.allow(self.entry.slot, &ports, &spec.egress, Otherwise::Deny)?;
             }
             Step::Inside => {
                 self.build_inside()?;

@@ -9,7 +9,7 @@ use super::record::Records;
 use crate::cgroup::{Cgroups, Group};
 use crate::net::pool::{Ports, Slots};
 use crate::net::text::Resolvers;
-use crate::net::{Net, PortMap};
+use crate::net::{Net, Otherwise, PortMap};
 use crate::sys;
 use crate::sys::signal::KILL;
 use crate::unit::{Handle, Slot};
@@ -169,7 +169,7 @@ impl Host {
         let ports = entry.ports.iter();
         let ports: Vec<PortMap> =
             ports.map(|&(host, container)| PortMap { host, container }).collect();
-        Ok(self.net.allow(entry.slot, &ports, &entry.spec.egress)?)
+        Ok(self.net.allow(entry.slot, &ports, &entry.spec.egress, Otherwise::Deny)?)
     }
 
     /// Puts the rules of all containers back when somebody has emptied the box's packet rules

@@ -29,6 +29,8 @@ pub struct NetConfig {
     pub resolvers: Vec<Ipv4Addr>,
     /// The box itself answers DNS, at every container's gateway address.
     pub dns_on_gateway: bool,
+    /// Containers with Garden's default may talk to the box itself. Apps never may.
+    pub allow_host_access: bool,
 }
 
 impl NetConfig {
@@ -41,6 +43,7 @@ impl NetConfig {
             table: table.to_owned(),
             resolvers: Vec::new(),
             dns_on_gateway: false,
+            allow_host_access: false,
         }
     }
 

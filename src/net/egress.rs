@@ -1,8 +1,9 @@
 //! One container's own rules as a list of requests. Pure.
 //!
 //! `c<slot>`: jump `common`; the container's own published address; a rule for every protocol ×
-//! address range × port range that is open, those that log first (the first match ends the
-//! chain); reject.
+//! address range × port range that is open; what becomes of the rest. The first match ends the
+//! chain. An app's openings that log come first, and the rest is rejected. With Garden's default the
+//! last opening comes first; then networks that are allowed, networks that are denied, accept.
 
 use super::plan::{self, ADMIN_PROHIBITED, Addresses, TCP, UDP, egress_chain};
 use super::{NetConfig, PortMap};
@@ -38,6 +39,25 @@ pub enum About {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooMany(pub usize);
 
+/// Addresses, both included.
+pub type Range = (Ipv4Addr, Ipv4Addr);
+
+/// What becomes of traffic that no opening lets through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Otherwise<'a> {
+    /// It is refused: an app reaches what it declares.
+    #[default]
+    Deny,
+    /// Garden's way: to `allow` it passes, to `deny` it is refused, all other passes. The box itself
+    /// is another matter: [`NetConfig::allow_host_access`].
+    Garden {
+        /// Beats `deny`.
+        allow: &'a [Range],
+        /// What only an opening opens.
+        deny: &'a [Range],
+    },
+}
+
 /// Everything that a container's own rules consist of.
 #[derive(Clone, Copy, Debug)]
 pub struct Grant<'a> {
@@ -47,6 +67,8 @@ pub struct Grant<'a> {
     pub ports: &'a [PortMap],
     /// What it may reach.
     pub egress: &'a [egress::Rule],
+    /// And besides.
+    pub otherwise: Otherwise<'a>,
 }
 
 /// The requests for a container that has no rules yet; refused as a whole if it has.
@@ -89,6 +111,8 @@ fn clear(cfg: &NetConfig, slot: Slot, old: &[Vec<u8>]) -> Vec<Request> {
     list.push(table.add_chain(&chain, 0));
     list.push(table.ensure_element("senders", &key, &value));
     list.push(table.delete_element("senders", &key));
+    list.push(table.ensure_element("guests", &key, &Value::None));
+    list.push(table.delete_element("guests", &key));
     list.push(table.flush_chain(&chain));
     list
 }
@@ -106,6 +130,9 @@ fn entries(cfg: &NetConfig, grant: &Grant<'_>) -> Result<Vec<(About, Request)>, 
         rules(cfg, grant)?.iter().map(|rule| (About::Rule, table.add_rule(&chain, rule))).collect();
     let (key, value) = source(cfg, grant.slot);
     list.push((About::Chain, table.add_element("senders", &key, &value)));
+    if matches!(grant.otherwise, Otherwise::Garden { .. }) {
+        list.push((About::Chain, table.add_element("guests", &key, &Value::None)));
+    }
     list.extend(grant.ports.iter().map(|map| port(cfg, grant.slot, *map)));
     Ok(list)
 }
@@ -152,17 +179,33 @@ fn few(count: usize) -> Result<(), TooMany> {
 }
 
 fn rules(cfg: &NetConfig, grant: &Grant<'_>) -> Result<Vec<Rule>, TooMany> {
-    few(multiplied(grant.egress))?;
+    let others = match grant.otherwise {
+        Otherwise::Deny => 0,
+        Otherwise::Garden { allow, deny } => allow.len().saturating_add(deny.len()),
+    };
+    few(multiplied(grant.egress).saturating_add(others))?;
     let container = plan::addresses(cfg.pool.0, grant.slot).container;
     let mut list = vec![
         Rule::new().verdict(&Verdict::Jump("common".to_owned())),
         Rule::new().daddr(R1).cmp(Op::Eq, R1, &container.octets()).accept(),
     ];
-    for log in [true, false] {
-        let openings = grant.egress.iter().filter(|open| open.log == log);
-        list.extend(openings.flat_map(|open| opening(cfg, grant.slot, open)));
+    let opening = |open: &egress::Rule| opening(cfg, grant.slot, open);
+    let to = |range: &Range| to_range(Rule::new(), *range);
+    match grant.otherwise {
+        Otherwise::Deny => {
+            for log in [true, false] {
+                let openings = grant.egress.iter().filter(|open| open.log == log);
+                list.extend(openings.flat_map(opening));
+            }
+            list.push(Rule::new().reject(ADMIN_PROHIBITED));
+        }
+        Otherwise::Garden { allow, deny } => {
+            list.extend(grant.egress.iter().rev().flat_map(opening));
+            list.extend(allow.iter().map(|range| to(range).accept()));
+            list.extend(deny.iter().map(|range| to(range).reject(ADMIN_PROHIBITED)));
+            list.push(Rule::new().accept());
+        }
     }
-    list.push(Rule::new().reject(ADMIN_PROHIBITED));
     Ok(list)
 }
 
@@ -206,7 +249,7 @@ fn icmp(rule: Rule, only: Option<(u8, Option<u8>)>) -> Rule {
     code.into_iter().fold(rule, |rule, code| rule.icmp_code(R1).cmp(Op::Eq, R1, &[code]))
 }
 
-fn to_range(rule: Rule, (first, last): (Ipv4Addr, Ipv4Addr)) -> Rule {
+fn to_range(rule: Rule, (first, last): Range) -> Rule {
     rule.daddr(R1).range(Op::Eq, R1, &first.octets(), &last.octets())
 }
 
@@ -220,7 +263,7 @@ mod tests {
     }
 
     fn grant<'a>(ports: &'a [PortMap], egress: &'a [Open]) -> Grant<'a> {
-        Grant { slot: Slot::new(3).expect("slot"), ports, egress }
+        Grant { slot: Slot::new(3).expect("slot"), ports, egress, otherwise: Otherwise::Deny }
     }
 
     fn open(to: usize, ports: usize, log: bool) -> Open {

@@ -22,6 +22,7 @@ pub mod text;
 
 pub use crate::netlink::RuleWatch;
 pub use config::{NetConfig, PortMap};
+pub use egress::Otherwise;
 pub use error::NetError;
 pub use plan::Addresses;
 
@@ -98,15 +99,17 @@ impl Net {
         self.host.settle(&self.cfg, slot)
     }
 
-    /// Sets a slot's host ports and egress rules in the place of any that it has. All or nothing.
+    /// Sets a slot's host ports and egress rules, and what becomes of other traffic, in the place of
+    /// any that it has. All or nothing.
     /// `PortTaken`: a host port leads elsewhere already.
     pub fn allow(
         &self,
         slot: Slot,
         ports: &[PortMap],
         egress: &[model::egress::Rule],
+        otherwise: Otherwise<'_>,
     ) -> Result<(), NetError> {
-        let grant = Grant { slot, ports, egress };
+        let grant = Grant { slot, ports, egress, otherwise };
         let fresh = egress::allow(&self.cfg, &grant).map_err(too_many)?;
         let mut rules = lock(&self.rules);
         self.ensure_table(&mut rules)?;

@@ -9,13 +9,14 @@
 //!   post     postrouting 100   masquerade: 127/8 to ours; pool to the world; pool to itself (dnat)
 //!   pass     forward       0   answers; from ours by senders -> goto c<slot>, else drop;
 //!                              to ours only what inward sent there
-//!   local    input         0   from ours: answers, DNS if allowed, else reject
+//!   local    input         0   from ours: answers, DNS if allowed, guests if allowed, else reject
 //!   common                     head of every c<slot>: DNS; never link-local, multicast, direct
-//!   c<slot>                    what that container may reach (egress.rs); else reject
+//!   c<slot>                    what that container may reach (egress.rs)
 //!   p<port>                    the next of the running instances
 //!   ports      tcp . port              -> address . port       one instance
 //!   published  tcp . port              -> goto p<port>         all instances
 //!   senders    link name . address     -> goto c<slot>         whoever forges either is dropped
+//!   guests     link name . address     containers with Garden's default
 //!   resolvers  address
 //! table ip6 NAME: nothing from or to ours
 //! ```
@@ -194,13 +195,14 @@ pub fn base(cfg: &NetConfig) -> Vec<Request> {
 /// What `ports` and the choices of `published` lead to.
 const TARGET: Data<'static> = Data::Value(&[Field::Address, Field::Port]);
 
-fn sets() -> [Set<'static>; 4] {
+fn sets() -> [Set<'static>; 5] {
     const PORT: &[Field] = &[Field::Protocol, Field::Port];
     const SOURCE: &[Field] = &[Field::Interface, Field::Address];
     [
         Set { name: "ports", id: 1, key: PORT, data: TARGET },
         Set { name: "published", id: 2, key: PORT, data: Data::Verdict },
         Set { name: "senders", id: 3, key: SOURCE, data: Data::Verdict },
+        Set { name: "guests", id: 5, key: SOURCE, data: Data::None },
         Set { name: "resolvers", id: 4, key: &[Field::Address], data: Data::None },
     ]
 }
@@ -226,6 +228,9 @@ fn base_rules(cfg: &NetConfig) -> [(&'static str, Vec<Rule>); 8] {
     if cfg.dns_on_gateway {
         local
             .extend([TCP, UDP].map(|protocol| in_pool(dns(protocol), Op::Eq, cfg.pool.0).accept()));
+    }
+    if cfg.allow_host_access {
+        local.push(Rule::new().iifname(R1).saddr(R12).lookup("guests", R1).accept());
     }
     local.push(Rule::new().reject(HOST_PROHIBITED));
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use std::{fs, thread};
 use terrarium::log::chain;
 use terrarium::model::egress::{Protocol, Rule};
-use terrarium::net::{self, Net, NetConfig, NetError, PortMap};
+use terrarium::net::{self, Net, NetConfig, NetError, Otherwise, PortMap};
 use terrarium::netlink::route::message::{Bridge, Veth};
 use terrarium::netlink::{self, Route, Socket};
 use terrarium::unit::Slot;
@@ -201,7 +201,7 @@ fn try_allow(net: &Net, n: u32, ports: &[(u16, u16)], rules: &[Rule]) -> Result<
         .iter()
         .map(|(host, container)| PortMap { host: *host, container: *container })
         .collect();
-    net.allow(slot(n), &ports, rules)
+    net.allow(slot(n), &ports, rules, Otherwise::Deny)
 }
 
 fn tcp(to: &[Ipv4Addr], ports: &[(u16, u16)]) -> Rule {

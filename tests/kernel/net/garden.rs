@@ -138,3 +138,109 @@ fn a_port_is_mapped_while_the_container_runs_unless_it_leads_somewhere() {
     net.release(slot(0)).expect("release");
     net.map_port(slot(1), map(8081)).expect("free again");
 }
+
+const EVERYWHERE: &[(Ipv4Addr, Ipv4Addr)] = &[(Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST)];
+
+fn garden<'a>(
+    allow: &'a [(Ipv4Addr, Ipv4Addr)],
+    deny: &'a [(Ipv4Addr, Ipv4Addr)],
+) -> Otherwise<'a> {
+    Otherwise::Garden { allow, deny }
+}
+
+#[test]
+fn with_gardens_default_openings_beat_allowed_networks_and_these_beat_denied_ones() {
+    lab();
+    let (far, net) = (outside(), open());
+    let app = container(&net, 0);
+    let _servers = [80, 81].map(|port| serve(&far, "far", Ipv4Addr::UNSPECIFIED, port));
+    let reach = |to, port| talk(&app, to, port) == says("far", BOX);
+    let set = |rules: &[Rule], otherwise| {
+        net.allow(slot(0), &[], rules, otherwise).map_err(|err| chain(&err)).expect("allow");
+    };
+    set(&[], garden(&[], &[]));
+    assert!(reach(FAR, 80) && reach(FARTHER, 81), "nothing is denied");
+    set(&[], garden(&[], EVERYWHERE));
+    assert_eq!(talk(&app, FAR, 80), REFUSED);
+    set(&[], garden(&[], &[(FAR, FAR)]));
+    assert_eq!((talk(&app, FAR, 80), reach(FARTHER, 80)), (REFUSED, true));
+    set(&[], garden(&[(FAR, FAR)], EVERYWHERE));
+    assert_eq!((reach(FAR, 80), talk(&app, FARTHER, 80)), (true, REFUSED));
+    set(&[tcp(&[FARTHER], &[(80, 80)])], garden(&[], EVERYWHERE));
+    assert_eq!((reach(FARTHER, 80), talk(&app, FARTHER, 81)), (true, REFUSED));
+    net.open_more(slot(0), &[tcp(&[FARTHER], &[(81, 81)])]).expect("one more");
+    assert!(reach(FARTHER, 80) && reach(FARTHER, 81));
+    assert_eq!(talk(&app, FAR, 80), REFUSED);
+    assert_eq!(dports("c0"), [81, 80]);
+    // The same openings given at once lie in the same order, as after a restart.
+    let both = [tcp(&[FARTHER], &[(80, 80)]), tcp(&[FARTHER], &[(81, 81)])];
+    set(&both, garden(&[], EVERYWHERE));
+    assert_eq!(dports("c0"), [81, 80]);
+    let many = vec![(FAR, FAR); 4097];
+    let err = net.allow(slot(0), &[], &[], garden(&[], &many)).expect_err("too many");
+    assert!(matches!(err, NetError::TooManyRules { count: 4097 }), "{err}");
+}
+
+#[test]
+fn an_established_connection_goes_on_when_its_network_is_denied() {
+    lab();
+    let (far, net) = (outside(), open());
+    let app = container(&net, 0);
+    net.allow(slot(0), &[], &[], garden(&[], &[])).expect("allow");
+    let listener = inside(&far, || TcpListener::bind((FAR, 80)).expect("listen"));
+    let mut stream = inside(&app, || TcpStream::connect((FAR, 80)).expect("connect"));
+    let (mut server, _) = listener.accept().expect("accept");
+    net.allow(slot(0), &[], &[], garden(&[], EVERYWHERE)).expect("allow");
+    stream.write_all(b"still").expect("write");
+    server.set_read_timeout(Some(Duration::from_secs(5))).expect("time-out");
+    let mut text = [0; 5];
+    server.read_exact(&mut text).expect("read");
+    assert_eq!(&text, b"still");
+    assert_eq!(talk(&app, FAR, 80), REFUSED, "a new one does not");
+}
+
+#[test]
+fn gardens_containers_reach_the_box_when_the_operator_says_so_and_apps_never() {
+    lab();
+    let here = here();
+    let _far = outside();
+    for access in [true, false] {
+        let net =
+            open_as(NetConfig { allow_host_access: access, ..NetConfig::new("terrarium", "") });
+        let (guest, app) = (container(&net, 0), container(&net, 1));
+        net.allow(slot(0), &[], &[], garden(&[], &[])).expect("allow");
+        allow(&net, 1, &[], &[everything()]);
+        let _ssh = serve(&here, "ssh", Ipv4Addr::UNSPECIFIED, 22);
+        let want = if access { says("ssh", address(&net, 0)) } else { REFUSED };
+        for to in [BOX, net.addresses(slot(0)).gateway] {
+            assert_eq!(talk(&guest, to, 22), want, "{to} {access}");
+            assert_eq!(talk(&app, to, 22), REFUSED, "{to} {access}");
+        }
+        // Whoever loses the default loses the way.
+        allow(&net, 0, &[], &[everything()]);
+        assert_eq!(talk(&guest, BOX, 22), REFUSED);
+        net.allow(slot(0), &[], &[], garden(&[], &[])).expect("allow");
+        for n in [0, 1] {
+            net.release(slot(n)).expect("release");
+        }
+        let left = json("nft", &["-j", "list", "set", "ip", "terrarium", "guests"]);
+        assert!(left["nftables"][1]["set"]["elem"].is_null(), "{left}");
+    }
+}
+
+#[test]
+fn link_local_addresses_and_other_containers_stay_closed_with_gardens_default() {
+    lab();
+    let (far, net) = (outside(), open());
+    let (app, sibling) = (container(&net, 0), container(&net, 1));
+    net.allow(slot(0), &[], &[], garden(&[], &[])).expect("allow");
+    net.allow(slot(1), &[PortMap { host: 8080, container: 80 }], &[], garden(&[], &[]))
+        .expect("allow");
+    let _web = serve(&sibling, "web", Ipv4Addr::UNSPECIFIED, 80);
+    let _far = serve(&far, "far", Ipv4Addr::UNSPECIFIED, 80);
+    inside(&far, || run("ip addr add 169.254.169.254/32 dev far0"));
+    assert_eq!(talk(&app, Ipv4Addr::new(169, 254, 169, 254), 80), REFUSED);
+    assert_eq!(talk(&app, address(&net, 1), 80), REFUSED);
+    let gateway = net.addresses(slot(1)).gateway;
+    assert_eq!(talk(&app, BOX, 8080), says("web", gateway), "through its port");
+}
