@@ -4,6 +4,7 @@ use super::error::NetError;
 use super::plan::Addresses;
 use super::{NetConfig, plan};
 use crate::netlink::route::message::{Bridge, Veth};
+use crate::netlink::route::queue::Bucket;
 use crate::netlink::{NetlinkError, Route};
 use crate::unit::Slot;
 use std::fs::File;
@@ -159,6 +160,39 @@ impl Host {
         Ok(link.is_some_and(|link| link.running))
     }
 
+    /// Gives a slot's veth a token bucket for what goes to the container, or takes it away; without
+    /// link it is away.
+    pub fn shape(
+        &self,
+        cfg: &NetConfig,
+        slot: Slot,
+        bucket: Option<Bucket>,
+    ) -> Result<(), NetError> {
+        let outer = slot.veth_host(&cfg.tag);
+        let mut route = lock(&self.route);
+        let link = route.link(&outer).map_err(failed("look up", &outer))?;
+        let done = match (link, bucket) {
+            (Some(link), Some(bucket)) => route.set_bucket(link.index, bucket),
+            (Some(link), None) => match route.delete_queue(link.index) {
+                Err(err) if err.missing() => Ok(()),
+                deleted => deleted,
+            },
+            (None, Some(_)) => return Err(gone("limit bandwidth of", &outer)),
+            (None, None) => Ok(()),
+        };
+        done.map_err(failed("limit bandwidth of", &outer))
+    }
+
+    /// Rate and limit of that token bucket; `None`: there is none.
+    pub fn shaped(&self, cfg: &NetConfig, slot: Slot) -> Result<Option<(u64, u32)>, NetError> {
+        let outer = slot.veth_host(&cfg.tag);
+        let mut route = lock(&self.route);
+        match route.link(&outer).map_err(failed("look up", &outer))? {
+            Some(link) => route.bucket(link.index).map_err(failed("look up", &outer)),
+            None => Ok(None),
+        }
+    }
+
     /// What went through a slot's veth since it was made, as the container sees it: bytes
     /// received, bytes sent. `None`: it has no link.
     pub fn traffic(&self, cfg: &NetConfig, slot: Slot) -> Result<Option<(u64, u64)>, NetError> {
@@ -205,12 +239,13 @@ pub fn forward_packets() -> Result<(), NetError> {
 fn index_of(route: &mut Route, link: &str) -> Result<u32, NetError> {
     match route.link(link) {
         Ok(Some(found)) => Ok(found.index),
-        Ok(None) => {
-            let source = NetlinkError::Lost;
-            Err(NetError::Link { doing: "find the new", link: link.to_owned(), source })
-        }
+        Ok(None) => Err(gone("find the new", link)),
         Err(source) => Err(failed("look up", link)(source)),
     }
+}
+
+fn gone(doing: &'static str, link: &str) -> NetError {
+    NetError::Link { doing, link: link.to_owned(), source: NetlinkError::Lost }
 }
 
 fn failed(doing: &'static str, link: &str) -> impl FnOnce(NetlinkError) -> NetError {

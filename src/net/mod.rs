@@ -1,6 +1,6 @@
 //! The network of containers: links, addresses and packet rules on the host's side.
 //!
-//! Owns: the `wb-<tag><slot>` bridges, the `w<tag><slot>-0` veth ends, the nf_tables tables of the
+//! Owns: the `wb-<tag><slot>` bridges, the `w<tag><slot>-0` veth ends and their queues, the nf_tables tables of the
 //! configured name, the pools of slots and host ports.
 //! Must not: know what an app is; make or enter network namespaces; touch links, tables or settings
 //! that it did not make, but for `ip_forward`.
@@ -12,6 +12,7 @@
 //! Everything is found again by name or address, so nothing here is written down. A container's
 //! whole set of rules enters and leaves in one transaction: no packet sees half of it.
 
+mod bandwidth;
 mod config;
 pub mod egress;
 mod error;
@@ -21,6 +22,7 @@ pub mod pool;
 pub mod text;
 
 pub use crate::netlink::RuleWatch;
+pub use bandwidth::Bandwidth;
 pub use config::{NetConfig, PortMap};
 pub use egress::Otherwise;
 pub use error::NetError;
@@ -171,6 +173,7 @@ impl Net {
     /// Takes tens of milliseconds, in which other calls go on.
     pub fn release(&self, slot: Slot) -> Result<(), NetError> {
         self.revoke(slot)?;
+        self.unpolice(slot)?;
         self.host.remove(&self.cfg, slot)?;
         let container = self.addresses(slot).container;
         let forgotten = conntrack::forget(&mut lock(&self.connections), container);
@@ -249,7 +252,7 @@ impl Net {
             return Ok(());
         }
         let mut rules = lock(&self.rules);
-        for family in [Family::Ip, Family::Ip6] {
+        for family in [Family::Ip, Family::Ip6, Family::Netdev] {
             match rules.transaction(vec![Table { family, name: &self.cfg.table }.delete()]) {
                 Err(err) if err.missing() || err.unsupported() => {}
                 deleted => deleted.map_err(self.failed("remove"))?,
@@ -353,7 +356,7 @@ impl Net {
 
     fn owns(&self, chain: &nft::Chain) -> bool {
         chain.table == self.cfg.table
-            && [Family::Ip as u8, Family::Ip6 as u8].contains(&chain.family)
+            && [Family::Ip, Family::Ip6, Family::Netdev].map(|f| f as u8).contains(&chain.family)
     }
 }
 

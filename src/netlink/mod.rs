@@ -1,6 +1,6 @@
 //! Bytes that the kernel's network configuration sockets understand.
 //!
-//! Owns: the encoding of rtnetlink and nf_tables requests, the reading of their answers.
+//! Owns: the encoding of rtnetlink (links, queues) and nf_tables requests, the reading of their answers.
 //! Must not: decide what is configured; know containers, slots or names of our objects.
 //! Called by: `net` (host side), `init` (inside a container's network namespace).
 //! Calls: `netlink-sys`, `sys`.

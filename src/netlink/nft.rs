@@ -62,6 +62,8 @@ fn message(kind: u16, flags: u16, family: u8) -> Request {
 pub enum Family {
     /// IPv4.
     Ip = 2,
+    /// Everything that one link takes in.
+    Netdev = 5,
     /// IPv6.
     Ip6 = 10,
 }
@@ -222,6 +224,15 @@ impl Table<'_> {
             .nest(4, |m| m.be32(1, hook.number).attr(2, &hook.priority.to_be_bytes()))
             .be32(5, 1)
             .text(7, hook.kind)
+    }
+
+    /// Makes a base chain for what this link takes in; the family must be [`Family::Netdev`].
+    pub fn add_ingress_chain(self, chain: &str, link: &str) -> Request {
+        self.message(NEWCHAIN, CREATE)
+            .text(3, chain)
+            .nest(4, |m| m.be32(1, 0).be32(2, 0).text(3, link))
+            .be32(5, 1)
+            .text(7, "filter")
     }
 
     /// Makes a chain unless it exists; with [`EXCL`] in `flags`, refuses if it does.

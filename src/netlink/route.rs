@@ -1,8 +1,9 @@
 //! Links, addresses and routes: linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h.
 //!
-//! The functions of [`message`] are pure; [`Route`] sends what they build.
+//! The functions of [`message`] and [`queue`] are pure; [`Route`] sends what they build.
 
 pub mod message;
+pub mod queue;
 
 use super::socket::{NetlinkError, Protocol, Reply, Socket};
 use super::wire::{attribute, text, u32_at};
@@ -97,6 +98,26 @@ impl Route {
     /// Waits for the kernel's readers: 16 ms for a veth, 36 ms for a bridge.
     pub fn delete_link(&mut self, name: &str) -> Result<(), NetlinkError> {
         self.0.request(message::delete_link(name)).map(drop)
+    }
+
+    /// Gives a link a token bucket for what it sends, in the place of the queue that it has.
+    pub fn set_bucket(&mut self, link: u32, bucket: queue::Bucket) -> Result<(), NetlinkError> {
+        self.0.request(queue::set_bucket(link, bucket)).map(drop)
+    }
+
+    /// Takes a link's queue away. `missing()`: it has none.
+    pub fn delete_queue(&mut self, link: u32) -> Result<(), NetlinkError> {
+        self.0.request(queue::delete_queue(link)).map(drop)
+    }
+
+    /// Rate and limit of a link's token bucket; `None`: it has none.
+    pub fn bucket(&mut self, link: u32) -> Result<Option<(u64, u32)>, NetlinkError> {
+        match self.0.request(queue::get_queue(link)) {
+            Ok(replies) => Ok(replies.iter().find_map(queue::parse_bucket)),
+            // EINVAL: a queue that the kernel does not show, as of a link that never had another.
+            Err(err) if err.missing() || err.errno() == Some(22) => Ok(None),
+            Err(err) => Err(err),
+        }
     }
 
     /// Gives a link an address. `exists()`: it has it.

@@ -17,6 +17,8 @@ use std::fmt;
 pub const REQUEST: u16 = 1;
 /// Answer even when nothing went wrong.
 pub const ACK: u16 = 4;
+/// Send what came of it to who asked, too.
+pub const ECHO: u16 = 8;
 /// Replace what is there (new objects).
 pub const REPLACE: u16 = 0x100;
 /// Every object that matches (get requests).

@@ -16,7 +16,7 @@ use std::time::Duration;
 use std::{fs, thread};
 use terrarium::log::chain;
 use terrarium::model::egress::{Protocol, Rule};
-use terrarium::net::{self, Net, NetConfig, NetError, Otherwise, PortMap};
+use terrarium::net::{self, Bandwidth, Net, NetConfig, NetError, Otherwise, PortMap};
 use terrarium::netlink::route::message::{Bridge, Veth};
 use terrarium::netlink::{self, Route, Socket};
 use terrarium::unit::Slot;

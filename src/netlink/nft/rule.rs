@@ -211,6 +211,15 @@ impl Rule {
         })
     }
 
+    /// Holds for what comes faster than this many bytes a second; `burst` bytes and those of one
+    /// second may come at once. Type 1 counts bytes, flag 1 turns the sense around.
+    pub fn over(self, per_second: u64, burst: u32) -> Rule {
+        self.expr("limit", |m| {
+            let m = m.attr(1, &per_second.to_be_bytes()).attr(2, &1u64.to_be_bytes());
+            m.be32(3, burst).be32(4, 1).be32(5, 1)
+        })
+    }
+
     /// Ends the rule with a verdict.
     pub fn verdict(self, verdict: &Verdict) -> Rule {
         self.expr("immediate", |m| m.be32(1, 0).nest(2, |m| verdict.write(m)))

@@ -244,3 +244,104 @@ fn link_local_addresses_and_other_containers_stay_closed_with_gardens_default() 
     let gateway = net.addresses(slot(1)).gateway;
     assert_eq!(talk(&app, BOX, 8080), says("web", gateway), "through its port");
 }
+
+#[test]
+fn a_bandwidth_limit_is_in_the_kernel_is_changed_in_place_and_goes_with_the_container() {
+    lab();
+    let (far, net) = (outside(), open());
+    let app = container(&net, 0);
+    let _web = serve(&app, "web", Ipv4Addr::UNSPECIFIED, 80);
+    allow(&net, 0, &[(8080, 80)], &[]);
+    let limit = |rate_bytes, burst_bytes| Some(Bandwidth { rate_bytes, burst_bytes });
+    let set = |limit| {
+        net.limit_bandwidth(slot(0), limit).map_err(|err| chain(&err)).expect("limit");
+        net.bandwidth(slot(0)).map_err(|err| chain(&err)).expect("bandwidth")
+    };
+    assert_eq!(net.bandwidth(slot(0)).expect("bandwidth"), None);
+    for (wanted, got) in [
+        (limit(1_000_000, 50_000), limit(1_000_000, 50_000)),
+        (limit(6_000_000_000, 200_000), limit(6_000_000_000, 200_000)),
+        (limit(20_000, 1), limit(20_000, 1514)),
+    ] {
+        assert_eq!(set(wanted), got);
+        let got = got.expect("some");
+        let queue = &json("tc", &["-j", "qdisc", "show", "dev", "w0-0"])[0];
+        assert_eq!((&queue["kind"], &queue["root"]), (&"tbf".into(), &true.into()));
+        assert_eq!(queue["options"]["rate"], got.rate_bytes);
+        assert_eq!(policer(), Some((got.rate_bytes, got.burst_bytes)));
+        assert_eq!(talk(&far, BOX, 8080), says("web", FAR), "what is small passes");
+    }
+    // A daemon that comes back reads the same.
+    let again = open();
+    assert_eq!(again.bandwidth(slot(0)).expect("bandwidth"), limit(20_000, 1514));
+    for none in [None, limit(0, 0)] {
+        assert_eq!(set(limit(10_000, 3000)), limit(10_000, 3000));
+        for _ in 0..2 {
+            assert_eq!((set(none), policer()), (None, None));
+        }
+    }
+    set(limit(10_000, 3000));
+    run("nft flush ruleset");
+    assert_eq!(net.bandwidth(slot(0)).expect("bandwidth"), None, "only half of it is left");
+    assert_eq!(set(limit(10_000, 3000)), limit(10_000, 3000));
+    net.release(slot(0)).expect("release");
+    assert_eq!((net.bandwidth(slot(0)).expect("bandwidth"), policer()), (None, None));
+    assert!(net.limit_bandwidth(slot(0), limit(1, 1)).is_err(), "no link");
+    assert_eq!(policer(), None);
+    net.limit_bandwidth(slot(0), None).expect("nothing to remove");
+    net.close().expect("close");
+    let left = json("nft", &["-j", "list", "ruleset"]);
+    assert_eq!(left["nftables"].as_array().expect("list").len(), 1, "the tool's own version");
+}
+
+/// Bytes a second and burst of slot 0's policer.
+fn policer() -> Option<(u64, u64)> {
+    let listing = json("nft", &["-j", "list", "ruleset"]);
+    let objects = listing["nftables"].as_array().expect("list");
+    let is_policer = |rule: &&Value| rule["rule"]["family"] == "netdev";
+    let rule = objects.iter().find(is_policer)?;
+    let limit = &rule["rule"]["expr"][0]["limit"];
+    assert_eq!((&limit["inv"], &limit["per"]), (&true.into(), &"second".into()), "{rule}");
+    assert!(rule["rule"]["expr"][1].get("drop").is_some(), "{rule}");
+    let bytes = |number: &Value, unit: &Value| {
+        let unit = match unit.as_str().expect("unit") {
+            "bytes" => 1,
+            "kbytes" => 1 << 10,
+            "mbytes" => 1 << 20,
+            unit => panic!("{unit}"),
+        };
+        number.as_u64().expect("number") * unit
+    };
+    Some((bytes(&limit["rate"], &limit["rate_unit"]), bytes(&limit["burst"], &limit["burst_unit"])))
+}
+
+#[test]
+fn what_comes_faster_than_the_limit_is_dropped_on_the_way_out_and_waits_on_the_way_in() {
+    lab();
+    let (far, net) = (outside(), open());
+    let app = container(&net, 0);
+    net.allow(slot(0), &[], &[], garden(&[], &[])).expect("allow");
+    let limit = Bandwidth { rate_bytes: 1000, burst_bytes: 3000 };
+    net.limit_bandwidth(slot(0), Some(limit)).expect("limit");
+    let sent = 64;
+    let send = |from: &File, to| {
+        inside(from, || {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("bind");
+            for _ in 0..sent {
+                // A full queue is a full queue.
+                let _ = socket.send_to(&[0; 1000], (to, 5353));
+            }
+        });
+    };
+    send(&app, FAR);
+    let (_, passed) = net.traffic(slot(0)).expect("traffic").expect("a link");
+    assert!(passed >= 64_000, "the link took all of it: {passed}");
+    let up = json("ip", &["-j", "-s", "link", "show", "up0"]);
+    let out = up[0]["stats64"]["tx"]["bytes"].as_u64().expect("bytes");
+    assert!(out < 32_000, "but not the box: {out}");
+    inside(&far, || run("ip route add 10.254.0.0/16 via 198.51.100.1"));
+    let here = here();
+    send(&here, address(&net, 0));
+    let queue = &json("tc", &["-j", "-s", "qdisc", "show", "dev", "w0-0"])[0];
+    assert!(queue["drops"].as_u64().expect("drops") > 32, "{queue}");
+}
