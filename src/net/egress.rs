@@ -1,11 +1,11 @@
 //! One container's own rules as a list of requests. Pure.
 //!
-//! `c<slot>`: jump `common`; the container's own published address; a rule for every protocol ×
+//! `c<slot>`: its neighbours on a shared bridge; jump `common`; the container's own published address; a rule for every protocol ×
 //! address range × port range that is open; what becomes of the rest. The first match ends the
 //! chain. An app's openings that log come first, and the rest is rejected. With Garden's default the
 //! last opening comes first; then networks that are allowed, networks that are denied, accept.
 
-use super::plan::{self, ADMIN_PROHIBITED, Addresses, TCP, UDP, egress_chain};
+use super::plan::{self, ADMIN_PROHIBITED, Place, TCP, UDP, egress_chain};
 use super::{NetConfig, PortMap};
 use crate::model::egress;
 use crate::netlink::nft::{Family, Handle, Op, R1, Rule, Table, Value, Verdict};
@@ -15,9 +15,8 @@ use std::net::Ipv4Addr;
 
 /// Packet rules in one container's chain, after every range has been multiplied out.
 pub const RULES_MAX: usize = 4096;
-/// Rules of a chain before the first that opens something, and all that open nothing.
+/// Rules of a chain before the first that opens something; one more on a shared bridge.
 const HEAD: usize = 2;
-const FRAME: usize = HEAD + 1;
 /// Log lines a second that one rule writes, and how many at once.
 const LOG_PER_SECOND: u64 = 10;
 const LOG_BURST: u32 = 20;
@@ -62,7 +61,7 @@ pub enum Otherwise<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Grant<'a> {
     /// Whose.
-    pub slot: Slot,
+    pub place: &'a Place,
     /// Host ports that lead to it.
     pub ports: &'a [PortMap],
     /// What it may reach.
@@ -74,7 +73,7 @@ pub struct Grant<'a> {
 /// The requests for a container that has no rules yet; refused as a whole if it has.
 pub fn allow(cfg: &NetConfig, grant: &Grant<'_>) -> Result<Vec<(About, Request)>, TooMany> {
     let table = Table { family: Family::Ip, name: &cfg.table };
-    let chain = egress_chain(grant.slot);
+    let chain = egress_chain(grant.place.slot);
     let mut list = vec![(About::Chain, table.add_chain(&chain, EXCL))];
     list.extend(entries(cfg, grant)?);
     Ok(list)
@@ -88,60 +87,64 @@ pub fn replace(
     old: &[Vec<u8>],
 ) -> Result<Vec<(About, Request)>, TooMany> {
     let mut list: Vec<_> =
-        clear(cfg, grant.slot, old).into_iter().map(|request| (About::Chain, request)).collect();
+        clear(cfg, grant.place, old).into_iter().map(|request| (About::Chain, request)).collect();
     list.extend(entries(cfg, grant)?);
     Ok(list)
 }
 
 /// The requests that remove a container's rules, of which `old` are the keys in `ports`. What is
 /// not there is first made, so that removing it never fails.
-pub fn release(cfg: &NetConfig, slot: Slot, old: &[Vec<u8>]) -> Vec<Request> {
+pub fn release(cfg: &NetConfig, place: &Place, old: &[Vec<u8>]) -> Vec<Request> {
     let table = Table { family: Family::Ip, name: &cfg.table };
-    let mut list = clear(cfg, slot, old);
-    list.push(table.delete_chain(&egress_chain(slot)));
+    let mut list = clear(cfg, place, old);
+    list.push(table.delete_chain(&egress_chain(place.slot)));
     list
 }
 
 /// Leaves the chain, empty, and nothing that leads to it.
-fn clear(cfg: &NetConfig, slot: Slot, old: &[Vec<u8>]) -> Vec<Request> {
+fn clear(cfg: &NetConfig, place: &Place, old: &[Vec<u8>]) -> Vec<Request> {
     let table = Table { family: Family::Ip, name: &cfg.table };
-    let chain = egress_chain(slot);
-    let (key, value) = source(cfg, slot);
+    let chain = egress_chain(place.slot);
+    let (key, address) = (place.key(), place.addresses.container.octets());
     let mut list: Vec<_> = old.iter().map(|key| table.delete_element("ports", key)).collect();
     list.push(table.add_chain(&chain, 0));
-    list.push(table.ensure_element("senders", &key, &value));
+    list.push(table.ensure_element("senders", &key, &verdict(place.slot)));
     list.push(table.delete_element("senders", &key));
-    list.push(table.ensure_element("guests", &key, &Value::None));
-    list.push(table.delete_element("guests", &key));
+    for (set, key) in [("guests", key.as_slice()), ("statics", &address)] {
+        list.push(table.ensure_element(set, key, &Value::None));
+        list.push(table.delete_element(set, key));
+    }
     list.push(table.flush_chain(&chain));
     list
 }
 
-fn source(cfg: &NetConfig, slot: Slot) -> ([u8; 20], Value) {
-    let Addresses { container, .. } = plan::addresses(cfg.pool.0, slot);
-    let key = plan::source_key(&slot.bridge(&cfg.tag), container);
-    (key, Value::Verdict(Verdict::Goto(egress_chain(slot))))
+fn verdict(slot: Slot) -> Value {
+    Value::Verdict(Verdict::Goto(egress_chain(slot)))
 }
 
 fn entries(cfg: &NetConfig, grant: &Grant<'_>) -> Result<Vec<(About, Request)>, TooMany> {
     let table = Table { family: Family::Ip, name: &cfg.table };
-    let chain = egress_chain(grant.slot);
+    let chain = egress_chain(grant.place.slot);
     let mut list: Vec<_> =
         rules(cfg, grant)?.iter().map(|rule| (About::Rule, table.add_rule(&chain, rule))).collect();
-    let (key, value) = source(cfg, grant.slot);
+    let key = grant.place.key();
+    let value = verdict(grant.place.slot);
     list.push((About::Chain, table.add_element("senders", &key, &value)));
+    if grant.place.shared {
+        let address = grant.place.addresses.container.octets();
+        list.push((About::Chain, table.ensure_element("statics", &address, &Value::None)));
+    }
     if matches!(grant.otherwise, Otherwise::Garden { .. }) {
         list.push((About::Chain, table.add_element("guests", &key, &Value::None)));
     }
-    list.extend(grant.ports.iter().map(|map| port(cfg, grant.slot, *map)));
+    list.extend(grant.ports.iter().map(|map| port(cfg, grant.place, *map)));
     Ok(list)
 }
 
 /// The request that leads a host port to a container; refused if it leads somewhere.
-pub fn port(cfg: &NetConfig, slot: Slot, port: PortMap) -> (About, Request) {
+pub fn port(cfg: &NetConfig, place: &Place, port: PortMap) -> (About, Request) {
     let table = Table { family: Family::Ip, name: &cfg.table };
-    let container = plan::addresses(cfg.pool.0, slot).container;
-    let value = Value::Bytes(plan::target(container, port.container).into());
+    let value = Value::Bytes(plan::target(place.addresses.container, port.container).into());
     let request = table.add_element("ports", &plan::port_key(port.host), &value);
     (About::Port(port.host), request)
 }
@@ -151,17 +154,19 @@ pub fn port(cfg: &NetConfig, slot: Slot, port: PortMap) -> (About, Request) {
 /// `None`: the chain is none that [`allow`] made.
 pub fn open_more(
     cfg: &NetConfig,
-    slot: Slot,
+    place: &Place,
     more: &[egress::Rule],
     handles: &[Handle],
 ) -> Result<Option<Vec<(About, Request)>>, TooMany> {
     let table = Table { family: Family::Ip, name: &cfg.table };
-    let chain = egress_chain(slot);
-    let earlier = handles.len().saturating_sub(FRAME);
+    let chain = egress_chain(place.slot);
+    let head = HEAD + usize::from(place.shared);
+    // One more is the rule for the rest.
+    let earlier = handles.len().saturating_sub(head + 1);
     few(earlier.saturating_add(multiplied(more)))?;
-    let Some(before) = handles.get(HEAD) else { return Ok(None) };
+    let Some(before) = handles.get(head) else { return Ok(None) };
     let insert = |rule: &Rule| (About::Rule, table.insert_rule(&chain, *before, rule));
-    let openings = more.iter().rev().flat_map(|open| opening(cfg, slot, open));
+    let openings = more.iter().rev().flat_map(|open| opening(cfg, place.slot, open));
     Ok(Some(openings.map(|rule| insert(&rule)).collect()))
 }
 
@@ -184,12 +189,15 @@ fn rules(cfg: &NetConfig, grant: &Grant<'_>) -> Result<Vec<Rule>, TooMany> {
         Otherwise::Garden { allow, deny } => allow.len().saturating_add(deny.len()),
     };
     few(multiplied(grant.egress).saturating_add(others))?;
-    let container = plan::addresses(cfg.pool.0, grant.slot).container;
-    let mut list = vec![
+    let container = grant.place.addresses.container;
+    // With bridge netfilter on, what goes from port to port of the bridge comes by, too.
+    let neighbours = to_range(Rule::new(), grant.place.addresses.range()).accept();
+    let mut list: Vec<_> = grant.place.shared.then_some(neighbours).into_iter().collect();
+    list.extend([
         Rule::new().verdict(&Verdict::Jump("common".to_owned())),
         Rule::new().daddr(R1).cmp(Op::Eq, R1, &container.octets()).accept(),
-    ];
-    let opening = |open: &egress::Rule| opening(cfg, grant.slot, open);
+    ]);
+    let opening = |open: &egress::Rule| opening(cfg, grant.place.slot, open);
     let to = |range: &Range| to_range(Rule::new(), *range);
     match grant.otherwise {
         Otherwise::Deny => {
@@ -230,8 +238,11 @@ fn product(cfg: &NetConfig, open: &egress::Rule) -> Vec<Rule> {
         egress::Protocol::Icmp => (icmp(protocol(ICMP), open.icmp), false),
     };
     let by_address: Vec<Rule> = match open.to.as_slice() {
-        // "Everywhere" means the world; the pool's addresses must be named.
-        [] => vec![plan::in_pool(start.daddr(R1), Op::Ne, cfg.pool.0)],
+        // "Everywhere" means the world; containers' addresses must be named.
+        [] => {
+            let outward = start.to_group(Op::Ne, plan::group(&cfg.tag));
+            vec![plan::in_pool(outward.daddr(R1), Op::Ne, cfg.pool.0)]
+        }
         ranges => ranges.iter().map(|range| to_range(start.clone(), *range)).collect(),
     };
     if !ported || open.ports.is_empty() {
@@ -262,8 +273,12 @@ mod tests {
         NetConfig::new("terrarium", "")
     }
 
-    fn grant<'a>(ports: &'a [PortMap], egress: &'a [Open]) -> Grant<'a> {
-        Grant { slot: Slot::new(3).expect("slot"), ports, egress, otherwise: Otherwise::Deny }
+    fn place() -> Place {
+        Place::new(&cfg(), Slot::new(3).expect("slot"), None)
+    }
+
+    fn grant<'a>(place: &'a Place, ports: &'a [PortMap], egress: &'a [Open]) -> Grant<'a> {
+        Grant { place, ports, egress, otherwise: Otherwise::Deny }
     }
 
     fn open(to: usize, ports: usize, log: bool) -> Open {
@@ -277,12 +292,12 @@ mod tests {
 
     #[test]
     fn ranges_and_ports_are_multiplied_out() {
-        let nothing = allow(&cfg(), &grant(&[], &[])).expect("few");
+        let nothing = allow(&cfg(), &grant(&place(), &[], &[])).expect("few");
         let base = count(&nothing, About::Rule);
         assert_eq!(base, 3, "common, its own address, reject");
         for (rule, want) in [(open(0, 0, false), 1), (open(2, 3, false), 6), (open(2, 3, true), 12)]
         {
-            let list = allow(&cfg(), &grant(&[], &[rule])).expect("few");
+            let list = allow(&cfg(), &grant(&place(), &[], &[rule])).expect("few");
             assert_eq!(count(&list, About::Rule), base + want);
         }
     }
@@ -290,14 +305,14 @@ mod tests {
     #[test]
     fn a_list_without_end_is_refused_before_it_is_built() {
         let rules = vec![open(64, 64, false), open(1, 1, false)];
-        let refused = allow(&cfg(), &grant(&[], &rules)).map(drop);
+        let refused = allow(&cfg(), &grant(&place(), &[], &rules)).map(drop);
         assert_eq!(refused, Err(TooMany(4097)));
     }
 
     #[test]
     fn every_host_port_is_a_request_of_its_own_so_that_a_clash_has_a_name() {
         let ports = [PortMap { host: 80, container: 8080 }, PortMap { host: 81, container: 8080 }];
-        let list = allow(&cfg(), &grant(&ports, &[])).expect("few");
+        let list = allow(&cfg(), &grant(&place(), &ports, &[])).expect("few");
         assert_eq!(list.last().map(|(about, _)| *about), Some(About::Port(81)));
         assert_eq!(count(&list, About::Port(80)), 1);
     }

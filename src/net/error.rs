@@ -1,5 +1,6 @@
 //! What can go wrong with a container's network, in the words of who runs the box.
 
+use super::subnets::SubnetError;
 use crate::netlink::NetlinkError;
 use crate::unit::Slot;
 use std::path::PathBuf;
@@ -46,6 +47,8 @@ pub enum NetError {
         /// The port.
         port: u16,
     },
+    /// A container cannot have the network that it asks for.
+    Subnet(SubnetError),
     /// A container has no packet rules to which something could be added.
     NoRules {
         /// Whose.
@@ -91,6 +94,8 @@ impl fmt::Display for NetError {
             NetError::PortTaken { port } => {
                 write!(f, "host port {port} is in use by another app; choose another port")
             }
+            // The whole of it: as its source it would be said twice.
+            NetError::Subnet(err) => err.fmt(f),
             NetError::NoRules { slot } => write!(
                 f,
                 "the container of slot {slot} has no packet rules; it is gone, or somebody emptied \
@@ -124,6 +129,7 @@ impl error::Error for NetError {
             | NetError::LinkExists { .. }
             | NetError::PortTaken { .. }
             | NetError::NoRules { .. }
+            | NetError::Subnet(_)
             | NetError::TooManyRules { .. }
             | NetError::NoPool => None,
         }

@@ -1,7 +1,7 @@
 //! The links of one container on the host, and the kernel settings that they need.
 
 use super::error::NetError;
-use super::plan::Addresses;
+use super::plan::Place;
 use super::{NetConfig, plan};
 use crate::netlink::route::message::{Bridge, Veth};
 use crate::netlink::route::queue::Bucket;
@@ -22,9 +22,11 @@ const IPV6: &str = "/proc/sys/net/ipv6/conf";
 /// The host's links, as they are in the network namespace of the thread that opened this.
 pub struct Host {
     /// For making and listing.
-    route: Mutex<Route>,
+    pub(super) route: Mutex<Route>,
     /// For removing, which waits for tens of milliseconds: nobody else shall wait with it.
-    remover: Mutex<Route>,
+    pub(super) remover: Mutex<Route>,
+    /// Held while a container joins or leaves a bridge that it may share.
+    pub(super) joining: Mutex<()>,
     /// Directories of settings. Paths through them stay in the namespace in which they were
     /// opened; a path from `/proc/sys` would follow the calling thread.
     ipv4: File,
@@ -42,29 +44,39 @@ impl Host {
         })?;
         // No directory: a kernel without IPv6, so there is nothing to switch off.
         let ipv6 = File::open(IPV6).ok();
-        Ok(Host { route: Mutex::new(route()?), remover: Mutex::new(route()?), ipv4, ipv6 })
+        let (route, remover) = (Mutex::new(route()?), Mutex::new(route()?));
+        Ok(Host { route, remover, joining: Mutex::new(()), ipv4, ipv6 })
     }
 
-    /// Makes a slot's bridge and the veth pair into `netns`. After a failure nothing is left.
+    /// Makes a slot's bridge, unless it is a shared one and there, and the veth pair into `netns`.
+    /// After a failure nothing is left.
     pub fn attach(
         &self,
         cfg: &NetConfig,
-        slot: Slot,
+        place: &Place,
         netns: BorrowedFd<'_>,
     ) -> Result<(), NetError> {
-        let bridge = slot.bridge(&cfg.tag);
-        let addresses = plan::addresses(cfg.pool.0, slot);
-        let mac = plan::bridge_mac(addresses.gateway);
+        let joining = place.shared.then(|| lock(&self.joining));
+        let mac = plan::bridge_mac(place.addresses.gateway);
         let group = plan::group(&cfg.tag);
-        let message = Bridge { name: &bridge, mtu: cfg.mtu, mac, group };
+        let message = Bridge { name: &place.bridge, mtu: cfg.mtu, mac, group };
         let mut route = lock(&self.route);
-        route.add_bridge(&message).map_err(failed("make", &bridge))?;
-        let built = self.build(&mut route, cfg, slot, &bridge, addresses, netns);
-        drop(route);
+        if place.shared {
+            let link = place.slot.veth_host(&cfg.tag);
+            if route.link(&link).map_err(failed("look up", &link))?.is_some() {
+                return Err(NetError::LinkExists { link });
+            }
+        }
+        match route.add_bridge(&message) {
+            Err(err) if place.shared && err.exists() => {}
+            made => made.map_err(failed("make", &place.bridge))?,
+        }
+        let built = self.build(&mut route, cfg, place, netns);
+        drop((route, joining));
         if built.is_err()
-            && let Err(err) = self.remove(cfg, slot)
+            && let Err(err) = self.remove(cfg, place)
         {
-            crate::warn!("net.undo_failed", slot = slot, err = crate::log::chain(&err));
+            crate::warn!("net.undo_failed", slot = place.slot, err = crate::log::chain(&err));
         }
         built
     }
@@ -73,16 +85,16 @@ impl Host {
         &self,
         route: &mut Route,
         cfg: &NetConfig,
-        slot: Slot,
-        bridge: &str,
-        addresses: Addresses,
+        place: &Place,
         netns: BorrowedFd<'_>,
     ) -> Result<(), NetError> {
+        let Place { slot, bridge, addresses, shared } = place;
         self.harden(bridge)?;
         let index = index_of(route, bridge)?;
-        route
-            .add_address(index, addresses.gateway, addresses.prefix)
-            .map_err(failed("give an address to", bridge))?;
+        match route.add_address(index, addresses.gateway, addresses.prefix) {
+            Err(err) if *shared && err.exists() => {}
+            added => added.map_err(failed("give an address to", bridge))?,
+        }
         route.set_up(index).map_err(failed("switch on", bridge))?;
         let (outer, inner) = (slot.veth_host(&cfg.tag), slot.veth_inside(&cfg.tag));
         let veth = Veth { outer: &outer, inner: &inner, mtu: cfg.mtu, bridge: index, netns };
@@ -115,8 +127,8 @@ impl Host {
     /// notices that end a moment later, on a thread that waits for everybody's link changes; a
     /// packet sent meanwhile is lost, and the next comes a second later. `false`: after a second
     /// packets still do not pass.
-    pub fn settle(&self, cfg: &NetConfig, slot: Slot) -> Result<bool, NetError> {
-        let (outer, bridge) = (slot.veth_host(&cfg.tag), slot.bridge(&cfg.tag));
+    pub fn settle(&self, cfg: &NetConfig, place: &Place) -> Result<bool, NetError> {
+        let (outer, bridge) = (place.slot.veth_host(&cfg.tag), place.bridge.clone());
         // Linux 6.8 and later need one look: the question itself brings the links up to date, the
         // port first, then the bridge.
         for _ in 0..SETTLE_LOOKS_MAX {
@@ -135,16 +147,21 @@ impl Host {
     }
 
     /// Removes a slot's links. Already gone is success.
-    pub fn remove(&self, cfg: &NetConfig, slot: Slot) -> Result<(), NetError> {
-        let mut remover = lock(&self.remover);
-        // In this order they take 50 ms, in the other 75.
-        for link in [slot.bridge(&cfg.tag), slot.veth_host(&cfg.tag)] {
-            match remover.delete_link(&link) {
-                Err(err) if !err.missing() => return Err(failed("remove", &link)(err)),
-                _ => {}
-            }
+    pub fn remove(&self, cfg: &NetConfig, place: &Place) -> Result<(), NetError> {
+        let slot = place.slot;
+        if let Some(bridge) = self.shared_bridge(cfg, place)? {
+            return self.leave(cfg, slot, &bridge);
         }
-        Ok(())
+        // In this order they take 50 ms, in the other 75.
+        self.delete(&slot.bridge(&cfg.tag))?;
+        self.delete(&slot.veth_host(&cfg.tag))
+    }
+
+    pub(super) fn delete(&self, link: &str) -> Result<(), NetError> {
+        match lock(&self.remover).delete_link(link) {
+            Err(err) if !err.missing() => Err(failed("remove", link)(err)),
+            _ => Ok(()),
+        }
     }
 
     /// The slots of which a link is there.
@@ -248,7 +265,7 @@ fn gone(doing: &'static str, link: &str) -> NetError {
     NetError::Link { doing, link: link.to_owned(), source: NetlinkError::Lost }
 }
 
-fn failed(doing: &'static str, link: &str) -> impl FnOnce(NetlinkError) -> NetError {
+pub(super) fn failed(doing: &'static str, link: &str) -> impl FnOnce(NetlinkError) -> NetError {
     move |source| match doing == "make" && source.exists() {
         true => NetError::LinkExists { link: link.to_owned() },
         false => NetError::Link { doing, link: link.to_owned(), source },

@@ -1,11 +1,12 @@
 //! The network of containers: links, addresses and packet rules on the host's side.
 //!
-//! Owns: the `wb-<tag><slot>` bridges, the `w<tag><slot>-0` veth ends and their queues, the nf_tables tables of the
-//! configured name, the pools of slots and host ports.
+//! Owns: the `wb-<tag><slot>` bridges of one container each, the `wb-<tag>s<network>` bridges that
+//! containers share, the `w<tag><slot>-0` veth ends and their queues, the nf_tables tables of the
+//! configured name, the pools of slots, host ports and networks.
 //! Must not: know what an app is; make or enter network namespaces; touch links, tables or settings
 //! that it did not make, but for `ip_forward`.
 //! Called by: `container`, `cell`, `daemon`. Calls: `netlink`, `model::egress`, `unit`, `log`.
-//! Entry points: [`Net`], [`pool`], [`text`] and [`plan`] (all three pure), [`host_address`],
+//! Entry points: [`Net`], [`pool`], [`subnets`], [`text`] and [`plan`] (all four pure), [`host_address`],
 //! [`choose_pool`].
 //! Ancestor: garden-linux network, iptables and subnets; warden's net.sh.
 //!
@@ -19,6 +20,8 @@ mod error;
 mod host;
 pub mod plan;
 pub mod pool;
+mod shared;
+pub mod subnets;
 pub mod text;
 
 pub use crate::netlink::RuleWatch;
@@ -27,6 +30,7 @@ pub use config::{NetConfig, PortMap};
 pub use egress::Otherwise;
 pub use error::NetError;
 pub use plan::Addresses;
+pub use subnets::SubnetError;
 
 use crate::model;
 use crate::netlink::nft::{self, Family, Table};
@@ -35,11 +39,13 @@ use crate::netlink::{NetlinkError, Protocol, Route, Socket, conntrack};
 use crate::unit::Slot;
 use egress::{About, Grant};
 use host::{Host, lock};
+use plan::Place;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use subnets::Subnets;
 
 /// The network of all containers of one daemon.
 ///
@@ -51,6 +57,8 @@ pub struct Net {
     rules: Mutex<Socket>,
     /// For the kernel's table of connections: to look through it takes milliseconds.
     connections: Mutex<Socket>,
+    /// What containers hold of networks that they asked for.
+    subnets: Mutex<Subnets>,
     /// The tables were found gone and made again, and [`Net::mend`] has not told it yet.
     emptied: AtomicBool,
 }
@@ -65,7 +73,9 @@ impl Net {
         let socket =
             || Socket::open(Protocol::Netfilter).map_err(|source| NetError::Open { source });
         let (rules, connections) = (Mutex::new(socket()?), Mutex::new(socket()?));
-        let net = Net { cfg, host, rules, connections, emptied: AtomicBool::new(false) };
+        let subnets = Mutex::new(Subnets::new(cfg.pool));
+        let emptied = AtomicBool::new(false);
+        let net = Net { cfg, host, rules, connections, subnets, emptied };
         let opened = net.prepare();
         if opened.is_err() {
             // The first error is the one to tell.
@@ -80,25 +90,27 @@ impl Net {
         for chain in self.other_firewalls()? {
             crate::warn!("net.forward_policy_drop", chain = chain);
         }
+        self.host.sweep_shared(&self.cfg.tag)?;
         host::forward_packets()
     }
 
-    /// The addresses of a slot: gateway first, container second in its /30.
+    /// The addresses of a slot: gateway first, container second in its /30, or what it claimed.
     pub fn addresses(&self, slot: Slot) -> Addresses {
-        plan::addresses(self.cfg.pool.0, slot)
+        self.place(slot).addresses
     }
 
-    /// Makes a slot's bridge with the gateway's address, and a veth from it into `netns`, whose end
-    /// there is down and without address. After a failure nothing is left.
+    /// Makes a slot's bridge with the gateway's address, or joins that of the network that it claimed,
+    /// and a veth from it into `netns`, whose end there is down and without address. After a failure
+    /// nothing is left.
     pub fn attach(&self, slot: Slot, netns: BorrowedFd<'_>) -> Result<(), NetError> {
-        self.host.attach(&self.cfg, slot, netns)
+        self.host.attach(&self.cfg, &self.place(slot), netns)
     }
 
     /// Waits, as a rule not at all, until packets pass to and from the container; to be called once
     /// its own end is up. Without it the first packets may be lost, and what sent them stalls for a
     /// second. `false`: packets do not pass, as that end is not up.
     pub fn settle(&self, slot: Slot) -> Result<bool, NetError> {
-        self.host.settle(&self.cfg, slot)
+        self.host.settle(&self.cfg, &self.place(slot))
     }
 
     /// Sets a slot's host ports and egress rules, and what becomes of other traffic, in the place of
@@ -111,7 +123,8 @@ impl Net {
         egress: &[model::egress::Rule],
         otherwise: Otherwise<'_>,
     ) -> Result<(), NetError> {
-        let grant = Grant { slot, ports, egress, otherwise };
+        let place = &self.place(slot);
+        let grant = Grant { place, ports, egress, otherwise };
         let fresh = egress::allow(&self.cfg, &grant).map_err(too_many)?;
         let mut rules = lock(&self.rules);
         self.ensure_table(&mut rules)?;
@@ -123,7 +136,7 @@ impl Net {
             Err(NetError::Rules { source, .. })
                 if source.exists() && source.message() == Some(0) =>
             {
-                let old = self.ports_of(&mut rules, slot)?;
+                let old = self.ports_of(&mut rules, place)?;
                 let list = egress::replace(&self.cfg, &grant, &old).map_err(too_many)?;
                 self.send(&mut rules, list)
             }
@@ -141,7 +154,8 @@ impl Net {
             replies => replies.map_err(self.failed("list"))?,
         };
         let handles: Vec<_> = replies.iter().filter_map(nft::parse_handle).collect();
-        let list = egress::open_more(&self.cfg, slot, egress, &handles).map_err(too_many)?;
+        let list =
+            egress::open_more(&self.cfg, &self.place(slot), egress, &handles).map_err(too_many)?;
         self.send(&mut rules, list.ok_or(NetError::NoRules { slot })?)
     }
 
@@ -153,34 +167,42 @@ impl Net {
             return Err(NetError::NoRules { slot });
         }
         self.check_published(&mut rules, port.host)?;
-        let list = vec![egress::port(&self.cfg, slot, port)];
+        let list = vec![egress::port(&self.cfg, &self.place(slot), port)];
         self.send(&mut rules, list)
     }
 
     /// Removes a slot's rules: its host ports lead nowhere any more. Already gone is success.
     pub fn revoke(&self, slot: Slot) -> Result<(), NetError> {
+        self.revoke_found(slot).map(drop)
+    }
+
+    /// Does it where the slot is found, and tells where that is.
+    fn revoke_found(&self, slot: Slot) -> Result<Place, NetError> {
         let mut rules = lock(&self.rules);
-        if self.has_table(&mut rules)? {
-            let old = self.ports_of(&mut rules, slot)?;
-            let list = egress::release(&self.cfg, slot, &old);
-            rules.transaction(list).map_err(self.failed("remove"))?;
+        if !self.has_table(&mut rules)? {
+            return Ok(self.place(slot));
         }
-        Ok(())
+        let place = self.place_in_rules(&mut rules, slot)?;
+        let old = self.ports_of(&mut rules, &place)?;
+        let list = egress::release(&self.cfg, &place, &old);
+        rules.transaction(list).map_err(self.failed("remove"))?;
+        Ok(place)
     }
 
     /// Removes a slot's rules, then its links, then the kernel's memory of its connections, which
     /// would still be let through for the next container of this slot. Already gone is success.
     /// Takes tens of milliseconds, in which other calls go on.
     pub fn release(&self, slot: Slot) -> Result<(), NetError> {
-        self.revoke(slot)?;
+        let place = self.revoke_found(slot)?;
         self.unpolice(slot)?;
-        self.host.remove(&self.cfg, slot)?;
-        let container = self.addresses(slot).container;
+        self.host.remove(&self.cfg, &place)?;
+        let container = place.addresses.container;
         let forgotten = conntrack::forget(&mut lock(&self.connections), container);
         if let Err(err) = forgotten {
             // A kernel may be built without the door to it; the connections time out then.
             crate::warn!("net.connections_kept", slot = slot, err = crate::log::chain(&err));
         }
+        lock(&self.subnets).release(slot);
         Ok(())
     }
 
@@ -311,9 +333,7 @@ impl Net {
     }
 
     fn is_sender(&self, rules: &mut Socket, slot: Slot) -> Result<bool, NetError> {
-        let container = self.addresses(slot).container;
-        let key = plan::source_key(&slot.bridge(&self.cfg.tag), container);
-        self.has(rules, "senders", &key)
+        self.has(rules, "senders", &self.place(slot).key())
     }
 
     fn check_published(&self, rules: &mut Socket, port: u16) -> Result<(), NetError> {
@@ -332,10 +352,10 @@ impl Net {
         }
     }
 
-    /// The keys in `ports` that lead to a slot: read from the kernel, so that they are found after
+    /// The keys in `ports` that lead to a container: read from the kernel, so that they are found after
     /// a crash too.
-    fn ports_of(&self, rules: &mut Socket, slot: Slot) -> Result<Vec<Vec<u8>>, NetError> {
-        let container = self.addresses(slot).container.octets();
+    fn ports_of(&self, rules: &mut Socket, place: &Place) -> Result<Vec<Vec<u8>>, NetError> {
+        let container = place.addresses.container.octets();
         let elements = self.elements(rules, "ports")?;
         let own = elements.into_iter().filter(|(_, value)| value.starts_with(&container));
         Ok(own.map(|(key, _)| key).collect())

@@ -6,7 +6,8 @@
 //!   pre      prerouting -100   tcp to this box          -> jump inward
 //!   out      output     -100   tcp to this box          -> jump inward
 //!   inward                     by ports -> that container; by published -> goto p<port>
-//!   post     postrouting 100   masquerade: 127/8 to ours; pool to the world; pool to itself (dnat)
+//!   post     postrouting 100   masquerade: 127/8 to ours; pool and statics to the world; the same
+//!                              to each other (dnat)
 //!   pass     forward       0   answers; from ours by senders -> goto c<slot>, else drop;
 //!                              to ours only what inward sent there
 //!   local    input         0   from ours: answers, DNS if allowed, guests if allowed, else reject
@@ -17,6 +18,7 @@
 //!   published  tcp . port              -> goto p<port>         all instances
 //!   senders    link name . address     -> goto c<slot>         whoever forges either is dropped
 //!   guests     link name . address     containers with Garden's default
+//!   statics    address                 containers outside the pool
 //!   resolvers  address
 //! table ip6 NAME: nothing from or to ours
 //! ```
@@ -63,6 +65,60 @@ pub fn addresses(pool: Ipv4Addr, slot: Slot) -> Addresses {
     let base = pool.to_bits() + u32::from(slot.get()) * 4;
     let (gateway, container) = (Ipv4Addr::from_bits(base + 1), Ipv4Addr::from_bits(base + 2));
     Addresses { gateway, container, prefix: SUBNET_PREFIX }
+}
+
+/// Where a container is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Which one.
+    pub slot: Slot,
+    /// Its bridge.
+    pub bridge: String,
+    /// Its addresses.
+    pub addresses: Addresses,
+    /// Other containers may be on that bridge, too, and reach each other.
+    pub shared: bool,
+}
+
+impl Place {
+    /// On the bridge of the network that it asked for (`held`), else on one of its own.
+    pub fn new(cfg: &NetConfig, slot: Slot, held: Option<Addresses>) -> Place {
+        let bridge = match held {
+            Some(held) => shared_bridge(&cfg.tag, held.subnet().0),
+            None => slot.bridge(&cfg.tag),
+        };
+        let addresses = held.unwrap_or_else(|| addresses(cfg.pool.0, slot));
+        Place { slot, bridge, addresses, shared: held.is_some() }
+    }
+
+    /// As it was written into `senders`, from a key there. What the key does not say is guessed, for
+    /// who only removes.
+    pub fn of_key(cfg: &NetConfig, slot: Slot, key: &[u8]) -> Option<Place> {
+        let (bridge, address) = key.split_at_checked(16)?;
+        let bridge = std::str::from_utf8(bridge).ok()?.trim_end_matches('\0').to_owned();
+        let network = network_of_bridge(&bridge, &cfg.tag)?;
+        let container = Ipv4Addr::from(<[u8; 4]>::try_from(address).ok()?);
+        let gateway = Ipv4Addr::from_bits(network.to_bits() + 1);
+        let addresses = Addresses { gateway, container, prefix: SUBNET_PREFIX };
+        Some(Place { slot, bridge, addresses, shared: true })
+    }
+
+    /// Its key in `senders`.
+    pub fn key(&self) -> [u8; 20] {
+        source_key(&self.bridge, self.addresses.container)
+    }
+}
+
+/// The bridge of a network that containers asked for; at most 14 characters.
+pub fn shared_bridge(tag: &str, network: Ipv4Addr) -> String {
+    format!("wb-{tag}s{:08x}", network.to_bits())
+}
+
+/// The network of a bridge that [`shared_bridge`] named.
+pub fn network_of_bridge(name: &str, tag: &str) -> Option<Ipv4Addr> {
+    let digits = name.strip_prefix("wb-")?.strip_prefix(tag)?.strip_prefix('s')?;
+    let network = Ipv4Addr::from_bits(u32::from_str_radix(digits, 16).ok()?);
+    (shared_bridge(tag, network) == name).then_some(network)
 }
 
 /// A fixed, locally administered MAC address for the bridge, so that no port can change it.
@@ -195,7 +251,7 @@ pub fn base(cfg: &NetConfig) -> Vec<Request> {
 /// What `ports` and the choices of `published` lead to.
 const TARGET: Data<'static> = Data::Value(&[Field::Address, Field::Port]);
 
-fn sets() -> [Set<'static>; 5] {
+fn sets() -> [Set<'static>; 6] {
     const PORT: &[Field] = &[Field::Protocol, Field::Port];
     const SOURCE: &[Field] = &[Field::Interface, Field::Address];
     [
@@ -203,6 +259,7 @@ fn sets() -> [Set<'static>; 5] {
         Set { name: "published", id: 2, key: PORT, data: Data::Verdict },
         Set { name: "senders", id: 3, key: SOURCE, data: Data::Verdict },
         Set { name: "guests", id: 5, key: SOURCE, data: Data::None },
+        Set { name: "statics", id: 6, key: &[Field::Address], data: Data::None },
         Set { name: "resolvers", id: 4, key: &[Field::Address], data: Data::None },
     ]
 }
@@ -226,8 +283,7 @@ fn base_rules(cfg: &NetConfig) -> [(&'static str, Vec<Rule>); 8] {
     let mut local = vec![from(Op::Ne).accept(), Rule::new().state(ESTABLISHED | RELATED).accept()];
     local.extend(resolvers.clone());
     if cfg.dns_on_gateway {
-        local
-            .extend([TCP, UDP].map(|protocol| in_pool(dns(protocol), Op::Eq, cfg.pool.0).accept()));
+        local.extend([TCP, UDP].map(|protocol| dns(protocol).to_this_link().accept()));
     }
     if cfg.allow_host_access {
         local.push(Rule::new().iifname(R1).saddr(R12).lookup("guests", R1).accept());
@@ -237,8 +293,9 @@ fn base_rules(cfg: &NetConfig) -> [(&'static str, Vec<Rule>); 8] {
     let mut common = resolvers.to_vec();
     common.push(refuse(to_block([169, 254, 0, 0], [255, 255, 0, 0])));
     common.push(refuse(to_block([224, 0, 0, 0], [224, 0, 0, 0])));
-    common.push(refuse(Rule::new().translated(Op::Eq).to_group(ours)));
+    common.push(refuse(Rule::new().translated(Op::Eq).to_group(Op::Eq, ours)));
 
+    let statics = || Rule::new().saddr(R1).lookup("statics", R1);
     let pool = |op: Op| in_pool(Rule::new().saddr(R1), op, cfg.pool.0);
     [
         (
@@ -257,9 +314,11 @@ fn base_rules(cfg: &NetConfig) -> [(&'static str, Vec<Rule>); 8] {
         (
             "post",
             vec![
-                loopback(Rule::new().to_group(ours).saddr(R1)).masquerade(),
+                loopback(Rule::new().to_group(Op::Eq, ours).saddr(R1)).masquerade(),
                 in_pool(pool(Op::Eq).daddr(R1), Op::Ne, cfg.pool.0).masquerade(),
                 pool(Op::Eq).translated(Op::Ne).masquerade(),
+                statics().to_group(Op::Ne, ours).masquerade(),
+                statics().translated(Op::Ne).masquerade(),
             ],
         ),
         (
@@ -269,8 +328,8 @@ fn base_rules(cfg: &NetConfig) -> [(&'static str, Vec<Rule>); 8] {
                 from(Op::Eq).state(INVALID).drop(),
                 Rule::new().iifname(R1).saddr(R12).map("senders", R1, 0),
                 from(Op::Eq).drop(),
-                Rule::new().translated(Op::Ne).to_group(ours).accept(),
-                Rule::new().to_group(ours).drop(),
+                Rule::new().translated(Op::Ne).to_group(Op::Eq, ours).accept(),
+                Rule::new().to_group(Op::Eq, ours).drop(),
             ],
         ),
         ("local", local),
@@ -289,7 +348,7 @@ pub fn base6(cfg: &NetConfig) -> Vec<Request> {
     list.push(table.flush_chain("pass"));
     list.push(table.flush_chain("local"));
     list.push(table.add_rule("pass", &Rule::new().from_group(Op::Eq, ours).drop()));
-    list.push(table.add_rule("pass", &Rule::new().to_group(ours).drop()));
+    list.push(table.add_rule("pass", &Rule::new().to_group(Op::Eq, ours).drop()));
     list.push(table.add_rule("local", &Rule::new().from_group(Op::Eq, ours).drop()));
     list
 }
@@ -359,6 +418,30 @@ mod tests {
         }
         assert_eq!(slot_of_chain("c42"), slot);
         assert_eq!(slot_of_chain("common"), None);
+    }
+
+    #[test]
+    fn a_shared_bridge_has_the_name_of_its_network_and_of_no_slot() {
+        let network = Ipv4Addr::new(255, 254, 1, 0);
+        for tag in ["", "a", "s", "ss"] {
+            let name = shared_bridge(tag, network);
+            assert!(name.len() <= 15, "{name}");
+            assert_eq!(network_of_bridge(&name, tag), Some(network));
+            for other in ["", "a", "s", "ss"] {
+                assert_eq!(slot_of_link(&name, other), None);
+                assert!(other == tag || network_of_bridge(&name, other).is_none());
+            }
+        }
+        for name in ["wb-1", "wb-s1", "wb-s+a090100", "wb-s0A090100", "wb-s0a0901000"] {
+            assert_eq!(network_of_bridge(name, ""), None, "{name}");
+        }
+        let cfg = NetConfig::new("t", "a");
+        let slot = Slot::new(3).expect("slot");
+        let held = Addresses { container: Ipv4Addr::new(10, 9, 1, 7), ..addresses(POOL, slot) };
+        let place = Place::new(&cfg, slot, Some(held));
+        let back = Place::of_key(&cfg, slot, &place.key()).expect("ours");
+        assert_eq!((back.bridge, back.addresses.container), (place.bridge, held.container));
+        assert_eq!(Place::of_key(&cfg, slot, &Place::new(&cfg, slot, None).key()), None);
     }
 
     #[test]

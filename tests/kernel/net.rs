@@ -1,6 +1,7 @@
 //! The network of containers, against the kernel and checked with `ip`, `nft` and `tc`.
 
 mod garden;
+mod shared;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{Shutdown, shutdown};

@@ -90,9 +90,9 @@ impl Rule {
         self.meta(21, R1).cmp(op, R1, &group.to_ne_bytes())
     }
 
-    /// Holds when the outgoing link is of this group.
-    pub fn to_group(self, group: u32) -> Rule {
-        self.meta(22, R1).cmp(Op::Eq, R1, &group.to_ne_bytes())
+    /// Holds when the outgoing link is (`Op::Eq`) or is not of this group.
+    pub fn to_group(self, op: Op, group: u32) -> Rule {
+        self.meta(22, R1).cmp(op, R1, &group.to_ne_bytes())
     }
 
     /// Loads the transport protocol, one byte.
@@ -117,6 +117,15 @@ impl Rule {
     /// Holds when the destination is an address of this box.
     pub fn to_this_box(self) -> Rule {
         self.expr("fib", |m| m.be32(1, R1).be32(2, 3).be32(3, 2)).cmp(
+            Op::Eq,
+            R1,
+            &2u32.to_ne_bytes(),
+        )
+    }
+
+    /// Holds when the destination is an address of the very link that the packet came in by.
+    pub fn to_this_link(self) -> Rule {
+        self.expr("fib", |m| m.be32(1, R1).be32(2, 3).be32(3, 2 | 8)).cmp(
             Op::Eq,
             R1,
             &2u32.to_ne_bytes(),
