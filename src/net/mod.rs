@@ -18,6 +18,7 @@ mod config;
 pub mod egress;
 mod error;
 mod host;
+mod more;
 pub mod plan;
 pub mod pool;
 mod shared;
@@ -142,33 +143,6 @@ impl Net {
             }
             sent => sent,
         }
-    }
-
-    /// Opens more to a slot that has rules, in one step. Garden's order: the last opening is looked at
-    /// first, which shows in what is logged. `NoRules`: it has none, so `allow` must come first.
-    pub fn open_more(&self, slot: Slot, egress: &[model::egress::Rule]) -> Result<(), NetError> {
-        let mut rules = lock(&self.rules);
-        let chain = plan::egress_chain(slot);
-        let replies = match rules.dump(self.table().get_rules(&chain)) {
-            Err(err) if err.missing() => Vec::new(),
-            replies => replies.map_err(self.failed("list"))?,
-        };
-        let handles: Vec<_> = replies.iter().filter_map(nft::parse_handle).collect();
-        let list =
-            egress::open_more(&self.cfg, &self.place(slot), egress, &handles).map_err(too_many)?;
-        self.send(&mut rules, list.ok_or(NetError::NoRules { slot })?)
-    }
-
-    /// Leads one more host port to a slot that has rules. `PortTaken`: it leads somewhere already.
-    /// `NoRules`: `allow` must come first.
-    pub fn map_port(&self, slot: Slot, port: PortMap) -> Result<(), NetError> {
-        let mut rules = lock(&self.rules);
-        if !self.is_sender(&mut rules, slot)? {
-            return Err(NetError::NoRules { slot });
-        }
-        self.check_published(&mut rules, port.host)?;
-        let list = vec![egress::port(&self.cfg, &self.place(slot), port)];
-        self.send(&mut rules, list)
     }
 
     /// Removes a slot's rules: its host ports lead nowhere any more. Already gone is success.
