@@ -23,6 +23,7 @@ pub mod image;
 pub mod container;
 // row 5
 pub mod exec;
+pub mod garden;
 pub mod stage;
 // row 6
 pub mod cell;

@@ -11,6 +11,7 @@
 pub mod http;
 
 pub mod apps;
+pub mod garden;
 
 #[cfg(test)]
 pub mod testing;

@@ -8,6 +8,7 @@
 
 pub mod action;
 pub mod egress;
+pub mod garden;
 pub mod limits;
 pub mod lrp;
 pub mod manifest;
