@@ -4,7 +4,7 @@ use super::diff::Key;
 use super::instance::{Begin, MAIN};
 use super::shared::{Cell, now_ms};
 use super::{converge, owner};
-use crate::container::{Container, Process};
+use crate::container::{Container, Posture, Process};
 use crate::log::chain;
 use crate::model::lrp::{ActualLrp, LrpState};
 use crate::model::process::ExitStatus;
@@ -35,6 +35,7 @@ impl Cell {
         for handle in handles {
             match self.take_over(&handle).await {
                 Some(found) => self.resume(found),
+                None if self.is_anothers(&handle) => {}
                 None => {
                     crate::warn!("container.swept", handle = handle);
                     self.shared.destroy(&handle).await;
@@ -55,6 +56,12 @@ impl Cell {
             }
         })
         .await;
+    }
+
+    /// A Garden client's container is not the cell's to judge.
+    fn is_anothers(&self, handle: &Handle) -> bool {
+        let entry = self.shared.host.entry(handle).ok().flatten();
+        entry.is_some_and(|entry| entry.spec.posture != Posture::App)
     }
 
     /// Instances that were not taken over live nowhere: their old addresses may soon be others'.

@@ -107,15 +107,14 @@ async fn create(
     release: &Release,
     cell: &Sink,
 ) -> Result<Arc<Container>, ContainerError> {
+    let layers = vec![release.stack, release.droplet];
     let spec = ContainerSpec {
-        handle: shared.fresh_handle(key),
-        layers: vec![release.stack, release.droplet],
         limits: lrp.limits.clone(),
         ports: lrp.ports.iter().map(|port| port.container).collect(),
         egress: lrp.egress.clone(),
-        posture: Default::default(),
         binds: shared.lifecycle_binds(),
         owner: owner::lrp(key),
+        ..ContainerSpec::new(shared.fresh_handle(key), layers)
     };
     let guid = spec.handle.clone();
     cell.say(false, format!("Cell creating container for instance {guid}"));

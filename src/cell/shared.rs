@@ -23,7 +23,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Directories of the box that the cell works with.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ pub struct Paths {
 /// What a cell is put together from.
 pub struct CellParts {
     /// Containers.
-    pub host: Host,
+    pub host: Arc<Host>,
     /// Records, already read.
     pub store: RecordStore,
     /// What they hold.
@@ -66,10 +66,6 @@ pub struct Cell {
     pub(super) shared: Arc<Shared>,
 }
 
-/// How long [`Cell::into_host`] waits between looks, and how often it looks.
-const LET_GO_WAIT: Duration = Duration::from_millis(10);
-const LET_GO_TRIES: u32 = 500;
-
 /// What becomes of an app's record.
 pub(super) enum AppChange {
     /// It stays as it is.
@@ -82,7 +78,7 @@ pub(super) enum AppChange {
 
 /// State and tools.
 pub(crate) struct Shared {
-    pub(super) host: Host,
+    pub(super) host: Arc<Host>,
     pub(super) store: RecordStore,
     pub(super) logs: Logs,
     pub(super) paths: Paths,
@@ -173,18 +169,6 @@ impl Cell {
                 last_handle: AtomicU32::new(now_ms() as u32),
             }),
         }
-    }
-
-    /// The containers' host, once nobody else holds on to the closed cell: what answered clients
-    /// ends by itself within moments. `None`: something hangs on for longer than that.
-    pub async fn into_host(self) -> Option<Host> {
-        for _ in 0..LET_GO_TRIES {
-            if Arc::strong_count(&self.shared) == 1 {
-                break;
-            }
-            async_io::Timer::after(LET_GO_WAIT).await;
-        }
-        Arc::into_inner(self.shared).map(|shared| shared.host)
     }
 
     /// Hears that something changed; one message stands for any number of changes. Closed when the

@@ -146,15 +146,13 @@ async fn build(
         env: Vec::new(),
     };
     let task = recipe::staging_task(manifest, &input);
+    let handle = task.guid.parse().map_err(|err| format!("{err}"))?;
     let spec = ContainerSpec {
-        handle: task.guid.parse().map_err(|err| format!("{err}"))?,
-        layers: vec![prepared.stack],
         limits: task.limits.clone(),
-        ports: Vec::new(),
         egress: task.egress.clone(),
-        posture: Default::default(),
         binds: shared.lifecycle_binds(),
         owner: super::owner::staging(app),
+        ..ContainerSpec::new(handle, vec![prepared.stack])
     };
     let handle = spec.handle.clone();
     let needs = Resources::of(&spec.limits);

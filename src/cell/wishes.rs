@@ -283,16 +283,6 @@ impl Cell {
         state.watchers.clear();
     }
 
-    /// Waits until nothing is left of containers that were destroyed before. Blocking.
-    pub fn finish(&self) {
-        self.shared.host.finish();
-    }
-
-    /// Containers of the box, whole or half-made.
-    pub fn containers(&self) -> usize {
-        self.shared.host.list().map(|list| list.len()).unwrap_or(0)
-    }
-
     /// The log of an app, or of one that is about to be declared.
     pub fn log(&self, name: &AppName) -> Arc<AppLog> {
         self.shared.logs.app(name)

@@ -3,6 +3,8 @@
 use super::depot::Entry;
 use super::error::{Cause, ContainerError};
 use super::host::{Host, step};
+use crate::model::egress::Rule;
+use crate::net::{Bandwidth, NetError, PortMap};
 use crate::unit::Handle;
 
 impl Host {
@@ -15,23 +17,67 @@ impl Host {
         self.keep(entry)
     }
 
-    /// Gives a container more host ports, each with the port inside that it leads to: they are
-    /// its own, over restarts of the daemon too, until it is destroyed. Host port 0: any that is
-    /// free; port 0 inside: the same as outside. Returns what they are now, and takes all or none.
-    /// Packets are led there by the network's rules, which are the caller's to write. `PortTaken`,
-    /// `Full`; `Absent`: it is not there, or not at rest. Blocking.
-    pub fn add_ports(
+    /// Leads one more host port to a container: it is its own, over restarts of the daemon too,
+    /// until it is destroyed. Host port 0: any that is free; port 0 inside: the same as outside.
+    /// Returns what they are. `PortTaken`, `Full`; `Absent`: it is not there, or not at rest.
+    /// Blocking.
+    pub fn add_port(
         &self,
         handle: &Handle,
-        wanted: &[(u16, u16)],
-    ) -> Result<Vec<(u16, u16)>, ContainerError> {
-        // Held until it is written: nobody else changes or removes the entry meanwhile.
+        wanted: (u16, u16),
+    ) -> Result<(u16, u16), ContainerError> {
+        // Held until it is done: nobody else changes or removes the entry meanwhile.
         let mut claims = self.claims();
-        let mut entry = self.resting(handle, |entry| claims.rests(entry))?;
-        let added = claims.add_ports(handle, wanted)?;
-        entry.ports.extend(&added);
-        self.keep(entry).inspect_err(|_| claims.drop_ports(handle, &added))?;
+        let before = self.resting(handle, |entry| claims.rests(entry))?;
+        let added = claims.add_ports(handle, &[wanted])?[0];
+        let mut entry = before.clone();
+        entry.ports.push(added);
+        let port = PortMap { host: added.0, container: added.1 };
+        let map = || self.net.map_port(before.slot, port);
+        // Written before it is made, as everything on the box.
+        let led = self.change(&before, entry, "lead a port to", map);
+        led.inspect_err(|_| claims.drop_ports(handle, &[added]))?;
         Ok(added)
+    }
+
+    /// Opens more to a container, all or none. `Absent`: it is not there, or not at rest. Blocking.
+    pub fn add_egress(&self, handle: &Handle, more: &[Rule]) -> Result<(), ContainerError> {
+        let claims = self.claims();
+        let before = self.resting(handle, |entry| claims.rests(entry))?;
+        let mut entry = before.clone();
+        entry.spec.egress.extend_from_slice(more);
+        self.change(&before, entry, "open networks to", || self.net.open_more(before.slot, more))
+    }
+
+    /// Limits how fast a container receives and sends; `None`: not. `Absent`: it is not there, or
+    /// not at rest. Blocking.
+    pub fn set_bandwidth(
+        &self,
+        handle: &Handle,
+        limit: Option<Bandwidth>,
+    ) -> Result<(), ContainerError> {
+        let claims = self.claims();
+        let before = self.resting(handle, |entry| claims.rests(entry))?;
+        let mut entry = before.clone();
+        entry.spec.bandwidth = limit;
+        let apply = || self.net.limit_bandwidth(before.slot, limit);
+        self.change(&before, entry, "limit the bandwidth of", apply)
+    }
+
+    /// Writes down what a container shall be and makes it so; if that fails, it is as it was before.
+    fn change(
+        &self,
+        before: &Entry,
+        after: Entry,
+        doing: &'static str,
+        make: impl FnOnce() -> Result<(), NetError>,
+    ) -> Result<(), ContainerError> {
+        self.keep(after)?;
+        make().map_err(|source| {
+            // The first error is the one to tell.
+            let _ = self.keep(before.clone());
+            step(doing, &before.spec.handle, source)
+        })
     }
 
     /// The entry of a container that stands and that nobody makes or removes.

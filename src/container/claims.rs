@@ -215,7 +215,6 @@ mod tests {
     use super::super::depot::FORMAT;
     use super::super::spec::ContainerSpec;
     use super::*;
-    use crate::model::limits::Limits;
 
     fn claims() -> Claims {
         Claims::new(Slots::new(), Ports::new(61_001..=61_003))
@@ -226,19 +225,10 @@ mod tests {
     }
 
     fn entry(handle: &str, slot: u32, ports: &[(u16, u16)]) -> Entry {
-        let limits = Limits { memory: None, disk: None, cpu_weight: None, pids: None };
-        let spec = ContainerSpec {
-            handle: name(handle),
-            layers: Vec::new(),
-            limits,
-            ports: Vec::new(),
-            egress: Vec::new(),
-            posture: Default::default(),
-            binds: Vec::new(),
-            owner: String::new(),
-        };
+        let spec = ContainerSpec::new(name(handle), Vec::new());
         let slot = Slot::new(slot).expect("slot");
-        Entry { format: FORMAT, spec, slot, ports: ports.into(), pid: None, boot: String::new() }
+        let ports = ports.into();
+        Entry { format: FORMAT, spec, slot, ports, addresses: None, pid: None, boot: String::new() }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::spec::ContainerSpec;
 use super::undo::Undo;
 use crate::cgroup::Group;
 use crate::init::proto::{Bind, MAX_MESSAGE, Plan, SetUp};
-use crate::net::{NetError, Otherwise, PortMap, text};
+use crate::net::{NetError, text};
 use crate::sys;
 use std::fs::{self, File};
 use std::io;
@@ -99,23 +99,33 @@ impl Host {
         undo: &mut Undo<'a>,
     ) -> Result<Entry, ContainerError> {
         let handle = spec.handle.clone();
-        let (slot, ports) = self.begin(&handle, &spec.ports)?;
+        let (slot, mut ports) = self.begin(&handle, &spec.ports)?;
         // Only now: whoever works on this handle has claimed it.
         if self.depot.dir(&handle).exists() {
             self.claims().forget(&handle);
             return Err(ContainerError::Exists(handle));
         }
-        undo.push_base("release slot and ports", move |clean| {
+        let name = handle.clone();
+        undo.push_base("release slot, addresses and ports", move |clean| {
             let mut claims = self.claims();
             // What is left on the box keeps its numbers: the next container would meet it.
             if clean {
-                claims.forget(&handle)
+                self.net.unclaim(slot);
+                claims.forget(&name)
             } else {
-                claims.rest(&handle)
+                claims.rest(&name)
             }
             Ok(())
         });
-        Ok(Entry { format: FORMAT, spec, slot, ports, pid: None, boot: boot_id() })
+        ports.extend(self.claims().add_ports(&handle, &spec.host_ports)?);
+        let addresses = match &*spec.network {
+            "" => None,
+            network => {
+                let claimed = self.net.claim(slot, network);
+                Some(claimed.map_err(|err| step("find an address for", &handle, err))?)
+            }
+        };
+        Ok(Entry { format: FORMAT, spec, slot, ports, addresses, pid: None, boot: boot_id() })
     }
 }
 
@@ -196,10 +206,7 @@ impl<'a> Making<'a> {
                 attached?;
             }
             Step::Rules => {
-                let ports = self.entry.ports.iter();
-                let ports: Vec<PortMap> =
-                    ports.map(|&(host, container)| PortMap { host, container }).collect();
-                host.net.allow(self.entry.slot, &ports, &spec.egress, Otherwise::Deny)?;
+                host.write_rules(&self.entry)?;
             }
             Step::Inside => {
                 self.build_inside()?;

@@ -9,6 +9,7 @@
 //! ```
 
 use super::spec::ContainerSpec;
+use crate::net::Addresses;
 use crate::unit::{Handle, IdRange, Slot};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -25,8 +26,12 @@ pub struct Entry {
     pub spec: ContainerSpec,
     /// Names, addresses and ids derive from it.
     pub slot: Slot,
-    /// Host port and container port, in the order of `spec.ports`.
+    /// Host port and container port, in the order of `spec.ports`, then of `spec.host_ports`, then
+    /// of later requests.
     pub ports: Vec<(u16, u16)>,
+    /// What it has of the network that it asked for; `None`: the slot says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<Addresses>,
     /// Pid 1 as the box numbers it, and its start time in clock ticks since boot; `None` while
     /// the container is being made.
     pub pid: Option<(i32, u64)>,

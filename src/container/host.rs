@@ -5,8 +5,10 @@ use super::client::Container;
 use super::depot::{Depot, Entry};
 use super::error::{Cause, ContainerError};
 use super::leaving::{self, Leaving};
+use super::posture::Posture;
 use super::record::Records;
 use crate::cgroup::{Cgroups, Group};
+use crate::net::egress::Range;
 use crate::net::pool::{Ports, Slots};
 use crate::net::text::Resolvers;
 use crate::net::{Net, Otherwise, PortMap};
@@ -42,6 +44,17 @@ pub struct HostParts {
     pub seccomp: OwnedFd,
     /// How containers find names.
     pub resolvers: Resolvers,
+    /// What containers of Garden's clients reach.
+    pub garden: GardenNetworks,
+}
+
+/// Where containers of Garden's clients may send without being told, and where not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GardenNetworks {
+    /// Beats `deny`.
+    pub allow: Vec<Range>,
+    /// What only an opening of its own opens; everything else is open.
+    pub deny: Vec<Range>,
 }
 
 /// Everything that containers share. One per daemon.
@@ -54,6 +67,7 @@ pub struct Host {
     pub(super) net_tag: String,
     pub(super) seccomp: OwnedFd,
     pub(super) resolvers: Resolvers,
+    garden: GardenNetworks,
     claims: Arc<Mutex<Claims>>,
     pub(super) records: Records,
     leaving: Leaving,
@@ -78,6 +92,7 @@ impl Host {
             net_tag: parts.net_tag,
             seccomp: parts.seccomp,
             resolvers: parts.resolvers,
+            garden: parts.garden,
             claims,
             records: Records::default(),
         };
@@ -152,6 +167,10 @@ impl Host {
         if !alive || !self.claims().adopt(&entry) {
             return Ok(None);
         }
+        if let Some(had) = entry.addresses {
+            let again = self.net.reclaim(entry.slot, had);
+            again.map_err(|source| step("find again the address of", handle, source))?;
+        }
         self.restore_rules(&entry)
             .map_err(|source| step("write the network rules of", handle, source))?;
         Container::connect(self, entry)
@@ -166,10 +185,26 @@ impl Host {
             return Ok(());
         }
         crate::warn!("net.rules_restored", handle = entry.spec.handle);
+        self.write_rules(entry)
+    }
+
+    /// Writes all rules of a container, whatever it has.
+    pub(super) fn write_rules(&self, entry: &Entry) -> Result<(), Cause> {
+        let (slot, spec) = (entry.slot, &entry.spec);
         let ports = entry.ports.iter();
         let ports: Vec<PortMap> =
             ports.map(|&(host, container)| PortMap { host, container }).collect();
-        Ok(self.net.allow(entry.slot, &ports, &entry.spec.egress, Otherwise::Deny)?)
+        let otherwise = match spec.posture {
+            Posture::App => Otherwise::Deny,
+            Posture::Garden | Posture::Privileged => {
+                Otherwise::Garden { allow: &self.garden.allow, deny: &self.garden.deny }
+            }
+        };
+        self.net.allow(slot, &ports, &spec.egress, otherwise)?;
+        match spec.bandwidth {
+            None => Ok(()),
+            limit => Ok(self.net.limit_bandwidth(slot, limit)?),
+        }
     }
 
     /// Puts the rules of all containers back when somebody has emptied the box's packet rules

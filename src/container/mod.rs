@@ -31,6 +31,6 @@ pub use client::{Container, Process, Streams};
 pub use create::Fault;
 pub use depot::{Depot, Entry};
 pub use error::{ContainerError, ProcessError};
-pub use host::{Host, HostParts};
+pub use host::{GardenNetworks, Host, HostParts};
 pub use posture::Posture;
 pub use spec::ContainerSpec;

@@ -4,6 +4,7 @@ use super::posture::Posture;
 use crate::init::proto::Bind;
 use crate::model::egress::Rule;
 use crate::model::limits::Limits;
+use crate::net::Bandwidth;
 use crate::unit::{Digest, Handle};
 use serde::{Deserialize, Serialize};
 
@@ -18,8 +19,20 @@ pub struct ContainerSpec {
     pub limits: Limits,
     /// Container ports that get a host port of their own.
     pub ports: Vec<u16>,
-    /// What it may reach; everything else is refused.
+    /// Host ports that lead inside, each with the port there. Host port 0: any that is free; port 0
+    /// inside: the same as outside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_ports: Vec<(u16, u16)>,
+    /// What it may reach. Everything else is refused; for a [`Posture`] of Garden's it is what
+    /// Garden's networks of the box say.
     pub egress: Vec<Rule>,
+    /// The network that it asks for, `a.b.c.d/n`, as Garden's clients write it; empty: a /30 of its
+    /// own from the pool.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub network: String,
+    /// How fast it may receive and send; `None`: as fast as it goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<Bandwidth>,
     /// How far it is trusted.
     #[serde(default, skip_serializing_if = "Posture::is_default")]
     pub posture: Posture,
@@ -27,6 +40,26 @@ pub struct ContainerSpec {
     pub binds: Vec<Bind>,
     /// For the owner of the container: kept in the depot, never read here.
     pub owner: String,
+}
+
+impl ContainerSpec {
+    /// A container of that name with one layer after the other, without limits and without anything
+    /// of the box.
+    pub fn new(handle: Handle, layers: Vec<Digest>) -> ContainerSpec {
+        ContainerSpec {
+            handle,
+            layers,
+            limits: Limits::default(),
+            ports: Vec::new(),
+            host_ports: Vec::new(),
+            egress: Vec::new(),
+            network: String::new(),
+            bandwidth: None,
+            posture: Posture::default(),
+            binds: Vec::new(),
+            owner: String::new(),
+        }
+    }
 }
 
 #[cfg(test)]

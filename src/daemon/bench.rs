@@ -69,7 +69,7 @@ fn with_host(config: &Config, stack: &Path, rounds: usize) -> Result<Figures, Da
     let mut opening = Opening::new(config);
     opening.walk(&HOST, Fault::None)?;
     let (host, lifecycle) = opening.into_host();
-    let bench = Bench { host: Arc::new(host), spec: spec(&lifecycle) };
+    let bench = Bench { host, spec: spec(&lifecycle) };
     let measured = smol::block_on(bench.measure(stack, rounds)).map_err(start("measure"));
     let swept = bench.sweep().map_err(start("remove what was measured"));
     let closed = match Arc::into_inner(bench.host) {
@@ -81,9 +81,8 @@ fn with_host(config: &Config, stack: &Path, rounds: usize) -> Result<Figures, Da
 
 /// A small app with a port, as the cell asks for it, but for its handle and its layers.
 fn spec(lifecycle: &Path) -> ContainerSpec {
+    let handle = "bench".parse().expect("a word is a handle");
     ContainerSpec {
-        handle: "bench".parse().expect("a word is a handle"),
-        layers: Vec::new(),
         limits: Limits {
             memory: Some(Bytes::mib(64)),
             disk: Some(Bytes::mib(64)),
@@ -91,8 +90,6 @@ fn spec(lifecycle: &Path) -> ContainerSpec {
             pids: Some(1024),
         },
         ports: vec![8080],
-        egress: Vec::new(),
-        posture: Default::default(),
         binds: vec![Bind {
             from: lifecycle.to_owned(),
             origin: Default::default(),
@@ -101,6 +98,7 @@ fn spec(lifecycle: &Path) -> ContainerSpec {
             mapped: false,
         }],
         owner: "bench".into(),
+        ..ContainerSpec::new(handle, Vec::new())
     }
 }
 

@@ -26,12 +26,13 @@ use crate::api::http::listen::{self, Socket};
 use crate::api::http::server;
 use crate::cell::Cell;
 use crate::config::machine::Config;
-use crate::container::Fault;
+use crate::container::{Fault, Host};
 use crate::sys::{self, signal::Signal};
 use open::Opening;
 use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The daemon could not start or go on.
 #[derive(Debug)]
@@ -138,6 +139,7 @@ pub fn start_with_fault(config: Config, fault: Fault) -> Result<Embedded, Daemon
 /// A running daemon.
 pub struct Embedded {
     socket: PathBuf,
+    host: Arc<Host>,
     cell: Cell,
     tasks: Vec<smol::Task<()>>,
     /// Released last.
@@ -154,11 +156,11 @@ impl Embedded {
         listen::check(&config.paths.socket()).map_err(DaemonError::part)?;
         let mut opening = Opening::new(&config);
         opening.walk(&START, fault)?;
-        let (cell, socket, lock) = opening.into_cell();
+        let (host, cell, socket, lock) = opening.into_cell();
         smol::block_on(cell.adopt());
         let path = socket.path().to_owned();
         let tasks = begin(&config, &cell, socket, with_apps);
-        Ok(Embedded { socket: path, cell, tasks, lock })
+        Ok(Embedded { socket: path, host, cell, tasks, lock })
     }
 
     /// Where it serves.
@@ -169,16 +171,17 @@ impl Embedded {
     /// Ends it. What still runs goes on without it; with no container left, the box is as it was
     /// before the start.
     pub fn stop(self) -> Result<(), DaemonError> {
-        let Embedded { socket, cell, tasks, lock } = self;
+        let Embedded { socket, host, cell, tasks, lock } = self;
         cell.close();
         let closed = smol::block_on(async {
             for task in tasks {
                 task.cancel().await;
             }
             // Also beside apps that live on: of what was destroyed, no link stays.
-            cell.finish();
-            match cell.containers() {
-                0 => parts::close(cell).await,
+            drop(cell);
+            host.finish();
+            match host.list() {
+                Ok(none) if none.is_empty() => parts::close(host).await,
                 _ => Ok(()),
             }
         });

@@ -16,6 +16,7 @@ use crate::unit::Bytes;
 use crate::volume::{Store, StoreConfig};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// One step of a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +84,7 @@ pub struct Opening<'a> {
     store: Option<Store>,
     cgroups: Option<Cgroups>,
     net: Option<Net>,
-    host: Option<Host>,
+    host: Option<Arc<Host>>,
 }
 
 impl<'a> Opening<'a> {
@@ -116,17 +117,18 @@ impl<'a> Opening<'a> {
     }
 
     /// After [`HOST`]: the host, and the directory that every container sees at /tmp/lifecycle.
-    pub fn into_host(mut self) -> (Host, PathBuf) {
+    pub fn into_host(mut self) -> (Arc<Host>, PathBuf) {
         (self.host.take().expect("the steps opened it"), parts::lifecycle(self.config))
     }
 
-    /// After [`START`]: a cell that does nothing yet, its socket, and the lock.
-    pub fn into_cell(mut self) -> (Cell, Socket, Lock) {
+    /// After [`START`]: the host, a cell that does nothing yet, its socket, and the lock.
+    pub fn into_cell(mut self) -> (Arc<Host>, Cell, Socket, Lock) {
         const ALL: &str = "the steps opened it";
         let paths = &self.config.paths;
         let (store, records) = self.records.take().expect(ALL);
+        let host = self.host.take().expect(ALL);
         let cell = Cell::new(CellParts {
-            host: self.host.take().expect(ALL),
+            host: host.clone(),
             store,
             records,
             logs: self.logs.take().expect(ALL),
@@ -141,7 +143,7 @@ impl<'a> Opening<'a> {
             host_ip: net::host_address().unwrap_or(Ipv4Addr::LOCALHOST),
             instance_ports: self.config.net.ports.0..=self.config.net.ports.1,
         });
-        (cell, self.socket.take().expect(ALL), self.lock.take().expect(ALL))
+        (host, cell, self.socket.take().expect(ALL), self.lock.take().expect(ALL))
     }
 
     /// Does one step.
@@ -192,7 +194,7 @@ impl<'a> Opening<'a> {
         let depot = depot.map_err(start("open the depot"))?;
         let (program, seccomp) = (parts::program()?, parts::seccomp()?);
         const BEFORE: &str = "its step comes before";
-        self.host = Some(Host::new(HostParts {
+        self.host = Some(Arc::new(Host::new(HostParts {
             depot,
             program,
             store: self.store.take().expect(BEFORE),
@@ -203,14 +205,15 @@ impl<'a> Opening<'a> {
             ports: Ports::new(config.net.ports.0..=config.net.ports.1),
             seccomp,
             resolvers: parts::resolvers(config),
-        }));
+            garden: Default::default(),
+        })));
         Ok(())
     }
 }
 
 impl Drop for Opening<'_> {
     fn drop(&mut self) {
-        if let Some(host) = self.host.take() {
+        if let Some(host) = self.host.take().and_then(Arc::into_inner) {
             let (store, cgroups, net) = host.into_parts();
             (self.store, self.cgroups, self.net) = (Some(store), Some(cgroups), Some(net));
         }

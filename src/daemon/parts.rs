@@ -1,7 +1,6 @@
 //! The single parts of a cell: what they are made from, and how the whole is closed.
 
 use super::{DaemonError, start};
-use crate::cell::Cell;
 use crate::config::machine::{Amount, Config};
 use crate::container::Host;
 use crate::exec::room::Resources;
@@ -15,6 +14,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Names by which the binary is known inside containers; each is a role.
 const ROLES: [&str; 5] = ["builder", "launcher", "healthcheck", "untar", "cat-file"];
@@ -22,9 +23,20 @@ const ROLES: [&str; 5] = ["builder", "launcher", "healthcheck", "untar", "cat-fi
 /// Name of our tables in the kernel.
 const TABLE: &str = "terrarium";
 
-/// Closes a cell of which nothing runs: the box is as it was before the start.
-pub async fn close(cell: Cell) -> Result<(), DaemonError> {
-    match cell.into_host().await {
+/// How long [`close`] waits between looks, and how often it looks.
+const LET_GO_WAIT: Duration = Duration::from_millis(10);
+const LET_GO_TRIES: u32 = 500;
+
+/// Closes a host without containers, once nobody else holds on to it: what answered clients ends by
+/// itself within moments. The box is as it was before the start.
+pub async fn close(host: Arc<Host>) -> Result<(), DaemonError> {
+    for _ in 0..LET_GO_TRIES {
+        if Arc::strong_count(&host) == 1 {
+            break;
+        }
+        async_io::Timer::after(LET_GO_WAIT).await;
+    }
+    match Arc::into_inner(host) {
         Some(host) => close_host(host),
         None => {
             crate::warn!("daemon.unclosed");

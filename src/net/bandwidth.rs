@@ -11,6 +11,7 @@ use crate::netlink::route::queue::Bucket;
 use crate::netlink::wire::Request;
 use crate::netlink::{NetlinkError, Socket};
 use crate::unit::Slot;
+use serde::{Deserialize, Serialize};
 
 /// How long packets may wait in the bucket: rate / 40 is 25 ms.
 const LATENCY_PARTS: u64 = 40;
@@ -21,7 +22,7 @@ const RATE_MAX: u64 = 10_000_000_000;
 const BURST_MAX: u64 = 1 << 30;
 
 /// A limit, for either direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bandwidth {
     /// Bytes a second; 0 is no limit.
     pub rate_bytes: u64,

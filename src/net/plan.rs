@@ -29,6 +29,7 @@ use crate::netlink::nft::{
 };
 use crate::netlink::wire::Request;
 use crate::unit::Slot;
+use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
 /// `icmp host-prohibited`: this box does not talk to containers.
@@ -50,7 +51,7 @@ pub const SUBNET_PREFIX: u8 = 30;
 pub const POOL_PREFIX: u8 = 16;
 
 /// The two addresses of one container's subnet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Addresses {
     /// The bridge: the container's default route.
     pub gateway: Ipv4Addr,

@@ -19,6 +19,11 @@ impl Net {
         lock(&self.subnets).reserve(slot, wanted, &routes).map_err(NetError::Subnet)
     }
 
+    /// Takes back what [`Net::claim`] gave a slot that was never attached.
+    pub fn unclaim(&self, slot: Slot) {
+        lock(&self.subnets).release(slot);
+    }
+
     /// Gives a slot what [`Net::claim`] gave it before the daemon was started again.
     pub fn reclaim(&self, slot: Slot, had: Addresses) -> Result<(), NetError> {
         lock(&self.subnets).restore(slot, had).map_err(NetError::Subnet)

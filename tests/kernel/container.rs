@@ -14,8 +14,6 @@ use terrarium::unit::{Bytes, Handle};
 
 pub fn spec(lab: &Lab, handle: &str) -> ContainerSpec {
     ContainerSpec {
-        handle: handle.parse().expect("handle"),
-        layers: vec![lab.layer],
         limits: Limits {
             memory: Some(Bytes::mib(64)),
             disk: Some(Bytes::mib(16)),
@@ -23,10 +21,8 @@ pub fn spec(lab: &Lab, handle: &str) -> ContainerSpec {
             pids: Some(64),
         },
         ports: vec![8080],
-        egress: Vec::new(),
-        posture: Default::default(),
-        binds: Vec::new(),
         owner: "test".into(),
+        ..ContainerSpec::new(handle.parse().expect("handle"), vec![lab.layer])
     }
 }
 
@@ -388,9 +384,9 @@ fn what_its_owner_keeps_and_its_later_ports_outlive_the_daemon_but_not_the_conta
     let handle: Handle = "web-0".parse().expect("handle");
     assert!(matches!(host.set_owner(&handle, "x"), Err(ContainerError::Absent(_))));
     let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
-    assert_eq!(host.add_ports(&handle, &[(0, 0)]).expect("add"), [(61_002, 61_002)]);
-    assert_eq!(host.add_ports(&handle, &[(70, 7)]).expect("add"), [(70, 7)]);
-    let err = host.add_ports(&handle, &[(0, 1), (70, 7)]).expect_err("taken");
+    assert_eq!(host.add_port(&handle, (0, 0)).expect("add"), (61_002, 61_002));
+    assert_eq!(host.add_port(&handle, (70, 7)).expect("add"), (70, 7));
+    let err = host.add_port(&handle, (70, 7)).expect_err("taken");
     assert_eq!(err.to_string(), "host port 70 is taken; name another, or 0 for one that is free");
     host.set_owner(&handle, "someone else").expect("set");
     let ports = [(61_001, 8080), (61_002, 61_002), (70, 7)];
@@ -401,7 +397,7 @@ fn what_its_owner_keeps_and_its_later_ports_outlive_the_daemon_but_not_the_conta
     let path = lab.state.join("depot/web-0");
     tool("chattr", &["+i", path.to_str().expect("UTF-8")]);
     assert!(host.set_owner(&handle, "nobody").is_err());
-    assert!(host.add_ports(&handle, &[(71, 7)]).is_err());
+    assert!(host.add_port(&handle, (71, 7)).is_err());
     tool("chattr", &["-i", path.to_str().expect("UTF-8")]);
     assert_eq!(container.entry(), entry);
     drop(container);
@@ -411,18 +407,17 @@ fn what_its_owner_keeps_and_its_later_ports_outlive_the_daemon_but_not_the_conta
     let container = host.reopen(&handle).expect("look").expect("it lives");
     let again = host.reopen(&handle).expect("look").expect("it lives");
     assert_eq!(container.entry(), entry);
-    assert!(matches!(
-        host.add_ports(&handle, &[(70, 7)]),
-        Err(ContainerError::PortTaken { port: 70 })
-    ));
-    host.add_ports(&handle, &[(71, 7)]).expect("71 was given back");
+    assert!(matches!(host.add_port(&handle, (70, 7)), Err(ContainerError::PortTaken { port: 70 })));
+    host.add_port(&handle, (71, 7)).expect("71 was given back");
     assert_eq!(container.entry().ports.len(), 4);
     assert_eq!(again.entry(), container.entry(), "whoever holds it sees it");
     host.destroy(&handle).expect("destroy");
     assert!(matches!(host.set_owner(&handle, "x"), Err(ContainerError::Absent(_))));
     host.finish();
     let next = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
-    host.add_ports(&handle, &[(70, 1), (71, 1), (61_002, 1)]).expect("all are free");
+    for port in [70, 71, 61_002] {
+        host.add_port(&handle, (port, 1)).expect("all are free");
+    }
     host.set_owner(&handle, "the next").expect("set");
     assert_eq!(next.entry().spec.owner, "the next");
     assert_eq!(container.entry().spec.owner, "someone else", "that one is gone");

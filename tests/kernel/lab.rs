@@ -77,6 +77,7 @@ impl Lab {
             ports: Ports::new(61001..=61100),
             seccomp: terrarium::sys::fd::sealed_memory("seccomp", &programs).expect("memfd"),
             resolvers: Resolvers::choose(&[], "nameserver 192.0.2.53\n", None),
+            garden: Default::default(),
         })
     }
 
