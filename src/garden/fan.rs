@@ -6,16 +6,25 @@
 
 use smol::channel::{Receiver, Sender, bounded};
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Pieces that are kept for one listener, and their bytes; Garden counts pieces only.
 const PIECES_MAX: usize = 4000;
 const BYTES_MAX: usize = 4 << 20;
 
+/// Bytes that all listeners of a daemon may have before them together.
+const BUDGET_BYTES: usize = 64 << 20;
+
+/// What all listeners of a daemon together have before them.
+#[derive(Default)]
+pub struct Budget(AtomicUsize);
+
 /// The speaking end. Dropping it ends the output for all listeners, once they have heard the rest.
 #[derive(Default)]
 pub struct Fan {
     listeners: Mutex<Vec<Weak<Buffer>>>,
+    budget: Arc<Budget>,
 }
 
 /// One listening end. Clones share one buffer: whoever reads first has it.
@@ -26,6 +35,7 @@ pub struct Listener {
 }
 
 struct Buffer {
+    budget: Arc<Budget>,
     state: Mutex<State>,
     /// One message stands for any number of changes.
     tell: Sender<()>,
@@ -38,11 +48,29 @@ struct State {
     over: bool,
 }
 
+impl Budget {
+    /// Takes this much; `false`: there is not so much left.
+    fn take(&self, bytes: usize) -> bool {
+        let more = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= BUDGET_BYTES);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
 impl Fan {
+    /// An output whose listeners share `budget` with those of all others.
+    pub fn new(budget: Arc<Budget>) -> Fan {
+        Fan { listeners: Mutex::default(), budget }
+    }
+
     /// Listens from now on.
     pub fn listen(&self) -> Listener {
         let (tell, news) = bounded(1);
-        let buffer = Arc::new(Buffer { state: Mutex::default(), tell });
+        let buffer = Buffer { budget: self.budget.clone(), state: Mutex::default(), tell };
+        let buffer = Arc::new(buffer);
         self.listeners().push(Arc::downgrade(&buffer));
         Listener { buffer, news }
     }
@@ -74,7 +102,7 @@ impl Buffer {
     fn add(&self, piece: &[u8]) {
         let mut state = self.state();
         let full = state.pieces.len() >= PIECES_MAX || state.bytes + piece.len() > BYTES_MAX;
-        if !full && !piece.is_empty() {
+        if !full && !piece.is_empty() && self.budget.take(piece.len()) {
             state.bytes += piece.len();
             state.pieces.push_back(piece.to_vec());
             let _ = self.tell.try_send(());
@@ -86,6 +114,20 @@ impl Buffer {
     }
 }
 
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let left = self.state().bytes;
+        self.budget.give_back(left);
+    }
+}
+
+impl Default for Listener {
+    /// Of an output that is over.
+    fn default() -> Listener {
+        Fan::default().listen()
+    }
+}
+
 impl Listener {
     /// The next piece; `None`: the output is over.
     pub async fn next(&self) -> Option<Vec<u8>> {
@@ -94,6 +136,7 @@ impl Listener {
                 let mut state = self.buffer.state();
                 if let Some(piece) = state.pieces.pop_front() {
                     state.bytes -= piece.len();
+                    self.buffer.budget.give_back(piece.len());
                     return Some(piece);
                 }
                 if state.over {
@@ -151,6 +194,21 @@ mod tests {
         drop(fan);
         assert_eq!(all(&slow).len(), BYTES_MAX);
         assert_eq!(all(&quick).len(), PIECES_MAX);
+    }
+
+    #[test]
+    fn all_listeners_together_keep_no_more_than_the_budget_and_give_it_back() {
+        let budget = Arc::new(Budget::default());
+        let fan = Fan::new(budget.clone());
+        let listeners: Vec<_> = (0..20).map(|_| fan.listen()).collect();
+        let piece = vec![7; 1 << 20];
+        (0..4).for_each(|_| fan.say(&piece));
+        assert_eq!(budget.0.load(Ordering::Relaxed), BUDGET_BYTES);
+        drop(fan);
+        assert_eq!(all(&listeners[0]).len(), BYTES_MAX);
+        assert!(all(&listeners[19]).len() < BYTES_MAX);
+        drop(listeners);
+        assert_eq!(budget.0.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -1,8 +1,19 @@
 //! What a Garden client asks for, in our own words. Pure; texts are those that clients match on.
 
+use super::rootfs::Root;
+use super::{Done, GardenError};
+use crate::container::{self, Posture};
+use crate::init::proto::{Bind, Origin};
+use crate::model;
 use crate::model::egress::{Protocol, Rule};
-use crate::model::garden::{AddressRange, Limits, NetOutRule, PortRange};
-use crate::unit::Bytes;
+use crate::model::garden::{
+    self, AddressRange, BandwidthLimits, BindMount, ContainerSpec, Limits, NetIn, NetOutRule,
+    PortRange,
+};
+use crate::model::process::{ProcessSpec, Rlimit, WindowSize};
+use crate::net::Bandwidth;
+use crate::unit::{Bytes, Digest, Handle};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
@@ -19,6 +30,198 @@ pub enum Image {
     Registry(String),
     /// An OCI image layout in a directory: `oci:///path`.
     Layout(PathBuf),
+}
+
+/// What of a request for a container has to be read before anything is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its root.
+    pub image: Image,
+    binds: Vec<Bind>,
+    egress: Vec<Rule>,
+    host_ports: Vec<(u16, u16)>,
+}
+
+impl Wanted {
+    /// Reads all that may be wrong by itself.
+    pub fn read(spec: &ContainerSpec) -> Done<Wanted> {
+        environment(&spec.env).map_err(GardenError::Failed)?;
+        let binds = spec.bind_mounts.iter().map(bind).collect::<Result<_, _>>();
+        let egress = spec.netout_rules.iter().map(egress).collect::<Result<_, _>>();
+        let ports = spec.netin.iter().map(ports).collect::<Result<_, _>>();
+        Ok(Wanted {
+            image: image(&spec.image.uri, &spec.rootfs).map_err(GardenError::Failed)?,
+            binds: binds.map_err(GardenError::Failed)?,
+            egress: egress.map_err(GardenError::Failed)?,
+            host_ports: ports.map_err(GardenError::Failed)?,
+        })
+    }
+}
+
+/// The container that is asked for, but for its name.
+pub fn container(
+    spec: &ContainerSpec,
+    wanted: Wanted,
+    root: &Root,
+    owner: String,
+) -> Done<container::ContainerSpec> {
+    let disk = disk(&spec.limits, root.bytes).map_err(GardenError::Failed)?;
+    let nameless: Handle = "nameless".parse().expect("a word is a handle");
+    Ok(container::ContainerSpec {
+        limits: limits(&spec.limits, disk),
+        host_ports: wanted.host_ports,
+        egress: wanted.egress,
+        network: spec.network.clone(),
+        bandwidth: bandwidth(&spec.limits.bandwidth),
+        posture: if spec.privileged { Posture::Privileged } else { Posture::Garden },
+        binds: wanted.binds,
+        owner,
+        ..container::ContainerSpec::new(nameless, root.layers.clone())
+    })
+}
+
+/// Limits in our own words; 0 is none. `disk`: what the container itself may write.
+pub fn limits(asked: &Limits, disk: Option<Bytes>) -> model::limits::Limits {
+    let some = |number: u64| (number > 0).then_some(number);
+    let _shares = match asked.cpu.weight {
+        0 => asked.cpu.limit_in_shares,
+        weight => weight,
+    };
+    model::limits::Limits {
+        memory: some(asked.memory.limit_in_bytes).map(Bytes::new),
+        disk,
+        cpu_weight: None,
+        pids: some(asked.pid.max).map(|max| u32::try_from(max).unwrap_or(u32::MAX)),
+    }
+}
+
+/// A limit of the network; a rate of 0 is none.
+pub fn bandwidth(asked: &BandwidthLimits) -> Option<Bandwidth> {
+    let limit = Bandwidth { rate_bytes: asked.rate, burst_bytes: asked.burst };
+    (asked.rate > 0).then_some(limit)
+}
+
+/// A port of the box and the one inside; 0 leaves the choice to the server.
+pub fn ports(asked: &NetIn) -> Result<(u16, u16), String> {
+    let port = |number: u32| {
+        u16::try_from(number).map_err(|_| format!("{number} is no port: they go from 1 to 65535"))
+    };
+    Ok((port(asked.host_port)?, port(asked.container_port)?))
+}
+
+/// What of the box, or of the container itself, shows up in another place. Owners are the box's own
+/// numbers, so that root inside has no more right to files of the box than any stranger.
+pub fn bind(asked: &BindMount) -> Result<Bind, String> {
+    let BindMount { src_path, dst_path, mode, origin } = asked;
+    for path in [src_path, dst_path] {
+        if !path.starts_with('/') || path.contains('\0') {
+            return Err(format!(
+                "bind mount of `{src_path}` on `{dst_path}`: `{path}` is no absolute path"
+            ));
+        }
+    }
+    let wrong = |what: &str, value: u8| {
+        Err(format!(
+            "bind mount of `{src_path}` on `{dst_path}`: {what} {value} is neither 0 nor 1"
+        ))
+    };
+    Ok(Bind {
+        from: src_path.into(),
+        origin: match origin {
+            0 => Origin::Host,
+            1 => Origin::Container,
+            other => return wrong("origin", *other),
+        },
+        to: dst_path.clone(),
+        read_only: match mode {
+            0 => true,
+            1 => false,
+            other => return wrong("mode", *other),
+        },
+        mapped: false,
+    })
+}
+
+/// The process that is asked for. `inner`: the name that pid 1 gets; `env`: the container's own.
+pub fn process(asked: &garden::ProcessSpec, inner: &str, env: &[String]) -> Done<ProcessSpec> {
+    if asked.image.uri.is_empty() && !asked.bind_mounts.is_empty() {
+        let text = "bind mounts are for processes with an image of their own";
+        return Err(GardenError::Failed(text.into()));
+    }
+    let all: Vec<String> = env.iter().chain(&asked.env).cloned().collect();
+    let some = |text: &String| (!text.is_empty()).then(|| text.clone());
+    Ok(ProcessSpec {
+        id: inner.to_owned(),
+        path: asked.path.clone(),
+        args: asked.args.clone(),
+        argv0: None,
+        env: environment(&all).map_err(GardenError::Failed)?,
+        dir: some(&asked.dir),
+        dir_must_exist: false,
+        user: some(&asked.user).unwrap_or_else(|| "root".into()),
+        nofile: None,
+        rlimits: rlimits(&asked.rlimits),
+        tty: asked.tty.map(|tty| {
+            let size = tty.size();
+            WindowSize { rows: size.rows, columns: size.columns }
+        }),
+        stdin: true,
+    })
+}
+
+fn rlimits(asked: &garden::ResourceLimits) -> BTreeMap<Rlimit, u64> {
+    let all = [
+        (Rlimit::As, asked.r#as),
+        (Rlimit::Core, asked.core),
+        (Rlimit::Cpu, asked.cpu),
+        (Rlimit::Data, asked.data),
+        (Rlimit::Fsize, asked.fsize),
+        (Rlimit::Locks, asked.locks),
+        (Rlimit::Memlock, asked.memlock),
+        (Rlimit::Msgqueue, asked.msgqueue),
+        (Rlimit::Nice, asked.nice),
+        (Rlimit::Nofile, asked.nofile),
+        (Rlimit::Nproc, asked.nproc),
+        (Rlimit::Rss, asked.rss),
+        (Rlimit::Rtprio, asked.rtprio),
+        (Rlimit::Sigpending, asked.sigpending),
+        (Rlimit::Stack, asked.stack),
+    ];
+    all.into_iter().filter_map(|(kind, value)| Some((kind, value?))).collect()
+}
+
+/// Longest name of a process that pid 1 takes as it is, behind [`PLAIN`].
+const PLAIN_MAX: usize = 38;
+
+/// Before names that pid 1 has as clients said them, and before digests of all other names.
+const PLAIN: &str = "p-";
+const DIGEST: &str = "h-";
+
+/// The name that pid 1 has for a client's process, which may have any name.
+pub fn process_name(id: &str) -> String {
+    let safe = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    match id.len() <= PLAIN_MAX && id.bytes().all(safe) {
+        true => format!("{PLAIN}{id}"),
+        false => {
+            let digest = Digest::of(id.as_bytes()).to_string();
+            let hex = digest.rsplit(':').next().unwrap_or_default();
+            format!("{DIGEST}{}", &hex[..PLAIN_MAX])
+        }
+    }
+}
+
+/// The client's name of a process in the list of pid 1; `None`: it is not a client's. `names`: of
+/// those that pid 1 has by their digest.
+pub fn client_name(inner: &str, names: &BTreeMap<String, String>) -> Option<String> {
+    match inner.strip_prefix(PLAIN) {
+        Some(id) => Some(id.to_owned()),
+        None => names.get(inner).cloned(),
+    }
+}
+
+/// Pid 1 has the name as the client said it: nothing else must be kept.
+pub fn is_plain(inner: &str) -> bool {
+    inner.starts_with(PLAIN)
 }
 
 /// Reads `image.uri`, or `rootfs` when that is empty.

@@ -2,7 +2,7 @@
 //!
 //! It outlives the daemon with the container: clients rebuild their own state from properties.
 
-use crate::model::garden::{Limits, NetIn};
+use crate::model::garden::{ContainerSpec, Limits};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -24,18 +24,39 @@ pub struct Record {
     pub grace_ns: u64,
     /// As asked for.
     pub limits: Limits,
-    /// In order of the requests.
-    pub ports: Vec<NetIn>,
-    /// What happened to it.
-    pub events: Vec<String>,
     /// It was stopped.
     pub stopped: bool,
     /// When it was made, in milliseconds since 1970.
     pub made_ms: u64,
     /// Bytes of its image, for the total of its disk.
     pub image_bytes: u64,
-    /// It has been made wholly; until then nobody sees it.
-    pub whole: bool,
+    /// Names of processes that pid 1 could not be told as they are, by the names that it has.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub names: BTreeMap<String, String>,
+}
+
+impl Record {
+    /// What is kept of a request, its image and the time.
+    pub fn new(
+        handle: &str,
+        spec: &ContainerSpec,
+        image_env: &[String],
+        image_bytes: u64,
+        made_ms: u64,
+    ) -> Record {
+        Record {
+            format: FORMAT,
+            handle: handle.to_owned(),
+            properties: spec.properties.clone(),
+            env: image_env.iter().chain(&spec.env).cloned().collect(),
+            grace_ns: u64::try_from(spec.grace_time).unwrap_or_default(),
+            limits: spec.limits,
+            stopped: false,
+            made_ms,
+            image_bytes,
+            names: BTreeMap::new(),
+        }
+    }
 }
 
 /// What marks a container as a Garden client's.
@@ -66,7 +87,7 @@ mod tests {
         let record = Record {
             handle: "any/thing \u{1F331}".into(),
             properties: BTreeMap::from([("garden.state".into(), "created".into())]),
-            ports: vec![NetIn { host_port: 61_001, container_port: 8080 }],
+            names: BTreeMap::from([("h-1".into(), "A process".into())]),
             ..Record::default()
         };
         let back = from_text(&to_text(&record)).expect("ours");

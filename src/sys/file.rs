@@ -210,3 +210,8 @@ pub fn rename_new(old: &CStr, new: &CStr) -> io::Result<()> {
     };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+/// Size of the file system that `path` is on, in bytes. statfs(2).
+pub fn total_bytes(path: &std::path::Path) -> io::Result<u64> {
+    Ok(space(File::open(path)?.as_fd())?.total_bytes)
+}

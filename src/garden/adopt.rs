@@ -1,0 +1,81 @@
+//! After a restart of the daemon: containers and their processes are there again, and what was
+//! half-made is swept.
+
+use super::backend::{Backend, Place};
+use super::member::Member;
+use super::process::Running;
+use super::{plan, record};
+use crate::container::Posture;
+use crate::log::chain;
+use crate::unit::Handle;
+use std::sync::Arc;
+
+impl Backend {
+    /// Looks at every container of the depot that is no app's: what lives and has a record is taken
+    /// over where it stands, with its processes; everything else is destroyed.
+    pub async fn adopt(&self) {
+        let shared = self.shared.clone();
+        let handles = match smol::unblock(move || shared.host.list()).await {
+            Ok(handles) => handles,
+            Err(err) => return crate::error!("depot.unreadable", err = chain(&err)),
+        };
+        for name in handles {
+            let shared = self.shared.clone();
+            let looked = name.clone();
+            let ours = smol::unblock(move || {
+                let entry = shared.host.entry(&looked).ok().flatten();
+                entry.is_some_and(|entry| entry.spec.posture != Posture::App)
+            });
+            if ours.await && !self.take_over(&name).await {
+                crate::warn!("container.swept", handle = name);
+                let shared = self.shared.clone();
+                if let Err(err) = smol::unblock(move || shared.host.destroy(&name)).await {
+                    crate::error!("container.left", err = chain(&err));
+                }
+            }
+        }
+    }
+
+    /// Goes on with a container; `false`: it cannot be kept.
+    async fn take_over(&self, name: &Handle) -> bool {
+        let (shared, again) = (self.shared.clone(), name.clone());
+        let opened = smol::unblock(move || shared.host.reopen(&again)).await;
+        let container = match opened {
+            Ok(Some(container)) => container,
+            Ok(None) => return false,
+            Err(err) => {
+                crate::warn!("container.lost", handle = name, err = chain(&err));
+                return false;
+            }
+        };
+        let Some(record) = record::from_text(&container.entry().spec.owner) else { return false };
+        let handle = record.handle.clone();
+        if self.shared.places().contains_key(&handle) {
+            return false;
+        }
+        let member = Member::new(container, record);
+        if let Err(err) = self.take_over_processes(&member).await {
+            crate::warn!("container.lost", handle = name, err = chain(&err));
+            return false;
+        }
+        crate::info!("container.adopted", handle = name, garden = handle);
+        member.rest(&self.shared);
+        self.shared.places().insert(handle, Place::Stands(member));
+        true
+    }
+
+    /// Reads on what its processes say, and waits for their ends.
+    async fn take_over_processes(
+        &self,
+        member: &Arc<Member>,
+    ) -> Result<(), crate::container::ProcessError> {
+        let names = member.record().names;
+        for known in member.container.processes().await? {
+            let Some(id) = plan::client_name(&known.id, &names) else { continue };
+            let process = member.container.attach(&known).await?;
+            let running = Running::begin(member, &id, process, true, &self.shared);
+            member.processes().insert(id, running);
+        }
+        Ok(())
+    }
+}

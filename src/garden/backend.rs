@@ -1,0 +1,281 @@
+//! All containers of Garden's clients, by handle: make, find, list, destroy.
+
+use super::fan::Budget;
+use super::member::Member;
+use super::plan::{self, Wanted};
+use super::record::{self, Record};
+use super::{Done, GardenError};
+use crate::container::{Container, ContainerError, Fault, Host};
+use crate::exec::cancel::{Cancel, Canceller, pair};
+use crate::model::garden::ContainerSpec;
+use crate::unit::Handle;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// What the box is set to.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Directory of `<stack>.tar.zst` files.
+    pub stacks: PathBuf,
+    /// The root of who names none: a stack's name, or a path. `None`: the first stack by name.
+    pub default_rootfs: Option<String>,
+    /// Containers of Garden's clients at a time.
+    pub containers_max: u32,
+    /// How long a container stays without a request when its client does not say; 0: for ever.
+    pub grace: Duration,
+    /// Where mapped ports are reached.
+    pub external: Ipv4Addr,
+    /// Containers' directories.
+    pub depot: PathBuf,
+    /// Memory of the box.
+    pub memory_bytes: u64,
+    /// How far the store may grow.
+    pub store_max_bytes: u64,
+}
+
+/// All containers of Garden's clients. Clones are the same backend.
+#[derive(Clone)]
+pub struct Backend {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// State and tools.
+pub(super) struct Shared {
+    pub(super) host: Arc<Host>,
+    pub(super) settings: Settings,
+    pub(super) budget: Arc<Budget>,
+    places: Mutex<BTreeMap<String, Place>>,
+    /// Nanoseconds since 1970, or one more than the last.
+    last_id: AtomicU64,
+    last_stream: AtomicU64,
+    /// Open until the daemon ends.
+    ending: Canceller,
+    pub(super) ended: Cancel,
+}
+
+/// What is there under a handle.
+pub(super) enum Place {
+    /// It is being made, or was found and nobody has looked at it: nobody else gets the handle.
+    Busy,
+    /// It stands.
+    Stands(Arc<Member>),
+    /// Somebody destroys it.
+    Leaves,
+}
+
+impl Backend {
+    /// A backend without containers: see [`Backend::adopt`].
+    pub fn new(host: Arc<Host>, settings: Settings) -> Backend {
+        let (ending, ended) = pair();
+        Backend {
+            shared: Arc::new(Shared {
+                host,
+                settings,
+                budget: Arc::default(),
+                places: Mutex::default(),
+                last_id: AtomicU64::new(0),
+                last_stream: AtomicU64::new(0),
+                ending,
+                ended,
+            }),
+        }
+    }
+
+    /// The daemon ends: who waits for the end of a process is let go without a word, and nothing is
+    /// destroyed by its grace time any more. Containers and processes go on.
+    pub fn close(&self) {
+        self.shared.ending.cancel();
+        for place in self.shared.places().values() {
+            if let Place::Stands(member) = place {
+                member.stop_countdown();
+            }
+        }
+    }
+
+    /// Whether containers can be made at all.
+    pub async fn ping(&self) -> Done<()> {
+        Ok(())
+    }
+
+    /// Handles of the containers whose properties match all of `filter`, in order of name.
+    pub fn list(&self, filter: &[(String, String)]) -> Vec<String> {
+        let places = self.shared.places();
+        let stands = places.values().filter_map(|place| match place {
+            Place::Stands(member) => Some(member),
+            Place::Busy | Place::Leaves => None,
+        });
+        let settings = &self.shared.settings;
+        let matching = stands.filter(|member| member.matches(&self.shared.host, settings, filter));
+        matching.map(|member| member.handle.clone()).collect()
+    }
+
+    /// Makes a container and returns its handle. On any failure nothing of it is left.
+    pub async fn create(&self, spec: ContainerSpec) -> Done<String> {
+        let handle = match &*spec.handle {
+            "" => self.shared.fresh_id().to_string(),
+            chosen => chosen.to_owned(),
+        };
+        let claim = self.shared.claim(&handle)?;
+        let wanted = Wanted::read(&spec)?;
+        let root = self.shared.rootfs(&wanted.image).await?;
+        let record = Record::new(&handle, &spec, &root.env, root.bytes, now_ms());
+        let record = Record { grace_ns: self.grace_of(spec.grace_time), ..record };
+        let made = plan::container(&spec, wanted, &root, record::to_text(&record))?;
+        let container = self.shared.make(made).await?;
+        let member = Member::new(container, record);
+        member.rest(&self.shared);
+        claim.stands(member);
+        Ok(handle)
+    }
+
+    /// Nanoseconds of grace for what a client says.
+    fn grace_of(&self, asked: i64) -> u64 {
+        match u64::try_from(asked) {
+            Ok(nanos @ 1..) => nanos,
+            _ => u64::try_from(self.shared.settings.grace.as_nanos()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Removes a container with everything that belongs to it.
+    pub async fn destroy(&self, handle: &str) -> Done<()> {
+        self.shared.clone().destroy(handle).await
+    }
+}
+
+impl Shared {
+    /// What is there, held for moments only. Who panicked with it in hand has left it whole.
+    pub(super) fn places(&self) -> MutexGuard<'_, BTreeMap<String, Place>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The container of a handle.
+    pub(super) fn member(&self, handle: &str) -> Done<Arc<Member>> {
+        match self.places().get(handle) {
+            Some(Place::Stands(member)) => Ok(member.clone()),
+            _ => Err(GardenError::UnknownHandle(handle.to_owned())),
+        }
+    }
+
+    /// A name that no container of this box has had, as long as its clock does not go back.
+    pub(super) fn fresh_id(&self) -> Handle {
+        let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let clock = u64::try_from(clock).unwrap_or(u64::MAX);
+        let next = |last: u64| Some(clock.max(last + 1));
+        let last = self.last_id.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let nanos = clock.max(last.unwrap_or_default() + 1);
+        plan::id(nanos).parse().expect("digits of base 32 are a handle")
+    }
+
+    /// A number for a stream, told once.
+    pub(super) fn fresh_stream(&self) -> String {
+        (self.last_stream.fetch_add(1, Ordering::Relaxed) + 1).to_string()
+    }
+
+    /// Takes a handle for a container that is about to be made.
+    fn claim(self: &Arc<Self>, handle: &str) -> Done<Claim> {
+        let mut places = self.places();
+        if places.contains_key(handle) {
+            return Err(GardenError::Failed(format!("Handle '{handle}' already in use")));
+        }
+        if places.len() >= self.settings.containers_max as usize {
+            return Err(GardenError::Failed("max containers reached".into()));
+        }
+        places.insert(handle.to_owned(), Place::Busy);
+        Ok(Claim { shared: self.clone(), handle: handle.to_owned(), stands: None })
+    }
+
+    /// Makes the container itself.
+    async fn make(
+        self: &Arc<Self>,
+        mut wanted: crate::container::ContainerSpec,
+    ) -> Done<Container> {
+        wanted.handle = self.fresh_id();
+        let (shared, name) = (self.clone(), wanted.handle.clone());
+        let made = smol::unblock(move || shared.host.create(wanted, Fault::None)).await;
+        match made {
+            Ok(container) => Ok(container),
+            Err(err) => {
+                // What the creation's own undo could not take back is tried once more.
+                let (shared, again) = (self.clone(), name.clone());
+                if let Err(left) = smol::unblock(move || shared.host.destroy(&again)).await {
+                    crate::error!("container.left", handle = name, err = crate::log::chain(&left));
+                }
+                Err(refused(&err))
+            }
+        }
+    }
+
+    /// Destroys a container; one that cannot be removed wholly stays, for another try.
+    pub(super) async fn destroy(self: Arc<Self>, handle: &str) -> Done<()> {
+        let member = {
+            let mut places = self.places();
+            let place = places.get_mut(handle);
+            match place {
+                Some(Place::Stands(member)) => {
+                    let member = member.clone();
+                    places.insert(handle.to_owned(), Place::Leaves);
+                    member
+                }
+                Some(Place::Leaves) => {
+                    return Err(GardenError::Failed("container already being destroyed".into()));
+                }
+                Some(Place::Busy) | None => {
+                    return Err(GardenError::UnknownHandle(handle.to_owned()));
+                }
+            }
+        };
+        member.stop_countdown();
+        let (shared, name) = (self.clone(), member.name.clone());
+        let gone = smol::unblock(move || shared.host.destroy(&name)).await;
+        let mut places = self.places();
+        match gone {
+            Ok(()) => {
+                places.remove(handle);
+                Ok(())
+            }
+            Err(err) => {
+                places.insert(handle.to_owned(), Place::Stands(member));
+                Err(refused(&err))
+            }
+        }
+    }
+}
+
+/// A handle that nobody else gets while its container is made; given up when dropped.
+struct Claim {
+    shared: Arc<Shared>,
+    handle: String,
+    stands: Option<Arc<Member>>,
+}
+
+impl Claim {
+    /// From now on clients see it.
+    fn stands(mut self, member: Arc<Member>) {
+        self.stands = Some(member);
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut places = self.shared.places();
+        match self.stands.take() {
+            Some(member) => places.insert(self.handle.clone(), Place::Stands(member)),
+            None => places.remove(&self.handle),
+        };
+    }
+}
+
+/// A refusal of the container room in full.
+pub(super) fn refused(err: &ContainerError) -> GardenError {
+    GardenError::Failed(crate::log::chain(err))
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}

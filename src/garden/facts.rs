@@ -1,0 +1,120 @@
+//! What the box has, and facts and figures of containers.
+
+use super::backend::{Backend, Shared, now_ms};
+use super::member::Member;
+use super::{Done, GardenError, properties};
+use crate::cgroup::CgroupError;
+use crate::model::garden::{
+    Capacity, CpuStat, DiskStat, ErrorBody, Info, InfoEntry, Metrics, MetricsEntry, NetworkStat,
+    PidStat,
+};
+use crate::unit::Slot;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Garden's text for a process that was killed for want of memory.
+const OUT_OF_MEMORY: &str = "Out of memory";
+
+/// More of them are not told.
+const EVENTS_MAX: u64 = 100;
+
+impl Backend {
+    /// What the box has.
+    pub async fn capacity(&self) -> Done<Capacity> {
+        let settings = &self.shared.settings;
+        let disk = crate::sys::file::total_bytes(&settings.depot);
+        let told =
+            |err| GardenError::Failed(format!("measure {}: {err}", settings.depot.display()));
+        Ok(Capacity {
+            memory_in_bytes: settings.memory_bytes,
+            disk_in_bytes: disk.map_err(told)?,
+            schedulable_disk_in_bytes: settings.store_max_bytes,
+            max_containers: u64::from(settings.containers_max).min(Slot::COUNT.into()),
+        })
+    }
+
+    /// Facts.
+    pub async fn info(&self, handle: &str) -> Done<Info> {
+        let member = self.shared.member(handle)?;
+        let shared = self.shared.clone();
+        Ok(smol::unblock(move || shared.info(&member)).await)
+    }
+
+    /// Facts about many; what is not there has an error in its entry.
+    pub async fn bulk_info(&self, handles: &[String]) -> BTreeMap<String, InfoEntry> {
+        let mut all = BTreeMap::new();
+        for handle in handles {
+            let entry = match self.info(handle).await {
+                Ok(info) => InfoEntry { info, err: None },
+                Err(err) => InfoEntry { err: Some(ordinary(&err)), ..InfoEntry::default() },
+            };
+            all.insert(handle.clone(), entry);
+        }
+        all
+    }
+
+    /// Figures.
+    pub async fn metrics(&self, handle: &str) -> Done<Metrics> {
+        let member = self.shared.member(handle)?;
+        let shared = self.shared.clone();
+        smol::unblock(move || shared.metrics(&member)).await
+    }
+
+    /// Figures of many.
+    pub async fn bulk_metrics(&self, handles: &[String]) -> BTreeMap<String, MetricsEntry> {
+        let mut all = BTreeMap::new();
+        for handle in handles {
+            let entry = match self.metrics(handle).await {
+                Ok(metrics) => MetricsEntry { metrics, err: None },
+                Err(err) => MetricsEntry { err: Some(ordinary(&err)), ..MetricsEntry::default() },
+            };
+            all.insert(handle.clone(), entry);
+        }
+        all
+    }
+}
+
+/// In bulk answers every error is an ordinary one.
+fn ordinary(err: &GardenError) -> ErrorBody {
+    ErrorBody { message: err.to_string(), ..ErrorBody::default() }
+}
+
+impl Shared {
+    /// Facts. Blocking file reads.
+    fn info(self: &Arc<Self>, member: &Member) -> Info {
+        let entry = member.container.entry();
+        let addresses = self.host.net().addresses(entry.slot);
+        let kills = member.container.oom_kills().min(EVENTS_MAX);
+        let running = member.processes();
+        let running = running.values().filter(|process| !process.is_over());
+        Info {
+            state: member.state().into(),
+            events: (0..kills).map(|_| OUT_OF_MEMORY.into()).collect(),
+            host_ip: addresses.gateway.to_string(),
+            container_ip: addresses.container.to_string(),
+            container_ipv6: String::new(),
+            external_ip: self.settings.external.to_string(),
+            container_path: self.settings.depot.join(member.name.as_str()).display().to_string(),
+            process_ids: running.map(|process| process.id.clone()).collect(),
+            properties: properties::all(member, &self.host, &self.settings),
+            mapped_ports: properties::mapped(&entry.ports),
+        }
+    }
+
+    /// Figures. Blocking file reads.
+    fn metrics(self: &Arc<Self>, member: &Member) -> Done<Metrics> {
+        let told = |err: CgroupError| GardenError::Failed(crate::log::chain(&err));
+        let stats = member.container.stats().map_err(told)?;
+        let record = member.record();
+        let traffic = self.host.net().traffic(member.container.entry().slot).ok().flatten();
+        Ok(Metrics {
+            memory: BTreeMap::from([("TotalUsageTowardLimit".into(), stats.memory_bytes.get())]),
+            cpu: CpuStat { usage: stats.cpu_ns, ..CpuStat::default() },
+            disk: DiskStat::default(),
+            network: traffic.map(|(rx_bytes, tx_bytes)| NetworkStat { rx_bytes, tx_bytes }),
+            pid: PidStat { current: stats.pids, max: record.limits.pid.max },
+            age: now_ms().saturating_sub(record.made_ms).saturating_mul(1_000_000),
+            cpu_entitlement: 0,
+        })
+    }
+}

@@ -1,0 +1,99 @@
+//! One container of a Garden client: its record, its processes, and who visits it.
+
+use super::backend::{Settings, Shared, refused};
+use super::grace::Countdown;
+use super::process::Running;
+use super::record::{self, Record};
+use super::{Done, properties};
+use crate::container::{Container, Host};
+use crate::unit::Handle;
+use smol::lock::Mutex as Turns;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A container that stands.
+pub(super) struct Member {
+    /// What clients call it.
+    pub(super) handle: String,
+    /// What the depot calls it.
+    pub(super) name: Handle,
+    pub(super) container: Container,
+    record: Mutex<Record>,
+    /// Whoever changes the record has it from reading to writing.
+    turn: Turns<()>,
+    processes: Mutex<BTreeMap<String, Arc<Running>>>,
+    pub(super) countdown: Countdown,
+}
+
+impl Member {
+    /// A container and what is kept about it.
+    pub(super) fn new(container: Container, record: Record) -> Arc<Member> {
+        Arc::new(Member {
+            handle: record.handle.clone(),
+            name: container.handle().clone(),
+            countdown: Countdown::new(record.grace_ns),
+            container,
+            record: Mutex::new(record),
+            turn: Turns::new(()),
+            processes: Mutex::default(),
+        })
+    }
+
+    /// What is kept, as it is at this moment.
+    pub(super) fn record(&self) -> Record {
+        lock(&self.record).clone()
+    }
+
+    /// Whether all of these properties are as told.
+    pub(super) fn matches(
+        &self,
+        host: &Host,
+        settings: &Settings,
+        filter: &[(String, String)],
+    ) -> bool {
+        if filter.is_empty() {
+            return true;
+        }
+        let all = properties::all(self, host, settings);
+        let is_met = |(key, value): &(String, String)| match (&**key, &**value) {
+            ("garden.state", "all") => true,
+            _ => all.get(key) == Some(value),
+        };
+        filter.iter().all(is_met)
+    }
+
+    /// Changes what is kept: written down first, then seen by everybody.
+    pub(super) async fn change(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+        change: impl FnOnce(&mut Record),
+    ) -> Done<()> {
+        let _turn = self.turn.lock().await;
+        let mut record = self.record();
+        change(&mut record);
+        let (shared, name, text) = (shared.clone(), self.name.clone(), record::to_text(&record));
+        let written = smol::unblock(move || shared.host.set_owner(&name, &text)).await;
+        written.map_err(|err| refused(&err))?;
+        *lock(&self.record) = record;
+        Ok(())
+    }
+
+    /// Its processes by the names that clients have for them, those that ended a short time ago
+    /// included.
+    pub(super) fn processes(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Running>>> {
+        lock(&self.processes)
+    }
+
+    /// The state that Garden tells.
+    pub(super) fn state(&self) -> &'static str {
+        match lock(&self.record).stopped {
+            true => "stopped",
+            false => "active",
+        }
+    }
+}
+
+/// Who panicked with it in hand has left it whole: changes are single inserts.
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}

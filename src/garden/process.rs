@@ -1,0 +1,231 @@
+//! One process that clients run: its outputs for everybody who listens, its input, its end.
+
+use super::backend::Shared;
+use super::fan::{Fan, Listener};
+use super::input::{self, Input};
+use super::member::Member;
+use crate::container::{Process, Streams};
+use crate::exec::cancel::{self, Cancel, Canceller};
+use crate::exec::streams;
+use crate::model::garden::Order;
+use crate::model::process::WindowSize;
+use crate::sys::signal::{KILL, TERM};
+use async_io::Timer;
+use smol::future;
+use smol::lock::OnceCell;
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+/// How long an ended process and its streams are remembered, for who comes late.
+const MEMORY: Duration = Duration::from_secs(60);
+
+/// Status of a process that went with its container: killed.
+const KILLED: i32 = 128 + KILL;
+
+/// A process that a client has started, running or ended a short time ago.
+pub(super) struct Running {
+    /// What clients call it.
+    pub(super) id: String,
+    process: Process,
+    input: Input,
+    state: Mutex<State>,
+    /// Exit status, or why it cannot be told.
+    exit: OnceCell<Result<i32, String>>,
+    /// Held open while the process runs.
+    alive: Cancel,
+}
+
+struct State {
+    /// `None` when both outputs are over.
+    fans: Option<(Fan, Fan)>,
+    /// What was said before anybody listened, after a restart of the daemon.
+    early: Option<(Listener, Listener)>,
+    streams: BTreeMap<String, (Listener, Listener)>,
+}
+
+/// One client's view of a process. Dropping it disturbs nobody.
+pub struct Session {
+    /// The process's name.
+    pub process_id: String,
+    /// Under which its outputs are asked for.
+    pub stream_id: String,
+    running: Arc<Running>,
+    /// The daemon goes on.
+    ended: Cancel,
+}
+
+impl Running {
+    /// Takes a process over: from now on its outputs are read and its end is waited for. Whoever
+    /// joins first hears what was said until then when `adopted`.
+    pub(super) fn begin(
+        member: &Arc<Member>,
+        id: &str,
+        mut process: Process,
+        adopted: bool,
+        shared: &Shared,
+    ) -> Arc<Running> {
+        let budget = &shared.budget;
+        let streams = std::mem::take(&mut process.streams);
+        let fans = (Fan::new(budget.clone()), Fan::new(budget.clone()));
+        let early = adopted.then(|| (fans.0.listen(), fans.1.listen()));
+        let (input, pieces) = Input::new();
+        let (end, alive) = cancel::pair();
+        let running = Arc::new(Running {
+            id: id.to_owned(),
+            process,
+            input,
+            state: Mutex::new(State { fans: Some(fans), early, streams: BTreeMap::new() }),
+            exit: OnceCell::new(),
+            alive,
+        });
+        let stdin = match &streams.tty {
+            Some(master) => master.try_clone().ok(),
+            None => None,
+        };
+        let Streams { tty, stdout, stderr, stdin: pipe, spooled_out, spooled_err } = streams;
+        running.say(super::Which::Stdout, &spooled_out);
+        running.say(super::Which::Stderr, &spooled_err);
+        if let Some(fd) = stdin.or(pipe) {
+            let (alive, ended) = (running.alive.clone(), shared.ended.clone());
+            smol::spawn(async move {
+                // A broken pipe is the process's own wish.
+                ended.or(alive.or(input::carry(fd, pieces))).await;
+            })
+            .detach();
+        }
+        let outputs = (tty.or(stdout), stderr);
+        let follow = running.clone().follow(Arc::downgrade(member), outputs, end);
+        let ended = shared.ended.clone();
+        smol::spawn(async move {
+            ended.or(follow).await;
+        })
+        .detach();
+        running
+    }
+
+    /// Reads both outputs until the end of the process and of what it wrote, and tells both.
+    async fn follow(
+        self: Arc<Self>,
+        member: Weak<Member>,
+        outputs: (Option<OwnedFd>, Option<OwnedFd>),
+        end: Canceller,
+    ) {
+        let outputs = future::zip(
+            self.read(outputs.0, super::Which::Stdout),
+            self.read(outputs.1, super::Which::Stderr),
+        );
+        let exit = async {
+            let status = self.process.wait().await;
+            let status = status.map_or(KILLED, |status| status.code());
+            let _ = self.exit.set(Ok(status)).await;
+            drop(end);
+        };
+        future::zip(exit, outputs).await;
+        self.state().fans = None;
+        Timer::after(MEMORY).await;
+        if let Some(member) = member.upgrade() {
+            member.forget(&self).await;
+        }
+    }
+
+    async fn read(&self, fd: Option<OwnedFd>, which: super::Which) {
+        let Some(fd) = fd else { return };
+        let read = streams::drain(fd, self.alive.clone(), |bytes| {
+            self.say(which, bytes);
+            Ok(())
+        });
+        if let Err(err) = read.await {
+            crate::warn!("stream.broken", process = self.id, err = err);
+        }
+    }
+
+    fn say(&self, which: super::Which, bytes: &[u8]) {
+        if let Some((out, err)) = &self.state().fans {
+            match which {
+                super::Which::Stdout => out.say(bytes),
+                super::Which::Stderr => err.say(bytes),
+            }
+        }
+    }
+
+    /// It has ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.exit.get().is_some()
+    }
+
+    /// The name that pid 1 has for it.
+    pub(super) fn inner_id(&self) -> &str {
+        &self.process.id
+    }
+
+    /// Joins a client, who hears all outputs from now on under `stream`.
+    pub(super) fn join(self: &Arc<Self>, stream: String, ended: Cancel) -> Session {
+        let mut state = self.state();
+        let early = state.early.take();
+        let listeners = early.unwrap_or_else(|| match &state.fans {
+            Some((out, err)) => (out.listen(), err.listen()),
+            None => Default::default(),
+        });
+        state.streams.insert(stream.clone(), listeners);
+        drop(state);
+        Session { process_id: self.id.clone(), stream_id: stream, running: self.clone(), ended }
+    }
+
+    /// An output of one session.
+    pub(super) fn output(&self, stream: &str, which: super::Which) -> Option<Listener> {
+        let state = self.state();
+        let (out, err) = state.streams.get(stream)?;
+        Some(match which {
+            super::Which::Stdout => out.clone(),
+            super::Which::Stderr => err.clone(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Session {
+    /// Does what the client says. Does not wait for the process to read its input, as long as there
+    /// is room to keep it. After the end of the process it does nothing.
+    pub async fn order(&self, order: Order) {
+        let Running { process, input, .. } = &*self.running;
+        if self.running.is_over() {
+            return;
+        }
+        // A process that has just ended cannot obey; its end is told by the other side.
+        let _ = match order {
+            Order::Input(bytes) => {
+                input.send(&bytes).await;
+                Ok(())
+            }
+            Order::EndOfInput => {
+                input.end().await;
+                Ok(())
+            }
+            Order::Resize(size) => {
+                process.resize(WindowSize { rows: size.rows, columns: size.columns }).await
+            }
+            Order::Terminate => process.signal(TERM).await,
+            Order::Kill => process.signal(KILL).await,
+        };
+    }
+
+    /// Waits for the end: exit status, 128 + n after signal n, or why it cannot be told. `None`: the
+    /// daemon ends and the process goes on. May be asked many times.
+    pub async fn exit(&self) -> Option<Result<i32, String>> {
+        self.ended.or(async { self.running.exit.wait().await.clone() }).await
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Who has come late to a short process may still ask for its output.
+        if !self.running.is_over() {
+            self.running.state().streams.remove(&self.stream_id);
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Containers of Garden's clients, without the wire.
+
+use crate::lab::{Lab, tool};
+use smol::block_on;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use terrarium::container::Host;
+use terrarium::garden::{Backend, GardenError, Session, Settings, Which};
+use terrarium::model::garden::{
+    ContainerSpec, ImageRef, Limits, MemoryLimits, NetIn, Order, ProcessSpec, TtySpec,
+};
+
+/// A root of busybox as a tar, and a backend over the host.
+fn backend(lab: &Lab, host: Host) -> (Arc<Host>, Backend) {
+    let host = Arc::new(host);
+    let stacks = lab.state.join("stacks");
+    if !stacks.exists() {
+        make_stack(&stacks, &host.store().layer(&lab.layer).expect("the lab's layer"));
+    }
+    let settings = Settings {
+        stacks,
+        default_rootfs: None,
+        containers_max: 4,
+        grace: Duration::ZERO,
+        external: "192.0.2.1".parse().expect("address"),
+        depot: lab.state.join("depot"),
+        memory_bytes: 1 << 30,
+        store_max_bytes: 1 << 30,
+    };
+    let backend = Backend::new(host.clone(), settings);
+    block_on(backend.adopt());
+    (host, backend)
+}
+
+fn make_stack(stacks: &Path, from: &Path) {
+    fs::create_dir(stacks).expect("directory");
+    let (tar, from) = (stacks.join("tiny.tar.zst"), from.to_str().expect("UTF-8"));
+    tool("tar", &["--zstd", "-cf", tar.to_str().expect("UTF-8"), "-C", from, "."]);
+}
+
+/// Takes the backend apart, with all that is left of clients' containers.
+fn close(lab: Lab, host: Arc<Host>, backend: Backend) {
+    for handle in backend.list(&[]) {
+        block_on(backend.destroy(&handle)).expect("destroy");
+    }
+    backend.close();
+    drop(backend);
+    let begin = std::time::Instant::now();
+    while Arc::strong_count(&host) > 1 {
+        assert!(begin.elapsed() < Duration::from_secs(60), "somebody holds on to the host");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    lab.close(Arc::into_inner(host).expect("nobody else"));
+}
+
+fn named(handle: &str) -> ContainerSpec {
+    ContainerSpec { handle: handle.into(), ..ContainerSpec::default() }
+}
+
+fn shell(script: &str) -> ProcessSpec {
+    ProcessSpec {
+        path: "/bin/sh".into(),
+        args: vec!["-c".into(), script.into()],
+        dir: "/".into(),
+        ..ProcessSpec::default()
+    }
+}
+
+/// All that a session's output says to its end.
+fn heard(backend: &Backend, handle: &str, session: &Session, which: Which) -> String {
+    let listener = backend
+        .output(handle, &session.process_id, &session.stream_id, which)
+        .expect("the stream is there");
+    let mut said = Vec::new();
+    block_on(async {
+        while let Some(piece) = listener.next().await {
+            said.extend(piece);
+        }
+    });
+    String::from_utf8(said).expect("UTF-8")
+}
+
+fn exit(session: &Session) -> i32 {
+    block_on(session.exit()).expect("the daemon goes on").expect("a status")
+}
+
+#[test]
+fn a_client_makes_a_container_runs_in_it_and_destroys_it() {
+    let lab = Lab::new("garden");
+    let (host, backend) = backend(&lab, lab.host());
+    let spec = ContainerSpec {
+        env: vec!["A=container".into(), "B=container".into()],
+        properties: [("owner".to_owned(), "me".to_owned())].into(),
+        ..named("any/thing at all")
+    };
+    let handle = block_on(backend.create(spec.clone())).expect("create");
+    assert_eq!(handle, "any/thing at all");
+    let err = block_on(backend.create(spec)).expect_err("taken");
+    assert_eq!(err.to_string(), "Handle 'any/thing at all' already in use");
+    let filter = |value: &str| backend.list(&[("owner".into(), value.into())]);
+    assert_eq!((filter("me"), filter("you")), (vec![handle.clone()], vec![]));
+
+    let script = "read line; echo $A $B $line; echo low >&2; exit 42";
+    let wanted = ProcessSpec { env: vec!["B=process".into()], ..shell(script) };
+    let session = block_on(backend.run(&handle, wanted)).expect("run");
+    block_on(async {
+        session.order(Order::Input(b"typed\n".to_vec())).await;
+        session.order(Order::EndOfInput).await;
+    });
+    assert_eq!(exit(&session), 42);
+    assert_eq!(heard(&backend, &handle, &session, Which::Stdout), "container process typed\n");
+    assert_eq!(heard(&backend, &handle, &session, Which::Stderr), "low\n");
+    let late = block_on(backend.attach(&handle, &session.process_id)).expect("attach");
+    assert_eq!(exit(&late), 42, "its end is remembered");
+    assert_eq!(heard(&backend, &handle, &late, Which::Stdout), "");
+
+    let info = block_on(backend.info(&handle)).expect("info");
+    assert_eq!((&*info.state, &*info.external_ip), ("active", "192.0.2.1"));
+    assert_eq!(info.properties["garden.network.container-ip"], info.container_ip);
+    block_on(backend.destroy(&handle)).expect("destroy");
+    assert_eq!(block_on(backend.destroy(&handle)), Err(GardenError::UnknownHandle(handle.clone())));
+    close(lab, host, backend);
+}
+
+#[test]
+fn what_cannot_be_run_says_why_in_gardens_words() {
+    let lab = Lab::new("gardenwords");
+    let (host, backend) = backend(&lab, lab.host());
+    let handle = block_on(backend.create(ContainerSpec::default())).expect("create");
+    assert_eq!(handle.len(), 11);
+    let refused = |spec: ProcessSpec| block_on(backend.run(&handle, spec)).err().expect("refused");
+    let nothing = ProcessSpec { path: "nothing".into(), ..ProcessSpec::default() };
+    let err = refused(nothing);
+    assert!(
+        matches!(&err, GardenError::NoExecutable(text)
+        if text.contains("executable file not found in $PATH")),
+        "{err:?}"
+    );
+    let err = refused(ProcessSpec { user: "alice".into(), ..shell("true") });
+    let text = "unable to find user alice: no matching entries in passwd file";
+    assert_eq!(err.to_string(), text);
+    let err = refused(ProcessSpec { user: "root:alice".into(), ..shell("true") });
+    assert!(err.to_string().starts_with("unable to find group alice"), "{err}");
+    let twice = ProcessSpec { id: "Some ID".into(), ..shell("read line") };
+    let first = block_on(backend.run(&handle, twice.clone())).expect("run");
+    assert!(refused(twice).to_string().contains("already in use"));
+    let unknown = block_on(backend.attach(&handle, "other")).err();
+    assert_eq!(unknown, Some(GardenError::UnknownProcess("other".into())));
+    block_on(backend.destroy(&handle)).expect("destroy");
+    assert_eq!(exit(&first), 137, "it went with its container");
+    let none = block_on(backend.create(ContainerSpec {
+        image: ImageRef { uri: "preloaded:none".into(), ..ImageRef::default() },
+        ..ContainerSpec::default()
+    }));
+    assert!(none.expect_err("no such stack").to_string().starts_with("there is no stack `none`"));
+    close(lab, host, backend);
+}
+
+#[test]
+fn everything_is_there_again_after_a_restart_of_the_daemon() {
+    let lab = Lab::new("gardenagain");
+    let (host, first) = backend(&lab, lab.host());
+    let spec = ContainerSpec {
+        netin: vec![NetIn { host_port: 0, container_port: 8080 }],
+        network: "10.77.0.0/24".into(),
+        properties: [("owner".to_owned(), "me".to_owned())].into(),
+        ..named("web")
+    };
+    block_on(first.create(spec)).expect("create");
+    let added = block_on(first.net_in("web", NetIn { host_port: 70, container_port: 0 }));
+    assert_eq!(added.expect("port"), NetIn { host_port: 70, container_port: 70 });
+    block_on(first.set_property("web", "key", "value")).expect("set");
+    let wanted = ProcessSpec { id: "A b".into(), ..shell("echo early; read x; echo $x; exit 7") };
+    let session = block_on(first.run("web", wanted)).expect("run");
+    let before = block_on(first.info("web")).expect("info");
+    assert_eq!(before.mapped_ports.len(), 2);
+    assert!(before.container_ip.starts_with("10.77.0."), "{before:?}");
+    first.close();
+    assert_eq!(block_on(session.exit()), None, "the daemon ends, the process goes on");
+    drop((session, first));
+
+    let parts = Arc::into_inner(host).expect("nobody else").into_parts();
+    let (host, second) = backend(&lab, lab.host_of(parts));
+    assert_eq!(second.list(&[("key".into(), "value".into())]), ["web"]);
+    assert_eq!(block_on(second.info("web")).expect("info"), before);
+    let session = block_on(second.attach("web", "A b")).expect("attach");
+    assert_eq!(session.process_id, "A b");
+    block_on(session.order(Order::Input(b"again\n".to_vec())));
+    assert_eq!(exit(&session), 7, "its input was kept open");
+    assert_eq!(heard(&second, "web", &session, Which::Stdout), "early\nagain\n");
+    close(lab, host, second);
+}
+
+#[test]
+fn a_terminal_is_one_output_and_has_a_size() {
+    let lab = Lab::new("gardentty");
+    let (host, backend) = backend(&lab, lab.host());
+    block_on(backend.create(named("tty"))).expect("create");
+    let spec = ProcessSpec { tty: Some(TtySpec::default()), ..shell("echo out; echo err >&2") };
+    let session = block_on(backend.run("tty", spec)).expect("run");
+    assert_eq!(exit(&session), 0);
+    assert_eq!(heard(&backend, "tty", &session, Which::Stdout), "out\r\nerr\r\n");
+    assert_eq!(heard(&backend, "tty", &session, Which::Stderr), "");
+    close(lab, host, backend);
+}
+
+#[test]
+fn stopping_ends_processes_and_memory_that_runs_out_is_an_event() {
+    let lab = Lab::new("gardenstop");
+    let (host, backend) = backend(&lab, lab.host());
+    let memory = MemoryLimits { limit_in_bytes: 32 << 20 };
+    let limits = Limits { memory, ..Limits::default() };
+    block_on(backend.create(ContainerSpec { limits, ..named("a") })).expect("create");
+    let hungry = block_on(backend.run("a", shell("exec dd if=/dev/zero of=/dev/null bs=64M")));
+    assert_eq!(exit(&hungry.expect("run")), 137);
+    let info = block_on(backend.info("a")).expect("info");
+    assert_eq!(info.events, ["Out of memory"]);
+    let session = block_on(backend.run("a", shell("exec sleep 1000"))).expect("run");
+    assert_eq!(block_on(backend.info("a")).expect("info").process_ids, [&*session.process_id]);
+    block_on(backend.stop("a", false)).expect("stop");
+    assert_eq!(exit(&session), 143);
+    let info = block_on(backend.info("a")).expect("info");
+    assert_eq!((&*info.state, info.process_ids.len()), ("stopped", 0));
+    close(lab, host, backend);
+}
+
+#[test]
+fn whoever_is_not_asked_for_within_its_grace_time_goes() {
+    let lab = Lab::new("gardengrace");
+    let (host, backend) = backend(&lab, lab.host());
+    block_on(backend.create(named("a"))).expect("create");
+    let visit = backend.visit("a").expect("it is there");
+    block_on(backend.set_grace("a", 1)).expect("set");
+    assert_eq!(backend.list(&[]), ["a"], "a request holds it");
+    drop(visit);
+    let begin = std::time::Instant::now();
+    while !backend.list(&[]).is_empty() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "it stays");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    assert!(matches!(backend.visit("a"), Err(GardenError::UnknownHandle(_))));
+    close(lab, host, backend);
+}
