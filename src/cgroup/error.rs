@@ -2,7 +2,7 @@
 
 use super::plan::Missing;
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
 /// An operation on a group, or on the machine's hierarchies, that failed.
@@ -11,6 +11,11 @@ pub enum CgroupError {
     /// The name for the parent group is no plain file name.
     Parent {
         /// As configured.
+        name: String,
+    },
+    /// The name of a pea is no plain file name.
+    Pea {
+        /// As asked for.
         name: String,
     },
     /// The machine cannot limit a resource. The text names the cure.
@@ -77,6 +82,12 @@ impl fmt::Display for CgroupError {
                 "`{}` is no name for a cgroup: letters, digits, `-`, `_` and inner `.` only",
                 name.escape_default()
             ),
+            CgroupError::Pea { name } => write!(
+                f,
+                "`{}` is no name for the cgroup of a process: 1 to 128 letters, digits, `-`, `_` \
+                 and inner `.` only",
+                name.escape_default()
+            ),
             CgroupError::Missing(missing) => missing.fmt(f),
             CgroupError::Program { .. } => f.write_str(
                 "cannot load the device rules; the kernel needs CONFIG_CGROUP_BPF, and the daemon \
@@ -87,11 +98,8 @@ impl fmt::Display for CgroupError {
             }
             CgroupError::Write { text, path, source } => {
                 write!(f, "cannot write `{text}` to {}", path.display())?;
-                let hands_down = path.ends_with("cgroup.subtree_control");
-                if hands_down && source.kind() == io::ErrorKind::ResourceBusy {
-                    f.write_str(
-                        " while processes live in that group; move them into one below it",
-                    )?;
+                if source.kind() == io::ErrorKind::ResourceBusy {
+                    f.write_str(busy(path))?;
                 }
                 Ok(())
             }
@@ -107,6 +115,20 @@ impl fmt::Display for CgroupError {
     }
 }
 
+/// Why a file of a group takes no value just then, and what helps.
+fn busy(path: &Path) -> &'static str {
+    let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
+    match file {
+        "cgroup.subtree_control" => {
+            " while processes live in that group; move them into one below it"
+        }
+        file if file.starts_with("memory.") => {
+            " while more is in use; end some of its processes, or give it more"
+        }
+        _ => "",
+    }
+}
+
 impl Error for CgroupError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
@@ -114,6 +136,7 @@ impl Error for CgroupError {
             | CgroupError::Refused { source, .. }
             | CgroupError::Write { source, .. } => Some(source),
             CgroupError::Parent { .. }
+            | CgroupError::Pea { .. }
             | CgroupError::Missing(_)
             | CgroupError::Garbled { .. }
             | CgroupError::Alive { .. } => None,

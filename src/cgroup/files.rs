@@ -5,6 +5,7 @@ use super::CgroupError;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// Nested groups that are looked at in one group. Only root can make any, and an app is not root.
@@ -31,6 +32,21 @@ pub fn number(dir: &Path, file: &str) -> Result<u64, CgroupError> {
     text.trim().parse().map_err(|_| CgroupError::Garbled { path: dir.join(file) })
 }
 
+/// The limit in `dir/file`, where "none" is called `max`.
+pub fn limit(dir: &Path, file: &str) -> Result<Option<u64>, CgroupError> {
+    let text = read(dir, file)?;
+    super::recipe::parse_max(&text).ok_or_else(|| CgroupError::Garbled { path: dir.join(file) })
+}
+
+/// `None` in place of the error when this kernel has no such file, or the group is gone.
+pub fn if_there<T>(read: Result<T, CgroupError>) -> Result<Option<T>, CgroupError> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(err) if err.is_not_found() => Ok(None),
+        Err(err) => Err(err),
+    }
+}
+
 /// The number after `key` in `dir/file`.
 pub fn field(dir: &Path, file: &str, key: &str) -> Result<u64, CgroupError> {
     let text = read(dir, file)?;
@@ -45,17 +61,26 @@ pub fn write(dir: &Path, file: &str, text: &str) -> Result<(), CgroupError> {
 
 /// Like [`write`]; `false` when this kernel has no such file.
 pub fn write_if_there(dir: &Path, file: &str, text: &str) -> Result<bool, CgroupError> {
-    match write(dir, file, text) {
-        Ok(()) => Ok(true),
-        Err(err) if err.is_not_found() => Ok(false),
-        Err(err) => Err(err),
-    }
+    Ok(if_there(write(dir, file, text))?.is_some())
 }
 
 /// One write(2), never creating the file: the kernel takes a limit only as a whole.
 fn put(path: &Path, text: &str) -> io::Result<()> {
     let written = fs::OpenOptions::new().write(true).open(path)?.write(text.as_bytes())?;
     if written == text.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+}
+
+/// `dir/cgroup.procs` open for writing: whoever writes `0` to it joins the group.
+pub fn door(dir: &Path) -> Result<OwnedFd, CgroupError> {
+    let path = dir.join("cgroup.procs");
+    let opened = fs::OpenOptions::new().write(true).open(&path);
+    opened.map(OwnedFd::from).map_err(|source| CgroupError::refused("open", path, source))
+}
+
+/// Whether `dir` is there; `is_not_found` when not.
+pub fn look_for(dir: &Path) -> Result<(), CgroupError> {
+    let found = fs::symlink_metadata(dir);
+    found.map(drop).map_err(|source| CgroupError::refused("find", dir.into(), source))
 }
 
 /// Makes `dir` and what is missing above it.
@@ -119,11 +144,7 @@ pub fn nested(dir: &Path) -> Result<Option<Vec<String>>, CgroupError> {
 pub fn pids(dir: &Path) -> Result<BTreeSet<i32>, CgroupError> {
     let mut found = BTreeSet::new();
     for dir in tree(dir)? {
-        let text = match read(&dir, "cgroup.procs") {
-            Ok(text) => text,
-            Err(err) if err.is_not_found() => continue,
-            Err(err) => return Err(err),
-        };
+        let Some(text) = if_there(read(&dir, "cgroup.procs"))? else { continue };
         // 0 stands for a process of a pid namespace that is not ours to see.
         found
             .extend(text.lines().filter_map(|line| line.parse().ok()).filter(|pid: &i32| *pid > 0));

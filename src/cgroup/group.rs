@@ -1,12 +1,14 @@
-//! One container's group.
+//! One group: a container's, or that of a process with limits of its own.
 
 use super::files::Removed;
+use super::metrics::{Metrics, Stats};
+use super::name::Name;
 use super::plan::{Controller, Dir, Layout};
 use super::recipe::Devices;
 use super::{CgroupError, files, recipe, v1, v2};
 use crate::model::limits::Limits;
 use crate::sys::{fd, process};
-use crate::unit::{Bytes, Handle};
+use crate::unit::Bytes;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -29,29 +31,19 @@ const ROUND_MAX: usize = 256;
 /// SIGKILL on every Linux.
 const SIGKILL: i32 = 9;
 
-/// What a container uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stats {
-    /// Counts toward the memory limit: without file pages that can be dropped at once.
-    pub memory_bytes: Bytes,
-    /// Processor time since the group was made, in nanoseconds.
-    pub cpu_ns: u64,
-    /// Processes and threads, also those that have ended and were not waited for.
-    pub pids: u64,
-    /// Processes that the kernel has killed because the limit was reached.
-    pub oom_kills: u64,
-}
-
-/// The group of one container: a name in every hierarchy. Cheap to copy, may outlive its group.
+/// One group: a name in every hierarchy. Cheap to copy, may outlive its group.
+///
+/// [`Group::kill`], [`Group::remove`] and [`Group::pids`] of a container's group are for its peas
+/// as well; everything else is for the one group.
 #[derive(Clone, Debug)]
 pub struct Group {
     layout: Arc<Layout>,
-    handle: Handle,
+    name: Name,
 }
 
 impl Group {
-    pub(super) fn new(layout: Arc<Layout>, handle: Handle) -> Group {
-        Group { layout, handle }
+    pub(super) fn new(layout: Arc<Layout>, name: Name) -> Group {
+        Group { layout, name }
     }
 
     /// Moves process `pid` (as our own pid namespace numbers it) into the group. Its children are
@@ -62,32 +54,67 @@ impl Group {
         self.dirs().iter().try_for_each(|dir| files::write(dir, "cgroup.procs", &pid))
     }
 
+    /// Files by which a process can move itself here, one for each hierarchy: it writes `0` to every
+    /// one of them, and needs no rights and no sight of the hierarchies for it. Open for writing
+    /// only, close-on-exec. After an error it may be in some hierarchies only.
+    pub fn doors(&self) -> Result<Vec<OwnedFd>, CgroupError> {
+        self.dirs().iter().map(|dir| files::door(dir)).collect()
+    }
+
     /// The directory for `CLONE_INTO_CGROUP`, by which a process is born in the group and
     /// [`Group::add`] is not needed. `None` unless every controller is on the unified hierarchy.
     pub fn birthplace(&self) -> Result<Option<OwnedFd>, CgroupError> {
         let Some(unified) = self.layout.unified().filter(|_| self.layout.is_unified()) else {
             return Ok(None);
         };
-        let dir = unified.parent.join(self.handle.as_str());
+        let dir = unified.parent.join(self.name.to_string());
         let opened = File::open(&dir);
         opened.map(|dir| Some(dir.into())).map_err(|err| CgroupError::refused("open", dir, err))
     }
 
     /// Applies limits; those that are `None` are lifted. Disk is not limited here.
     pub fn set(&self, limits: &Limits) -> Result<(), CgroupError> {
-        match self.dir(Controller::Memory) {
-            Dir::V1(dir) => v1::set_memory(&dir, limits.memory)?,
-            Dir::V2(dir) => v2::set_memory(&dir, limits.memory)?,
-        }
-        match self.dir(Controller::Cpu) {
-            Dir::V1(dir) => v1::set_cpu(&dir, limits.cpu_weight)?,
-            Dir::V2(dir) => v2::set_cpu(&dir, limits.cpu_weight)?,
-        }
+        self.set_memory(limits.memory)?;
+        self.set_shares(recipe::cpu_shares(limits.cpu_shares, limits.cpu_weight))?;
         let (Dir::V1(dir) | Dir::V2(dir)) = self.dir(Controller::Pids);
         files::write(&dir, "pids.max", &recipe::or_max(limits.pids.map(u64::from)))
     }
 
-    /// What the container uses now. Errors: `is_not_found` when the group is gone.
+    /// Limits memory, and memory with swap to the same; `None` lifts both. What runs goes on.
+    ///
+    /// Errors: `Write` with `EBUSY` when more is in use and cannot be reclaimed; then the limit is
+    /// what it was.
+    pub fn set_memory(&self, limit: Option<Bytes>) -> Result<(), CgroupError> {
+        match self.dir(Controller::Memory) {
+            Dir::V1(dir) => v1::set_memory(&dir, limit),
+            Dir::V2(dir) => v2::set_memory(&dir, limit),
+        }
+    }
+
+    /// Changes the share of the processor, on the scale of [`Limits::cpu_shares`]; `None` is the
+    /// usual one.
+    pub fn set_cpu_shares(&self, shares: Option<u64>) -> Result<(), CgroupError> {
+        self.set_shares(recipe::cpu_shares(shares, None))
+    }
+
+    /// Writes a share that is within the kernel's range.
+    fn set_shares(&self, shares: u64) -> Result<(), CgroupError> {
+        match self.dir(Controller::Cpu) {
+            Dir::V1(dir) => v1::set_cpu(&dir, shares),
+            Dir::V2(dir) => v2::set_cpu(&dir, shares),
+        }
+    }
+
+    /// The share of the processor in effect, as Garden reports it: `cpu.shares` (2 to 262144) on
+    /// v1, `cpu.weight` (1 to 10000) on v2.
+    pub fn current_shares(&self) -> Result<u64, CgroupError> {
+        match self.dir(Controller::Cpu) {
+            Dir::V1(dir) => v1::cpu_share(&dir),
+            Dir::V2(dir) => v2::cpu_share(&dir),
+        }
+    }
+
+    /// What the group uses now, in short. Errors: `is_not_found` when the group is gone.
     pub fn stats(&self) -> Result<Stats, CgroupError> {
         let (memory, oom_kills) = match self.dir(Controller::Memory) {
             Dir::V1(dir) => (v1::memory_bytes(&dir)?, v1::oom_kills(&dir)?),
@@ -102,6 +129,29 @@ impl Group {
         Ok(Stats { memory_bytes: Bytes::new(memory), cpu_ns, pids, oom_kills })
     }
 
+    /// What the group uses now, in Garden's words. Errors: `is_not_found` when the group is gone.
+    pub fn metrics(&self) -> Result<Metrics, CgroupError> {
+        let (memory, oom_kills) = match self.dir(Controller::Memory) {
+            Dir::V1(dir) => (v1::memory(&dir)?, v1::oom_kills(&dir)?),
+            Dir::V2(dir) => (v2::memory(&dir)?, v2::oom_kills(&dir)?),
+        };
+        let cpu = match self.dir(Controller::Cpuacct) {
+            Dir::V1(dir) => v1::cpu_times(&dir)?,
+            Dir::V2(dir) => v2::cpu_times(&dir)?,
+        };
+        let (Dir::V1(dir) | Dir::V2(dir)) = self.dir(Controller::Pids);
+        Ok(Metrics {
+            memory: memory.figures,
+            usage_toward_limit: memory.usage_toward_limit,
+            cpu_ns: cpu.all,
+            user_ns: cpu.user,
+            system_ns: cpu.system,
+            pids: files::number(&dir, "pids.current")?,
+            pids_max: files::limit(&dir, "pids.max")?.unwrap_or(0),
+            oom_kills,
+        })
+    }
+
     /// A descriptor that polls readable (`POLLIN`) when the group may have lost a process for
     /// memory. Read and drop up to 4096 bytes to rearm it (non-blocking), then compare `oom_kills`
     /// of [`Group::stats`]: it also fires when the limit was merely reached (v2), just before the
@@ -114,32 +164,34 @@ impl Group {
         }
     }
 
-    /// Kills every process of the group and of groups nested in it, and waits until they have
-    /// ended, at most 10 s. Our own children among them stay zombies until they are waited for.
+    /// Kills every process of the group, of groups nested in it and of its peas, and waits until
+    /// they have ended, at most 10 s. Our own children among them stay zombies until they are waited
+    /// for. No pea may be made meanwhile.
     ///
     /// Errors: [`CgroupError::Alive`] when some would not end in time.
     pub fn kill(&self) -> Result<(), CgroupError> {
         let deadline = Instant::now() + KILL_MAX;
-        let at_one_stroke = match self.layout.unified() {
-            Some(unified) => v2::kill(&unified.parent.join(self.handle.as_str()))?,
-            None => false,
-        };
+        let family = self.family()?;
+        let mut at_one_stroke = true;
+        for group in &family {
+            at_one_stroke &= group.kill_at_one_stroke()?;
+        }
         // Mostly this loop only waits. It kills where there was no such stroke, and processes that
         // are in some of the hierarchies only.
         loop {
-            let pids = self.pids()?;
+            let pids = pids_of(&family)?;
             if pids.is_empty() {
-                return self.thaw();
+                return family.iter().try_for_each(Group::thaw);
             }
             if Instant::now() >= deadline {
                 return Err(self.alive(pids.len()));
             }
             if !at_one_stroke {
                 // A fork bomb is faster than we are, but not when it stands still.
-                self.freeze()?;
+                family.iter().try_for_each(Group::freeze)?;
             }
-            let killed = self.kill_round();
-            self.thaw()?;
+            let killed = kill_round(&family);
+            family.iter().try_for_each(Group::thaw)?;
             let killed = killed?;
             if killed.is_empty() {
                 // No event: v1 does not tell when a group has emptied.
@@ -151,13 +203,13 @@ impl Group {
         }
     }
 
-    /// Removes the group, which must be empty or about to be: killed processes get up to 2 s to
-    /// end. One that is gone already is success.
+    /// Removes the group and its peas, which must be empty or about to be: killed processes get up
+    /// to 2 s to end. One that is gone already is success.
     ///
     /// Errors: [`CgroupError::Alive`] when a process is left.
     pub fn remove(&self) -> Result<(), CgroupError> {
         let deadline = Instant::now() + REMOVE_MAX;
-        for dir in self.dirs() {
+        for dir in self.family()?.iter().flat_map(Group::dirs) {
             while files::remove_tree(&dir)? == Removed::Busy {
                 let pids = files::pids(&dir)?;
                 if Instant::now() >= deadline {
@@ -196,41 +248,53 @@ impl Group {
     /// The group's directories, each once, the unified one first.
     pub(super) fn dirs(&self) -> Vec<PathBuf> {
         let parents = self.layout.parents();
-        parents.into_iter().map(|parent| parent.join(self.handle.as_str())).collect()
+        let name = self.name.to_string();
+        parents.into_iter().map(|parent| parent.join(&name)).collect()
+    }
+
+    /// The names of the container's peas, in whatever hierarchy a part of one is left; a pea has
+    /// none.
+    pub(super) fn peas(&self) -> Result<BTreeSet<Name>, CgroupError> {
+        let mut peas = BTreeSet::new();
+        if let Name::Container(handle) = &self.name {
+            for parent in self.layout.parents() {
+                let names = files::nested(parent)?.unwrap_or_default();
+                let names = names.iter().filter_map(|name| Name::parse(name));
+                peas.extend(names.filter(|name| matches!(name, Name::Pea(of, _) if of == handle)));
+            }
+        }
+        Ok(peas)
+    }
+
+    /// All that ends with this group: the peas, then itself. In this order, so that whoever looks
+    /// for what a crash has left finds the container until nothing is.
+    fn family(&self) -> Result<Vec<Group>, CgroupError> {
+        let peas = self.peas()?.into_iter();
+        let groups = peas.map(|pea| Group::new(self.layout.clone(), pea));
+        Ok(groups.chain([self.clone()]).collect())
     }
 
     /// The directory of a controller that [`Layout::new`] made sure of: all but the freezer.
     fn dir(&self, controller: Controller) -> Dir {
-        let dir = self.layout.dir(controller, self.handle.as_str());
+        let dir = self.layout.dir(controller, &self.name.to_string());
         dir.expect("a layout without this controller is refused")
     }
 
-    /// Processes in any part of the group.
+    /// Processes in any part of the group, and of its peas.
     pub fn pids(&self) -> Result<BTreeSet<i32>, CgroupError> {
-        let mut all = BTreeSet::new();
-        for dir in self.dirs() {
-            all.extend(files::pids(&dir)?);
-        }
-        Ok(all)
+        pids_of(&self.family()?)
     }
 
-    /// Kills what is in the group now, some hundreds at most, and returns the processes to wait
-    /// for. A number read from the group may have passed on to a stranger meanwhile: so each is
-    /// pinned by a descriptor, and only those are killed that are in the group still.
-    fn kill_round(&self) -> Result<Vec<OwnedFd>, CgroupError> {
-        let pin = |pid| Some((pid, process::pidfd_open(pid).ok()?));
-        let pinned: Vec<_> = self.pids()?.into_iter().filter_map(pin).take(ROUND_MAX).collect();
-        let members = self.pids()?;
-        let ours = pinned.into_iter().filter(|(pid, _)| members.contains(pid));
-        Ok(ours
-            .map(|(_, process)| process)
-            // The only refusal is ESRCH: it has ended.
-            .inspect(|process| drop(process::pidfd_send_signal(process, SIGKILL)))
-            .collect())
+    /// Kills what the unified hierarchy knows of; `false` when it has no such stroke.
+    fn kill_at_one_stroke(&self) -> Result<bool, CgroupError> {
+        match self.layout.unified() {
+            Some(unified) => v2::kill(&unified.parent.join(self.name.to_string())),
+            None => Ok(false),
+        }
     }
 
     fn freeze(&self) -> Result<(), CgroupError> {
-        match self.layout.dir(Controller::Freezer, self.handle.as_str()) {
+        match self.layout.dir(Controller::Freezer, &self.name.to_string()) {
             Some(Dir::V1(dir)) => v1::freeze(&dir),
             Some(Dir::V2(dir)) => v2::freeze(&dir),
             None => Ok(()),
@@ -238,7 +302,7 @@ impl Group {
     }
 
     fn thaw(&self) -> Result<(), CgroupError> {
-        match self.layout.dir(Controller::Freezer, self.handle.as_str()) {
+        match self.layout.dir(Controller::Freezer, &self.name.to_string()) {
             Some(Dir::V1(dir)) => v1::thaw(&dir),
             Some(Dir::V2(dir)) => v2::thaw(&dir),
             None => Ok(()),
@@ -246,8 +310,32 @@ impl Group {
     }
 
     fn alive(&self, count: usize) -> CgroupError {
-        CgroupError::Alive { group: self.handle.to_string(), count }
+        CgroupError::Alive { group: self.name.to_string(), count }
     }
+}
+
+/// Processes in any part of these groups.
+fn pids_of(groups: &[Group]) -> Result<BTreeSet<i32>, CgroupError> {
+    let mut all = BTreeSet::new();
+    for dir in groups.iter().flat_map(Group::dirs) {
+        all.extend(files::pids(&dir)?);
+    }
+    Ok(all)
+}
+
+/// Kills what is in the groups now, some hundreds at most, and returns the processes to wait for. A
+/// number read from a group may have passed on to a stranger meanwhile: so each is pinned by a
+/// descriptor, and only those are killed that are in the groups still.
+fn kill_round(groups: &[Group]) -> Result<Vec<OwnedFd>, CgroupError> {
+    let pin = |pid| Some((pid, process::pidfd_open(pid).ok()?));
+    let pinned: Vec<_> = pids_of(groups)?.into_iter().filter_map(pin).take(ROUND_MAX).collect();
+    let members = pids_of(groups)?;
+    let ours = pinned.into_iter().filter(|(pid, _)| members.contains(pid));
+    Ok(ours
+        .map(|(_, process)| process)
+        // The only refusal is ESRCH: it has ended.
+        .inspect(|process| drop(process::pidfd_send_signal(process, SIGKILL)))
+        .collect())
 }
 
 /// Waits until the process behind a pidfd has ended, not past `deadline`.

@@ -1,10 +1,12 @@
 //! Limits of containers: memory, processor, processes, devices; and killing all of one at once.
 //!
-//! Owns: one group for each container, named by its handle, in every cgroup hierarchy that it
-//! needs. Each controller is taken where the machine has it, v1 or v2.
+//! Owns: one group for each container, named by its handle, and one for each process that has
+//! limits of its own, in every cgroup hierarchy that it needs. Each controller is taken where the
+//! machine has it, v1 or v2.
 //! Must not: know what an app is; keep state (everything is found again by name); limit disk.
 //! Called by: `container`. Calls: `sys`, `model::limits`, `unit`.
-//! Entry points: [`Cgroups::open`], [`Cgroups::create`], [`Cgroups::find`], [`Cgroups::list`].
+//! Entry points: [`Cgroups::open`], [`Cgroups::create`], [`Cgroups::create_pea`],
+//! [`Cgroups::find`], [`Cgroups::list`].
 //! Ancestor: garden-linux's cgroups_manager.
 //!
 //! Where groups go, with the configured parent `terrarium`:
@@ -15,23 +17,30 @@
 //!   has 252) puts a restarted service right into its unit's group: with containers of the previous
 //!   run below, it could not start. systemd leaves groups that it did not make alone, and cannot
 //!   take controllers away from under us: the kernel refuses while our parent hands them on.
+//! * A process with limits of its own (Garden's pea) has its group beside its container's,
+//!   `<handle>.pea-<name>`: below it, the container's limits would cover it too. It is found by its
+//!   name, killed and removed with the container, and is no container in [`Cgroups::list`].
 //! * A unified hierarchy without controllers beside v1 ("hybrid") gets a group too: `cgroup.kill`.
 
 mod error;
 mod files;
 mod group;
+pub mod metrics;
+mod name;
 pub mod plan;
 pub mod recipe;
 mod v1;
 mod v2;
 
 pub use error::CgroupError;
-pub use group::{Group, Stats};
+pub use group::Group;
+pub use metrics::{Metrics, Stats};
 pub use recipe::Devices;
 
 use crate::model::limits::Limits;
 use crate::sys::cgroupfs;
 use crate::unit::Handle;
+use name::Name;
 use plan::{Controller, Layout, Mounts};
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
@@ -105,7 +114,45 @@ impl Cgroups {
         limits: &Limits,
         devices: Devices,
     ) -> Result<Group, CgroupError> {
-        let group = self.find(handle);
+        let group = self.make_group(self.find(handle), limits, devices)?;
+        // Only now is it known that no such container is there, so its peas are left from a crash.
+        let removed = group.peas().and_then(|peas| {
+            peas.into_iter().try_for_each(|pea| Group::new(self.layout.clone(), pea).remove())
+        });
+        removed.inspect_err(|_| undo(&group.dirs()))?;
+        Ok(group)
+    }
+
+    /// Makes the group of a process that runs in a container with limits of its own: the
+    /// container's do not cover it, and `Limits::default()` is no limit. It ends with the
+    /// container's group, or before that by its own [`Group::kill`] and [`Group::remove`]. On
+    /// failure nothing of it is left.
+    ///
+    /// Errors: [`CgroupError::Pea`] when `pea` is no plain name of at most 128 bytes; `Refused`
+    /// with `EEXIST` when a pea of that name has processes in it; `is_not_found` when the container
+    /// has no group.
+    pub fn create_pea(
+        &self,
+        handle: &Handle,
+        pea: &str,
+        limits: &Limits,
+        devices: Devices,
+    ) -> Result<Group, CgroupError> {
+        let group = self.make_group(self.find_pea(handle, pea)?, limits, devices)?;
+        // Looked at last: the container may have been removed meanwhile, and nobody would look for
+        // its peas any more.
+        let there = self.find(handle).dirs().iter().try_for_each(|dir| files::look_for(dir));
+        there.inspect_err(|_| undo(&group.dirs()))?;
+        Ok(group)
+    }
+
+    /// Makes the directories of `group` and writes its limits.
+    fn make_group(
+        &self,
+        group: Group,
+        limits: &Limits,
+        devices: Devices,
+    ) -> Result<Group, CgroupError> {
         let mut made = Vec::new();
         let result = group
             .dirs()
@@ -117,30 +164,40 @@ impl Cgroups {
             })
             .and_then(|()| group.set(limits))
             .and_then(|()| group.limit_devices(devices, self.devices.as_ref()));
-        match result {
-            Ok(()) => Ok(group),
-            Err(err) => {
-                for dir in made.iter().rev() {
-                    // The first error is the one to tell; what stays is found by `list`.
-                    let _ = files::remove_tree(dir);
-                }
-                Err(err)
-            }
-        }
+        result.inspect_err(|_| undo(&made))?;
+        Ok(group)
+    }
+
+    /// The group of one pea, as [`Cgroups::find`]. Errors: [`CgroupError::Pea`].
+    pub fn find_pea(&self, handle: &Handle, pea: &str) -> Result<Group, CgroupError> {
+        Ok(Group::new(self.layout.clone(), Name::pea(handle, pea)?))
+    }
+
+    /// The names of a container's peas; none when it is gone.
+    pub fn peas(&self, handle: &Handle) -> Result<Vec<String>, CgroupError> {
+        let peas = self.find(handle).peas()?.into_iter();
+        Ok(peas
+            .filter_map(|name| match name {
+                Name::Pea(_, pea) => Some(pea),
+                Name::Container(_) => None,
+            })
+            .collect())
     }
 
     /// The group of an existing container. Looks at nothing: its other methods tell if it is gone.
     pub fn find(&self, handle: &Handle) -> Group {
-        Group::new(self.layout.clone(), handle.clone())
+        Group::new(self.layout.clone(), Name::Container(handle.clone()))
     }
 
-    /// Every group below our parent, in whatever hierarchy a part of it is left.
+    /// Every container of which a group is left, in whatever hierarchy; be it a pea's, so that it is
+    /// found and removed after a crash.
     pub fn list(&self) -> Result<Vec<Handle>, CgroupError> {
         let mut handles = BTreeSet::new();
         for parent in self.layout.parents() {
             let names = files::nested(parent)?.unwrap_or_default();
-            // A name that is no handle is not ours.
-            handles.extend(names.iter().filter_map(|name| name.parse::<Handle>().ok()));
+            // A name that is none of ours is not ours.
+            let names = names.iter().filter_map(|name| Name::parse(name));
+            handles.extend(names.map(|name| name.handle().clone()));
         }
         Ok(handles.into_iter().collect())
     }
@@ -148,6 +205,14 @@ impl Cgroups {
     /// Removes our parent groups that have no group left in them.
     pub fn remove_parent_if_empty(&self) {
         remove_empty(&self.layout.parents());
+    }
+}
+
+/// Removes the directories of a group that could not be finished. The first error is the one to
+/// tell; what stays is found by [`Cgroups::list`].
+fn undo(dirs: &[PathBuf]) {
+    for dir in dirs.iter().rev() {
+        let _ = files::remove_tree(dir);
     }
 }
 
@@ -166,14 +231,13 @@ fn is_spare(layout: &Layout) -> bool {
         && layout.v1_parent(Controller::Cpuacct).is_some()
 }
 
-/// A plain file name that is no option, hidden file or systemd unit.
+/// A plain file name that is no option and no hidden file.
 fn check_name(name: &str) -> Result<(), CgroupError> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    let good = (1..=64).contains(&name.len())
-        && name.bytes().all(plain)
-        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && !name.ends_with('.');
-    if good { Ok(()) } else { Err(CgroupError::Parent { name: name.to_owned() }) }
+    if name::is_plain(name, 64) {
+        Ok(())
+    } else {
+        Err(CgroupError::Parent { name: name.to_owned() })
+    }
 }
 
 /// Moving a process after a quiet moment takes 4 to 16 ms, a wait for all processors, unless some

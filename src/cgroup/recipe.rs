@@ -1,5 +1,7 @@
 //! What is written into a group: device rules of both versions, processor shares, limit texts.
 
+use std::ops::RangeInclusive;
+
 /// Device nodes that work in a container, all of them character devices: major number, and minor
 /// number or all. null, zero, full, random, urandom; tty, ptmx; pseudo-terminals. They can be read
 /// and written; nothing can be made with mknod.
@@ -121,15 +123,21 @@ const fn skip_unless(register: u8, value: u32, count: i16) -> u64 {
     instruction(JMP_JNE_K, register, 0, count, value as i32)
 }
 
-/// `cpu.shares` of a Diego weight of 1 to 100; none is the full weight. At least the kernel's 2.
-pub fn cpu_shares(weight: Option<u32>) -> u64 {
-    (1024 * u64::from(weight.unwrap_or(100).min(100)) / 100).max(2)
+/// What the kernel takes for `cpu.shares`, and what it gives a group that nobody asked for.
+const SHARES: RangeInclusive<u64> = 2..=1 << 18;
+const SHARES_USUAL: u64 = 1024;
+
+/// `cpu.shares` as asked for, within the kernel's range; else from a Diego weight of 1 to 100, of
+/// which none is the full one.
+pub fn cpu_shares(shares: Option<u64>, weight: Option<u32>) -> u64 {
+    let of_weight = || SHARES_USUAL * u64::from(weight.unwrap_or(100).min(100)) / 100;
+    shares.unwrap_or_else(of_weight).clamp(*SHARES.start(), *SHARES.end())
 }
 
 /// `cpu.weight` (1 to 10000, 100 by default) for `cpu.shares` (2 to 262144, 1024 by default):
 /// the curve through these three points that runc and crun use since 2025.
 pub fn cpu_weight(shares: u64) -> u64 {
-    let log = (shares.clamp(2, 1 << 18) as f64).log2();
+    let log = (shares.clamp(*SHARES.start(), *SHARES.end()) as f64).log2();
     let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
     (10f64.powf(exponent).ceil() as u64).clamp(1, 10_000)
 }
@@ -137,6 +145,14 @@ pub fn cpu_weight(shares: u64) -> u64 {
 /// The text of a limit in the files that call "none" `max`.
 pub fn or_max(limit: Option<u64>) -> String {
     limit.map_or_else(|| "max".to_owned(), |limit| limit.to_string())
+}
+
+/// Such a text read back: `Some(None)` is no limit, `None` is no such text.
+pub fn parse_max(text: &str) -> Option<Option<u64>> {
+    match text.trim() {
+        "max" => Some(None),
+        number => number.parse().ok().map(Some),
+    }
 }
 
 /// The number after `key` in a file of `key number` lines.
@@ -234,14 +250,46 @@ mod tests {
         for (weight, shares) in
             [(Some(100), 1024), (None, 1024), (Some(50), 512), (Some(1), 10), (Some(0), 2)]
         {
-            assert_eq!(cpu_shares(weight), shares, "{weight:?}");
+            assert_eq!(cpu_shares(None, weight), shares, "{weight:?}");
         }
-        for (shares, weight) in [(2, 1), (1024, 100), (262_144, 10_000), (0, 1), (u64::MAX, 10_000)]
+        let all: Vec<u64> = (1..=100).map(|w| cpu_weight(cpu_shares(None, Some(w)))).collect();
+        assert!(all.is_sorted(), "a larger weight never gets less: {all:?}");
+    }
+
+    #[test]
+    fn shares_win_over_the_weight_and_stay_on_the_scale() {
+        for (asked, shares) in
+            [(0, 2), (1, 2), (2, 2), (512, 512), (262_144, 262_144), (u64::MAX, 262_144)]
         {
+            assert_eq!(cpu_shares(Some(asked), Some(50)), shares, "{asked}");
+        }
+    }
+
+    #[test]
+    fn v2_weights_go_through_both_ends_and_the_usual() {
+        for (shares, weight) in [
+            (0, 1),
+            (2, 1),
+            (10, 4),
+            (512, 59),
+            (1024, 100),
+            (2048, 174),
+            (262_144, 10_000),
+            (u64::MAX, 10_000),
+        ] {
             assert_eq!(cpu_weight(shares), weight, "{shares}");
         }
-        let all: Vec<u64> = (1..=100).map(|w| cpu_weight(cpu_shares(Some(w)))).collect();
-        assert!(all.is_sorted(), "a larger weight never gets less: {all:?}");
+        let all: Vec<u64> = SHARES.step_by(7).map(cpu_weight).collect();
+        assert!(all.is_sorted(), "more shares never get less");
+    }
+
+    #[test]
+    fn no_limit_is_read_back_as_such() {
+        assert_eq!(parse_max("max\n"), Some(None));
+        assert_eq!(parse_max("0\n"), Some(Some(0)));
+        assert_eq!(parse_max(&or_max(Some(u64::MAX))), Some(Some(u64::MAX)));
+        assert_eq!(parse_max(""), None);
+        assert_eq!(parse_max("-1"), None);
     }
 
     #[test]

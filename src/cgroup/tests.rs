@@ -16,6 +16,7 @@ impl Fake {
         for file in ["memory.max", "memory.swap.max", "cpu.weight", "pids.max", "cgroup.procs"] {
             fs::write(group.join(file), "").expect("make a file");
         }
+        fs::write(group.join("memory.current"), "0\n").expect("make a file");
         Fake(dir)
     }
 
@@ -25,8 +26,12 @@ impl Fake {
         Layout::new(&mounts, "cpuset cpu io memory pids", "t").expect("layout")
     }
 
+    fn cgroups(&self) -> Cgroups {
+        Cgroups { layout: Arc::new(self.layout()), devices: None, _quick: None }
+    }
+
     fn group(&self) -> Group {
-        Group::new(Arc::new(self.layout()), "web-0".parse().expect("handle"))
+        self.cgroups().find(&handle("web-0"))
     }
 
     fn put(&self, file: &str, text: &str) {
@@ -38,6 +43,10 @@ impl Fake {
     }
 }
 
+fn handle(text: &str) -> Handle {
+    text.parse().expect("handle")
+}
+
 impl Drop for Fake {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
@@ -47,8 +56,8 @@ impl Drop for Fake {
 #[test]
 fn v2_limits_are_written_and_lifted() {
     let fake = Fake::new("limits");
-    let limits =
-        Limits { memory: Some(Bytes::mib(64)), disk: None, cpu_weight: Some(50), pids: Some(32) };
+    let memory = Some(Bytes::mib(64));
+    let limits = Limits { memory, cpu_weight: Some(50), pids: Some(32), ..Limits::default() };
     fake.group().set(&limits).expect("set");
     for (file, text) in [
         ("memory.max", "67108864"),
@@ -77,6 +86,102 @@ fn v2_without_swap_accounting_limits_memory_alone() {
     let limits = Limits { memory: Some(Bytes::mib(1)), ..Limits::default() };
     fake.group().set(&limits).expect("set");
     assert_eq!(fake.text("memory.max"), "1048576");
+}
+
+#[test]
+fn v2_shares_win_over_the_weight_and_change_alone() {
+    let fake = Fake::new("shares");
+    let limits = Limits { cpu_weight: Some(50), cpu_shares: Some(2048), ..Limits::default() };
+    let group = fake.group();
+    group.set(&limits).expect("set");
+    assert_eq!(group.current_shares().expect("shares"), 174);
+    fake.put("memory.max", "untouched");
+    fake.put("pids.max", "untouched");
+    for (shares, weight) in [(Some(10), 4), (None, 100), (Some(u64::MAX), 10_000)] {
+        // Shorter texts would leave the end of longer ones in a plain file.
+        fake.put("cpu.weight", "");
+        group.set_cpu_shares(shares).expect("change");
+        assert_eq!(group.current_shares().expect("shares"), weight, "{shares:?}");
+    }
+    assert_eq!(fake.text("memory.max"), "untouched");
+    assert_eq!(fake.text("pids.max"), "untouched");
+}
+
+#[test]
+fn v2_memory_in_use_is_not_taken_away_by_killing() {
+    let fake = Fake::new("in-use");
+    let group = fake.group();
+    fake.put("memory.current", "9000\n");
+    fake.put("memory.stat", "anon 5000\ninactive_file 2000\nactive_file 900\nslab_reclaimable 100");
+    let err = group.set_memory(Some(Bytes::new(5999))).expect_err("6000 cannot be dropped");
+    assert!(err.to_string().contains("memory.max while more is in use"), "{err}");
+    assert_eq!(fake.text("memory.max") + &fake.text("memory.swap.max"), "", "nothing written");
+    group.set_memory(Some(Bytes::new(6000))).expect("the rest can be dropped");
+    assert_eq!(fake.text("memory.max"), "6000");
+    assert_eq!(fake.text("memory.swap.max"), "0");
+    fake.put("memory.max", "");
+    fake.put("memory.swap.max", "");
+    group.set_memory(None).expect("lift");
+    assert_eq!(fake.text("memory.max"), "max");
+    assert_eq!(fake.text("memory.swap.max"), "max");
+}
+
+#[test]
+fn v2_metrics_are_put_together_from_all_files() {
+    let fake = Fake::new("metrics");
+    fake.put("memory.stat", "anon 100\nfile 50\nfile_mapped 7\nswapcached 4\ninactive_file 30\n");
+    fake.put("memory.max", "max\n");
+    fake.put("memory.swap.max", "0\n");
+    fake.put("memory.events", "low 0\nhigh 0\nmax 9\noom 3\noom_kill 2\noom_group_kill 0\n");
+    fake.put("cpu.stat", "usage_usec 1500\nuser_usec 1000\nsystem_usec 500\n");
+    fake.put("pids.current", "7\n");
+    fake.put("pids.max", "max\n");
+    let metrics = fake.group().metrics().expect("metrics");
+    let Metrics { usage_toward_limit, cpu_ns, user_ns, system_ns, .. } = metrics;
+    assert_eq!((usage_toward_limit, cpu_ns), (124, 1_500_000));
+    assert_eq!((user_ns, system_ns), (1_000_000, 500_000));
+    assert_eq!((metrics.pids, metrics.pids_max, metrics.oom_kills), (7, 0, 2));
+    assert_eq!((metrics.memory["rss"], metrics.memory["total_mapped_file"]), (100, 7));
+    assert_eq!(metrics.memory["swap"], 0, "there is no memory.swap.current");
+    fake.put("pids.max", "64\n");
+    assert_eq!(fake.group().metrics().expect("metrics").pids_max, 64);
+    fake.put("pids.max", "many\n");
+    let err = fake.group().metrics().expect_err("no number");
+    assert!(err.to_string().contains("pids.max"), "{err}");
+}
+
+#[test]
+fn peas_belong_to_their_container_and_are_none() {
+    let fake = Fake::new("peas");
+    let cgroups = fake.cgroups();
+    fake.put("cgroup.procs", "12\n");
+    for (dir, pid) in
+        [("web-0.pea-a", "34"), ("web-0.pea-b.c", "56"), ("web.pea-a", "78"), ("x.service", "90")]
+    {
+        let dir = fake.0.join("t").join(dir);
+        fs::create_dir(&dir).expect("mkdir");
+        fs::write(dir.join("cgroup.procs"), pid).expect("procs");
+    }
+    let web_0 = handle("web-0");
+    assert_eq!(cgroups.peas(&web_0).expect("peas"), ["a", "b.c"]);
+    assert_eq!(cgroups.find(&web_0).pids().expect("pids"), [12, 34, 56].into());
+    let pea = cgroups.find_pea(&web_0, "a").expect("plain");
+    assert_eq!(pea.pids().expect("pids"), [34].into());
+    assert_eq!(
+        cgroups.list().expect("list"),
+        [handle("web"), web_0],
+        "`web` has no group of its own: what a crash left is found by it"
+    );
+}
+
+#[test]
+fn a_door_leads_in_by_writing_zero() {
+    let fake = Fake::new("door");
+    let doors = fake.group().doors().expect("open");
+    assert_eq!(doors.len(), 1, "one hierarchy");
+    crate::sys::fd::write(&doors[0], b"0").expect("write");
+    assert_eq!(fake.text("cgroup.procs"), "0");
+    assert!(crate::sys::fd::read(std::os::fd::AsFd::as_fd(&doors[0]), &mut [0; 8]).is_err());
 }
 
 #[test]
@@ -119,7 +224,7 @@ fn a_process_goes_into_the_one_v2_directory() {
 #[test]
 fn groups_that_are_gone_are_killed_and_removed_with_success() {
     let fake = Fake::new("gone");
-    let gone = Group::new(Arc::new(fake.layout()), "gone-0".parse().expect("handle"));
+    let gone = fake.cgroups().find(&handle("gone-0"));
     gone.kill().expect("kill");
     gone.remove().expect("remove");
     assert!(gone.stats().expect_err("gone").is_not_found());

@@ -1,8 +1,9 @@
 //! One group in the hierarchies of cgroup v1. Every `dir` is that of the controller in question.
 //! Source of the file formats: kernel Documentation/admin-guide/cgroup-v1.
 
+use super::metrics::{CpuTimes, Memory};
 use super::recipe::Devices;
-use super::{CgroupError, files, recipe};
+use super::{CgroupError, files, metrics, recipe};
 use crate::sys::event;
 use crate::unit::Bytes;
 use std::fs::File;
@@ -42,13 +43,23 @@ pub fn set_memory(dir: &Path, limit: Option<Bytes>) -> Result<(), CgroupError> {
     };
     // The kernel keeps memory <= memory + swap at every step, so a growing sum goes first.
     let grows = limit.is_none_or(|limit| limit.get() > both_now);
-    let order = if grows { [BOTH, MEMORY] } else { [MEMORY, BOTH] };
-    order.into_iter().try_for_each(|file| files::write(dir, file, &text))
+    let [first, second] = if grows { [BOTH, MEMORY] } else { [MEMORY, BOTH] };
+    let before = files::read(dir, first)?;
+    files::write(dir, first, &text)?;
+    files::write(dir, second, &text).inspect_err(|_| {
+        // Half of a limit is what nobody asked for. It held a moment ago, so it can hold again.
+        let _ = files::write(dir, first, before.trim());
+    })
 }
 
-/// Share of the processor, from Diego's weight.
-pub fn set_cpu(dir: &Path, weight: Option<u32>) -> Result<(), CgroupError> {
-    files::write(dir, "cpu.shares", &recipe::cpu_shares(weight).to_string())
+/// Share of the processor, on the kernel's scale.
+pub fn set_cpu(dir: &Path, shares: u64) -> Result<(), CgroupError> {
+    files::write(dir, "cpu.shares", &shares.to_string())
+}
+
+/// The share in effect.
+pub fn cpu_share(dir: &Path) -> Result<u64, CgroupError> {
+    files::number(dir, "cpu.shares")
 }
 
 /// Refuses every device but those of the recipe.
@@ -68,12 +79,25 @@ pub fn memory_bytes(dir: &Path) -> Result<u64, CgroupError> {
     Ok(used.saturating_sub(field("total_inactive_file")?))
 }
 
-/// Processes that the kernel has killed for memory. Linux 4.13.
-pub fn oom_kills(dir: &Path) -> Result<u64, CgroupError> {
-    files::field(dir, "memory.oom_control", "oom_kill")
+/// Every figure of memory.
+pub fn memory(dir: &Path) -> Result<Memory, CgroupError> {
+    let text = files::read(dir, "memory.stat")?;
+    metrics::memory_v1(&text).ok_or_else(|| CgroupError::Garbled { path: dir.join("memory.stat") })
 }
 
-/// A counter that the kernel adds to when the group is out of memory, and when it is removed.
+/// Processes that the kernel has killed for memory, in nested groups too, as long as they are
+/// there: here each group counts for itself alone. Linux 4.13.
+pub fn oom_kills(dir: &Path) -> Result<u64, CgroupError> {
+    let kills = |dir: &Path| files::field(dir, "memory.oom_control", "oom_kill");
+    let mut all = kills(dir)?;
+    for nested in files::tree(dir)?.into_iter().skip(1) {
+        all = all.saturating_add(files::if_there(kills(&nested))?.unwrap_or(0));
+    }
+    Ok(all)
+}
+
+/// A counter that the kernel adds to when the group or one above it is out of memory, and when the
+/// group is removed; not when one nested in it reaches a limit of its own.
 pub fn oom_watch(dir: &Path) -> Result<OwnedFd, CgroupError> {
     let path = dir.join("memory.oom_control");
     let refused = |source| CgroupError::refused("watch", path.clone(), source);
@@ -87,6 +111,13 @@ pub fn oom_watch(dir: &Path) -> Result<OwnedFd, CgroupError> {
 /// Processor time used, in nanoseconds.
 pub fn cpu_ns(dir: &Path) -> Result<u64, CgroupError> {
     files::number(dir, "cpuacct.usage")
+}
+
+/// The same with its parts.
+pub fn cpu_times(dir: &Path) -> Result<CpuTimes, CgroupError> {
+    let text = files::read(dir, "cpuacct.stat")?;
+    metrics::cpu_v1(cpu_ns(dir)?, &text)
+        .ok_or_else(|| CgroupError::Garbled { path: dir.join("cpuacct.stat") })
 }
 
 /// Stops all processes, or most: the wait for the last one is bounded.

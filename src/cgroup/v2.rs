@@ -1,12 +1,14 @@
 //! One group in the unified hierarchy, cgroup v2.
 //! Source of the file formats: kernel Documentation/admin-guide/cgroup-v2.rst.
 
+use super::metrics::{Beside, CpuTimes, Memory};
 use super::plan::{Controller, Unified};
 use super::recipe::Devices;
-use super::{CgroupError, files, recipe};
+use super::{CgroupError, files, metrics, recipe};
 use crate::sys::{bpf, event};
 use crate::unit::Bytes;
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -43,16 +45,44 @@ fn enable(dir: &Path, unified: &Unified) -> Result<(), CgroupError> {
 }
 
 /// Memory with page cache, and nothing in swap; `None` lifts both limits.
+///
+/// Errors: `Write` with `EBUSY` when more is in use and cannot be reclaimed, as on v1.
 pub fn set_memory(dir: &Path, limit: Option<Bytes>) -> Result<(), CgroupError> {
+    const MEMORY: &str = "memory.max";
+    let text = recipe::or_max(limit.map(Bytes::get));
+    // The kernel itself would make room by killing.
+    if let Some(limit) = limit
+        && least(dir, limit.get())? > limit.get()
+    {
+        let source = io::ErrorKind::ResourceBusy.into();
+        return Err(CgroupError::Write { text, path: dir.join(MEMORY), source });
+    }
     let swap = if limit.is_some() { "0" } else { "max" };
     files::write_if_there(dir, "memory.swap.max", swap)?;
-    files::write(dir, "memory.max", &recipe::or_max(limit.map(Bytes::get)))
+    files::write(dir, MEMORY, &text)
 }
 
-/// Share of the processor, from Diego's weight.
-pub fn set_cpu(dir: &Path, weight: Option<u32>) -> Result<(), CgroupError> {
-    let weight = recipe::cpu_weight(recipe::cpu_shares(weight));
-    files::write(dir, "cpu.weight", &weight.to_string())
+/// Bytes that would be left of a group's memory after the kernel has dropped what it can; 0 when
+/// not even all of it is above `limit`.
+fn least(dir: &Path, limit: u64) -> Result<u64, CgroupError> {
+    let used = files::number(dir, "memory.current")?;
+    if used <= limit {
+        return Ok(0);
+    }
+    let stat = files::read(dir, "memory.stat")?;
+    let droppable = ["inactive_file", "active_file", "slab_reclaimable"];
+    let droppable = droppable.into_iter().filter_map(|key| recipe::field(&stat, key));
+    Ok(droppable.fold(used, u64::saturating_sub))
+}
+
+/// Share of the processor, given on v1's scale.
+pub fn set_cpu(dir: &Path, shares: u64) -> Result<(), CgroupError> {
+    files::write(dir, "cpu.weight", &recipe::cpu_weight(shares).to_string())
+}
+
+/// The share in effect, 1 to 10000.
+pub fn cpu_share(dir: &Path) -> Result<u64, CgroupError> {
+    files::number(dir, "cpu.weight")
 }
 
 /// Makes the kernel's copy of the device rules, to be attached to any number of groups.
@@ -74,6 +104,18 @@ pub fn memory_bytes(dir: &Path) -> Result<u64, CgroupError> {
     Ok(used.saturating_sub(files::field(dir, "memory.stat", "inactive_file")?))
 }
 
+/// Every figure of memory. The files for swap are missing when the kernel does not count it.
+pub fn memory(dir: &Path) -> Result<Memory, CgroupError> {
+    let text = files::read(dir, "memory.stat")?;
+    let beside = Beside {
+        max: files::limit(dir, "memory.max")?,
+        swap_max: files::if_there(files::limit(dir, "memory.swap.max"))?.flatten(),
+        swap: files::if_there(files::number(dir, "memory.swap.current"))?.unwrap_or(0),
+    };
+    metrics::memory_v2(&text, &beside)
+        .ok_or_else(|| CgroupError::Garbled { path: dir.join("memory.stat") })
+}
+
 /// Processes that the kernel has killed for memory, in nested groups too.
 pub fn oom_kills(dir: &Path) -> Result<u64, CgroupError> {
     files::field(dir, "memory.events", "oom_kill")
@@ -88,6 +130,12 @@ pub fn oom_watch(dir: &Path) -> Result<OwnedFd, CgroupError> {
 /// Processor time used, in nanoseconds.
 pub fn cpu_ns(dir: &Path) -> Result<u64, CgroupError> {
     Ok(files::field(dir, "cpu.stat", "usage_usec")?.saturating_mul(1000))
+}
+
+/// The same with its parts.
+pub fn cpu_times(dir: &Path) -> Result<CpuTimes, CgroupError> {
+    let text = files::read(dir, "cpu.stat")?;
+    metrics::cpu_v2(&text).ok_or_else(|| CgroupError::Garbled { path: dir.join("cpu.stat") })
 }
 
 /// Kills every process at one stroke, also those that are being forked. `false` when there is no

@@ -88,6 +88,7 @@ fn spec(lifecycle: &Path) -> ContainerSpec {
             disk: Some(Bytes::mib(64)),
             cpu_weight: Some(64),
             pids: Some(1024),
+            ..Default::default()
         },
         ports: vec![8080],
         binds: vec![Bind {

@@ -12,6 +12,26 @@ pub struct Limits {
     pub disk: Option<Bytes>,
     /// Share of the processor against other containers, 1 to 100; Diego's weight.
     pub cpu_weight: Option<u32>,
+    /// The same on the kernel's older scale, 2 to 262144, 1024 being the usual; Garden's shares.
+    /// Wins over the weight. A number beyond the scale counts as its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_shares: Option<u64>,
     /// Processes and threads.
     pub pids: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_older_daemon_wrote_is_read_and_written_the_same() {
+        let text = r#"{"memory":1,"disk":null,"cpu_weight":5,"pids":null}"#;
+        let limits: Limits = serde_json::from_str(text).expect("old form");
+        assert_eq!((limits.cpu_weight, limits.cpu_shares), (Some(5), None));
+        assert_eq!(serde_json::to_string(&limits).expect("JSON"), text);
+        let shares = Limits { cpu_shares: Some(7), ..limits };
+        let text = serde_json::to_string(&shares).expect("JSON");
+        assert_eq!(serde_json::from_str::<Limits>(&text).expect("JSON"), shares);
+    }
 }

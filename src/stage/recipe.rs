@@ -141,6 +141,7 @@ pub fn staging_task(manifest: &Manifest, input: &StagingInput) -> Task {
             disk: Some(input.disk),
             cpu_weight: Some(STAGING_WEIGHT),
             pids: Some(STAGING_PIDS.max(manifest.run.pids)),
+            ..Default::default()
         },
         egress: manifest.egress.clone(),
         action: Action::Timeout {
@@ -272,6 +273,7 @@ fn lrp(
         disk: Some(process.disk),
         cpu_weight: Some(run.cpu_weight.unwrap_or_else(|| weight_of(process.memory))),
         pids: Some(run.pids),
+        ..Default::default()
     };
     let version = version(&Stale {
         generation,

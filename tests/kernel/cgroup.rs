@@ -123,7 +123,7 @@ fn handle(name: &str) -> Handle {
 
 fn limits(memory_mib: u64, pids: u32) -> Limits {
     let memory = Some(Bytes::mib(memory_mib));
-    Limits { memory, disk: None, cpu_weight: Some(10), pids: Some(pids) }
+    Limits { memory, cpu_weight: Some(10), pids: Some(pids), ..Limits::default() }
 }
 
 /// Eats memory until the limit, as one process of the shell.

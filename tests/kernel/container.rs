@@ -19,6 +19,7 @@ pub fn spec(lab: &Lab, handle: &str) -> ContainerSpec {
             disk: Some(Bytes::mib(16)),
             cpu_weight: Some(10),
             pids: Some(64),
+            ..Default::default()
         },
         ports: vec![8080],
         owner: "test".into(),
