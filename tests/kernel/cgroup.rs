@@ -1,5 +1,7 @@
 //! Groups on the machine's own hierarchies, whichever version they are.
 
+mod garden;
+
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -84,8 +86,13 @@ impl Shell {
     }
 
     fn outside(script: &str) -> Shell {
+        Shell::outside_with(script, &[])
+    }
+
+    fn outside_with(script: &str, env: &[(&str, &str)]) -> Shell {
         let mut child = Command::new("/bin/sh")
             .args(["-c", &format!("read go && {{ {script}\n}}")])
+            .envs(env.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

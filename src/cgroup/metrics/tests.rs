@@ -62,8 +62,11 @@ fn v1_figures_are_the_kernels_own() {
 
 #[test]
 fn v1_without_swap_accounting_counts_the_rest() {
-    let text: String =
-        V1.lines().filter(|line| !line.contains("swap") && !line.contains("memsw")).flat_map(|l| [l, "\n"]).collect();
+    let text: String = V1
+        .lines()
+        .filter(|line| !line.contains("swap") && !line.contains("memsw"))
+        .flat_map(|l| [l, "\n"])
+        .collect();
     let memory = memory_v1(&text).expect("whole");
     check(&memory, &[("total_swap", 0), ("hierarchical_memsw_limit", 0)]);
     assert_eq!(memory.usage_toward_limit, 243_360 + 8_151_616 - 6_599_232);
