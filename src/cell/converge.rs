@@ -9,7 +9,7 @@ use crate::log::chain;
 use crate::model::lrp::{DesiredLrp, ProcessGuid};
 use crate::net::RuleWatch;
 use crate::stage::recipe;
-use crate::unit::AppName;
+use crate::unit::{AppName, Digest};
 use async_io::Async;
 use smol::future;
 use std::collections::{BTreeMap, BTreeSet};
@@ -337,26 +337,33 @@ impl Shared {
     /// Removes layers that no release, no container and no stack of the box refers to. Left out
     /// while something is staged: its layers are not in the records yet. Blocking.
     pub(super) fn collect_layers(&self) {
+        if let Err(err) = crate::image::collect(self.host.store(), || self.used_layers()) {
+            crate::warn!("layer.left", err = chain(&err));
+        }
+    }
+
+    /// The layers that something refers to; `None` while that cannot be told.
+    fn used_layers(&self) -> Option<BTreeSet<Digest>> {
         let mut used = BTreeSet::new();
         {
             let state = self.state();
             if !state.staging.is_empty() {
-                return;
+                return None;
             }
             let releases = state.apps.values().filter_map(|app| app.release.as_ref());
             used.extend(releases.flat_map(|release| [release.stack, release.droplet]));
         }
-        for handle in self.host.list().unwrap_or_default() {
-            if let Ok(Some(entry)) = self.host.entry(&handle) {
+        for handle in self.host.list().ok()? {
+            // An entry that is gone by now was of a container that is; one that cannot be read
+            // may be of one that runs.
+            if let Some(entry) = self.host.entry(&handle).ok()? {
                 used.extend(entry.spec.layers);
             }
         }
         let store = self.host.store();
         let stacks = std::fs::read_dir(&self.paths.stacks).into_iter().flatten().flatten();
         used.extend(stacks.filter_map(|item| crate::image::known_stack(store, &item.path())));
-        if let Err(err) = crate::image::collect(store, &used) {
-            crate::warn!("layer.left", err = chain(&err));
-        }
+        Some(used)
     }
 }
 

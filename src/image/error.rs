@@ -1,5 +1,6 @@
 //! What can go wrong between an archive and a layer.
 
+use crate::unit::Digest;
 use crate::volume::VolumeError;
 use std::error::Error;
 use std::fmt;
@@ -32,6 +33,41 @@ pub enum ImageError {
     Empty {
         /// The archive.
         archive: PathBuf,
+    },
+    /// What is named as a root is nothing that can be one.
+    Kind {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A directory's content cannot or must not be imported; the cause names the entry.
+    Copy {
+        /// The directory.
+        directory: PathBuf,
+        /// Which entry, and why.
+        source: UnpackError,
+    },
+    /// An image layout is no such thing, broken, or not for this box.
+    Layout {
+        /// The layout's directory.
+        layout: PathBuf,
+        /// What of it, and why; completes "image layout X: ...".
+        why: String,
+    },
+    /// One layer of an image layout cannot or must not be unpacked.
+    Blob {
+        /// The layout's directory.
+        layout: PathBuf,
+        /// The layer's blob.
+        blob: Digest,
+        /// Why.
+        source: UnpackError,
+    },
+    /// The layers cannot be put together to a tree.
+    Tree {
+        /// The topmost layer.
+        layer: Digest,
+        /// Which entry, and why.
+        source: UnpackError,
     },
     /// The store refused.
     Store {
@@ -114,6 +150,17 @@ impl fmt::Display for ImageError {
                 write!(f, "{} changed while it was read; try again", archive.display())
             }
             E::Empty { archive } => write!(f, "{} holds no files", archive.display()),
+            E::Kind { path } => write!(
+                f,
+                "{} is neither a directory nor a file; name a root directory or a tar archive",
+                path.display()
+            ),
+            E::Copy { directory, .. } => write!(f, "cannot import {}", directory.display()),
+            E::Layout { layout, why } => write!(f, "image layout {}: {why}", layout.display()),
+            E::Blob { layout, blob, .. } => {
+                write!(f, "image layout {}: cannot unpack layer {blob}", layout.display())
+            }
+            E::Tree { layer, .. } => write!(f, "cannot put together the layers up to {layer}"),
             E::Store { archive, .. } => write!(f, "cannot store {}", archive.display()),
         }
     }
@@ -122,10 +169,16 @@ impl fmt::Display for ImageError {
 impl Error for ImageError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            ImageError::Unpack { source, .. } => Some(source),
+            ImageError::Unpack { source, .. }
+            | ImageError::Copy { source, .. }
+            | ImageError::Blob { source, .. }
+            | ImageError::Tree { source, .. } => Some(source),
             ImageError::Read { source, .. } => Some(source),
             ImageError::Store { source, .. } => Some(source),
-            ImageError::Changed { .. } | ImageError::Empty { .. } => None,
+            ImageError::Changed { .. }
+            | ImageError::Empty { .. }
+            | ImageError::Kind { .. }
+            | ImageError::Layout { .. } => None,
         }
     }
 }

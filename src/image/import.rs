@@ -1,11 +1,11 @@
 //! Stacks and droplets: local archive files that become layers, once each.
 
 use super::error::{ImageError, UnpackError};
-use super::unpack::{self, Options};
+use super::notes;
+use super::unpack::{self, Options, Summary};
 use crate::unit::{Bytes, Digest};
-use crate::volume::{Store, VolumeError};
+use crate::volume::{Pin, Store};
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -15,7 +15,7 @@ use std::path::Path;
 /// Room that is made sure of ahead of the unpacking, and how often we look.
 const ROOM: u64 = 16 << 20;
 /// Read from the file at once.
-const FILE_BUFFER: usize = 256 << 10;
+pub(super) const FILE_BUFFER: usize = 256 << 10;
 /// Unpacked bytes that are hashed at once.
 const STREAM_BUFFER: usize = 64 << 10;
 /// Largest zstd window, as a power of two: 128 MiB, what `zstd` itself takes without being asked.
@@ -34,11 +34,22 @@ pub fn import_stack(
     archive: &Path,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Digest, ImageError> {
+    import_pinned(store, archive, progress).map(|(chain, _)| chain)
+}
+
+/// As [`import_stack`]; the layer stays at least for as long as the pin does. Who asks for a file
+/// that is being imported waits for that.
+pub(super) fn import_pinned(
+    store: &Store,
+    archive: &Path,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(Digest, Pin), ImageError> {
     let (file, meta) = open(archive)?;
     let known = file_key("stack", archive, &meta);
-    if let Some(chain) = recall(store, &known) {
+    let _turn = store.turn(&known);
+    if let Some((chain, pin)) = notes::recall(store, &known) {
         progress(meta.len(), meta.len());
-        return Ok(chain);
+        return Ok((chain, pin));
     }
     let source = Source { store, archive, file, meta, progress };
     source.import(&Options::default(), |diff| *diff, &[known])
@@ -47,18 +58,7 @@ pub fn import_stack(
 /// The layer that a stack's archive has become, if it was imported before and is still there.
 pub fn known_stack(store: &Store, archive: &Path) -> Option<Digest> {
     let (_, meta) = open(archive).ok()?;
-    recall(store, &file_key("stack", archive, &meta))
-}
-
-/// Removes every layer that is not in `used`. The caller knows that nothing is being imported and
-/// that no container is being made of a layer that is not in `used`.
-pub fn collect(store: &Store, used: &BTreeSet<Digest>) -> Result<(), VolumeError> {
-    let unused = store.layers()?.into_iter().filter(|chain| !used.contains(chain));
-    for chain in unused {
-        store.remove_layer(&chain)?;
-        crate::info!("layer.removed", digest = chain);
-    }
-    Ok(())
+    notes::recall(store, &file_key("stack", archive, &meta)).map(|(chain, _)| chain)
 }
 
 /// Makes a droplet (a tar, as a rule with gzip) a layer to put on top of the layer `parent`, its
@@ -73,21 +73,22 @@ pub fn import_droplet(
 ) -> Result<Digest, ImageError> {
     let (file, meta) = open(droplet)?;
     let known_file = file_key(&format!("droplet on {parent}"), droplet, &meta);
-    if let Some(chain) = recall(store, &known_file) {
+    if let Some((chain, _)) = notes::recall(store, &known_file) {
         return Ok(chain);
     }
     // The same droplet under another name or with another time, as after a copy.
     let content =
         hash(&file).map_err(|source| ImageError::Read { archive: droplet.into(), source })?;
     let known_content = Digest::of(format!("droplet on {parent}\0{content}").as_bytes());
-    if let Some(chain) = recall(store, &known_content) {
-        remember(store, &known_file, &chain);
+    if let Some((chain, _)) = notes::recall(store, &known_content) {
+        notes::remember(store, &known_file, &chain);
         return Ok(chain);
     }
     let options = Options {
         prefix: Some(DROPLET_PREFIX),
         owner: Some(VCAP),
         whiteouts: false,
+        file_capabilities: false,
         max_bytes: DROPLET_MAX,
         ..Options::default()
     };
@@ -98,7 +99,7 @@ pub fn import_droplet(
     };
     let (file, meta) = open(droplet)?;
     let source = Source { store, archive: droplet, file, meta, progress: &mut |_, _| () };
-    source.import(&options, chain, &[known_file, known_content])
+    source.import(&options, chain, &[known_file, known_content]).map(|(chain, _)| chain)
 }
 
 /// An archive file on its way into the store.
@@ -118,7 +119,7 @@ impl Source<'_> {
         options: &Options,
         chain: impl FnOnce(&Digest) -> Digest,
         keys: &[Digest],
-    ) -> Result<Digest, ImageError> {
+    ) -> Result<(Digest, Pin), ImageError> {
         let Source { store, archive, file, meta, progress } = self;
         let in_store = |source| ImageError::Store { archive: archive.into(), source };
         let unreadable = |source| ImageError::Read { archive: archive.into(), source };
@@ -127,24 +128,21 @@ impl Source<'_> {
         let watch = file.try_clone().map_err(unreadable)?;
         let tell = Tell { file, done: 0, total, progress };
         let stream = decoded(BufReader::with_capacity(FILE_BUFFER, tell)).map_err(unreadable)?;
-        let mut hash = Sha256::new();
-        let tap = Tap { stream, hash: &mut hash, store, seen: 0, sure_until: 0 };
-        let mut tap = BufReader::with_capacity(STREAM_BUFFER, tap);
-        let summary =
-            unpack::unpack(&mut tap, draft.dir(), options).map_err(|source: UnpackError| {
-                ImageError::Unpack { archive: archive.into(), source }
-            })?;
-        drop(tap);
+        let unpacked = unpack_hashed(store, stream, draft.dir(), options);
+        let (summary, diff) =
+            unpacked.map_err(|source| ImageError::Unpack { archive: archive.into(), source })?;
         if summary.made == 0 {
             return Err(ImageError::Empty { archive: archive.into() });
         }
         if identity(&watch.metadata().map_err(unreadable)?) != identity(&meta) {
             return Err(ImageError::Changed { archive: archive.into() });
         }
-        let chain = chain(&Digest::finish(hash));
+        let chain = chain(&diff);
+        let pin = store.pin(&[chain]);
         draft.commit(&chain).map_err(in_store)?;
+        notes::record(store, &chain, summary.bytes);
         for key in keys {
-            remember(store, key, &chain);
+            notes::remember(store, key, &chain);
         }
         crate::info!(
             "image.imported",
@@ -154,8 +152,24 @@ impl Source<'_> {
             bytes = summary.bytes,
             skipped = summary.skipped
         );
-        Ok(chain)
+        Ok((chain, pin))
     }
+}
+
+/// Unpacks a tar stream into `dir`, with room made ahead of it; what was unpacked, and the digest of
+/// the stream.
+pub(super) fn unpack_hashed(
+    store: &Store,
+    stream: impl Read,
+    dir: &Path,
+    options: &Options,
+) -> Result<(Summary, Digest), UnpackError> {
+    let mut hash = Sha256::new();
+    let tap = Tap { stream, hash: &mut hash, store, seen: 0, sure_until: 0 };
+    let mut tap = BufReader::with_capacity(STREAM_BUFFER, tap);
+    let summary = unpack::unpack(&mut tap, dir, options)?;
+    drop(tap);
+    Ok((summary, Digest::finish(hash)))
 }
 
 /// Opens the file, which must be one.
@@ -171,7 +185,7 @@ fn open(archive: &Path) -> Result<(File, Metadata), ImageError> {
 }
 
 /// The tar stream inside, by the first bytes of the file.
-fn decoded<'a>(mut file: BufReader<Tell<'a>>) -> io::Result<Box<dyn Read + 'a>> {
+pub(super) fn decoded<'a>(mut file: BufReader<impl Read + 'a>) -> io::Result<Box<dyn Read + 'a>> {
     let start = file.fill_buf()?;
     if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
         let mut zstd = zstd::stream::read::Decoder::with_buffer(file)?;
@@ -246,29 +260,4 @@ fn file_key(role: &str, path: &Path, meta: &Metadata) -> Digest {
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let state = format!("{role}\0{:?}\0", identity(meta));
     Digest::of(&[state.as_bytes(), path.as_os_str().as_bytes()].concat())
-}
-
-/// What `key` became, if that layer is still here. A note that cannot be read is no note.
-fn recall(store: &Store, key: &Digest) -> Option<Digest> {
-    let text = fs::read_to_string(store.dir().join("imports").join(key.hex())).ok()?;
-    let chain = text.trim_end().parse().ok()?;
-    store.layer(&chain).map(|_| chain)
-}
-
-/// Remembers that `key` became `chain`, and forgets what is about layers that are gone. Losing a
-/// note costs an unpacking, so errors are only told.
-fn remember(store: &Store, key: &Digest, chain: &Digest) {
-    let dir = store.dir().join("imports");
-    let (note, draft) = (dir.join(key.hex()), dir.join(format!("{}.new", key.hex())));
-    let written = fs::write(&draft, format!("{chain}\n")).and_then(|()| fs::rename(&draft, &note));
-    if let Err(err) = written {
-        crate::warn!("image.note_lost", path = note.display(), err = err);
-    }
-    for entry in fs::read_dir(&dir).into_iter().flatten().filter_map(Result::ok) {
-        let about = fs::read_to_string(entry.path()).ok();
-        let about = about.and_then(|text| text.trim_end().parse::<Digest>().ok());
-        if about.is_some_and(|chain| store.layer(&chain).is_none()) {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
 }

@@ -204,9 +204,9 @@ impl Job<'_> {
             return Err(UnpackError::entry(&entry.path, why));
         }
         for (name, value) in &entry.xattrs {
-            let ours = name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
+            let kept = may_have(name, value, self.options.file_capabilities);
             match CString::new(name.as_slice()) {
-                Ok(name) if ours => {
+                Ok(name) if kept => {
                     file::set_xattr(file.as_fd(), &name, value).map_err(UnpackError::refused(
                         &entry.path,
                         "has an extended attribute that does not fit",
@@ -240,6 +240,18 @@ impl Job<'_> {
             return Err(UnpackError::entry(&entry.path, why));
         }
         Ok(())
+    }
+}
+
+/// Whether a file of a layer may have this extended attribute. Of file capabilities only those that
+/// belong to whoever is root: version 2 of `vfs_cap_data`, linux/capability.h. Version 3 names
+/// somebody.
+pub(super) fn may_have(name: &[u8], value: &[u8], file_capabilities: bool) -> bool {
+    /// Length, and the version in the last of its first four bytes.
+    const VERSION_2: (usize, Option<&u8>) = (20, Some(&2));
+    match name {
+        b"security.capability" => file_capabilities && (value.len(), value.get(3)) == VERSION_2,
+        _ => name.starts_with(b"user.") && !name.starts_with(b"user.overlay."),
     }
 }
 

@@ -5,22 +5,32 @@
 //! Must not: trust a name, size or owner from an archive; follow a path out of the layer; run a
 //! program; show a layer before it is complete.
 //! Called by: `container`, `stage`, `daemon`. Calls: `volume`, `sys`, `unit`.
-//! Entry points: [`import_stack`], [`import_droplet`], [`collect`], [`unpack::unpack`].
+//! Entry points: [`import_stack`], [`import_droplet`], [`import_local`], [`import_layout`],
+//! [`collect`], [`unpack::unpack`].
 //! Ancestor: garden-linux's repository_fetcher and rootfs_provider.
 //!
 //! ```text
 //! file ─► [zstd | gzip] ─► hash, room ─► archive (headers) ─► unpack (what),
 //! make (each kind) ─► tree (where, by fd)
+//! directory ─► copy ─► tree
 //! ```
 
 mod archive;
+mod copy;
 mod error;
 mod import;
+mod layout;
+mod local;
 mod make;
+mod manifest;
 mod name;
+mod notes;
 mod tree;
 pub mod unpack;
 mod wire;
 
 pub use error::ImageError;
-pub use import::{collect, import_droplet, import_stack, known_stack};
+pub use import::{import_droplet, import_stack, known_stack};
+pub use layout::import_layout;
+pub use local::{Rootfs, import_local};
+pub use notes::{collect, layers_bytes};

@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 
 /// Overlay's mark of a directory that hides the one below it.
-const OPAQUE: &std::ffi::CStr = c"trusted.overlay.opaque";
+pub const OPAQUE: &std::ffi::CStr = c"trusted.overlay.opaque";
 /// Deepest tree that is removed when something else takes its place. Paths are shorter than this;
 /// only symlinks can build something deeper.
 const REMOVE_DEPTH_MAX: usize = 300;
@@ -162,6 +162,19 @@ pub fn set_opaque(dir: &File) -> io::Result<()> {
 /// Whether it is a whiteout. No archive can bring a device, so all devices here are ours.
 pub fn is_whiteout(meta: &Metadata) -> bool {
     meta.file_type().is_char_device() && meta.rdev() == 0
+}
+
+/// Removes everything that is in a directory, following nothing.
+pub fn empty(dir: &File) -> io::Result<()> {
+    loop {
+        let names = file::first_names(dir.as_fd())?;
+        if names.is_empty() {
+            return Ok(());
+        }
+        for name in names {
+            clear(dir, &name, false)?;
+        }
+    }
 }
 
 /// Removes a directory with all that is in it, following nothing.

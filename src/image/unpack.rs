@@ -14,7 +14,7 @@
 //! | device, socket, unknown | not made, counted |
 //! | owner | numeric, 0 to 65535, or refused; or the owner that the caller wants |
 //! | mode | all twelve bits; the root directory stays root's and open to all (at least 0755) |
-//! | extended attributes | `user.*` but overlay's; all others are dropped: file capabilities too, which do nothing under no_new_privs |
+//! | extended attributes | `user.*` but overlay's, and file capabilities if the caller wants them; all others are dropped |
 //! | time | kept, for directories too; outside 1970 to 9999 the nearer end |
 
 use super::archive::{Archive, Entry};
@@ -48,6 +48,9 @@ pub struct Options {
     pub owner: Option<(u32, u32)>,
     /// Whether `.wh.` names are whiteouts, as in image layers, or just names.
     pub whiteouts: bool,
+    /// Whether programs keep their file capabilities. They do nothing under no_new_privs, and
+    /// count only as far as the container's own root has them.
+    pub file_capabilities: bool,
     /// Most bytes that the files may have together, holes included.
     pub max_bytes: Bytes,
     /// Most headers in the archive.
@@ -60,6 +63,7 @@ impl Default for Options {
             prefix: None,
             owner: None,
             whiteouts: true,
+            file_capabilities: true,
             max_bytes: Bytes::mib(16 << 10),
             max_entries: 1_000_000,
         }

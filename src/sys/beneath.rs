@@ -94,7 +94,19 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 ///
 /// Reads through `/proc/self/fd`, so that no path is resolved again.
 pub fn names(dir: BorrowedFd) -> io::Result<Vec<OsString>> {
+    names_at_most(dir, usize::MAX)
+}
+
+/// As [`names`], of a directory with at most `max` of them; more are an error.
+pub fn names_at_most(dir: BorrowedFd, max: usize) -> io::Result<Vec<OsString>> {
     use std::os::fd::AsRawFd;
     let path = format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd());
-    std::fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect()
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        if names.len() == max {
+            return Err(io::Error::other(format!("it has more than {max} names")));
+        }
+        names.push(entry?.file_name());
+    }
+    Ok(names)
 }

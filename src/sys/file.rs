@@ -167,6 +167,71 @@ pub fn set_xattr(file: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> io::Result<
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// The names of the extended attributes of a file or directory that is open for real. `ENOTSUP`: the
+/// file system has none. At most 64 KiB of names, which is as many as there can be. flistxattr(2).
+pub fn xattr_names(file: BorrowedFd<'_>) -> io::Result<Vec<Vec<u8>>> {
+    let mut buffer = vec![0u8; 64 << 10];
+    // SAFETY: the kernel writes at most the length that goes with the pointer.
+    let len =
+        unsafe { libc::flistxattr(file.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
+    let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
+    Ok(buffer[..len].split(|b| *b == 0).filter(|name| !name.is_empty()).map(Vec::from).collect())
+}
+
+/// The value of one extended attribute, at most 64 KiB; `None`: there is none. fgetxattr(2).
+pub fn xattr(file: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<Vec<u8>>> {
+    let mut buffer = vec![0u8; 64 << 10];
+    // SAFETY: the name is NUL-terminated; the kernel writes at most the length that goes with the
+    // pointer.
+    let len = unsafe {
+        let room = buffer.len();
+        libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), buffer.as_mut_ptr().cast(), room)
+    };
+    match usize::try_from(len) {
+        Ok(len) => {
+            buffer.truncate(len);
+            Ok(Some(buffer))
+        }
+        Err(_) => match io::Error::last_os_error() {
+            err if matches!(err.raw_os_error(), Some(libc::ENODATA | libc::ENOTSUP)) => Ok(None),
+            err => Err(err),
+        },
+    }
+}
+
+/// Opens the regular file `name` of `dir` for reading, without following it or waiting for a fifo;
+/// the caller checks the kind. `name` must be a single component. openat(2).
+pub fn open_to_read(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<File> {
+    let flags = OFlag::O_RDONLY
+        | OFlag::O_NOFOLLOW
+        | OFlag::O_NONBLOCK
+        | OFlag::O_NOCTTY
+        | OFlag::O_CLOEXEC;
+    Ok(File::from(nix::fcntl::openat(dir, name, flags, Mode::empty())?))
+}
+
+/// The next piece of `file` that holds data, at or after `from`: where it begins and ends. `None`:
+/// only a hole is left. What a file system does not know is data. lseek(2).
+pub fn next_data(file: BorrowedFd<'_>, from: u64) -> io::Result<Option<(u64, u64)>> {
+    use nix::unistd::{Whence, lseek};
+    let at = i64::try_from(from).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    let begin = match lseek(file, at, Whence::SeekData) {
+        Err(nix::Error::ENXIO) => return Ok(None),
+        other => other?,
+    };
+    let end = lseek(file, begin, Whence::SeekHole)?;
+    Ok(Some((begin as u64, end as u64)))
+}
+
+/// Lets the empty file `to` share all data of `from`. `EXDEV`, `EOPNOTSUPP`: not on these file
+/// systems; `EINVAL`: not with these two files. ioctl_ficlone(2).
+pub fn share_data(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+    const FICLONE: u32 = 0x4004_9409; // _IOW(0x94, 9, int), linux/fs.h
+    // SAFETY: the argument is a plain descriptor number, open for as long as it is borrowed.
+    let done = unsafe { libc::ioctl(to.as_raw_fd(), FICLONE as libc::Ioctl, from.as_raw_fd()) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Makes `[offset, offset + len)` of a file real blocks that cannot run out later; the file grows
 /// to hold it. `EOPNOTSUPP`: the file system cannot; `ENOSPC`. fallocate(2).
 pub fn allocate(file: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<()> {

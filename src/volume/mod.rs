@@ -22,6 +22,7 @@
 mod error;
 mod layer;
 mod loopfile;
+mod pin;
 mod plan;
 mod promise;
 mod remove;
@@ -30,4 +31,5 @@ mod writable;
 
 pub use error::VolumeError;
 pub use layer::Draft;
+pub use pin::{Pin, Round, Turn};
 pub use store::{Store, StoreConfig};

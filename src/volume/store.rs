@@ -2,6 +2,7 @@
 
 use super::VolumeError;
 use super::loopfile::LoopFile;
+use super::pin::{Pins, Turns};
 use super::plan;
 use super::promise::Promises;
 use crate::sys::btrfs::{self, QuotaKind};
@@ -12,8 +13,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// The layout that this program reads and writes.
@@ -83,6 +84,10 @@ pub struct Store {
     pub(super) promises: Mutex<Promises>,
     /// Names of drafts.
     pub(super) drafts: AtomicU64,
+    /// Layers that stay for now.
+    pub(super) pins: Arc<Mutex<Pins>>,
+    /// What is being made.
+    pub(super) turns: Turns,
     /// It was this opening that mounted it.
     mounted_now: bool,
 }
@@ -130,9 +135,10 @@ impl Store {
         let sysfs = PathBuf::from(format!("/sys/fs/btrfs/{id}"));
         let quota =
             ensure_quota(&root, &sysfs.join(QGROUPS)).map_err(refused("switch on quota in"))?;
-        let (promises, drafts) = Default::default();
+        let (promises, drafts, pins, turns) = Default::default();
         let (dir, mounted_now) = (dir.to_owned(), false);
-        let store = Store { dir, root, quota, sysfs, backing, promises, drafts, mounted_now };
+        let store =
+            Store { dir, root, quota, sysfs, backing, promises, drafts, pins, turns, mounted_now };
         store.remove_leftovers()?;
         store.seal_layers()?;
         store.sweep_qgroups();

@@ -2,6 +2,9 @@
 //!
 //! Numbers such as H03 are those of the project's catalogue of hostile archives.
 
+mod layout;
+mod local;
+
 use crate::volume::{Lab, fill, run, text};
 use std::fs;
 use std::io::{self, Write};

@@ -1,0 +1,273 @@
+//! Images from a directory in the form of the OCI image layout, 1.0: `oci-layout`, `index.json`
+//! and `blobs/sha256/<hex>`. Nothing in it is believed before its digest was seen to be right, and
+//! no link of it is followed.
+
+use super::error::{ImageError, UnpackError};
+use super::import::{FILE_BUFFER, decoded, unpack_hashed};
+use super::local::Rootfs;
+use super::manifest::{self, Blob, Choice, Image};
+use super::unpack::Options;
+use super::{notes, tree};
+use crate::sys::beneath::{self, Links};
+use crate::sys::file;
+use crate::unit::Digest;
+use crate::volume::Store;
+use sha2::{Digest as _, Sha256};
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+/// Longest index, manifest or configuration.
+const JSON_MAX: u64 = 4 << 20;
+/// Indexes that lead to one another.
+const INDEXES_MAX: usize = 4;
+
+/// Imports an image of the layout at `path`, which may end with `:TAG` or `#TAG`; without one it is
+/// the first image of `index.json` that runs on this box. Layers are named by chain id, as the
+/// specification defines it: images that begin alike share them, and what is there is not unpacked
+/// again.
+pub fn import_layout(store: &Store, path: &Path) -> Result<Rootfs, ImageError> {
+    let (dir, tag) = reference(path);
+    let layout = Layout::open(dir)?;
+    let image = layout.image(tag.as_deref())?;
+    let mut chains: Vec<Digest> = Vec::with_capacity(image.layers.len());
+    for (_, diff) in &image.layers {
+        chains.push(chains.last().map_or(*diff, |below| below.chain(diff)));
+    }
+    let mut pin = store.pin(&chains);
+    for ((blob, diff), chain) in image.layers.iter().zip(&chains) {
+        layout.import(store, blob, diff, chain)?;
+    }
+    // Below a layer that hides everything nothing counts; an overlay cannot say that of its root.
+    let hides = |chain: &Digest| hides_all(store, chain);
+    let hides = hides_last(&chains, hides).map_err(|err| layout.unreadable(err))?;
+    if hides > 0 {
+        chains.drain(..hides);
+        pin = store.pin(&chains);
+    }
+    let bytes = notes::layers_bytes(store, &chains)?;
+    Ok(Rootfs { layers: chains, env: image.env, bytes, pin })
+}
+
+/// Directory and tag of what a client names.
+fn reference(path: &Path) -> (PathBuf, Option<String>) {
+    let whole = || (path.to_owned(), None);
+    if path.is_dir() {
+        return whole();
+    }
+    let Some(text) = path.to_str() else { return whole() };
+    let begin = text.rfind('/').map_or(0, |slash| slash + 1);
+    match text[begin..].find(['#', ':']) {
+        Some(at) => {
+            let (dir, tag) = text.split_at(begin + at);
+            (PathBuf::from(dir), Some(tag[1..].to_owned()))
+        }
+        None => whole(),
+    }
+}
+
+/// Where the last layer is that hides all those below it; 0 when none does.
+fn hides_last(chains: &[Digest], hides: impl Fn(&Digest) -> io::Result<bool>) -> io::Result<usize> {
+    for (at, chain) in chains.iter().enumerate().rev() {
+        if hides(chain)? {
+            return Ok(at);
+        }
+    }
+    Ok(0)
+}
+
+/// Whether the layer's root has the mark of a directory that hides the one below it.
+fn hides_all(store: &Store, chain: &Digest) -> io::Result<bool> {
+    let Some(layer) = store.layer(chain) else { return Ok(false) };
+    Ok(file::xattr(File::open(layer)?.as_fd(), tree::OPAQUE)?.as_deref() == Some(b"y"))
+}
+
+/// An open layout.
+struct Layout {
+    path: PathBuf,
+    dir: File,
+}
+
+impl Layout {
+    fn open(path: PathBuf) -> Result<Layout, ImageError> {
+        match File::open(&path) {
+            Ok(dir) => Ok(Layout { path, dir }),
+            Err(source) => Err(ImageError::Read { archive: path, source }),
+        }
+    }
+
+    /// Finds an image.
+    fn image(&self, tag: Option<&str>) -> Result<Image, ImageError> {
+        let wrong = |why| ImageError::Layout { layout: self.path.clone(), why };
+        let architecture = architecture();
+        let index = self.small("index.json", None)?;
+        let mut choice = manifest::choose(&index, tag, architecture).map_err(wrong)?;
+        for _ in 0..INDEXES_MAX {
+            match choice {
+                Choice::Manifest(blob) => {
+                    let manifest = self.json(&blob)?;
+                    let config = self.json(&manifest::config(&manifest).map_err(wrong)?)?;
+                    return manifest::image(&manifest, &config, architecture).map_err(wrong);
+                }
+                Choice::Index(blob) => {
+                    let index = self.json(&blob)?;
+                    choice = manifest::choose(&index, None, architecture).map_err(wrong)?;
+                }
+            }
+        }
+        Err(wrong(format!("its index leads to more than {INDEXES_MAX} others")))
+    }
+
+    /// Makes one layer, unless it is there.
+    fn import(
+        &self,
+        store: &Store,
+        blob: &Blob,
+        diff: &Digest,
+        chain: &Digest,
+    ) -> Result<(), ImageError> {
+        let _turn = store.turn(chain);
+        if store.layer(chain).is_some() {
+            return Ok(());
+        }
+        let in_store = |source| ImageError::Store { archive: self.path.clone(), source };
+        let wrong = |why| ImageError::Layout { layout: self.path.clone(), why };
+        let draft = store.draft().map_err(in_store)?;
+        let mut hash = Sha256::new();
+        let mut read = 0;
+        let (summary, unpacked) = {
+            let file = self.file(&blob_path(blob))?;
+            // One byte more than there should be shows that there are more.
+            let file = file.take(blob.size.saturating_add(1));
+            let checked = Checked { file, hash: &mut hash, read: &mut read };
+            let stream = decoded(BufReader::with_capacity(FILE_BUFFER, checked))
+                .map_err(|err| self.unreadable(err))?;
+            unpack_hashed(store, stream, draft.dir(), &Options::default()).map_err(
+                |source: UnpackError| ImageError::Blob {
+                    layout: self.path.clone(),
+                    blob: blob.digest,
+                    source,
+                },
+            )?
+        };
+        if read != blob.size || Digest::finish(hash) != blob.digest {
+            let Blob { digest, size } = blob;
+            return Err(wrong(format!(
+                "blob {digest} is damaged: it does not hold the {size} bytes that it is named by"
+            )));
+        }
+        if unpacked != *diff {
+            let digest = blob.digest;
+            return Err(wrong(format!(
+                "layer {digest} holds {unpacked}, the configuration says {diff}"
+            )));
+        }
+        draft.commit(chain).map_err(in_store)?;
+        notes::record(store, chain, summary.bytes);
+        crate::info!(
+            "image.imported",
+            path = self.path.display(),
+            digest = chain,
+            files = summary.made,
+            bytes = summary.bytes,
+            skipped = summary.skipped
+        );
+        Ok(())
+    }
+
+    /// A document, whole and as its digest says.
+    fn json(&self, blob: &Blob) -> Result<Vec<u8>, ImageError> {
+        let data = self.small(&blob_path(blob), Some(blob.size))?;
+        if Digest::of(&data) != blob.digest {
+            let why = format!("blob {} is damaged: it holds something else", blob.digest);
+            return Err(ImageError::Layout { layout: self.path.clone(), why });
+        }
+        Ok(data)
+    }
+
+    /// A file of at most 4 MiB, with this length when it is known.
+    fn small(&self, name: &str, size: Option<u64>) -> Result<Vec<u8>, ImageError> {
+        let mut data = Vec::new();
+        let max = size.unwrap_or(JSON_MAX).min(JSON_MAX);
+        let read = self.file(name)?.take(max + 1).read_to_end(&mut data);
+        read.map_err(|err| self.unreadable(err))?;
+        if data.len() as u64 > max || size.is_some_and(|size| size != data.len() as u64) {
+            let why = match size {
+                Some(size) if size <= JSON_MAX => format!("{name} is not {size} bytes long"),
+                _ => format!("{name} is longer than {JSON_MAX} bytes"),
+            };
+            return Err(ImageError::Layout { layout: self.path.clone(), why });
+        }
+        Ok(data)
+    }
+
+    /// Opens a regular file of the layout.
+    fn file(&self, name: &str) -> Result<File, ImageError> {
+        let plain = |why| io::Error::new(io::ErrorKind::InvalidInput, why);
+        let opened = match beneath::open_file(self.dir.as_fd(), Path::new(name), Links::Refused) {
+            // ELOOP, which has no kind.
+            Err(err) if err.raw_os_error() == Some(40) => {
+                Err(plain("it is a symbolic link, or below one; put the file itself there"))
+            }
+            other => other,
+        };
+        let checked = opened.and_then(|file| match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => Err(plain("it is not a file")),
+        });
+        checked.map_err(|source| ImageError::Read { archive: self.path.join(name), source })
+    }
+
+    fn unreadable(&self, source: io::Error) -> ImageError {
+        ImageError::Read { archive: self.path.clone(), source }
+    }
+}
+
+/// The architecture of this program in the words of images.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        other => other,
+    }
+}
+
+fn blob_path(blob: &Blob) -> String {
+    format!("blobs/sha256/{}", blob.digest.hex())
+}
+
+/// Hashes and counts a blob as it is read.
+struct Checked<'a> {
+    file: io::Take<File>,
+    hash: &'a mut Sha256,
+    read: &'a mut u64,
+}
+
+impl Read for Checked<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read(buffer)?;
+        self.hash.update(&buffer[..n]);
+        *self.read += n as u64;
+        Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_follows_a_colon_or_a_hash_in_the_last_name() {
+        let of = |text: &str| {
+            let (dir, tag) = reference(Path::new(text));
+            (dir.display().to_string(), tag)
+        };
+        let tag = |text: &str| Some(text.to_owned());
+        assert_eq!(of("/no/image"), ("/no/image".into(), None));
+        assert_eq!(of("/no/image:v1"), ("/no/image".into(), tag("v1")));
+        assert_eq!(of("/no/image#a:b"), ("/no/image".into(), tag("a:b")));
+        assert_eq!(of("/no:w/image"), ("/no:w/image".into(), None));
+    }
+}

@@ -1,0 +1,135 @@
+//! What the store remembers about layers beside them, and which of them may go.
+//!
+//! ```text
+//! imports/<key>           the chain id of the layer that a file has become
+//! imports/<chain>.layer   bytes in that layer's files, decimal
+//! ```
+//!
+//! A note that is lost costs time, never content.
+
+use super::error::ImageError;
+use crate::sys::{beneath, file};
+use crate::unit::Digest;
+use crate::volume::{Pin, Store, VolumeError};
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+/// Entries of one layer that are looked at to add up its files.
+const ENTRIES_MAX: u64 = 2_000_000;
+/// Deepest layer.
+const DEPTH_MAX: usize = 300;
+
+/// What `key` became, if that layer is still here; it stays for as long as the pin does.
+pub(super) fn recall(store: &Store, key: &Digest) -> Option<(Digest, Pin)> {
+    let text = fs::read_to_string(dir(store).join(key.hex())).ok()?;
+    let chain = text.trim_end().parse().ok()?;
+    let pin = store.pin(&[chain]);
+    store.layer(&chain).map(|_| (chain, pin))
+}
+
+/// Remembers that `key` became `chain`, and forgets what is about layers that are gone.
+pub(super) fn remember(store: &Store, key: &Digest, chain: &Digest) {
+    write(store, &key.hex(), &format!("{chain}\n"));
+    for entry in fs::read_dir(dir(store)).into_iter().flatten().filter_map(Result::ok) {
+        let about = fs::read_to_string(entry.path()).ok();
+        let about = about.and_then(|text| text.trim_end().parse::<Digest>().ok());
+        if about.is_some_and(|chain| store.layer(&chain).is_none()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Remembers how much is in the files of a layer that has just become one.
+pub(super) fn record(store: &Store, chain: &Digest, bytes: u64) {
+    write(store, &about(chain), &format!("{bytes}\n"));
+}
+
+/// Bytes in the files of these layers, each layer counted once. What no note says is added up and
+/// noted; a layer that is not there holds nothing.
+pub fn layers_bytes(store: &Store, layers: &[Digest]) -> Result<u64, ImageError> {
+    let mut all = 0u64;
+    for chain in layers.iter().collect::<BTreeSet<_>>() {
+        let noted = fs::read_to_string(dir(store).join(about(chain))).ok();
+        let noted = noted.and_then(|text| text.split_whitespace().next()?.parse().ok());
+        let bytes = match (noted, store.layer(chain)) {
+            (Some(bytes), _) => bytes,
+            (None, None) => 0,
+            (None, Some(layer)) => {
+                let bytes = add_up(&layer)
+                    .map_err(|source| ImageError::Read { archive: layer.clone(), source })?;
+                record(store, chain, bytes);
+                bytes
+            }
+        };
+        all = all.saturating_add(bytes);
+    }
+    Ok(all)
+}
+
+/// Removes every layer that is not in use. `used` is asked after the search has begun and tells
+/// every layer that something on the box is made of, or `None` to keep all this time. Layers that
+/// are pinned, or were while this runs, stay; so a container may be made at the same time, of
+/// layers that are pinned until the depot names them.
+pub fn collect(
+    store: &Store,
+    used: impl FnOnce() -> Option<BTreeSet<Digest>>,
+) -> Result<(), VolumeError> {
+    let round = store.begin_round();
+    let Some(used) = used() else { return Ok(()) };
+    for chain in store.layers()?.into_iter().filter(|chain| !used.contains(chain)) {
+        if round.remove(&chain)? {
+            let _ = fs::remove_file(dir(store).join(about(&chain)));
+            crate::info!("layer.removed", digest = chain);
+        }
+    }
+    Ok(())
+}
+
+/// The sizes of the files of a layer together.
+fn add_up(layer: &PathBuf) -> io::Result<u64> {
+    let (mut bytes, mut entries, mut several) = (0u64, 0u64, BTreeSet::new());
+    let list = |dir: &File| beneath::names_at_most(dir.as_fd(), ENTRIES_MAX as usize);
+    let root = File::open(layer)?;
+    let mut levels = vec![(list(&root)?, root)];
+    while let Some((names, dir)) = levels.last_mut() {
+        let Some(name) = names.pop() else {
+            levels.pop();
+            continue;
+        };
+        let meta = File::from(file::open_node(dir.as_fd(), name.as_bytes())?).metadata()?;
+        entries += 1;
+        if meta.is_file() && (meta.nlink() == 1 || several.insert(meta.ino())) {
+            bytes = bytes.saturating_add(meta.len());
+        }
+        if meta.is_dir() {
+            let below = File::from(file::open_dir(dir.as_fd(), name.as_bytes())?);
+            levels.push((list(&below)?, below));
+        }
+        if entries > ENTRIES_MAX || levels.len() > DEPTH_MAX {
+            return Err(io::Error::other("it has more files, or deeper ones, than any layer"));
+        }
+    }
+    Ok(bytes)
+}
+
+fn about(chain: &Digest) -> String {
+    format!("{}.layer", chain.hex())
+}
+
+fn dir(store: &Store) -> PathBuf {
+    store.dir().join("imports")
+}
+
+/// Replaces a note; what cannot be written is only told.
+fn write(store: &Store, name: &str, text: &str) {
+    let (note, draft) = (dir(store).join(name), dir(store).join(format!("{name}.new")));
+    let written = fs::write(&draft, text).and_then(|()| fs::rename(&draft, &note));
+    if let Err(err) = written {
+        crate::warn!("image.note_lost", path = note.display(), err = err);
+    }
+}
