@@ -222,6 +222,11 @@ impl Container {
         let _ = self.pidfd.readable().await;
     }
 
+    /// Its control group, for figures and for limits that change. Blocking files.
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
     /// What it uses now. Blocking file reads of a few microseconds.
     pub fn stats(&self) -> Result<Stats, crate::cgroup::CgroupError> {
         self.group.stats()

@@ -104,15 +104,18 @@ impl Shared {
     /// Figures. Blocking file reads.
     fn metrics(self: &Arc<Self>, member: &Member) -> Done<Metrics> {
         let told = |err: CgroupError| GardenError::Failed(crate::log::chain(&err));
-        let stats = member.container.stats().map_err(told)?;
+        let figures = member.container.group().metrics().map_err(told)?;
         let record = member.record();
         let traffic = self.host.net().traffic(member.container.entry().slot).ok().flatten();
+        let mut memory = figures.memory;
+        memory.insert("TotalUsageTowardLimit".into(), figures.usage_toward_limit);
+        let (usage, user, system) = (figures.cpu_ns, figures.user_ns, figures.system_ns);
         Ok(Metrics {
-            memory: BTreeMap::from([("TotalUsageTowardLimit".into(), stats.memory_bytes.get())]),
-            cpu: CpuStat { usage: stats.cpu_ns, ..CpuStat::default() },
+            memory,
+            cpu: CpuStat { usage, user, system },
             disk: DiskStat::default(),
             network: traffic.map(|(rx_bytes, tx_bytes)| NetworkStat { rx_bytes, tx_bytes }),
-            pid: PidStat { current: stats.pids, max: record.limits.pid.max },
+            pid: PidStat { current: figures.pids, max: figures.pids_max },
             age: now_ms().saturating_sub(record.made_ms).saturating_mul(1_000_000),
             cpu_entitlement: 0,
         })

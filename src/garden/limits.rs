@@ -2,7 +2,9 @@
 
 use super::backend::{Backend, refused};
 use super::{Done, GardenError, plan};
+use crate::cgroup::{CgroupError, Group};
 use crate::model::garden::{BandwidthLimits, CpuLimits, DiskLimits, Limits, MemoryLimits};
+use crate::unit::Bytes;
 
 impl Backend {
     /// Ends the processes of a container: asks them to and kills after 10 s what is left, or kills
@@ -17,9 +19,14 @@ impl Backend {
         member.change(&self.shared, |record| record.stopped = true).await
     }
 
-    /// What it is limited to.
+    /// What it is limited to; the processor's share is told as it is effective.
     pub async fn limits(&self, handle: &str) -> Done<Limits> {
-        Ok(self.shared.member(handle)?.record().limits)
+        let member = self.shared.member(handle)?;
+        let shares = member.clone();
+        let shares = smol::unblock(move || shares.container.group().current_shares()).await;
+        let told = |err| GardenError::Failed(crate::log::chain(&err));
+        let cpu = CpuLimits { weight: 0, limit_in_shares: shares.map_err(told)? };
+        Ok(Limits { cpu, ..member.record().limits })
     }
 
     /// Limits what it sends and receives.
@@ -38,8 +45,14 @@ impl Backend {
     }
 
     /// Changes its share of the processor; 0 changes nothing.
-    pub async fn set_cpu(&self, handle: &str, _limits: CpuLimits) -> Done<CpuLimits> {
-        Ok(self.shared.member(handle)?.record().limits.cpu)
+    pub async fn set_cpu(&self, handle: &str, limits: CpuLimits) -> Done<CpuLimits> {
+        let shares = plan::shares(&limits);
+        if shares.is_some() {
+            self.regroup(handle, move |group| group.set_cpu_shares(shares)).await?;
+            let member = self.shared.member(handle)?;
+            member.change(&self.shared, |record| record.limits.cpu = limits).await?;
+        }
+        Ok(self.limits(handle).await?.cpu)
     }
 
     /// Changes what it may write; four zeros change nothing.
@@ -48,7 +61,24 @@ impl Backend {
     }
 
     /// Changes its memory; 0 changes nothing.
-    pub async fn set_memory(&self, handle: &str, _limits: MemoryLimits) -> Done<MemoryLimits> {
-        Ok(self.shared.member(handle)?.record().limits.memory)
+    pub async fn set_memory(&self, handle: &str, limits: MemoryLimits) -> Done<MemoryLimits> {
+        let member = self.shared.member(handle)?;
+        if limits.limit_in_bytes > 0 {
+            let bytes = Bytes::new(limits.limit_in_bytes);
+            self.regroup(handle, move |group| group.set_memory(Some(bytes))).await?;
+            member.change(&self.shared, |record| record.limits.memory = limits).await?;
+        }
+        Ok(member.record().limits.memory)
+    }
+
+    /// Changes the control group of a container.
+    async fn regroup(
+        &self,
+        handle: &str,
+        change: impl FnOnce(&Group) -> Result<(), CgroupError> + Send + 'static,
+    ) -> Done<()> {
+        let member = self.shared.member(handle)?;
+        let changed = smol::unblock(move || change(member.container.group())).await;
+        changed.map_err(|err| GardenError::Failed(crate::log::chain(&err)))
     }
 }

@@ -1,14 +1,14 @@
 //! What a Garden client asks for, in our own words. Pure; texts are those that clients match on.
 
-use super::rootfs::Root;
 use super::{Done, GardenError};
 use crate::container::{self, Posture};
+use crate::image::Rootfs;
 use crate::init::proto::{Bind, Origin};
 use crate::model;
 use crate::model::egress::{Protocol, Rule};
 use crate::model::garden::{
-    self, AddressRange, BandwidthLimits, BindMount, ContainerSpec, Limits, NetIn, NetOutRule,
-    PortRange,
+    self, AddressRange, BandwidthLimits, BindMount, ContainerSpec, CpuLimits, Limits, NetIn,
+    NetOutRule, PortRange,
 };
 use crate::model::process::{ProcessSpec, Rlimit, WindowSize};
 use crate::net::Bandwidth;
@@ -62,7 +62,7 @@ impl Wanted {
 pub fn container(
     spec: &ContainerSpec,
     wanted: Wanted,
-    root: &Root,
+    root: &Rootfs,
     owner: String,
 ) -> Done<container::ContainerSpec> {
     let disk = disk(&spec.limits, root.bytes).map_err(GardenError::Failed)?;
@@ -83,16 +83,18 @@ pub fn container(
 /// Limits in our own words; 0 is none. `disk`: what the container itself may write.
 pub fn limits(asked: &Limits, disk: Option<Bytes>) -> model::limits::Limits {
     let some = |number: u64| (number > 0).then_some(number);
-    let _shares = match asked.cpu.weight {
-        0 => asked.cpu.limit_in_shares,
-        weight => weight,
-    };
     model::limits::Limits {
         memory: some(asked.memory.limit_in_bytes).map(Bytes::new),
         disk,
         cpu_weight: None,
+        cpu_shares: shares(&asked.cpu),
         pids: some(asked.pid.max).map(|max| u32::try_from(max).unwrap_or(u32::MAX)),
     }
+}
+
+/// A share of the processor; the weight wins over its old name, 0 is none.
+pub fn shares(asked: &CpuLimits) -> Option<u64> {
+    [asked.weight, asked.limit_in_shares].into_iter().find(|shares| *shares > 0)
 }
 
 /// A limit of the network; a rate of 0 is none.

@@ -3,42 +3,32 @@
 use super::backend::Shared;
 use super::plan::Image;
 use super::{Done, GardenError};
-use crate::unit::Digest;
+use crate::image::{self, Rootfs};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// What a container starts from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Root {
-    /// Chain ids, lowest first.
-    pub layers: Vec<Digest>,
-    /// `K=V` of the image.
-    pub env: Vec<String>,
-    /// What the layers hold.
-    pub bytes: u64,
-}
-
 impl Shared {
-    /// The layers of an image, imported when the store has them not yet.
-    pub(super) async fn rootfs(self: &Arc<Self>, image: &Image) -> Done<Root> {
-        let path = match image {
-            Image::Default => self.default_root()?,
-            Image::Stack(name) => self.stack(name)?,
-            Image::Local(path) => path.clone(),
+    /// The layers of an image, imported when the store has them not yet. They stay in the store for as
+    /// long as the answer is held.
+    pub(super) async fn rootfs(self: &Arc<Self>, image: &Image) -> Done<Rootfs> {
+        let (path, is_layout) = match image {
+            Image::Default => (self.default_root()?, false),
+            Image::Stack(name) => (self.stack(name)?, false),
+            Image::Local(path) => (path.clone(), false),
+            Image::Layout(path) => (path.clone(), true),
             Image::Registry(reference) => {
                 return Err(GardenError::Failed(format!(
                     "docker://{reference}: this version fetches nothing from registries; name a \
                      directory, a tar file or an OCI layout of this box"
                 )));
             }
-            Image::Layout(path) => path.clone(),
         };
         let shared = self.clone();
-        let imported = smol::unblock(move || {
-            crate::image::import_stack(shared.host.store(), &path, &mut |_, _| {})
+        let imported = smol::unblock(move || match is_layout {
+            true => image::import_layout(shared.host.store(), &path),
+            false => image::import_local(shared.host.store(), &path),
         });
-        let layer = imported.await.map_err(|err| GardenError::Failed(crate::log::chain(&err)))?;
-        Ok(Root { layers: vec![layer], ..Root::default() })
+        imported.await.map_err(|err| GardenError::Failed(crate::log::chain(&err)))
     }
 
     /// The archive of a stack.
