@@ -256,22 +256,39 @@ impl Group {
     /// none.
     pub(super) fn peas(&self) -> Result<BTreeSet<Name>, CgroupError> {
         let mut peas = BTreeSet::new();
-        if let Name::Container(handle) = &self.name {
-            for parent in self.layout.parents() {
-                let names = files::nested(parent)?.unwrap_or_default();
-                let names = names.iter().filter_map(|name| Name::parse(name));
-                peas.extend(names.filter(|name| matches!(name, Name::Pea(of, _) if of == handle)));
-            }
+        let Some(sign) = self.sign().filter(Group::is_there) else { return Ok(peas) };
+        let is_ours = |name: &Name| matches!(name, Name::Pea(of, _) if of == sign.name.handle());
+        for parent in self.layout.parents() {
+            let names = files::nested(parent)?.unwrap_or_default();
+            peas.extend(names.iter().filter_map(|name| Name::parse(name)).filter(is_ours));
         }
         Ok(peas)
     }
 
-    /// All that ends with this group: the peas, then itself. In this order, so that whoever looks
-    /// for what a crash has left finds the container until nothing is.
-    fn family(&self) -> Result<Vec<Group>, CgroupError> {
+    /// The group whose being there says that the container may have peas.
+    pub(super) fn sign(&self) -> Option<Group> {
+        let Name::Container(handle) = &self.name else { return None };
+        Some(Group::new(self.layout.clone(), Name::Sign(handle.clone())))
+    }
+
+    /// What goes before the group does: its peas, then their sign. In this order, so that whoever
+    /// looks for what a crash has left finds all of it.
+    pub(super) fn followers(&self) -> Result<Vec<Group>, CgroupError> {
         let peas = self.peas()?.into_iter();
         let groups = peas.map(|pea| Group::new(self.layout.clone(), pea));
-        Ok(groups.chain([self.clone()]).collect())
+        Ok(groups.chain(self.sign().filter(Group::is_there)).collect())
+    }
+
+    /// All that ends with this group, itself last.
+    fn family(&self) -> Result<Vec<Group>, CgroupError> {
+        let mut family = self.followers()?;
+        family.push(self.clone());
+        Ok(family)
+    }
+
+    /// Whether any part of the group is there.
+    pub(super) fn is_there(&self) -> bool {
+        self.dirs().iter().any(|dir| dir.exists())
     }
 
     /// The directory of a controller that [`Layout::new`] made sure of: all but the freezer.

@@ -19,7 +19,8 @@
 //!   take controllers away from under us: the kernel refuses while our parent hands them on.
 //! * A process with limits of its own (Garden's pea) has its group beside its container's,
 //!   `<handle>.pea-<name>`: below it, the container's limits would cover it too. It is found by its
-//!   name, killed and removed with the container, and is no container in [`Cgroups::list`].
+//!   name, killed and removed with the container, and is no container in [`Cgroups::list`]. An
+//!   empty group `<handle>.peas` says that it is worth while to look for any.
 //! * A unified hierarchy without controllers beside v1 ("hybrid") gets a group too: `cgroup.kill`.
 
 mod error;
@@ -116,9 +117,7 @@ impl Cgroups {
     ) -> Result<Group, CgroupError> {
         let group = self.make_group(self.find(handle), limits, devices)?;
         // Only now is it known that no such container is there, so its peas are left from a crash.
-        let removed = group.peas().and_then(|peas| {
-            peas.into_iter().try_for_each(|pea| Group::new(self.layout.clone(), pea).remove())
-        });
+        let removed = group.followers().and_then(|left| left.iter().try_for_each(Group::remove));
         removed.inspect_err(|_| undo(&group.dirs()))?;
         Ok(group)
     }
@@ -126,7 +125,7 @@ impl Cgroups {
     /// Makes the group of a process that runs in a container with limits of its own: the
     /// container's do not cover it, and `Limits::default()` is no limit. It ends with the
     /// container's group, or before that by its own [`Group::kill`] and [`Group::remove`]. On
-    /// failure nothing of it is left.
+    /// failure nothing of it is left. Not to be called while the container is being removed.
     ///
     /// Errors: [`CgroupError::Pea`] when `pea` is no plain name of at most 128 bytes; `Refused`
     /// with `EEXIST` when a pea of that name has processes in it; `is_not_found` when the container
@@ -138,12 +137,13 @@ impl Cgroups {
         limits: &Limits,
         devices: Devices,
     ) -> Result<Group, CgroupError> {
-        let group = self.make_group(self.find_pea(handle, pea)?, limits, devices)?;
-        // Looked at last: the container may have been removed meanwhile, and nobody would look for
-        // its peas any more.
-        let there = self.find(handle).dirs().iter().try_for_each(|dir| files::look_for(dir));
-        there.inspect_err(|_| undo(&group.dirs()))?;
-        Ok(group)
+        let group = self.find_pea(handle, pea)?;
+        let container = self.find(handle);
+        container.dirs().iter().try_for_each(|dir| files::look_for(dir))?;
+        // Before the first pea, and it stays as long as the container.
+        let sign = container.sign().expect("a container's group");
+        sign.dirs().iter().try_for_each(|dir| files::make_all(dir))?;
+        self.make_group(group, limits, devices)
     }
 
     /// Makes the directories of `group` and writes its limits.
@@ -179,7 +179,7 @@ impl Cgroups {
         Ok(peas
             .filter_map(|name| match name {
                 Name::Pea(_, pea) => Some(pea),
-                Name::Container(_) => None,
+                Name::Container(_) | Name::Sign(_) => None,
             })
             .collect())
     }

@@ -4,8 +4,9 @@ use super::CgroupError;
 use crate::unit::Handle;
 use std::fmt;
 
-/// Between the container's handle, which has no dot, and the pea's own name.
+/// What follows the container's handle, which has no dot: before a pea's own name, or alone.
 const PEA: &str = ".pea-";
+const PEAS: &str = ".peas";
 
 /// Longest name of a pea; with the rest before it, it is a file name still.
 const PEA_MAX: usize = 128;
@@ -17,6 +18,10 @@ pub enum Name {
     Container(Handle),
     /// `<handle>.pea-<pea>`: beside the container's, so that its limits do not cover the pea.
     Pea(Handle, String),
+    /// `<handle>.peas`, an empty group: the container has had a pea, so it is worth while to read
+    /// through all groups for them. That takes a millisecond when there are hundreds, and most
+    /// containers never have any.
+    Sign(Handle),
 }
 
 impl Name {
@@ -30,16 +35,22 @@ impl Name {
 
     /// What a directory is called, read back; `None`: it is not ours.
     pub fn parse(dir: &str) -> Option<Name> {
-        let Some((handle, pea)) = dir.split_once(PEA) else {
-            return dir.parse().ok().map(Name::Container);
-        };
-        Name::pea(&handle.parse().ok()?, pea).ok()
+        if let Some(handle) = dir.strip_suffix(PEAS) {
+            // Or else the end of a pea's own name.
+            if let Ok(handle) = handle.parse() {
+                return Some(Name::Sign(handle));
+            }
+        }
+        match dir.split_once(PEA) {
+            Some((handle, pea)) => Name::pea(&handle.parse().ok()?, pea).ok(),
+            None => dir.parse().ok().map(Name::Container),
+        }
     }
 
     /// The container that it belongs to.
     pub fn handle(&self) -> &Handle {
         match self {
-            Name::Container(handle) | Name::Pea(handle, _) => handle,
+            Name::Container(handle) | Name::Pea(handle, _) | Name::Sign(handle) => handle,
         }
     }
 }
@@ -49,6 +60,7 @@ impl fmt::Display for Name {
         match self {
             Name::Container(handle) => handle.fmt(f),
             Name::Pea(handle, pea) => write!(f, "{handle}{PEA}{pea}"),
+            Name::Sign(handle) => write!(f, "{handle}{PEAS}"),
         }
     }
 }
@@ -72,18 +84,29 @@ mod tests {
 
     #[test]
     fn a_name_is_read_back_as_it_was_written() {
-        for pea in ["p", "Some_id-1.x", "a.pea-b", &"a".repeat(PEA_MAX)] {
+        for pea in ["p", "Some_id-1.x", "a.pea-b", "a.peas", &"a".repeat(PEA_MAX)] {
             let name = Name::pea(&handle("web-0"), pea).expect("plain");
             assert_eq!(Name::parse(&name.to_string()), Some(name), "{pea}");
         }
         let longest = Name::pea(&handle(&"h".repeat(63)), &"a".repeat(PEA_MAX)).expect("plain");
         assert!(longest.to_string().len() <= 255, "a file name");
-        assert_eq!(Name::parse("web-0"), Some(Name::Container(handle("web-0"))));
+        for name in [Name::Container(handle("web-0")), Name::Sign(handle("web-0"))] {
+            assert_eq!(Name::parse(&name.to_string()), Some(name));
+        }
     }
 
     #[test]
     fn what_is_not_ours_has_no_name() {
-        for dir in ["", "web-0.service", "web-0.pea-", "web-0.pea-/", ".pea-a", "W.pea-a"] {
+        for dir in [
+            "",
+            "web-0.service",
+            "web-0.pea-",
+            "web-0.pea-/",
+            ".pea-a",
+            "W.pea-a",
+            ".peas",
+            "W.peas",
+        ] {
             assert_eq!(Name::parse(dir), None, "{dir}");
         }
     }

@@ -155,9 +155,13 @@ fn peas_belong_to_their_container_and_are_none() {
     let fake = Fake::new("peas");
     let cgroups = fake.cgroups();
     fake.put("cgroup.procs", "12\n");
-    for (dir, pid) in
-        [("web-0.pea-a", "34"), ("web-0.pea-b.c", "56"), ("web.pea-a", "78"), ("x.service", "90")]
-    {
+    for (dir, pid) in [
+        ("web-0.pea-a", "34"),
+        ("web-0.pea-b.c", "56"),
+        ("web-0.peas", ""),
+        ("web.pea-a", "78"),
+        ("x.service", "90"),
+    ] {
         let dir = fake.0.join("t").join(dir);
         fs::create_dir(&dir).expect("mkdir");
         fs::write(dir.join("cgroup.procs"), pid).expect("procs");

@@ -140,3 +140,59 @@ pub fn freeze(dir: &Path) -> Result<(), CgroupError> {
 pub fn thaw(dir: &Path) -> Result<(), CgroupError> {
     files::write_if_there(dir, "freezer.state", "THAWED").map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::PathBuf;
+
+    /// A directory that stands for a group of the memory hierarchy; numbers of nine digits, for a
+    /// plain file keeps the end of a longer text.
+    fn fake(name: &str, files: &[(&str, &str)]) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("terrarium-v1-{name}-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("make the group");
+        for (file, text) in files {
+            fs::write(dir.join(file), text).expect("make a file");
+        }
+        dir
+    }
+
+    fn text(dir: &Path, file: &str) -> String {
+        fs::read_to_string(dir.join(file)).expect(file)
+    }
+
+    #[test]
+    fn without_swap_accounting_memory_alone_is_limited() {
+        let files = [("memory.limit_in_bytes", "100000000"), ("memory.swappiness", "6")];
+        let dir = fake("no-swap", &files);
+        set_memory(&dir, Some(Bytes::new(200_000_000))).expect("set");
+        assert_eq!(text(&dir, "memory.limit_in_bytes"), "200000000");
+        assert_eq!(text(&dir, "memory.swappiness"), "0");
+        fs::remove_dir_all(&dir).expect("clean up");
+    }
+
+    #[test]
+    fn half_a_limit_does_not_stay() {
+        let dir = fake("half", &[("memory.memsw.limit_in_bytes", "100000000")]);
+        // It can be neither read nor written.
+        fs::create_dir(dir.join("memory.limit_in_bytes")).expect("mkdir");
+        set_memory(&dir, Some(Bytes::new(200_000_000))).expect_err("the second is refused");
+        assert_eq!(text(&dir, "memory.memsw.limit_in_bytes"), "100000000");
+        fs::remove_dir_all(&dir).expect("clean up");
+    }
+
+    #[test]
+    fn both_limits_become_the_same_in_either_direction() {
+        let files =
+            [("memory.limit_in_bytes", "100000000"), ("memory.memsw.limit_in_bytes", "150000000")];
+        let dir = fake("both", &files);
+        for limit in [200_000_000, 120_000_000] {
+            set_memory(&dir, Some(Bytes::new(limit))).expect("set");
+            for (file, _) in files {
+                assert_eq!(text(&dir, file), limit.to_string(), "{file}");
+            }
+        }
+        fs::remove_dir_all(&dir).expect("clean up");
+    }
+}

@@ -116,7 +116,8 @@ pub fn memory(dir: &Path) -> Result<Memory, CgroupError> {
         .ok_or_else(|| CgroupError::Garbled { path: dir.join("memory.stat") })
 }
 
-/// Processes that the kernel has killed for memory, in nested groups too.
+/// Processes that the kernel has killed for memory, in nested groups too, unless the hierarchy was
+/// mounted with `memory_localevents`, which systemd does not.
 pub fn oom_kills(dir: &Path) -> Result<u64, CgroupError> {
     files::field(dir, "memory.events", "oom_kill")
 }

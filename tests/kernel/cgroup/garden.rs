@@ -89,12 +89,14 @@ fn metrics_tell_what_a_process_uses() {
     assert_eq!(shell.line(), "full");
     let metrics = group.metrics().expect("metrics");
     let figure = |name: &str| metrics.memory[name];
-    let held = Bytes::mib(48).get();
+    // The kernel adds up its figures in steps of some hundred pages for each processor.
+    let held = Bytes::mib(44).get();
     let limit = Bytes::mib(128).get();
-    for name in ["rss", "total_rss", "inactive_anon", "total_inactive_anon"] {
-        assert!(figure(name) > 0 && figure(name) < limit, "{name}: {metrics:?}");
+    let anon = figure("active_anon") + figure("inactive_anon");
+    let total_anon = figure("total_active_anon") + figure("total_inactive_anon");
+    for bytes in [anon, total_anon, figure("rss"), figure("total_rss")] {
+        assert!((held..limit).contains(&bytes), "{metrics:?}");
     }
-    assert!(figure("total_rss") >= held, "{metrics:?}");
     assert!((held..limit).contains(&metrics.usage_toward_limit), "{metrics:?}");
     assert!(figure("pgfault") > 0 && figure("total_pgfault") >= figure("pgfault"));
     assert_eq!(figure("hierarchical_memory_limit"), limit);
@@ -131,9 +133,12 @@ fn each_watch_tells_of_its_own_container() {
     sys::event::drain(&one.1).expect("rearm");
     eat(&two.0);
     assert!(is_told(&two.1, 10_000));
-    assert!(!is_told(&one.1, 0), "rearmed, and nothing more happened there");
+    let kills = |group: &Group| group.stats().expect("stats").oom_kills;
+    assert_eq!((kills(&one.0), kills(&two.0)), (1, 1));
+    eat(&one.0);
+    assert!(is_told(&one.1, 10_000), "a second time");
+    assert_eq!((kills(&one.0), kills(&two.0)), (2, 1));
     for (group, _) in [&one, &two] {
-        assert_eq!(group.stats().expect("stats").oom_kills, 1);
         group.remove().expect("remove");
     }
     world.gone();
@@ -270,7 +275,8 @@ fn what_a_crash_left_of_a_pea_does_not_stay() {
     let shell = Shell::in_group(&pea, "sleep 1000");
     let err = world.cgroups.create(&handle("web-0"), &limits(64, 64), Devices::Common);
     assert!(matches!(err, Err(CgroupError::Alive { .. })), "{err:?}");
-    assert!(world.dirs_on_host().iter().all(|dir| dir.ends_with("web-0.pea-p")));
+    let left = world.dirs_on_host();
+    assert!(!left.is_empty() && left.iter().all(|dir| !dir.ends_with("web-0")), "{left:?}");
     group.kill().expect("kill");
     shell.end();
     world.end(&group);
