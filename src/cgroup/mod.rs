@@ -23,6 +23,7 @@
 //!   empty group `<handle>.peas` says that it is worth while to look for any.
 //! * A unified hierarchy without controllers beside v1 ("hybrid") gets a group too: `cgroup.kill`.
 
+mod end;
 mod error;
 mod files;
 mod group;
@@ -189,8 +190,8 @@ impl Cgroups {
         Group::new(self.layout.clone(), Name::Container(handle.clone()))
     }
 
-    /// Every container of which a group is left, in whatever hierarchy; be it a pea's, so that it is
-    /// found and removed after a crash.
+    /// Every container of which a group is left, in whatever hierarchy; be it a pea's, so that it
+    /// is found and removed after a crash.
     pub fn list(&self) -> Result<Vec<Handle>, CgroupError> {
         let mut handles = BTreeSet::new();
         for parent in self.layout.parents() {
