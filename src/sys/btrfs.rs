@@ -29,6 +29,17 @@ struct VolArgs {
 }
 const _: () = assert!(size_of::<VolArgs>() == 4096);
 
+/// `struct btrfs_ioctl_vol_args_v2` with a name.
+#[repr(C)]
+struct NamedV2 {
+    fd: i64,
+    transid: u64,
+    flags: u64,
+    unused: [u64; 4],
+    name: [u8; 4040],
+}
+const _: () = assert!(size_of::<NamedV2>() == 4096);
+
 /// `struct btrfs_ioctl_vol_args_v2`, in its form with a subvolume id instead of a name.
 #[repr(C)]
 struct VolArgsV2 {
@@ -66,6 +77,23 @@ const _: () = assert!(size_of::<QgroupLimit>() == 48);
 struct TwoWords(u64, u64);
 const _: () = assert!(size_of::<TwoWords>() == 16);
 
+/// `struct btrfs_ioctl_qgroup_assign_args`.
+#[repr(C)]
+struct ThreeWords(u64, u64, u64);
+const _: () = assert!(size_of::<ThreeWords>() == 24);
+
+/// `struct btrfs_ioctl_get_subvol_info_args`.
+#[repr(C)]
+struct SubvolumeInfo {
+    before: [u64; 39],
+    parent_uuid: [u8; 16],
+    received_uuid: [u8; 16],
+    ctransid: u64,
+    otransid: u64,
+    rest: [u64; 18],
+}
+const _: () = assert!(size_of::<SubvolumeInfo>() == 504);
+
 /// `struct btrfs_ioctl_fs_info_args`.
 #[repr(C)]
 struct FsInfo {
@@ -95,18 +123,45 @@ struct Search {
 }
 const _: () = assert!(size_of::<Search>() == 4096);
 
+/// Items that a long search returns at once, in bytes: the largest item is a quarter of it.
+const ITEMS: usize = 64 << 10;
+
+/// `struct btrfs_ioctl_search_args_v2` with its buffer, which does not count for the number.
+#[repr(C)]
+struct SearchV2 {
+    tree_id: u64,
+    min_objectid: u64,
+    max_objectid: u64,
+    min_offset: u64,
+    max_offset: u64,
+    min_transid: u64,
+    max_transid: u64,
+    min_type: u32,
+    max_type: u32,
+    nr_items: u32,
+    unused: u32,
+    unused_words: [u64; 4],
+    buf_size: u64,
+    found: [u8; ITEMS],
+}
+const _: () = assert!(size_of::<SearchV2>() == 112 + ITEMS);
+
 const IOC_RESIZE: u32 = 0x5000_9403; // _IOW(0x94, 3, VolArgs)
 const IOC_SYNC: u32 = 0x0000_9408; // _IO(0x94, 8)
 const IOC_SUBVOL_CREATE: u32 = 0x5000_940e; // _IOW(0x94, 14, VolArgs)
 const IOC_SNAP_DESTROY: u32 = 0x5000_940f; // _IOW(0x94, 15, VolArgs)
 const IOC_TREE_SEARCH: u32 = 0xd000_9411; // _IOWR(0x94, 17, Search)
 const IOC_INO_LOOKUP: u32 = 0xd000_9412; // _IOWR(0x94, 18, InoLookup)
+const IOC_TREE_SEARCH_V2: u32 = 0xc070_9411; // _IOWR(0x94, 17, SearchV2 without its buffer)
+const IOC_SNAP_CREATE_V2: u32 = 0x5000_9417; // _IOW(0x94, 23, NamedV2)
 const IOC_SUBVOL_GETFLAGS: u32 = 0x8008_9419; // _IOR(0x94, 25, u64)
 const IOC_SUBVOL_SETFLAGS: u32 = 0x4008_941a; // _IOW(0x94, 26, u64)
 const IOC_FS_INFO: u32 = 0x8400_941f; // _IOR(0x94, 31, FsInfo)
 const IOC_QUOTA_CTL: u32 = 0xc010_9428; // _IOWR(0x94, 40, TwoWords)
+const IOC_QGROUP_ASSIGN: u32 = 0x4018_9429; // _IOW(0x94, 41, ThreeWords)
 const IOC_QGROUP_CREATE: u32 = 0x4010_942a; // _IOW(0x94, 42, TwoWords)
 const IOC_QGROUP_LIMIT: u32 = 0x8030_942b; // _IOR(0x94, 43, QgroupLimit)
+const IOC_GET_SUBVOL_INFO: u32 = 0x81f8_943c; // _IOR(0x94, 60, SubvolumeInfo)
 const IOC_SNAP_DESTROY_V2: u32 = 0x5000_943f; // _IOW(0x94, 63, VolArgsV2)
 
 /// `BTRFS_SUBVOL_RDONLY`.
@@ -128,7 +183,8 @@ const EXTENTS_MAX: u32 = 100_000;
 /// Sends one request whose argument the kernel reads, writes or both.
 fn request<T>(fd: BorrowedFd<'_>, number: u32, arg: &mut T) -> io::Result<()> {
     // SAFETY: every caller in this file pairs the number with the struct whose size the number
-    // carries (asserted above), so the kernel touches only `arg`, and only during the call.
+    // carries (asserted above; for `SearchV2` the number and `buf_size` together), so the kernel
+    // touches only `arg`, and only during the call.
     let done =
         unsafe { libc::ioctl(fd.as_raw_fd(), number as libc::Ioctl, std::ptr::from_mut(arg)) };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
@@ -148,6 +204,38 @@ fn named(name: &str) -> io::Result<VolArgs> {
 /// Makes the empty subvolume `name` in the directory `dir`. `EEXIST`.
 pub fn create_subvolume(dir: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     request(dir, IOC_SUBVOL_CREATE, &mut named(name)?)
+}
+
+/// Makes `name` in the directory `dir` a writable snapshot of the subvolume whose root directory
+/// `source` is. Commits. `EEXIST`; `EXDEV`: of another file system.
+pub fn create_snapshot(dir: BorrowedFd<'_>, name: &str, source: BorrowedFd<'_>) -> io::Result<()> {
+    let VolArgs { name: long, .. } = named(name)?;
+    let mut args = NamedV2 {
+        fd: i64::from(source.as_raw_fd()),
+        transid: 0,
+        flags: 0,
+        unused: [0; 4],
+        name: [0; 4040],
+    };
+    args.name.copy_from_slice(&long[..4040]);
+    request(dir, IOC_SNAP_CREATE_V2, &mut args)
+}
+
+/// Where a subvolume comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// It is a snapshot of another one.
+    pub snapshot: bool,
+    /// The transaction that made it.
+    pub transaction: u64,
+}
+
+/// Where the subvolume comes from whose root directory `root` is. Linux 4.18.
+pub fn origin(root: BorrowedFd<'_>) -> io::Result<Origin> {
+    // SAFETY: all fields are integers or arrays of them, for which zero is a value.
+    let mut info: SubvolumeInfo = unsafe { zeroed() };
+    request(root, IOC_GET_SUBVOL_INFO, &mut info)?;
+    Ok(Origin { snapshot: info.parent_uuid != [0; 16], transaction: info.otransid })
 }
 
 /// Removes the subvolume `name` of the directory `dir` with all it holds; its space comes back
@@ -210,18 +298,48 @@ pub fn enable_quota(any: BorrowedFd<'_>, kind: QuotaKind) -> io::Result<()> {
     request(any, IOC_QUOTA_CTL, &mut TwoWords(command, 0))
 }
 
-/// Limits what the subvolume `id` may hold for itself alone, in bytes; writers get `EDQUOT`.
-/// `ENOENT`: quota is on but the group is not there; `ENOTCONN`: quota is off.
-pub fn limit_exclusive(any: BorrowedFd<'_>, id: u64, max_bytes: u64) -> io::Result<()> {
-    let mut args =
-        QgroupLimit { qgroupid: id, flags: 2, max_rfer: 0, max_excl: max_bytes, rsv: [0; 2] };
+/// The number of the quota group `level`/`id`.
+pub const fn qgroup(level: u16, id: u64) -> u64 {
+    (level as u64) << 48 | id
+}
+
+/// Limits what a quota group may hold for itself alone, in bytes, or lifts that limit; writers get
+/// `EDQUOT`. `ENOENT`: quota is on but the group is not there; `ENOTCONN`: quota is off.
+pub fn limit_exclusive(any: BorrowedFd<'_>, qgroup: u64, max_bytes: Option<u64>) -> io::Result<()> {
+    // All ones lift a limit.
+    let max_excl = max_bytes.unwrap_or(u64::MAX);
+    let mut args = QgroupLimit { qgroupid: qgroup, flags: 2, max_rfer: 0, max_excl, rsv: [0; 2] };
     request(any, IOC_QGROUP_LIMIT, &mut args)
 }
 
-/// Removes the quota group 0/`id`. `ENOENT`; `EBUSY`: newer kernels, while the subvolume is not
-/// cleaned up yet, and they remove the group themselves afterwards.
-pub fn remove_qgroup(any: BorrowedFd<'_>, id: u64) -> io::Result<()> {
-    request(any, IOC_QGROUP_CREATE, &mut TwoWords(0, id))
+/// Makes a quota group of level 1 or above. `EEXIST`.
+pub fn create_qgroup(any: BorrowedFd<'_>, qgroup: u64) -> io::Result<()> {
+    request(any, IOC_QGROUP_CREATE, &mut TwoWords(1, qgroup))
+}
+
+/// Lets `parent` count what `member` counts, or no longer. `EEXIST`: it does; `ENOENT`: it does
+/// not, or one of them is not there. With full quota only members that share nothing with others
+/// can come and go without all being counted anew.
+pub fn assign_qgroup(
+    any: BorrowedFd<'_>,
+    member: u64,
+    parent: u64,
+    belongs: bool,
+) -> io::Result<()> {
+    request(any, IOC_QGROUP_ASSIGN, &mut ThreeWords(belongs.into(), member, parent))
+}
+
+/// Removes a quota group. `ENOENT`; `EBUSY`: it has members, or it is a subvolume's that is not
+/// cleaned up yet: newer kernels remove that group themselves afterwards.
+pub fn remove_qgroup(any: BorrowedFd<'_>, qgroup: u64) -> io::Result<()> {
+    request(any, IOC_QGROUP_CREATE, &mut TwoWords(0, qgroup))
+}
+
+/// Writes everything that is dirty in the file system of `any` to its device and commits, so that
+/// quota groups have counted it. Slow; what [`sync`] adds are errors of
+/// earlier writes.
+pub fn flush(any: BorrowedFd<'_>) -> io::Result<()> {
+    request(any, IOC_SYNC, &mut 0u64)
 }
 
 /// Grows the file system of `any` to the size of its device.
@@ -286,6 +404,49 @@ pub fn subvolume_exists(any: BorrowedFd<'_>, id: u64) -> io::Result<bool> {
     Ok(!search_roots(any, id, ROOT_ITEM)?.is_empty())
 }
 
+/// Searches for inodes, of 64 KiB of items each: some 100 000 small files, in any case.
+const SEARCHES_MAX: u32 = 1024;
+
+/// How many files, directories and links the subvolume `id` holds that were made after the
+/// transaction `after` (0: all of them), as far as the kernel has put them into its tree: after
+/// [`flush`] those are all. Subvolumes inside are not counted. Parts of the tree that are older
+/// are not read. Large numbers are cut off.
+pub fn count_inodes(any: BorrowedFd<'_>, id: u64, after: u64) -> io::Result<u64> {
+    const INODE_ITEM: u32 = 1;
+    // SAFETY: all fields are integers or arrays of them, for which zero is a value.
+    let mut args: Box<SearchV2> = Box::new(unsafe { zeroed() });
+    let mut count = 0;
+    // The root directory itself does not count.
+    let (mut object, mut kind, mut offset) = (ROOT_INODE + 1, 0, 0);
+    for _ in 0..SEARCHES_MAX {
+        args.tree_id = id;
+        (args.min_objectid, args.max_objectid) = (object, u64::MAX);
+        (args.min_type, args.max_type) = (kind, u32::MAX);
+        (args.min_offset, args.max_offset) = (offset, u64::MAX);
+        (args.min_transid, args.max_transid) = (after.saturating_add(1), u64::MAX);
+        (args.nr_items, args.buf_size) = (u32::MAX, ITEMS as u64);
+        if after == 0 {
+            args.min_transid = 0;
+        }
+        request(any, IOC_TREE_SEARCH_V2, &mut *args)?;
+        let mut last = None;
+        for (of, at, what, content) in all_items(&args.found, args.nr_items) {
+            // struct btrfs_inode_item begins with the transaction that made it, le64.
+            let made = content.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+            // The kernel's own entries have ids from the top.
+            let is_file = what == INODE_ITEM && of < u64::MAX - 256;
+            count += u64::from(is_file && (after == 0 || made > after));
+            last = Some((of, what, at));
+        }
+        match last {
+            None => return Ok(count),
+            Some((of, what, at)) if at < u64::MAX => (object, kind, offset) = (of, what, at + 1),
+            Some((of, what, _)) => (object, kind, offset) = (of, what + 1, 0),
+        }
+    }
+    Ok(count)
+}
+
 /// Keys (object id, offset) of one kind about one subvolume in the tree of trees.
 fn search_roots(any: BorrowedFd<'_>, id: u64, kind: u32) -> io::Result<Vec<(u64, u64)>> {
     // SAFETY: all fields are integers or arrays of them, for which zero is a value.
@@ -300,15 +461,21 @@ fn search_roots(any: BorrowedFd<'_>, id: u64, kind: u32) -> io::Result<Vec<(u64,
 
 /// What a search has found: object id, offset and content of each item.
 fn items(args: &Search) -> impl Iterator<Item = (u64, u64, &[u8])> {
-    let mut rest = &args.found[..];
-    (0..args.nr_items).map_while(move |_| {
+    all_items(&args.found, args.nr_items)
+        .map(|(object, offset, _, content)| (object, offset, content))
+}
+
+/// Packed items: object id, offset, kind and content of each.
+fn all_items(found: &[u8], count: u32) -> impl Iterator<Item = (u64, u64, u32, &[u8])> {
+    let mut rest = found;
+    (0..count).map_while(move |_| {
         // struct btrfs_ioctl_search_header: transid, objectid, offset u64; type, len u32.
         let (head, tail) = rest.split_at_checked(32)?;
         let word = |at: usize| u64::from_ne_bytes(head[at..at + 8].try_into().expect("8 bytes"));
-        let len = u32::from_ne_bytes(head[28..32].try_into().expect("4 bytes")) as usize;
-        let content = tail.get(..len)?;
-        rest = &tail[len..];
-        Some((word(8), word(16), content))
+        let half = |at: usize| u32::from_ne_bytes(head[at..at + 4].try_into().expect("4 bytes"));
+        let content = tail.get(..half(28) as usize)?;
+        rest = &tail[content.len()..];
+        Some((word(8), word(16), half(24), content))
     })
 }
 

@@ -5,8 +5,9 @@
 //! Must not: know what is in a layer, mount overlays, decide who may have how much.
 //! Called by: `image`, `container`, `daemon`. Calls: `sys`, `unit`, `log`, and the program
 //! `mkfs.btrfs` once.
-//! Entry points: [`Store::open`], [`Store::draft`], [`Store::create_writable`],
-//! [`Store::ensure_room`], [`Store::give_back`], [`Store::close`].
+//! Entry points: [`Store::open`], [`Store::draft`], [`Store::pin`], [`Store::create_writable`],
+//! [`Store::create_snapshot`], [`Store::usage`], [`Store::set_limit`], [`Store::ensure_room`],
+//! [`Store::keep_ahead`], [`Store::give_back`], [`Store::close`].
 //! Ancestor: garden-linux's quota_manager and docker's btrfs graph driver.
 //!
 //! Inside the store, which only root may enter (0700):
@@ -15,8 +16,9 @@
 //! version             "1": what the rest looks like
 //! layers/<64 hex>/    read-only subvolume, named by chain id, in overlay form; complete if there
 //! tmp/<n>/            drafts; whatever is here when the store is opened is left over and removed
-//! containers/<name>/  subvolume with `upper` and `work` of one container, under its quota group
-//! imports/            belongs to `image`: which archive file became which layer
+//! containers/<name>/  subvolume with `upper` and `work` of one container, under its quota group; or
+//!                     a snapshot of a layer
+//! imports/            belongs to `image`: which archive file became which layer, what layers hold
 //! ```
 
 mod error;
@@ -24,12 +26,15 @@ mod layer;
 mod loopfile;
 mod pin;
 mod plan;
+mod pool;
 mod promise;
 mod remove;
 mod store;
+mod usage;
 mod writable;
 
 pub use error::VolumeError;
 pub use layer::Draft;
 pub use pin::{Pin, Round, Turn};
 pub use store::{Store, StoreConfig};
+pub use usage::Usage;

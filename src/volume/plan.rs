@@ -122,6 +122,12 @@ pub fn left(room: &Room) -> u64 {
     rest / (TREES + 2) * TREES
 }
 
+/// What can be written beyond all this without growth.
+pub fn spare(room: &Room) -> u64 {
+    let promised = room.promised.saturating_add(room.need);
+    left(&Room { promised, need: 0, file: FileSize::default(), ..*room })
+}
+
 /// How long the loop file should be when it is far longer than it has to be. It ends not before
 /// `used_end`, up to where btrfs has taken the device for something, so that nothing is moved.
 pub fn shrunk(room: &Room, used_end: u64) -> Option<u64> {
@@ -251,6 +257,19 @@ mod tests {
             let with = |need| growth(&Room { need, ..room });
             assert!(matches!(with(left), Growth::Enough | Growth::To(_)), "{room:?}");
             assert_eq!(with(left + left / 8 + 2 * SLACK), Growth::StoreFull, "{room:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_spare_is_there_without_growth() {
+        for (unallocated, promised, data) in [(64, 0, 0), (2000, 100, 0), (100, 300, 500)] {
+            let parts = (unallocated * MIB, data * MIB);
+            let room = Room { promised: promised * MIB, data: parts.1, ..room(10, unallocated) };
+            let spare = spare(&room);
+            if spare > 0 {
+                assert_eq!(growth(&Room { need: room.need + spare, ..room }), Growth::Enough);
+            }
+            assert_eq!(spare > 0, unallocated == 2000 || data > promised, "{room:?}");
         }
     }
 

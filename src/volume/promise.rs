@@ -2,54 +2,104 @@
 //!
 //! Nothing tells us when a container fills its disk, and a writer that finds the store full fails
 //! at once: there is no moment to make room in. So the whole limit of a disk is made sure of when
-//! the disk is made, and whoever else asks for room afterwards gets none of it.
+//! the disk is made, and whoever else asks for room afterwards gets none of it. Disks without a limit
+//! share what is left: `pool.rs`.
 
+use super::pool::AHEAD;
 use super::store::{QGROUPS, Store, names};
 use super::{VolumeError, plan};
-use crate::sys::{btrfs, file};
+use crate::sys::btrfs::{self, QuotaKind};
+use crate::sys::file;
 use crate::unit::{Bytes, Handle};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::{MutexGuard, PoisonError};
 
 /// `BTRFS_QGROUP_LIMIT_MAX_EXCL`: the bit of `limit_flags` that arms `max_exclusive`.
 const MAX_EXCLUSIVE: u64 = 1 << 1;
 
-/// One container's limit.
+/// One container's disk.
 #[derive(Clone, Copy, Debug)]
-struct Promise {
-    limit: Bytes,
-    /// Its subvolume, once that is made.
-    id: Option<u64>,
+pub(super) struct Promise {
+    /// `None`: it takes from the pool.
+    pub limit: Option<Bytes>,
+    /// What counts it, once it is made.
+    pub disk: Option<Disk>,
 }
 
-/// The limits of all containers that have one.
+/// A disk that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Disk {
+    /// Its subvolume.
+    pub id: u64,
+    /// The quota group that counts it and holds its limit.
+    pub group: u64,
+    /// Inodes that are older came with the image: the transaction that made a snapshot, or 0.
+    pub born: u64,
+    /// Its group can belong to the pool's.
+    pub can_pool: bool,
+}
+
+/// The disks of all containers, and what is promised to those that have no limit, together.
 #[derive(Debug, Default)]
-pub(super) struct Promises(BTreeMap<Handle, Promise>);
+pub(super) struct Promises {
+    disks: BTreeMap<Handle, Promise>,
+    /// The pool's limit as its group has it, in bytes.
+    pub pool: u64,
+}
 
 impl Promises {
     /// Promises `handle` as much as `limit`; it has used nothing of it.
-    pub fn give(&mut self, handle: &Handle, limit: Bytes) {
-        self.0.insert(handle.clone(), Promise { limit, id: None });
+    pub fn give(&mut self, handle: &Handle, limit: Option<Bytes>) {
+        self.disks.insert(handle.clone(), Promise { limit, disk: None });
     }
 
-    /// What `handle` uses of its promise is counted by this subvolume's quota group.
-    pub fn count(&mut self, handle: &Handle, id: u64) {
-        if let Some(promise) = self.0.get_mut(handle) {
-            promise.id = Some(id);
+    /// What `handle` uses is counted there.
+    pub fn count(&mut self, handle: &Handle, disk: Disk) {
+        if let Some(promise) = self.disks.get_mut(handle) {
+            promise.disk = Some(disk);
         }
+    }
+
+    /// What is known of a disk.
+    pub fn of(&self, handle: &Handle) -> Option<Promise> {
+        self.disks.get(handle).copied()
+    }
+
+    /// Another limit for a disk that is there.
+    pub fn change(&mut self, handle: &Handle, limit: Option<Bytes>) {
+        if let Some(promise) = self.disks.get_mut(handle) {
+            promise.limit = limit;
+        }
+        self.forget_empty_pool();
     }
 
     /// Takes a promise back; there need not be one.
     pub fn take_back(&mut self, handle: &Handle) {
-        self.0.remove(handle);
+        self.disks.remove(handle);
+        self.forget_empty_pool();
+    }
+
+    /// A pool that nobody is in has nothing to give to who comes next.
+    fn forget_empty_pool(&mut self) {
+        if !self.has_pool() {
+            self.pool = 0;
+        }
+    }
+
+    /// Whether anybody takes from the pool.
+    pub fn has_pool(&self) -> bool {
+        let pooled =
+            |disk: &Promise| disk.limit.is_none() && disk.disk.is_some_and(|it| it.can_pool);
+        self.disks.values().any(pooled)
     }
 
     /// All limits together: as much as can be outstanding.
     fn most(&self) -> Bytes {
-        let limits = self.0.values().map(|promise| promise.limit);
+        let limits = self.disks.values().filter_map(|promise| promise.limit);
         limits.fold(Bytes::default(), Bytes::saturating_add)
     }
 }
@@ -59,19 +109,24 @@ impl Store {
     /// and a margin that btrfs itself needs; enlarges the loop file when they cannot. An error
     /// says which limit stands in the way.
     pub fn ensure_room(&self, need: Bytes) -> Result<(), VolumeError> {
-        self.ensure(&self.promises(), need)
+        let mut promises = self.promises();
+        self.ensure(&mut promises, need)?;
+        self.fill_pool(&mut promises);
+        Ok(())
     }
 
     /// What can still be promised: free and not promised, and what the store may grow by.
     pub fn left(&self) -> Result<Bytes, VolumeError> {
         let promises = self.promises();
-        Ok(Bytes::new(plan::left(&self.room(&promises, Bytes::default())?)))
+        Ok(Bytes::new(plan::left(&self.hard_room(&promises, Bytes::default())?)))
     }
 
     /// Writes down what is only in memory yet: what was removed counts as free only after that.
     /// May take long; holds up nobody.
     pub fn write_down(&self) -> Result<(), VolumeError> {
-        btrfs::sync(self.root.as_fd()).map_err(VolumeError::refused("write down", &self.dir))
+        btrfs::sync(self.root.as_fd()).map_err(VolumeError::refused("write down", &self.dir))?;
+        self.sweep_retired();
+        Ok(())
     }
 
     /// Makes the loop file smaller when far more of it is free than is promised, as after a
@@ -79,7 +134,8 @@ impl Store {
     /// this very moment. `true`: it is smaller now.
     pub fn give_back(&self) -> Result<bool, VolumeError> {
         let Some(file) = self.loop_file() else { return Ok(false) };
-        let promises = self.promises();
+        let mut promises = self.promises();
+        self.drain_pool(&mut promises, Bytes::default(), AHEAD)?;
         let room = self.room(&promises, Bytes::default())?;
         let used_end = btrfs::allocated_end(self.root.as_fd())
             .map_err(VolumeError::refused("measure", &self.dir))?;
@@ -91,14 +147,27 @@ impl Store {
         file.shrink(self.root.as_fd(), len, &still_fits)
     }
 
-    /// [`Store::ensure_room`] for who holds the promises already: they stay as they are, and the
-    /// store grows for one at a time.
-    pub(super) fn ensure(&self, promises: &Promises, need: Bytes) -> Result<(), VolumeError> {
+    /// [`Store::ensure_room`] for who holds the promises already: those of limits stay as they are,
+    /// the pool gives what it need not have, and the store grows for one at a time.
+    pub(super) fn ensure(&self, promises: &mut Promises, need: Bytes) -> Result<(), VolumeError> {
         // The common case costs nothing for each container.
-        let most = plan::Room { promised: promises.most().get(), ..self.measured(need)? };
+        let most = promises.most().get().saturating_add(self.pool_left(promises));
+        let most = plan::Room { promised: most, ..self.measured(need)? };
         if plan::growth(&most) == plan::Growth::Enough {
             return Ok(());
         }
+        self.drain_pool(promises, need, AHEAD)?;
+        match self.make_fit(promises, need) {
+            Err(err) if err.is_full() && promises.has_pool() => {
+                self.drain_pool(promises, need, 0)?;
+                self.make_fit(promises, need)
+            }
+            done => done,
+        }
+    }
+
+    /// Grows the store until `need` fits beside all promises.
+    pub(super) fn make_fit(&self, promises: &Promises, need: Bytes) -> Result<(), VolumeError> {
         match self.loop_file() {
             Some(file) => file.make_room(self.root.as_fd(), &|| self.room(promises, need)),
             None => {
@@ -121,23 +190,51 @@ impl Store {
     /// Finds the promises of the daemon before us, in the quota groups themselves.
     pub(super) fn recall_promises(&self) -> Result<(), VolumeError> {
         let mut promises = self.promises();
+        promises.pool = self.pool_limit();
         for name in names(&self.dir.join(super::store::CONTAINERS))? {
             let Ok(handle) = name.parse::<Handle>() else { continue };
             let path = self.writable_path(&handle);
             let refused = || VolumeError::refused("inspect", &path);
-            let id = File::open(&path)
-                .and_then(|dir| btrfs::subvolume_id(dir.as_fd()))
-                .map_err(refused())?;
-            if let Some(limit) = self.limit(id).map_err(refused())? {
-                promises.give(&handle, limit);
-                promises.count(&handle, id);
+            let disk = self.disk(&path).map_err(refused())?;
+            let limit = self.limit(disk.group).map_err(refused())?;
+            promises.give(&handle, limit);
+            promises.count(&handle, disk);
+            if limit.is_none() {
+                self.join_pool(&mut promises, &disk).map_err(refused())?;
             }
         }
+        self.fill_pool(&mut promises);
         Ok(())
     }
 
+    /// How the disk at `path` is counted.
+    pub(super) fn disk(&self, path: &Path) -> io::Result<Disk> {
+        let dir = File::open(path)?;
+        let id = btrfs::subvolume_id(dir.as_fd())?;
+        let origin = btrfs::origin(dir.as_fd())?;
+        let own = btrfs::qgroup(1, id);
+        let group = if self.has_group(own) { own } else { id };
+        Ok(Disk {
+            id,
+            group,
+            born: if origin.snapshot { origin.transaction } else { 0 },
+            can_pool: !origin.snapshot || self.quota == QuotaKind::Simple,
+        })
+    }
+
     /// Everything that decides about the store's size.
-    fn room(&self, promises: &Promises, need: Bytes) -> Result<plan::Room, VolumeError> {
+    pub(super) fn room(&self, promises: &Promises, need: Bytes) -> Result<plan::Room, VolumeError> {
+        let hard = self.hard_room(promises, need)?;
+        let promised = hard.promised.saturating_add(self.pool_left(promises));
+        Ok(plan::Room { promised, ..hard })
+    }
+
+    /// The same but for the pool.
+    pub(super) fn hard_room(
+        &self,
+        promises: &Promises,
+        need: Bytes,
+    ) -> Result<plan::Room, VolumeError> {
         let promised = self.outstanding(promises).get();
         Ok(plan::Room { promised, ..self.measured(need)? })
     }
@@ -171,16 +268,16 @@ impl Store {
     /// What containers may still write. What they have written but the kernel has not yet counted
     /// is in it twice, for at most half a minute: that errs on the safe side.
     fn outstanding(&self, promises: &Promises) -> Bytes {
-        let rest = promises.0.values().map(|promise| {
-            let used = promise.id.and_then(|id| self.counter(id, "exclusive").ok());
-            promise.limit.saturating_sub(Bytes::new(used.unwrap_or(0)))
+        let rest = promises.disks.values().filter_map(|promise| {
+            let used = promise.disk.and_then(|disk| self.counter(disk.group, "exclusive").ok());
+            Some(promise.limit?.saturating_sub(Bytes::new(used.unwrap_or(0))))
         });
         rest.fold(Bytes::default(), Bytes::saturating_add)
     }
 
-    /// The limit of a subvolume, `None` when it has none.
-    fn limit(&self, id: u64) -> io::Result<Option<Bytes>> {
-        let flags = match self.counter(id, "limit_flags") {
+    /// The limit of a quota group, `None` when it has none.
+    pub(super) fn limit(&self, group: u64) -> io::Result<Option<Bytes>> {
+        let flags = match self.counter(group, "limit_flags") {
             // Half a disk, made by a daemon that died before it had a group.
             Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
@@ -188,12 +285,18 @@ impl Store {
         if flags & MAX_EXCLUSIVE == 0 {
             return Ok(None);
         }
-        self.counter(id, "max_exclusive").map(|limit| Some(Bytes::new(limit)))
+        self.counter(group, "max_exclusive").map(|limit| Some(Bytes::new(limit)))
     }
 
-    /// One number of a subvolume's quota group.
-    pub(super) fn counter(&self, id: u64, name: &str) -> io::Result<u64> {
-        let text = fs::read_to_string(self.sysfs.join(QGROUPS).join(format!("0_{id}/{name}")))?;
+    /// Whether there is such a quota group.
+    pub(super) fn has_group(&self, group: u64) -> bool {
+        self.sysfs.join(QGROUPS).join(group_name(group)).exists()
+    }
+
+    /// One number of a quota group.
+    pub(super) fn counter(&self, group: u64, name: &str) -> io::Result<u64> {
+        let path = self.sysfs.join(QGROUPS).join(group_name(group)).join(name);
+        let text = fs::read_to_string(path)?;
         let text = text.trim();
         let number = match text.strip_prefix("0x") {
             Some(hex) => u64::from_str_radix(hex, 16),
@@ -201,4 +304,9 @@ impl Store {
         };
         number.map_err(io::Error::other)
     }
+}
+
+/// The name of a quota group in sysfs.
+fn group_name(group: u64) -> String {
+    format!("{}_{}", group >> 48, group & ((1 << 48) - 1))
 }

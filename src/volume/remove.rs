@@ -6,26 +6,28 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
+use std::sync::PoisonError;
 
 /// Subvolumes inside one subvolume that are removed with it; more than any app makes by mistake.
 const NESTED_MAX: usize = 100_000;
 
 impl Store {
-    /// Removes full quota groups whose subvolume is gone. Simple quota does that by itself.
+    /// Removes quota groups whose subvolume is gone. Simple quota does that by itself for those of
+    /// level 0; those of level 1 are ours, of snapshots.
     pub(super) fn sweep_qgroups(&self) {
-        if self.quota == QuotaKind::Simple {
-            return;
-        }
         for name in names(&self.sysfs.join(QGROUPS)).unwrap_or_default() {
+            let number = |prefix: &str| name.strip_prefix(prefix)?.parse::<u64>().ok();
             // Ours and anybody's: a group 0/id without a subvolume counts nothing. Ids below 256
-            // are the kernel's own trees.
-            let Some(id) = name.strip_prefix("0_").and_then(|id| id.parse::<u64>().ok()) else {
-                continue;
+            // are the kernel's own trees. Above that, somebody else's groups may mean anything.
+            let (id, group) = match (number("0_"), number("1_")) {
+                (Some(id), _) if self.quota == QuotaKind::Full => (id, id),
+                (_, Some(id)) if self.loop_file().is_some() => (id, btrfs::qgroup(1, id)),
+                _ => continue,
             };
             let gone = id >= btrfs::ROOT_INODE
                 && matches!(btrfs::subvolume_exists(self.root.as_fd(), id), Ok(false));
             if gone {
-                let _ = btrfs::remove_qgroup(self.root.as_fd(), id);
+                let _ = btrfs::remove_qgroup(self.root.as_fd(), group);
             }
         }
     }
@@ -60,11 +62,32 @@ impl Store {
             Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
             _ => {}
         }
+        // Not before its members are gone, which simple quota sees to when the space is back.
+        self.retire_group(id);
         if self.quota == QuotaKind::Full {
             // A kernel that refuses this (EBUSY, until the space is back) removes the group itself.
             let _ = btrfs::remove_qgroup(self.root.as_fd(), id);
         }
         Ok(())
+    }
+}
+
+impl Store {
+    /// Removes the group 1/`id` of a snapshot that is gone, now or later.
+    fn retire_group(&self, id: u64) {
+        let group = btrfs::qgroup(1, id);
+        if self.has_group(group) {
+            self.retired.lock().unwrap_or_else(PoisonError::into_inner).insert(group);
+        }
+        self.sweep_retired();
+    }
+
+    /// Removes the groups of snapshots that are gone and cleaned up.
+    pub(super) fn sweep_retired(&self) {
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.retain(|group| {
+            btrfs::remove_qgroup(self.root.as_fd(), *group).is_err() && self.has_group(*group)
+        });
     }
 }
 

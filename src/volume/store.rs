@@ -5,9 +5,11 @@ use super::loopfile::LoopFile;
 use super::pin::{Pins, Turns};
 use super::plan;
 use super::promise::Promises;
+use super::usage::Counted;
 use crate::sys::btrfs::{self, QuotaKind};
 use crate::sys::file;
 use crate::unit::{Bytes, Digest};
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::fd::AsFd;
@@ -88,6 +90,10 @@ pub struct Store {
     pub(super) pins: Arc<Mutex<Pins>>,
     /// What is being made.
     pub(super) turns: Turns,
+    /// Quota groups of snapshots that are gone.
+    pub(super) retired: Mutex<BTreeSet<u64>>,
+    /// When everything was last counted.
+    pub(super) counted: Mutex<Counted>,
     /// It was this opening that mounted it.
     mounted_now: bool,
 }
@@ -135,10 +141,22 @@ impl Store {
         let sysfs = PathBuf::from(format!("/sys/fs/btrfs/{id}"));
         let quota =
             ensure_quota(&root, &sysfs.join(QGROUPS)).map_err(refused("switch on quota in"))?;
-        let (promises, drafts, pins, turns) = Default::default();
+        let (promises, drafts, pins, turns, retired, counted) = Default::default();
         let (dir, mounted_now) = (dir.to_owned(), false);
-        let store =
-            Store { dir, root, quota, sysfs, backing, promises, drafts, pins, turns, mounted_now };
+        let store = Store {
+            dir,
+            root,
+            quota,
+            sysfs,
+            backing,
+            promises,
+            drafts,
+            pins,
+            turns,
+            retired,
+            counted,
+            mounted_now,
+        };
         store.remove_leftovers()?;
         store.seal_layers()?;
         store.sweep_qgroups();

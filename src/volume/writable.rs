@@ -1,12 +1,12 @@
 //! What one container writes: a subvolume of its own, under its own limit.
 
 use super::VolumeError;
-use super::store::{CONTAINERS, Store, names};
-use crate::sys::btrfs;
-use crate::unit::{Bytes, Handle, IdRange};
+use super::store::{CONTAINERS, LAYERS, Store, names};
+use crate::sys::btrfs::{self, QuotaKind};
+use crate::unit::{Bytes, Digest, Handle, IdRange};
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
@@ -27,41 +27,109 @@ impl Store {
         if self.writable_path(handle).exists() {
             return Err(VolumeError::Exists { handle: handle.clone() });
         }
+        self.promised(handle, limit, || {
+            let dir = self.make_in_place(handle, |place| {
+                btrfs::create_subvolume(place.as_fd(), handle.as_str())
+            })?;
+            self.furnished(handle, dir, limit, |dir| furnish(dir, owner))
+        })
+    }
+
+    /// Makes the container's subvolume a writable copy of the layer `tree`, which shares all that it
+    /// does not change. For the limit the same holds, and it holds for subvolumes that are made
+    /// inside as well; with full quota (before Linux 6.7) not for those.
+    pub fn create_snapshot(
+        &self,
+        handle: &Handle,
+        tree: &Digest,
+        limit: Option<Bytes>,
+    ) -> Result<PathBuf, VolumeError> {
+        let source = self.layer(tree).unwrap_or_else(|| self.dir.join(LAYERS).join(tree.hex()));
+        let source = File::open(&source).map_err(VolumeError::refused("open", source))?;
+        if self.writable_path(handle).exists() {
+            return Err(VolumeError::Exists { handle: handle.clone() });
+        }
+        self.promised(handle, limit, || {
+            let dir = self.make_in_place(handle, |place| {
+                btrfs::create_snapshot(place.as_fd(), handle.as_str(), source.as_fd())
+            })?;
+            self.furnished(handle, dir, limit, |dir| self.own_group(dir))
+        })
+    }
+
+    /// Promises `limit` and makes the disk; a promise for a disk that is not made is taken back.
+    fn promised(
+        &self,
+        handle: &Handle,
+        limit: Option<Bytes>,
+        make: impl FnOnce() -> Result<PathBuf, VolumeError>,
+    ) -> Result<PathBuf, VolumeError> {
         {
             let mut promises = self.promises();
-            self.ensure(&promises, limit.unwrap_or(UNLIMITED))?;
-            limit.into_iter().for_each(|limit| promises.give(handle, limit));
+            self.ensure(&mut promises, limit.unwrap_or(UNLIMITED))?;
+            promises.give(handle, limit);
         }
-        let made = self.make_writable(handle, limit, owner);
+        let made = make();
         if made.is_err() {
             self.promises().take_back(handle);
         }
         made
     }
 
-    /// Makes the subvolume, its limit and its directories.
-    fn make_writable(
+    /// Makes the subvolume.
+    fn make_in_place(
         &self,
         handle: &Handle,
-        limit: Option<Bytes>,
-        owner: IdRange,
+        make: impl FnOnce(File) -> io::Result<()>,
     ) -> Result<PathBuf, VolumeError> {
         let place = self.dir.join(CONTAINERS);
         let dir = place.join(handle.as_str());
-        let made = File::open(&place)
-            .and_then(|place| btrfs::create_subvolume(place.as_fd(), handle.as_str()));
-        made.map_err(VolumeError::refused("make", &dir))?;
-        match furnish(self.root.as_fd(), &dir, limit, owner) {
-            Ok(id) => {
-                self.promises().count(handle, id);
-                Ok(dir)
+        let made = File::open(&place).and_then(make);
+        made.map(|()| dir.clone()).map_err(VolumeError::refused("make", dir))
+    }
+
+    /// Lets `furnish` do the rest to the subvolume and sets its limit.
+    fn furnished(
+        &self,
+        handle: &Handle,
+        dir: PathBuf,
+        limit: Option<Bytes>,
+        furnish: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<PathBuf, VolumeError> {
+        let limited = furnish(&dir).and_then(|()| self.disk(&dir)).and_then(|disk| {
+            let mut promises = self.promises();
+            promises.count(handle, disk);
+            match limit {
+                Some(limit) => {
+                    btrfs::limit_exclusive(self.root.as_fd(), disk.group, Some(limit.get()))
+                }
+                None => {
+                    self.join_pool(&mut promises, &disk)?;
+                    self.fill_pool(&mut promises);
+                    Ok(())
+                }
             }
+        });
+        match limited {
+            Ok(()) => Ok(dir),
             Err(source) => {
                 // Half a disk has no limit yet: better none.
                 let _ = self.destroy(CONTAINERS, handle.as_str());
                 Err(VolumeError::Refused { doing: "make", path: dir, source })
             }
         }
+    }
+
+    /// With simple quota, a group for a snapshot and every subvolume that is made inside: those
+    /// belong to the groups above that of the subvolume around them.
+    fn own_group(&self, dir: &Path) -> io::Result<()> {
+        if self.quota != QuotaKind::Simple {
+            return Ok(());
+        }
+        let id = btrfs::subvolume_id(File::open(dir)?.as_fd())?;
+        let group = btrfs::qgroup(1, id);
+        btrfs::create_qgroup(self.root.as_fd(), group)?;
+        btrfs::assign_qgroup(self.root.as_fd(), id, group, true)
     }
 
     /// Removes the container's subvolume with all it holds, also when it is gone already. The
@@ -82,16 +150,9 @@ impl Store {
     /// What the container has written and still keeps. Lags behind by what the kernel has not
     /// written to the device yet, at most half a minute.
     pub fn used(&self, handle: &Handle) -> Result<Bytes, VolumeError> {
-        let dir = self.writable_path(handle);
-        let opened = File::open(&dir);
-        if matches!(&opened, Err(err) if err.kind() == io::ErrorKind::NotFound) {
-            return Err(VolumeError::Absent { handle: handle.clone() });
-        }
-        let id = opened
-            .and_then(|dir| btrfs::subvolume_id(dir.as_fd()))
-            .map_err(VolumeError::refused("inspect", &dir))?;
-        let used = self.counter(id, "exclusive").map(Bytes::new);
-        used.map_err(VolumeError::refused("measure", &dir))
+        let (_, disk) = self.made(handle)?;
+        let used = self.counter(disk.group, "exclusive").map(Bytes::new);
+        used.map_err(VolumeError::refused("measure", self.writable_path(handle)))
     }
 
     pub(super) fn writable_path(&self, handle: &Handle) -> PathBuf {
@@ -99,20 +160,10 @@ impl Store {
     }
 }
 
-/// Sets the limit, then puts the two directories in; the subvolume's id.
-fn furnish(
-    root: BorrowedFd<'_>,
-    dir: &Path,
-    limit: Option<Bytes>,
-    owner: IdRange,
-) -> io::Result<u64> {
-    let subvolume = File::open(dir)?;
-    let id = btrfs::subvolume_id(subvolume.as_fd())?;
-    if let Some(limit) = limit {
-        btrfs::limit_exclusive(root, id, limit.get())?;
-    }
+/// Puts the two directories in.
+fn furnish(dir: &Path, owner: IdRange) -> io::Result<()> {
     // The container's root must be able to pass through, but not to look around or write here.
-    subvolume.set_permissions(Permissions::from_mode(0o711))?;
+    fs::set_permissions(dir, Permissions::from_mode(0o711))?;
     for (name, mode) in [("upper", 0o755), ("work", 0o700)] {
         let path = dir.join(name);
         DirBuilder::new().mode(0o700).create(&path)?;
@@ -120,5 +171,5 @@ fn furnish(
         fs::set_permissions(&path, Permissions::from_mode(mode))?;
         chown(&path, Some(owner.base), Some(owner.base))?;
     }
-    Ok(id)
+    Ok(())
 }

@@ -1,5 +1,7 @@
 //! The store on a real loop device, seen with `btrfs`, `findmnt`'s table and coreutils.
 
+mod usage;
+
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use std::fs::{self, File};
@@ -431,17 +433,19 @@ fn a_directory_on_btrfs_is_used_as_it_is_and_left_mounted() {
 }
 
 /// What kernels before 6.7 have, Debian 12's own among them.
-#[test]
-fn full_quota_does_the_same_and_its_groups_do_not_pile_up() {
-    let lab = Lab::new("fullquota");
-    let config = lab.config();
+pub fn with_full_quota(config: &StoreConfig) {
     run("truncate", &["-s", "256M", text(&config.file)]);
     run("mkfs.btrfs", &["-q", text(&config.file)]);
     fs::create_dir(&config.dir).expect("mkdir");
     run("mount", &["-o", "loop", text(&config.file), text(&config.dir)]);
     run("btrfs", &["quota", "enable", text(&config.dir)]);
     run("umount", &[text(&config.dir)]);
+}
 
+#[test]
+fn full_quota_does_the_same_and_its_groups_do_not_pile_up() {
+    let lab = Lab::new("fullquota");
+    with_full_quota(&lab.config());
     let store = lab.open();
     for round in 0..3 {
         let dir = store.create_writable(&handle("web-0"), Some(Bytes::mib(8)), ids(0));

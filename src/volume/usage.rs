@@ -1,0 +1,129 @@
+//! What a container's disk holds, and other limits for it.
+
+use super::VolumeError;
+use super::promise::{Disk, Promise};
+use super::store::Store;
+use crate::sys::btrfs;
+use crate::unit::{Bytes, Handle};
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What is older is counted again when somebody asks.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// The part of a container's disk that is its own: what it has written and still keeps, without the
+/// image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes, with those of the file system's trees.
+    pub bytes: Bytes,
+    /// Files, directories and links; with a union, up to five of its own.
+    pub inodes: u64,
+}
+
+/// When the store was last written down, and numbers of inodes since, by subvolume.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    at: Option<Instant>,
+    inodes: BTreeMap<u64, u64>,
+}
+
+impl Store {
+    /// What the container's disk holds, as it was at most 10 s ago. The kernel counts what it
+    /// writes to the device, so the whole store is written down first when that was not done in
+    /// this time, whoever asked then; that may take as long as the disk needs. Inodes are counted
+    /// once in this time for each container, by what its tree has that the image has not: 1 ms for
+    /// some thousand files; far more than 100 000 small ones may be told as fewer.
+    pub fn usage(&self, handle: &Handle) -> Result<Usage, VolumeError> {
+        let (_, disk) = self.made(handle)?;
+        let dir = self.writable_path(handle);
+        let refused = || VolumeError::refused("measure", &dir);
+        let mut counted = self.fresh().map_err(refused())?;
+        let inodes = match counted.inodes.get(&disk.id) {
+            Some(inodes) => *inodes,
+            None => {
+                let inodes = btrfs::count_inodes(self.root.as_fd(), disk.id, disk.born);
+                let inodes = inodes.map_err(refused())?.saturating_sub(disk.furniture());
+                counted.inodes.insert(disk.id, inodes);
+                inodes
+            }
+        };
+        drop(counted);
+        self.keep_ahead();
+        let bytes = self.counter(disk.group, "exclusive").map_err(refused())?;
+        Ok(Usage { bytes: Bytes::new(bytes), inodes })
+    }
+
+    /// Gives a container's disk another limit, or none, while it is in use. Its promise becomes the
+    /// new limit at once; what cannot be promised is refused and leaves the old one. Below what is
+    /// used, nothing more can be written until enough was removed.
+    pub fn set_limit(&self, handle: &Handle, limit: Option<Bytes>) -> Result<(), VolumeError> {
+        let mut promises = self.promises();
+        let (old, disk) = made(handle, promises.of(handle))?;
+        let dir = self.writable_path(handle);
+        let refused = || VolumeError::refused("limit", &dir);
+        let used = Bytes::new(self.counter(disk.group, "exclusive").map_err(refused())?);
+        let rest =
+            |limit: Option<Bytes>| limit.map_or(Bytes::default(), |it| it.saturating_sub(used));
+        self.ensure(&mut promises, rest(limit).saturating_sub(rest(old)))?;
+        let set = || btrfs::limit_exclusive(self.root.as_fd(), disk.group, limit.map(Bytes::get));
+        match (old, limit) {
+            (_, Some(_)) => {
+                set().map_err(refused())?;
+                promises.change(handle, limit);
+                if old.is_none() {
+                    self.leave_pool(&mut promises, &disk).map_err(refused())?;
+                }
+            }
+            (None, None) => {}
+            (Some(_), None) => {
+                promises.change(handle, None);
+                // In the pool before its own limit goes.
+                let joined = self.join_pool(&mut promises, &disk);
+                if let Err(source) = joined.and_then(|()| set()) {
+                    promises.change(handle, old);
+                    return Err(refused()(source));
+                }
+            }
+        }
+        self.fill_pool(&mut promises);
+        Ok(())
+    }
+
+    /// Promise and disk of a container.
+    pub(super) fn made(&self, handle: &Handle) -> Result<(Option<Bytes>, Disk), VolumeError> {
+        made(handle, self.promises().of(handle))
+    }
+
+    /// Writes the store down unless that was done just now; who comes meanwhile waits for it.
+    fn fresh(&self) -> std::io::Result<MutexGuard<'_, Counted>> {
+        let mut counted = self.counted();
+        if counted.at.is_none_or(|at| at.elapsed() >= FRESH) {
+            // Before: what is written from here on may not be in it.
+            let at = Instant::now();
+            btrfs::flush(self.root.as_fd())?;
+            *counted = Counted { at: Some(at), inodes: BTreeMap::new() };
+        }
+        Ok(counted)
+    }
+
+    fn counted(&self) -> MutexGuard<'_, Counted> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Disk {
+    /// Inodes that every disk begins with: `upper` and `work`.
+    fn furniture(&self) -> u64 {
+        if self.born == 0 { 2 } else { 0 }
+    }
+}
+
+/// A disk that is whole.
+fn made(handle: &Handle, promise: Option<Promise>) -> Result<(Option<Bytes>, Disk), VolumeError> {
+    let absent = || VolumeError::Absent { handle: handle.clone() };
+    let promise = promise.ok_or_else(absent)?;
+    Ok((promise.limit, promise.disk.ok_or_else(absent)?))
+}

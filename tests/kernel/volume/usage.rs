@@ -1,0 +1,139 @@
+//! What disks hold, other limits for them, and disks without one; with either kind of quota.
+
+use super::*;
+use std::time::{Duration, Instant};
+
+/// Runs `test` with a store of each kind of quota.
+fn with_both(name: &str, test: impl Fn(&Lab, Store)) {
+    let lab = Lab::new(name);
+    test(&lab, lab.open());
+    drop(lab);
+    let lab = Lab::new(&format!("{name}-full"));
+    with_full_quota(&lab.config());
+    test(&lab, lab.open());
+}
+
+#[test]
+fn usage_follows_what_is_written_in_time_and_counts_only_what_is_the_containers() {
+    with_both("usage", |lab, store| {
+        let (a, b) = (handle("a"), handle("b"));
+        let dir = store.create_writable(&a, Some(Bytes::mib(50)), ids(0)).expect("create");
+        store.create_writable(&b, None, ids(1)).expect("create");
+        let fresh = store.usage(&a).expect("usage");
+        assert!(fresh.bytes < Bytes::mib(1) && fresh.inodes == 0, "{fresh:?}");
+        let begin = Instant::now();
+        fs::write(dir.join("upper/large"), vec![7; 10 << 20]).expect("write");
+        fs::create_dir_all(dir.join("upper/d/e")).expect("mkdir");
+        std::os::unix::fs::symlink("x", dir.join("upper/d/s")).expect("symlink");
+        fs::hard_link(dir.join("upper/large"), dir.join("upper/d/again")).expect("link");
+        // Nobody syncs but who asks.
+        let mut usage = fresh;
+        while usage.inodes != 4 || usage.bytes < Bytes::mib(10) {
+            assert!(begin.elapsed() < Duration::from_secs(15), "{usage:?}");
+            std::thread::park_timeout(Duration::from_millis(100));
+            usage = store.usage(&a).expect("usage");
+        }
+        assert!(usage.bytes < Bytes::mib(11), "{usage:?}");
+        let other = store.usage(&b).expect("usage");
+        assert!(other.bytes < Bytes::mib(1) && other.inodes == 0, "{other:?}");
+        store.remove_writable(&a).expect("remove");
+        assert!(matches!(store.usage(&a), Err(VolumeError::Absent { .. })));
+        store.close().expect("close");
+        assert!(!lab.mounted());
+    });
+}
+
+#[test]
+fn many_inodes_are_counted_across_all_pieces_of_the_tree() {
+    let lab = Lab::new("inodes");
+    let store = lab.open();
+    let dir = store.create_writable(&handle("a"), None, ids(0)).expect("create");
+    for n in 0..3000 {
+        // Small ones lie in the tree itself.
+        fs::write(dir.join(format!("upper/{n}")), vec![7; n % 1500]).expect("write");
+    }
+    assert_eq!(store.usage(&handle("a")).expect("usage").inodes, 3000);
+    lab.close(store);
+}
+
+#[test]
+fn another_limit_holds_at_once_and_keeps_the_promises() {
+    with_both("relimit", |lab, store| {
+        let a = handle("a");
+        let dir = store.create_writable(&a, Some(Bytes::mib(20)), ids(0)).expect("create");
+        let full = |name: &str, mib| fill(&dir.join("upper").join(name), mib);
+        full("1", 30).expect_err("beyond the first limit");
+        store.set_limit(&a, Some(Bytes::mib(60))).expect("raise");
+        full("2", 30).expect("below the second");
+        store.set_limit(&a, Some(Bytes::mib(5000))).expect_err("more than there can be");
+        full("3", 30).expect_err("beyond the second, which stays");
+        store.set_limit(&a, Some(Bytes::mib(10))).expect("below what is used");
+        full("4", 1).expect_err("nothing more");
+        store.set_limit(&a, None).expect("lift");
+        full("5", 80).expect("no limit");
+        store.ensure_room(Bytes::mib(1000)).expect("nobody has it yet");
+        store.set_limit(&a, Some(Bytes::mib(1200))).expect("a limit again");
+        store.ensure_room(Bytes::mib(1000)).expect_err("promised");
+        // As the next daemon finds it.
+        store.close().expect("close");
+        let store = lab.open();
+        store.ensure_room(Bytes::mib(1000)).expect_err("still promised");
+        full("6", 300).expect("below the limit");
+        assert!(matches!(store.set_limit(&handle("b"), None), Err(VolumeError::Absent { .. })));
+        lab.close(store);
+    });
+}
+
+#[test]
+fn disks_without_a_limit_get_what_is_left_and_never_what_is_promised() {
+    with_both("unlimited", |lab, store| {
+        let make = |name: &str, limit: Option<u64>, slot| {
+            store.create_writable(&handle(name), limit.map(Bytes::mib), ids(slot))
+        };
+        let free = make("free", None, 0).expect("create");
+        // Ready before it is written: a writer cannot wait.
+        fill(&free.join("upper/1"), 700).expect("there is room");
+        let promised = make("promised", Some(600), 1).expect("create");
+        let also = make("also", None, 2).expect("create");
+        let err = fill(&free.join("upper/2"), 1500).expect_err("that is not there");
+        assert_eq!(err.raw_os_error(), Some(122), "EDQUOT, not {err}");
+        let err = fill(&also.join("upper/1"), 1500).expect_err("for nobody");
+        assert_eq!(err.raw_os_error(), Some(122), "EDQUOT, not {err}");
+        fill(&promised.join("upper/large"), 550).expect("promised");
+        // The next daemon knows.
+        store.close().expect("close");
+        let store = lab.open();
+        store.keep_ahead();
+        fill(&also.join("upper/2"), 1500).expect_err("still not there");
+        fill(&promised.join("upper/rest"), 30).expect("promised");
+        for name in ["1", "2"] {
+            fs::remove_file(free.join("upper").join(name)).expect("remove");
+        }
+        store.write_down().expect("sync");
+        fill(&also.join("upper/3"), 200).expect("what others gave back is there again");
+        // Who gets a limit takes part of it away from the others, up to all of it.
+        store.remove_writable(&handle("promised")).expect("remove");
+        store.write_down().expect("sync");
+        let left = store.left().expect("measure");
+        store.create_writable(&handle("large"), Some(left), ids(3)).expect("all that is left");
+        fill(&free.join("upper/3"), 100).expect_err("it is somebody's");
+        lab.close(store);
+    });
+}
+
+#[test]
+fn what_is_ready_for_disks_without_a_limit_goes_with_them() {
+    let lab = Lab::new("ahead");
+    let store = lab.open();
+    let len = || fs::metadata(lab.config().file).expect("stat").len() >> 20;
+    store.create_writable(&handle("a"), None, ids(0)).expect("create");
+    let ahead = len();
+    assert!(ahead >= 768, "{ahead}");
+    assert!(!store.give_back().expect("look"), "it is still there");
+    assert_eq!(len(), ahead);
+    store.remove_writable(&handle("a")).expect("remove");
+    store.write_down().expect("sync");
+    assert!(store.give_back().expect("shrink"));
+    assert!(len() < 600, "{}", len());
+    lab.close(store);
+}
