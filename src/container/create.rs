@@ -6,9 +6,10 @@ use super::error::{Cause, ContainerError};
 use super::host::{self, Host, step};
 use super::posture::{self, Posture};
 use super::recipe::{CREATE, Step};
-use super::spec::ContainerSpec;
+use super::spec::{ContainerSpec, RootDriver};
 use super::undo::Undo;
 use crate::cgroup::Group;
+use crate::image;
 use crate::init::proto::{Bind, MAX_MESSAGE, Plan, SetUp};
 use crate::net::{NetError, text};
 use crate::sys;
@@ -186,7 +187,14 @@ impl<'a> Making<'a> {
             }
             Step::Writable => {
                 let (limit, ids) = (spec.limits.disk, self.entry.ids());
-                self.writable = host.store.create_writable(&spec.handle, limit, ids)?;
+                self.writable = match spec.root {
+                    RootDriver::Union => host.store.create_writable(&spec.handle, limit, ids)?,
+                    RootDriver::Snapshot => {
+                        self.layers()?;
+                        let (tree, _pin) = image::merge(&host.store, &spec.layers)?;
+                        host.store.create_snapshot(&spec.handle, &tree, limit)?
+                    }
+                };
             }
             Step::Cgroup => {
                 self.group =
@@ -303,12 +311,24 @@ impl<'a> Making<'a> {
         }
     }
 
+    /// Where the layers are; one at least.
+    fn layers(&self) -> Result<Vec<PathBuf>, Cause> {
+        let (store, layers) = (&self.host.store, &self.entry.spec.layers);
+        if layers.is_empty() {
+            return Err("its root has no layers; name at least one".into());
+        }
+        let place = |chain| store.layer(chain).ok_or(ContainerError::NoLayer { chain: *chain });
+        Ok(layers.iter().map(place).collect::<Result<_, _>>()?)
+    }
+
     /// Everything that `init` must know.
     fn plan(&self) -> Result<Plan, Cause> {
         let (host, spec) = (self.host, &self.entry.spec);
         let dir = host.depot.dir(&spec.handle);
-        let lower =
-            |chain| host.store.layer(chain).ok_or(ContainerError::NoLayer { chain: *chain });
+        let lowers = match spec.root {
+            RootDriver::Union => self.layers()?,
+            RootDriver::Snapshot => Vec::new(),
+        };
         let mut binds: Vec<Bind> =
             ["hosts", "resolv.conf", "hostname"].map(|name| etc(&dir, name)).into();
         binds.extend(spec.binds.iter().cloned());
@@ -321,7 +341,7 @@ impl<'a> Making<'a> {
                 &host.net_tag,
                 &host.net.addresses(self.entry.slot),
             ),
-            lowers: spec.layers.iter().map(lower).collect::<Result<_, _>>()?,
+            lowers,
             writable: self.writable.clone(),
             scratch: dir.join("scratch"),
             binds,

@@ -33,4 +33,4 @@ pub use depot::{Depot, Entry};
 pub use error::{ContainerError, ProcessError};
 pub use host::{GardenNetworks, Host, HostParts};
 pub use posture::Posture;
-pub use spec::ContainerSpec;
+pub use spec::{ContainerSpec, RootDriver};

@@ -15,6 +15,9 @@ pub struct ContainerSpec {
     pub handle: Handle,
     /// Chain ids of its layers in the store, lowest first; at least one.
     pub layers: Vec<Digest>,
+    /// What its root is made of.
+    #[serde(default, skip_serializing_if = "RootDriver::is_default")]
+    pub root: RootDriver,
     /// What it may use.
     pub limits: Limits,
     /// Container ports that get a host port of their own.
@@ -55,10 +58,29 @@ impl ContainerSpec {
             egress: Vec::new(),
             network: String::new(),
             bandwidth: None,
+            root: RootDriver::default(),
             posture: Posture::default(),
             binds: Vec::new(),
             owner: String::new(),
         }
+    }
+}
+
+/// How a container's root is made of its layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RootDriver {
+    /// An overlay over the layers and a subvolume.
+    #[default]
+    Union,
+    /// A btrfs snapshot of the layers' tree.
+    Snapshot,
+}
+
+impl RootDriver {
+    /// What [`Default`] says; such a one is not written down.
+    fn is_default(&self) -> bool {
+        *self == RootDriver::Union
     }
 }
 
@@ -73,7 +95,7 @@ mod tests {
             "ports":[],"egress":[],"owner":"x",
             "binds":[{"from":"/a","to":"/b","read_only":true,"mapped":false}]}"#;
         let spec: ContainerSpec = serde_json::from_str(text).expect("old form");
-        assert_eq!(spec.posture, Posture::App);
+        assert_eq!((spec.posture, spec.root), (Posture::App, RootDriver::Union));
         let again: serde_json::Value = serde_json::to_value(&spec).expect("JSON");
         let old: serde_json::Value = serde_json::from_str(text).expect("JSON");
         assert_eq!(again, old, "an older daemon can read it too");

@@ -6,7 +6,7 @@
 //! program; show a layer before it is complete.
 //! Called by: `container`, `stage`, `daemon`. Calls: `volume`, `sys`, `unit`.
 //! Entry points: [`import_stack`], [`import_droplet`], [`import_local`], [`import_layout`],
-//! [`collect`], [`unpack::unpack`].
+//! [`merge`], [`collect`], [`unpack::unpack`].
 //! Ancestor: garden-linux's repository_fetcher and rootfs_provider.
 //!
 //! ```text
@@ -23,6 +23,7 @@ mod layout;
 mod local;
 mod make;
 mod manifest;
+mod merge;
 mod name;
 mod notes;
 mod tree;
@@ -33,4 +34,5 @@ pub use error::ImageError;
 pub use import::{import_droplet, import_stack, known_stack};
 pub use layout::import_layout;
 pub use local::{Rootfs, import_local};
+pub use merge::merge;
 pub use notes::{collect, layers_bytes};

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! imports/<key>           the chain id of the layer that a file has become
-//! imports/<chain>.layer   bytes in that layer's files, decimal
+//! imports/<chain>.layer   bytes in that layer's files, decimal; after a blank each: the layers that
+//!                         it is a tree of, lowest first
 //! ```
 //!
 //! A note that is lost costs time, never content.
@@ -49,6 +50,12 @@ pub(super) fn record(store: &Store, chain: &Digest, bytes: u64) {
     write(store, &about(chain), &format!("{bytes}\n"));
 }
 
+/// The same for a tree of several layers, which holds nothing of its own.
+pub(super) fn record_tree(store: &Store, chain: &Digest, layers: &[Digest]) {
+    let layers: String = layers.iter().map(|layer| format!(" {layer}")).collect();
+    write(store, &about(chain), &format!("0{layers}\n"));
+}
+
 /// Bytes in the files of these layers, each layer counted once. What no note says is added up and
 /// noted; a layer that is not there holds nothing.
 pub fn layers_bytes(store: &Store, layers: &[Digest]) -> Result<u64, ImageError> {
@@ -72,7 +79,7 @@ pub fn layers_bytes(store: &Store, layers: &[Digest]) -> Result<u64, ImageError>
 }
 
 /// Removes every layer that is not in use. `used` is asked after the search has begun and tells
-/// every layer that something on the box is made of, or `None` to keep all this time. Layers that
+/// every layer that something on the box is made of (trees go with their layers), or `None` to keep all this time. Layers that
 /// are pinned, or were while this runs, stay; so a container may be made at the same time, of
 /// layers that are pinned until the depot names them.
 pub fn collect(
@@ -82,12 +89,23 @@ pub fn collect(
     let round = store.begin_round();
     let Some(used) = used() else { return Ok(()) };
     for chain in store.layers()?.into_iter().filter(|chain| !used.contains(chain)) {
+        if is_tree_of(store, &chain, &used) {
+            continue;
+        }
         if round.remove(&chain)? {
             let _ = fs::remove_file(dir(store).join(about(&chain)));
             crate::info!("layer.removed", digest = chain);
         }
     }
     Ok(())
+}
+
+/// Whether `chain` is a tree whose layers are all used.
+fn is_tree_of(store: &Store, chain: &Digest, used: &BTreeSet<Digest>) -> bool {
+    let text = fs::read_to_string(dir(store).join(about(chain))).unwrap_or_default();
+    let mut layers = text.split_whitespace().skip(1).peekable();
+    let is_used = |layer: &str| layer.parse().is_ok_and(|layer| used.contains(&layer));
+    layers.peek().is_some() && layers.all(is_used)
 }
 
 /// The sizes of the files of a layer together.

@@ -1,7 +1,7 @@
 //! Files that show up inside, of the box or of the container itself, and what of the inside is hidden or read-only.
 
 use super::proto::{Bind, Origin};
-use super::root::{PLAIN, Root, WITHIN, make_dirs, open_again};
+use super::root::{PLAIN, Root, WITHIN, make_dirs, make_for, open_again};
 use super::{Doing, InitError};
 use crate::sys::at::{self, Kind, Open};
 use crate::sys::mount::{self, Attr};
@@ -92,7 +92,7 @@ fn make_file(root: &Root<'_>, path: &Path) -> io::Result<OwnedFd> {
         other => return other,
     }
     let flags = Open::O_WRONLY | Open::O_CREAT | Open::O_EXCL | Open::O_NOFOLLOW;
-    let made = at::open(&dir, name, flags, 0o644, PLAIN)?;
+    let made = make_for((base, base), || at::open(&dir, name, flags, 0o644, PLAIN))?;
     at::set_owner(&made, base, base)?;
     Ok(made)
 }

@@ -40,9 +40,11 @@ pub struct Plan {
     pub ids: IdRange,
     /// The container's end of the network.
     pub net: InsideNet,
-    /// Layer directories, lowest first; mounted read-only through the id map.
+    /// Layer directories, lowest first; mounted read-only through the id map. None: `writable` is
+    /// the root itself.
     pub lowers: Vec<PathBuf>,
-    /// Directory that holds `upper` and `work`, both owned by the mapped root.
+    /// Directory that holds `upper` and `work`, both owned by the mapped root. As the root itself
+    /// it has owners 0 to 65535, and is mounted through the id map.
     pub writable: PathBuf,
     /// An empty directory on the box where the mounts are put together; private to pid 1.
     pub scratch: PathBuf,

@@ -12,10 +12,14 @@
 //!   empty           what hides masked directories
 //!   root            the overlay of it all; becomes /
 //! ```
+//!
+//! Without layers, the writable directory is the root itself, through the id map: a snapshot. Then
+//! the host's root has no place in it, and what is made there is made as the one who is to own it.
 
 use super::proto::Plan;
 use super::{Doing, InitError, bind, inside};
 use crate::sys::at::{self, Kind, Open, Resolve};
+use crate::sys::caps;
 use crate::sys::mount::{self, Attr};
 use crate::sys::ns::{self, Spaces};
 use crate::unit::IdRange;
@@ -55,7 +59,8 @@ pub fn build(plan: &Plan, user: &OwnedFd) -> Result<Kept, InitError> {
     // Made by the host's root: it stays the host's, and nobody inside may mount in it.
     ns::unshare(Spaces::CLONE_NEWNS).doing(|| "make a mount namespace".into())?;
     mount::make_all_private().doing(|| "make mounts private".into())?;
-    let root = union(plan, (!plan.privileged).then_some(user.as_fd()))?;
+    let user = (!plan.privileged).then_some(user.as_fd());
+    let root = if plan.lowers.is_empty() { snapshot(plan, user)? } else { union(plan, user)? };
     let kept = inside::mount_all(&root, plan.shm_bytes)?;
     for wanted in &plan.binds {
         bind::bind(&root, wanted)?;
@@ -84,9 +89,6 @@ fn union<'a>(plan: &Plan, user: Option<BorrowedFd<'a>>) -> Result<Root<'a>, Init
     let doing = || format!("mount {}", plan.writable.display());
     let writable = mount::copy(at::HERE, &plan.writable, false).doing(doing)?;
     attach_new(&scratch, "w", &writable).doing(doing)?;
-    at::make_dir(&scratch, "empty", 0o755).doing(|| "make a directory".into())?;
-    at::adopt(&scratch, "empty", plan.ids.base, plan.ids.base, 0o755)
-        .doing(|| "give a directory to the container".into())?;
     at::make_dir(&scratch, "root", 0o755).doing(|| "make a directory".into())?;
     at::change_dir(&scratch).doing(|| "enter the scratch directory".into())?;
     overlay(plan.lowers.len())
@@ -96,7 +98,21 @@ fn union<'a>(plan: &Plan, user: Option<BorrowedFd<'a>>) -> Result<Root<'a>, Init
     Ok(Root { dir, scratch, ids: plan.ids, user })
 }
 
-/// A tmpfs on the plan's empty directory.
+/// Mounts the writable directory as the root.
+fn snapshot<'a>(plan: &Plan, user: Option<BorrowedFd<'a>>) -> Result<Root<'a>, InitError> {
+    let scratch = scratch(plan)?;
+    let doing = || format!("mount {}", plan.writable.display());
+    let writable = mount::copy(at::HERE, &plan.writable, false).doing(doing)?;
+    // The store itself is mounted nosuid; what such programs may do is settled by no_new_privs.
+    mount::replace(&writable, Attr::NO_DEV, Attr::NO_SUID, user)
+        .doing(|| format!("{} through the container's id map", doing()))?;
+    attach_new(&scratch, "root", &writable).doing(doing)?;
+    let dir = at::open(&scratch, "root", Open::O_PATH | Open::O_DIRECTORY, 0, PLAIN)
+        .doing(|| "open the new root".into())?;
+    Ok(Root { dir, scratch, ids: plan.ids, user })
+}
+
+/// A tmpfs on the plan's empty directory, with the directory `empty`.
 fn scratch(plan: &Plan) -> Result<OwnedFd, InitError> {
     let doing = || format!("mount a tmpfs on {}", plan.scratch.display());
     let attr = Attr::NO_SUID.and(Attr::NO_DEV).and(Attr::NO_EXEC);
@@ -104,6 +120,9 @@ fn scratch(plan: &Plan) -> Result<OwnedFd, InitError> {
     let flags = Open::O_PATH | Open::O_DIRECTORY;
     let target = at::open(at::HERE, &plan.scratch, flags, 0, Resolve::empty()).doing(doing)?;
     mount::attach(&scratch, target).doing(doing)?;
+    at::make_dir(&scratch, "empty", 0o755).doing(|| "make a directory".into())?;
+    at::adopt(&scratch, "empty", plan.ids.base, plan.ids.base, 0o755)
+        .doing(|| "give a directory to the container".into())?;
     Ok(scratch)
 }
 
@@ -155,7 +174,8 @@ impl Root<'_> {
 
     /// A new directory right below the root, owned by the container's root.
     pub fn new_dir(&self, name: &str, mode: u32) -> io::Result<()> {
-        at::make_dir(&self.dir, name, mode)?;
+        let owner = (self.ids.base, self.ids.base);
+        make_for(owner, || at::make_dir(&self.dir, name, mode))?;
         at::adopt(&self.dir, name, self.ids.base, self.ids.base, mode)
     }
 }
@@ -188,7 +208,7 @@ pub fn make_dirs(
         dir = match open_dir(root, &so_far, how) {
             Err(err) if missing(&err) => {
                 let Some(name) = name.to_str() else { return bad("the path is not UTF-8") };
-                at::make_dir(&dir, name, 0o755)?;
+                make_for(owner, || at::make_dir(&dir, name, 0o755))?;
                 let flags = Open::O_PATH | Open::O_DIRECTORY | Open::O_NOFOLLOW;
                 let made = at::open(&dir, name, flags, 0, PLAIN)?;
                 at::set_owner(&made, owner.0, owner.1)?;
@@ -198,6 +218,15 @@ pub fn make_dirs(
         };
     }
     Ok(dir)
+}
+
+/// Makes something that is to belong to `owner` (user and group id), as that one where it has to be:
+/// a mount through an id map has no name for the host's root (`EOVERFLOW`).
+pub fn make_for<T>(owner: (u32, u32), make: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    match make() {
+        Err(err) if err.raw_os_error() == Some(75) => caps::as_owner(owner.0, owner.1, make),
+        done => done,
+    }
 }
 
 /// Opens the directory under the rules of `how`.

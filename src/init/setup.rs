@@ -158,8 +158,8 @@ fn receive_plan(channel: &OwnedFd) -> Result<(Plan, Given), InitError> {
         Ok(three) => three,
         Err(other) => return refuse(format!("it came with {} descriptors, not 3", other.len())),
     };
-    if plan.lowers.is_empty() || plan.lowers.len() > LOWERS_MAX {
-        return refuse(format!("it has {} layers, not 1 to {LOWERS_MAX}", plan.lowers.len()));
+    if plan.lowers.len() > LOWERS_MAX {
+        return refuse(format!("it has {} layers, over {LOWERS_MAX}", plan.lowers.len()));
     }
     if (plan.ids.base == 0) != plan.privileged
         || plan.ids.base.checked_add(IdRange::WIDTH).is_none()

@@ -78,12 +78,40 @@ pub fn set(permitted: Caps, effective: Caps) -> io::Result<()> {
 
 /// The permitted set. capget(2).
 pub fn permitted() -> io::Result<Caps> {
+    get().map(|(permitted, _)| permitted)
+}
+
+/// The permitted and the effective set. capget(2).
+fn get() -> io::Result<(Caps, Caps)> {
     let mut header = Header { version: VERSION_3, pid: 0 };
     let mut data = [Data { effective: 0, permitted: 0, inheritable: 0 }; 2];
     // SAFETY: version 3 reads one header and fills two data structs, which live on our stack; it
     // writes to the header when it does not know the version.
     check(unsafe { libc::syscall(libc::SYS_capget, &mut header, data.as_mut_ptr()) })?;
-    Ok(Caps(u64::from(data[0].permitted) | u64::from(data[1].permitted) << 32))
+    let set = |low: u32, high: u32| Caps(u64::from(low) | u64::from(high) << 32);
+    let [low, high] = data;
+    Ok((set(low.permitted, high.permitted), set(low.effective, high.effective)))
+}
+
+/// Makes something in a file system as `uid` and `gid`, without losing a capability: for mounts
+/// through an id map in which root has no place. `EPERM`: not without `CAP_SETUID` and
+/// `CAP_SETGID`. setfsuid(2), setfsgid(2), of the calling thread.
+pub fn as_owner<T>(uid: u32, gid: u32, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
+    let (permitted, effective) = get()?;
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    let (old_gid, old_uid) = (setfsgid(gid), setfsuid(uid));
+    // Neither call tells of a failure, but the next one what was set.
+    let done = if setfsuid(uid) == uid && setfsgid(gid) == gid {
+        // The change from root has taken those away that are about files.
+        set(permitted, effective).and_then(|()| act())
+    } else {
+        Err(io::ErrorKind::PermissionDenied.into())
+    };
+    setfsuid(old_uid);
+    setfsgid(old_gid);
+    set(permitted, effective)?;
+    done
 }
 
 /// Takes from the bounding set everything that is not in `keep`; never undone. Needs

@@ -101,9 +101,29 @@ pub fn restrict(
     id_map: Option<BorrowedFd<'_>>,
     recursive: bool,
 ) -> io::Result<()> {
+    change(mount, attr, Attr::NONE, id_map, recursive)
+}
+
+/// As [`restrict`], for one mount, and lets it do what `allow` forbids.
+pub fn replace(
+    mount: impl AsFd,
+    attr: Attr,
+    allow: Attr,
+    id_map: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    change(mount, attr, allow, id_map, false)
+}
+
+fn change(
+    mount: impl AsFd,
+    attr: Attr,
+    allow: Attr,
+    id_map: Option<BorrowedFd<'_>>,
+    recursive: bool,
+) -> io::Result<()> {
     let args = MountAttr {
         attr_set: attr.0 | if id_map.is_some() { ATTR_IDMAP } else { 0 },
-        attr_clr: 0,
+        attr_clr: allow.0,
         propagation: 0,
         userns_fd: id_map.map_or(0, |fd| fd.as_raw_fd() as u64),
     };

@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-/// A layer in the making: an empty subvolume that disappears unless it is committed.
+/// A layer in the making: a subvolume that disappears unless it is committed.
 #[derive(Debug)]
 pub struct Draft<'a> {
     store: &'a Store,
@@ -42,17 +42,32 @@ impl Store {
 
     /// Starts a layer: an empty directory, 0755, owned by root.
     pub fn draft(&self) -> Result<Draft<'_>, VolumeError> {
+        let draft = self.begin(|tmp, name| btrfs::create_subvolume(tmp.as_fd(), name))?;
+        fs::set_permissions(&draft.dir, fs::Permissions::from_mode(0o755))
+            .map_err(VolumeError::refused("make", &draft.dir))?;
+        Ok(draft)
+    }
+
+    /// Starts a layer with everything that the layer `chain` holds, sharing its data.
+    pub fn draft_of(&self, chain: &Digest) -> Result<Draft<'_>, VolumeError> {
+        let path = self.layer_path(chain);
+        let source = File::open(&path).map_err(VolumeError::refused("open", path))?;
+        self.begin(|tmp, name| btrfs::create_snapshot(tmp.as_fd(), name, source.as_fd()))
+    }
+
+    /// Makes a draft's subvolume in `tmp`.
+    fn begin(
+        &self,
+        make: impl FnOnce(&File, &str) -> io::Result<()>,
+    ) -> Result<Draft<'_>, VolumeError> {
         let tmp = self.dir.join(TMP);
         // Names are free: `tmp` was emptied when the store was opened, and only we count.
         let name = self.drafts.fetch_add(1, Ordering::Relaxed).to_string();
         let dir = tmp.join(&name);
         File::open(&tmp)
-            .and_then(|tmp| btrfs::create_subvolume(tmp.as_fd(), &name))
+            .and_then(|tmp| make(&tmp, &name))
             .map_err(VolumeError::refused("make", &dir))?;
-        let draft = Draft { store: self, name, dir };
-        fs::set_permissions(&draft.dir, fs::Permissions::from_mode(0o755))
-            .map_err(VolumeError::refused("make", &draft.dir))?;
-        Ok(draft)
+        Ok(Draft { store: self, name, dir })
     }
 
     fn layer_path(&self, chain: &Digest) -> PathBuf {

@@ -18,7 +18,7 @@ use std::os::fd::AsFd;
 pub(super) const AHEAD: u64 = 1 << 30;
 
 /// The pool's quota group, above those of disks: `terra` in ASCII, as nobody else would call it.
-const POOL: u64 = btrfs::qgroup(2, 0x74_6572_7261);
+pub(super) const POOL: u64 = btrfs::qgroup(2, 0x74_6572_7261);
 
 impl Store {
     /// Gives the pool what is spare, and makes some ahead of it. To be called now and then while

@@ -1,5 +1,6 @@
 //! Removing subvolumes, and what is left of them.
 
+use super::pool::POOL;
 use super::store::{QGROUPS, Store, names};
 use crate::sys::btrfs::{self, QuotaKind};
 use std::fs::{self, File};
@@ -53,6 +54,7 @@ impl Store {
         drop(inside);
         let gone = match btrfs::destroy_subvolume(place.as_fd(), name) {
             Err(err) if err.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                self.lift(id);
                 remove_nested(self.root.as_fd(), id)?;
                 btrfs::destroy_subvolume(place.as_fd(), name)
             }
@@ -73,6 +75,15 @@ impl Store {
 }
 
 impl Store {
+    /// Frees a subvolume of all limits: to take something out of it needs some room in it.
+    fn lift(&self, id: u64) {
+        for group in [id, btrfs::qgroup(1, id)] {
+            // The group may not be there, or in no pool.
+            let _ = btrfs::limit_exclusive(self.root.as_fd(), group, None);
+            let _ = btrfs::assign_qgroup(self.root.as_fd(), group, POOL, false);
+        }
+    }
+
     /// Removes the group 1/`id` of a snapshot that is gone, now or later.
     fn retire_group(&self, id: u64) {
         let group = btrfs::qgroup(1, id);

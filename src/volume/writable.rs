@@ -37,7 +37,8 @@ impl Store {
 
     /// Makes the container's subvolume a writable copy of the layer `tree`, which shares all that it
     /// does not change. For the limit the same holds, and it holds for subvolumes that are made
-    /// inside as well; with full quota (before Linux 6.7) not for those.
+    /// inside as well. With full quota (before Linux 6.7) it does not hold for those, and a snapshot
+    /// without a limit may write into what others were promised.
     pub fn create_snapshot(
         &self,
         handle: &Handle,

@@ -6,11 +6,25 @@ use nix::unistd::Pid;
 use std::fs;
 use std::time::{Duration, Instant};
 use terrarium::container::recipe::CREATE;
-use terrarium::container::{Container, ContainerError, ContainerSpec, Fault, Host, Posture};
+use terrarium::container::{
+    Container, ContainerError, ContainerSpec, Fault, Host, Posture, RootDriver,
+};
 use terrarium::model::limits::Limits;
 use terrarium::model::process::{ExitStatus, ProcessSpec};
 use terrarium::net::{Net, NetConfig};
 use terrarium::unit::{Bytes, Handle};
+
+/// This file is compiled twice: as `snapshot`, its containers' roots are snapshots.
+fn driver() -> RootDriver {
+    if module_path!().ends_with("snapshot") { RootDriver::Snapshot } else { RootDriver::Union }
+}
+
+fn lab_of(name: &str) -> Lab {
+    match driver() {
+        RootDriver::Union => Lab::new(name),
+        RootDriver::Snapshot => Lab::new(&format!("{name}-snap")),
+    }
+}
 
 pub fn spec(lab: &Lab, handle: &str) -> ContainerSpec {
     ContainerSpec {
@@ -22,6 +36,7 @@ pub fn spec(lab: &Lab, handle: &str) -> ContainerSpec {
             ..Default::default()
         },
         ports: vec![8080],
+        root: driver(),
         owner: "test".into(),
         ..ContainerSpec::new(handle.parse().expect("handle"), vec![lab.layer])
     }
@@ -76,7 +91,7 @@ fn traces(lab: &Lab, host: &Host) -> String {
 
 #[test]
 fn a_container_runs_and_is_destroyed_without_a_trace() {
-    let lab = Lab::new("whole");
+    let lab = lab_of("whole");
     let host = lab.host();
     let before = traces(&lab, &host);
     let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
@@ -96,7 +111,7 @@ fn a_container_runs_and_is_destroyed_without_a_trace() {
 
 #[test]
 fn a_failure_after_any_step_leaves_nothing_on_the_host() {
-    let lab = Lab::new("faults");
+    let lab = lab_of("faults");
     let host = lab.host();
     let before = traces(&lab, &host);
     for n in 0..CREATE.len() {
@@ -117,7 +132,7 @@ fn a_failure_after_any_step_leaves_nothing_on_the_host() {
 
 #[test]
 fn a_container_stands_as_its_posture_says() {
-    let lab = Lab::new("posture");
+    let lab = lab_of("posture");
     let host = lab.host();
     for (posture, bounding, no_new_privs) in
         [(Posture::App, "000405fb", 1), (Posture::Garden, "a80425fb", 0)]
@@ -153,8 +168,58 @@ fn a_container_stands_as_its_posture_says() {
 }
 
 #[test]
+fn the_root_is_made_as_its_driver_says_and_belongs_to_the_container() {
+    let lab = lab_of("root");
+    let host = lab.host();
+    for posture in [Posture::App, Posture::Garden, Posture::Privileged] {
+        let wanted = ContainerSpec { posture, ..spec(&lab, "web-0") };
+        let container = host.create(wanted, Fault::None).expect("create");
+        let driver = match driver() {
+            RootDriver::Union => "overlay",
+            RootDriver::Snapshot => "btrfs",
+        };
+        let script = format!(
+            "set -e
+            grep ' / ' /proc/mounts | grep -q ' {driver} '
+            grep ' / ' /proc/mounts | grep -q nodev
+            ! grep ' / ' /proc/mounts | grep -q nosuid
+            busybox stat -c '%n %u:%g %a' / /etc /bin/busybox /etc/hosts /dev /proc /tmp . > /out
+            busybox mkdir /d && echo x > /d/f && busybox chown 65535:7 /d/f
+            busybox stat -c '%n %u:%g' /d /d/f >> /out
+            cat /out"
+        );
+        let mut wanted = shell("look", &script);
+        (wanted.env, wanted.dir) =
+            (vec![("PATH".into(), "/bin".into())], Some("/made/for/it".into()));
+        let output = smol::block_on(async {
+            let mut process = container.start(wanted).await.expect("start");
+            let mut output = Vec::new();
+            assert_eq!(process.wait().await.expect("its end"), ExitStatus::Exited(0));
+            let (end, ended) = terrarium::exec::cancel::pair();
+            end.cancel();
+            let stdout = process.streams.stdout.take().expect("stdout");
+            let drained = terrarium::exec::streams::drain(stdout, ended, |bytes| {
+                output.extend_from_slice(bytes);
+                Ok(())
+            });
+            drained.await.expect("drain");
+            String::from_utf8(output).expect("UTF-8")
+        });
+        let owners: Vec<_> = output.lines().filter(|line| line.contains(" 0:0")).collect();
+        // The host's own /etc/hosts is the daemon's, whom only a privileged container knows.
+        let own = if posture == Posture::Privileged { 9 } else { 7 };
+        assert!(owners.len() >= own, "{posture:?}: {output}");
+        assert!(output.contains(". 0:0 755\n") && output.contains("/d/f 65535:7\n"), "{output}");
+        drop(container);
+        host.destroy(&"web-0".parse().expect("handle")).expect("destroy");
+        host.finish();
+    }
+    lab.close(host);
+}
+
+#[test]
 fn a_missing_layer_is_named_and_nothing_is_left() {
-    let lab = Lab::new("nolayer");
+    let lab = lab_of("nolayer");
     let host = lab.host();
     let before = traces(&lab, &host);
     let mut wanted = spec(&lab, "web-0");
@@ -169,7 +234,7 @@ fn a_missing_layer_is_named_and_nothing_is_left() {
 
 #[test]
 fn a_handle_is_taken_once() {
-    let lab = Lab::new("taken");
+    let lab = lab_of("taken");
     let host = lab.host();
     let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
     let err = host.create(spec(&lab, "web-0"), Fault::None).err().expect("refused");
@@ -182,7 +247,7 @@ fn a_handle_is_taken_once() {
 
 #[test]
 fn a_container_whose_pid_1_was_killed_is_known_to_be_gone_and_can_be_destroyed() {
-    let lab = Lab::new("killed");
+    let lab = lab_of("killed");
     let host = lab.host();
     let before = traces(&lab, &host);
     let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
@@ -201,7 +266,7 @@ fn a_container_whose_pid_1_was_killed_is_known_to_be_gone_and_can_be_destroyed()
 
 #[test]
 fn a_second_host_takes_over_a_container_with_its_output() {
-    let lab = Lab::new("reopen");
+    let lab = lab_of("reopen");
     let host = lab.host();
     let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
     let script =
@@ -243,7 +308,7 @@ fn a_second_host_takes_over_a_container_with_its_output() {
 
 #[test]
 fn a_root_process_cannot_write_past_its_disk_limit_nor_see_other_containers() {
-    let lab = Lab::new("two");
+    let lab = lab_of("two");
     let host = lab.host();
     let first = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
     let second = host.create(spec(&lab, "web-1"), Fault::None).expect("create");
@@ -275,7 +340,7 @@ fn edit_entry(lab: &Lab, handle: &str, edit: impl FnOnce(&mut serde_json::Value)
 
 #[test]
 fn what_cannot_be_taken_back_keeps_its_entry_and_its_numbers() {
-    let lab = Lab::new("stuck");
+    let lab = lab_of("stuck");
     let host = lab.host();
     let before = traces(&lab, &host);
     // A disk that nobody can remove for now.
@@ -311,7 +376,7 @@ fn what_cannot_be_taken_back_keeps_its_entry_and_its_numbers() {
 
 #[test]
 fn a_destroyed_container_is_gone_for_who_asks_and_its_name_can_be_had_at_once() {
-    let lab = Lab::new("again");
+    let lab = lab_of("again");
     let host = lab.host();
     let before = traces(&lab, &host);
     let handle: Handle = "web-0".parse().expect("handle");
@@ -340,7 +405,7 @@ fn a_destroyed_container_is_gone_for_who_asks_and_its_name_can_be_had_at_once() 
 
 #[test]
 fn many_that_are_destroyed_at_once_leave_nothing() {
-    let lab = Lab::new("many");
+    let lab = lab_of("many");
     let host = lab.host();
     let before = traces(&lab, &host);
     let names: Vec<String> = (0..50).map(|n| format!("web-{n}")).collect();
@@ -363,7 +428,7 @@ fn many_that_are_destroyed_at_once_leave_nothing() {
 
 #[test]
 fn what_needs_the_ports_of_one_that_leaves_waits_for_them() {
-    let lab = Lab::new("full");
+    let lab = lab_of("full");
     let host = lab.host();
     // As many as the lab has.
     let all = |name: &str| ContainerSpec { ports: (8001..=8100).collect(), ..spec(&lab, name) };
@@ -380,7 +445,7 @@ fn what_needs_the_ports_of_one_that_leaves_waits_for_them() {
 
 #[test]
 fn what_its_owner_keeps_and_its_later_ports_outlive_the_daemon_but_not_the_container() {
-    let lab = Lab::new("amended");
+    let lab = lab_of("amended");
     let host = lab.host();
     let handle: Handle = "web-0".parse().expect("handle");
     assert!(matches!(host.set_owner(&handle, "x"), Err(ContainerError::Absent(_))));
@@ -429,7 +494,7 @@ fn what_its_owner_keeps_and_its_later_ports_outlive_the_daemon_but_not_the_conta
 
 #[test]
 fn a_stop_ends_all_processes_and_leaves_the_container() {
-    let lab = Lab::new("stop");
+    let lab = lab_of("stop");
     let host = lab.host();
     let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
     let up = |id: &str| {
@@ -474,7 +539,7 @@ fn a_stop_ends_all_processes_and_leaves_the_container() {
 
 #[test]
 fn what_could_not_leave_is_told_again_and_the_next_destroy_mends_it() {
-    let lab = Lab::new("stays");
+    let lab = lab_of("stays");
     let host = lab.host();
     let before = traces(&lab, &host);
     let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
@@ -501,7 +566,7 @@ fn what_could_not_leave_is_told_again_and_the_next_destroy_mends_it() {
 
 #[test]
 fn what_a_killed_daemon_had_not_removed_yet_is_removed_by_the_next() {
-    let lab = Lab::new("died");
+    let lab = lab_of("died");
     let host = lab.host();
     let before = traces(&lab, &host);
     let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
@@ -525,7 +590,7 @@ fn what_a_killed_daemon_had_not_removed_yet_is_removed_by_the_next() {
 
 #[test]
 fn an_entry_that_names_anothers_slot_is_removed_without_harm_to_the_other() {
-    let lab = Lab::new("twin");
+    let lab = lab_of("twin");
     let host = lab.host();
     let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
     let slot = container.entry().slot;
@@ -555,7 +620,7 @@ fn an_entry_that_names_anothers_slot_is_removed_without_harm_to_the_other() {
 
 #[test]
 fn what_has_lost_its_depot_entry_is_removed_at_the_start() {
-    let lab = Lab::new("strays");
+    let lab = lab_of("strays");
     let host = lab.host();
     let before = traces(&lab, &host);
     let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
@@ -579,7 +644,7 @@ fn what_has_lost_its_depot_entry_is_removed_at_the_start() {
 
 #[test]
 fn a_link_that_somebody_else_made_is_left_alone_and_its_slot_passed_over() {
-    let lab = Lab::new("foreign");
+    let lab = lab_of("foreign");
     let host = lab.host();
     tool("ip", &["link", "add", "wb-0", "type", "bridge"]);
     let err = host.create(spec(&lab, "web-0"), Fault::None).err().expect("the link is taken");
@@ -597,7 +662,7 @@ fn a_link_that_somebody_else_made_is_left_alone_and_its_slot_passed_over() {
 
 #[test]
 fn a_container_that_is_taken_over_gets_its_rules_back() {
-    let lab = Lab::new("flushed");
+    let lab = lab_of("flushed");
     let host = lab.host();
     let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
     let (slot, (port, _)) = (container.entry().slot, container.entry().ports[0]);
@@ -631,7 +696,7 @@ fn a_container_that_is_taken_over_gets_its_rules_back() {
 
 #[test]
 fn after_a_reboot_the_process_that_has_the_old_pid_is_not_touched() {
-    let lab = Lab::new("reboot");
+    let lab = lab_of("reboot");
     let host = lab.host();
     drop(host.create(spec(&lab, "web-0"), Fault::None).expect("create"));
     let mut stranger = std::process::Command::new("sleep").arg("1000").spawn().expect("sleep");
@@ -653,7 +718,7 @@ fn after_a_reboot_the_process_that_has_the_old_pid_is_not_touched() {
 
 #[test]
 fn a_process_that_ended_before_it_was_attached_is_told_to_have_ended() {
-    let lab = Lab::new("ended");
+    let lab = lab_of("ended");
     let host = lab.host();
     let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
     let begun = smol::block_on(container.start(shell("app", "sleep 1000"))).expect("start");
@@ -679,7 +744,7 @@ fn a_process_that_ended_before_it_was_attached_is_told_to_have_ended() {
 
 #[test]
 fn a_pid_1_that_stands_still_is_not_waited_for_without_end() {
-    let lab = Lab::new("still");
+    let lab = lab_of("still");
     let host = lab.host();
     let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
     let (pid, _) = container.entry().pid.expect("a pid");
@@ -694,7 +759,7 @@ fn a_pid_1_that_stands_still_is_not_waited_for_without_end() {
 
 #[test]
 fn who_learns_that_a_container_is_destroyed_can_have_its_name_whoever_destroys_it() {
-    let lab = Lab::new("both");
+    let lab = lab_of("both");
     let host = lab.host();
     let before = traces(&lab, &host);
     let handle: Handle = "web-0".parse().expect("handle");

@@ -4,6 +4,7 @@
 
 mod layout;
 mod local;
+mod merge;
 
 use crate::volume::{Lab, fill, run, text};
 use std::fs;

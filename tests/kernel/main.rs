@@ -8,4 +8,8 @@ mod image;
 mod init;
 mod lab;
 mod net;
+/// The tests of containers, with the other root driver.
+#[allow(clippy::duplicate_mod)]
+#[path = "container.rs"]
+mod snapshot;
 mod volume;

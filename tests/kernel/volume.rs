@@ -1,5 +1,6 @@
 //! The store on a real loop device, seen with `btrfs`, `findmnt`'s table and coreutils.
 
+mod snapshot;
 mod usage;
 
 use nix::mount::{MsFlags, mount};
