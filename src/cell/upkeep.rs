@@ -13,6 +13,13 @@ const QUIET: Duration = Duration::from_secs(15);
 const LOOKS: u32 = 2;
 
 impl Cell {
+    /// Lets the next quiet round remove layers that nothing on the box is made of: containers have
+    /// gone that this room knows nothing of.
+    pub fn look_for_litter(&self) {
+        self.shared.state().litter = true;
+        self.shared.wake();
+    }
+
     /// Gives the disk below the store what no container was promised any more; never ends. A few
     /// looks at the start and after containers have gone, none in between.
     pub async fn keep_store_small(&self) {

@@ -9,11 +9,12 @@
 //! | owner | 0 to 65535, or refused | kept |
 //! | devices, sockets | not made, counted | there are none |
 //! | extended attributes | as for archives | but overlay's |
-//! | mounted below it | stays out; an empty directory | there is none |
+//! | mounted below it, subvolumes | stay out; an empty directory | there are none |
 //! | changes meanwhile | refused when they are seen | there are none |
 
+mod content;
+
 use super::error::UnpackError;
-use super::make::may_have;
 use super::tree;
 use super::unpack::{BUFFER, Summary};
 use crate::sys::file::{self, FileTime};
@@ -21,12 +22,11 @@ use crate::sys::{at, beneath};
 use crate::unit::{Bytes, IdRange};
 use crate::volume::Store;
 use std::collections::BTreeMap;
-use std::ffi::CString;
 use std::fs::{File, Metadata, Permissions};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 
 /// Files of one tree together, holes included.
 const BYTES_MAX: Bytes = Bytes::mib(16 << 10);
@@ -261,29 +261,6 @@ impl Job<'_> {
             .map_err(self.refused("cannot be made"))
     }
 
-    /// Copies `len` bytes, leaving holes where there are some.
-    fn data(&mut self, from: &File, to: &File, len: u64) -> Result<(), UnpackError> {
-        let mut offset = 0;
-        while offset < len {
-            let piece = file::next_data(from.as_fd(), offset);
-            let Some((begin, end)) = piece.map_err(self.refused("cannot be read"))? else { break };
-            offset = begin;
-            while offset < end.min(len) {
-                let want = usize::try_from(end.min(len) - offset).unwrap_or(BUFFER).min(BUFFER);
-                let read = from.read_at(&mut self.buffer[..want], offset);
-                let n = read.map_err(self.refused("cannot be read"))?;
-                if n == 0 {
-                    return Err(self.error(CHANGED));
-                }
-                self.will_write(n as u64)?;
-                to.write_all_at(&self.buffer[..n], offset)
-                    .map_err(self.refused("cannot be written"))?;
-                offset += n as u64;
-            }
-        }
-        to.set_len(len).map_err(self.refused("cannot be written"))
-    }
-
     fn symlink(
         &mut self,
         level: &Level,
@@ -305,26 +282,6 @@ impl Job<'_> {
         let above = if above.is_empty() { b".".to_vec() } else { above.join(&b'/') };
         let dir = file::open_dir_in_root(self.root.as_fd(), &above)?;
         file::link(file::open_node(dir.as_fd(), last)?.as_fd(), level.to.as_fd(), name)
-    }
-
-    /// Sets the extended attributes that may be set.
-    fn attributes(&mut self, from: &File, to: &File) -> Result<(), UnpackError> {
-        let names = match file::xattr_names(from.as_fd()) {
-            Err(err) if err.kind() == io::ErrorKind::Unsupported => return Ok(()),
-            other => other.map_err(self.refused("cannot be read"))?,
-        };
-        for name in names {
-            let key = CString::new(name.as_slice()).expect("names are split at NULs");
-            let value = file::xattr(from.as_fd(), &key).map_err(self.refused("cannot be read"))?;
-            let Some(value) = value else { continue };
-            if may_have(&name, &value, true) {
-                file::set_xattr(to.as_fd(), &key, &value)
-                    .map_err(self.refused("has an extended attribute that does not fit"))?;
-            } else if self.source == Source::Box {
-                self.summary.attributes_dropped += 1;
-            }
-        }
-        Ok(())
     }
 
     /// Who is to own it.

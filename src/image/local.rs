@@ -14,7 +14,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The root of a container, imported.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Rootfs {
     /// Its layers, lowest first.
     pub layers: Vec<Digest>,

@@ -330,6 +330,40 @@ fn a_root_process_cannot_write_past_its_disk_limit_nor_see_other_containers() {
     lab.close(host);
 }
 
+#[test]
+fn a_disk_without_a_limit_can_be_written_and_gets_one_while_the_container_runs() {
+    let lab = lab_of("nolimit");
+    let host = lab.host();
+    let mut wanted = spec(&lab, "web-0");
+    wanted.limits.disk = None;
+    let container = host.create(wanted, Fault::None).expect("create");
+    let handle = container.handle();
+    let fresh = host.store().usage(handle).expect("usage");
+    let write = |name: &str, mib: u64| {
+        let script = format!("dd if=/dev/zero of=/{name} bs=1M count={mib}");
+        run(&container, name, &script) == ExitStatus::Exited(0)
+    };
+    assert!(write("a", 100));
+    host.store().set_limit(handle, Some(Bytes::mib(150))).expect("a limit");
+    assert!(!write("b", 100));
+    assert_eq!(run(&container, "rm", "/bin/busybox rm /b"), ExitStatus::Exited(0));
+    assert!(write("c", 10));
+    host.store().set_limit(handle, None).expect("no limit");
+    assert!(write("d", 100));
+    // Usage is at most 10 s old: what another daemon counts first, it counts anew.
+    let handle = handle.clone();
+    drop(container);
+    let (store, cgroups, net) = host.into_parts();
+    drop(store);
+    let host = lab.host_of((lab.store(), cgroups, net));
+    let usage = host.store().usage(&handle).expect("usage");
+    assert!(usage.bytes >= Bytes::mib(200), "{usage:?}");
+    // Files a, c and d; what is mounted on was there before.
+    assert_eq!(usage.inodes, fresh.inodes + 3, "{fresh:?}");
+    host.destroy(&handle).expect("destroy");
+    lab.close(host);
+}
+
 /// The depot entry of a container as JSON.
 fn edit_entry(lab: &Lab, handle: &str, edit: impl FnOnce(&mut serde_json::Value)) {
     let file = lab.state.join("depot").join(handle).join("container.json");

@@ -51,16 +51,17 @@ impl Lab {
 
     /// A host with a store that holds one layer: busybox.
     pub fn host(&self) -> Host {
-        let store = Store::open(StoreConfig {
-            dir: self.state.join("store"),
-            file: self.state.join("store.img"),
-            size_max: Bytes::mib(2048),
-        })
-        .expect("store");
+        let store = self.store();
         self.make_layer(&store);
         let cgroups = Cgroups::open(&self.cgroup).expect("cgroups");
         let net = Net::open(NetConfig::new("terrarium", "")).expect("network");
         self.host_of((store, cgroups, net))
+    }
+
+    /// The lab's store.
+    pub fn store(&self) -> Store {
+        let (dir, file) = (self.state.join("store"), self.state.join("store.img"));
+        Store::open(StoreConfig { dir, file, size_max: Bytes::mib(2048) }).expect("store")
     }
 
     /// A host of parts that are open already.
