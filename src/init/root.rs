@@ -81,7 +81,6 @@ fn union<'a>(plan: &Plan, user: Option<BorrowedFd<'a>>) -> Result<Root<'a>, Init
     for (number, lower) in plan.lowers.iter().enumerate() {
         let doing = || format!("mount layer {}", lower.display());
         let layer = mount::copy(at::HERE, lower, false).doing(doing)?;
-        // Not nosuid: what a layer's set-user-id programs may do is settled by no_new_privs.
         mount::restrict(&layer, Attr::READ_ONLY.and(Attr::NO_DEV), user, false)
             .doing(|| format!("{} through the container's id map", doing()))?;
         attach_new(&scratch, &format!("l{number}"), &layer).doing(doing)?;
@@ -91,7 +90,7 @@ fn union<'a>(plan: &Plan, user: Option<BorrowedFd<'a>>) -> Result<Root<'a>, Init
     attach_new(&scratch, "w", &writable).doing(doing)?;
     at::make_dir(&scratch, "root", 0o755).doing(|| "make a directory".into())?;
     at::change_dir(&scratch).doing(|| "enter the scratch directory".into())?;
-    overlay(plan.lowers.len())
+    overlay(plan.lowers.len(), root_attr(plan))
         .doing(|| format!("mount the union of {} layers", plan.lowers.len()))?;
     let dir = at::open(&scratch, "root", Open::O_PATH | Open::O_DIRECTORY, 0, PLAIN)
         .doing(|| "open the new root".into())?;
@@ -103,13 +102,21 @@ fn snapshot<'a>(plan: &Plan, user: Option<BorrowedFd<'a>>) -> Result<Root<'a>, I
     let scratch = scratch(plan)?;
     let doing = || format!("mount {}", plan.writable.display());
     let writable = mount::copy(at::HERE, &plan.writable, false).doing(doing)?;
-    // The store itself is mounted nosuid; what such programs may do is settled by no_new_privs.
-    mount::replace(&writable, Attr::NO_DEV, Attr::NO_SUID, user)
+    // The store itself is mounted nosuid.
+    mount::replace(&writable, root_attr(plan), Attr::NO_SUID, user)
         .doing(|| format!("{} through the container's id map", doing()))?;
     attach_new(&scratch, "root", &writable).doing(doing)?;
     let dir = at::open(&scratch, "root", Open::O_PATH | Open::O_DIRECTORY, 0, PLAIN)
         .doing(|| "open the new root".into())?;
     Ok(Root { dir, scratch, ids: plan.ids, user })
+}
+
+/// What the root's mount forbids. Device nodes of layers are of no use: /dev is ours. Set-user-id
+/// programs do nothing under no_new_privs anyway; but a program with file capabilities that the
+/// container has not could not be executed at all, without the flag that lets the kernel overlook
+/// them.
+fn root_attr(plan: &Plan) -> Attr {
+    if plan.no_new_privs { Attr::NO_DEV.and(Attr::NO_SUID) } else { Attr::NO_DEV }
 }
 
 /// A tmpfs on the plan's empty directory, with the directory `empty`.
@@ -134,7 +141,7 @@ fn attach_new(scratch: &OwnedFd, name: &str, mounted: &OwnedFd) -> io::Result<()
 }
 
 /// Mounts the overlay at `root` of the working directory.
-fn overlay(layers: usize) -> io::Result<()> {
+fn overlay(layers: usize, attr: Attr) -> io::Result<()> {
     let lowers: Vec<String> = (0..layers).rev().map(|number| format!("l{number}")).collect();
     let dirs = format!("lowerdir={},upperdir=w/upper,workdir=w/work", lowers.join(":"));
     // What a container writes is worth nothing after a crash of the box, so it need not be synced
@@ -142,8 +149,7 @@ fn overlay(layers: usize) -> io::Result<()> {
     // at others by handles. Older kernels lack one or the other.
     let mut last = Ok(());
     for extra in [",index=off,metacopy=off,volatile", ",index=off,metacopy=off", ""] {
-        // Device nodes of layers are of no use: /dev is ours.
-        last = mount::overlay("root", &format!("{dirs}{extra}"), Attr::NO_DEV);
+        last = mount::overlay("root", &format!("{dirs}{extra}"), attr);
         match &last {
             Err(err) if err.kind() == io::ErrorKind::InvalidInput => {}
             _ => break,

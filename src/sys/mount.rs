@@ -104,7 +104,7 @@ pub fn restrict(
     change(mount, attr, Attr::NONE, id_map, recursive)
 }
 
-/// As [`restrict`], for one mount, and lets it do what `allow` forbids.
+/// As [`restrict`], for one mount, which may do what `allow` names unless `attr` does too.
 pub fn replace(
     mount: impl AsFd,
     attr: Attr,
@@ -123,7 +123,7 @@ fn change(
 ) -> io::Result<()> {
     let args = MountAttr {
         attr_set: attr.0 | if id_map.is_some() { ATTR_IDMAP } else { 0 },
-        attr_clr: allow.0,
+        attr_clr: allow.0 & !attr.0,
         propagation: 0,
         userns_fd: id_map.map_or(0, |fd| fd.as_raw_fd() as u64),
     };

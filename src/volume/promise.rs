@@ -15,11 +15,15 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{MutexGuard, PoisonError};
 
 /// `BTRFS_QGROUP_LIMIT_MAX_EXCL`: the bit of `limit_flags` that arms `max_exclusive`.
 const MAX_EXCLUSIVE: u64 = 1 << 1;
+
+/// How often the pool is drained for one request: what its disks have used moves meanwhile.
+const DRAINS: u32 = 4;
 
 /// One container's disk.
 #[derive(Clone, Copy, Debug)]
@@ -157,13 +161,15 @@ impl Store {
             return Ok(());
         }
         self.drain_pool(promises, need, AHEAD)?;
-        match self.make_fit(promises, need) {
-            Err(err) if err.is_full() && promises.has_pool() => {
-                self.drain_pool(promises, need, 0)?;
-                self.make_fit(promises, need)
+        for _ in 0..DRAINS {
+            match self.make_fit(promises, need) {
+                Err(err) if err.is_full() && promises.has_pool() => {
+                    self.drain_pool(promises, need, 0)?;
+                }
+                done => return done,
             }
-            done => done,
         }
+        self.make_fit(promises, need)
     }
 
     /// Grows the store until `need` fits beside all promises.
@@ -195,6 +201,10 @@ impl Store {
             let Ok(handle) = name.parse::<Handle>() else { continue };
             let path = self.writable_path(&handle);
             let refused = || VolumeError::refused("inspect", &path);
+            // What is no subvolume is half-made, by nobody we know, and removed like the others.
+            if fs::symlink_metadata(&path).map_err(refused())?.ino() != btrfs::ROOT_INODE {
+                continue;
+            }
             let disk = self.disk(&path).map_err(refused())?;
             let limit = self.limit(disk.group).map_err(refused())?;
             promises.give(&handle, limit);

@@ -178,11 +178,12 @@ fn the_root_is_made_as_its_driver_says_and_belongs_to_the_container() {
             RootDriver::Union => "overlay",
             RootDriver::Snapshot => "btrfs",
         };
+        let nosuid = u8::from(posture == Posture::App);
         let script = format!(
             "set -e
             grep ' / ' /proc/mounts | grep -q ' {driver} '
             grep ' / ' /proc/mounts | grep -q nodev
-            ! grep ' / ' /proc/mounts | grep -q nosuid
+            test \"$(grep ' / ' /proc/mounts | grep -c nosuid)\" = {nosuid}
             busybox stat -c '%n %u:%g %a' / /etc /bin/busybox /etc/hosts /dev /proc /tmp . > /out
             busybox mkdir /d && echo x > /d/f && busybox chown 65535:7 /d/f
             busybox stat -c '%n %u:%g' /d /d/f >> /out
@@ -210,6 +211,45 @@ fn the_root_is_made_as_its_driver_says_and_belongs_to_the_container() {
         let own = if posture == Posture::Privileged { 9 } else { 7 };
         assert!(owners.len() >= own, "{posture:?}: {output}");
         assert!(output.contains(". 0:0 755\n") && output.contains("/d/f 65535:7\n"), "{output}");
+        drop(container);
+        host.destroy(&"web-0".parse().expect("handle")).expect("destroy");
+        host.finish();
+    }
+    lab.close(host);
+}
+
+#[test]
+fn file_capabilities_of_an_image_count_in_gardens_posture_alone() {
+    use std::os::fd::AsFd;
+    let lab = lab_of("filecaps");
+    let host = lab.host();
+    let draft = host.store().draft().expect("draft");
+    fs::create_dir(draft.dir().join("caps")).expect("mkdir");
+    let program = draft.dir().join("caps/grep");
+    fs::copy("/bin/busybox", &program).expect("copy");
+    let file = fs::File::open(&program).expect("open");
+    // cap_net_raw=ep
+    let value = b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    terrarium::sys::file::set_xattr(file.as_fd(), c"security.capability", value).expect("set");
+    drop(file);
+    let layer = terrarium::unit::Digest::of(b"caps");
+    draft.commit(&layer).expect("commit");
+    for (posture, effective) in [(Posture::App, "0000"), (Posture::Garden, "2000")] {
+        let mut wanted = ContainerSpec { posture, ..spec(&lab, "web-0") };
+        wanted.layers.push(layer);
+        let container = host.create(wanted, Fault::None).expect("create");
+        let mut look = shell("look", "");
+        look.path = "/caps/grep".into();
+        look.args = vec![
+            "-q".into(),
+            format!("CapEff:.000000000000{effective}$"),
+            "/proc/self/status".into(),
+        ];
+        look.user = "1000:1000".into();
+        let status = smol::block_on(async {
+            container.start(look).await.expect("start").wait().await.expect("its end")
+        });
+        assert_eq!(status, ExitStatus::Exited(0), "{posture:?}");
         drop(container);
         host.destroy(&"web-0".parse().expect("handle")).expect("destroy");
         host.finish();

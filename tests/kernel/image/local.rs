@@ -247,3 +247,53 @@ fn unused_layers_go_unless_they_are_pinned_or_were_while_it_was_found_out() {
         assert_eq!(store.layers().expect("layers"), [kept]);
     });
 }
+
+#[test]
+fn who_imports_and_pins_is_never_robbed_by_who_collects() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    with_store("robbed", |lab, store| {
+        let dirs: Vec<PathBuf> = (0..3)
+            .map(|n| {
+                let dir = lab.dir.join(format!("d{n}"));
+                fs::create_dir(&dir).expect("mkdir");
+                fs::write(dir.join("f"), n.to_string()).expect("write");
+                dir
+            })
+            .collect();
+        let done = AtomicBool::new(false);
+        // What containers are made of, as the depot would tell.
+        let depot = std::sync::Mutex::new(BTreeSet::new());
+        std::thread::scope(|scope| {
+            let collector = scope.spawn(|| {
+                let mut rounds = 0;
+                while !done.load(Ordering::Relaxed) || rounds == 0 {
+                    let used = || Some(depot.lock().expect("lock").clone());
+                    collect(store, used).expect("collect");
+                    rounds += 1;
+                }
+            });
+            let makers: Vec<_> = dirs
+                .iter()
+                .map(|dir| {
+                    let depot = &depot;
+                    scope.spawn(move || {
+                        for _ in 0..15 {
+                            let rootfs = import_local(store, dir).expect("import");
+                            let chain = rootfs.layers[0];
+                            depot.lock().expect("lock").insert(chain);
+                            drop(rootfs);
+                            let layer = store.layer(&chain).expect("it is in use");
+                            fs::read(layer.join("f")).expect("and whole");
+                            depot.lock().expect("lock").remove(&chain);
+                        }
+                    })
+                })
+                .collect();
+            makers.into_iter().for_each(|maker| maker.join().expect("join"));
+            done.store(true, Ordering::Relaxed);
+            collector.join().expect("join");
+        });
+        collect(store, || Some(BTreeSet::new())).expect("collect");
+        assert!(store.layers().expect("layers").is_empty());
+    });
+}

@@ -84,41 +84,90 @@ fn another_limit_holds_at_once_and_keeps_the_promises() {
     });
 }
 
+/// A store that is soon full.
+fn small(lab: &Lab) -> Store {
+    Store::open(StoreConfig { size_max: Bytes::mib(1000), ..lab.config() }).expect("open")
+}
+
 #[test]
 fn disks_without_a_limit_get_what_is_left_and_never_what_is_promised() {
     with_both("unlimited", |lab, store| {
+        store.close().expect("close");
+        let store = small(lab);
         let make = |name: &str, limit: Option<u64>, slot| {
             store.create_writable(&handle(name), limit.map(Bytes::mib), ids(slot))
         };
         let free = make("free", None, 0).expect("create");
         // Ready before it is written: a writer cannot wait.
-        fill(&free.join("upper/1"), 700).expect("there is room");
-        let promised = make("promised", Some(600), 1).expect("create");
+        fill(&free.join("upper/1"), 200).expect("there is room");
+        let promised = make("promised", Some(250), 1).expect("create");
         let also = make("also", None, 2).expect("create");
-        let err = fill(&free.join("upper/2"), 1500).expect_err("that is not there");
+        let err = fill(&free.join("upper/2"), 900).expect_err("that is not there");
         assert_eq!(err.raw_os_error(), Some(122), "EDQUOT, not {err}");
-        let err = fill(&also.join("upper/1"), 1500).expect_err("for nobody");
+        let err = fill(&also.join("upper/1"), 900).expect_err("for nobody");
         assert_eq!(err.raw_os_error(), Some(122), "EDQUOT, not {err}");
-        fill(&promised.join("upper/large"), 550).expect("promised");
+        fill(&promised.join("upper/large"), 220).expect("promised");
         // The next daemon knows.
         store.close().expect("close");
-        let store = lab.open();
+        let store = small(lab);
         store.keep_ahead();
-        fill(&also.join("upper/2"), 1500).expect_err("still not there");
-        fill(&promised.join("upper/rest"), 30).expect("promised");
+        fill(&also.join("upper/2"), 900).expect_err("still not there");
+        fill(&promised.join("upper/rest"), 20).expect("promised");
         for name in ["1", "2"] {
             fs::remove_file(free.join("upper").join(name)).expect("remove");
         }
         store.write_down().expect("sync");
-        fill(&also.join("upper/3"), 200).expect("what others gave back is there again");
+        fill(&also.join("upper/3"), 100).expect("what others gave back is there again");
         // Who gets a limit takes part of it away from the others, up to all of it.
         store.remove_writable(&handle("promised")).expect("remove");
+        run("btrfs", &["subvolume", "sync", text(store.dir())]);
         store.write_down().expect("sync");
         let left = store.left().expect("measure");
         store.create_writable(&handle("large"), Some(left), ids(3)).expect("all that is left");
-        fill(&free.join("upper/3"), 100).expect_err("it is somebody's");
+        fill(&free.join("upper/3"), 400).expect_err("it is somebody's");
         lab.close(store);
     });
+}
+
+#[test]
+fn what_is_no_disk_is_left_out_at_the_start() {
+    let lab = Lab::new("nodisk");
+    let store = lab.open();
+    fs::create_dir(store.dir().join("containers/plain")).expect("mkdir");
+    store.close().expect("close");
+    let store = lab.open();
+    let groups = run("btrfs", &["qgroup", "show", "-p", text(store.dir())]);
+    assert!(!groups.contains("2/"), "{groups}");
+    assert!(matches!(store.usage(&handle("plain")), Err(VolumeError::Absent { .. })));
+    store.remove_writable(&handle("plain")).expect("remove");
+    lab.close(store);
+}
+
+#[test]
+fn promises_hold_while_many_write_without_a_limit() {
+    let lab = Lab::new("storm");
+    let store = small(&lab);
+    let make = |name: &str, limit: Option<u64>, slot| {
+        let made = store.create_writable(&handle(name), limit.map(Bytes::mib), ids(slot));
+        made.map(|dir| dir.join("upper/large"))
+    };
+    let free: Vec<_> =
+        (0..3).map(|n| make(&format!("free{n}"), None, n).expect("create")).collect();
+    let promised: Vec<_> = std::thread::scope(|scope| {
+        for large in &free {
+            // Until there is no more.
+            scope.spawn(move || fill(large, 4000).expect_err("not without end"));
+        }
+        let made = (0..20).filter_map(|n| make(&format!("p{n}"), Some(50), 10 + n).ok());
+        made.collect()
+    });
+    assert!(!promised.is_empty());
+    for large in promised {
+        let err = fill(&large, 60).expect_err("beyond the limit");
+        assert_eq!(err.raw_os_error(), Some(122), "EDQUOT, not {err}");
+        assert!(fs::metadata(&large).expect("stat").len() >= 45 << 20);
+    }
+    lab.close(store);
 }
 
 #[test]
