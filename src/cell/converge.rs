@@ -353,10 +353,11 @@ impl Shared {
             let releases = state.apps.values().filter_map(|app| app.release.as_ref());
             used.extend(releases.flat_map(|release| [release.stack, release.droplet]));
         }
-        for handle in self.host.list().ok()? {
+        let unknown = |err| crate::warn!("layer.all_kept", err = chain(&err));
+        for handle in self.host.list().map_err(unknown).ok()? {
             // An entry that is gone by now was of a container that is; one that cannot be read
             // may be of one that runs.
-            if let Some(entry) = self.host.entry(&handle).ok()? {
+            if let Some(entry) = self.host.entry(&handle).map_err(unknown).ok()? {
                 used.extend(entry.spec.layers);
             }
         }

@@ -104,6 +104,8 @@ fn a_snapshot_cannot_leave_its_limit_by_subvolumes_and_goes_with_them() {
         store.remove_writable(one).expect("remove");
     }
     assert_eq!(store.writables().expect("list"), [handle("promised")]);
+    // The first wakes the cleaner.
+    store.write_down().expect("sync");
     run("btrfs", &["subvolume", "sync", text(store.dir())]);
     store.write_down().expect("sync");
     assert_eq!(groups(&store, "1/"), 0, "groups go with their disks");
@@ -126,6 +128,7 @@ fn groups_that_a_killed_daemon_has_left_are_removed_at_the_start() {
         let dir = store.dir().join("containers").join(format!("a{n}"));
         run("btrfs", &["subvolume", "delete", "--commit-each", text(&dir)]);
     }
+    store.write_down().expect("sync");
     run("btrfs", &["subvolume", "sync", text(store.dir())]);
     // Half a disk: made, but not yet counted.
     let place = File::open(store.dir().join("containers")).expect("open");

@@ -120,6 +120,8 @@ fn disks_without_a_limit_get_what_is_left_and_never_what_is_promised() {
         fill(&also.join("upper/3"), 100).expect("what others gave back is there again");
         // Who gets a limit takes part of it away from the others, up to all of it.
         store.remove_writable(&handle("promised")).expect("remove");
+        // The first wakes the cleaner.
+        store.write_down().expect("sync");
         run("btrfs", &["subvolume", "sync", text(store.dir())]);
         store.write_down().expect("sync");
         let left = store.left().expect("measure");
