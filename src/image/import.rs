@@ -140,7 +140,7 @@ impl Source<'_> {
         let chain = chain(&diff);
         let pin = store.pin(&[chain]);
         draft.commit(&chain).map_err(in_store)?;
-        notes::record(store, &chain, summary.bytes);
+        notes::record(store, &chain, summary.size());
         for key in keys {
             notes::remember(store, key, &chain);
         }

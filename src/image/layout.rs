@@ -164,7 +164,7 @@ impl Layout {
             )));
         }
         draft.commit(chain).map_err(in_store)?;
-        notes::record(store, chain, summary.bytes);
+        notes::record(store, chain, summary.size());
         crate::info!(
             "image.imported",
             path = self.path.display(),

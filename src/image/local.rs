@@ -70,7 +70,7 @@ fn import_directory(store: &Store, path: &Path) -> Result<(Digest, Pin), ImageEr
         return Err(ImageError::Changed { archive: path.into() });
     }
     draft.commit(&chain).map_err(in_store)?;
-    notes::record(store, &chain, summary.bytes);
+    notes::record(store, &chain, summary.size());
     crate::info!(
         "image.imported",
         path = path.display(),

@@ -35,4 +35,4 @@ pub use import::{import_droplet, import_stack, known_stack};
 pub use layout::import_layout;
 pub use local::{Rootfs, import_local};
 pub use merge::merge;
-pub use notes::{collect, layers_bytes};
+pub use notes::{LayerSize, collect, layers_bytes, layers_size};

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! imports/<key>           the chain id of the layer that a file has become
-//! imports/<chain>.layer   bytes in that layer's files, decimal; after a blank each: the layers that
-//!                         it is a tree of, lowest first
+//! imports/<chain>.layer   bytes in that layer's files and how many names it has, decimal; after a
+//!                         blank each: the layers that it is a tree of, lowest first
 //! ```
 //!
 //! A note that is lost costs time, never content.
@@ -45,37 +45,58 @@ pub(super) fn remember(store: &Store, key: &Digest, chain: &Digest) {
     }
 }
 
-/// Remembers how much is in the files of a layer that has just become one.
-pub(super) fn record(store: &Store, chain: &Digest, bytes: u64) {
-    write(store, &about(chain), &format!("{bytes}\n"));
+/// What layers hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LayerSize {
+    /// Bytes in files, with holes.
+    pub bytes: u64,
+    /// Names: a file with two counts twice, one that an upper layer replaces or hides as well.
+    pub names: u64,
+}
+
+/// Remembers how much is in a layer that has just become one.
+pub(super) fn record(store: &Store, chain: &Digest, size: LayerSize) {
+    write(store, &about(chain), &format!("{} {}\n", size.bytes, size.names));
 }
 
 /// The same for a tree of several layers, which holds nothing of its own.
 pub(super) fn record_tree(store: &Store, chain: &Digest, layers: &[Digest]) {
     let layers: String = layers.iter().map(|layer| format!(" {layer}")).collect();
-    write(store, &about(chain), &format!("0{layers}\n"));
+    write(store, &about(chain), &format!("0 0{layers}\n"));
 }
 
-/// Bytes in the files of these layers, each layer counted once. What no note says is added up and
-/// noted; a layer that is not there holds nothing.
+/// Bytes in the files of these layers, each layer counted once.
 pub fn layers_bytes(store: &Store, layers: &[Digest]) -> Result<u64, ImageError> {
-    let mut all = 0u64;
+    layers_size(store, layers).map(|size| size.bytes)
+}
+
+/// What these layers hold, each counted once. What no note says is added up and noted; a layer that
+/// is not there holds nothing.
+pub fn layers_size(store: &Store, layers: &[Digest]) -> Result<LayerSize, ImageError> {
+    let mut all = LayerSize::default();
     for chain in layers.iter().collect::<BTreeSet<_>>() {
-        let noted = fs::read_to_string(dir(store).join(about(chain))).ok();
-        let noted = noted.and_then(|text| text.split_whitespace().next()?.parse().ok());
-        let bytes = match (noted, store.layer(chain)) {
-            (Some(bytes), _) => bytes,
-            (None, None) => 0,
+        let size = match (noted(store, chain), store.layer(chain)) {
+            (Some(size), _) => size,
+            (None, None) => LayerSize::default(),
             (None, Some(layer)) => {
-                let bytes = add_up(&layer)
+                let size = add_up(&layer)
                     .map_err(|source| ImageError::Read { archive: layer.clone(), source })?;
-                record(store, chain, bytes);
-                bytes
+                record(store, chain, size);
+                size
             }
         };
-        all = all.saturating_add(bytes);
+        all.bytes = all.bytes.saturating_add(size.bytes);
+        all.names = all.names.saturating_add(size.names);
     }
     Ok(all)
+}
+
+/// What the note says.
+fn noted(store: &Store, chain: &Digest) -> Option<LayerSize> {
+    let text = fs::read_to_string(dir(store).join(about(chain))).ok()?;
+    let mut words = text.split_whitespace();
+    let mut number = || words.next()?.parse().ok();
+    Some(LayerSize { bytes: number()?, names: number()? })
 }
 
 /// Removes every layer that is not in use. `used` is asked after the search has begun and tells
@@ -103,13 +124,13 @@ pub fn collect(
 /// Whether `chain` is a tree whose layers are all used.
 fn is_tree_of(store: &Store, chain: &Digest, used: &BTreeSet<Digest>) -> bool {
     let text = fs::read_to_string(dir(store).join(about(chain))).unwrap_or_default();
-    let mut layers = text.split_whitespace().skip(1).peekable();
+    let mut layers = text.split_whitespace().skip(2).peekable();
     let is_used = |layer: &str| layer.parse().is_ok_and(|layer| used.contains(&layer));
     layers.peek().is_some() && layers.all(is_used)
 }
 
-/// The sizes of the files of a layer together.
-fn add_up(layer: &PathBuf) -> io::Result<u64> {
+/// The sizes of the files of a layer together, and how many names it has.
+fn add_up(layer: &PathBuf) -> io::Result<LayerSize> {
     let (mut bytes, mut entries, mut several) = (0u64, 0u64, BTreeSet::new());
     let list = |dir: &File| beneath::names_at_most(dir.as_fd(), ENTRIES_MAX as usize);
     let root = File::open(layer)?;
@@ -132,7 +153,7 @@ fn add_up(layer: &PathBuf) -> io::Result<u64> {
             return Err(io::Error::other("it has more files, or deeper ones, than any layer"));
         }
     }
-    Ok(bytes)
+    Ok(LayerSize { bytes, names: entries })
 }
 
 fn about(chain: &Digest) -> String {

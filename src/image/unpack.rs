@@ -20,6 +20,7 @@
 use super::archive::{Archive, Entry};
 pub use super::error::UnpackError;
 use super::name::{self, Mark};
+use super::notes::LayerSize;
 use super::tree::{self, Tree};
 use super::wire::Kind;
 use crate::sys::at;
@@ -84,6 +85,13 @@ pub struct Summary {
     /// The archive hides everything that lies below it. Overlay cannot say that of a root, so
     /// nothing may be put below this layer.
     pub hides_all: bool,
+}
+
+impl Summary {
+    /// What the layer holds, as it is noted.
+    pub(super) fn size(&self) -> LayerSize {
+        LayerSize { bytes: self.bytes, names: self.made }
+    }
 }
 
 /// Unpacks `stream` to its end into the directory `root`, which nobody else may write to.

@@ -3,7 +3,7 @@
 use super::*;
 use std::collections::BTreeSet;
 use std::os::unix::fs::{FileExt, symlink};
-use terrarium::image::{ImageError, collect, import_local, layers_bytes};
+use terrarium::image::{ImageError, collect, import_local, layers_bytes, layers_size};
 
 /// What find(1) says of everything below `dir`, without times of links, sorted by name.
 fn state(dir: &Path) -> Vec<String> {
@@ -95,10 +95,12 @@ fn a_directory_becomes_a_layer_as_it_is() {
         assert_ne!(changed.layers, rootfs.layers);
         assert_eq!(changed.bytes, rootfs.bytes + 1);
         let all = [rootfs.layers[0], changed.layers[0], rootfs.layers[0]];
-        assert_eq!(layers_bytes(store, &all).expect("bytes"), rootfs.bytes + changed.bytes);
+        let noted = layers_size(store, &all).expect("size");
+        assert_eq!((noted.bytes, noted.names), (rootfs.bytes + changed.bytes, 13 + 14));
         // Without its note, it is added up.
         fs::remove_file(store.dir().join(format!("imports/{}.layer", all[0].hex()))).expect("rm");
-        assert_eq!(layers_bytes(store, &all).expect("bytes"), rootfs.bytes + changed.bytes);
+        assert_eq!(layers_size(store, &all).expect("size"), noted);
+        assert_eq!(layers_bytes(store, &all).expect("bytes"), noted.bytes);
     });
 }
 
