@@ -3,9 +3,15 @@
 //! Every key has a default, so that a box without any file works. `config/terrarium.toml` shows
 //! them all; a test holds it against this file.
 
+mod garden;
+mod net;
 mod read;
 #[cfg(test)]
 mod tests;
+
+pub use super::address::Registry;
+pub use garden::{Cleanup, Garden, Graph, IdMapping, RootFs};
+pub use net::{HostEntry, Net};
 
 use super::Diagnostics;
 use super::sink::MAX_TEXT;
@@ -14,7 +20,6 @@ use crate::log::Level;
 use crate::unit::Bytes;
 use std::fmt;
 use std::io::{self, Read};
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 /// Most drop-ins that are read.
@@ -31,6 +36,8 @@ pub struct Config {
     pub store: Store,
     /// `[net]`.
     pub net: Net,
+    /// `[garden]`.
+    pub garden: Garden,
     /// `[cgroup]`.
     pub cgroup: Cgroup,
     /// `[log]`.
@@ -66,21 +73,8 @@ pub struct Cell {
 pub struct Store {
     /// How far its file may grow; auto: 80 % of what was free on the host's file system.
     pub size_max: Amount<Bytes>,
-}
-
-/// The network of all containers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Net {
-    /// First address of the /16 that is cut into a /30 for each container.
-    pub pool: Ipv4Addr,
-    /// 0 to 2 letters in every link's name, to keep two daemons on one host apart.
-    pub tag: String,
-    /// Largest packet, in bytes.
-    pub mtu: u16,
-    /// Name servers that apps are given; empty: the host's.
-    pub dns: Vec<Ipv4Addr>,
-    /// Ports of the box, first and last, from which every instance gets its own.
-    pub ports: (u16, u16),
+    /// A container's disk has the limit that it was asked for; `false`: no limit at all.
+    pub quotas: bool,
 }
 
 /// Control groups.
@@ -162,35 +156,44 @@ impl Paths {
     pub fn socket(&self) -> PathBuf {
         self.run.join("terrarium.sock")
     }
+
+    /// The socket that Garden's clients talk to, unless the configuration names another.
+    pub fn garden_socket(&self) -> PathBuf {
+        self.run.join("garden.sock")
+    }
 }
 
 impl Config {
     /// What holds when no file says otherwise.
     pub fn defaults(root: &Path, host_name: &str) -> Config {
+        let paths = Paths::under(root);
         Config {
-            paths: Paths::under(root),
             cell: Cell {
                 name: host_name.to_owned(),
                 memory: Amount::Auto,
                 disk: Amount::Auto,
                 containers: 250,
             },
-            store: Store { size_max: Amount::Auto },
-            net: Net {
-                pool: Ipv4Addr::new(10, 254, 0, 0),
-                tag: String::new(),
-                mtu: 1500,
-                dns: Vec::new(),
-                ports: (61_001, 65_534),
-            },
+            store: Store { size_max: Amount::Auto, quotas: true },
+            net: Net::defaults(),
+            garden: Garden::defaults(&paths),
             cgroup: Cgroup { parent: "terrarium".into() },
             log: Log { level: Level::Info, app_bytes: Bytes::mib(4), app_files: 2 },
             socket: Socket { group: "terrarium".into(), mode: 0o660 },
+            paths,
         }
     }
 }
 
 impl Config {
+    /// How many containers Garden's clients may have at once.
+    pub fn garden_containers(&self) -> u32 {
+        match self.garden.containers {
+            Amount::Auto => self.cell.containers,
+            Amount::Fixed(number) => number,
+        }
+    }
+
     /// Memory for all containers together; auto: what the host has.
     pub fn memory(&self) -> io::Result<Bytes> {
         if let Amount::Fixed(size) = self.cell.memory {

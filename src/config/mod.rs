@@ -8,6 +8,7 @@
 //! [`site::Site::examine`], [`Diagnostics`].
 //! Ancestor: cf's manifest parser, the flag tables of rep and garden.
 
+mod address;
 mod cursor;
 mod diagnostic;
 pub mod machine;

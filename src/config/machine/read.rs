@@ -4,10 +4,9 @@ use super::super::Diagnostics;
 use super::super::cursor::{Section, Value};
 use super::super::sink::walk;
 use super::super::words::{shown, word};
-use super::{Amount, Cell, Config, Log, Net};
+use super::{Amount, Cell, Config, Log};
 use crate::log::Level;
 use crate::unit::Bytes;
-use std::net::Ipv4Addr;
 use toml::de::DeValue;
 
 impl Config {
@@ -26,6 +25,7 @@ impl Config {
         if let Some(mut section) = top.section("store") {
             let size = section.take("size_max");
             set(&mut self.store.size_max, size.and_then(|it| amount(&it, Bytes::mib(128))));
+            set(&mut self.store.quotas, section.take("quotas").and_then(|it| it.truth()));
             section.finish();
         }
         if let Some(section) = top.section("net") {
@@ -38,6 +38,9 @@ impl Config {
                 parent.and_then(|it| it.parsed(|text| word("name", text, 32))),
             );
             section.finish();
+        }
+        if let Some(section) = top.section("garden") {
+            self.garden.read(section, &self.paths, self.net.ports);
         }
         if let Some(section) = top.section("log") {
             self.log.read(section);
@@ -77,20 +80,6 @@ impl Cell {
     }
 }
 
-impl Net {
-    fn read(&mut self, mut section: Section<'_>) {
-        set(&mut self.pool, section.take("pool").and_then(|it| it.parsed(read_pool)));
-        set(&mut self.tag, section.take("tag").and_then(|it| it.parsed(read_tag)));
-        let mtu = section.take("mtu").and_then(|it| it.number(576, 65_535));
-        set(&mut self.mtu, mtu.map(|number| number as u16));
-        if let Some(items) = section.take("dns").and_then(|it| it.list(3)) {
-            self.dns = items.iter().filter_map(|item| item.parsed(read_address)).collect();
-        }
-        set(&mut self.ports, section.take("ports").and_then(|it| it.parsed(read_ports)));
-        section.finish();
-    }
-}
-
 impl Log {
     fn read(&mut self, mut section: Section<'_>) {
         let levels = [("info", Level::Info), ("warn", Level::Warn), ("error", Level::Error)];
@@ -112,42 +101,14 @@ fn amount(value: &Value<'_>, least: Bytes) -> Option<Amount<Bytes>> {
     }
 }
 
-fn read_pool(text: &str) -> Result<Ipv4Addr, String> {
-    let bad = || {
-        let text = shown(text);
-        format!("`{text}` is not a pool; a private /16 such as \"10.254.0.0/16\"")
-    };
-    let base: Ipv4Addr =
-        text.strip_suffix("/16").and_then(|base| base.parse().ok()).ok_or_else(bad)?;
-    let [.., third, fourth] = base.octets();
-    match base.is_private() && third == 0 && fourth == 0 {
-        true => Ok(base),
-        false => Err(bad()),
-    }
-}
-
-/// Letters only: a digit would run into the slot's number in a link's name.
-fn read_tag(text: &str) -> Result<String, String> {
-    match text.len() <= 2 && text.bytes().all(|b| b.is_ascii_lowercase()) {
-        true => Ok(text.to_owned()),
-        false => Err(format!("`{}` is not a tag; at most two letters a-z", shown(text))),
-    }
-}
-
-fn read_address(text: &str) -> Result<Ipv4Addr, String> {
-    let bad = |_| format!("`{}` is not an IPv4 address; such as \"9.9.9.9\"", shown(text));
-    text.parse::<Ipv4Addr>().map_err(bad)
-}
-
-fn read_ports(text: &str) -> Result<(u16, u16), String> {
-    let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port >= 1024);
-    let ports = text.split_once('-').map(|(first, last)| (port(first), port(last)));
-    match ports {
-        Some((Some(first), Some(last))) if first <= last => Ok((first, last)),
-        _ => Err(format!(
-            "`{}` is not a range of ports; two numbers from 1024, such as \"61001-65534\"",
-            shown(text)
-        )),
+/// `"auto"` or a whole number from `min` to `max`.
+pub(super) fn number_or_auto(value: &Value<'_>, min: u32, max: u32) -> Option<Amount<u32>> {
+    match value.inner {
+        DeValue::String(text) if text == "auto" => Some(Amount::Auto),
+        _ => {
+            let number = value.number(min.into(), max.into())?;
+            Some(Amount::Fixed(number as u32))
+        }
     }
 }
 
@@ -161,7 +122,7 @@ fn read_mode(text: &str) -> Result<u32, String> {
 }
 
 /// Replaces a default by what was read, if it was good.
-fn set<T>(place: &mut T, value: Option<T>) {
+pub(super) fn set<T>(place: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *place = value;
     }

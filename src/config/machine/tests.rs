@@ -22,12 +22,23 @@ fn the_sample_shows_every_key_with_its_true_default() {
     // Something else first: a key that the sample lacks would stay as it is here.
     let mut config = defaults();
     let odd = "[cell]\nmemory = \"1GiB\"\ndisk = \"1GiB\"\ncontainers = 1\n\
-               [store]\nsize_max = \"1GiB\"\n\
+               [store]\nsize_max = \"1GiB\"\nquotas = false\n\
                [net]\npool = \"10.1.0.0/16\"\ntag = \"x\"\nmtu = 600\ndns = [\"9.9.9.9\"]\n\
+               external_address = \"10.0.0.9\"\nadditional_dns = [\"9.9.9.8\"]\n\
+               additional_hosts = [\"10.0.0.7 db\"]\ndeny = [\"0.0.0.0/0\"]\n\
+               allow = [\"10.0.0.7\"]\nallow_host_access = true\n\
                ports = \"2000-3000\"\n[cgroup]\nparent = \"x\"\n\
+               [garden]\nenabled = true\nsocket = \"/x\"\nsocket_mode = \"0777\"\n\
+               listen = \"0.0.0.0:7777\"\ndebug = \"[::1]:7778\"\nlisten_anywhere = true\n\
+               connections = 16\ngrace_time = \"5m\"\ndefault_rootfs = \"tiny\"\n\
+               graph = \"snapshot\"\ncontainers = 7\nid_mapping = \"garden\"\n\
+               init_name = \"wshd\"\napparmor = \"garden\"\ndefault_registry = \"x:5000\"\n\
+               insecure_registries = [\"y\"]\ncleanup_threshold = \"0B\"\n\
+               persistent_images = [\"docker:///busybox\"]\n\
                [log]\nlevel = \"warn\"\napp_bytes = \"1MiB\"\napp_files = 1\n\
                [socket]\ngroup = \"x\"\nmode = \"0600\"\n";
     config.apply(odd, "odd").expect("good values");
+    assert_eq!(absent_keys(odd, |top| defaults().read(top)), ["cell.name"]);
     config.apply(&text, "terrarium.toml").unwrap_or_else(|bad| panic!("{}", bad.render(false)));
     assert_eq!(config, defaults());
     assert_eq!(absent_keys(&text, |top| defaults().read(top)), [""; 0]);
@@ -57,6 +68,12 @@ fn bad_values_are_named_with_their_place() {
         ("[net]\nmtu = 100", "2:7: `net.mtu` is 100, out of range"),
         ("[net]\ndns = [\"dns.lan\"]", "2:8: `dns.lan` is not an IPv4 address"),
         ("[net]\nports = \"80-90\"", "2:9: `80-90` is not a range of ports"),
+        ("[net]\nexternal_address = \"0.0.0.0\"", "2:20: `net.external_address` is 0.0.0.0"),
+        ("[net]\nadditional_hosts = [\"db 10.0.0.7\"]", "2:21: `db 10.0.0.7` is no line"),
+        ("[net]\ndeny = [\"10.0.0.1/8\"]", "2:9: `10.0.0.1/8` is not the start of its network"),
+        ("[net]\nallow = \"10.0.0.0/8\"", "2:9: `net.allow` must be a list, not a string"),
+        ("[net]\nallow_host_access = 1", "2:21: `net.allow_host_access` must be true or false"),
+        ("[store]\nquotas = \"on\"", "2:10: `store.quotas` must be true or false"),
         ("[cgroup]\nparent = \"../x\"", "2:10: name `../x` is not good"),
         ("[log]\nlevel = \"debug\"", "2:9: `log.level` cannot be \"debug\""),
         ("[log]\napp_files = 0", "2:13: `log.app_files` is 0, out of range"),
@@ -66,6 +83,82 @@ fn bad_values_are_named_with_their_place() {
         let bad = defaults().apply(text, "t").expect_err(text).to_string();
         assert!(bad.starts_with(&format!("t:{expected}")), "{text}: {bad}");
     }
+}
+
+#[test]
+fn bad_values_of_garden_are_named_with_their_place() {
+    for (line, expected) in [
+        ("enable = true", "1: unknown key `enable` in [garden]"),
+        ("enabled = \"yes\"", "11: `garden.enabled` must be true or false, not a string"),
+        ("socket = \"garden.sock\"", "10: `garden.sock` is no absolute path"),
+        ("socket_mode = \"0077\"", "15: `0077` is not a mode"),
+        ("socket_mode = 600", "15: `garden.socket_mode` must be a string"),
+        ("listen = \":7777\"", "10: `:7777` is no address with a port"),
+        ("listen = \"127.0.0.1:61001\"", "10: port 61001 may become a container's"),
+        ("listen = \"0.0.0.0:7777\"", "10: `0.0.0.0:7777` can be reached from other machines"),
+        ("debug = \"[fd00::7]:7777\"", "9: `[fd00::7]:7777` can be reached from other"),
+        ("connections = 1", "15: `garden.connections` is 1, out of range"),
+        ("grace_time = \"5\"", "14: time `5` has no unit"),
+        ("grace_time = 300", "14: time `300` has no unit"),
+        ("grace_time = \"4000d\"", "14: `garden.grace_time` is 4000d, out of range"),
+        ("default_rootfs = \"a/b\"", "18: `a/b` is no absolute path"),
+        ("default_rootfs = \"a b\"", "18: stack `a b` is not good"),
+        ("graph = \"aufs\"", "9: `garden.graph` cannot be \"aufs\""),
+        ("containers = 0", "14: `garden.containers` is 0, out of range"),
+        ("id_mapping = \"none\"", "14: `garden.id_mapping` cannot be \"none\""),
+        ("init_name = \"sixteen-bytes-xx\"", "13: name `sixteen-bytes-xx` is not good"),
+        ("apparmor = \"a b\"", "12: `a b` is no name of a profile"),
+        ("default_registry = \"https://x\"", "20: `https://x` is no registry"),
+        ("insecure_registries = [\"x\", \"y/z\"]", "29: `y/z` is no registry"),
+        ("cleanup_threshold = \"-1\"", "21: `-1` is not a size"),
+        ("persistent_images = [\"\"]", "22: `` is no image"),
+    ] {
+        let text = format!("[garden]\n{line}");
+        let bad = defaults().apply(&text, "t").expect_err(line).to_string();
+        assert!(bad.starts_with(&format!("t:2:{expected}")), "{line}: {bad}");
+    }
+}
+
+#[test]
+fn a_key_nobody_knows_is_answered_with_those_that_are_known() {
+    let bad = defaults().apply("[garden]\nzzzzzzzzzz = 1", "t").expect_err("unknown");
+    assert!(bad.render(false).contains("known here: enabled, socket, "), "{}", bad.render(false));
+}
+
+#[test]
+fn who_opens_garden_to_the_network_says_so_in_this_file_or_an_earlier_one() {
+    let open = "[garden]\nlisten = \"10.0.0.7:7777\"\n";
+    let mut config = defaults();
+    let both = format!("{open}listen_anywhere = true");
+    config.apply(&both, "first").expect("both in one file");
+    config.apply(open, "second").expect("said earlier");
+    let bad = config.apply("[garden]\nlisten_anywhere = false", "third").expect_err("taken back");
+    assert!(bad.to_string().starts_with("third:2:19: `10.0.0.7:7777` can be reached"), "{bad}");
+
+    let mut config = defaults();
+    config.apply("[garden]\nlisten = \"127.0.0.1:7777\"", "first").expect("loopback");
+    let bad = config.apply("[garden]\ndebug = \"127.0.0.1:7777\"", "second").expect_err("twice");
+    assert!(bad.to_string().starts_with("second:2:9: `listen` and `debug` are one"), "{bad}");
+}
+
+#[test]
+fn nothing_is_a_grace_time_without_end_and_auto_is_what_the_box_has() {
+    let mut config = defaults();
+    let read = |config: &mut Config, text: &str| {
+        config.apply(&format!("[garden]\n{text}"), "t").expect(text);
+    };
+    read(&mut config, "grace_time = \"5m\"\nsocket = \"/x\"\ncontainers = 9");
+    assert_eq!(config.garden.grace_time, Some(std::time::Duration::from_secs(300)));
+    assert_eq!(config.garden_containers(), 9);
+    for none in ["0", "0s"] {
+        read(&mut config, &format!("grace_time = \"{none}\""));
+        assert_eq!(config.garden.grace_time, None);
+        read(&mut config, "grace_time = \"1ms\"");
+    }
+    read(&mut config, "socket = \"auto\"\ncontainers = \"auto\"\ndefault_rootfs = \"/x.tar\"");
+    assert_eq!(config.garden.socket, config.paths.garden_socket());
+    assert_eq!(config.garden_containers(), config.cell.containers);
+    assert_eq!(config.garden.default_rootfs, RootFs::Path("/x.tar".into()));
 }
 
 /// A directory of its own for one test.

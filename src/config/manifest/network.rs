@@ -1,12 +1,12 @@
 //! `[[port]]` and `[[egress]]`.
 
+use super::super::address;
 use super::super::cursor::{Section, Value};
 use super::super::sink::Place;
 use super::super::words::{plain_name, shown};
 use super::Places;
 use crate::model::egress::{Protocol, Rule};
 use crate::model::manifest::Port;
-use std::net::Ipv4Addr;
 use toml::de::DeValue;
 
 /// Most ports of one app.
@@ -135,7 +135,7 @@ fn read_rule(mut section: Section<'_>) -> Option<Rule> {
         }
     };
     let to = section.take("to").map_or(Vec::new(), |value| {
-        nonempty(&value).iter().filter_map(|item| item.parsed(address_range)).collect()
+        nonempty(&value).iter().filter_map(|item| item.parsed(address::range)).collect()
     });
     let mut ports = Vec::new();
     if let Some(value) = section.take("ports") {
@@ -158,43 +158,6 @@ fn nonempty<'a>(value: &Value<'a>) -> Vec<Value<'a>> {
         value.fail("is empty", "remove it to open all of them");
     }
     items.unwrap_or_default()
-}
-
-/// `10.0.0.0/8`, `1.2.3.4` or `10.0.0.1-10.0.0.9`.
-fn address_range(text: &str) -> Result<(Ipv4Addr, Ipv4Addr), String> {
-    let bad = || {
-        let text = shown(text);
-        if text.contains("::") || text.matches(':').count() > 1 {
-            return format!("`{text}`: IPv6 is not supported by this version yet");
-        }
-        if text.starts_with(|c: char| c.is_ascii_alphabetic()) {
-            return format!("`{text}`: names are not supported here yet; write an address");
-        }
-        format!(
-            "`{text}` is no address; write \"10.0.0.0/8\", \"10.1.2.3\" or \"10.0.0.1-10.0.0.9\""
-        )
-    };
-    let address = |text: &str| text.trim().parse::<Ipv4Addr>().map_err(|_| bad());
-    if let Some((first, last)) = text.split_once('-') {
-        let (first, last) = (address(first)?, address(last)?);
-        return match first <= last {
-            true => Ok((first, last)),
-            false => Err(format!("range `{text}` is backwards; write \"{last}-{first}\"")),
-        };
-    }
-    let Some((base, bits)) = text.split_once('/') else {
-        return address(text).map(|one| (one, one));
-    };
-    let base = address(base)?;
-    let plain = !bits.is_empty() && bits.len() <= 2 && bits.bytes().all(|b| b.is_ascii_digit());
-    let bits: u32 = bits.parse().ok().filter(|bits| plain && *bits <= 32).ok_or_else(bad)?;
-    let hosts = u32::MAX.checked_shr(bits).unwrap_or(0);
-    let first = Ipv4Addr::from_bits(base.to_bits() & !hosts);
-    match first == base {
-        true => Ok((first, Ipv4Addr::from_bits(base.to_bits() | hosts))),
-        // Taking it for the whole network would open more than was written.
-        false => Err(format!("`{text}` is not the start of its network; write \"{first}/{bits}\"")),
-    }
 }
 
 /// `443` or `"8000-9000"`.
