@@ -11,7 +11,7 @@ use super::undo::Undo;
 use crate::cgroup::Group;
 use crate::image;
 use crate::init::proto::{Bind, MAX_MESSAGE, Plan, SetUp};
-use crate::net::{NetError, text};
+use crate::net::NetError;
 use crate::sys;
 use std::fs::{self, File};
 use std::io;
@@ -233,10 +233,10 @@ impl<'a> Making<'a> {
     fn write_files(&self) -> io::Result<()> {
         let handle = &self.entry.spec.handle;
         let dir = self.host.depot.dir(handle);
-        let addresses = self.host.net.addresses(self.entry.slot);
+        let (names, addresses) = (&self.host.resolvers, self.host.net.addresses(self.entry.slot));
         let files = [
-            ("hosts", text::hosts(handle.as_str(), addresses.container)),
-            ("resolv.conf", self.host.resolvers.resolv_conf(addresses.gateway)),
+            ("hosts", names.hosts(handle.as_str(), addresses.container)),
+            ("resolv.conf", names.resolv_conf(addresses.gateway)),
             ("hostname", format!("{handle}\n")),
         ];
         for (name, text) in files {

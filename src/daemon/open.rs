@@ -10,11 +10,10 @@ use crate::config::machine::Config;
 use crate::container::{Depot, Fault, Host, HostParts};
 use crate::exec::logs::Logs;
 use crate::exec::room::Resources;
+use crate::net::Net;
 use crate::net::pool::{Ports, Slots};
-use crate::net::{self, Net};
 use crate::unit::Bytes;
 use crate::volume::{Store, StoreConfig};
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -140,7 +139,7 @@ impl<'a> Opening<'a> {
                 lifecycle: parts::lifecycle(self.config),
             },
             total: self.limits.take().expect(ALL).1,
-            host_ip: net::host_address().unwrap_or(Ipv4Addr::LOCALHOST),
+            host_ip: parts::external_address(self.config),
             instance_ports: self.config.net.ports.0..=self.config.net.ports.1,
         });
         (host, cell, self.socket.take().expect(ALL), self.lock.take().expect(ALL))

@@ -11,6 +11,7 @@ use crate::sys;
 use crate::unit::Bytes;
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -118,7 +119,18 @@ fn copy_program(program: &Path, dir: &Path) -> io::Result<()> {
 pub fn resolvers(config: &Config) -> Resolvers {
     let host = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let resolved = fs::read_to_string("/run/systemd/resolve/resolv.conf").ok();
+    let hosts = config.net.additional_hosts.iter();
     Resolvers::choose(&config.net.dns, &host, resolved.as_deref())
+        .with_servers(&config.net.additional_dns)
+        .with_hosts(hosts.map(|line| (line.address, line.names.as_str())))
+}
+
+/// This box's address as containers and clients are told it.
+pub fn external_address(config: &Config) -> Ipv4Addr {
+    match config.net.external_address {
+        Amount::Fixed(address) => address,
+        Amount::Auto => net::host_address().unwrap_or(Ipv4Addr::LOCALHOST),
+    }
 }
 
 /// The network of all containers.
@@ -134,6 +146,7 @@ pub fn net(config: &Config) -> Result<Net, DaemonError> {
     wanted.mtu = config.net.mtu;
     wanted.resolvers = resolvers.addresses.clone();
     wanted.dns_on_gateway = resolvers.on_gateway;
+    wanted.allow_host_access = config.net.allow_host_access;
     Net::open(wanted).map_err(start("open the network"))
 }
 

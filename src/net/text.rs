@@ -11,10 +11,12 @@ const SERVERS_MAX: usize = 3;
 pub struct Resolvers {
     /// Name servers to be let through.
     pub addresses: Vec<Ipv4Addr>,
-    /// The host's own name server, reached at the gateway, answers instead.
+    /// The host's own name server, reached at the gateway, answers first.
     pub on_gateway: bool,
     /// `search` and `options` lines of the host.
     kept: String,
+    /// Whole lines of every hosts file.
+    hosts: String,
 }
 
 impl Resolvers {
@@ -24,7 +26,8 @@ impl Resolvers {
     pub fn choose(operator: &[Ipv4Addr], host: &str, resolved: Option<&str>) -> Resolvers {
         if !operator.is_empty() {
             let addresses = operator.iter().copied().take(SERVERS_MAX).collect();
-            return Resolvers { addresses, on_gateway: false, kept: String::new() };
+            let (kept, hosts) = Default::default();
+            return Resolvers { addresses, on_gateway: false, kept, hosts };
         }
         let text = match (servers(host).as_slice(), resolved) {
             ([], Some(resolved)) if !servers(resolved).is_empty() => resolved,
@@ -35,17 +38,40 @@ impl Resolvers {
             matches!(line.split_whitespace().next(), Some("search" | "domain" | "options"))
         });
         let kept = kept.flat_map(|line| [line.trim(), "\n"]).collect();
-        Resolvers { on_gateway: addresses.is_empty(), addresses, kept }
+        Resolvers { on_gateway: addresses.is_empty(), addresses, kept, hosts: String::new() }
+    }
+
+    /// With more name servers, asked after those that were chosen.
+    pub fn with_servers(mut self, more: &[Ipv4Addr]) -> Resolvers {
+        for server in more {
+            if !self.addresses.contains(server) {
+                self.addresses.push(*server);
+            }
+        }
+        self
+    }
+
+    /// With more names in every hosts file: each an address and what stands for it there.
+    pub fn with_hosts<'a>(mut self, more: impl Iterator<Item = (IpAddr, &'a str)>) -> Resolvers {
+        for (address, names) in more {
+            let _ = writeln!(self.hosts, "{address} {names}");
+        }
+        self
     }
 
     /// The container's `/etc/resolv.conf`.
     pub fn resolv_conf(&self, gateway: Ipv4Addr) -> String {
         let mut text = self.kept.clone();
         let own = self.on_gateway.then_some(gateway);
-        for address in self.addresses.iter().copied().chain(own) {
+        for address in own.into_iter().chain(self.addresses.iter().copied()) {
             let _ = writeln!(text, "nameserver {address}");
         }
         text
+    }
+
+    /// The container's `/etc/hosts`.
+    pub fn hosts(&self, hostname: &str, address: Ipv4Addr) -> String {
+        format!("127.0.0.1 localhost\n{address} {hostname}\n{}", self.hosts)
     }
 }
 
@@ -62,14 +88,10 @@ fn servers(text: &str) -> Vec<Ipv4Addr> {
     text.lines().filter_map(address).take(SERVERS_MAX).collect()
 }
 
-/// The container's `/etc/hosts`.
-pub fn hosts(hostname: &str, address: Ipv4Addr) -> String {
-    format!("127.0.0.1 localhost\n{address} {hostname}\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv6Addr;
 
     fn check(operator: &[Ipv4Addr], host: &str, resolved: Option<&str>, want: &str) -> Resolvers {
         let resolvers = Resolvers::choose(operator, host, resolved);
@@ -117,8 +139,30 @@ mod tests {
     }
 
     #[test]
-    fn hosts_names_the_container() {
-        let text = hosts("web-0", Ipv4Addr::new(10, 254, 0, 2));
-        assert_eq!(text, "127.0.0.1 localhost\n10.254.0.2 web-0\n");
+    fn additional_servers_come_last_and_once() {
+        let ip = |last| Ipv4Addr::new(192, 168, 1, last);
+        let gateway = Ipv4Addr::new(10, 254, 0, 1);
+        let host = "search lan\nnameserver 192.168.1.1\n";
+        let resolvers = Resolvers::choose(&[], host, None).with_servers(&[ip(2), ip(1), ip(3)]);
+        let lines = [1, 2, 3].map(|n| format!("nameserver 192.168.1.{n}\n")).concat();
+        assert_eq!(resolvers.resolv_conf(gateway), format!("search lan\n{lines}"));
+        assert_eq!(resolvers.addresses, [ip(1), ip(2), ip(3)], "all are let through");
+
+        let resolvers = Resolvers::choose(&[], "nameserver ::1", None).with_servers(&[ip(2)]);
+        let want = "nameserver 10.254.0.1\nnameserver 192.168.1.2\n";
+        assert_eq!(resolvers.resolv_conf(gateway), want);
+        assert!(resolvers.on_gateway);
+    }
+
+    #[test]
+    fn hosts_names_the_container_and_what_the_operator_adds() {
+        let resolvers = Resolvers::choose(&[], "", None);
+        let own = "127.0.0.1 localhost\n10.254.0.2 web-0\n";
+        let address = Ipv4Addr::new(10, 254, 0, 2);
+        assert_eq!(resolvers.hosts("web-0", address), own);
+        let more: [(IpAddr, &str); 2] =
+            [(Ipv4Addr::new(10, 0, 0, 7).into(), "db.lan db"), (Ipv6Addr::LOCALHOST.into(), "me")];
+        let text = resolvers.with_hosts(more.into_iter()).hosts("web-0", address);
+        assert_eq!(text, format!("{own}10.0.0.7 db.lan db\n::1 me\n"));
     }
 }

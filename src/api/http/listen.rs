@@ -1,11 +1,14 @@
-//! The socket's file: made for one group, stale ones taken away, live ones respected.
+//! Listeners. The socket's file: made for one group, stale ones taken away, live ones respected.
+//! TCP: an address of this box that nobody else has.
 
 use crate::sys::unix;
 use smol::Async;
+use smol::net::TcpListener;
 use smol::net::unix::UnixListener;
 use std::fmt;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -43,6 +46,23 @@ pub enum ListenError {
         /// Cause.
         source: io::Error,
     },
+    /// "port {port} of {ip} is taken; `ss -ltnp` shows by whom; ..."
+    PortTaken {
+        /// Where it was to listen.
+        address: SocketAddr,
+    },
+    /// "{ip} is no address of this box; ..."
+    NotHere {
+        /// Where it was to listen.
+        address: SocketAddr,
+    },
+    /// "cannot listen on {address}"
+    RefusedTcp {
+        /// Where it was to listen.
+        address: SocketAddr,
+        /// Cause.
+        source: io::Error,
+    },
 }
 
 impl fmt::Display for ListenError {
@@ -66,6 +86,18 @@ impl fmt::Display for ListenError {
             ListenError::Refused { doing, path, .. } => {
                 write!(f, "cannot {doing} {}", path.display())
             }
+            ListenError::PortTaken { address } => write!(
+                f,
+                "port {} of {} is taken; `ss -ltnp` shows by whom: stop that, or choose another",
+                address.port(),
+                address.ip()
+            ),
+            ListenError::NotHere { address } => write!(
+                f,
+                "{} is no address of this box; choose 127.0.0.1, or one that `ip address` shows",
+                address.ip()
+            ),
+            ListenError::RefusedTcp { address, .. } => write!(f, "cannot listen on {address}"),
         }
     }
 }
@@ -73,7 +105,9 @@ impl fmt::Display for ListenError {
 impl std::error::Error for ListenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            ListenError::Refused { source, .. } => Some(source),
+            ListenError::Refused { source, .. } | ListenError::RefusedTcp { source, .. } => {
+                Some(source)
+            }
             _ => None,
         }
     }
@@ -152,6 +186,22 @@ pub fn listen(path: &Path, mode: u32, group: Option<&str>) -> Result<Socket, Lis
     let listener = bound.listen(BACKLOG).map_err(refused("listen on"))?;
     let listener = Async::new(listener).map_err(refused("watch"))?;
     Ok(Socket { listener: listener.into(), path: path.to_owned(), file: (file.dev(), file.ino()) })
+}
+
+/// Listens on TCP at `address`, of which port 0 means any free one. An address that ended a moment
+/// ago with connections open can be had again at once.
+pub fn listen_tcp(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    let bound = std::net::TcpListener::bind(address).and_then(Async::new);
+    match bound {
+        Ok(listener) => Ok(listener.into()),
+        Err(err) if err.kind() == io::ErrorKind::AddrInUse => {
+            Err(ListenError::PortTaken { address })
+        }
+        Err(err) if err.kind() == io::ErrorKind::AddrNotAvailable => {
+            Err(ListenError::NotHere { address })
+        }
+        Err(source) => Err(ListenError::RefusedTcp { address, source }),
+    }
 }
 
 /// The socket's directory; one that exists keeps the mode that its maker gave it.
@@ -239,5 +289,18 @@ mod tests {
         let err = listen(&path, 0o660, None).err().expect("refused");
         let cure = "has 108 bytes, more than the 107 that a socket can have; name a shorter --root";
         assert!(err.to_string().ends_with(cure), "{err}");
+    }
+    #[test]
+    fn a_tcp_address_that_cannot_be_had_is_named_with_the_cure() {
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let first = listen_tcp(any).expect("any port");
+        let taken = first.local_addr().expect("bound");
+        let err = listen_tcp(taken).err().expect("refused").to_string();
+        assert!(err.starts_with(&format!("port {} of 127.0.0.1 is taken;", taken.port())), "{err}");
+        // TEST-NET-1 is nobody's.
+        let err = listen_tcp("192.0.2.1:0".parse().expect("an address")).err().expect("refused");
+        assert!(err.to_string().starts_with("192.0.2.1 is no address of this box;"), "{err}");
+        drop(first);
+        listen_tcp(taken).expect("free again");
     }
 }

@@ -1,16 +1,17 @@
-//! HTTP/1.1 for every dialect: over a unix socket or any other stream, with streamed answers and
+//! HTTP/1.1 for every dialect: over unix sockets and TCP, with streamed answers and
 //! connections that turn into something else after the head.
 //!
 //! Owns: heads, bodies, limits, connections, the frames of an exec session, the socket's file.
 //! Must not: know a route, an app or a dialect; trust a length or a rate that a peer chose.
 //! Called by: the dialects of `api`, `cli` (client), `daemon` (listen, serve). Calls: `sys`, `log`,
 //! `config` (where sockets are).
-//! Entry points: [`listen::listen`], [`server::serve`], [`client::Client`]; pure: [`proto`],
+//! Entry points: [`listen::listen`], [`listen::listen_tcp`], [`server::serve`], [`client::Client`]; pure: [`proto`],
 //! [`wire`].
 
 pub mod proto;
 pub mod wire;
 
+mod accept;
 mod body;
 mod frame;
 
@@ -18,6 +19,7 @@ pub mod client;
 pub mod listen;
 pub mod server;
 
+pub use accept::{Caller, Listener, Stream};
 pub use body::{Body, BodyError, within};
 pub use frame::{FrameWriter, Frames};
 pub use proto::Request;

@@ -1,11 +1,10 @@
 //! Serves connections: reads heads, asks the handler, writes answers; all limits are here.
 
+use super::accept::{Caller, Listener, Stream};
 use super::body::{Body, BodyError, Inlet, within};
 use super::proto::{self, LAST_CHUNK, Malformed, Request};
-use crate::sys::socket::{Peer, peer};
 use smol::future;
-use smol::io::{AsyncWriteExt, BoxedReader, BoxedWriter};
-use smol::net::unix::{UnixListener, UnixStream};
+use smol::io::{AsyncWrite, AsyncWriteExt, BoxedReader, BoxedWriter};
 use smol::stream::{self, StreamExt};
 use smol::{Executor, Timer};
 use std::io;
@@ -100,15 +99,19 @@ impl Response {
 }
 
 /// Serves `listener` until the returned future is dropped, which also drops every connection.
-/// Returns only when the listener itself breaks.
-pub async fn serve<H: Handler>(listener: &UnixListener, handler: &H, limits: Limits) -> io::Error {
+/// Returns only when the listener itself breaks. The limits are this listener's own.
+pub async fn serve<L: Listener, H: Handler>(
+    listener: &L,
+    handler: &H,
+    limits: Limits,
+) -> io::Error {
     let open = Arc::new(AtomicUsize::new(0));
     // An executor of our own: connections live exactly as long as this future.
     let connections = Executor::new();
     let accept = async {
         loop {
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
+            let (stream, caller) = match listener.next().await {
+                Ok(next) => next,
                 Err(err) if is_passing(&err) => {
                     crate::warn!("api.accept_refused", err = err);
                     // No descriptors left: only time brings some back.
@@ -122,7 +125,7 @@ pub async fn serve<H: Handler>(listener: &UnixListener, handler: &H, limits: Lim
                 refuse(stream).await;
                 continue;
             };
-            connections.spawn(connection(stream, handler, limits, guard)).detach();
+            connections.spawn(connection(stream, caller, handler, limits, guard)).detach();
         }
     };
     connections.run(accept).await
@@ -130,8 +133,9 @@ pub async fn serve<H: Handler>(listener: &UnixListener, handler: &H, limits: Lim
 
 /// Whether `accept` may succeed later.
 fn is_passing(err: &io::Error) -> bool {
-    /// ENOMEM, ENFILE, EMFILE, ECONNABORTED, ENOBUFS.
-    const PASSING: [i32; 5] = [12, 23, 24, 103, 105];
+    /// ENOMEM, ENFILE, EMFILE, ECONNABORTED, ENOBUFS; of TCP also what was wrong with the one
+    /// connection: EPERM, EPROTO, ENOPROTOOPT, ENETDOWN, ENETUNREACH, EHOSTDOWN, EHOSTUNREACH.
+    const PASSING: [i32; 12] = [12, 23, 24, 103, 105, 1, 71, 92, 100, 101, 112, 113];
     matches!(err.raw_os_error(), Some(number) if PASSING.contains(&number))
 }
 
@@ -155,15 +159,20 @@ impl Drop for Guard {
 }
 
 /// Says that there is no room. A fresh socket takes these few bytes without waiting.
-async fn refuse(mut stream: UnixStream) {
+async fn refuse(mut stream: impl AsyncWrite + Unpin) {
     let fields = [("Content-Length", "0"), ("Connection", "close"), ("Retry-After", "1")];
     let head = proto::head(&proto::status_line(503), fields);
     let _ = future::poll_once(stream.write_all(&head)).await;
 }
 
 /// One connection from its first request to its end. Errors end it; the client sees that.
-async fn connection<H: Handler>(stream: UnixStream, handler: &H, limits: Limits, _guard: Guard) {
-    let caller = peer(&stream).ok();
+async fn connection<S: Stream, H: Handler>(
+    stream: S,
+    caller: Caller,
+    handler: &H,
+    limits: Limits,
+    _guard: Guard,
+) {
     let mut inlet = Inlet::new(Box::pin(stream.clone()));
     let mut outlet: BoxedWriter = Box::pin(stream);
     loop {
@@ -187,7 +196,7 @@ async fn connection<H: Handler>(stream: UnixStream, handler: &H, limits: Limits,
         );
         let response = handler.handle(&request, &mut body).await;
         let keep = body.drain(limits.drain).await && request.keep_alive;
-        record(&request, &response, caller.as_ref(), began);
+        record(&request, &response, &caller, began);
         match answer(response, &request, keep, &mut inlet, &mut outlet, limits).await {
             Ok(Next::Request) if keep => {}
             Ok(Next::Hijack(run)) => {
@@ -228,19 +237,32 @@ async fn reject(outlet: &mut BoxedWriter, limits: Limits, err: Malformed) {
 }
 
 /// One event for every request that may change something.
-fn record(request: &Request, response: &Response, caller: Option<&Peer>, began: Instant) {
+fn record(request: &Request, response: &Response, caller: &Caller, began: Instant) {
     if request.method == "GET" {
         return;
     }
-    crate::info!(
-        "api.called",
-        method = request.method,
-        path = request.path.join("/"),
-        status = response.status,
-        uid = caller.map_or("?".into(), |peer| peer.uid.to_string()),
-        pid = caller.map_or("?".into(), |peer| peer.pid.to_string()),
-        took_ms = began.elapsed().as_millis()
-    );
+    let (method, status) = (&request.method, response.status);
+    let (path, took_ms) = (request.path.join("/"), began.elapsed().as_millis());
+    let told = |number: Option<String>| number.unwrap_or_else(|| "?".into());
+    match caller {
+        Caller::Process(peer) => crate::info!(
+            "api.called",
+            method = method,
+            path = path,
+            status = status,
+            uid = told(peer.map(|peer| peer.uid.to_string())),
+            pid = told(peer.map(|peer| peer.pid.to_string())),
+            took_ms = took_ms
+        ),
+        Caller::Remote(from) => crate::info!(
+            "api.called",
+            method = method,
+            path = path,
+            status = status,
+            from = from,
+            took_ms = took_ms
+        ),
+    }
 }
 
 /// What becomes of the connection after an answer.

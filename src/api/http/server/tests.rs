@@ -1,11 +1,13 @@
 //! A real socket, hostile clients. Waits are for conditions; only what must time out does.
 
 use super::super::client::{Call, Client, ClientError};
-use super::super::listen::{Socket, listen};
+use super::super::listen::{Socket, listen, listen_tcp};
 use super::*;
 use crate::api::testing::TempDir;
 use smol::channel::{Receiver, Sender, bounded};
 use smol::io::AsyncReadExt;
+use smol::net::TcpStream;
+use smol::net::unix::UnixStream;
 use std::net::Shutdown;
 
 /// Answers by path; tells `dropped` when a stream of its is dropped.
@@ -87,7 +89,7 @@ impl World {
 }
 
 /// Everything until the server closes; a reset after the answer is an end too.
-async fn rest(stream: &mut UnixStream) -> String {
+async fn rest(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
     let (mut out, mut buffer) = (Vec::new(), [0; 4096]);
     while let Ok(count @ 1..) = stream.read(&mut buffer).await {
         out.extend_from_slice(&buffer[..count]);
@@ -287,4 +289,57 @@ fn nobody_there_names_the_socket_and_the_cure() {
     assert!(
         text.contains("groupadd --system --force terrarium && sudo usermod -aG terrarium USER")
     );
+}
+
+#[test]
+fn tcp_is_served_alike_and_each_listener_has_its_own_limit() {
+    with_server(Limits { connections: 1, ..Limits::default() }, async |world| {
+        let listener = listen_tcp("127.0.0.1:0".parse().expect("an address")).expect("listen");
+        let address = listener.local_addr().expect("bound");
+        let fake = Fake { dropped: bounded(1).0 };
+        let serving = async {
+            let err = serve(&listener, &fake, Limits { connections: 2, ..Limits::default() }).await;
+            panic!("the listener broke: {err}");
+        };
+        let test = async {
+            // The one connection of the socket is in use.
+            let mut first = world.connect().await;
+            first.write_all(b"GET /raw HTTP/1.1\r\n\r\n").await.expect("send");
+            let mut head = [0; 12];
+            first.read_exact(&mut head).await.expect("answer");
+            assert_eq!(statuses(&world.talk(CHUNKED.as_bytes()).await), ["503"]);
+
+            let connect = async || TcpStream::connect(address).await.expect("connect");
+            let mut raw = connect().await;
+            raw.write_all(b"GET /raw HTTP/1.1\r\n\r\nearly").await.expect("send");
+            let mut second = connect().await;
+            second.write_all(CHUNKED.as_bytes()).await.expect("send");
+            second.read_exact(&mut head).await.expect("answer");
+            assert_eq!(&head, b"HTTP/1.1 200");
+            let mut third = connect().await;
+            assert_eq!(statuses(&rest(&mut third).await), ["503"]);
+            raw.shutdown(Shutdown::Write).expect("half");
+            let out = rest(&mut raw).await;
+            assert!(out.starts_with("HTTP/1.1 101") && out.ends_with("\r\n\r\nearly"), "{out}");
+        };
+        future::or(test, serving).await;
+    });
+}
+
+#[test]
+fn a_caller_by_tcp_is_an_address_and_one_by_the_socket_is_a_process() {
+    let dir = TempDir::new();
+    let socket = listen(&dir.path().join("s"), 0o600, None).expect("listen");
+    let tcp = listen_tcp("127.0.0.1:0".parse().expect("an address")).expect("listen");
+    smol::block_on(async {
+        let client = UnixStream::connect(socket.path()).await.expect("connect");
+        let (_stream, caller) = socket.listener().next().await.expect("accept");
+        assert_eq!(caller.peer().expect("known").pid, std::process::id() as i32);
+        drop(client);
+        let to = tcp.local_addr().expect("bound");
+        let client = TcpStream::connect(to).await.expect("connect");
+        let (_stream, caller) = tcp.next().await.expect("accept");
+        assert_eq!(caller, Caller::Remote(client.local_addr().expect("bound")));
+        assert_eq!(caller.peer(), None);
+    });
 }
