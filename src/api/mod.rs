@@ -5,12 +5,14 @@
 //! Must not: decide anything about an app; keep state between requests; block its thread.
 //! Called by: `daemon` (serve), `cli` (client and wire types). Calls: `cell`, `config`,
 //! `model`, `unit`, `sys`, `log`.
-//! Entry points: [`http`], [`apps::Apps`] (the local dialect), [`apps::AppService`].
+//! Entry points: [`http`], [`apps::Apps`] (the local dialect), [`apps::AppService`],
+//! [`debug::Debug`].
 //! Ancestor: receptor, garden server, cc_bridge.
 
 pub mod http;
 
 pub mod apps;
+pub mod debug;
 pub mod garden;
 
 #[cfg(test)]

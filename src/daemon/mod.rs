@@ -11,6 +11,7 @@
 
 mod appsd;
 mod bench;
+mod figures;
 mod lock;
 mod notify;
 mod open;
@@ -22,13 +23,13 @@ pub use bench::{Figures, bench};
 pub use open::{START, Step};
 
 use crate::api::apps::Apps;
-use crate::api::http::listen::{self, Socket};
+use crate::api::http::listen;
 use crate::api::http::server;
 use crate::cell::Cell;
 use crate::config::machine::Config;
 use crate::container::{Fault, Host};
 use crate::sys::{self, signal::Signal};
-use open::Opening;
+use open::{Listeners, Opening};
 use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -156,10 +157,10 @@ impl Embedded {
         listen::check(&config.paths.socket()).map_err(DaemonError::part)?;
         let mut opening = Opening::new(&config);
         opening.walk(&START, fault)?;
-        let (host, cell, socket, lock) = opening.into_cell();
+        let (host, cell, listeners, lock) = opening.into_cell();
         smol::block_on(cell.adopt());
-        let path = socket.path().to_owned();
-        let tasks = begin(&config, &cell, socket, with_apps);
+        let path = listeners.socket.path().to_owned();
+        let tasks = begin(&config, &cell, listeners, with_apps);
         Ok(Embedded { socket: path, host, cell, tasks, lock })
     }
 
@@ -192,11 +193,17 @@ impl Embedded {
     }
 }
 
-/// The socket, the loop and the manifest directories: tasks that do not end by themselves.
-fn begin(config: &Config, cell: &Cell, socket: Socket, with_apps: bool) -> Vec<smol::Task<()>> {
+/// The listeners, the loop and the manifest directories: tasks that do not end by themselves.
+fn begin(
+    config: &Config,
+    cell: &Cell,
+    listeners: Listeners,
+    with_apps: bool,
+) -> Vec<smol::Task<()>> {
     if with_apps {
         appsd::make_dirs(config);
     }
+    let Listeners { socket, debug } = listeners;
     let apps = Apps::new(service::Service::new(cell.clone()));
     let serve = smol::spawn(async move {
         let err = server::serve(socket.listener(), &apps, server::Limits::default());
@@ -209,6 +216,7 @@ fn begin(config: &Config, cell: &Cell, socket: Socket, with_apps: bool) -> Vec<s
     let small = cell.clone();
     let small = smol::spawn(async move { small.keep_store_small().await });
     let mut tasks = vec![serve, converge, guard, small];
+    tasks.extend(debug.map(|listener| smol::spawn(figures::serve(listener, config, cell))));
     if with_apps {
         let (config, cell) = (config.clone(), cell.clone());
         tasks.push(smol::spawn(async move { appsd::follow(&config, &cell).await }));

@@ -14,6 +14,7 @@ use crate::net::Net;
 use crate::net::pool::{Ports, Slots};
 use crate::unit::Bytes;
 use crate::volume::{Store, StoreConfig};
+use smol::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ pub enum Step {
     Records,
     /// The apps' logs.
     Logs,
-    /// The socket. Who connects now waits for the end of the start.
+    /// The socket, and where figures are told. Who connects now waits for the end of the start.
     Socket,
     /// The programs that every container sees.
     Lifecycle,
@@ -71,6 +72,14 @@ pub const HOST: [Step; 7] = [
     Step::Host,
 ];
 
+/// What the daemon listens on.
+pub struct Listeners {
+    /// For the command line.
+    pub socket: Socket,
+    /// For figures, when they are wanted.
+    pub debug: Option<TcpListener>,
+}
+
 /// What the steps have opened. When it is dropped, the box is as it was before; but what was
 /// there before stays, and so does what living containers need.
 pub struct Opening<'a> {
@@ -80,6 +89,7 @@ pub struct Opening<'a> {
     records: Option<(RecordStore, Records)>,
     logs: Option<Logs>,
     socket: Option<Socket>,
+    debug: Option<TcpListener>,
     store: Option<Store>,
     cgroups: Option<Cgroups>,
     net: Option<Net>,
@@ -96,6 +106,7 @@ impl<'a> Opening<'a> {
             records: None,
             logs: None,
             socket: None,
+            debug: None,
             store: None,
             cgroups: None,
             net: None,
@@ -120,8 +131,8 @@ impl<'a> Opening<'a> {
         (self.host.take().expect("the steps opened it"), parts::lifecycle(self.config))
     }
 
-    /// After [`START`]: the host, a cell that does nothing yet, its socket, and the lock.
-    pub fn into_cell(mut self) -> (Arc<Host>, Cell, Socket, Lock) {
+    /// After [`START`]: the host, a cell that does nothing yet, what is listened on, and the lock.
+    pub fn into_cell(mut self) -> (Arc<Host>, Cell, Listeners, Lock) {
         const ALL: &str = "the steps opened it";
         let paths = &self.config.paths;
         let (store, records) = self.records.take().expect(ALL);
@@ -142,7 +153,9 @@ impl<'a> Opening<'a> {
             host_ip: parts::external_address(self.config),
             instance_ports: self.config.net.ports.0..=self.config.net.ports.1,
         });
-        (host, cell, self.socket.take().expect(ALL), self.lock.take().expect(ALL))
+        let listeners =
+            Listeners { socket: self.socket.take().expect(ALL), debug: self.debug.take() };
+        (host, cell, listeners, self.lock.take().expect(ALL))
     }
 
     /// Does one step.
@@ -168,6 +181,8 @@ impl<'a> Opening<'a> {
                 let (mode, group) = (config.socket.mode, &config.socket.group);
                 let socket = listen::listen(&config.paths.socket(), mode, Some(group));
                 self.socket = Some(socket.map_err(DaemonError::part)?);
+                let debug = config.garden.debug.map(listen::listen_tcp).transpose();
+                self.debug = debug.map_err(start("serve what `debug` of [garden] names"))?;
             }
             Step::Lifecycle => parts::lay_lifecycle(config)?,
             Step::Store => {

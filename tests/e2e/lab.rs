@@ -82,6 +82,13 @@ impl Lab {
         fs::write(etc.join("terrarium.toml"), config).expect("terrarium.toml");
     }
 
+    /// Adds settings of this box, in a drop-in.
+    pub fn configure(&self, name: &str, text: &str) {
+        let dir = self.root.join("etc/terrarium/terrarium.toml.d");
+        fs::create_dir_all(&dir).expect("drop-ins");
+        fs::write(dir.join(format!("{name}.toml")), text).expect("drop-in");
+    }
+
     /// Starts the daemon and waits until it answers.
     pub fn serve(&mut self) {
         let log = fs::File::options()
@@ -329,10 +336,15 @@ impl Ran {
 
 /// Body of `GET /` at `port` of this box's `address`; `None` when nobody answers.
 pub fn get(address: &str, port: u64) -> Option<String> {
+    fetch(address, port, "/")
+}
+
+/// Body of `GET path` at `port` of this box's `address`; `None` when nobody answers.
+pub fn fetch(address: &str, port: u64, path: &str) -> Option<String> {
     let at: SocketAddr = format!("{address}:{port}").parse().expect("an address");
     let mut stream = TcpStream::connect_timeout(&at, Duration::from_secs(5)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
-    stream.write_all(b"GET / HTTP/1.0\r\nHost: x\r\n\r\n").ok()?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: x\r\n\r\n").as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     let (_, body) = answer.split_once("\r\n\r\n")?;

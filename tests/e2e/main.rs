@@ -5,6 +5,7 @@ mod isolation;
 mod lab;
 mod limits;
 mod running;
+mod settings;
 mod staging;
 
 /// A web app for busybox: it answers with its instance index.
