@@ -73,7 +73,7 @@ pub struct Cell {
 pub struct Store {
     /// How far its file may grow; auto: 80 % of what was free on the host's file system.
     pub size_max: Amount<Bytes>,
-    /// A container's disk has the limit that it was asked for; `false`: no limit at all.
+    /// What was asked for a container's disk is its limit; `false`: it may write more.
     pub quotas: bool,
 }
 

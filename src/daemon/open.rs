@@ -189,7 +189,11 @@ impl<'a> Opening<'a> {
                 let (size_max, _) = *self.limits.as_ref().expect("the limits come before");
                 let (dir, file) = (state.join("store"), state.join("store.img"));
                 let opened = Store::open(StoreConfig { dir, file, size_max });
-                self.store = Some(opened.map_err(start("open the store"))?);
+                let store = opened.map_err(start("open the store"))?;
+                self.store = Some(match config.store.quotas {
+                    true => store,
+                    false => store.without_limits(),
+                });
             }
             Step::Cgroups => {
                 let opened = Cgroups::open(&config.cgroup.parent);

@@ -96,6 +96,8 @@ pub struct Store {
     pub(super) counted: Mutex<Counted>,
     /// It was this opening that mounted it.
     mounted_now: bool,
+    /// Disks have the limits that they are made with.
+    pub(super) limited: bool,
 }
 
 impl Store {
@@ -112,6 +114,12 @@ impl Store {
             let _ = btrfs::unmount(&dir);
         }
         opened.map(|store| Store { mounted_now, ..store })
+    }
+
+    /// The same, but disks that are made from here on have no limits: the room that was asked for is
+    /// made sure of, and who writes more takes what others are not promised yet.
+    pub fn without_limits(self) -> Store {
+        Store { limited: false, ..self }
     }
 
     /// Closes a store that came to no use: it is as it was before [`Store::open`]. What was
@@ -142,7 +150,7 @@ impl Store {
         let quota =
             ensure_quota(&root, &sysfs.join(QGROUPS)).map_err(refused("switch on quota in"))?;
         let (promises, drafts, pins, turns, retired, counted) = Default::default();
-        let (dir, mounted_now) = (dir.to_owned(), false);
+        let (dir, mounted_now, limited) = (dir.to_owned(), false, true);
         let store = Store {
             dir,
             root,
@@ -156,6 +164,7 @@ impl Store {
             retired,
             counted,
             mounted_now,
+            limited,
         };
         store.remove_leftovers()?;
         store.seal_layers()?;

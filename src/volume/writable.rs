@@ -16,7 +16,8 @@ const UNLIMITED: Bytes = Bytes::mib(64);
 impl Store {
     /// Makes the container's subvolume with the directories `upper` (0755) and `work` (0700), both
     /// owned by the root of `owner`. What is written into it beyond `limit` fails with `EDQUOT`,
-    /// and up to there it fits: the store has the room from now on, or this fails.
+    /// unless the store is [`Store::without_limits`], and up to there it fits: the store has the
+    /// room from now on, or this fails.
     pub fn create_writable(
         &self,
         handle: &Handle,
@@ -101,6 +102,7 @@ impl Store {
             let mut promises = self.promises();
             promises.count(handle, disk);
             match limit {
+                _ if !self.limited => Ok(()),
                 Some(limit) => {
                     btrfs::limit_exclusive(self.root.as_fd(), disk.group, Some(limit.get()))
                 }

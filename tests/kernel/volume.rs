@@ -157,6 +157,19 @@ fn quota_stops_a_writer_at_its_limit_and_counts_what_was_written() {
 }
 
 #[test]
+fn without_limits_a_writer_goes_on_beyond_what_was_set_aside() {
+    let lab = Lab::new("unlimited");
+    let store = lab.open().without_limits();
+    let web = handle("web-0");
+    let dir = store.create_writable(&web, Some(Bytes::mib(20)), ids(3)).expect("create");
+    fill(&dir.join("upper/large"), 40).expect("no limit");
+    store.remove_writable(&web).expect("remove");
+    let err = store.create_writable(&web, Some(Bytes::mib(4096)), ids(3)).expect_err("no room");
+    assert!(said(&err).contains("2GiB"), "it is still set aside: {}", said(&err));
+    lab.close(store);
+}
+
+#[test]
 fn removal_is_idempotent_and_takes_nested_subvolumes_along() {
     let lab = Lab::new("remove");
     let store = lab.open();

@@ -64,3 +64,11 @@ impl Listener for TcpListener {
         Ok((stream, Caller::Remote(from)))
     }
 }
+
+/// Whether [`Listener::next`] may succeed later.
+pub(super) fn is_passing(err: &io::Error) -> bool {
+    /// ENOMEM, ENFILE, EMFILE, ECONNABORTED, ENOBUFS; of TCP also what was wrong with the one
+    /// connection: EPERM, EPROTO, ENOPROTOOPT, ENETDOWN, ENETUNREACH, EHOSTDOWN, EHOSTUNREACH.
+    const PASSING: [i32; 12] = [12, 23, 24, 103, 105, 1, 71, 92, 100, 101, 112, 113];
+    matches!(err.raw_os_error(), Some(number) if PASSING.contains(&number))
+}

@@ -295,10 +295,10 @@ mod tests {
         let any = "127.0.0.1:0".parse().expect("an address");
         let first = listen_tcp(any).expect("any port");
         let taken = first.local_addr().expect("bound");
-        let err = listen_tcp(taken).err().expect("refused").to_string();
+        let err = listen_tcp(taken).expect_err("refused").to_string();
         assert!(err.starts_with(&format!("port {} of 127.0.0.1 is taken;", taken.port())), "{err}");
         // TEST-NET-1 is nobody's.
-        let err = listen_tcp("192.0.2.1:0".parse().expect("an address")).err().expect("refused");
+        let err = listen_tcp("192.0.2.1:0".parse().expect("an address")).expect_err("refused");
         assert!(err.to_string().starts_with("192.0.2.1 is no address of this box;"), "{err}");
         drop(first);
         listen_tcp(taken).expect("free again");

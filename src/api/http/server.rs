@@ -1,6 +1,6 @@
 //! Serves connections: reads heads, asks the handler, writes answers; all limits are here.
 
-use super::accept::{Caller, Listener, Stream};
+use super::accept::{Caller, Listener, Stream, is_passing};
 use super::body::{Body, BodyError, Inlet, within};
 use super::proto::{self, LAST_CHUNK, Malformed, Request};
 use smol::future;
@@ -129,14 +129,6 @@ pub async fn serve<L: Listener, H: Handler>(
         }
     };
     connections.run(accept).await
-}
-
-/// Whether `accept` may succeed later.
-fn is_passing(err: &io::Error) -> bool {
-    /// ENOMEM, ENFILE, EMFILE, ECONNABORTED, ENOBUFS; of TCP also what was wrong with the one
-    /// connection: EPERM, EPROTO, ENOPROTOOPT, ENETDOWN, ENETUNREACH, EHOSTDOWN, EHOSTUNREACH.
-    const PASSING: [i32; 12] = [12, 23, 24, 103, 105, 1, 71, 92, 100, 101, 112, 113];
-    matches!(err.raw_os_error(), Some(number) if PASSING.contains(&number))
 }
 
 /// One of the allowed connections, given back when dropped.
