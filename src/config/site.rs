@@ -55,6 +55,17 @@ impl Site {
         }
     }
 
+    /// The only stack of the box, or the first by name; `None`: there is none.
+    pub fn first_stack(&self) -> Option<String> {
+        let items = fs::read_dir(&self.stacks).ok()?.flatten();
+        let names = items.filter_map(|item| {
+            let name = item.file_name().into_string().ok()?;
+            let name = name.strip_suffix(".tar.zst").filter(|name| !name.is_empty())?;
+            item.path().is_file().then(|| name.to_owned())
+        });
+        names.min()
+    }
+
     /// Every buildpack by name.
     pub fn buildpacks(&self) -> BTreeMap<String, PathBuf> {
         let mut all = BTreeMap::new();

@@ -1,6 +1,6 @@
 //! What the box's owner sets.
 
-use super::lab::{Lab, fetch};
+use super::lab::{Lab, fetch, tool};
 use serde_json::Value;
 use std::net::TcpListener;
 
@@ -47,9 +47,13 @@ fn containers_are_told_names_servers_and_the_address_that_the_owner_adds() {
     lab.configure(
         "net",
         "[net]\nexternal_address = \"192.0.2.10\"\ndns = [\"192.0.2.53\"]\n\
-         additional_dns = [\"192.0.2.54\"]\nadditional_hosts = [\"10.0.0.7 db.lan db\"]\n",
+         additional_dns = [\"192.0.2.54\"]\nadditional_hosts = [\"10.0.0.7 db.lan db\"]\n\
+         allow_host_access = true\n",
     );
     lab.serve();
+    let rules = tool("nft", &["list", "table", "ip", "terrarium"]);
+    assert!(rules.contains("192.0.2.53, 192.0.2.54"), "both are let through:\n{rules}");
+    assert!(rules.contains("@guests accept"), "the box is open to Garden's containers:\n{rules}");
     lab.ok(&["apply", &lab.app("names", "echo at $CF_INSTANCE_IP\nexec sleep 100000\n", SMALL)]);
     lab.until_state("names", "running");
     let inside = |file: &str| lab.inside("names", &format!("cat {file}")).out;

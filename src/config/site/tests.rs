@@ -142,3 +142,14 @@ fn the_owners_buildpack_hides_the_one_that_came_with_the_box() {
     assert_eq!(all.keys().collect::<Vec<_>>(), ["procfile", "static"]);
     assert_eq!(all["static"], dir.0.join("etc/static"));
 }
+
+#[test]
+fn the_first_stack_is_the_first_by_name_and_of_an_empty_box_there_is_none() {
+    let dir = Dir::new();
+    let site = dir.site();
+    assert_eq!(site.first_stack().as_deref(), Some("edgefs"));
+    fs::write(site.stacks.join("a.digest"), "").expect("no stack");
+    fs::create_dir(site.stacks.join("b.tar.zst")).expect("no stack either");
+    assert_eq!(site.first_stack().as_deref(), Some("edgefs"));
+    assert_eq!(Site { stacks: site.stacks.join("none"), ..site }.first_stack(), None);
+}
