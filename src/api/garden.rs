@@ -1,5 +1,70 @@
-//! Garden's own HTTP protocol, as its Go client speaks it. In work: only the routes are here.
+//! Garden's own HTTP protocol, as its Go client speaks it; the clients of 2015 are understood too.
 //!
-//! The shapes of its JSON are in `model::garden`.
+//! A container's request is one connection that ends with its answer, but for the processes: `run`
+//! and `attach` turn their connection into a stream of JSON messages, and each output of a process
+//! is a raw connection of its own ([`raw`]). Every other answer is JSON, `{}` where there is nothing
+//! to say; errors are the object of [`refusal`]. The shapes of all JSON are in `model::garden`.
 
-pub mod route;
+mod decode;
+mod files;
+mod handle;
+mod raw;
+mod refusal;
+mod route;
+mod sequence;
+
+use crate::api::http::server;
+use crate::garden::backend::Backend;
+use std::time::Duration;
+
+/// Longest body that is JSON, in bytes.
+const BODY_MAX: usize = 1024 * 1024;
+
+/// Connections at a time. A process that is watched holds three; 250 containers with their health
+/// checks and a shell or two, and the plain calls beside them, fit.
+const CONNECTIONS: usize = 1000;
+
+/// How long clients may keep us waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// For a head, for the next piece of a body, for taking an answer or some of a tar.
+    pub patience: Duration,
+    /// For taking something of a process's output.
+    pub deaf: Duration,
+    /// For closing a connection on which we have said the last word.
+    pub linger: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            patience: Duration::from_secs(30),
+            // Somebody may read page by page; the process does not wait for it.
+            deaf: Duration::from_secs(600),
+            linger: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The dialect.
+pub struct Garden {
+    backend: Backend,
+    settings: Settings,
+}
+
+impl Garden {
+    /// Speaks for `backend`.
+    pub fn new(backend: Backend, settings: Settings) -> Garden {
+        Garden { backend, settings }
+    }
+
+    /// What to serve it with.
+    pub fn limits(&self) -> server::Limits {
+        server::Limits {
+            connections: CONNECTIONS,
+            patience: self.settings.patience,
+            drain: BODY_MAX,
+            stall: Some(self.settings.patience),
+        }
+    }
+}

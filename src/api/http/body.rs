@@ -1,4 +1,4 @@
-//! The reading half of a connection: a fixed buffer, and bodies taken from it piece by piece.
+//! The reading half of a connection: a bounded buffer, and bodies taken from it piece by piece.
 
 use super::proto::{CONTINUE, Decoder, Framing, HEAD_MAX, Malformed};
 use smol::future;
@@ -7,18 +7,21 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
+/// The buffer of a connection that has said little; one that says more gets more, step by step.
+const FIRST: usize = 1024;
+
 /// What was read from a peer and not yet used. Cancelling a read loses nothing.
 pub struct Inlet {
     reader: BoxedReader,
-    buffer: Box<[u8]>,
+    buffer: Vec<u8>,
     start: usize,
     end: usize,
 }
 
 impl Inlet {
-    /// An empty buffer of [`HEAD_MAX`] bytes before `reader`.
+    /// An empty buffer before `reader`; it grows to [`HEAD_MAX`] bytes when the peer fills it.
     pub fn new(reader: BoxedReader) -> Inlet {
-        Inlet { reader, buffer: vec![0; HEAD_MAX].into(), start: 0, end: 0 }
+        Inlet { reader, buffer: Vec::new(), start: 0, end: 0 }
     }
 
     /// What is there.
@@ -34,6 +37,10 @@ impl Inlet {
 
     /// Reads once more; `false`: the peer has ended its side. There must be room.
     pub async fn more(&mut self) -> io::Result<bool> {
+        if self.end == self.buffer.len() {
+            let room = (self.buffer.len() * 2).clamp(FIRST, HEAD_MAX);
+            self.buffer.resize(room, 0);
+        }
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
@@ -45,7 +52,7 @@ impl Inlet {
 
     /// There is no room to read more.
     pub fn is_full(&self) -> bool {
-        self.end - self.start == self.buffer.len()
+        self.end - self.start == HEAD_MAX
     }
 
     /// Returns when the peer has gone. What it sends meanwhile is kept for later; a peer that
@@ -144,6 +151,23 @@ pub async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option
         None
     };
     future::or(async { Some(work.await) }, late).await
+}
+
+/// Writes all of `bytes`. A peer that takes nothing for as long as `stall` gets `TimedOut`; one that
+/// takes a little now and then may need any time.
+pub async fn write_while_taken(
+    outlet: &mut BoxedWriter,
+    mut bytes: &[u8],
+    stall: Option<Duration>,
+) -> io::Result<()> {
+    let Some(stall) = stall else { return outlet.write_all(bytes).await };
+    while !bytes.is_empty() {
+        match within(stall, outlet.write(bytes)).await.ok_or(io::ErrorKind::TimedOut)?? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            count => bytes = &bytes[count..],
+        }
+    }
+    Ok(())
 }
 
 /// The body of a request while its handler runs.

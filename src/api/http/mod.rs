@@ -20,6 +20,6 @@ pub mod listen;
 pub mod server;
 
 pub use accept::{Caller, Listener, Stream};
-pub use body::{Body, BodyError, within};
+pub use body::{Body, BodyError, within, write_while_taken};
 pub use frame::{FrameWriter, Frames};
 pub use proto::Request;

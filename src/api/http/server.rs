@@ -1,7 +1,7 @@
 //! Serves connections: reads heads, asks the handler, writes answers; all limits are here.
 
 use super::accept::{Caller, Listener, Stream, is_passing};
-use super::body::{Body, BodyError, Inlet, within};
+use super::body::{Body, BodyError, Inlet, within, write_while_taken};
 use super::proto::{self, LAST_CHUNK, Malformed, Request};
 use smol::future;
 use smol::io::{AsyncWrite, AsyncWriteExt, BoxedReader, BoxedWriter};
@@ -22,11 +22,15 @@ pub struct Limits {
     pub patience: Duration,
     /// Bytes of an unread body that are read and dropped to keep the connection.
     pub drain: usize,
+    /// How long the client of a stream may take nothing although there is something; `None`: for
+    /// ever, as one who reads page by page does.
+    pub stall: Option<Duration>,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { connections: 256, patience: Duration::from_secs(30), drain: 64 * 1024 }
+        let patience = Duration::from_secs(30);
+        Limits { connections: 256, patience, drain: 64 * 1024, stall: None }
     }
 }
 
@@ -298,12 +302,14 @@ async fn answer(
                 inlet.gone().await;
                 Err(io::ErrorKind::ConnectionReset.into())
             };
-            future::or(pump(pieces, outlet), gone).await?;
+            future::or(pump(pieces, outlet, limits.stall), gone).await?;
             Ok(Next::Request)
         }
         Content::Hijack(run) => {
             let head = proto::head(&first, fields);
-            within(limits.patience, outlet.write_all(&head)).await.unwrap_or_else(late)?;
+            // A client that has gone already is the new owner's matter too: something may have
+            // been started for it.
+            let _ = within(limits.patience, outlet.write_all(&head)).await;
             Ok(Next::Hijack(run))
         }
     }
@@ -313,6 +319,7 @@ async fn answer(
 async fn pump(
     mut pieces: stream::Boxed<io::Result<Vec<u8>>>,
     outlet: &mut BoxedWriter,
+    stall: Option<Duration>,
 ) -> io::Result<()> {
     /// A batch is written when it has this many bytes.
     const BATCH: usize = 64 * 1024;
@@ -326,15 +333,15 @@ async fn pump(
                 }
                 Some(ready) => break ready,
                 None => {
-                    outlet.write_all(&batch).await?;
+                    write_while_taken(outlet, &batch, stall).await?;
                     batch.clear();
                     break pieces.next().await;
                 }
             }
         };
-        outlet.write_all(&batch).await?;
+        write_while_taken(outlet, &batch, stall).await?;
     }
-    outlet.write_all(LAST_CHUNK).await
+    write_while_taken(outlet, LAST_CHUNK, stall).await
 }
 
 impl From<BodyError> for Response {

@@ -49,6 +49,14 @@ impl Handler for Fake {
                 });
                 Response::new(200, Content::Stream(first.chain(never).boxed()))
             }
+            ["flood"] => {
+                let tell = TellDrop(self.dropped.clone());
+                let flood = stream::repeat(()).map(move |()| {
+                    let _ = &tell;
+                    Ok(vec![7; 64 * 1024])
+                });
+                Response::new(200, Content::Stream(flood.boxed()))
+            }
             ["raw"] => {
                 let echo = |connection: Hijacked| -> future::Boxed<()> {
                     Box::pin(async move {
@@ -217,6 +225,17 @@ fn a_stream_is_dropped_when_its_client_leaves() {
         assert!(world.dropped.is_empty());
         drop(reply);
         world.dropped.recv().await.expect("told");
+    });
+}
+
+#[test]
+fn a_stream_is_dropped_when_its_client_takes_nothing_of_it() {
+    let limits = Limits { stall: Some(Duration::from_millis(20)), ..Limits::default() };
+    with_server(limits, async |world| {
+        let mut stream = world.connect().await;
+        stream.write_all(b"GET /flood HTTP/1.1\r\n\r\n").await.expect("send");
+        world.dropped.recv().await.expect("told");
+        rest(&mut stream.take(1)).await;
     });
 }
 

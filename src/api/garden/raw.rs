@@ -1,0 +1,129 @@
+//! Connections on which no HTTP is spoken any more: the control of a process, and its outputs.
+
+use super::Settings;
+use super::sequence::Sequence;
+use crate::api::http::server::Hijacked;
+use crate::api::http::{within, write_while_taken};
+use crate::model::garden::{Message, Order};
+use smol::future;
+use smol::io::{AsyncReadExt, AsyncWriteExt, BoxedReader, BoxedWriter};
+
+/// Bytes that are read at once.
+const PIECE: usize = 8 * 1024;
+
+/// How a process ended, or why that cannot be told; `None`: nobody will know while this daemon
+/// lives.
+pub(super) type End = Option<Result<i32, String>>;
+
+/// The control connection of run and attach: says `first`, does what the client orders, and says
+/// how the process ended. A client that goes takes nothing with it but the process's input.
+pub(super) async fn control<F: Future<Output = ()>>(
+    mut stream: Hijacked,
+    first: Message,
+    mut order: impl FnMut(Order) -> F,
+    exit: impl Future<Output = End>,
+    settings: Settings,
+) {
+    let told = within(settings.patience, stream.writer.write_all(&line(&first))).await;
+    if !matches!(told, Some(Ok(()))) {
+        return order(Order::EndOfInput).await;
+    }
+    let exit = async { Some(exit.await) };
+    let gone = async {
+        obey(&mut stream.reader, order).await;
+        None
+    };
+    // Also while the client still writes: nothing of that is of use any more.
+    let process_id = first.process_id;
+    let last = match future::or(exit, gone).await {
+        None => return,
+        Some(None) => Vec::new(),
+        Some(Some(Ok(status))) => {
+            line(&Message { process_id, exit_status: Some(status), ..Message::default() })
+        }
+        Some(Some(Err(why))) => {
+            line(&Message { process_id, error: Some(why), ..Message::default() })
+        }
+    };
+    last_word(stream, &last, settings).await;
+}
+
+fn line(message: &Message) -> Vec<u8> {
+    let mut line = serde_json::to_vec(message).expect("text and numbers always become JSON");
+    line.push(b'\n');
+    line
+}
+
+/// Passes on what the client orders until it has gone. What is no message ends the input; then only
+/// the client's end is waited for.
+async fn obey<F: Future<Output = ()>>(reader: &mut BoxedReader, mut order: impl FnMut(Order) -> F) {
+    let mut messages = Sequence::default();
+    let mut piece = vec![0; PIECE];
+    while let Ok(count @ 1..) = reader.read(&mut piece).await {
+        messages.push(&piece[..count]);
+        loop {
+            match messages.next() {
+                Ok(Some(message)) => order(message.order()).await,
+                Ok(None) => break,
+                Err(_) => {
+                    order(Order::EndOfInput).await;
+                    return discard(reader).await;
+                }
+            }
+        }
+        future::yield_now().await;
+    }
+    order(Order::EndOfInput).await;
+}
+
+/// An output of a process: `next` until there is no more, or until the client goes or takes nothing
+/// for a long time.
+pub(super) async fn output<F: Future<Output = Option<Vec<u8>>>>(
+    mut stream: Hijacked,
+    mut next: impl FnMut() -> F,
+    settings: Settings,
+) {
+    let Hijacked { reader, writer } = &mut stream;
+    let all = async {
+        while let Some(piece) = next().await {
+            if write_while_taken(writer, &piece, Some(settings.deaf)).await.is_err() {
+                return false;
+            }
+        }
+        true
+    };
+    let gone = async {
+        discard(reader).await;
+        false
+    };
+    if future::or(all, gone).await {
+        last_word(stream, b"", settings).await;
+    }
+}
+
+/// Says `word` and ends the connection so that it arrives: a close with bytes of the client unread
+/// would make the kernel throw away what the client has not taken yet. So our side ends first, and
+/// what comes is dropped until the client has seen that, or the time is up.
+pub(super) async fn last_word(mut stream: Hijacked, word: &[u8], settings: Settings) {
+    let said = within(settings.patience, say(&mut stream.writer, word)).await;
+    if matches!(said, Some(Ok(()))) {
+        within(settings.linger, discard(&mut stream.reader)).await;
+    }
+}
+
+async fn say(writer: &mut BoxedWriter, word: &[u8]) -> std::io::Result<()> {
+    writer.write_all(word).await?;
+    writer.close().await
+}
+
+/// Drops what the client says, until it has gone.
+async fn discard(reader: &mut BoxedReader) {
+    let mut piece = [0; 512];
+    while let Ok(1..) = reader.read(&mut piece).await {
+        // A client that never stops must not hold the thread.
+        future::yield_now().await;
+    }
+}
+
+#[cfg(test)]
+mod tests;
