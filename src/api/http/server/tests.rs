@@ -235,7 +235,7 @@ fn a_stream_is_dropped_when_its_client_takes_nothing_of_it() {
         let mut stream = world.connect().await;
         stream.write_all(b"GET /flood HTTP/1.1\r\n\r\n").await.expect("send");
         world.dropped.recv().await.expect("told");
-        rest(&mut stream.take(1)).await;
+        drop(stream);
     });
 }
 
