@@ -20,9 +20,9 @@ use std::time::Duration;
 /// Longest body that is JSON, in bytes.
 const BODY_MAX: usize = 1024 * 1024;
 
-/// Connections at a time. A process that is watched holds three; 250 containers with their health
-/// checks and a shell or two, and the plain calls beside them, fit.
-const CONNECTIONS: usize = 1000;
+/// Connections at a time. A process that is watched holds three: 250 containers with an app and a
+/// check each take 1500, and the plain calls find room beside them. A silent one costs some 3 KiB.
+const CONNECTIONS: usize = 2000;
 
 /// How long clients may keep us waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,7 +24,12 @@ pub(super) async fn take(
     (user, destination): (&str, &str),
     body: &mut Body<'_>,
 ) -> Result<(), Refusal> {
-    match fill(backend, handle, (user, destination), body).await? {
+    let visit = backend.visit(handle);
+    let filled = match &visit {
+        Ok(_) => fill(backend, handle, (user, destination), body).await?,
+        Err(err) => Err(err.clone()),
+    };
+    match filled {
         Ok(()) => Ok(()),
         Err(err) => Err(refused(body, err).await),
     }
@@ -36,10 +41,6 @@ async fn fill(
     (user, destination): (&str, &str),
     body: &mut Body<'_>,
 ) -> Result<Result<(), GardenError>, BodyError> {
-    let _visit = match backend.visit(handle) {
-        Ok(visit) => visit,
-        Err(err) => return Ok(Err(err)),
-    };
     let mut inflow = match backend.stream_in(handle, user, destination).await {
         Ok(inflow) => inflow,
         Err(err) => return Ok(Err(err)),

@@ -32,12 +32,19 @@ impl Handler for Garden {
             Ok(Route::Create) => self.create(body).await,
             Ok(Route::BulkInfo) => Ok(ok(&self.backend.bulk_info(&handles(request)).await)),
             Ok(Route::BulkMetrics) => Ok(ok(&self.backend.bulk_metrics(&handles(request)).await)),
-            Err(NoRoute::Path) => Ok(Response::text(404, "404 page not found")),
-            Err(NoRoute::Method(allowed)) => {
-                Ok(Response::text(405, "Method Not Allowed").with("Allow", allowed))
-            }
+            Err(why) => Ok(nowhere(why)),
         };
         answered.unwrap_or_else(|refusal| refusal.answer())
+    }
+}
+
+/// Plain text, as the Go server answers what is no request of its protocol.
+fn nowhere(why: NoRoute) -> Response {
+    match why {
+        NoRoute::Path => Response::text(404, "404 page not found"),
+        NoRoute::Method(allowed) => {
+            Response::text(405, "Method Not Allowed").with("Allow", allowed)
+        }
     }
 }
 

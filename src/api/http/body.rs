@@ -242,3 +242,30 @@ impl<'a> Body<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_grows_with_what_is_said_and_no_further_than_a_head() {
+        let said: Vec<u8> = (0..100_000_u32).map(|n| n as u8).collect();
+        let mut inlet = Inlet::new(Box::pin(smol::io::Cursor::new(said.clone())));
+        assert_eq!(inlet.buffer.capacity(), 0);
+        let (mut heard, mut sizes) = (Vec::new(), Vec::new());
+        while smol::block_on(inlet.more()).expect("it never fails") {
+            sizes.push(inlet.buffer.len());
+            heard.extend_from_slice(inlet.data());
+            inlet.consume(inlet.data().len());
+        }
+        assert_eq!(heard, said);
+        assert_eq!(sizes[..6], [1024, 2048, 4096, 8192, HEAD_MAX, HEAD_MAX]);
+        assert_eq!(sizes.iter().max(), Some(&HEAD_MAX));
+
+        let mut inlet = Inlet::new(Box::pin(smol::io::Cursor::new(said.clone())));
+        while !inlet.is_full() {
+            assert!(smol::block_on(inlet.more()).expect("it never fails"));
+        }
+        assert_eq!(inlet.data(), &said[..HEAD_MAX], "nothing is lost while it grows");
+    }
+}

@@ -190,7 +190,8 @@ async fn connection<S: Stream, H: Handler>(
             request.expects_continue,
             limits.patience,
         );
-        let response = handler.handle(&request, &mut body).await;
+        // On the heap, so that a connection takes this room only while it asks for something.
+        let response = Box::pin(handler.handle(&request, &mut body)).await;
         let keep = body.drain(limits.drain).await && request.keep_alive;
         record(&request, &response, &caller, began);
         match answer(response, &request, keep, &mut inlet, &mut outlet, limits).await {

@@ -65,6 +65,13 @@ impl Handler for Fake {
                 };
                 Response::new(101, Content::Hijack(Box::new(echo)))
             }
+            ["taken"] => {
+                let tell = self.dropped.clone();
+                let run = |_| -> future::Boxed<()> {
+                    Box::pin(async move { tell.send(()).await.expect("somebody waits") })
+                };
+                Response::new(101, Content::Hijack(Box::new(run)))
+            }
             _ => Response::text(404, "no such path"),
         }
     }
@@ -267,6 +274,16 @@ fn a_hijacked_connection_carries_what_was_sent_early() {
             stream.reader.read_exact(&mut back).await.expect("echo");
             assert_eq!(&back, word);
         }
+    });
+}
+
+#[test]
+fn a_connection_is_taken_over_although_its_client_has_gone() {
+    with_server(Limits::default(), async |world| {
+        let mut stream = world.connect().await;
+        stream.write_all(b"POST /taken HTTP/1.1\r\n\r\n").await.expect("send");
+        drop(stream);
+        world.dropped.recv().await.expect("told");
     });
 }
 
