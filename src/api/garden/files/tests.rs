@@ -38,7 +38,9 @@ fn with_server<F: Future<Output = ()>>(test: impl FnOnce(Client) -> F) {
     let dir = TempDir::new();
     let socket = listen(&dir.path().join("s"), 0o600, None).expect("listen");
     let serving = async {
-        let err = serve(socket.listener(), &Fake, Limits::default()).await;
+        // Nothing here may end only because time is up.
+        let limits = Limits { patience: Duration::from_secs(600), ..Limits::default() };
+        let err = serve(socket.listener(), &Fake, limits).await;
         panic!("the listener broke: {err}");
     };
     let client = Client::new(socket.path());
@@ -91,12 +93,12 @@ fn a_refusal_comes_after_the_whole_body_has_been_read() {
 #[test]
 fn what_nobody_wants_is_read_up_to_a_bound() {
     with_server(async |client| {
-        let call = "PUT /some HTTP/1.1\r\nContent-Length: 10000000\r\n\r\n";
+        let call = "PUT /some HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n";
         let mut stream = UnixStream::connect(client.socket()).await.expect("connect");
         stream.write_all(call.as_bytes()).await.expect("send");
         let (mut reader, mut writer) = (stream.clone(), stream);
         let write = async {
-            let _ = writer.write_all(&[b'x'; 10_000_000]).await;
+            let _ = writer.write_all(&[b'x'; 1_000_000]).await;
             future::pending::<()>().await;
         };
         let read = async {
