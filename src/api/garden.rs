@@ -21,7 +21,7 @@ use std::time::Duration;
 const BODY_MAX: usize = 1024 * 1024;
 
 /// Connections at a time. A process that is watched holds three: 250 containers with an app and a
-/// check each take 1500, and the plain calls find room beside them. A silent one costs some 3 KiB.
+/// check each take 1500, and the plain calls find room beside them. A silent one costs less than 8 KiB.
 const CONNECTIONS: usize = 2000;
 
 /// How long clients may keep us waiting.
