@@ -14,7 +14,7 @@ mod route;
 mod sequence;
 
 use crate::api::http::server;
-use crate::garden::backend::Backend;
+use crate::garden::Backend;
 use std::time::Duration;
 
 /// Longest body that is JSON, in bytes.

@@ -6,7 +6,7 @@ use super::route::{Limit, NoRoute, Output, Route, Verb, route};
 use super::{Garden, files, raw};
 use crate::api::http::server::{Content, Handler, Hijacked, Response};
 use crate::api::http::{Body, Request};
-use crate::garden::backend::{Session, Visit, Which};
+use crate::garden::{Session, Visit, Which};
 use crate::model::garden::{
     BandwidthLimits, ContainerSpec, CpuLimits, Created, DiskLimits, Handles, MemoryLimits, Message,
     NetIn, NetOutRule, ProcessSpec, Property, Stop,

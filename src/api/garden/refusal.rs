@@ -3,7 +3,7 @@
 use super::{Settings, raw};
 use crate::api::http::BodyError;
 use crate::api::http::server::{Content, Response};
-use crate::garden::error::GardenError;
+use crate::garden::GardenError;
 use crate::model::garden::ErrorBody;
 use std::fmt;
 

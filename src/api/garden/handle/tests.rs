@@ -5,7 +5,7 @@ use crate::api::garden::Settings;
 use crate::api::http::listen::listen;
 use crate::api::http::server::{Limits, serve};
 use crate::api::testing::TempDir;
-use crate::garden::backend::Backend;
+use crate::garden::Backend;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::net::unix::{UnixListener, UnixStream};
 
