@@ -269,6 +269,7 @@ fn main_process(lrp: &DesiredLrp) -> RunAction {
         id: MAIN.into(),
         path: "/tmp/lifecycle/launcher".into(),
         args: vec!["app".into(), lrp.command.clone(), lrp.metadata.clone()],
+        program: Default::default(),
         argv0: None,
         env: lrp.env.clone(),
         dir: Some("/home/vcap".into()),

@@ -76,6 +76,7 @@ impl Cell {
             id: format!("exec-{:x}-{}", now_ms(), LAST.fetch_add(1, Ordering::Relaxed)),
             path,
             args: argv.collect(),
+            program: Default::default(),
             argv0: None,
             env,
             // A slip of somebody's finger is no reason to make a directory.

@@ -4,32 +4,28 @@ use super::create::SOCKET;
 use super::depot::Entry;
 use super::error::{Cause, ProcessError};
 use super::host::Host;
+use super::link::Link;
+use super::program::OwnProgram;
 use super::record::Record;
 use crate::cgroup::{Group, Stats};
-use crate::init::proto::{
-    Answer, Ask, FailKind, MAX_MESSAGE, ProcessState, Reply, Request, SPOOL_MAX,
-};
-use crate::model::process::{ExitStatus, ProcessSpec, Rlimit, WindowSize};
+use crate::init::proto::{Answer, Ask, ProcessState, SPOOL_MAX};
+use crate::model::process::{ExitStatus, ProcessSpec, Program, Rlimit, WindowSize};
 use crate::sys;
 use crate::sys::at::{self, Open, Resolve};
 use crate::sys::signal::{KILL, TERM};
 use crate::unit::Handle;
 use async_io::Async;
-use smol::channel::{Receiver, Sender, bounded};
-use std::collections::{BTreeMap, HashMap};
+use smol::channel::Receiver;
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// How long pid 1 may take for an answer. It answers at once, a start when exec has worked; but it
-/// shares its limits with the app, and a frozen group does not run at all.
-const ANSWER_MAX: Duration = Duration::from_secs(20);
-
 /// How long processes may take to end when they are asked to, and when they are killed. Less than
-/// [`ANSWER_MAX`].
+/// pid 1 may take for an answer.
 const STOP_MAX: Duration = Duration::from_secs(10);
 
 /// Most bytes of the line that says how much of a spool was dropped.
@@ -39,6 +35,7 @@ const SPOOL_LINE_MAX: u64 = 256;
 pub struct Container {
     record: Arc<Record>,
     link: Arc<Link>,
+    own: Arc<OwnProgram>,
     group: Group,
     pidfd: Async<OwnedFd>,
     init_dir: PathBuf,
@@ -72,23 +69,6 @@ pub struct Streams {
     pub spooled_err: Vec<u8>,
 }
 
-/// The connection to pid 1.
-struct Link {
-    handle: Handle,
-    socket: Async<OwnedFd>,
-    state: Mutex<LinkState>,
-}
-
-#[derive(Default)]
-struct LinkState {
-    last_seq: u64,
-    closed: bool,
-    /// Who waits for which answer.
-    asked: HashMap<u64, Sender<(Answer, Vec<OwnedFd>)>>,
-    /// Who waits for the end of which process.
-    watched: HashMap<String, Sender<ExitStatus>>,
-}
-
 impl Container {
     /// Connects to a container that has just been made, or was found in the depot.
     pub(super) fn connect(host: &Host, entry: Entry) -> Result<Container, Cause> {
@@ -96,14 +76,9 @@ impl Container {
         let (pid, _) = entry.pid.ok_or("it was never finished")?;
         let dir = host.depot.dir(&handle);
         let socket = sys::socket::connect(File::open(&dir)?.as_fd(), SOCKET)?;
-        let link = Arc::new(Link {
-            handle: handle.clone(),
-            socket: Async::new(socket)?,
-            state: Mutex::default(),
-        });
-        smol::spawn(listen(link.clone())).detach();
         Ok(Container {
-            link,
+            link: Link::open(handle.clone(), socket)?,
+            own: host.own.clone(),
             group: host.cgroups.find(&handle),
             pidfd: Async::new(sys::process::pidfd_open(pid)?)?,
             init_dir: dir.join("init"),
@@ -111,9 +86,14 @@ impl Container {
         })
     }
 
+    /// Its pid 1 could not be talked to, or not as it should be.
+    pub(super) fn talk(&self, source: impl Into<Cause>) -> ProcessError {
+        self.link.talk(source)
+    }
+
     /// Its name.
     pub fn handle(&self) -> &Handle {
-        &self.link.handle
+        self.link.handle()
     }
 
     /// What the depot says about it at this moment.
@@ -124,8 +104,13 @@ impl Container {
     /// Starts a process and attaches to it.
     pub async fn start(&self, spec: ProcessSpec) -> Result<Process, ProcessError> {
         let (id, tty) = (spec.id.clone(), spec.tty.is_some());
+        let program = match spec.program {
+            Program::Path => None,
+            Program::Ours => Some(self.own.load().await.map_err(|err| self.link.talk(err))?),
+        };
         let exit = self.link.watch(&id);
-        match self.link.ask(Ask::Start(spec)).await {
+        let sent: Vec<_> = program.iter().map(|program| program.as_fd()).collect();
+        match self.link.ask_with(Ask::Start(spec), &sent).await {
             Ok((answer, fds)) => {
                 if let Answer::Started { lowered, .. } = &answer
                     && !lowered.is_empty()
@@ -164,10 +149,13 @@ impl Container {
         Ok(process)
     }
 
-    /// All processes that pid 1 knows, running and ended.
+    /// All processes that pid 1 knows, running and ended, but those that serve the daemon.
     pub async fn processes(&self) -> Result<Vec<ProcessState>, ProcessError> {
         match self.link.ask(Ask::List).await?.0 {
-            Answer::Processes(list) => Ok(list),
+            Answer::Processes(mut list) => {
+                list.retain(|process| !process.is_internal());
+                Ok(list)
+            }
             other => Err(self.link.out_of_turn(&other)),
         }
     }
@@ -280,7 +268,7 @@ impl Process {
         match (self.exit.recv().await, self.ended.get()) {
             (Ok(status), _) => Ok(*self.ended.get_or_init(|| status)),
             (Err(_), Some(status)) => Ok(*status),
-            (Err(_), None) => Err(ProcessError::Gone(self.link.handle.clone())),
+            (Err(_), None) => Err(self.link.gone()),
         }
     }
 
@@ -289,102 +277,15 @@ impl Process {
         self.link.ask(Ask::Signal { id: self.id.clone(), signal }).await.map(drop)
     }
 
+    /// The same for somebody who does not stay to hear of it.
+    pub(super) fn send_signal(&self, signal: i32) -> impl Future<Output = ()> + Send + 'static {
+        let (link, id) = (self.link.clone(), self.id.clone());
+        async move { drop(link.ask(Ask::Signal { id, signal }).await) }
+    }
+
     /// Changes the size of its terminal.
     pub async fn resize(&self, size: WindowSize) -> Result<(), ProcessError> {
         self.link.ask(Ask::Resize { id: self.id.clone(), size }).await.map(drop)
-    }
-}
-
-impl Link {
-    fn state(&self) -> MutexGuard<'_, LinkState> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    /// Will tell the end of process `id`. Asked for before the start, so that no end is missed.
-    fn watch(&self, id: &str) -> Receiver<ExitStatus> {
-        let (sender, receiver) = bounded(1);
-        let mut state = self.state();
-        if !state.closed {
-            state.watched.insert(id.to_owned(), sender);
-        }
-        receiver
-    }
-
-    fn unwatch(&self, id: &str) {
-        self.state().watched.remove(id);
-    }
-
-    /// Sends one request and waits for its answer.
-    async fn ask(&self, ask: Ask) -> Result<(Answer, Vec<OwnedFd>), ProcessError> {
-        let (sender, receiver) = bounded(1);
-        let seq = {
-            let mut state = self.state();
-            if state.closed {
-                return Err(ProcessError::Gone(self.handle.clone()));
-            }
-            state.last_seq += 1;
-            let seq = state.last_seq;
-            state.asked.insert(seq, sender);
-            seq
-        };
-        let request = Request { seq, ask };
-        let talk = async {
-            self.send(&request).await?;
-            receiver.recv().await.map_err(|_| ProcessError::Gone(self.handle.clone()))
-        };
-        let too_long = async {
-            async_io::Timer::after(ANSWER_MAX).await;
-            let why = format!("it has not answered for {} s", ANSWER_MAX.as_secs());
-            Err(self.talk(why))
-        };
-        match smol::future::or(talk, too_long).await {
-            Ok((Answer::Failed { kind, text }, _)) => Err(ProcessError::Refused { kind, text }),
-            Ok(answer) => Ok(answer),
-            Err(err) => {
-                self.state().asked.remove(&seq);
-                Err(err)
-            }
-        }
-    }
-
-    async fn send(&self, request: &Request) -> Result<(), ProcessError> {
-        let bytes = serde_json::to_vec(request).map_err(|err| self.talk(err))?;
-        if bytes.len() > MAX_MESSAGE {
-            return Err(ProcessError::TooLong { bytes: bytes.len() });
-        }
-        self.socket
-            .write_with(|socket| sys::socket::send_with_fds(socket, &bytes, &[]))
-            .await
-            .map_err(|err| self.talk(err))
-    }
-
-    fn talk(&self, source: impl Into<Cause>) -> ProcessError {
-        ProcessError::Talk { handle: self.handle.clone(), source: source.into() }
-    }
-
-    fn out_of_turn(&self, answer: &Answer) -> ProcessError {
-        let text = format!("pid 1 answered {answer:?} out of turn");
-        ProcessError::Refused { kind: FailKind::System, text }
-    }
-
-    /// Tells who waits that a process has ended.
-    fn tell_end(&self, id: &str, status: ExitStatus) {
-        if let Some(watcher) = self.state().watched.remove(id) {
-            // Nobody waits any more: fine.
-            let _ = watcher.try_send(status);
-        }
-    }
-
-    /// Hands one message to who waits for it.
-    fn deliver(&self, reply: Reply, fds: Vec<OwnedFd>) {
-        match reply {
-            Reply { seq: 0, answer: Answer::Ended { id, status } } => self.tell_end(&id, status),
-            Reply { seq, answer } => {
-                if let Some(asker) = self.state().asked.remove(&seq) {
-                    let _ = asker.try_send((answer, fds));
-                }
-            }
-        }
     }
 }
 
@@ -392,26 +293,4 @@ impl Link {
 fn told(limits: &BTreeMap<Rlimit, u64>) -> String {
     let each: Vec<_> = limits.iter().map(|(kind, value)| format!("{kind} {value}")).collect();
     each.join(", ")
-}
-
-/// Reads all that pid 1 says until it is gone, then lets everybody know who still waits.
-async fn listen(link: Arc<Link>) {
-    let mut buffer = vec![0; MAX_MESSAGE];
-    loop {
-        let read =
-            link.socket.read_with(|socket| sys::socket::recv_with_fds(socket, &mut buffer)).await;
-        match read {
-            Ok((0, _)) => break,
-            Ok((length, fds)) => match serde_json::from_slice(&buffer[..length]) {
-                Ok(reply) => link.deliver(reply, fds),
-                Err(err) => crate::warn!("init.nonsense", handle = link.handle, err = err),
-            },
-            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => break,
-        }
-    }
-    let mut state = link.state();
-    state.closed = true;
-    state.asked.clear();
-    state.watched.clear();
 }

@@ -134,6 +134,11 @@ pub enum ProcessError {
         /// Its size in bytes.
         bytes: usize,
     },
+    /// Files could not be streamed in or out: the text is what the program said that was at it.
+    Broken {
+        /// For a person.
+        text: String,
+    },
     /// Pid 1 could not be talked to.
     Talk {
         /// Which container.
@@ -146,7 +151,7 @@ pub enum ProcessError {
 impl fmt::Display for ProcessError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ProcessError::Refused { text, .. } => f.write_str(text),
+            ProcessError::Refused { text, .. } | ProcessError::Broken { text } => f.write_str(text),
             ProcessError::Gone(handle) => write!(f, "container {handle} is gone"),
             ProcessError::TooLong { bytes } => write!(
                 f,

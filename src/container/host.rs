@@ -6,6 +6,7 @@ use super::depot::{Depot, Entry};
 use super::error::{Cause, ContainerError};
 use super::leaving::{self, Leaving};
 use super::posture::Posture;
+use super::program::OwnProgram;
 use super::record::Records;
 use crate::cgroup::{Cgroups, Group};
 use crate::net::egress::Range;
@@ -61,6 +62,7 @@ pub struct GardenNetworks {
 pub struct Host {
     pub(super) depot: Depot,
     pub(super) program: PathBuf,
+    pub(super) own: Arc<OwnProgram>,
     pub(super) store: Store,
     pub(super) cgroups: Cgroups,
     pub(super) net: Arc<Net>,
@@ -85,6 +87,7 @@ impl Host {
         let host = Host {
             leaving: Leaving::new(net.clone(), parts.depot.clone(), claims.clone()),
             depot: parts.depot,
+            own: OwnProgram::new(&parts.program),
             program: parts.program,
             store: parts.store,
             cgroups: parts.cgroups,

@@ -21,10 +21,13 @@ mod depot;
 mod error;
 mod host;
 mod leaving;
+mod link;
 mod posture;
+mod program;
 pub mod recipe;
 mod record;
 mod spec;
+mod stream;
 mod undo;
 
 pub use client::{Container, Process, Streams};
@@ -34,3 +37,4 @@ pub use error::{ContainerError, ProcessError};
 pub use host::{GardenNetworks, Host, HostParts};
 pub use posture::Posture;
 pub use spec::{ContainerSpec, RootDriver};
+pub use stream::{Inflow, Outflow};

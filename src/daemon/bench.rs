@@ -195,6 +195,7 @@ fn shell(script: &str) -> ProcessSpec {
         id: "bench".into(),
         path: "/bin/sh".into(),
         args: vec!["-c".into(), script.into()],
+        program: Default::default(),
         argv0: None,
         env: Vec::new(),
         dir: Some("/".into()),

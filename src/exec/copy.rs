@@ -127,6 +127,7 @@ async fn helper(
         id: exec.new_id(),
         path: format!("/tmp/lifecycle/{name}"),
         args,
+        program: Default::default(),
         argv0: None,
         env: Vec::new(),
         dir: Some("/".to_owned()),

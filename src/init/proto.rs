@@ -16,7 +16,7 @@
 //! message each, at most [`MAX_MESSAGE`] bytes of JSON, descriptors beside it by `SCM_RIGHTS`.
 //! It outlives the daemon: a new daemon connects, lists, attaches.
 
-use crate::model::process::{ExitStatus, ProcessSpec, Rlimit, WindowSize};
+use crate::model::process::{ExitStatus, INTERNAL, ProcessSpec, Rlimit, WindowSize};
 use crate::unit::IdRange;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -155,6 +155,10 @@ pub struct Request {
 pub enum Ask {
     /// Start a process; the answer carries its descriptors as [`Answer::Started`] says. An ended
     /// process of the same name is forgotten, and the oldest ended one when the table is full.
+    /// One whose program is [`Program::Ours`](crate::model::process::Program::Ours) comes with that
+    /// program's descriptor, and then only such a one may have an internal name: it is killed when
+    /// the connection that started it closes, and forgotten when it has ended; nobody can attach to
+    /// it, and its streams are the starter's alone.
     Start(ProcessSpec),
     /// Take over the streams of a running process, as [`Answer::Attached`] says.
     Attach {
@@ -270,4 +274,11 @@ pub struct ProcessState {
     pub ended: Option<ExitStatus>,
     /// It has a terminal.
     pub tty: bool,
+}
+
+impl ProcessState {
+    /// It serves the daemon, and is none of the container's owner.
+    pub fn is_internal(&self) -> bool {
+        self.id.starts_with(INTERNAL)
+    }
 }

@@ -20,7 +20,7 @@ use super::spool::Stream;
 use super::start::{self, Failure, Workshop};
 use super::table::{PeerId, Phase, Process, Serial, Table};
 use super::{Doing, InitError};
-use crate::model::process::{ExitStatus, ProcessSpec};
+use crate::model::process::{ExitStatus, INTERNAL, ProcessSpec, Program};
 use crate::sys::caps::Caps;
 use crate::sys::fd::{self, PollFd, PollFlags};
 use crate::sys::process::{self, Ended, Resource};
@@ -186,7 +186,7 @@ impl Server {
     fn hear(&mut self, id: PeerId) {
         let Some(socket) = self.peers.socket(id) else { return };
         match message::receive::<Request>(socket, &mut self.buffer) {
-            Ok(Some((Request { seq, ask }, _))) => match self.answer(id, seq, ask) {
+            Ok(Some((Request { seq, ask }, sent))) => match self.answer(id, seq, ask, sent) {
                 Ok(Some((answer, fds))) => self.say(id, seq, answer, fds),
                 Ok(None) => {}
                 Err((kind, text)) => self.say(id, seq, Answer::Failed { kind, text }, Vec::new()),
@@ -197,18 +197,26 @@ impl Server {
     }
 
     /// Forks a process; the answer comes when exec has worked or failed.
-    fn start(&mut self, peer: PeerId, seq: u64, spec: &ProcessSpec) -> Result<(), Failure> {
+    fn start(
+        &mut self,
+        peer: PeerId,
+        seq: u64,
+        spec: &ProcessSpec,
+        sent: Vec<OwnedFd>,
+    ) -> Result<(), Failure> {
         for id in self.table.make_way(&spec.id) {
             self.depot.forget(&id).map_err(system("remove the files of an ended process"))?;
         }
-        self.table.check_new(&spec.id).map_err(|text| (FailKind::Refused, text))?;
-        let launched = start::start(&self.workshop, spec)?;
+        let ours = spec.program == Program::Ours;
+        self.table.check_new(&spec.id, ours).map_err(|text| (FailKind::Refused, text))?;
+        let launched = start::start(&self.workshop, spec, sent)?;
         let streams = launched.outputs.into_iter().zip(["out", "err"]);
         self.table.add(Process {
             id: spec.id.clone(),
             program: spec.path.clone(),
             pid: launched.pid,
             tty: spec.tty.is_some(),
+            internal: spec.id.starts_with(INTERNAL),
             phase: Phase::Starting {
                 errors: launched.errors,
                 peer,
@@ -245,7 +253,12 @@ impl Server {
         if !self.peers.has(peer) {
             return;
         }
-        match process.stream_copies() {
+        let streams = match process.internal {
+            // Not kept: each of its streams ends when either side does.
+            true => Ok(process.streams.drain(..).map(|stream| stream.fd).collect()),
+            false => process.stream_copies(),
+        };
+        match streams {
             Ok(mut fds) => {
                 fds.extend(stdin);
                 process.attached = Some(peer);
@@ -293,8 +306,11 @@ impl Server {
         };
         process.phase = Phase::Ended(status);
         let id = process.id.clone();
-        // A full disk must not hide the end from those who listen; the list has it too.
-        let _ = depot.write_exit(&id, status);
+        match process.internal {
+            true => table.remove(serial),
+            // A full disk must not hide the end from those who listen; the list has it too.
+            false => drop(depot.write_exit(&id, status)),
+        }
         let peers: Vec<PeerId> = self.peers.iter().map(|(id, ..)| id).collect();
         for peer in peers {
             self.say(peer, 0, Answer::Ended { id: id.clone(), status }, Vec::new());
@@ -312,6 +328,10 @@ impl Server {
     fn hang_up(&mut self, id: PeerId) {
         self.peers.remove(id);
         self.for_empty.retain(|(peer, _)| *peer != id);
+        for pid in self.table.internal_of(id) {
+            // Not waited for yet, so the number is its own; it cannot fail.
+            let _ = signal::send(pid, signal::KILL);
+        }
         self.table.detach(id);
     }
 }

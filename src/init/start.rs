@@ -6,7 +6,7 @@ use super::limits::{self, Limits};
 use super::proto::FailKind;
 use super::root::{Kept, make_dirs, open_dir};
 use super::users::{self, User};
-use crate::model::process::{ProcessSpec, Rlimit};
+use crate::model::process::{self as model, ProcessSpec, Rlimit};
 use crate::sys::at::{self, Kind, Open, Resolve};
 use crate::sys::caps::{self, Caps};
 use crate::sys::fd::{self, Standard};
@@ -54,9 +54,22 @@ pub struct Launched {
     pub lowered: BTreeMap<Rlimit, u64>,
 }
 
+/// What the child becomes.
+enum Program {
+    /// The first of these files that can be executed.
+    Of(Vec<CString>),
+    /// What the daemon has sent. The file is sealed, so that root of a privileged container, who
+    /// finds it in /proc/PID/exe, can write neither to it nor to the box's own program; and only
+    /// the box's root may read it, which makes the process untraceable for everybody in a user
+    /// namespace of its own: the kernel then counts it as the box's. It has nothing to steal all
+    /// the same: it runs as any process of the container, with its user, filter and limits, and
+    /// but for its three streams every descriptor closes when it is executed.
+    Sent(OwnedFd),
+}
+
 /// Everything that the child needs.
 struct Ready {
-    programs: Vec<CString>,
+    program: Program,
     argv: Vec<CString>,
     env: Vec<CString>,
     user: User,
@@ -66,14 +79,17 @@ struct Ready {
     tty: bool,
 }
 
-/// Starts what `spec` says. The caller is pid 1, alone in its process.
-pub fn start(workshop: &Workshop, spec: &ProcessSpec) -> Result<Launched, Failure> {
+/// Starts what `spec` says; `sent` came with the request. The caller is pid 1, alone in its process.
+pub fn start(
+    workshop: &Workshop,
+    spec: &ProcessSpec,
+    sent: Vec<OwnedFd>,
+) -> Result<Launched, Failure> {
     let user = find_user(&spec.user)?;
     let env = environment::complete(&spec.env, &user).map_err(|text| (FailKind::Refused, text))?;
     if spec.path.is_empty() {
         return Err((FailKind::Refused, "the program has no name".into()));
     }
-    let programs = environment::candidates(&spec.path, &env);
     let name = spec.argv0.as_ref().unwrap_or(&spec.path);
     let limits = limits::decide(spec, workshop.nofile)
         .map_err(|err| (FailKind::System, format!("cannot read the limits: {err}")))?;
@@ -82,7 +98,7 @@ pub fn start(workshop: &Workshop, spec: &ProcessSpec) -> Result<Launched, Failur
     let (streams, outputs, stdin) = streams(workshop, spec, &user)
         .map_err(|err| (FailKind::System, format!("cannot make the streams: {err}")))?;
     let ready = Ready {
-        programs: c_strings(programs)?,
+        program: program(spec, &env, sent)?,
         argv: c_strings([name].into_iter().chain(&spec.args).cloned())?,
         env: c_strings(env.iter().map(|(name, value)| format!("{name}={value}")))?,
         user,
@@ -104,6 +120,23 @@ pub fn start(workshop: &Workshop, spec: &ProcessSpec) -> Result<Launched, Failur
             process::exit_now(127)
         }
         Fork::Parent { pid, .. } => Ok(Launched { pid, errors, outputs, stdin, lowered }),
+    }
+}
+
+/// The program that is to be executed.
+fn program(
+    spec: &ProcessSpec,
+    env: &[(String, String)],
+    sent: Vec<OwnedFd>,
+) -> Result<Program, Failure> {
+    let mut sent = sent.into_iter();
+    match spec.program {
+        model::Program::Path => {
+            c_strings(environment::candidates(&spec.path, env)).map(Program::Of)
+        }
+        model::Program::Ours => sent.next().map(Program::Sent).ok_or_else(|| {
+            (FailKind::Refused, format!("`{}` came without its program", spec.path))
+        }),
     }
 }
 
@@ -272,8 +305,14 @@ fn become_it(workshop: &Workshop, ready: &Ready) -> Result<(), (Step, io::Error)
 
 /// Tries every candidate; returns the failure that tells most.
 fn exec(ready: &Ready) -> (Step, io::Error) {
+    let programs = match &ready.program {
+        Program::Of(programs) => programs,
+        Program::Sent(program) => {
+            return (Step::Exec, process::exec_open(program, &ready.argv, &ready.env));
+        }
+    };
     let mut worst = (Step::NotFound, io::Error::from(io::ErrorKind::NotFound));
-    for program in &ready.programs {
+    for program in programs {
         let err = process::exec(program, &ready.argv, &ready.env);
         match err.kind() {
             io::ErrorKind::NotFound => {

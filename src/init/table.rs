@@ -3,7 +3,7 @@
 use super::depot::Depot;
 use super::proto::ProcessState;
 use super::spool::{Pulled, Stream};
-use crate::model::process::{ExitStatus, Rlimit};
+use crate::model::process::{ExitStatus, INTERNAL, Rlimit};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
@@ -51,6 +51,8 @@ pub struct Process {
     pub pid: i32,
     /// It has a terminal: then there is one stream.
     pub tty: bool,
+    /// It serves the daemon: see [`super::proto::Ask::Start`].
+    pub internal: bool,
     /// Where it is in its life.
     pub phase: Phase,
     /// Its outputs: a terminal's one, or standard output and standard error.
@@ -124,10 +126,12 @@ impl Table {
         gone.iter().filter_map(|serial| self.all.remove(serial)).map(|process| process.id).collect()
     }
 
-    /// Whether a new process may have this name, and else why not.
-    pub fn check_new(&self, id: &str) -> Result<(), String> {
+    /// Whether a new process, running a program of ours or not, may have this name, and else why
+    /// not.
+    pub fn check_new(&self, id: &str, ours: bool) -> Result<(), String> {
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        if id.is_empty() || id.len() > 40 || !id.bytes().all(plain) {
+        let own = id.strip_prefix(INTERNAL).filter(|_| ours).unwrap_or(id);
+        if own.is_empty() || id.len() > 40 || !own.bytes().all(plain) {
             let id = id.chars().take(60).collect::<String>();
             let id = id.escape_default();
             return Err(format!("process name `{id}` is not 1 to 40 of a-z, 0-9 and `-`"));
@@ -170,6 +174,17 @@ impl Table {
     /// All, in the order in which they were started.
     pub fn iter(&self) -> impl Iterator<Item = (Serial, &Process)> {
         self.all.iter().map(|(serial, process)| (*serial, process))
+    }
+
+    /// The internal processes that this connection has started and that have not ended.
+    pub fn internal_of(&self, peer: PeerId) -> Vec<i32> {
+        let started = |process: &Process| match process.phase {
+            Phase::Starting { peer: starter, .. } => starter == peer,
+            Phase::Running => process.attached == Some(peer),
+            Phase::Ended(_) => false,
+        };
+        let of = self.all.values().filter(|process| process.internal && started(process));
+        of.map(|process| process.pid).collect()
     }
 
     /// Nobody reads through this connection any more.

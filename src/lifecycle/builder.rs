@@ -10,7 +10,7 @@ mod report;
 mod steps;
 
 use super::flags::{Flag, Flags, usage};
-use super::untar;
+use super::unpack::{Rules, unpack};
 use super::vcap;
 use buildpack::{Buildpack, ScriptError};
 use processes::Processes;
@@ -227,7 +227,8 @@ fn unpack_cache(archive: &Path, dir: &Path) -> Result<(), String> {
         opened => opened.map_err(|err| err.to_string())?,
     };
     let file = io::BufReader::with_capacity(64 * 1024, file);
-    untar::unpack(flate2::bufread::GzDecoder::new(file), dir).map_err(|err| crate::log::chain(&err))
+    let input = flate2::bufread::GzDecoder::new(file);
+    unpack(input, dir, Rules::App).map_err(|err| crate::log::chain(&err))
 }
 
 /// Removes everything from `dir` but the names to `keep`.

@@ -30,6 +30,8 @@ mod flags;
 mod healthcheck;
 mod launcher;
 pub mod pack;
+mod tar_out;
+mod unpack;
 mod untar;
 mod vcap;
 mod walk;
@@ -44,6 +46,10 @@ use std::process::ExitCode;
 /// The names that [`run`] knows: links of these names lie beside the binary in `/tmp/lifecycle`.
 pub const ROLES: [&str; 5] = ["builder", "cat-file", "healthcheck", "launcher", "untar"];
 
+/// More names that [`run`] knows: those that are started without any file in the container, see
+/// [`crate::model::process::Program::Ours`].
+pub const INNER_ROLES: [&str; 2] = ["tar-in", "tar-out"];
+
 /// Runs the program `role` with `args` (without its own name); `None` when there is no such role.
 ///
 /// `launcher` returns only when it fails: otherwise the app has taken its place.
@@ -53,6 +59,8 @@ pub fn run(role: &str, args: &[OsString]) -> Option<ExitCode> {
         "cat-file" => cat_file::run(args),
         "healthcheck" => healthcheck::run(args),
         "launcher" => launcher::run(args),
+        "tar-in" => untar::tar_in(args),
+        "tar-out" => tar_out::run(args),
         "untar" => untar::run(args),
         _ => return None,
     };

@@ -4,13 +4,41 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
+/// Names of processes that serve the daemon itself begin with it; no other process may have such a
+/// name. They end with the connection that started them, leave nothing behind, and write to nobody
+/// but who started them.
+pub const INTERNAL: char = '_';
+
+/// Which program a process runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Program {
+    /// The container's, which `path` names.
+    #[default]
+    Path,
+    /// Ours, whatever the container has in its files: it comes as a descriptor, and `path` is the
+    /// name that it goes by: the role.
+    Ours,
+}
+
+impl Program {
+    /// What [`Default`] says; such a one is not written down.
+    pub fn is_default(&self) -> bool {
+        *self == Program::Path
+    }
+}
+
 /// One process, as pid 1 of the container is asked to start it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessSpec {
     /// Name within the container, chosen by the caller, `[a-z0-9-]{1,40}`; unique for its life.
+    /// That of [our own](Program::Ours) may begin with [`INTERNAL`].
     pub id: String,
     /// Program: absolute, or a name that is looked up in the process's own `PATH`.
     pub path: String,
+    /// Whose program that is.
+    #[serde(default, skip_serializing_if = "Program::is_default")]
+    pub program: Program,
     /// Arguments after the program's name.
     pub args: Vec<String>,
     /// argv[0] when it must differ from `path`.

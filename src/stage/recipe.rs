@@ -192,6 +192,7 @@ fn builder(manifest: &Manifest, input: &StagingInput) -> ProcessSpec {
         id: "builder".into(),
         path: "/tmp/lifecycle/builder".into(),
         args,
+        program: Default::default(),
         argv0: None,
         env,
         dir: None,

@@ -211,6 +211,23 @@ pub fn set_umask(mask: u32) {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask));
 }
 
+/// Rights that new files do not get. Call it while there is one thread only: the kernel tells the
+/// mask to who changes it. umask(2).
+pub fn umask() -> u32 {
+    let mask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    nix::sys::stat::umask(mask);
+    mask.bits()
+}
+
+/// Replaces the program by the open file `program`, whatever names are to be found here. Returns
+/// only on failure. execveat(2), `AT_EMPTY_PATH`, Linux 3.19.
+pub fn exec_open(program: impl AsFd, argv: &[CString], env: &[CString]) -> io::Error {
+    match nix::unistd::execveat(program, c"", argv, env, nix::fcntl::AtFlags::AT_EMPTY_PATH) {
+        Err(err) => err.into(),
+        Ok(never) => match never {},
+    }
+}
+
 /// Replaces the program. Returns only on failure: `NotFound`: the file, or the interpreter that it
 /// names, does not exist; `PermissionDenied`: not executable by us; `ENOEXEC`: not a program.
 pub fn exec(program: &CStr, argv: &[CString], env: &[CString]) -> io::Error {

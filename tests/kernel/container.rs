@@ -47,6 +47,7 @@ fn shell(id: &str, script: &str) -> ProcessSpec {
         id: id.into(),
         path: "/bin/sh".into(),
         args: vec!["-c".into(), script.into()],
+        program: Default::default(),
         argv0: None,
         env: Vec::new(),
         dir: Some("/".into()),

@@ -4,4 +4,5 @@ mod builder;
 mod buildpacks;
 mod launcher;
 mod place;
+mod tar;
 mod trees;

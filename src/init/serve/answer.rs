@@ -15,14 +15,16 @@ impl Server {
         peer: PeerId,
         seq: u64,
         ask: Ask,
+        sent: Vec<OwnedFd>,
     ) -> Result<Option<(Answer, Vec<OwnedFd>)>, Failure> {
         let done = Ok(Some((Answer::Done, Vec::new())));
         match ask {
-            Ask::Start(spec) => self.start(peer, seq, &spec).map(|()| None),
+            Ask::Start(spec) => self.start(peer, seq, &spec, sent).map(|()| None),
             Ask::Attach { id } => {
                 let (process, depot) = (find(&mut self.table, &id)?, &self.depot);
-                if matches!(process.phase, Phase::Starting { .. }) {
-                    return Err((FailKind::NoSuchProcess, format!("`{id}` is being started")));
+                if matches!(process.phase, Phase::Starting { .. }) || process.internal {
+                    let text = format!("`{id}` is being started, or not for others");
+                    return Err((FailKind::NoSuchProcess, text));
                 }
                 let fds = process.stream_copies().map_err(system("copy the streams"))?;
                 if process.attached.is_none() {

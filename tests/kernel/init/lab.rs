@@ -398,6 +398,7 @@ pub fn spec(path: &str, args: &[&str]) -> ProcessSpec {
         id: format!("p-{}", NEXT.fetch_add(1, Ordering::Relaxed)),
         path: path.into(),
         args: args.iter().map(|arg| (*arg).into()).collect(),
+        program: Default::default(),
         argv0: None,
         env: Vec::new(),
         dir: None,
