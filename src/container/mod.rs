@@ -1,12 +1,13 @@
 //! One container: make it, enter it, keep it, find it again, destroy it.
 //!
 //! Owns: the depot (a directory per container), the order of creation and its undo, the pools of
-//! slots and host ports, the connection to each pid 1, the thread that removes links.
+//! slots and host ports, the connection to each pid 1, tar streams in and out, the thread that
+//! removes links.
 //! Must not: know what an app, a manifest or a buildpack is; restart anything; parse images.
 //! Called by: `exec`, `cell`, `daemon`. Calls: `init` (protocol), `cgroup`, `volume`, `net`,
 //! `image`, `sys`, `model`, `unit`.
 //! Entry points: [`Host`], [`create`](Host::create), [`Host::reopen`], [`Host::destroy`],
-//! [`Container::start`], [`recipe`] (pure).
+//! [`Container::start`], [`Container::stream_in`], [`Container::stream_out`], [`recipe`] (pure).
 //! Ancestor: garden-linux's container pool and linux_container, warden.
 //!
 //! Creating is not a long function but a list: [`recipe`] says the steps, `create` walks them and

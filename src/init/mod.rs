@@ -13,10 +13,11 @@
 //! setup      the short-lived process: namespaces, network, then it forks pid 1 and ends
 //! root       pid 1 puts the root together (inside: /proc /sys /dev; bind: the plan's binds)
 //! confine    pid 1 gives up what it does not need
-//! serve      pid 1 serves: table of processes, start, spool, depot
+//! serve      pid 1 serves: table of processes, start (then child), spool, depot
 //! ```
 
 mod bind;
+mod child;
 mod confine;
 mod depot;
 mod environment;

@@ -11,6 +11,7 @@
 
 mod answer;
 
+use super::child;
 use super::depot::Depot;
 use super::message;
 use super::peers::Peers;
@@ -245,7 +246,7 @@ impl Server {
                     return;
                 }
             };
-        if let Some((kind, text)) = start::outcome(&errors, &process.program) {
+        if let Some((kind, text)) = child::outcome(&errors, &process.program) {
             // Its end will be reaped like an orphan's.
             self.table.remove(serial);
             return self.say(peer, seq, Answer::Failed { kind, text }, Vec::new());

@@ -1,9 +1,10 @@
 //! The programs that run inside containers, all from this one binary, picked by their name.
 //!
-//! Owns: staging with buildpacks, starting an app, health checks, trees to and from tar streams.
+//! Owns: staging with buildpacks, starting an app, health checks, trees to and from tar streams
+//! (an app's, and those of Garden's clients: D16).
 //! Must not: use smol, unsafe or the daemon's state; trust archives, buildpacks or apps; write
 //! anywhere but where its arguments say.
-//! Called by: `main` (the roles), `exec` and `cell` ([`pack`]). Calls: `sys`, `unit`, `log` (chains only).
+//! Called by: `main` (the roles, two of them started by `container`), `exec` and `cell` ([`pack`]). Calls: `sys`, `unit`, `log` (chains only).
 //! Entry points: [`run`], [`ROLES`], [`pack::pack_dir`], [`pack::tree_digest`], [`survey`].
 //! Ancestor: buildpack_app_lifecycle, and the tar that garden ran inside.
 

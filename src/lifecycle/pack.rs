@@ -22,6 +22,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use tar::{EntryType, Header};
+use wrap::{Counted, Exact, Hasher};
+
+mod wrap;
 
 /// Permission bits that travel: never setuid or setgid.
 pub(super) const MODE_MASK: u32 = 0o1777;
@@ -47,41 +50,6 @@ pub fn tree_digest(dir: &Path, exclude: &[String]) -> Result<Digest, LifecycleEr
     let mut packer = Packer::new(Hasher(Sha256::new()), 0, false);
     packer.tree(dir, Path::new(""), exclude)?;
     packer.finish().map(|(Hasher(hash), _)| Digest::finish(hash))
-}
-
-struct Hasher(Sha256);
-
-impl Write for Hasher {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Counts what passes, and lets nothing pass any more once torn.
-struct Counted<W> {
-    out: W,
-    bytes: u64,
-    /// After an error: without this, the builder would write the end mark when it is dropped, and
-    /// the reader would take half a tree for a whole one.
-    torn: bool,
-}
-
-impl<W: Write> Write for Counted<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.torn {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        }
-        let written = self.out.write(bytes)?;
-        self.bytes += written as u64;
-        Ok(written)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
 }
 
 /// What is written of each file.
@@ -338,39 +306,5 @@ impl<W: Write> Packer<W> {
         step: impl FnOnce(&mut tar::Builder<Counted<BufWriter<W>>>) -> io::Result<()>,
     ) -> Result<(), LifecycleError> {
         step(&mut self.tar).map_err(|source| LifecycleError::Stream { doing: "write", source })
-    }
-}
-
-/// Gives exactly `left` bytes: a file's own, then zeros when it is too short or cannot be read.
-struct Exact<'a> {
-    file: &'a File,
-    left: u64,
-    failure: Option<io::Error>,
-    /// The file ended before its time.
-    short: bool,
-}
-
-impl Read for Exact<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let want = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        let buffer = &mut buffer[..want];
-        let got = match self.failure.is_some() {
-            true => 0,
-            false => match self.file.read(buffer) {
-                Err(err) if err.kind() == io::ErrorKind::Interrupted => return Err(err),
-                Err(err) => {
-                    self.failure = Some(err);
-                    0
-                }
-                Ok(got) => {
-                    self.short |= got == 0 && want > 0;
-                    got
-                }
-            },
-        };
-        let given = if got == 0 { want } else { got };
-        buffer[got..given].fill(0);
-        self.left -= given as u64;
-        Ok(given)
     }
 }

@@ -10,7 +10,8 @@ use super::pack::MODE_MASK;
 use crate::sys::at;
 use crate::sys::beneath::{self, Links};
 use crate::sys::file::{self, FileTime};
-use std::ffi::{CString, OsStr};
+use records::{keep, records};
+use std::ffi::OsStr;
 use std::fs::{File, FileTimes, Permissions};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,6 +22,7 @@ use std::time::{Duration, SystemTime};
 use tail::Tail;
 use tar::{Entry, EntryType};
 
+mod records;
 mod tail;
 
 /// Whose rules an archive is taken by.
@@ -254,53 +256,6 @@ impl Tree {
 /// Not ours to change.
 const EPERM: i32 = 1;
 
-/// What PAX records say of an entry beyond what the crate takes from them.
-#[derive(Default)]
-struct Records {
-    /// Extended attributes: name and value.
-    attributes: Vec<(CString, Vec<u8>)>,
-    /// Last change, with its fraction.
-    time: Option<FileTime>,
-}
-
-/// The records of an entry; `None`: they speak of a form that we cannot read, in which the data is
-/// not the file's content.
-fn records(entry: &mut Entry<impl Read>) -> io::Result<Option<Records>> {
-    let mut found = Records::default();
-    // A record that is malformed is one that we do not understand.
-    for record in entry.pax_extensions()?.into_iter().flatten().flatten() {
-        let Ok(key) = record.key() else { continue };
-        if key.starts_with("GNU.sparse.") {
-            return Ok(None);
-        }
-        if key == "mtime" {
-            found.time = record.value().ok().and_then(time);
-        }
-        if let Some(name) = key.strip_prefix("SCHILY.xattr.")
-            && let Ok(name) = CString::new(name)
-        {
-            found.attributes.push((name, record.value_bytes().to_vec()));
-        }
-    }
-    Ok(Some(found))
-}
-
-/// Seconds since 1970 with a fraction, as PAX writes them: `1700000000.25`.
-fn time(text: &str) -> Option<FileTime> {
-    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
-    let digits: String = part.chars().chain("000000000".chars()).take(9).collect();
-    let seconds = whole.parse().ok().filter(|seconds| *seconds >= 0)?;
-    Some(FileTime { seconds, nanos: digits.parse().ok()? })
-}
-
-/// Sets the attributes that the user may set here.
-fn keep(file: impl AsFd, records: &Records) {
-    for (name, value) in &records.attributes {
-        // Not allowed, or not known to the file system: tar goes on without it, too.
-        let _ = file::set_xattr(file.as_fd(), name, value);
-    }
-}
-
 /// Runs `make`; when the name is taken, frees it and tries once more.
 fn replace<T>(dir: &OwnedFd, name: &OsStr, make: impl Fn() -> io::Result<T>) -> io::Result<T> {
     match make() {
@@ -365,23 +320,4 @@ fn printable(raw: &[u8]) -> String {
     let text = String::from_utf8_lossy(raw);
     let short: String = text.chars().take(200).collect();
     format!("`{}`", short.escape_debug())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_have_fractions() {
-        for (text, expected) in [
-            ("12", Some((12, 0))),
-            ("12.5", Some((12, 500_000_000))),
-            ("12.000000001999", Some((12, 1))),
-            ("-1", None),
-            ("1.x", None),
-            ("", None),
-        ] {
-            assert_eq!(time(text).map(|time| (time.seconds, time.nanos)), expected, "{text}");
-        }
-    }
 }

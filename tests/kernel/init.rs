@@ -3,6 +3,7 @@
 mod binds;
 mod garden;
 mod lab;
+mod own;
 mod probe;
 
 use lab::*;

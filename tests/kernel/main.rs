@@ -12,4 +12,5 @@ mod net;
 #[allow(clippy::duplicate_mod)]
 #[path = "container.rs"]
 mod snapshot;
+mod streams;
 mod volume;

@@ -4,7 +4,7 @@ use serde_json::from_slice;
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -264,8 +264,13 @@ impl Connection {
 
     /// Asks and returns the answer; news that come first are kept.
     pub fn ask(&mut self, ask: Ask) -> (Answer, Vec<OwnedFd>) {
+        self.ask_with(ask, &[])
+    }
+
+    /// The same, with descriptors beside the request.
+    pub fn ask_with(&mut self, ask: Ask, fds: &[BorrowedFd<'_>]) -> (Answer, Vec<OwnedFd>) {
         self.seq += 1;
-        message::send(&self.socket, &Request { seq: self.seq, ask }, &[]).expect("send");
+        message::send(&self.socket, &Request { seq: self.seq, ask }, fds).expect("send");
         loop {
             match self.hear() {
                 (Reply { seq: 0, answer: Answer::Ended { id, status } }, _) => {

@@ -1,0 +1,164 @@
+//! The process that pid 1 has forked, until it is its program; and what it says when it cannot be.
+
+use super::limits::Limits;
+use super::proto::FailKind;
+use super::start::{Failure, Workshop};
+use super::users::User;
+use crate::sys::at::{self, Open, Resolve};
+use crate::sys::caps::{self, Caps};
+use crate::sys::fd::{self, Standard};
+use crate::sys::{process, pty, signal};
+use std::ffi::CString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// What the child becomes.
+pub(super) enum Program {
+    /// The first of these files that can be executed.
+    Of(Vec<CString>),
+    /// What the daemon has sent. The file is sealed, so that root of a privileged container, who
+    /// finds it in /proc/PID/exe, can write neither to it nor to the box's own program; and only
+    /// the box's root may read it, which makes the process untraceable for everybody in a user
+    /// namespace of its own: the kernel then counts it as the box's. It has nothing to steal all
+    /// the same: it runs as any process of the container, with its user, filter and limits, and
+    /// but for its three streams every descriptor closes when it is executed.
+    Sent(OwnedFd),
+}
+
+/// Everything that the child needs.
+pub(super) struct Ready {
+    pub(super) program: Program,
+    pub(super) argv: Vec<CString>,
+    pub(super) env: Vec<CString>,
+    pub(super) user: User,
+    pub(super) dir: OwnedFd,
+    pub(super) limits: Limits,
+    pub(super) streams: [OwnedFd; 3],
+    pub(super) tty: bool,
+}
+
+/// Where a child failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Step {
+    Terminal = 1,
+    Streams,
+    Limits,
+    User,
+    Directory,
+    Capabilities,
+    Descriptors,
+    NotFound,
+    NoInterpreter,
+    NotExecutable,
+    Exec,
+}
+
+/// The child between fork and exec; returns only with its failure. It is untraceable until exec,
+/// so nobody inside can use it as a door to what pid 1 has open.
+pub(super) fn child(workshop: &Workshop, ready: &Ready) -> (Step, io::Error) {
+    match become_it(workshop, ready) {
+        Ok(()) => exec(ready),
+        Err(failure) => failure,
+    }
+}
+
+/// Everything before exec.
+fn become_it(workshop: &Workshop, ready: &Ready) -> Result<(), (Step, io::Error)> {
+    let at_step = |step: Step| move |err: io::Error| (step, err);
+    process::new_session().map_err(at_step(Step::Terminal))?;
+    let [input, output, error] = &ready.streams;
+    if ready.tty {
+        pty::take_control(input).map_err(at_step(Step::Terminal))?;
+    }
+    fd::become_standard(input, Standard::Input)
+        .and_then(|()| fd::become_standard(output, Standard::Output))
+        .and_then(|()| fd::become_standard(error, Standard::Error))
+        .map_err(at_step(Step::Streams))?;
+    let User { uid, gid, ref groups, .. } = ready.user;
+    if uid != 0 && workshop.granted.and(workshop.for_users) != workshop.for_users {
+        caps::limit_bounding(workshop.for_users).map_err(at_step(Step::Capabilities))?;
+    }
+    process::become_user(uid, gid, groups)
+        // A change of ids may have made us visible.
+        .and_then(|()| process::set_dumpable(false))
+        .map_err(at_step(Step::User))?;
+    // As the user, who may lack the right to be there; and it must be inside.
+    at::change_dir(&ready.dir)
+        .and_then(|()| at::working_dir())
+        .map_err(at_step(Step::Directory))?;
+    let caps = if uid == 0 { workshop.granted } else { Caps::default() };
+    caps::set(caps, caps).map_err(at_step(Step::Capabilities))?;
+    process::set_umask(0o022);
+    signal::reset_all()
+        .and_then(|()| fd::close_all_on_exec())
+        .map_err(at_step(Step::Descriptors))?;
+    // Last: what is left to do is exec, and that shall be all that they can hinder.
+    ready.limits.apply().map_err(at_step(Step::Limits))
+}
+
+/// Tries every candidate; returns the failure that tells most.
+fn exec(ready: &Ready) -> (Step, io::Error) {
+    let programs = match &ready.program {
+        Program::Of(programs) => programs,
+        Program::Sent(program) => {
+            return (Step::Exec, process::exec_open(program, &ready.argv, &ready.env));
+        }
+    };
+    let mut worst = (Step::NotFound, io::Error::from(io::ErrorKind::NotFound));
+    for program in programs {
+        let err = process::exec(program, &ready.argv, &ready.env);
+        match err.kind() {
+            io::ErrorKind::NotFound => {
+                let path = Path::new(std::ffi::OsStr::new(program.to_str().unwrap_or("")));
+                if at::open(at::HERE, path, Open::O_PATH, 0, Resolve::empty()).is_ok() {
+                    return (Step::NoInterpreter, err);
+                }
+            }
+            io::ErrorKind::NotADirectory => {}
+            // As a shell does, go on: a later directory may have one that can be executed.
+            io::ErrorKind::PermissionDenied => worst = (Step::NotExecutable, err),
+            _ => return (Step::Exec, err),
+        }
+    }
+    worst
+}
+
+/// What the pipe of a starting process says: `None` when exec has worked.
+pub(super) fn outcome(errors: &OwnedFd, program: &str) -> Option<Failure> {
+    let mut word = [0; 5];
+    match fd::read(errors, &mut word) {
+        Ok(5) => {}
+        _ => return None,
+    }
+    let err =
+        io::Error::from_raw_os_error(i32::from_ne_bytes([word[1], word[2], word[3], word[4]]));
+    let system = |what: &str| (FailKind::System, format!("cannot {what}: {err}"));
+    let is = |step: Step| word[0] == step as u8;
+    Some(match () {
+        () if is(Step::NotFound) => {
+            (FailKind::ProgramNotFound, format!("program `{program}` is not in the container"))
+        }
+        () if is(Step::NoInterpreter) => (
+            FailKind::NotExecutable,
+            format!("program `{program}` needs an interpreter or loader that is not there"),
+        ),
+        () if is(Step::NotExecutable) => {
+            (FailKind::NotExecutable, format!("program `{program}` may not be executed: {err}"))
+        }
+        () if is(Step::Exec) => match err.kind() {
+            io::ErrorKind::ArgumentListTooLong => {
+                (FailKind::Refused, format!("arguments and environment of `{program}`: {err}"))
+            }
+            _ => (FailKind::NotExecutable, format!("program `{program}` cannot be run: {err}")),
+        },
+        () if is(Step::Terminal) => system("give the process its terminal"),
+        () if is(Step::Streams) => system("give the process its streams"),
+        () if is(Step::Limits) => system("set the process's limits"),
+        () if is(Step::User) => system("become the process's user"),
+        () if is(Step::Directory) => system("enter the working directory as the process's user"),
+        () if is(Step::Capabilities) => system("set the process's capabilities"),
+        () => system("prepare the process"),
+    })
+}

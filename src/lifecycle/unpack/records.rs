@@ -1,0 +1,73 @@
+//! PAX records of an entry: times with fractions, extended attributes.
+
+use crate::sys::file::{self, FileTime};
+use std::ffi::CString;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use tar::Entry;
+
+/// What PAX records say of an entry beyond what the crate takes from them.
+#[derive(Default)]
+pub(super) struct Records {
+    /// Extended attributes: name and value.
+    pub(super) attributes: Vec<(CString, Vec<u8>)>,
+    /// Last change, with its fraction.
+    pub(super) time: Option<FileTime>,
+}
+
+/// The records of an entry; `None`: they speak of a form that we cannot read, in which the data is
+/// not the file's content.
+pub(super) fn records(entry: &mut Entry<impl Read>) -> io::Result<Option<Records>> {
+    let mut found = Records::default();
+    // A record that is malformed is one that we do not understand.
+    for record in entry.pax_extensions()?.into_iter().flatten().flatten() {
+        let Ok(key) = record.key() else { continue };
+        if key.starts_with("GNU.sparse.") {
+            return Ok(None);
+        }
+        if key == "mtime" {
+            found.time = record.value().ok().and_then(time);
+        }
+        if let Some(name) = key.strip_prefix("SCHILY.xattr.")
+            && let Ok(name) = CString::new(name)
+        {
+            found.attributes.push((name, record.value_bytes().to_vec()));
+        }
+    }
+    Ok(Some(found))
+}
+
+/// Seconds since 1970 with a fraction, as PAX writes them: `1700000000.25`.
+fn time(text: &str) -> Option<FileTime> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let digits: String = part.chars().chain("000000000".chars()).take(9).collect();
+    let seconds = whole.parse().ok().filter(|seconds| *seconds >= 0)?;
+    Some(FileTime { seconds, nanos: digits.parse().ok()? })
+}
+
+/// Sets the attributes that the user may set here.
+pub(super) fn keep(file: impl AsFd, records: &Records) {
+    for (name, value) in &records.attributes {
+        // Not allowed, or not known to the file system: tar goes on without it, too.
+        let _ = file::set_xattr(file.as_fd(), name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_fractions() {
+        for (text, expected) in [
+            ("12", Some((12, 0))),
+            ("12.5", Some((12, 500_000_000))),
+            ("12.000000001999", Some((12, 1))),
+            ("-1", None),
+            ("1.x", None),
+            ("", None),
+        ] {
+            assert_eq!(time(text).map(|time| (time.seconds, time.nanos)), expected, "{text}");
+        }
+    }
+}
