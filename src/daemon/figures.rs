@@ -2,12 +2,13 @@
 
 use crate::api::debug::{Debug, Figures};
 use crate::api::http::server::{self, Limits};
-use crate::cell::Cell;
 use crate::config::machine::Config;
+use crate::container::Host;
 use smol::net::TcpListener;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Weak;
 
 /// Connections at a time: a few that watch.
 const CONNECTIONS: usize = 16;
@@ -16,10 +17,10 @@ const CONNECTIONS: usize = 16;
 pub fn serve(
     listener: TcpListener,
     config: &Config,
-    cell: &Cell,
+    host: Weak<Host>,
 ) -> impl Future<Output = ()> + use<> {
-    let (state, cell) = (config.paths.state.clone(), cell.clone());
-    let debug = Debug::new(command_line(), move || figures(&state, &cell));
+    let state = config.paths.state.clone();
+    let debug = Debug::new(command_line(), move || figures(&state, &host));
     async move {
         let limits = Limits { connections: CONNECTIONS, ..Limits::default() };
         let err = server::serve(&listener, &debug, limits).await;
@@ -31,9 +32,10 @@ fn command_line() -> Vec<String> {
     std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
-fn figures(state: &Path, cell: &Cell) -> io::Result<Figures> {
+fn figures(state: &Path, host: &Weak<Host>) -> io::Result<Figures> {
+    let containers = host.upgrade().and_then(|host| host.list().ok());
     Ok(Figures {
-        containers: cell.containers() as u64,
+        containers: containers.map_or(0, |all| all.len() as u64),
         depot_dirs: entries(&state.join("depot"))?,
         backing_stores: entries(&state.join("store/containers"))?,
         loop_devices: loop_devices()?,

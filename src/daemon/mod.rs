@@ -12,6 +12,7 @@
 mod appsd;
 mod bench;
 mod figures;
+mod garden;
 mod lock;
 mod notify;
 mod open;
@@ -28,6 +29,7 @@ use crate::api::http::server;
 use crate::cell::Cell;
 use crate::config::machine::Config;
 use crate::container::{Fault, Host};
+use crate::garden::Backend;
 use crate::sys::{self, signal::Signal};
 use open::{Listeners, Opening};
 use std::error::Error;
@@ -142,6 +144,7 @@ pub struct Embedded {
     socket: PathBuf,
     host: Arc<Host>,
     cell: Cell,
+    backend: Backend,
     tasks: Vec<smol::Task<()>>,
     /// Released last.
     lock: lock::Lock,
@@ -157,11 +160,15 @@ impl Embedded {
         listen::check(&config.paths.socket()).map_err(DaemonError::part)?;
         let mut opening = Opening::new(&config);
         opening.walk(&START, fault)?;
-        let (host, cell, listeners, lock) = opening.into_cell();
-        smol::block_on(cell.adopt());
+        let (backend, cell, listeners, lock) = opening.into_cell()?;
+        let host = backend.host();
+        smol::block_on(async {
+            cell.adopt().await;
+            backend.adopt().await;
+        });
         let path = listeners.socket.path().to_owned();
-        let tasks = begin(&config, &cell, listeners, with_apps);
-        Ok(Embedded { socket: path, host, cell, tasks, lock })
+        let tasks = begin(&config, &cell, &backend, listeners, with_apps);
+        Ok(Embedded { socket: path, host, cell, backend, tasks, lock })
     }
 
     /// Where it serves.
@@ -172,14 +179,15 @@ impl Embedded {
     /// Ends it. What still runs goes on without it; with no container left, the box is as it was
     /// before the start.
     pub fn stop(self) -> Result<(), DaemonError> {
-        let Embedded { socket, host, cell, tasks, lock } = self;
+        let Embedded { socket, host, cell, backend, tasks, lock } = self;
         cell.close();
+        backend.close();
         let closed = smol::block_on(async {
             for task in tasks {
                 task.cancel().await;
             }
             // Also beside apps that live on: of what was destroyed, no link stays.
-            drop(cell);
+            drop((cell, backend));
             host.finish();
             match host.list() {
                 Ok(none) if none.is_empty() => parts::close(host).await,
@@ -197,13 +205,14 @@ impl Embedded {
 fn begin(
     config: &Config,
     cell: &Cell,
+    backend: &Backend,
     listeners: Listeners,
     with_apps: bool,
 ) -> Vec<smol::Task<()>> {
     if with_apps {
         appsd::make_dirs(config);
     }
-    let Listeners { socket, debug } = listeners;
+    let Listeners { socket, debug, garden: doors } = listeners;
     let apps = Apps::new(service::Service::new(cell.clone()));
     let serve = smol::spawn(async move {
         let err = server::serve(socket.listener(), &apps, server::Limits::default());
@@ -216,7 +225,10 @@ fn begin(
     let small = cell.clone();
     let small = smol::spawn(async move { small.keep_store_small().await });
     let mut tasks = vec![serve, converge, guard, small];
-    tasks.extend(debug.map(|listener| smol::spawn(figures::serve(listener, config, cell))));
+    tasks.extend(debug.map(|listener| {
+        smol::spawn(figures::serve(listener, config, Arc::downgrade(&backend.host())))
+    }));
+    tasks.extend(garden::serve(doors, config, backend));
     if with_apps {
         let (config, cell) = (config.clone(), cell.clone());
         tasks.push(smol::spawn(async move { appsd::follow(&config, &cell).await }));

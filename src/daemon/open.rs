@@ -1,5 +1,6 @@
 //! Opens every part of a cell in the order in which they need each other: all of them or none.
 
+use super::garden::{self, Doors};
 use super::lock::{self, Lock};
 use super::{DaemonError, parts, start};
 use crate::api::http::listen::{self, Socket};
@@ -10,6 +11,7 @@ use crate::config::machine::Config;
 use crate::container::{Depot, Fault, Host, HostParts};
 use crate::exec::logs::Logs;
 use crate::exec::room::Resources;
+use crate::garden::Backend;
 use crate::net::Net;
 use crate::net::pool::{Ports, Slots};
 use crate::unit::Bytes;
@@ -78,6 +80,8 @@ pub struct Listeners {
     pub socket: Socket,
     /// For figures, when they are wanted.
     pub debug: Option<TcpListener>,
+    /// For Garden's clients.
+    pub garden: Doors,
 }
 
 /// What the steps have opened. When it is dropped, the box is as it was before; but what was
@@ -90,6 +94,7 @@ pub struct Opening<'a> {
     logs: Option<Logs>,
     socket: Option<Socket>,
     debug: Option<TcpListener>,
+    garden: Doors,
     store: Option<Store>,
     cgroups: Option<Cgroups>,
     net: Option<Net>,
@@ -107,6 +112,7 @@ impl<'a> Opening<'a> {
             logs: None,
             socket: None,
             debug: None,
+            garden: Doors::default(),
             store: None,
             cgroups: None,
             net: None,
@@ -131,14 +137,16 @@ impl<'a> Opening<'a> {
         (self.host.take().expect("the steps opened it"), parts::lifecycle(self.config))
     }
 
-    /// After [`START`]: the host, a cell that does nothing yet, what is listened on, and the lock.
-    pub fn into_cell(mut self) -> (Arc<Host>, Cell, Listeners, Lock) {
+    /// After [`START`]: a backend and a cell over one host that do nothing yet, what is listened on, and the lock.
+    pub fn into_cell(mut self) -> Result<(Backend, Cell, Listeners, Lock), DaemonError> {
         const ALL: &str = "the steps opened it";
+        let (store_max, total) = self.limits.clone().expect(ALL);
+        let backend = garden::backend(self.config, self.host.as_ref().expect(ALL), store_max)?;
         let paths = &self.config.paths;
         let (store, records) = self.records.take().expect(ALL);
         let host = self.host.take().expect(ALL);
         let cell = Cell::new(CellParts {
-            host: host.clone(),
+            host,
             store,
             records,
             logs: self.logs.take().expect(ALL),
@@ -149,13 +157,16 @@ impl<'a> Opening<'a> {
                 buildpacks: paths.buildpacks().into(),
                 lifecycle: parts::lifecycle(self.config),
             },
-            total: self.limits.take().expect(ALL).1,
+            total,
             host_ip: parts::external_address(self.config),
             instance_ports: self.config.net.ports.0..=self.config.net.ports.1,
         });
-        let listeners =
-            Listeners { socket: self.socket.take().expect(ALL), debug: self.debug.take() };
-        (host, cell, listeners, self.lock.take().expect(ALL))
+        let listeners = Listeners {
+            socket: self.socket.take().expect(ALL),
+            debug: self.debug.take(),
+            garden: std::mem::take(&mut self.garden),
+        };
+        Ok((backend, cell, listeners, self.lock.take().expect(ALL)))
     }
 
     /// Does one step.
@@ -183,6 +194,7 @@ impl<'a> Opening<'a> {
                 self.socket = Some(socket.map_err(DaemonError::part)?);
                 let debug = config.garden.debug.map(listen::listen_tcp).transpose();
                 self.debug = debug.map_err(start("serve what `debug` of [garden] names"))?;
+                self.garden = garden::doors(config)?;
             }
             Step::Lifecycle => parts::lay_lifecycle(config)?,
             Step::Store => {
@@ -223,7 +235,7 @@ impl<'a> Opening<'a> {
             ports: Ports::new(config.net.ports.0..=config.net.ports.1),
             seccomp,
             resolvers: parts::resolvers(config),
-            garden: Default::default(),
+            garden: garden::networks(config),
         })));
         Ok(())
     }
@@ -250,6 +262,7 @@ impl Drop for Opening<'_> {
         }
         // The socket's file goes with it; the lock, which keeps others from it all, goes last.
         drop(self.socket.take());
+        self.garden = Doors::default();
         drop(self.records.take());
         drop(self.lock.take());
     }

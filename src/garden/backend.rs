@@ -5,7 +5,7 @@ use super::member::Member;
 use super::plan::{self, Wanted};
 use super::record::{self, Record};
 use super::{Done, GardenError};
-use crate::container::{Container, ContainerError, Fault, Host};
+use crate::container::{Container, ContainerError, Fault, Host, RootDriver};
 use crate::exec::cancel::{Cancel, Canceller, pair};
 use crate::model::garden::ContainerSpec;
 use crate::unit::Handle;
@@ -23,6 +23,8 @@ pub struct Settings {
     pub stacks: PathBuf,
     /// The root of who names none: a stack's name, or a path. `None`: the first stack by name.
     pub default_rootfs: Option<String>,
+    /// How roots are made of layers.
+    pub root: RootDriver,
     /// Containers of Garden's clients at a time.
     pub containers_max: u32,
     /// How long a container stays without a request when its client does not say; 0: for ever.
@@ -83,6 +85,11 @@ impl Backend {
                 ended,
             }),
         }
+    }
+
+    /// What containers are made of; shared with the cell.
+    pub fn host(&self) -> Arc<Host> {
+        self.shared.host.clone()
     }
 
     /// The daemon ends: who waits for the end of a process is let go without a word, and nothing is
@@ -194,6 +201,7 @@ impl Shared {
         mut wanted: crate::container::ContainerSpec,
     ) -> Done<Container> {
         wanted.handle = self.fresh_id();
+        wanted.root = self.settings.root;
         let (shared, name) = (self.clone(), wanted.handle.clone());
         let made = smol::unblock(move || shared.host.create(wanted, Fault::None)).await;
         match made {

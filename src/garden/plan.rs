@@ -10,7 +10,7 @@ use crate::model::garden::{
     self, AddressRange, BandwidthLimits, BindMount, ContainerSpec, CpuLimits, Limits, NetIn,
     NetOutRule, PortRange,
 };
-use crate::model::process::{ProcessSpec, Rlimit, WindowSize};
+use crate::model::process::{ProcessSpec, Program, Rlimit, WindowSize};
 use crate::net::Bandwidth;
 use crate::unit::{Bytes, Digest, Handle};
 use std::collections::BTreeMap;
@@ -156,6 +156,7 @@ pub fn process(asked: &garden::ProcessSpec, inner: &str, env: &[String]) -> Done
         id: inner.to_owned(),
         path: asked.path.clone(),
         args: asked.args.clone(),
+        program: Program::Path,
         argv0: None,
         env: environment(&all).map_err(GardenError::Failed)?,
         dir: some(&asked.dir),

@@ -84,7 +84,7 @@ fn in_use(id: &str) -> GardenError {
 }
 
 /// Garden's words for a process that was not started.
-fn not_started(err: &ProcessError, path: &str, user: &str, id: &str) -> GardenError {
+pub(super) fn not_started(err: &ProcessError, path: &str, user: &str, id: &str) -> GardenError {
     let text = crate::log::chain(err);
     let ProcessError::Refused { kind, .. } = err else { return GardenError::Failed(text) };
     match kind {

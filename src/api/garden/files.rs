@@ -4,8 +4,8 @@
 use super::refusal::Refusal;
 use crate::api::http::server::{Content, Response};
 use crate::api::http::{Body, BodyError, within};
-use crate::garden::{Backend, Outflow, Visit};
 use crate::garden::GardenError;
+use crate::garden::{Backend, Outflow, Visit};
 use smol::future;
 use smol::stream::{self, StreamExt};
 use std::io;

@@ -1,0 +1,103 @@
+//! Garden's protocol beside the cell: what it listens on, and the backend behind it.
+
+use super::{DaemonError, parts, start};
+use crate::api::garden::{self, Garden};
+use crate::api::http::listen::{self, Socket};
+use crate::api::http::server;
+use crate::config::machine::{Config, Graph, RootFs};
+use crate::container::{GardenNetworks, Host, RootDriver};
+use crate::garden::{Backend, Settings};
+use crate::sys;
+use crate::unit::Bytes;
+use smol::Task;
+use smol::net::TcpListener;
+use std::sync::Arc;
+
+/// What Garden's clients connect to.
+#[derive(Default)]
+pub struct Doors {
+    socket: Option<Socket>,
+    tcp: Option<TcpListener>,
+}
+
+/// Opens them when they are wanted.
+pub fn doors(config: &Config) -> Result<Doors, DaemonError> {
+    let garden = &config.garden;
+    if !garden.enabled {
+        return Ok(Doors::default());
+    }
+    // Every process that somebody watches takes three connections.
+    raise_open_files()?;
+    let group = (garden.socket_mode & 0o070 != 0).then_some(&*config.socket.group);
+    let socket = listen::listen(&garden.socket, garden.socket_mode, group);
+    let tcp = garden.listen.map(listen::listen_tcp).transpose();
+    Ok(Doors {
+        socket: Some(socket.map_err(DaemonError::part)?),
+        tcp: tcp.map_err(start("serve what `listen` of [garden] names"))?,
+    })
+}
+
+/// As many open files as the box allows; a shell gives far fewer.
+fn raise_open_files() -> Result<(), DaemonError> {
+    let kind = sys::process::Resource::OPEN_FILES;
+    let raised =
+        sys::process::limit(kind).and_then(|(_, most)| sys::process::set_limit(kind, most, most));
+    raised.map_err(start("raise the limit of open files"))
+}
+
+/// Where containers of Garden's clients may send.
+pub fn networks(config: &Config) -> GardenNetworks {
+    GardenNetworks { allow: config.net.allow.clone(), deny: config.net.deny.clone() }
+}
+
+/// The backend, which takes over what lives whether it is asked for or not.
+pub fn backend(
+    config: &Config,
+    host: &Arc<Host>,
+    store_max: Bytes,
+) -> Result<Backend, DaemonError> {
+    let garden = &config.garden;
+    let settings = Settings {
+        stacks: config.paths.stacks(),
+        default_rootfs: match &garden.default_rootfs {
+            RootFs::Auto => None,
+            RootFs::Stack(name) => Some(name.clone()),
+            RootFs::Path(path) => Some(path.to_string_lossy().into_owned()),
+        },
+        root: match garden.graph {
+            Graph::Union => RootDriver::Union,
+            Graph::Snapshot => RootDriver::Snapshot,
+        },
+        containers_max: config.garden_containers(),
+        grace: garden.grace_time.unwrap_or_default(),
+        external: parts::external_address(config),
+        depot: config.paths.state.join("depot"),
+        memory_bytes: config.memory().map_err(start("read /proc/meminfo"))?.get(),
+        store_max_bytes: store_max.get(),
+    };
+    Ok(Backend::new(host.clone(), settings))
+}
+
+/// Answers clients, until the tasks are dropped.
+pub fn serve(doors: Doors, config: &Config, backend: &Backend) -> Vec<Task<()>> {
+    let Doors { socket, tcp } = doors;
+    let connections = config.garden.connections;
+    let dialect = || Garden::new(backend.clone(), garden::Settings::default());
+    let limits = move |dialect: &Garden| server::Limits { connections, ..dialect.limits() };
+    let mut tasks = Vec::new();
+    if let Some(socket) = socket {
+        let dialect = dialect();
+        tasks.push(smol::spawn(async move {
+            let err = server::serve(socket.listener(), &dialect, limits(&dialect)).await;
+            crate::error!("garden.broken", err = err);
+        }));
+    }
+    if let Some(tcp) = tcp {
+        let dialect = dialect();
+        tasks.push(smol::spawn(async move {
+            let err = server::serve(&tcp, &dialect, limits(&dialect)).await;
+            crate::error!("garden.broken", err = err);
+        }));
+    }
+    tasks
+}
