@@ -279,6 +279,7 @@ fn main_process(lrp: &DesiredLrp) -> RunAction {
         rlimits: Default::default(),
         tty: None,
         stdin: false,
+        keep_stdin: false,
     };
     RunAction { process, log_source: lrp.log_source.clone() }
 }

@@ -87,6 +87,7 @@ impl Cell {
             rlimits: Default::default(),
             tty: wish.tty,
             stdin: wish.stdin,
+            keep_stdin: false,
         };
         let started = container.start(spec).await;
         started

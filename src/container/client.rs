@@ -283,6 +283,12 @@ impl Process {
         async move { drop(link.ask(Ask::Signal { id, signal }).await) }
     }
 
+    /// No more input comes, from anybody who attaches later either: to be said when the descriptor
+    /// of a stdin that is kept is closed.
+    pub async fn end_input(&self) -> Result<(), ProcessError> {
+        self.link.ask(Ask::EndInput { id: self.id.clone() }).await.map(drop)
+    }
+
     /// Changes the size of its terminal.
     pub async fn resize(&self, size: WindowSize) -> Result<(), ProcessError> {
         self.link.ask(Ask::Resize { id: self.id.clone(), size }).await.map(drop)

@@ -235,9 +235,9 @@ impl<'a> Making<'a> {
         let dir = self.host.depot.dir(handle);
         let (names, addresses) = (&self.host.resolvers, self.host.net.addresses(self.entry.slot));
         let files = [
-            ("hosts", names.hosts(handle.as_str(), addresses.container)),
+            ("hosts", names.hosts(self.entry.spec.host_name(), addresses.container)),
             ("resolv.conf", names.resolv_conf(addresses.gateway)),
-            ("hostname", format!("{handle}\n")),
+            ("hostname", format!("{}\n", self.entry.spec.host_name())),
         ];
         for (name, text) in files {
             fs::write(dir.join(name), text)?;
@@ -334,7 +334,7 @@ impl<'a> Making<'a> {
         binds.extend(spec.binds.iter().cloned());
         let (masked, read_only) = spec.posture.closed();
         Ok(Plan {
-            handle: spec.handle.to_string(),
+            handle: spec.host_name().to_owned(),
             ids: self.entry.ids(),
             net: posture::inside_net(
                 self.entry.slot,
@@ -351,7 +351,7 @@ impl<'a> Making<'a> {
             privileged: spec.posture == Posture::Privileged,
             masked,
             read_only,
-            shm_bytes: posture::SHM_BYTES,
+            shm_bytes: spec.posture.shm_bytes(),
         })
     }
 }

@@ -76,6 +76,12 @@ impl Posture {
         }
     }
 
+    /// Size of /dev/shm in bytes; 0: half of the box's memory, as the kernel has it, so that only the
+    /// limit of the container's memory counts.
+    pub(super) fn shm_bytes(self) -> u64 {
+        if self == Posture::App { SHM_BYTES } else { 0 }
+    }
+
     /// No exec gives more privilege than its caller has.
     pub(super) fn no_new_privs(self) -> bool {
         self == Posture::App
@@ -129,8 +135,8 @@ const MASKED: [&str; 14] = [
 const READ_ONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// Size of /dev/shm, docker's 64 MiB; it counts against the container's memory.
-pub const SHM_BYTES: u64 = 64 << 20;
+/// Size of an app's /dev/shm, docker's 64 MiB; it counts against the container's memory.
+const SHM_BYTES: u64 = 64 << 20;
 
 /// The inside end of the network of `slot`.
 pub fn inside_net(slot: Slot, tag: &str, addresses: &Addresses) -> InsideNet {

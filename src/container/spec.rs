@@ -18,6 +18,9 @@ pub struct ContainerSpec {
     /// What its root is made of.
     #[serde(default, skip_serializing_if = "RootDriver::is_default")]
     pub root: RootDriver,
+    /// What it calls itself, in letters, digits, `-`, `_` and `.`; empty: its handle.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub host_name: String,
     /// What it may use.
     pub limits: Limits,
     /// Container ports that get a host port of their own.
@@ -46,12 +49,18 @@ pub struct ContainerSpec {
 }
 
 impl ContainerSpec {
+    /// What it calls itself.
+    pub fn host_name(&self) -> &str {
+        if self.host_name.is_empty() { self.handle.as_str() } else { &self.host_name }
+    }
+
     /// A container of that name with one layer after the other, without limits and without anything
     /// of the box.
     pub fn new(handle: Handle, layers: Vec<Digest>) -> ContainerSpec {
         ContainerSpec {
             handle,
             layers,
+            host_name: String::new(),
             limits: Limits::default(),
             ports: Vec::new(),
             host_ports: Vec::new(),

@@ -77,6 +77,7 @@ impl Container {
             rlimits: Default::default(),
             tty: None,
             stdin: role == "tar-in",
+            keep_stdin: false,
         };
         let mut process = self.start(spec).await?;
         let words = process.streams.stderr.take();

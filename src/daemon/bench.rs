@@ -205,6 +205,7 @@ fn shell(script: &str) -> ProcessSpec {
         rlimits: Default::default(),
         tty: None,
         stdin: false,
+        keep_stdin: false,
     }
 }
 

@@ -137,6 +137,7 @@ async fn helper(
         rlimits: Default::default(),
         tty: None,
         stdin,
+        keep_stdin: false,
     };
     exec.container.start(spec).await.map_err(|err| err.to_string())
 }

@@ -131,7 +131,7 @@ impl Backend {
         let root = self.shared.rootfs(&wanted.image).await?;
         let record = Record::new(&handle, &spec, &root.env, root.bytes, now_ms());
         let record = Record { grace_ns: self.grace_of(spec.grace_time), ..record };
-        let made = plan::container(&spec, wanted, &root, record::to_text(&record))?;
+        let made = plan::container(&handle, &spec, wanted, &root, record::to_text(&record))?;
         let container = self.shared.make(made).await?;
         let member = Member::new(container, record);
         member.rest(&self.shared);

@@ -2,8 +2,10 @@
 
 use super::backend::{Backend, Shared, now_ms};
 use super::member::Member;
+use super::record::Record;
 use super::{Done, GardenError, properties};
 use crate::cgroup::CgroupError;
+use crate::image;
 use crate::model::garden::{
     Capacity, CpuStat, DiskStat, ErrorBody, Info, InfoEntry, Metrics, MetricsEntry, NetworkStat,
     PidStat,
@@ -101,6 +103,19 @@ impl Shared {
         }
     }
 
+    /// What it holds on disk; zeros while that cannot be told.
+    fn disk(&self, member: &Member, record: &Record) -> DiskStat {
+        let store = self.host.store();
+        let own = store.usage(&member.name).unwrap_or_default();
+        let names = image::layers_size(store, &member.container.entry().spec.layers);
+        DiskStat {
+            total_bytes_used: own.bytes.get() + record.image_bytes,
+            total_inodes_used: own.inodes + names.map_or(0, |image| image.names),
+            exclusive_bytes_used: own.bytes.get(),
+            exclusive_inodes_used: own.inodes,
+        }
+    }
+
     /// Figures. Blocking file reads.
     fn metrics(self: &Arc<Self>, member: &Member) -> Done<Metrics> {
         let told = |err: CgroupError| GardenError::Failed(crate::log::chain(&err));
@@ -113,7 +128,7 @@ impl Shared {
         Ok(Metrics {
             memory,
             cpu: CpuStat { usage, user, system },
-            disk: DiskStat::default(),
+            disk: self.disk(member, &record),
             network: traffic.map(|(rx_bytes, tx_bytes)| NetworkStat { rx_bytes, tx_bytes }),
             pid: PidStat { current: figures.pids, max: figures.pids_max },
             age: now_ms().saturating_sub(record.made_ms).saturating_mul(1_000_000),

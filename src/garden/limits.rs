@@ -56,8 +56,18 @@ impl Backend {
     }
 
     /// Changes what it may write; four zeros change nothing.
-    pub async fn set_disk(&self, handle: &str, _limits: DiskLimits) -> Done<DiskLimits> {
-        Ok(self.shared.member(handle)?.record().limits.disk)
+    pub async fn set_disk(&self, handle: &str, limits: DiskLimits) -> Done<DiskLimits> {
+        let member = self.shared.member(handle)?;
+        if limits != (DiskLimits { scope: limits.scope, ..DiskLimits::default() }) {
+            let asked = Limits { disk: limits, ..Limits::default() };
+            let own = plan::disk(&asked, member.record().image_bytes);
+            let own = own.map_err(GardenError::Failed)?;
+            let (shared, name) = (self.shared.clone(), member.name.clone());
+            let set = smol::unblock(move || shared.host.store().set_limit(&name, own)).await;
+            set.map_err(|err| GardenError::Failed(crate::log::chain(&err)))?;
+            member.change(&self.shared, |record| record.limits.disk = limits).await?;
+        }
+        Ok(member.record().limits.disk)
     }
 
     /// Changes its memory; 0 changes nothing.

@@ -60,6 +60,7 @@ impl Wanted {
 
 /// The container that is asked for, but for its name.
 pub fn container(
+    handle: &str,
     spec: &ContainerSpec,
     wanted: Wanted,
     root: &Rootfs,
@@ -68,6 +69,7 @@ pub fn container(
     let disk = disk(&spec.limits, root.bytes).map_err(GardenError::Failed)?;
     let nameless: Handle = "nameless".parse().expect("a word is a handle");
     Ok(container::ContainerSpec {
+        host_name: host_name(handle).to_owned(),
         limits: limits(&spec.limits, disk),
         host_ports: wanted.host_ports,
         egress: wanted.egress,
@@ -169,6 +171,7 @@ pub fn process(asked: &garden::ProcessSpec, inner: &str, env: &[String]) -> Done
             WindowSize { rows: size.rows, columns: size.columns }
         }),
         stdin: true,
+        keep_stdin: asked.tty.is_none(),
     })
 }
 
@@ -323,13 +326,34 @@ fn addresses(range: &AddressRange) -> Result<(Ipv4Addr, Ipv4Addr), String> {
     }
 }
 
-/// `K=V` entries as pairs; one without a name or `=` is refused.
+/// `K=V` entries as pairs, the last one of each name at its own place; one without a name or `=` is
+/// refused.
 pub fn environment(entries: &[String]) -> Result<Vec<(String, String)>, String> {
-    let pair = |entry: &String| match entry.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(format!("invalid environment variable: {entry}")),
-    };
-    entries.iter().map(pair).collect()
+    let mut all: Vec<(String, String)> = Vec::with_capacity(entries.len());
+    for entry in entries {
+        match entry.split_once('=') {
+            Some((name, value)) if !name.is_empty() => {
+                all.retain(|(known, _)| known != name);
+                all.push((name.to_owned(), value.to_owned()));
+            }
+            // Without its value, which may be a secret.
+            Some(_) => return Err("invalid environment variable: it has no name".into()),
+            None => return Err(format!("invalid environment variable: {entry}")),
+        }
+    }
+    Ok(all)
+}
+
+/// Longest host name that is taken from a handle: guardian's.
+const HOST_NAME_MAX: usize = 49;
+
+/// What a container calls itself: the end of its handle. Empty when that would be no host name.
+pub fn host_name(handle: &str) -> &str {
+    let safe = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    match handle.bytes().all(safe) {
+        true => &handle[handle.len().saturating_sub(HOST_NAME_MAX)..],
+        false => "",
+    }
 }
 
 /// The name that the server gives: eleven digits of base 32 that grow with `nanos`, so that names
@@ -419,5 +443,9 @@ mod tests {
         assert!(early < late && early.len() == 11, "{early} {late}");
         assert!(environment(&["A=1=2".into()]).is_ok_and(|it| it[0].1 == "1=2"));
         assert!(environment(&["A".into()]).is_err() && environment(&["=1".into()]).is_err());
+        let all = environment(&["A=1".into(), "B=2".into(), "A=3".into()]).expect("good");
+        assert_eq!(all, [("B".into(), "2".into()), ("A".into(), "3".into())]);
+        assert_eq!((host_name("a/b"), host_name("web.1")), ("", "web.1"));
+        assert_eq!(host_name(&"x".repeat(60)).len(), 49);
     }
 }

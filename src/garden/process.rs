@@ -88,10 +88,14 @@ impl Running {
         running.say(super::Which::Stdout, &spooled_out);
         running.say(super::Which::Stderr, &spooled_err);
         if let Some(fd) = stdin.or(pipe) {
-            let (alive, ended) = (running.alive.clone(), shared.ended.clone());
+            let (running, ended) = (running.clone(), shared.ended.clone());
             smol::spawn(async move {
-                // A broken pipe is the process's own wish.
-                ended.or(alive.or(input::carry(fd, pieces))).await;
+                let carry = async {
+                    // A broken pipe is the process's own wish.
+                    let _ = input::carry(fd, pieces).await;
+                    let _ = running.process.end_input().await;
+                };
+                ended.or(running.alive.or(carry)).await;
             })
             .detach();
         }

@@ -74,7 +74,10 @@ fn dev(root: &Root<'_>, shm_bytes: u64) -> Result<Kept, InitError> {
         .doing(|| "make the container's terminals".into())?;
     let pts = below(root, &dev, "pts", pts)?;
     let size = shm_bytes.to_string();
-    let options = [("mode", "1777"), ("uid", &*owner), ("gid", &*owner), ("size", &*size)];
+    let mut options = vec![("mode", "1777"), ("uid", &*owner), ("gid", &*owner)];
+    if shm_bytes > 0 {
+        options.push(("size", &*size));
+    }
     let shm =
         mount::new("tmpfs", &options, LOCKED).doing(|| "make the container's /dev/shm".into())?;
     below(root, &dev, "shm", shm)?;

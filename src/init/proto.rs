@@ -34,7 +34,7 @@ pub const SPOOL_MAX: u64 = 1 << 20;
 /// `sock_filter`s, empty for none).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// The container's name; also its host name.
+    /// The container's host name.
     pub handle: String,
     /// Ids 0 to 65535 inside are these outside.
     pub ids: IdRange,
@@ -62,7 +62,7 @@ pub struct Plan {
     pub masked: Vec<String>,
     /// Made read-only.
     pub read_only: Vec<String>,
-    /// Size of /dev/shm in bytes.
+    /// Size of /dev/shm in bytes; 0: the kernel's own.
     pub shm_bytes: u64,
 }
 
@@ -187,6 +187,11 @@ pub enum Ask {
         /// The new size.
         size: WindowSize,
     },
+    /// Let go of an input that was kept open: with its last other holder it ends.
+    EndInput {
+        /// Which process.
+        id: String,
+    },
     /// Tell all processes, running and ended.
     List,
     /// Forget an ended process and its spool.
@@ -218,8 +223,8 @@ pub enum Answer {
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         lowered: BTreeMap<Rlimit, u64>,
     },
-    /// As [`Answer::Started`], but without stdin: its only write end went to the starter, so that
-    /// closing it there ends the input. What was spooled meanwhile is in `<depot>/init/<id>.out`
+    /// As [`Answer::Started`], but without stdin unless it is kept: its only write end went to the
+    /// starter, so that closing it there ends the input. What was spooled meanwhile is in `<depot>/init/<id>.out`
     /// and `.err`, complete up to [`SPOOL_MAX`] (a last line tells how much was dropped), and is
     /// the reader's to remove. Output after it comes by the descriptors, which are non-blocking;
     /// an ended process's deliver what is left and then the end. Pid 1 spools again when the

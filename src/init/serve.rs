@@ -229,6 +229,8 @@ impl Server {
                 .map(|(fd, end)| Stream::new(fd, format!("{}.{end}", spec.id)))
                 .collect(),
             attached: None,
+            keep_input: spec.keep_stdin,
+            input: None,
         });
         Ok(())
     }
@@ -251,6 +253,9 @@ impl Server {
             self.table.remove(serial);
             return self.say(peer, seq, Answer::Failed { kind, text }, Vec::new());
         }
+        if process.keep_input {
+            process.input = stdin.as_ref().and_then(|stdin| stdin.try_clone().ok());
+        }
         if !self.peers.has(peer) {
             return;
         }
@@ -261,7 +266,8 @@ impl Server {
         };
         match streams {
             Ok(mut fds) => {
-                fds.extend(stdin);
+                // A copy of it is among them when it is kept.
+                fds.extend(stdin.filter(|_| process.input.is_none()));
                 process.attached = Some(peer);
                 let pid = process.pid;
                 self.say(peer, seq, Answer::Started { pid, lowered }, fds);
@@ -306,6 +312,7 @@ impl Server {
             Ended::Signaled(signal) => ExitStatus::Signaled(signal),
         };
         process.phase = Phase::Ended(status);
+        process.input = None;
         let id = process.id.clone();
         match process.internal {
             true => table.remove(serial),

@@ -59,6 +59,10 @@ pub struct Process {
     pub streams: Vec<Stream>,
     /// The connection that reads its streams; we read them when there is none.
     pub attached: Option<PeerId>,
+    /// Its standard input is kept open for who attaches later.
+    pub keep_input: bool,
+    /// The write end, when it is kept.
+    pub input: Option<OwnedFd>,
 }
 
 impl Process {
@@ -86,9 +90,11 @@ impl Process {
         }
     }
 
-    /// Copies of the streams' descriptors, for whoever attaches.
+    /// Copies of the streams' descriptors, for whoever attaches: the outputs, then the input if it
+    /// is kept.
     pub fn stream_copies(&self) -> std::io::Result<Vec<OwnedFd>> {
-        self.streams.iter().map(|stream| stream.fd.try_clone()).collect()
+        let outputs = self.streams.iter().map(|stream| &stream.fd);
+        outputs.chain(&self.input).map(OwnedFd::try_clone).collect()
     }
 
     /// How the protocol tells it.

@@ -62,6 +62,9 @@ pub struct ProcessSpec {
     pub tty: Option<WindowSize>,
     /// Keep stdin open for the caller; otherwise it is /dev/null. A tty always has one.
     pub stdin: bool,
+    /// It stays open without the caller, too, for who attaches later, until somebody ends it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_stdin: bool,
 }
 
 /// What setrlimit(2) can limit, with the kernel's numbers (asm-generic/resource.h, the same on

@@ -202,6 +202,7 @@ fn builder(manifest: &Manifest, input: &StagingInput) -> ProcessSpec {
         rlimits: Default::default(),
         tty: None,
         stdin: false,
+        keep_stdin: false,
     }
 }
 

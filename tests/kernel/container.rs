@@ -57,6 +57,7 @@ fn shell(id: &str, script: &str) -> ProcessSpec {
         rlimits: Default::default(),
         tty: None,
         stdin: false,
+        keep_stdin: false,
     }
 }
 

@@ -1,6 +1,7 @@
-//! Containers of Garden's clients, without the wire.
+//! Containers of Garden's clients, without the wire. Each test is a process of its own: the backend
+//! works on the pool, whose threads see the mounts of whoever began them.
 
-use crate::lab::{Lab, tool};
+use crate::lab::{Lab, alone, tool};
 use smol::block_on;
 use std::fs;
 use std::path::Path;
@@ -89,6 +90,9 @@ fn exit(session: &Session) -> i32 {
 
 #[test]
 fn a_client_makes_a_container_runs_in_it_and_destroys_it() {
+    if !alone(module_path!(), \"a_client_makes_a_container_runs_in_it_and_destroys_it\") {
+        return;
+    }
     let lab = Lab::new("garden");
     let (host, backend) = backend(&lab, lab.host());
     let spec = ContainerSpec {
@@ -127,6 +131,9 @@ fn a_client_makes_a_container_runs_in_it_and_destroys_it() {
 
 #[test]
 fn what_cannot_be_run_says_why_in_gardens_words() {
+    if !alone(module_path!(), \"what_cannot_be_run_says_why_in_gardens_words\") {
+        return;
+    }
     let lab = Lab::new("gardenwords");
     let (host, backend) = backend(&lab, lab.host());
     let handle = block_on(backend.create(ContainerSpec::default())).expect("create");
@@ -161,6 +168,9 @@ fn what_cannot_be_run_says_why_in_gardens_words() {
 
 #[test]
 fn everything_is_there_again_after_a_restart_of_the_daemon() {
+    if !alone(module_path!(), \"everything_is_there_again_after_a_restart_of_the_daemon\") {
+        return;
+    }
     let lab = Lab::new("gardenagain");
     let (host, first) = backend(&lab, lab.host());
     let spec = ContainerSpec {
@@ -196,6 +206,9 @@ fn everything_is_there_again_after_a_restart_of_the_daemon() {
 
 #[test]
 fn a_terminal_is_one_output_and_has_a_size() {
+    if !alone(module_path!(), \"a_terminal_is_one_output_and_has_a_size\") {
+        return;
+    }
     let lab = Lab::new("gardentty");
     let (host, backend) = backend(&lab, lab.host());
     block_on(backend.create(named("tty"))).expect("create");
@@ -209,6 +222,9 @@ fn a_terminal_is_one_output_and_has_a_size() {
 
 #[test]
 fn stopping_ends_processes_and_memory_that_runs_out_is_an_event() {
+    if !alone(module_path!(), \"stopping_ends_processes_and_memory_that_runs_out_is_an_event\") {
+        return;
+    }
     let lab = Lab::new("gardenstop");
     let (host, backend) = backend(&lab, lab.host());
     let memory = MemoryLimits { limit_in_bytes: 32 << 20 };
@@ -229,6 +245,9 @@ fn stopping_ends_processes_and_memory_that_runs_out_is_an_event() {
 
 #[test]
 fn whoever_is_not_asked_for_within_its_grace_time_goes() {
+    if !alone(module_path!(), \"whoever_is_not_asked_for_within_its_grace_time_goes\") {
+        return;
+    }
     let lab = Lab::new("gardengrace");
     let (host, backend) = backend(&lab, lab.host());
     block_on(backend.create(named("a"))).expect("create");

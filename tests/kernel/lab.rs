@@ -181,3 +181,20 @@ impl Lab {
         fs::remove_dir_all(&self.state).expect("clean up");
     }
 }
+
+/// Whether this process runs nothing but the test `name` of `module`. If not, it is run in one that
+/// does, and has passed when this returns.
+pub fn alone(module: &str, name: &str) -> bool {
+    const ALONE: &str = "TERRARIUM_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let module = module.split_once("::").map_or(module, |(_, rest)| rest);
+    let mut test = Command::new(std::env::current_exe().expect("own file"));
+    test.args(["--exact", &format!("{module}::{name}"), "--nocapture"]).env(ALONE, "1");
+    let done = test.output().expect("start");
+    let said = String::from_utf8_lossy(&done.stdout);
+    let err = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success() && said.contains("1 passed"), "{said}\n{err}");
+    false
+}

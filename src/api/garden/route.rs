@@ -144,12 +144,13 @@ fn verb(method: &str, rest: &[&str]) -> Result<Verb, NoRoute> {
         }
         ["grace_time"] => of("PUT", &[("PUT", Verb::SetGraceTime)]),
         ["properties"] => of("GET", &[("GET", Verb::Properties)]),
-        ["properties", key] => of(
+        // The Go client leaves a `/` in a key as it is.
+        ["properties", ref key @ ..] => of(
             "GET, PUT, DELETE",
             &[
-                ("GET", Verb::Property(key.into())),
-                ("PUT", Verb::SetProperty(key.into())),
-                ("DELETE", Verb::RemoveProperty(key.into())),
+                ("GET", Verb::Property(key.join("/"))),
+                ("PUT", Verb::SetProperty(key.join("/"))),
+                ("DELETE", Verb::RemoveProperty(key.join("/"))),
             ],
         ),
         ["metrics"] => of("GET", &[("GET", Verb::Metrics)]),

@@ -64,6 +64,10 @@ impl Server {
                     .map_err(system("resize the terminal"))?;
                 done
             }
+            Ask::EndInput { id } => {
+                find(&mut self.table, &id)?.input = None;
+                done
+            }
             Ask::List => Ok(Some((Answer::Processes(self.table.states()), Vec::new()))),
             Ask::Forget { id } => {
                 if let Some((serial, process)) = self.table.by_id(&id) {

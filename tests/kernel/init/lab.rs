@@ -413,6 +413,7 @@ pub fn spec(path: &str, args: &[&str]) -> ProcessSpec {
         rlimits: Default::default(),
         tty: None,
         stdin: false,
+        keep_stdin: false,
     }
 }
 
