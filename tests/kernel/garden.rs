@@ -90,7 +90,7 @@ fn exit(session: &Session) -> i32 {
 
 #[test]
 fn a_client_makes_a_container_runs_in_it_and_destroys_it() {
-    if !alone(module_path!(), \"a_client_makes_a_container_runs_in_it_and_destroys_it\") {
+    if !alone(module_path!(), "a_client_makes_a_container_runs_in_it_and_destroys_it") {
         return;
     }
     let lab = Lab::new("garden");
@@ -131,7 +131,7 @@ fn a_client_makes_a_container_runs_in_it_and_destroys_it() {
 
 #[test]
 fn what_cannot_be_run_says_why_in_gardens_words() {
-    if !alone(module_path!(), \"what_cannot_be_run_says_why_in_gardens_words\") {
+    if !alone(module_path!(), "what_cannot_be_run_says_why_in_gardens_words") {
         return;
     }
     let lab = Lab::new("gardenwords");
@@ -168,7 +168,7 @@ fn what_cannot_be_run_says_why_in_gardens_words() {
 
 #[test]
 fn everything_is_there_again_after_a_restart_of_the_daemon() {
-    if !alone(module_path!(), \"everything_is_there_again_after_a_restart_of_the_daemon\") {
+    if !alone(module_path!(), "everything_is_there_again_after_a_restart_of_the_daemon") {
         return;
     }
     let lab = Lab::new("gardenagain");
@@ -206,7 +206,7 @@ fn everything_is_there_again_after_a_restart_of_the_daemon() {
 
 #[test]
 fn a_terminal_is_one_output_and_has_a_size() {
-    if !alone(module_path!(), \"a_terminal_is_one_output_and_has_a_size\") {
+    if !alone(module_path!(), "a_terminal_is_one_output_and_has_a_size") {
         return;
     }
     let lab = Lab::new("gardentty");
@@ -222,7 +222,7 @@ fn a_terminal_is_one_output_and_has_a_size() {
 
 #[test]
 fn stopping_ends_processes_and_memory_that_runs_out_is_an_event() {
-    if !alone(module_path!(), \"stopping_ends_processes_and_memory_that_runs_out_is_an_event\") {
+    if !alone(module_path!(), "stopping_ends_processes_and_memory_that_runs_out_is_an_event") {
         return;
     }
     let lab = Lab::new("gardenstop");
@@ -245,7 +245,7 @@ fn stopping_ends_processes_and_memory_that_runs_out_is_an_event() {
 
 #[test]
 fn whoever_is_not_asked_for_within_its_grace_time_goes() {
-    if !alone(module_path!(), \"whoever_is_not_asked_for_within_its_grace_time_goes\") {
+    if !alone(module_path!(), "whoever_is_not_asked_for_within_its_grace_time_goes") {
         return;
     }
     let lab = Lab::new("gardengrace");
