@@ -92,7 +92,7 @@ pub(crate) struct Shared {
     wake: Sender<()>,
     pub(super) woken: Receiver<()>,
     /// A container went, since it was last asked.
-    went: Sender<()>,
+    pub(super) went: Sender<()>,
     pub(super) gone: Receiver<()>,
     /// Tells whether the loop turns.
     pub(super) pulse: Pulse,

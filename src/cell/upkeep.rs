@@ -20,6 +20,11 @@ impl Cell {
         self.shared.wake();
     }
 
+    /// Lets the store be looked at: containers have gone that this room knows nothing of.
+    pub fn look_at_store(&self) {
+        let _ = self.shared.went.try_send(());
+    }
+
     /// Gives the disk below the store what no container was promised any more; never ends. A few
     /// looks at the start and after containers have gone, none in between.
     pub async fn keep_store_small(&self) {

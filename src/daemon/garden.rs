@@ -4,9 +4,11 @@ use super::{DaemonError, parts, start};
 use crate::api::garden::{self, Garden};
 use crate::api::http::listen::{self, Socket};
 use crate::api::http::server;
-use crate::config::machine::{Config, Graph, RootFs};
+use crate::cell::Cell;
+use crate::config::machine::{Cleanup, Config, Graph, RootFs};
 use crate::container::{GardenNetworks, Host, RootDriver};
 use crate::garden::{Backend, Settings};
+use crate::image;
 use crate::sys;
 use crate::unit::Bytes;
 use smol::Task;
@@ -76,6 +78,32 @@ pub fn backend(
         store_max_bytes: store_max.get(),
     };
     Ok(Backend::new(host.clone(), settings))
+}
+
+/// What goes on beside requests, until the tasks are dropped: the store shrinks, images that are too
+/// many and that nobody uses are removed, and there is room before those who write without a limit.
+pub fn tend(config: &Config, backend: &Backend, cell: &Cell) -> Vec<Task<()>> {
+    let (gone, cell, host) = (backend.gone(), cell.clone(), Arc::downgrade(&backend.host()));
+    let threshold = config.garden.cleanup_threshold;
+    let litter = smol::spawn(async move {
+        while gone.recv().await.is_ok() {
+            cell.look_at_store();
+            let Some(host) = host.upgrade() else { return };
+            if smol::unblock(move || exceeds(&host, threshold)).await {
+                cell.look_for_litter();
+            }
+        }
+    });
+    let backend = backend.clone();
+    vec![litter, smol::spawn(async move { backend.tend_store().await })]
+}
+
+/// Whether images hold more than they may. Blocking.
+fn exceeds(host: &Host, threshold: Cleanup) -> bool {
+    let Cleanup::Above(max) = threshold else { return false };
+    let store = host.store();
+    let held = store.layers().ok().and_then(|all| image::layers_bytes(store, &all).ok());
+    held.is_some_and(|held| held > max.get())
 }
 
 /// Answers clients, until the tasks are dropped.

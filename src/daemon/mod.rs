@@ -229,6 +229,7 @@ fn begin(
         smol::spawn(figures::serve(listener, config, Arc::downgrade(&backend.host())))
     }));
     tasks.extend(garden::serve(doors, config, backend));
+    tasks.extend(garden::tend(config, backend, cell));
     if with_apps {
         let (config, cell) = (config.clone(), cell.clone());
         tasks.push(smol::spawn(async move { appsd::follow(&config, &cell).await }));

@@ -61,6 +61,7 @@ impl Backend {
         crate::info!("container.adopted", handle = name, garden = handle);
         member.rest(&self.shared);
         self.shared.places().insert(handle, Place::Stands(member));
+        self.shared.tell_change();
         true
     }
 

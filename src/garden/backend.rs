@@ -9,6 +9,7 @@ use crate::container::{Container, ContainerError, Fault, Host, RootDriver};
 use crate::exec::cancel::{Cancel, Canceller, pair};
 use crate::model::garden::ContainerSpec;
 use crate::unit::Handle;
+use smol::channel::{Receiver, Sender, bounded};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -54,6 +55,12 @@ pub(super) struct Shared {
     /// Nanoseconds since 1970, or one more than the last.
     last_id: AtomicU64,
     last_stream: AtomicU64,
+    /// A container has come or gone since it was last asked.
+    changed: Sender<()>,
+    pub(super) changes: Receiver<()>,
+    /// The same for gone.
+    went: Sender<()>,
+    gone: Receiver<()>,
     /// Open until the daemon ends.
     ending: Canceller,
     pub(super) ended: Cancel,
@@ -73,6 +80,8 @@ impl Backend {
     /// A backend without containers: see [`Backend::adopt`].
     pub fn new(host: Arc<Host>, settings: Settings) -> Backend {
         let (ending, ended) = pair();
+        let (changed, changes) = bounded(1);
+        let (went, gone) = bounded(1);
         Backend {
             shared: Arc::new(Shared {
                 host,
@@ -81,6 +90,10 @@ impl Backend {
                 places: Mutex::default(),
                 last_id: AtomicU64::new(0),
                 last_stream: AtomicU64::new(0),
+                changed,
+                changes,
+                went,
+                gone,
                 ending,
                 ended,
             }),
@@ -90,6 +103,11 @@ impl Backend {
     /// What containers are made of; shared with the cell.
     pub fn host(&self) -> Arc<Host> {
         self.shared.host.clone()
+    }
+
+    /// Hears that a container has gone; one message stands for any number.
+    pub fn gone(&self) -> Receiver<()> {
+        self.shared.gone.clone()
     }
 
     /// The daemon ends: who waits for the end of a process is let go without a word, and nothing is
@@ -165,6 +183,11 @@ impl Shared {
             Some(Place::Stands(member)) => Ok(member.clone()),
             _ => Err(GardenError::UnknownHandle(handle.to_owned())),
         }
+    }
+
+    /// A container has come or gone.
+    pub(super) fn tell_change(&self) {
+        let _ = self.changed.try_send(());
     }
 
     /// A name that no container of this box has had, as long as its clock does not go back.
@@ -243,6 +266,8 @@ impl Shared {
         match gone {
             Ok(()) => {
                 places.remove(handle);
+                let _ = self.changed.try_send(());
+                let _ = self.went.try_send(());
                 Ok(())
             }
             Err(err) => {
@@ -271,7 +296,10 @@ impl Drop for Claim {
     fn drop(&mut self) {
         let mut places = self.shared.places();
         match self.stands.take() {
-            Some(member) => places.insert(self.handle.clone(), Place::Stands(member)),
+            Some(member) => {
+                let _ = self.shared.changed.try_send(());
+                places.insert(self.handle.clone(), Place::Stands(member))
+            }
             None => places.remove(&self.handle),
         };
     }

@@ -29,6 +29,7 @@ mod properties;
 pub mod record;
 mod rootfs;
 mod run;
+mod tend;
 
 pub use backend::{Backend, Settings};
 pub use error::GardenError;
