@@ -70,7 +70,12 @@ impl Container {
             argv0: None,
             env: Vec::new(),
             // Whoever names an absolute path need not have a home.
-            dir: path.starts_with('/').then(|| "/".to_owned()),
+            // Where a tar goes is made with the rights of pid 1, which may make it anywhere.
+            dir: match (role, path.starts_with('/')) {
+                ("tar-in", true) => Some(path.to_owned()),
+                (_, true) => Some("/".to_owned()),
+                (_, false) => None,
+            },
             dir_must_exist: role == "tar-out",
             user: if user.is_empty() { "root" } else { user }.to_owned(),
             nofile: None,

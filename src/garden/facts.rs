@@ -3,7 +3,7 @@
 use super::backend::{Backend, Shared, now_ms};
 use super::member::Member;
 use super::record::Record;
-use super::{Done, GardenError, properties};
+use super::{Done, GardenError, plan, properties};
 use crate::cgroup::CgroupError;
 use crate::image;
 use crate::model::garden::{
@@ -103,6 +103,16 @@ impl Shared {
         }
     }
 
+    /// Nanoseconds of processor time that were its due in `age`, as guardian has it: a share is worth
+    /// the box's processors for each MiB of its memory.
+    fn entitlement(&self, record: &Record, age: u64) -> u64 {
+        let shares = plan::shares(&record.limits.cpu).unwrap_or_default();
+        let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u128);
+        let memory_mib = u128::from(self.settings.memory_bytes >> 20).max(1);
+        let due = u128::from(age) * u128::from(shares) * cpus / memory_mib;
+        u64::try_from(due).unwrap_or(u64::MAX)
+    }
+
     /// What it holds on disk; zeros while that cannot be told.
     fn disk(&self, member: &Member, record: &Record) -> DiskStat {
         let store = self.host.store();
@@ -122,6 +132,7 @@ impl Shared {
         let figures = member.container.group().metrics().map_err(told)?;
         let record = member.record();
         let traffic = self.host.net().traffic(member.container.entry().slot).ok().flatten();
+        let age = now_ms().saturating_sub(record.made_ms).saturating_mul(1_000_000);
         let mut memory = figures.memory;
         memory.insert("TotalUsageTowardLimit".into(), figures.usage_toward_limit);
         let (usage, user, system) = (figures.cpu_ns, figures.user_ns, figures.system_ns);
@@ -131,8 +142,8 @@ impl Shared {
             disk: self.disk(member, &record),
             network: traffic.map(|(rx_bytes, tx_bytes)| NetworkStat { rx_bytes, tx_bytes }),
             pid: PidStat { current: figures.pids, max: figures.pids_max },
-            age: now_ms().saturating_sub(record.made_ms).saturating_mul(1_000_000),
-            cpu_entitlement: 0,
+            age,
+            cpu_entitlement: self.entitlement(&record, age),
         })
     }
 }

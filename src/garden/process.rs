@@ -215,6 +215,7 @@ impl Session {
             }
             Order::Terminate => process.signal(TERM).await,
             Order::Kill => process.signal(KILL).await,
+            Order::Nothing => Ok(()),
         };
     }
 

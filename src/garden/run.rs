@@ -93,9 +93,14 @@ pub(super) fn not_started(err: &ProcessError, path: &str, user: &str, id: &str) 
         )),
         FailKind::UserNotFound => {
             let (name, group) = user.split_once(':').unwrap_or((user, ""));
-            GardenError::Failed(match text.contains("/etc/group") {
-                true => format!("unable to find group {group}: no matching entries in group file"),
-                false => format!("unable to find user {name}: no matching entries in passwd file"),
+            GardenError::Failed(match text {
+                text if text.contains("is not in the container's /etc/group") => {
+                    format!("unable to find group {group}: no matching entries in group file")
+                }
+                text if text.contains("is not in the container's /etc/passwd") => {
+                    format!("unable to find user {name}: no matching entries in passwd file")
+                }
+                other => other,
             })
         }
         FailKind::Refused if text.starts_with("a process ") => in_use(id),

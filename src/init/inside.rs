@@ -36,8 +36,8 @@ pub const TTY_GROUP: u32 = 5;
 pub fn mount_all(root: &Root<'_>, shm_bytes: u64) -> Result<Kept, InitError> {
     let proc = mount::new("proc", &[], LOCKED).doing(|| "make the container's /proc".into())?;
     mount::attach(proc, root.own_dir("proc")?).doing(|| "mount /proc".into())?;
-    let sys = if root.user.is_some() { LOCKED.and(Attr::READ_ONLY) } else { LOCKED };
-    let sys = mount::new("sysfs", &[], sys).doing(|| "make the container's /sys".into())?;
+    let sys = mount::new("sysfs", &[], LOCKED.and(Attr::READ_ONLY))
+        .doing(|| "make the container's /sys".into())?;
     mount::attach(sys, root.own_dir("sys")?).doing(|| "mount /sys".into())?;
     let kept = dev(root, shm_bytes)?;
     if let Err(err) = at::stat_entry(&root.dir, "tmp")
@@ -64,7 +64,9 @@ fn dev(root: &Root<'_>, shm_bytes: u64) -> Result<Kept, InitError> {
             .doing(|| format!("make device /dev/{name}"))?;
     }
     for (name, to) in LINKS {
-        at::make_link(to, &dev, name).doing(|| format!("make link /dev/{name}"))?;
+        at::make_link(to, &dev, name)
+            .and_then(|()| at::set_link_owner(&dev, name, base, base))
+            .doing(|| format!("make link /dev/{name}"))?;
     }
 
     let tty_group = (base + TTY_GROUP).to_string();
@@ -72,6 +74,7 @@ fn dev(root: &Root<'_>, shm_bytes: u64) -> Result<Kept, InitError> {
         [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", &*tty_group)];
     let pts = mount::new("devpts", &options, Attr::NO_SUID.and(Attr::NO_EXEC))
         .doing(|| "make the container's terminals".into())?;
+    at::set_link_owner(&pts, "ptmx", base, base).doing(|| "give away /dev/pts/ptmx".into())?;
     let pts = below(root, &dev, "pts", pts)?;
     let size = shm_bytes.to_string();
     let mut options = vec![("mode", "1777"), ("uid", &*owner), ("gid", &*owner)];

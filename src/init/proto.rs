@@ -54,7 +54,7 @@ pub struct Plan {
     pub capabilities: Vec<u8>,
     /// The same for processes of other users than root: no more than those.
     pub user_capabilities: Vec<u8>,
-    /// No user namespace, so `ids` begin at 0; no system call filter; /sys is writable; /dev/fuse.
+    /// No user namespace, so `ids` begin at 0; no system call filter; /dev/fuse.
     pub privileged: bool,
     /// No exec inside gives more privilege than its caller has: set-user-id programs do not work.
     pub no_new_privs: bool,

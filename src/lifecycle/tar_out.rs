@@ -43,7 +43,7 @@ fn pack(path: &Path, out: File) -> Result<(), LifecycleError> {
             }
             let mut packer = Packer::like_tar(out);
             packer.item(name, &item, || unreachable!("it is a directory"))?;
-            packer.tree(path, name, &[])?;
+            packer.tree(path, name, &kernels_own(path))?;
             packer
         }
         Some((parent, name)) => {
@@ -63,6 +63,12 @@ fn pack(path: &Path, out: File) -> Result<(), LifecycleError> {
         }
     };
     packer.finish().map(drop)
+}
+
+/// What of the root is the kernel's own: its files cannot be packed, and belong to nobody's tar.
+fn kernels_own(path: &Path) -> Vec<String> {
+    let kernels = ["proc", "sys"].map(String::from);
+    if path == Path::new("/") { kernels.into() } else { Vec::new() }
 }
 
 /// Where the last part of `path` is, and that part; `None`: what is in `path` is wanted, without a

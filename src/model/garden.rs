@@ -251,13 +251,16 @@ pub enum Order {
     Terminate,
     /// Signal KILL.
     Kill,
+    /// Nothing.
+    Nothing,
 }
 
 impl Message {
     /// What the client asks. What nobody understands ends the input, as in Garden.
     pub fn order(self) -> Order {
         match self {
-            Message { tty: Some(tty), .. } => Order::Resize(tty.size()),
+            // Without a size nothing is asked.
+            Message { tty: Some(tty), .. } => tty.window_size.map_or(Order::Nothing, Order::Resize),
             Message { source: Some(_), data: Some(data), .. } => Order::Input(data.into_bytes()),
             Message { source: Some(_), data: None, .. } => Order::EndOfInput,
             Message { signal: Some(0), .. } => Order::Terminate,

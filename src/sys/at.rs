@@ -139,6 +139,13 @@ pub fn set_owner(fd: impl AsFd, uid: u32, gid: u32) -> io::Result<()> {
     Ok(nix::unistd::fchownat(fd, "", Some(uid), Some(gid), nix::fcntl::AtFlags::AT_EMPTY_PATH)?)
 }
 
+/// Changes the owner of link `name` in `dir`, itself. fchownat(2).
+pub fn set_link_owner(dir: impl AsFd, name: &str, uid: u32, gid: u32) -> io::Result<()> {
+    let (uid, gid) = (nix::unistd::Uid::from_raw(uid), nix::unistd::Gid::from_raw(gid));
+    let no_follow = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
+    Ok(nix::unistd::fchownat(&dir, name, Some(uid), Some(gid), no_follow)?)
+}
+
 /// Changes owner and permissions of entry `name` of `dir`, which the caller has just made there
 /// and nobody else can reach yet.
 pub fn adopt(dir: impl AsFd, name: &str, uid: u32, gid: u32, mode: u32) -> io::Result<()> {

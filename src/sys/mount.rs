@@ -59,6 +59,11 @@ pub fn new(kind: &str, options: &[(&str, &str)], attr: Attr) -> io::Result<Owned
     let context = unsafe { owned(libc::syscall(libc::SYS_fsopen, kind.as_ptr(), 1))? };
     let fd = context.as_raw_fd();
     let no_text = std::ptr::null::<libc::c_char>();
+    // SAFETY: two NUL-terminated strings that outlive the call. What /proc/mounts tells as the source;
+    // types that take none refuse it, which harms nothing.
+    unsafe {
+        libc::syscall(libc::SYS_fsconfig, fd, SET_STRING, c"source".as_ptr(), kind.as_ptr(), 0)
+    };
     for (key, value) in options {
         let (key, value) = (CString::new(*key)?, CString::new(*value)?);
         let (command, value) = match value.is_empty() {

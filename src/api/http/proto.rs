@@ -206,7 +206,8 @@ fn target(text: &str) -> Result<Target, Malformed> {
     Ok((path, query.collect::<Result<_, _>>()?))
 }
 
-/// Percent-decodes one piece. Control characters, broken escapes and broken UTF-8 are refused.
+/// Percent-decodes one piece. Broken escapes and broken UTF-8 are refused; what a
+/// name may hold is its owner's to say.
 fn decode(text: &str, plus_is_space: bool) -> Result<String, Malformed> {
     const BROKEN: Malformed = bad("a percent escape is broken");
     let mut out = Vec::with_capacity(text.len());
@@ -224,11 +225,7 @@ fn decode(text: &str, plus_is_space: bool) -> Result<String, Malformed> {
             byte => byte,
         });
     }
-    let text = String::from_utf8(out).map_err(|_| bad("the path or query is not UTF-8"))?;
-    match text.chars().any(char::is_control) {
-        true => Err(bad("a control character in path or query")),
-        false => Ok(text),
-    }
+    String::from_utf8(out).map_err(|_| bad("the path or query is not UTF-8"))
 }
 
 /// `text` as one path segment or query value: everything but unreserved characters is escaped.

@@ -76,12 +76,11 @@ fn orders_are_heard_after_the_end_of_input_and_the_clients_end_is_one() {
     smol::block_on(future::zip(server, talk));
     drop(orders);
     let heard: Vec<Order> = std::iter::from_fn(|| heard.try_recv().ok()).collect();
-    let size = crate::model::garden::WindowSize { columns: 80, rows: 24 };
     let expected = [
         Order::Input(b"in".to_vec()),
         Order::EndOfInput,
         Order::Terminate,
-        Order::Resize(size),
+        Order::Nothing,
         Order::Kill,
         Order::EndOfInput,
     ];
