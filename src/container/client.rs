@@ -5,6 +5,7 @@ use super::depot::Entry;
 use super::error::{Cause, ProcessError};
 use super::host::Host;
 use super::link::Link;
+use super::pea::PeaRoot;
 use super::program::OwnProgram;
 use super::record::Record;
 use crate::cgroup::{Group, Stats};
@@ -103,14 +104,36 @@ impl Container {
 
     /// Starts a process and attaches to it.
     pub async fn start(&self, spec: ProcessSpec) -> Result<Process, ProcessError> {
+        self.start_in(spec, None, Vec::new()).await
+    }
+
+    /// The same in the root of a pea, whose files say who a user is; without a working directory
+    /// it is `/` there. The process is in the groups that `doors` open (descriptors of their
+    /// `cgroup.procs`, for writing, by whoever may move processes there) before it does anything.
+    pub async fn start_in(
+        &self,
+        mut spec: ProcessSpec,
+        root: Option<&PeaRoot>,
+        doors: Vec<OwnedFd>,
+    ) -> Result<Process, ProcessError> {
+        if root.is_some() {
+            spec.dir.get_or_insert_with(|| "/".to_owned());
+        }
         let (id, tty) = (spec.id.clone(), spec.tty.is_some());
         let program = match spec.program {
             Program::Path => None,
             Program::Ours => Some(self.own.load().await.map_err(|err| self.link.talk(err))?),
         };
         let exit = self.link.watch(&id);
-        let sent: Vec<_> = program.iter().map(|program| program.as_fd()).collect();
-        match self.link.ask_with(Ask::Start(spec), &sent).await {
+        let mut sent: Vec<_> = program.iter().map(|program| program.as_fd()).collect();
+        sent.extend(root.iter().flat_map(|root| root.fds()));
+        sent.extend(doors.iter().map(AsFd::as_fd));
+        let ask = match (root, &*doors) {
+            // What the pid 1 of an older daemon knows too.
+            (None, []) => Ask::Start(spec),
+            (root, _) => Ask::StartIn { spec, rooted: root.is_some() },
+        };
+        match self.link.ask_with(ask, &sent).await {
             Ok((answer, fds)) => {
                 if let Answer::Started { lowered, .. } = &answer
                     && !lowered.is_empty()

@@ -357,7 +357,7 @@ impl<'a> Making<'a> {
 }
 
 /// A depot file that shows up as /etc/NAME.
-fn etc(dir: &Path, name: &str) -> Bind {
+pub(super) fn etc(dir: &Path, name: &str) -> Bind {
     Bind {
         from: dir.join(name),
         origin: Default::default(),
@@ -368,7 +368,7 @@ fn etc(dir: &Path, name: &str) -> Bind {
 }
 
 /// One message of `init`.
-fn hear(control: &OwnedFd) -> Result<(SetUp, Vec<OwnedFd>), Cause> {
+pub(super) fn hear(control: &OwnedFd) -> Result<(SetUp, Vec<OwnedFd>), Cause> {
     if !sys::fd::wait_readable(control, INIT_MAX_MS)? {
         return Err(format!("init has said nothing for {} s", INIT_MAX_MS / 1000).into());
     }

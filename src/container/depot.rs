@@ -4,6 +4,7 @@
 //! depot/<handle>/container.json   what was asked for, slot, ports, pid; written before anything is made
 //! depot/<handle>/init/            exit statuses and spools, owned by the container's root (0700)
 //! depot/<handle>/init.sock        where pid 1 serves
+//! depot/<handle>/peas/<disk>      id of the pea that has this disk in the store; written before it is made
 //! depot/<handle>/scratch/         empty; pid 1 builds the root there, in its own mount namespace
 //! depot/<handle>/{hosts,resolv.conf,hostname}   shown read-only inside
 //! ```
@@ -57,6 +58,9 @@ pub fn boot_id() -> String {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     text.trim().to_owned()
 }
+
+/// Where a container's peas are written down.
+const PEAS: &str = "peas";
 
 /// Format that this program writes.
 pub const FORMAT: u32 = 1;
@@ -115,6 +119,43 @@ impl Depot {
             return Err(io::Error::other(why));
         }
         Ok(Some(entry))
+    }
+
+    /// Writes down that a pea of the container has a disk of this name in the store.
+    pub fn add_pea(&self, handle: &Handle, disk: &Handle, pea: &str) -> io::Result<()> {
+        let dir = self.dir(handle).join(PEAS);
+        match fs::DirBuilder::new().mode(0o700).create(&dir) {
+            Err(err) if err.kind() != io::ErrorKind::AlreadyExists => return Err(err),
+            _ => {}
+        }
+        let draft = dir.join(".new");
+        fs::write(&draft, pea)?;
+        fs::rename(&draft, dir.join(disk.as_str()))
+    }
+
+    /// The disks of a container's peas, each with the pea's id.
+    pub fn peas(&self, handle: &Handle) -> io::Result<Vec<(Handle, String)>> {
+        let items = match fs::read_dir(self.dir(handle).join(PEAS)) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        let mut peas = Vec::new();
+        for item in items {
+            let item = item?;
+            let disk = item.file_name().to_str().and_then(|name| name.parse().ok());
+            if let Some(disk) = disk {
+                peas.push((disk, fs::read_to_string(item.path())?));
+            }
+        }
+        Ok(peas)
+    }
+
+    /// Forgets a disk; forgotten already is success.
+    pub fn remove_pea(&self, handle: &Handle, disk: &Handle) -> io::Result<()> {
+        match fs::remove_file(self.dir(handle).join(PEAS).join(disk.as_str())) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
+            _ => Ok(()),
+        }
     }
 
     /// Every container that has a directory, in order of name.

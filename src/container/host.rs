@@ -260,6 +260,7 @@ impl Host {
         let slot = entry.filter(|_| own_slot).map(|entry| entry.slot);
         // What fails here is tried again below, and told there.
         let revoked = slot.filter(|slot| self.net.revoke(*slot).is_ok());
+        left.note("disks of peas", self.remove_peas(handle, |_| true));
         left.note("disk", self.store.remove_writable(handle).map_err(Cause::from));
         left.note("cgroup", group.remove().map_err(Cause::from));
         if let Some(slot) = revoked
@@ -290,7 +291,11 @@ impl Host {
         let swept = || -> Result<(), Cause> {
             let known: BTreeSet<Handle> = self.depot.list()?.into_iter().collect();
             let is_stray = |handle: &Handle| !known.contains(handle);
-            for handle in self.store.writables()?.into_iter().filter(is_stray) {
+            let peas = known.iter().map(|handle| self.depot.peas(handle));
+            let peas = peas.collect::<Result<Vec<_>, _>>()?.concat();
+            let is_peas = |disk: &Handle| peas.iter().any(|(known, _)| known == disk);
+            let writables = self.store.writables()?.into_iter();
+            for handle in writables.filter(|disk| is_stray(disk) && !is_peas(disk)) {
                 crate::warn!("container.stray_disk", handle = handle);
                 self.store.remove_writable(&handle)?;
             }

@@ -7,7 +7,7 @@
 //! Called by: `exec`, `cell`, `daemon`. Calls: `init` (protocol), `cgroup`, `volume`, `net`,
 //! `image`, `sys`, `model`, `unit`.
 //! Entry points: [`Host`], [`create`](Host::create), [`Host::reopen`], [`Host::destroy`],
-//! [`Container::start`], [`Container::stream_in`], [`Container::stream_out`], [`recipe`] (pure).
+//! [`Container::start`], [`Host::make_pea_root`], [`Container::stream_in`], [`Container::stream_out`], [`recipe`] (pure).
 //! Ancestor: garden-linux's container pool and linux_container, warden.
 //!
 //! Creating is not a long function but a list: [`recipe`] says the steps, `create` walks them and
@@ -23,6 +23,7 @@ mod error;
 mod host;
 mod leaving;
 mod link;
+mod pea;
 mod posture;
 mod program;
 pub mod recipe;
@@ -36,6 +37,7 @@ pub use create::Fault;
 pub use depot::{Depot, Entry};
 pub use error::{ContainerError, ProcessError};
 pub use host::{GardenNetworks, Host, HostParts};
+pub use pea::PeaRoot;
 pub use posture::Posture;
 pub use spec::{ContainerSpec, RootDriver};
 pub use stream::{Inflow, Outflow};

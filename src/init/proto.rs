@@ -29,7 +29,28 @@ pub const MAX_MESSAGE: usize = 128 * 1024;
 /// Bytes of unread output that pid 1 keeps per stream while nobody is attached.
 pub const SPOOL_MAX: u64 = 1 << 20;
 
-/// First message: everything pid 1 needs to build the inside. Descriptors: the listener, the
+/// First message: what `terrarium init` is to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Order {
+    /// Make the root of a pea; no more than [`SetUp::Rooted`] comes of it. Descriptor: a pidfd of
+    /// the container's pid 1.
+    Pea(PeaPlan),
+    /// Make a container, as drawn above.
+    Container(Plan),
+}
+
+/// The root filesystem of a pea: a process in a container that has files of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeaPlan {
+    /// Pid 1 of the container, as the box numbers it.
+    pub beside: i32,
+    /// As the container's, with layers, writable directory and binds of its own. Network,
+    /// capabilities and their like are the container's, and not looked at.
+    pub plan: Plan,
+}
+
+/// Everything pid 1 needs to build the inside. Descriptors: the listener, the
 /// depot's `init` directory (owned by the mapped root), the seccomp filter (a memfd of
 /// `sock_filter`s, empty for none).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +148,9 @@ pub enum SetUp {
         /// Process id as the daemon sees it.
         pid: i32,
     },
+    /// The root of a pea stands, in a mount namespace of its own. Descriptors: its `/`, the
+    /// namespace (which lasts as long as somebody has that), its `/dev/pts`.
+    Rooted,
     /// It cannot be built.
     Refused {
         /// What was tried, on what.
@@ -160,6 +184,15 @@ pub enum Ask {
     /// the connection that started it closes, and forgotten when it has ended; nobody can attach to
     /// it, and its streams are the starter's alone.
     Start(ProcessSpec),
+    /// The same in another place. Descriptors, in this order: the program, if it is ours; with
+    /// `rooted` the three of [`SetUp::Rooted`]; and files that the process writes `0` to before it
+    /// does anything else: the `cgroup.procs` of groups that it shall be in.
+    StartIn {
+        /// What to start.
+        spec: ProcessSpec,
+        /// In the root of a pea.
+        rooted: bool,
+    },
     /// Take over the streams of a running process, as [`Answer::Attached`] says.
     Attach {
         /// Which process.

@@ -18,7 +18,7 @@ use super::peers::Peers;
 use super::proto::{Answer, FailKind, MAX_MESSAGE, Plan, Reply, Request};
 use super::root::Kept;
 use super::spool::Stream;
-use super::start::{self, Failure, Workshop};
+use super::start::{self, Failure, Sent, Workshop};
 use super::table::{PeerId, Phase, Process, Serial, Table};
 use super::{Doing, InitError};
 use crate::model::process::{ExitStatus, INTERNAL, ProcessSpec, Program};
@@ -86,7 +86,14 @@ impl Server {
             listener,
             signals,
             depot,
-            workshop: Workshop { kept, root, granted, for_users, nofile: soft },
+            workshop: Workshop {
+                kept,
+                root,
+                privileged: plan.privileged,
+                granted,
+                for_users,
+                nofile: soft,
+            },
             peers: Peers::new(plan.privileged),
             table: Table::default(),
             for_empty: Vec::new(),
@@ -203,7 +210,7 @@ impl Server {
         peer: PeerId,
         seq: u64,
         spec: &ProcessSpec,
-        sent: Vec<OwnedFd>,
+        sent: Sent,
     ) -> Result<(), Failure> {
         for id in self.table.make_way(&spec.id) {
             self.depot.forget(&id).map_err(system("remove the files of an ended process"))?;
@@ -218,6 +225,7 @@ impl Server {
             pid: launched.pid,
             tty: spec.tty.is_some(),
             internal: spec.id.starts_with(INTERNAL),
+            place: launched.place,
             phase: Phase::Starting {
                 errors: launched.errors,
                 peer,
@@ -313,6 +321,7 @@ impl Server {
         };
         process.phase = Phase::Ended(status);
         process.input = None;
+        process.place = None;
         let id = process.id.clone();
         match process.internal {
             true => table.remove(serial),

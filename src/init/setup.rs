@@ -4,8 +4,8 @@
 //! makes belongs to two owners: user, net, uts, ipc and cgroup namespace to the container's user
 //! namespace; mounts and pids to the host's, so that nobody inside ever has rights over them.
 
-use super::proto::{MAX_MESSAGE, Plan, SetUp};
-use super::{Doing, InitError, confine, inside_net, message, root, serve};
+use super::proto::{MAX_MESSAGE, Order, Plan, SetUp};
+use super::{Doing, InitError, confine, inside_net, message, pea, root, serve};
 use crate::sys::fd::{self, PollFd, PollFlags};
 use crate::sys::ns::{self, Fork, Parent, Spaces};
 use crate::sys::process::{self, Resource};
@@ -72,7 +72,17 @@ pub fn run() -> ExitCode {
 /// Everything up to a standing container. `first` becomes the pid of the future pid 1.
 fn set_up(channel: &OwnedFd, first: &mut Option<i32>) -> Result<(), InitError> {
     prepare_self(channel).doing(|| "prepare the set-up process".into())?;
-    let (plan, given) = receive_plan(channel)?;
+    let (order, mut fds): (Order, Vec<OwnedFd>) = receive(channel)?;
+    let plan = match order {
+        Order::Container(plan) => plan,
+        Order::Pea(order) => {
+            check_plan(&order.plan)?;
+            let pidfd = fds.pop().ok_or_else(|| refused("it came without a pidfd".into()))?;
+            return pea::make(channel, order, pidfd);
+        }
+    };
+    check_plan(&plan)?;
+    let given = take_given(fds)?;
     let made = make_spaces(&plan)?;
     message::send(channel, &SetUp::Born, &[made.net.as_fd()]).map_err(|_| InitError::Abandoned)?;
     match receive::<SetUp>(channel)?.0 {
@@ -150,14 +160,14 @@ fn receive<T: DeserializeOwned>(channel: &OwnedFd) -> Result<(T, Vec<OwnedFd>), 
         .ok_or(InitError::Abandoned)
 }
 
-/// The plan and its three descriptors.
-fn receive_plan(channel: &OwnedFd) -> Result<(Plan, Given), InitError> {
-    let (plan, fds): (Plan, Vec<OwnedFd>) = receive(channel)?;
-    let refuse = |why: String| Err(InitError::refuse("follow the plan", why));
-    let [listener, depot, filter] = match <[OwnedFd; 3]>::try_from(fds) {
-        Ok(three) => three,
-        Err(other) => return refuse(format!("it came with {} descriptors, not 3", other.len())),
-    };
+/// A plan that cannot be followed.
+fn refused(why: String) -> InitError {
+    InitError::refuse("follow the plan", why)
+}
+
+/// Refuses what no daemon should ask for.
+fn check_plan(plan: &Plan) -> Result<(), InitError> {
+    let refuse = |why: String| Err(refused(why));
     if plan.lowers.len() > LOWERS_MAX {
         return refuse(format!("it has {} layers, over {LOWERS_MAX}", plan.lowers.len()));
     }
@@ -166,15 +176,22 @@ fn receive_plan(channel: &OwnedFd) -> Result<(Plan, Given), InitError> {
     {
         return refuse(format!("ids from {} cannot be mapped", plan.ids.base));
     }
+    Ok(())
+}
+
+/// The three descriptors that the plan of a container comes with.
+fn take_given(fds: Vec<OwnedFd>) -> Result<Given, InitError> {
+    let [listener, depot, filter] = <[OwnedFd; 3]>::try_from(fds)
+        .map_err(|other| refused(format!("it came with {} descriptors, not 3", other.len())))?;
     // By position: all containers share the descriptor, and with it its offset.
     let filter = File::from(filter);
     let size = filter.metadata().doing(|| "measure the filter".into())?.len() as usize;
     let mut bytes = vec![0; size];
     filter.read_exact_at(&mut bytes, 0).doing(|| "read the filter".into())?;
     let Some(filters) = seccomp::unpack(&bytes) else {
-        return refuse("its filter is malformed".into());
+        return Err(refused("its filter is malformed".into()));
     };
-    Ok((plan, Given { listener, depot, filters }))
+    Ok(Given { listener, depot, filters })
 }
 
 /// The last 63 bytes of the handle, the longest that every program takes.

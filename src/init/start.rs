@@ -5,7 +5,7 @@ use super::environment;
 use super::inside::TTY_GROUP;
 use super::limits;
 use super::proto::FailKind;
-use super::root::{Kept, make_dirs, open_dir};
+use super::root::{Kept, WITHIN, make_dirs, open_again, open_dir};
 use super::users::{self, User};
 use crate::model::process::{self as model, ProcessSpec, Rlimit};
 use crate::sys::at::{self, Kind, Open, Resolve};
@@ -33,12 +33,58 @@ pub struct Workshop {
     pub kept: Kept,
     /// The container's root directory.
     pub root: OwnedFd,
+    /// Nobody inside is in a user namespace of his own, and root has every capability.
+    pub privileged: bool,
     /// Capabilities of the container's root.
     pub granted: Caps,
     /// Bounding set of everybody else.
     pub for_users: Caps,
     /// Open files that a process gets when it does not say: soft value.
     pub nofile: u64,
+}
+
+/// The root of a pea, as [`super::proto::SetUp::Rooted`] has it.
+pub struct Place {
+    /// Its `/`.
+    pub root: OwnedFd,
+    /// Its mount namespace, which ends with the last descriptor of it.
+    pub space: OwnedFd,
+    /// Its `/dev/pts`.
+    pub pts: OwnedFd,
+}
+
+/// What came with the request to start a process.
+#[derive(Default)]
+pub struct Sent {
+    /// Our program, when it is that.
+    pub program: Option<OwnedFd>,
+    /// Where it runs, if not in the container's root.
+    pub place: Option<Place>,
+    /// Files that open the groups which it shall be in.
+    pub doors: Vec<OwnedFd>,
+}
+
+impl Sent {
+    /// Sorts the descriptors of a request.
+    pub fn sort(spec: &ProcessSpec, rooted: bool, fds: Vec<OwnedFd>) -> Result<Sent, Failure> {
+        let mut fds = fds.into_iter();
+        let mut next = |what: &str| {
+            let text = || format!("`{}` came without {what}", spec.path);
+            fds.next().ok_or_else(|| (FailKind::Refused, text()))
+        };
+        let program = match spec.program {
+            model::Program::Path => None,
+            model::Program::Ours => Some(next("its program")?),
+        };
+        let place = match rooted {
+            false => None,
+            true => {
+                let (root, space, pts) = (next("its root")?, next("its root")?, next("its root")?);
+                Some(Place { root, space, pts })
+            }
+        };
+        Ok(Sent { program, place, doors: fds.collect() })
+    }
 }
 
 /// A forked process.
@@ -53,15 +99,15 @@ pub struct Launched {
     pub stdin: Option<OwnedFd>,
     /// Limits that are lower than it asked for.
     pub lowered: BTreeMap<Rlimit, u64>,
+    /// Where it runs, if not in the container's root: needed for as long as it does.
+    pub place: Option<Place>,
 }
 
 /// Starts what `spec` says; `sent` came with the request. The caller is pid 1, alone in its process.
-pub fn start(
-    workshop: &Workshop,
-    spec: &ProcessSpec,
-    sent: Vec<OwnedFd>,
-) -> Result<Launched, Failure> {
-    let user = find_user(&spec.user)?;
+pub fn start(workshop: &Workshop, spec: &ProcessSpec, sent: Sent) -> Result<Launched, Failure> {
+    let Sent { program, place, doors } = sent;
+    let root = place.as_ref().map_or(&workshop.root, |place| &place.root);
+    let user = find_user(root, &spec.user)?;
     let env = environment::complete(&spec.env, &user).map_err(|text| (FailKind::Refused, text))?;
     if spec.path.is_empty() {
         return Err((FailKind::Refused, "the program has no name".into()));
@@ -70,11 +116,17 @@ pub fn start(
     let limits = limits::decide(spec, workshop.nofile)
         .map_err(|err| (FailKind::System, format!("cannot read the limits: {err}")))?;
     let lowered = limits.lowered.clone();
-    let dir = working_dir(workshop, spec, &user)?;
-    let (streams, outputs, stdin) = streams(workshop, spec, &user)
+    let dir = working_dir(root, spec, &user)?;
+    let pts = place.as_ref().map_or(&workshop.kept.pts, |place| &place.pts);
+    let (streams, outputs, stdin) = streams(pts, &workshop.kept.null, spec, &user)
         .map_err(|err| (FailKind::System, format!("cannot make the streams: {err}")))?;
     let ready = Ready {
-        program: program(spec, &env, sent)?,
+        program: match program {
+            Some(program) => Program::Sent(program),
+            None => Program::Of(c_strings(environment::candidates(&spec.path, &env))?),
+        },
+        place,
+        doors,
         argv: c_strings([name].into_iter().chain(&spec.args).cloned())?,
         env: c_strings(env.iter().map(|(name, value)| format!("{name}={value}")))?,
         user,
@@ -95,41 +147,26 @@ pub fn start(
             let _ = fd::write(&tell, &word);
             process::exit_now(127)
         }
-        Fork::Parent { pid, .. } => Ok(Launched { pid, errors, outputs, stdin, lowered }),
-    }
-}
-
-/// The program that is to be executed.
-fn program(
-    spec: &ProcessSpec,
-    env: &[(String, String)],
-    sent: Vec<OwnedFd>,
-) -> Result<Program, Failure> {
-    let mut sent = sent.into_iter();
-    match spec.program {
-        model::Program::Path => {
-            c_strings(environment::candidates(&spec.path, env)).map(Program::Of)
+        Fork::Parent { pid, .. } => {
+            Ok(Launched { pid, errors, outputs, stdin, lowered, place: ready.place })
         }
-        model::Program::Ours => sent.next().map(Program::Sent).ok_or_else(|| {
-            (FailKind::Refused, format!("`{}` came without its program", spec.path))
-        }),
     }
 }
 
-/// Reads the container's own files and finds the user.
-fn find_user(wanted: &str) -> Result<User, Failure> {
+/// Reads the own files of the root and finds the user.
+fn find_user(root: &OwnedFd, wanted: &str) -> Result<User, Failure> {
     let not_found = |text: String| (FailKind::UserNotFound, text);
-    let passwd = user_file("/etc/passwd").map_err(not_found)?;
-    let group = user_file("/etc/group").map_err(not_found)?;
+    let passwd = user_file(root, "/etc/passwd").map_err(not_found)?;
+    let group = user_file(root, "/etc/group").map_err(not_found)?;
     users::find(wanted, &passwd, &group).map_err(not_found)
 }
 
 /// The content of a file that the container may have made anything of: a missing one is empty; a
 /// device, a pipe, a huge or a leased one is an error, at once.
-fn user_file(path: &str) -> Result<Vec<u8>, String> {
+fn user_file(root: &OwnedFd, path: &str) -> Result<Vec<u8>, String> {
     let read = || -> io::Result<Vec<u8>> {
         let flags = Open::O_RDONLY | Open::O_NONBLOCK | Open::O_NOCTTY;
-        let file = at::open(at::HERE, path, flags, 0, Resolve::RESOLVE_NO_MAGICLINKS)?;
+        let file = open_again(root.as_fd(), Path::new(path), flags, WITHIN)?;
         let bad = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why);
         let found = at::stat(&file)?;
         if found.kind != Kind::File {
@@ -154,15 +191,14 @@ fn user_file(path: &str) -> Result<Vec<u8>, String> {
 
 /// Opens the working directory, made for the user when missing unless it must be there. A link of /proc, which might lead
 /// out of the container, is refused wherever it is on the way.
-fn working_dir(workshop: &Workshop, spec: &ProcessSpec, user: &User) -> Result<OwnedFd, Failure> {
+fn working_dir(root: &OwnedFd, spec: &ProcessSpec, user: &User) -> Result<OwnedFd, Failure> {
     let path = spec.dir.as_ref().unwrap_or(&user.home);
     if !path.starts_with('/') {
         let text = format!("working directory `{}` is not absolute", path.escape_default());
         return Err((FailKind::Refused, text));
     }
-    let how = Resolve::RESOLVE_NO_MAGICLINKS;
     if spec.dir_must_exist {
-        return open_dir(workshop.root.as_fd(), Path::new(path), how).map_err(|err| {
+        return open_dir(root.as_fd(), Path::new(path), WITHIN).map_err(|err| {
             let text = match err.kind() {
                 io::ErrorKind::NotFound => {
                     format!("working directory {path} is not in the container; make it first")
@@ -175,7 +211,7 @@ fn working_dir(workshop: &Workshop, spec: &ProcessSpec, user: &User) -> Result<O
             (FailKind::NotExecutable, text)
         });
     }
-    make_dirs(&workshop.root, Path::new(path), (user.uid, user.gid), how)
+    make_dirs(root, Path::new(path), (user.uid, user.gid), WITHIN)
         .map_err(|err| (FailKind::System, format!("cannot use working directory {path}: {err}")))
 }
 
@@ -183,11 +219,11 @@ fn working_dir(workshop: &Workshop, spec: &ProcessSpec, user: &User) -> Result<O
 type Streams = ([OwnedFd; 3], Vec<OwnedFd>, Option<OwnedFd>);
 
 /// Makes a terminal or pipes.
-fn streams(workshop: &Workshop, spec: &ProcessSpec, user: &User) -> io::Result<Streams> {
+fn streams(pts: &OwnedFd, null: &OwnedFd, spec: &ProcessSpec, user: &User) -> io::Result<Streams> {
     if let Some(size) = spec.tty {
         // By descriptor from our own devpts, not by a path that the container could replace.
         let flags = Open::O_RDWR | Open::O_NOCTTY;
-        let ptmx = at::open(&workshop.kept.pts, "ptmx", flags, 0, Resolve::RESOLVE_NO_SYMLINKS)?;
+        let ptmx = at::open(pts, "ptmx", flags, 0, Resolve::RESOLVE_NO_SYMLINKS)?;
         let (master, slave) = pty::open(ptmx)?;
         at::set_owner(&slave, user.uid, TTY_GROUP)?;
         pty::set_size(&slave, size.rows, size.columns)?;
@@ -208,7 +244,7 @@ fn streams(workshop: &Workshop, spec: &ProcessSpec, user: &User) -> io::Result<S
         give(&reader)?;
         (reader, Some(writer))
     } else {
-        (workshop.kept.null.try_clone()?, None)
+        (null.try_clone()?, None)
     };
     Ok(([input, out_end, err_end], vec![out, err], stdin))
 }

@@ -42,7 +42,7 @@ pub fn spec(lab: &Lab, handle: &str) -> ContainerSpec {
     }
 }
 
-fn shell(id: &str, script: &str) -> ProcessSpec {
+pub fn shell(id: &str, script: &str) -> ProcessSpec {
     ProcessSpec {
         id: id.into(),
         path: "/bin/sh".into(),

@@ -12,5 +12,6 @@ mod net;
 #[allow(clippy::duplicate_mod)]
 #[path = "container.rs"]
 mod snapshot;
+mod peas;
 mod streams;
 mod volume;

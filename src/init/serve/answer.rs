@@ -2,7 +2,7 @@
 
 use super::super::proto::{Answer, Ask, FailKind};
 use super::super::spool::Stream;
-use super::super::start::Failure;
+use super::super::start::{Failure, Sent};
 use super::super::table::{PeerId, Phase, Process, Table};
 use super::{FOR_EMPTY_MAX, Server, system};
 use crate::sys::{pty, signal};
@@ -19,7 +19,14 @@ impl Server {
     ) -> Result<Option<(Answer, Vec<OwnedFd>)>, Failure> {
         let done = Ok(Some((Answer::Done, Vec::new())));
         match ask {
-            Ask::Start(spec) => self.start(peer, seq, &spec, sent).map(|()| None),
+            Ask::Start(spec) => {
+                let sent = Sent::sort(&spec, false, sent)?;
+                self.start(peer, seq, &spec, sent).map(|()| None)
+            }
+            Ask::StartIn { spec, rooted } => {
+                let sent = Sent::sort(&spec, rooted, sent)?;
+                self.start(peer, seq, &spec, sent).map(|()| None)
+            }
             Ask::Attach { id } => {
                 let (process, depot) = (find(&mut self.table, &id)?, &self.depot);
                 if matches!(process.phase, Phase::Starting { .. }) || process.internal {

@@ -1,0 +1,329 @@
+//! Peas on the real kernel: processes of a container with files of their own.
+
+use crate::container::{run, shell, spec};
+use crate::lab::Lab;
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::symlink;
+use terrarium::cgroup::{Cgroups, Devices};
+use terrarium::container::{Container, ContainerSpec, Fault, Host, PeaRoot, Posture};
+use terrarium::init::proto::Bind;
+use terrarium::model::limits::Limits;
+use terrarium::model::process::{ExitStatus, ProcessSpec, Program, WindowSize};
+use terrarium::unit::{Bytes, Digest, Handle};
+
+fn handle() -> Handle {
+    "web-0".parse().expect("handle")
+}
+
+/// A layer of busybox, a user of its own, and what images should not have.
+fn make_layer(host: &Host) -> Digest {
+    let layer = Digest::of(b"pea");
+    let draft = host.store().draft().expect("draft");
+    let root = draft.dir();
+    for dir in ["bin", "etc", "home", "home/pete"] {
+        fs::create_dir(root.join(dir)).expect("directory");
+    }
+    fs::copy("/bin/busybox", root.join("bin/busybox")).expect("busybox");
+    symlink("busybox", root.join("bin/sh")).expect("applet");
+    symlink("/etc", root.join("proc")).expect("a trap");
+    symlink("/../../outside", root.join("etc/hosts")).expect("a trap");
+    let passwd = "root:x:0:0::/root:/bin/sh\npete:x:1234:1234::/home/pete:/bin/sh\n";
+    fs::write(root.join("etc/passwd"), passwd).expect("passwd");
+    fs::write(root.join("pea-file"), "").expect("a file");
+    draft.commit(&layer).expect("commit");
+    layer
+}
+
+/// The disks in the store, and what is written down of them.
+fn disks(lab: &Lab) -> (usize, usize) {
+    let count = |dir: &str| fs::read_dir(lab.state.join(dir)).map_or(0, Iterator::count);
+    (count("store/containers"), count("depot/web-0/peas"))
+}
+
+struct Peas {
+    lab: Lab,
+    host: Host,
+    layer: Digest,
+    container: Container,
+}
+
+impl Peas {
+    fn new(name: &str, posture: Posture) -> Peas {
+        let lab = Lab::new(name);
+        let host = lab.host();
+        let layer = make_layer(&host);
+        let wanted = ContainerSpec { posture, ..spec(&lab, "web-0") };
+        let container = host.create(wanted, Fault::None).expect("create");
+        Peas { lab, host, layer, container }
+    }
+
+    fn root(&self, pea: &str, binds: Vec<Bind>) -> PeaRoot {
+        self.host.make_pea_root(&handle(), pea, vec![self.layer], binds).expect("a root")
+    }
+
+    /// Runs a script in a pea's root; what it says on either stream.
+    fn sh(&self, root: &PeaRoot, user: &str, script: &str) -> String {
+        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let script = format!("exec 2>&1; {script}");
+        let wanted = ProcessSpec {
+            user: user.into(),
+            dir: None,
+            ..shell(&format!("in-pea-{number}"), &script)
+        };
+        self.said(wanted, Some(root))
+    }
+
+    fn said(&self, wanted: ProcessSpec, root: Option<&PeaRoot>) -> String {
+        smol::block_on(async {
+            let mut process =
+                self.container.start_in(wanted, root, Vec::new()).await.expect("start");
+            process.wait().await.expect("its end");
+            let (end, ended) = terrarium::exec::cancel::pair();
+            end.cancel();
+            let mut said = Vec::new();
+            let streams = &mut process.streams;
+            let out = streams.tty.take().or(streams.stdout.take()).expect("a stream");
+            let take = |bytes: &[u8]| {
+                said.extend_from_slice(bytes);
+                Ok(())
+            };
+            terrarium::exec::streams::drain(out, ended, take).await.expect("drain");
+            String::from_utf8(said).expect("UTF-8")
+        })
+    }
+
+    fn close(self) {
+        let Peas { lab, host, container, .. } = self;
+        drop(container);
+        host.destroy(&handle()).expect("destroy");
+        let left = fs::read_dir(lab.state.join("store/containers")).expect("store").count();
+        assert_eq!(left, 0, "disks are left");
+        lab.close(host);
+    }
+}
+
+#[test]
+fn a_pea_has_files_of_its_own_and_shares_the_rest() {
+    for (name, posture) in
+        [("papp", Posture::App), ("pgarden", Posture::Garden), ("ppriv", Posture::Privileged)]
+    {
+        let peas = Peas::new(name, posture);
+        assert_eq!(run(&peas.container, "mark", "touch /of-container"), ExitStatus::Exited(0));
+        let sleeper = smol::block_on(peas.container.start(shell("long", "exec sleep 1000")));
+        let sleeper = sleeper.expect("start");
+        let outside = shell(
+            "look",
+            "for ns in net pid ipc uts user cgroup; do readlink /proc/self/ns/$ns; done; \
+             cat /etc/hosts /etc/resolv.conf /etc/hostname; hostname",
+        );
+        let shared = peas.said(outside.clone(), None);
+        assert!(shared.contains("localhost") && shared.contains("nameserver"), "{shared}");
+        let root = peas.root("side/car", Vec::new());
+        let same = ProcessSpec { dir: None, id: "look-too".into(), ..outside };
+        assert_eq!(peas.said(same, Some(&root)), shared, "{posture:?}");
+        let said = peas.sh(
+            &root,
+            "root",
+            "pwd; ls /pea-file /of-container; id -u; touch /made; ls -d /.. /made; \
+             cat /proc/[0-9]*/comm | grep -c '^sleep$'; echo x > /dev/null; \
+             head -c 1 /proc/timer_list | wc -c; stat -f -c %T /proc",
+        );
+        let masked = if posture == Posture::Privileged { "1" } else { "0" };
+        assert!(said.starts_with("/\n"), "{said}");
+        assert!(said.contains("/of-container: No such file"), "{said}");
+        assert!(said.contains(&format!("0\n/..\n/made\n1\n{masked}\nproc\n")), "{said}");
+        assert_eq!(run(&peas.container, "other", "test ! -e /made"), ExitStatus::Exited(0));
+        assert_eq!(
+            peas.sh(&root, "pete", "id -u; echo $HOME; touch /x"),
+            "1234\n/home/pete\ntouch: /x: Permission denied\n"
+        );
+        // A terminal of the pea's own.
+        let size = WindowSize { rows: 7, columns: 9 };
+        let wanted =
+            ProcessSpec { tty: Some(size), ..shell("tty", "tty; stty size; tty > /dev/tty") };
+        assert_eq!(peas.said(wanted, Some(&root)), "/dev/pts/0\r\n7 9\r\n/dev/pts/0\r\n");
+        // What it mounts is for who may mount at all, and for nobody else.
+        let said =
+            peas.sh(&root, "root", "mkdir /m; mount -t tmpfs t /m && grep -c ' /m ' /proc/mounts");
+        match posture {
+            Posture::Privileged => assert_eq!(said, "1\n"),
+            _ => assert!(said.contains("ermitted") || said.contains("denied"), "{said}"),
+        }
+        smol::block_on(sleeper.signal(9)).expect("kill");
+        drop(root);
+        peas.close();
+    }
+}
+
+#[test]
+fn nobody_climbs_out_of_a_peas_root() {
+    let peas = Peas::new("pclimb", Posture::Garden);
+    assert_eq!(run(&peas.container, "mark", "touch /of-container"), ExitStatus::Exited(0));
+    let root = peas.root("p", Vec::new());
+    // One more chroot, with the working directory left above it.
+    let said = peas.sh(
+        &root,
+        "root",
+        "mkdir -p /in/bin /in/proc && cp /bin/busybox /in/bin/sh && cd / && exec 9< / && \
+         chroot /in /bin/sh -c 'cd /proc/self/fd/9/../../../.. 2>/dev/null; ls -a' ; \
+         ls -a /../../.. | head -n 30; ls /proc/self/fd",
+    );
+    assert!(said.contains("pea-file") && !said.contains("of-container"), "{said}");
+    assert!(!said.contains("permission denied"), "{said}");
+    let said =
+        peas.sh(&root, "root", "cat /proc/self/mounts | wc -l; ls /proc/self/fd | tr '\\n' ' '");
+    assert!(
+        said.ends_with("0 1 2 3 \n") || said.ends_with("0 1 2 3 "),
+        "no door is left open: {said}"
+    );
+    // Our own program runs there too.
+    let wanted = ProcessSpec {
+        program: Program::Ours,
+        path: "tar-out".into(),
+        args: vec!["/pea-file".into()],
+        ..shell("ours", "")
+    };
+    assert!(peas.said(wanted, Some(&root)).starts_with("pea-file\0"));
+    drop(root);
+    peas.close();
+}
+
+#[test]
+fn binds_of_a_pea_are_its_own() {
+    let peas = Peas::new("pbinds", Posture::Garden);
+    let dir = peas.lab.state.join("shared");
+    fs::create_dir(&dir).expect("a directory");
+    fs::write(dir.join("file"), "shared").expect("a file");
+    let bind = |to: &str, read_only| Bind {
+        from: dir.clone(),
+        origin: Default::default(),
+        to: to.into(),
+        read_only,
+        mapped: true,
+    };
+    let root = peas.root("p", vec![bind("/ro/deep", true), bind("/rw", false)]);
+    let said = peas.sh(&root, "root", "cat /ro/deep/file; echo x > /ro/deep/x; echo y > /rw/y");
+    assert!(said.starts_with("shared") && said.contains("Read-only file system"), "{said}");
+    assert_eq!(fs::read_to_string(dir.join("y")).expect("written"), "y\n");
+    assert_eq!(run(&peas.container, "other", "test ! -e /rw"), ExitStatus::Exited(0));
+    drop(root);
+    peas.close();
+}
+
+#[test]
+fn a_pea_may_have_limits_of_its_own_and_ends_with_its_container() {
+    let peas = Peas::new("plimits", Posture::Garden);
+    let name = format!("{}-peas", peas.lab.cgroup());
+    let groups = Cgroups::open(&name).expect("cgroups");
+    let limits =
+        Limits { memory: Some(Bytes::mib(32)), disk: None, cpu_weight: None, pids: Some(9) };
+    let group = groups.create(&"p".parse().expect("handle"), &limits, Devices::Common);
+    let group = group.expect("a group");
+    let doors = |name: &str| -> Vec<OwnedFd> {
+        let mut found = Vec::new();
+        let mut left = vec![std::path::PathBuf::from("/sys/fs/cgroup")];
+        while let Some(dir) = left.pop() {
+            if dir.ends_with(format!("{name}/p")) {
+                let file = File::options().write(true).open(dir.join("cgroup.procs"));
+                found.push(file.expect("its door").into());
+            }
+            let items = fs::read_dir(dir).into_iter().flatten().flatten();
+            left.extend(
+                items.filter(|i| i.file_type().is_ok_and(|k| k.is_dir())).map(|i| i.path()),
+            );
+        }
+        found
+    };
+    let root = peas.root("p", Vec::new());
+    let wanted = |id: &str| ProcessSpec { dir: None, ..shell(id, "sleep 1000 & wait") };
+    let started = peas.container.start_in(wanted("limited"), Some(&root), doors(&name));
+    let limited = smol::block_on(started).expect("start");
+    let free = smol::block_on(peas.container.start_in(wanted("free"), Some(&root), Vec::new()));
+    let free = free.expect("start");
+    let pids = group.pids().expect("pids");
+    let inside = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let all: Vec<String> = pids.iter().map(inside).collect();
+    assert!(all.iter().any(|text| text.contains("sleep 1000")), "{all:?}");
+    assert!(all.len() <= 2, "the other one is in the container's group: {all:?}");
+    assert!(peas.container.stats().expect("stats").pids >= 2);
+    drop(root);
+    let Peas { lab, host, container, .. } = peas;
+    host.destroy(&handle()).expect("destroy");
+    for process in [limited, free] {
+        match smol::block_on(process.wait()) {
+            Ok(status) => assert_eq!(status.code(), 137),
+            Err(err) => assert!(err.is_gone(), "{err}"),
+        }
+    }
+    assert!(group.pids().expect("pids").is_empty());
+    group.remove().expect("remove");
+    groups.remove_parent_if_empty();
+    drop(container);
+    lab.close(host);
+}
+
+#[test]
+fn the_disk_of_a_pea_is_found_by_the_next_daemon_and_goes_when_it_is_told() {
+    let Peas { lab, host, layer, container } = Peas::new("pdisk", Posture::Garden);
+    let root = host.make_pea_root(&handle(), "a/1", vec![layer], Vec::new()).expect("a root");
+    let other = host.make_pea_root(&handle(), "b", vec![layer], Vec::new()).expect("a root");
+    let wanted = ProcessSpec { dir: None, ..shell("pea", "touch /mine; read x < /go") };
+    let wanted = ProcessSpec {
+        args: vec![
+            "-c".into(),
+            "mkfifo /go; echo up; read x < /go; test -e /pea-file && test -d /proc/1".into(),
+        ],
+        ..wanted
+    };
+    let process = smol::block_on(container.start_in(wanted, Some(&root), Vec::new()));
+    drop((process.expect("start"), root, other, container));
+    // The daemon dies and comes back.
+    let host = lab.host_of(host.into_parts());
+    let container = host.reopen(&handle()).expect("look").expect("it lives");
+    let mut known = host.peas(&handle()).expect("peas");
+    known.sort();
+    assert_eq!(known, ["a/1", "b"]);
+    host.remove_pea(&handle(), "b").expect("remove");
+    let list = smol::block_on(container.processes()).expect("list");
+    let process = smol::block_on(container.attach(&list[0])).expect("attach");
+    // Its files are all there: it is let go through the root that /proc shows.
+    let go = "for dir in /proc/[0-9]*/root; do test -p $dir/go && echo x > $dir/go; done; true";
+    assert_eq!(run(&container, "go", go), ExitStatus::Exited(0));
+    assert_eq!(smol::block_on(process.wait()).expect("its end"), ExitStatus::Exited(0));
+    host.remove_pea(&handle(), "a/1").expect("remove");
+    host.remove_pea(&handle(), "a/1").expect("again");
+    assert!(host.peas(&handle()).expect("peas").is_empty());
+    assert_eq!(disks(&lab), (1, 0));
+    drop((process, container));
+    host.destroy(&handle()).expect("destroy");
+    lab.close(host);
+}
+
+#[test]
+fn a_pea_that_cannot_be_made_leaves_nothing() {
+    let Peas { lab, host, layer, container } = Peas::new("pfails", Posture::Garden);
+    let text = |made: Result<PeaRoot, terrarium::container::ContainerError>| {
+        terrarium::log::chain(&made.err().expect("refused"))
+    };
+    let missing = Digest::of(b"missing");
+    let said = text(host.make_pea_root(&handle(), "p", vec![layer, missing], Vec::new()));
+    assert!(said.contains("in container web-0") && said.contains(&missing.to_string()), "{said}");
+    let bind = Bind {
+        from: "/gone".into(),
+        origin: Default::default(),
+        to: "/x".into(),
+        read_only: true,
+        mapped: true,
+    };
+    let said = text(host.make_pea_root(&handle(), "p", vec![layer], vec![bind]));
+    assert!(said.contains("/gone") && said.contains("make it first"), "{said}");
+    let said = text(host.make_pea_root(&"no".parse().expect("handle"), "p", vec![layer], vec![]));
+    assert!(said.contains("there is no container no"), "{said}");
+    assert!(host.peas(&handle()).expect("peas").is_empty());
+    assert_eq!(disks(&lab), (1, 0));
+    drop(container);
+    host.destroy(&handle()).expect("destroy");
+    lab.close(host);
+}
