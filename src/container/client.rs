@@ -20,7 +20,7 @@ use smol::channel::Receiver;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -124,16 +124,16 @@ impl Container {
             Program::Path => None,
             Program::Ours => Some(self.own.load().await.map_err(|err| self.link.talk(err))?),
         };
-        let exit = self.link.watch(&id);
         let mut sent: Vec<_> = program.iter().map(|program| program.as_fd()).collect();
-        sent.extend(root.iter().flat_map(|root| root.fds()));
         sent.extend(doors.iter().map(AsFd::as_fd));
-        let ask = match (root, &*doors) {
+        let exit = self.link.watch(&id);
+        let asked = match (root, &*doors) {
             // What the pid 1 of an older daemon knows too.
-            (None, []) => Ask::Start(spec),
-            (root, _) => Ask::StartIn { spec, rooted: root.is_some() },
+            (None, []) => self.link.ask_with(Ask::Start(spec), &sent).await,
+            (None, _) => self.link.ask_with(Ask::StartIn { spec }, &sent).await,
+            (Some(root), _) => self.adopt(spec, root, &sent).await,
         };
-        match self.link.ask_with(ask, &sent).await {
+        match asked {
             Ok((answer, fds)) => {
                 if let Answer::Started { lowered, .. } = &answer
                     && !lowered.is_empty()
@@ -148,6 +148,29 @@ impl Container {
                 Err(err)
             }
         }
+    }
+
+    /// Has a process forked in the root of a pea, and pid 1 take it.
+    async fn adopt(
+        &self,
+        spec: ProcessSpec,
+        root: &PeaRoot,
+        sent: &[BorrowedFd<'_>],
+    ) -> Result<(Answer, Vec<OwnedFd>), ProcessError> {
+        let (id, program, tty) = (spec.id.clone(), spec.path.clone(), spec.tty.is_some());
+        let keep_stdin = spec.keep_stdin;
+        let (pid, lowered, fds) = match root.fork(spec, sent).await {
+            Ok(Some((Answer::Forked { pid, lowered }, fds))) => (pid, lowered, fds),
+            Ok(Some((Answer::Failed { kind, text }, _))) => {
+                return Err(ProcessError::Refused { kind, text });
+            }
+            Ok(Some((other, _))) => return Err(self.link.out_of_turn(&other)),
+            Ok(None) => return Err(self.link.gone()),
+            Err(err) => return Err(self.link.talk(err)),
+        };
+        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        let adopt = Ask::Adopt { id, program, pid, tty, keep_stdin, lowered };
+        self.link.ask_with(adopt, &fds).await
     }
 
     /// Takes over a process with what it has written since; it may have ended meanwhile.

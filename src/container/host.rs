@@ -108,6 +108,11 @@ impl Host {
         &self.store
     }
 
+    /// Control groups, for peas.
+    pub fn cgroups(&self) -> &Cgroups {
+        &self.cgroups
+    }
+
     /// The network, for published ports.
     pub fn net(&self) -> &Net {
         &self.net
@@ -355,7 +360,7 @@ fn open_process(pid: i32, started: u64) -> Option<OwnedFd> {
 }
 
 /// Waits for the end of a killed process and reaps it when it is our child.
-fn await_end(pidfd: &OwnedFd) -> io::Result<()> {
+pub(super) fn await_end(pidfd: &OwnedFd) -> io::Result<()> {
     if !sys::fd::wait_readable(pidfd, DEATH_MAX_MS)? {
         let text = format!("a killed process is still there after {} s", DEATH_MAX_MS / 1000);
         return Err(io::Error::new(io::ErrorKind::TimedOut, text));

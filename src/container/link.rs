@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// How long pid 1 may take for an answer. It answers at once, a start when exec has worked; but it
 /// shares its limits with the app, and a frozen group does not run at all.
-const ANSWER_MAX: Duration = Duration::from_secs(20);
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(20);
 
 /// The connection to pid 1.
 pub(super) struct Link {

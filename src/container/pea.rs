@@ -8,11 +8,17 @@
 use super::create::{etc, hear};
 use super::depot::Entry;
 use super::error::{Cause, ContainerError};
-use super::host::{Host, step};
+use super::host::{Host, await_end, step};
+use super::link::ANSWER_MAX;
 use super::posture::{self, Posture};
-use crate::init::proto::{Bind, MAX_MESSAGE, Order, PeaPlan, Plan, SetUp};
+use crate::init::proto::{Answer, Bind, MAX_MESSAGE, Order, PeaPlan, PeaStart, Plan, Reply, SetUp};
+use crate::model::process::ProcessSpec;
 use crate::sys;
+use crate::sys::signal::KILL;
 use crate::unit::{Digest, Handle};
+use async_io::Async;
+use smol::lock::Mutex;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -23,18 +29,75 @@ use std::time::SystemTime;
 /// What a person reads after "cannot".
 const DOING: &str = "make the root of a pea in";
 
-/// The root of a pea, which stands as long as somebody has this or a process runs in it. The disk
-/// below it is not removed with it: see [`Host::remove_pea`].
+/// The root of a pea, and who starts processes in it: a process of ours in the container, which ends
+/// when this is dropped. The root stands on as long as processes run in it. The disk below it is not
+/// removed with it: see [`Host::remove_pea`].
 pub struct PeaRoot {
-    root: OwnedFd,
-    space: OwnedFd,
-    pts: OwnedFd,
+    keeper: Mutex<Keeper>,
+    pidfd: Option<OwnedFd>,
+}
+
+/// The channel to the process, and the number of the last request.
+struct Keeper {
+    channel: Option<Async<OwnedFd>>,
+    seq: u64,
 }
 
 impl PeaRoot {
-    /// The descriptors in the protocol's order.
-    pub(super) fn fds(&self) -> [BorrowedFd<'_>; 3] {
-        [self.root.as_fd(), self.space.as_fd(), self.pts.as_fd()]
+    /// Has a process forked that waits at its gate; what comes beside
+    /// [`Answer::Forked`](crate::init::proto::Answer::Forked). `None`: nobody is there to do so.
+    pub(super) async fn fork(
+        &self,
+        spec: ProcessSpec,
+        sent: &[BorrowedFd<'_>],
+    ) -> io::Result<Option<(Answer, Vec<OwnedFd>)>> {
+        let too_long = async {
+            async_io::Timer::after(ANSWER_MAX).await;
+            let text = format!("the root's keeper has not answered for {} s", ANSWER_MAX.as_secs());
+            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+        };
+        smol::future::or(self.ask(spec, sent), too_long).await
+    }
+
+    async fn ask(
+        &self,
+        spec: ProcessSpec,
+        sent: &[BorrowedFd<'_>],
+    ) -> io::Result<Option<(Answer, Vec<OwnedFd>)>> {
+        // One start after the other: held for as long as the answer takes.
+        let mut keeper = self.keeper.lock().await;
+        keeper.seq += 1;
+        let seq = keeper.seq;
+        let request = serde_json::to_vec(&PeaStart { seq, spec })?;
+        if request.len() > MAX_MESSAGE {
+            let text = format!("the request takes {} bytes, over {MAX_MESSAGE}", request.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        let Some(channel) = &keeper.channel else { return Ok(None) };
+        channel.write_with(|channel| sys::socket::send_with_fds(channel, &request, sent)).await?;
+        let mut buffer = vec![0; MAX_MESSAGE];
+        loop {
+            let receive = |channel: &OwnedFd| sys::socket::recv_with_fds(channel, &mut buffer);
+            let (length, fds) = channel.read_with(receive).await?;
+            if length == 0 {
+                return Ok(None);
+            }
+            let reply: Reply = serde_json::from_slice(&buffer[..length])?;
+            // What an earlier request was answered, after its asker had gone, is of no use.
+            if reply.seq == seq {
+                return Ok(Some((reply.answer, fds)));
+            }
+        }
+    }
+}
+
+impl Drop for PeaRoot {
+    fn drop(&mut self) {
+        self.keeper.get_mut().channel = None;
+        // A child of ours: somebody must take its end, which comes at once.
+        if let Some(pidfd) = self.pidfd.take() {
+            smol::unblock(move || await_end(&pidfd)).detach();
+        }
     }
 }
 
@@ -127,7 +190,7 @@ impl Host {
             return Err(format!("the plan takes {} bytes, over {MAX_MESSAGE}", order.len()).into());
         }
         let (ours, theirs) = sys::socket::pair()?;
-        let mut child = Command::new(&self.program)
+        let child = Command::new(&self.program)
             .arg0("terrarium")
             .arg("init")
             .stdin(Stdio::from(theirs))
@@ -136,25 +199,35 @@ impl Host {
             .env_clear()
             .process_group(0)
             .spawn()?;
-        let heard = sys::socket::send_with_fds(&ours, &order, &[pidfd.as_fd()])
-            .map_err(Cause::from)
-            .and_then(|()| hear(&ours));
-        // It has nothing more to do; one that hangs is no use, and its child goes with its pidfd's.
-        drop(ours);
-        if heard.is_err() {
-            let _ = child.kill();
+        let keeper = sys::process::pidfd_open(child.id() as i32)?;
+        let made = self.order(&entry.spec.handle, child.id() as i32, &ours, &order, &pidfd);
+        if let Err(why) = made {
+            // Its child goes with it: that one has nobody left to serve.
+            let _ = sys::process::pidfd_send_signal(&keeper, KILL);
+            drop(ours);
+            await_end(&keeper)?;
+            return Err(why);
         }
-        child.wait()?;
-        match heard? {
-            (SetUp::Rooted, fds) => {
-                let [root, space, pts] = <[OwnedFd; 3]>::try_from(fds)
-                    .map_err(|fds| format!("init sent {} descriptors, not 3", fds.len()))?;
-                Ok(PeaRoot { root, space, pts })
-            }
-            (SetUp::Refused { doing, why, .. }, _) => {
-                Err(format!("init cannot {doing}: {why}").into())
-            }
-            (other, _) => Err(format!("init said {other:?} out of turn").into()),
+        let channel = Some(Async::new(ours)?);
+        Ok(PeaRoot { keeper: Mutex::new(Keeper { channel, seq: 0 }), pidfd: Some(keeper) })
+    }
+
+    /// Puts `init` into the container's groups, tells it what to do, and hears that it is done.
+    fn order(
+        &self,
+        container: &Handle,
+        pid: i32,
+        channel: &OwnedFd,
+        order: &[u8],
+        beside: &OwnedFd,
+    ) -> Result<(), Cause> {
+        // Before it is told: nothing of it runs unlimited.
+        self.cgroups.find(container).add(pid)?;
+        sys::socket::send_with_fds(channel, order, &[beside.as_fd(), self.seccomp.as_fd()])?;
+        match hear(channel)?.0 {
+            SetUp::Rooted => Ok(()),
+            SetUp::Refused { doing, why, .. } => Err(format!("init cannot {doing}: {why}").into()),
+            other => Err(format!("init said {other:?} out of turn").into()),
         }
     }
 
@@ -189,7 +262,7 @@ impl Host {
             privileged: posture == Posture::Privileged,
             masked,
             read_only,
-            shm_bytes: posture::SHM_BYTES,
+            shm_bytes: entry.spec.posture.shm_bytes(),
         })
     }
 }

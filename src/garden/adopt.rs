@@ -3,7 +3,7 @@
 
 use super::backend::{Backend, Place};
 use super::member::Member;
-use super::process::Running;
+use super::process::{Kind, Running};
 use super::{plan, record};
 use crate::container::Posture;
 use crate::log::chain;
@@ -71,11 +71,20 @@ impl Backend {
         member: &Arc<Member>,
     ) -> Result<(), crate::container::ProcessError> {
         let names = member.record().names;
+        let (shared, name) = (self.shared.clone(), member.name.clone());
+        // Unreadable: their disks go with the container.
+        let mut peas = smol::unblock(move || shared.host.peas(&name)).await.unwrap_or_default();
         for known in member.container.processes().await? {
             let Some(id) = plan::client_name(&known.id, &names) else { continue };
             let process = member.container.attach(&known).await?;
-            let running = Running::begin(member, &id, process, true, &self.shared);
+            let kind = Kind { adopted: true, pea: peas.contains(&known.id) };
+            peas.retain(|pea| *pea != known.id);
+            let running = Running::begin(member, &id, process, kind, &self.shared);
             member.processes().insert(id, running);
+        }
+        // They ended without a daemon, or never began.
+        for pea in peas {
+            self.shared.clone().remove_pea(member, &pea).await;
         }
         Ok(())
     }

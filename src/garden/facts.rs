@@ -1,10 +1,10 @@
 //! What the box has, and facts and figures of containers.
 
-use super::backend::{Backend, Shared, now_ms};
+use super::backend::{Backend, Place, Shared, now_ms};
 use super::member::Member;
 use super::record::Record;
 use super::{Done, GardenError, plan, properties};
-use crate::cgroup::CgroupError;
+use crate::cgroup::{CgroupError, Metrics as Figures};
 use crate::image;
 use crate::model::garden::{
     Capacity, CpuStat, DiskStat, ErrorBody, Info, InfoEntry, Metrics, MetricsEntry, NetworkStat,
@@ -62,11 +62,27 @@ impl Backend {
         smol::unblock(move || shared.metrics(&member)).await
     }
 
-    /// Figures of many.
+    /// Figures of a process with a root of its own, by its name.
+    async fn pea_metrics(&self, id: &str) -> Done<Metrics> {
+        let found = self.shared.member_of_process(id);
+        let member = found.ok_or_else(|| GardenError::UnknownHandle(id.to_owned()))?;
+        let (shared, inner) = (self.shared.clone(), plan::process_name(id));
+        smol::unblock(move || match shared.pea_figures(&member, &inner) {
+            Some(figures) => Ok(shared.told(&member, figures)),
+            None => shared.metrics(&member),
+        })
+        .await
+    }
+
+    /// Figures of many; processes with roots of their own are asked for in the same way.
     pub async fn bulk_metrics(&self, handles: &[String]) -> BTreeMap<String, MetricsEntry> {
         let mut all = BTreeMap::new();
         for handle in handles {
-            let entry = match self.metrics(handle).await {
+            let figures = match self.metrics(handle).await {
+                Err(GardenError::UnknownHandle(_)) => self.pea_metrics(handle).await,
+                figures => figures,
+            };
+            let entry = match figures {
                 Ok(metrics) => MetricsEntry { metrics, err: None },
                 Err(err) => MetricsEntry { err: Some(ordinary(&err)), ..MetricsEntry::default() },
             };
@@ -130,13 +146,28 @@ impl Shared {
     fn metrics(self: &Arc<Self>, member: &Member) -> Done<Metrics> {
         let told = |err: CgroupError| GardenError::Failed(crate::log::chain(&err));
         let figures = member.container.group().metrics().map_err(told)?;
+        Ok(self.told(member, figures))
+    }
+
+    /// The container that has this process.
+    fn member_of_process(&self, id: &str) -> Option<Arc<Member>> {
+        let places = self.places();
+        let mut members = places.values().filter_map(|place| match place {
+            Place::Stands(member) => Some(member),
+            Place::Busy | Place::Leaves => None,
+        });
+        members.find(|member| member.processes().contains_key(id)).cloned()
+    }
+
+    /// Figures of a group as Garden tells them, with those of its container.
+    fn told(&self, member: &Member, figures: Figures) -> Metrics {
         let record = member.record();
         let traffic = self.host.net().traffic(member.container.entry().slot).ok().flatten();
         let age = now_ms().saturating_sub(record.made_ms).saturating_mul(1_000_000);
         let mut memory = figures.memory;
         memory.insert("TotalUsageTowardLimit".into(), figures.usage_toward_limit);
         let (usage, user, system) = (figures.cpu_ns, figures.user_ns, figures.system_ns);
-        Ok(Metrics {
+        Metrics {
             memory,
             cpu: CpuStat { usage, user, system },
             disk: self.disk(member, &record),
@@ -144,6 +175,6 @@ impl Shared {
             pid: PidStat { current: figures.pids, max: figures.pids_max },
             age,
             cpu_entitlement: self.entitlement(&record, age),
-        })
+        }
     }
 }

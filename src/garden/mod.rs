@@ -23,6 +23,7 @@ mod input;
 mod limits;
 mod member;
 mod network;
+mod pea;
 pub mod plan;
 mod process;
 mod properties;

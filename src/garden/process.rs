@@ -45,6 +45,15 @@ struct State {
     streams: BTreeMap<String, (Listener, Listener)>,
 }
 
+/// What there is to know of a process that is taken over.
+#[derive(Clone, Copy)]
+pub(super) struct Kind {
+    /// It was there before the daemon.
+    pub(super) adopted: bool,
+    /// It has a root of its own, which goes with it.
+    pub(super) pea: bool,
+}
+
 /// One client's view of a process. Dropping it disturbs nobody.
 pub struct Session {
     /// The process's name.
@@ -58,18 +67,18 @@ pub struct Session {
 
 impl Running {
     /// Takes a process over: from now on its outputs are read and its end is waited for. Whoever
-    /// joins first hears what was said until then when `adopted`.
+    /// joins first hears what was said until then when it is adopted.
     pub(super) fn begin(
         member: &Arc<Member>,
         id: &str,
         mut process: Process,
-        adopted: bool,
-        shared: &Shared,
+        kind: Kind,
+        shared: &Arc<Shared>,
     ) -> Arc<Running> {
         let budget = &shared.budget;
         let streams = std::mem::take(&mut process.streams);
         let fans = (Fan::new(budget.clone()), Fan::new(budget.clone()));
-        let early = adopted.then(|| (fans.0.listen(), fans.1.listen()));
+        let early = kind.adopted.then(|| (fans.0.listen(), fans.1.listen()));
         let (input, pieces) = Input::new();
         let (end, alive) = cancel::pair();
         let running = Arc::new(Running {
@@ -100,7 +109,8 @@ impl Running {
             .detach();
         }
         let outputs = (tty.or(stdout), stderr);
-        let follow = running.clone().follow(Arc::downgrade(member), outputs, end);
+        let pea = kind.pea.then(|| shared.clone());
+        let follow = running.clone().follow(Arc::downgrade(member), outputs, end, pea);
         let ended = shared.ended.clone();
         smol::spawn(async move {
             ended.or(follow).await;
@@ -115,6 +125,7 @@ impl Running {
         member: Weak<Member>,
         outputs: (Option<OwnedFd>, Option<OwnedFd>),
         end: Canceller,
+        pea: Option<Arc<Shared>>,
     ) {
         let outputs = future::zip(
             self.read(outputs.0, super::Which::Stdout),
@@ -128,6 +139,9 @@ impl Running {
         };
         future::zip(exit, outputs).await;
         self.state().fans = None;
+        if let (Some(shared), Some(member)) = (pea, member.upgrade()) {
+            shared.remove_pea(&member, self.inner_id()).await;
+        }
         Timer::after(MEMORY).await;
         if let Some(member) = member.upgrade() {
             member.forget(&self).await;

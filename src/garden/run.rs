@@ -3,7 +3,7 @@
 use super::backend::{Backend, Shared};
 use super::fan::Listener;
 use super::member::Member;
-use super::process::{Running, Session};
+use super::process::{Kind, Running, Session};
 use super::{Done, GardenError, Which, plan};
 use crate::container::ProcessError;
 use crate::init::proto::FailKind;
@@ -27,11 +27,30 @@ impl Backend {
             let (inner, id) = (inner.clone(), id.clone());
             member.change(&self.shared, |record| drop(record.names.insert(inner, id))).await?;
         }
-        let wanted = plan::process(&spec, &inner, &member.record().env)?;
-        let user = wanted.user.clone();
-        let started = member.container.start(wanted).await;
-        let process = started.map_err(|err| not_started(&err, &spec.path, &user, &id))?;
-        let running = Running::begin(&member, &id, process, false, &self.shared);
+        let env = member.record().env;
+        let is_pea = !spec.image.uri.is_empty();
+        let (user, started) = match is_pea {
+            false => {
+                let wanted = plan::process(&spec, &inner, &env)?;
+                (wanted.user.clone(), member.container.start(wanted).await)
+            }
+            true => {
+                let pea = self.shared.make_pea(&member, &inner, &spec).await?;
+                let wanted = plan::process(&spec, &inner, pea.env())?;
+                (wanted.user.clone(), pea.start(&member, wanted).await)
+            }
+        };
+        let process = match started {
+            Ok(process) => process,
+            Err(err) => {
+                if is_pea {
+                    self.shared.clone().remove_pea(&member, &inner).await;
+                }
+                return Err(not_started(&err, &spec.path, &user, &id));
+            }
+        };
+        let kind = Kind { adopted: false, pea: is_pea };
+        let running = Running::begin(&member, &id, process, kind, &self.shared);
         member.processes().insert(id, running.clone());
         Ok(self.shared.join(&running))
     }

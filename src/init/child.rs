@@ -2,12 +2,12 @@
 
 use super::limits::Limits;
 use super::proto::FailKind;
-use super::start::{Failure, Place, Workshop};
+use super::start::{Failure, Workshop};
 use super::users::User;
 use crate::sys::at::{self, Open, Resolve};
 use crate::sys::caps::{self, Caps};
 use crate::sys::fd::{self, Standard};
-use crate::sys::{ns, process, pty, signal};
+use crate::sys::{process, pty, signal};
 use std::ffi::CString;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -29,7 +29,6 @@ pub(super) enum Program {
 /// Everything that the child needs.
 pub(super) struct Ready {
     pub(super) program: Program,
-    pub(super) place: Option<Place>,
     pub(super) doors: Vec<OwnedFd>,
     pub(super) argv: Vec<CString>,
     pub(super) env: Vec<CString>,
@@ -45,7 +44,6 @@ pub(super) struct Ready {
 #[repr(u8)]
 pub(super) enum Step {
     Doors = 1,
-    Place,
     Terminal,
     Streams,
     Limits,
@@ -73,9 +71,6 @@ fn become_it(workshop: &Workshop, ready: &Ready) -> Result<(), (Step, io::Error)
     let at_step = |step: Step| move |err: io::Error| (step, err);
     for door in &ready.doors {
         fd::write(door, b"0").map_err(at_step(Step::Doors))?;
-    }
-    if let Some(place) = &ready.place {
-        go_to(workshop, place).map_err(at_step(Step::Place))?;
     }
     process::new_session().map_err(at_step(Step::Terminal))?;
     let [input, output, error] = &ready.streams;
@@ -106,19 +101,6 @@ fn become_it(workshop: &Workshop, ready: &Ready) -> Result<(), (Step, io::Error)
         .map_err(at_step(Step::Descriptors))?;
     // Last: what is left to do is exec, and that shall be all that they can hinder.
     ready.limits.apply().map_err(at_step(Step::Limits))
-}
-
-/// Makes the root of a pea the caller's. Only the box's root may enter the mount namespace itself,
-/// which is as it should be (D10): all others see no more than what is mounted in it, with nothing
-/// above its `/` that one could climb to, and could not mount in their own one either.
-fn go_to(workshop: &Workshop, place: &Place) -> io::Result<()> {
-    if workshop.privileged {
-        // Pid 1 may, but does not have it at hand.
-        caps::set(workshop.granted, workshop.granted)?;
-        return ns::enter(&place.space, ns::Spaces::CLONE_NEWNS);
-    }
-    at::change_dir(&place.root)?;
-    process::change_root()
 }
 
 /// Tries every candidate; returns the failure that tells most.
@@ -177,7 +159,6 @@ pub(super) fn outcome(errors: &OwnedFd, program: &str) -> Option<Failure> {
             _ => (FailKind::NotExecutable, format!("program `{program}` cannot be run: {err}")),
         },
         () if is(Step::Doors) => system("put the process into its cgroup"),
-        () if is(Step::Place) => system("enter the process's own root"),
         () if is(Step::Terminal) => system("give the process its terminal"),
         () if is(Step::Streams) => system("give the process its streams"),
         () if is(Step::Limits) => system("set the process's limits"),

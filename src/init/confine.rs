@@ -10,9 +10,8 @@ use crate::sys::{process, seccomp};
 use std::os::fd::OwnedFd;
 
 /// What pid 1 itself uses, within the container's user namespace only: to become any user, to
-/// signal any, to make working directories and give them away, to go into a pea's root, to drop the
-/// rest.
-const OWN: [u8; 8] = [
+/// signal any, to make working directories and give them away, to drop the rest.
+const OWN: [u8; 7] = [
     number::SETUID,
     number::SETGID,
     number::SETPCAP,
@@ -20,7 +19,6 @@ const OWN: [u8; 8] = [
     number::CHOWN,
     number::DAC_OVERRIDE,
     number::FOWNER,
-    number::SYS_CHROOT,
 ];
 
 /// Enters the container's user namespace as its root and lowers everything that can be lowered.

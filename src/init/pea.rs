@@ -1,22 +1,52 @@
-//! The root of a pea: a process with files of its own that shares everything else with a container.
+//! A pea: a process with files of its own that shares everything else with a container.
 //!
-//! It is made by a process of the box's root that goes into the container's network, ipc and pid
-//! namespaces, so that /sys, /dev/mqueue and /proc are the container's, but stays in the box's user
-//! namespace, as D10 wants. Nobody inside can trace it, and it ends when the root stands: the
-//! descriptors that it hands back keep the mount namespace alive.
+//! Who makes its root and forks it must be of the box's user namespace, as pid 1 is not (D10); but
+//! its parent shall be pid 1, which knows all about processes. So it is forked outside and handed
+//! over:
+//!
+//! ```text
+//! daemon            keeper (root of the box)              pid 1
+//!   | spawn, put into the container's groups                |
+//!   | Pea --------->| enters net, ipc and pid namespace     |
+//!   | <------ Rooted| has built the root, in its own mounts |
+//!   | PeaStart ---->| forks, is confined like pid 1,        |
+//!   |               | forks the process, which waits at     |
+//!   | <------ Forked| its gate, and ends: pid 1 inherits it |
+//!   | Adopt ----------------------------------------------->| opens the gate
+//!   | <----------------------------------------------Started|
+//! ```
+//!
+//! The keeper ends when the daemon closes the channel; the root lasts as long as a process runs in
+//! it. Nobody inside can trace the keeper or read what it has open.
 
-use super::proto::{PeaPlan, Plan, SetUp};
-use super::root;
-use super::{Doing, InitError, message};
-use crate::sys::at::{self, Open, Resolve};
+use super::proto::{Answer, FailKind, MAX_MESSAGE, PeaPlan, PeaStart, Plan, Reply, SetUp};
+use super::root::{self, Kept};
+use super::start::{self, Failure, Launched, Sent, Workshop};
+use super::{Doing, InitError, confine, message};
+use crate::sys::caps::Caps;
 use crate::sys::fd;
 use crate::sys::ns::{self, Fork, Parent, Spaces};
-use crate::sys::process::{self, Ended};
+use crate::sys::process::{self, Ended, Resource};
+use crate::sys::seccomp;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 
-/// Follows the order: the answer on `channel` is told by a child, which is in the pid namespace.
-pub fn make(channel: &OwnedFd, order: PeaPlan, pidfd: OwnedFd) -> Result<(), InitError> {
+/// The keeper between two starts.
+struct Keeper {
+    plan: Plan,
+    user: OwnedFd,
+    filters: Vec<seccomp::Program>,
+    kept: Kept,
+}
+
+/// Follows the order: what is said on `channel` is said by a child, which is in the pid namespace.
+pub fn make(
+    channel: &OwnedFd,
+    order: PeaPlan,
+    pidfd: OwnedFd,
+    filters: Vec<seccomp::Program>,
+) -> Result<(), InitError> {
     let PeaPlan { beside, plan } = order;
     let open = |kind: &str| {
         File::open(format!("/proc/{beside}/ns/{kind}"))
@@ -26,7 +56,9 @@ pub fn make(channel: &OwnedFd, order: PeaPlan, pidfd: OwnedFd) -> Result<(), Ini
     let user = open("user")?;
     let spaces = [
         (open("net")?, Spaces::CLONE_NEWNET),
+        (open("uts")?, Spaces::CLONE_NEWUTS),
         (open("ipc")?, Spaces::CLONE_NEWIPC),
+        (open("cgroup")?, Spaces::CLONE_NEWCGROUP),
         (open("pid")?, Spaces::CLONE_NEWPID),
     ];
     // Asked after they were opened: then the number was not somebody else's meanwhile.
@@ -38,8 +70,8 @@ pub fn make(channel: &OwnedFd, order: PeaPlan, pidfd: OwnedFd) -> Result<(), Ini
     }
     match ns::fork(Spaces::empty(), Parent::Caller).doing(|| "fork".into())? {
         Fork::Child => {
-            let told = build(&plan, &user, channel);
-            process::exit_now(u8::from(told.is_err()))
+            let kept = keep(plan, user, filters, channel);
+            process::exit_now(u8::from(kept.is_err()))
         }
         Fork::Parent { pid, .. } => match process::wait(pid).doing(|| "wait".into())? {
             // What went wrong is told already.
@@ -51,25 +83,82 @@ pub fn make(channel: &OwnedFd, order: PeaPlan, pidfd: OwnedFd) -> Result<(), Ini
     }
 }
 
-/// Builds the root and hands it over, or says why not.
-fn build(plan: &Plan, user: &OwnedFd, channel: &OwnedFd) -> Result<(), InitError> {
-    let built = root::build(plan, user).and_then(|kept| {
-        let here = Open::O_PATH | Open::O_DIRECTORY;
-        let root = at::open(at::HERE, "/", here, 0, Resolve::empty())
-            .doing(|| "open the new root".into())?;
-        // In a /proc of our own making, over which nothing is mounted there.
-        let space = File::open("/proc/self/ns/mnt").doing(|| "open the mount namespace".into())?;
-        Ok((root, OwnedFd::from(space), kept.pts))
-    });
-    let told = match &built {
-        Ok((root, space, pts)) => {
-            message::send(channel, &SetUp::Rooted, &[root.as_fd(), space.as_fd(), pts.as_fd()])
-        }
+/// The keeper: builds the root, then starts what it is asked to, until the channel closes.
+fn keep(
+    plan: Plan,
+    user: OwnedFd,
+    filters: Vec<seccomp::Program>,
+    channel: &OwnedFd,
+) -> Result<(), InitError> {
+    let kept = match root::build(&plan, &user) {
+        Ok(kept) => kept,
         Err(err) => {
             let (doing, why) = err.parts();
-            message::send(channel, &SetUp::Refused { doing, why, pid: None }, &[])
+            let _ = message::send(channel, &SetUp::Refused { doing, why, pid: None }, &[]);
+            return Err(err);
         }
     };
-    told.map_err(|_| InitError::Abandoned)?;
-    built.map(drop)
+    message::send(channel, &SetUp::Rooted, &[]).map_err(|_| InitError::Abandoned)?;
+    let keeper = Keeper { plan, user, filters, kept };
+    let mut buffer = vec![0; MAX_MESSAGE];
+    let refused = |seq, kind, text| {
+        message::send(channel, &Reply { seq, answer: Answer::Failed { kind, text } }, &[])
+            .map_err(|_| InitError::Abandoned)
+    };
+    while let Some((PeaStart { seq, spec }, fds)) =
+        message::receive(channel, &mut buffer).doing(|| "read the daemon's message".into())?
+    {
+        let forked = ns::fork(Spaces::empty(), Parent::Caller);
+        match forked {
+            Err(err) => refused(seq, FailKind::System, format!("cannot fork: {err}"))?,
+            Ok(Fork::Parent { pid, .. }) => {
+                // Its end makes pid 1 the parent of what it has forked. One that was killed may have
+                // said nothing; a second answer is not waited for by anybody.
+                if !matches!(process::wait(pid), Ok(Ended::Exited(0))) {
+                    refused(seq, FailKind::System, "it was killed before it began".into())?;
+                }
+            }
+            Ok(Fork::Child) => {
+                let started = Sent::sort(&spec, fds).and_then(|sent| keeper.start(&spec, sent));
+                let (answer, fds) = match &started {
+                    Ok(one) => {
+                        (Answer::Forked { pid: one.pid, lowered: one.lowered.clone() }, one.fds())
+                    }
+                    Err((kind, text)) => {
+                        (Answer::Failed { kind: *kind, text: text.clone() }, Vec::new())
+                    }
+                };
+                let told = message::send(channel, &Reply { seq, answer }, &fds);
+                process::exit_now(u8::from(told.is_err()))
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Keeper {
+    /// Becomes what pid 1 is, without its number, and forks. Called once in a process.
+    fn start(
+        &self,
+        spec: &crate::model::process::ProcessSpec,
+        sent: Sent,
+    ) -> Result<Launched, Failure> {
+        let system = |err: io::Error| (FailKind::System, format!("cannot start in a pea: {err}"));
+        let confined = self.user.try_clone().map_err(system).and_then(|user| {
+            confine::confine(&self.plan, user, &self.filters)
+                .and_then(|()| confine::granted(&self.plan))
+                .map_err(|err| (FailKind::System, crate::log::chain(&err)))
+        });
+        let (nofile, _) = process::limit(Resource::OPEN_FILES).map_err(system)?;
+        let (null, pts) = (self.kept.null.try_clone(), self.kept.pts.try_clone());
+        let workshop = Workshop {
+            kept: Kept { null: null.map_err(system)?, pts: pts.map_err(system)? },
+            root: start::root_dir().map_err(system)?,
+            granted: confined?,
+            for_users: Caps::of(&self.plan.user_capabilities),
+            nofile,
+        };
+        let gate = fd::pipe().map_err(system)?;
+        start::start(&workshop, spec, Sent { gate: Some(gate), ..sent })
+    }
 }

@@ -33,8 +33,8 @@ pub const SPOOL_MAX: u64 = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Order {
-    /// Make the root of a pea; no more than [`SetUp::Rooted`] comes of it. Descriptor: a pidfd of
-    /// the container's pid 1.
+    /// Make the root of a pea and start processes in it, as drawn in [`super::pea`]. Descriptors:
+    /// a pidfd of the container's pid 1, the seccomp filter.
     Pea(PeaPlan),
     /// Make a container, as drawn above.
     Container(Plan),
@@ -45,9 +45,18 @@ pub enum Order {
 pub struct PeaPlan {
     /// Pid 1 of the container, as the box numbers it.
     pub beside: i32,
-    /// As the container's, with layers, writable directory and binds of its own. Network,
-    /// capabilities and their like are the container's, and not looked at.
+    /// As the container's, with layers, writable directory and binds of its own.
     pub plan: Plan,
+}
+
+/// Start a process in the root of a pea. Descriptors as with [`Ask::StartIn`]. The answer is
+/// a [`Reply`] with [`Answer::Forked`] or [`Answer::Failed`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeaStart {
+    /// Comes back in the answer.
+    pub seq: u64,
+    /// What to start.
+    pub spec: ProcessSpec,
 }
 
 /// Everything pid 1 needs to build the inside. Descriptors: the listener, the
@@ -148,8 +157,7 @@ pub enum SetUp {
         /// Process id as the daemon sees it.
         pid: i32,
     },
-    /// The root of a pea stands, in a mount namespace of its own. Descriptors: its `/`, the
-    /// namespace (which lasts as long as somebody has that), its `/dev/pts`.
+    /// The root of a pea stands: the sender takes [`PeaStart`]s now, until the daemon closes.
     Rooted,
     /// It cannot be built.
     Refused {
@@ -184,14 +192,29 @@ pub enum Ask {
     /// the connection that started it closes, and forgotten when it has ended; nobody can attach to
     /// it, and its streams are the starter's alone.
     Start(ProcessSpec),
-    /// The same in another place. Descriptors, in this order: the program, if it is ours; with
-    /// `rooted` the three of [`SetUp::Rooted`]; and files that the process writes `0` to before it
-    /// does anything else: the `cgroup.procs` of groups that it shall be in.
+    /// The same in other groups. Descriptors, in this order: the program, if it is ours; files that
+    /// the process writes `0` to before it does anything else: the groups' `cgroup.procs`.
     StartIn {
         /// What to start.
         spec: ProcessSpec,
-        /// In the root of a pea.
-        rooted: bool,
+    },
+    /// Take a process that waits at its gate as if it had been started here. Descriptors: those of
+    /// [`Answer::Forked`]. The answer is that of a start.
+    Adopt {
+        /// Its name.
+        id: String,
+        /// What it is to run, for messages.
+        program: String,
+        /// Its number inside.
+        pid: i32,
+        /// It has a terminal.
+        tty: bool,
+        /// Its stdin is kept open for who attaches later.
+        #[serde(default)]
+        keep_stdin: bool,
+        /// As [`Answer::Started`] has it.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        lowered: BTreeMap<Rlimit, u64>,
     },
     /// Take over the streams of a running process, as [`Answer::Attached`] says.
     Attach {
@@ -256,9 +279,18 @@ pub enum Answer {
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         lowered: BTreeMap<Rlimit, u64>,
     },
+    /// A process for [`Ask::Adopt`] exists. Descriptors: where it says why it cannot be executed; its
+    /// gate, behind which it waits for one byte; and its streams, as with [`Answer::Started`].
+    Forked {
+        /// Its number inside.
+        pid: i32,
+        /// As [`Answer::Started`] has it.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        lowered: BTreeMap<Rlimit, u64>,
+    },
     /// As [`Answer::Started`], but without stdin unless it is kept: its only write end went to the
-    /// starter, so that closing it there ends the input. What was spooled meanwhile is in `<depot>/init/<id>.out`
-    /// and `.err`, complete up to [`SPOOL_MAX`] (a last line tells how much was dropped), and is
+    /// starter, so that closing it there ends the input. What was spooled meanwhile is in
+    /// `<depot>/init/<id>.out` and `.err`, complete up to [`SPOOL_MAX`] (a last line tells how much was dropped), and is
     /// the reader's to remove. Output after it comes by the descriptors, which are non-blocking;
     /// an ended process's deliver what is left and then the end. Pid 1 spools again when the
     /// connection that attached closes.

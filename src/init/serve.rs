@@ -18,7 +18,7 @@ use super::peers::Peers;
 use super::proto::{Answer, FailKind, MAX_MESSAGE, Plan, Reply, Request};
 use super::root::Kept;
 use super::spool::Stream;
-use super::start::{self, Failure, Sent, Workshop};
+use super::start::{self, Failure, Launched, Sent, Workshop};
 use super::table::{PeerId, Phase, Process, Serial, Table};
 use super::{Doing, InitError};
 use crate::model::process::{ExitStatus, INTERNAL, ProcessSpec, Program};
@@ -64,6 +64,17 @@ pub struct Server {
     buffer: Vec<u8>,
 }
 
+/// What is said of a process that is put into the table.
+struct About {
+    id: String,
+    /// What it runs, for messages.
+    program: String,
+    /// It has a terminal.
+    tty: bool,
+    /// Its input is kept open for who attaches later.
+    keep_stdin: bool,
+}
+
 impl Server {
     /// Takes over what was prepared. The caller is confined already.
     pub fn new(
@@ -86,14 +97,7 @@ impl Server {
             listener,
             signals,
             depot,
-            workshop: Workshop {
-                kept,
-                root,
-                privileged: plan.privileged,
-                granted,
-                for_users,
-                nofile: soft,
-            },
+            workshop: Workshop { kept, root, granted, for_users, nofile: soft },
             peers: Peers::new(plan.privileged),
             table: Table::default(),
             for_empty: Vec::new(),
@@ -212,20 +216,51 @@ impl Server {
         spec: &ProcessSpec,
         sent: Sent,
     ) -> Result<(), Failure> {
-        for id in self.table.make_way(&spec.id) {
-            self.depot.forget(&id).map_err(system("remove the files of an ended process"))?;
-        }
-        let ours = spec.program == Program::Ours;
-        self.table.check_new(&spec.id, ours).map_err(|text| (FailKind::Refused, text))?;
+        self.make_way(&spec.id, spec.program == Program::Ours)?;
         let launched = start::start(&self.workshop, spec, sent)?;
-        let streams = launched.outputs.into_iter().zip(["out", "err"]);
-        self.table.add(Process {
+        let about = About {
             id: spec.id.clone(),
             program: spec.path.clone(),
-            pid: launched.pid,
             tty: spec.tty.is_some(),
-            internal: spec.id.starts_with(INTERNAL),
-            place: launched.place,
+            keep_stdin: spec.keep_stdin,
+        };
+        self.add(peer, seq, about, launched);
+        Ok(())
+    }
+
+    /// Takes a process that somebody else has forked, and lets it go.
+    fn adopt(
+        &mut self,
+        peer: PeerId,
+        seq: u64,
+        about: About,
+        launched: Launched,
+    ) -> Result<(), Failure> {
+        self.make_way(&about.id, false)?;
+        // It may have been killed: then there is nobody at its gate.
+        let open = launched.gate.as_ref().map_or(Ok(0), |gate| fd::write(gate, &[1]));
+        open.map_err(system("start a process that has ended at its gate"))?;
+        self.add(peer, seq, about, launched);
+        Ok(())
+    }
+
+    /// Makes way for a new process, or says why there shall be none of this name.
+    fn make_way(&mut self, id: &str, ours: bool) -> Result<(), Failure> {
+        for id in self.table.make_way(id) {
+            self.depot.forget(&id).map_err(system("remove the files of an ended process"))?;
+        }
+        self.table.check_new(id, ours).map_err(|text| (FailKind::Refused, text))
+    }
+
+    /// Puts a process into the table.
+    fn add(&mut self, peer: PeerId, seq: u64, about: About, launched: Launched) {
+        let About { id, program, tty, keep_stdin } = about;
+        let streams = launched.outputs.into_iter().zip(["out", "err"]);
+        self.table.add(Process {
+            program,
+            pid: launched.pid,
+            tty,
+            internal: id.starts_with(INTERNAL),
             phase: Phase::Starting {
                 errors: launched.errors,
                 peer,
@@ -233,14 +268,12 @@ impl Server {
                 stdin: launched.stdin,
                 lowered: launched.lowered,
             },
-            streams: streams
-                .map(|(fd, end)| Stream::new(fd, format!("{}.{end}", spec.id)))
-                .collect(),
+            streams: streams.map(|(fd, end)| Stream::new(fd, format!("{id}.{end}"))).collect(),
             attached: None,
-            keep_input: spec.keep_stdin,
+            keep_input: keep_stdin,
             input: None,
+            id,
         });
-        Ok(())
     }
 
     /// A starting process has become its program, or failed to.
@@ -321,7 +354,6 @@ impl Server {
         };
         process.phase = Phase::Ended(status);
         process.input = None;
-        process.place = None;
         let id = process.id.clone();
         match process.internal {
             true => table.remove(serial),

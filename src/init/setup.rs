@@ -77,8 +77,11 @@ fn set_up(channel: &OwnedFd, first: &mut Option<i32>) -> Result<(), InitError> {
         Order::Container(plan) => plan,
         Order::Pea(order) => {
             check_plan(&order.plan)?;
-            let pidfd = fds.pop().ok_or_else(|| refused("it came without a pidfd".into()))?;
-            return pea::make(channel, order, pidfd);
+            let (filter, pidfd) = (fds.pop(), fds.pop());
+            let (Some(filter), Some(pidfd)) = (filter, pidfd) else {
+                return Err(refused("it came without pidfd and filter".into()));
+            };
+            return pea::make(channel, order, pidfd, read_filter(filter)?);
         }
     };
     check_plan(&plan)?;
@@ -183,15 +186,17 @@ fn check_plan(plan: &Plan) -> Result<(), InitError> {
 fn take_given(fds: Vec<OwnedFd>) -> Result<Given, InitError> {
     let [listener, depot, filter] = <[OwnedFd; 3]>::try_from(fds)
         .map_err(|other| refused(format!("it came with {} descriptors, not 3", other.len())))?;
+    Ok(Given { listener, depot, filters: read_filter(filter)? })
+}
+
+/// The seccomp programs of a filter.
+fn read_filter(filter: OwnedFd) -> Result<Vec<seccomp::Program>, InitError> {
     // By position: all containers share the descriptor, and with it its offset.
     let filter = File::from(filter);
     let size = filter.metadata().doing(|| "measure the filter".into())?.len() as usize;
     let mut bytes = vec![0; size];
     filter.read_exact_at(&mut bytes, 0).doing(|| "read the filter".into())?;
-    let Some(filters) = seccomp::unpack(&bytes) else {
-        return Err(refused("its filter is malformed".into()));
-    };
-    Ok(Given { listener, depot, filters })
+    seccomp::unpack(&bytes).ok_or_else(|| refused("its filter is malformed".into()))
 }
 
 /// The last 63 bytes of the handle, the longest that every program takes.

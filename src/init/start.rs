@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// The longest passwd or group file that is read, in bytes.
@@ -33,8 +33,6 @@ pub struct Workshop {
     pub kept: Kept,
     /// The container's root directory.
     pub root: OwnedFd,
-    /// Nobody inside is in a user namespace of his own, and root has every capability.
-    pub privileged: bool,
     /// Capabilities of the container's root.
     pub granted: Caps,
     /// Bounding set of everybody else.
@@ -43,47 +41,28 @@ pub struct Workshop {
     pub nofile: u64,
 }
 
-/// The root of a pea, as [`super::proto::SetUp::Rooted`] has it.
-pub struct Place {
-    /// Its `/`.
-    pub root: OwnedFd,
-    /// Its mount namespace, which ends with the last descriptor of it.
-    pub space: OwnedFd,
-    /// Its `/dev/pts`.
-    pub pts: OwnedFd,
-}
-
 /// What came with the request to start a process.
 #[derive(Default)]
 pub struct Sent {
     /// Our program, when it is that.
     pub program: Option<OwnedFd>,
-    /// Where it runs, if not in the container's root.
-    pub place: Option<Place>,
     /// Files that open the groups which it shall be in.
     pub doors: Vec<OwnedFd>,
+    /// It waits for one byte here before it does anything: read end, write end.
+    pub gate: Option<(OwnedFd, OwnedFd)>,
 }
 
 impl Sent {
     /// Sorts the descriptors of a request.
-    pub fn sort(spec: &ProcessSpec, rooted: bool, fds: Vec<OwnedFd>) -> Result<Sent, Failure> {
+    pub fn sort(spec: &ProcessSpec, fds: Vec<OwnedFd>) -> Result<Sent, Failure> {
         let mut fds = fds.into_iter();
-        let mut next = |what: &str| {
-            let text = || format!("`{}` came without {what}", spec.path);
-            fds.next().ok_or_else(|| (FailKind::Refused, text()))
-        };
         let program = match spec.program {
             model::Program::Path => None,
-            model::Program::Ours => Some(next("its program")?),
+            model::Program::Ours => Some(fds.next().ok_or_else(|| {
+                (FailKind::Refused, format!("`{}` came without its program", spec.path))
+            })?),
         };
-        let place = match rooted {
-            false => None,
-            true => {
-                let (root, space, pts) = (next("its root")?, next("its root")?, next("its root")?);
-                Some(Place { root, space, pts })
-            }
-        };
-        Ok(Sent { program, place, doors: fds.collect() })
+        Ok(Sent { program, doors: fds.collect(), gate: None })
     }
 }
 
@@ -99,14 +78,41 @@ pub struct Launched {
     pub stdin: Option<OwnedFd>,
     /// Limits that are lower than it asked for.
     pub lowered: BTreeMap<Rlimit, u64>,
-    /// Where it runs, if not in the container's root: needed for as long as it does.
-    pub place: Option<Place>,
+    /// What lets it go, when it waits at its gate.
+    pub gate: Option<OwnedFd>,
+}
+
+impl Launched {
+    /// What travels beside [`super::proto::Answer::Forked`].
+    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        let first = [Some(&self.errors), self.gate.as_ref()].into_iter().flatten();
+        first.chain(&self.outputs).chain(&self.stdin).map(AsFd::as_fd).collect()
+    }
+
+    /// The same at the other end.
+    pub fn received(
+        pid: i32,
+        tty: bool,
+        lowered: BTreeMap<Rlimit, u64>,
+        fds: Vec<OwnedFd>,
+    ) -> Result<Launched, Failure> {
+        let mut fds = fds.into_iter();
+        let outputs_wanted = if tty { 1 } else { 2 };
+        let (Some(errors), Some(gate)) = (fds.next(), fds.next()) else {
+            return Err((FailKind::Refused, "a process came without its gate".into()));
+        };
+        let outputs: Vec<_> = fds.by_ref().take(outputs_wanted).collect();
+        if outputs.len() < outputs_wanted {
+            return Err((FailKind::Refused, "a process came without its streams".into()));
+        }
+        Ok(Launched { pid, errors, outputs, stdin: fds.next(), lowered, gate: Some(gate) })
+    }
 }
 
 /// Starts what `spec` says; `sent` came with the request. The caller is pid 1, alone in its process.
 pub fn start(workshop: &Workshop, spec: &ProcessSpec, sent: Sent) -> Result<Launched, Failure> {
-    let Sent { program, place, doors } = sent;
-    let root = place.as_ref().map_or(&workshop.root, |place| &place.root);
+    let Sent { program, doors, gate } = sent;
+    let root = &workshop.root;
     let user = find_user(root, &spec.user)?;
     let env = environment::complete(&spec.env, &user).map_err(|text| (FailKind::Refused, text))?;
     if spec.path.is_empty() {
@@ -117,15 +123,13 @@ pub fn start(workshop: &Workshop, spec: &ProcessSpec, sent: Sent) -> Result<Laun
         .map_err(|err| (FailKind::System, format!("cannot read the limits: {err}")))?;
     let lowered = limits.lowered.clone();
     let dir = working_dir(root, spec, &user)?;
-    let pts = place.as_ref().map_or(&workshop.kept.pts, |place| &place.pts);
-    let (streams, outputs, stdin) = streams(pts, &workshop.kept.null, spec, &user)
+    let (streams, outputs, stdin) = streams(&workshop.kept, spec, &user)
         .map_err(|err| (FailKind::System, format!("cannot make the streams: {err}")))?;
     let ready = Ready {
         program: match program {
             Some(program) => Program::Sent(program),
             None => Program::Of(c_strings(environment::candidates(&spec.path, &env))?),
         },
-        place,
         doors,
         argv: c_strings([name].into_iter().chain(&spec.args).cloned())?,
         env: c_strings(env.iter().map(|(name, value)| format!("{name}={value}")))?,
@@ -137,8 +141,16 @@ pub fn start(workshop: &Workshop, spec: &ProcessSpec, sent: Sent) -> Result<Laun
     };
     let system = |err: io::Error| (FailKind::System, format!("cannot fork: {err}"));
     let (errors, tell) = fd::pipe().map_err(system)?;
+    let (gate, open) = gate.unzip();
     match ns::fork(Spaces::empty(), Parent::Caller).map_err(system)? {
         Fork::Child => {
+            // Ours too, and it would never close.
+            drop(open);
+            if let Some(gate) = gate
+                && !matches!(fd::read(&gate, &mut [0]), Ok(1))
+            {
+                process::exit_now(127);
+            }
             let (step, err) = child(workshop, &ready);
             let code = err.raw_os_error().unwrap_or(0);
             let mut word = [step as u8, 0, 0, 0, 0];
@@ -148,7 +160,7 @@ pub fn start(workshop: &Workshop, spec: &ProcessSpec, sent: Sent) -> Result<Laun
             process::exit_now(127)
         }
         Fork::Parent { pid, .. } => {
-            Ok(Launched { pid, errors, outputs, stdin, lowered, place: ready.place })
+            Ok(Launched { pid, errors, outputs, stdin, lowered, gate: open })
         }
     }
 }
@@ -219,11 +231,11 @@ fn working_dir(root: &OwnedFd, spec: &ProcessSpec, user: &User) -> Result<OwnedF
 type Streams = ([OwnedFd; 3], Vec<OwnedFd>, Option<OwnedFd>);
 
 /// Makes a terminal or pipes.
-fn streams(pts: &OwnedFd, null: &OwnedFd, spec: &ProcessSpec, user: &User) -> io::Result<Streams> {
+fn streams(kept: &Kept, spec: &ProcessSpec, user: &User) -> io::Result<Streams> {
     if let Some(size) = spec.tty {
         // By descriptor from our own devpts, not by a path that the container could replace.
         let flags = Open::O_RDWR | Open::O_NOCTTY;
-        let ptmx = at::open(pts, "ptmx", flags, 0, Resolve::RESOLVE_NO_SYMLINKS)?;
+        let ptmx = at::open(&kept.pts, "ptmx", flags, 0, Resolve::RESOLVE_NO_SYMLINKS)?;
         let (master, slave) = pty::open(ptmx)?;
         at::set_owner(&slave, user.uid, TTY_GROUP)?;
         pty::set_size(&slave, size.rows, size.columns)?;
@@ -244,7 +256,7 @@ fn streams(pts: &OwnedFd, null: &OwnedFd, spec: &ProcessSpec, user: &User) -> io
         give(&reader)?;
         (reader, Some(writer))
     } else {
-        (null.try_clone()?, None)
+        (kept.null.try_clone()?, None)
     };
     Ok(([input, out_end, err_end], vec![out, err], stdin))
 }

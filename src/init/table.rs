@@ -3,7 +3,6 @@
 use super::depot::Depot;
 use super::proto::ProcessState;
 use super::spool::{Pulled, Stream};
-use super::start::Place;
 use crate::model::process::{ExitStatus, INTERNAL, Rlimit};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -54,8 +53,6 @@ pub struct Process {
     pub tty: bool,
     /// It serves the daemon: see [`super::proto::Ask::Start`].
     pub internal: bool,
-    /// The root that it runs in, if not the container's.
-    pub place: Option<Place>,
     /// Where it is in its life.
     pub phase: Phase,
     /// Its outputs: a terminal's one, or standard output and standard error.

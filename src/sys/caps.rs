@@ -23,8 +23,6 @@ pub mod number {
     pub const SETUID: u8 = 7;
     /// Drop from the bounding set.
     pub const SETPCAP: u8 = 8;
-    /// Change the root directory.
-    pub const SYS_CHROOT: u8 = 18;
 }
 
 impl Caps {

@@ -211,11 +211,6 @@ pub fn set_umask(mask: u32) {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask));
 }
 
-/// Makes the working directory the caller's `/`. Needs `CAP_SYS_CHROOT`. chroot(2).
-pub fn change_root() -> io::Result<()> {
-    Ok(nix::unistd::chroot(".")?)
-}
-
 /// Rights that new files do not get. Call it while there is one thread only: the kernel tells the
 /// mask to who changes it. umask(2).
 pub fn umask() -> u32 {

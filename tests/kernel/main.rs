@@ -8,10 +8,10 @@ mod image;
 mod init;
 mod lab;
 mod net;
+mod peas;
 /// The tests of containers, with the other root driver.
 #[allow(clippy::duplicate_mod)]
 #[path = "container.rs"]
 mod snapshot;
-mod peas;
 mod streams;
 mod volume;

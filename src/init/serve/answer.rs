@@ -2,9 +2,9 @@
 
 use super::super::proto::{Answer, Ask, FailKind};
 use super::super::spool::Stream;
-use super::super::start::{Failure, Sent};
+use super::super::start::{Failure, Launched, Sent};
 use super::super::table::{PeerId, Phase, Process, Table};
-use super::{FOR_EMPTY_MAX, Server, system};
+use super::{About, FOR_EMPTY_MAX, Server, system};
 use crate::sys::{pty, signal};
 use std::os::fd::OwnedFd;
 
@@ -19,13 +19,14 @@ impl Server {
     ) -> Result<Option<(Answer, Vec<OwnedFd>)>, Failure> {
         let done = Ok(Some((Answer::Done, Vec::new())));
         match ask {
-            Ask::Start(spec) => {
-                let sent = Sent::sort(&spec, false, sent)?;
+            Ask::Start(spec) | Ask::StartIn { spec } => {
+                let sent = Sent::sort(&spec, sent)?;
                 self.start(peer, seq, &spec, sent).map(|()| None)
             }
-            Ask::StartIn { spec, rooted } => {
-                let sent = Sent::sort(&spec, rooted, sent)?;
-                self.start(peer, seq, &spec, sent).map(|()| None)
+            Ask::Adopt { id, program, pid, tty, keep_stdin, lowered } => {
+                let launched = Launched::received(pid, tty, lowered, sent)?;
+                let about = About { id, program, tty, keep_stdin };
+                self.adopt(peer, seq, about, launched).map(|()| None)
             }
             Ask::Attach { id } => {
                 let (process, depot) = (find(&mut self.table, &id)?, &self.depot);

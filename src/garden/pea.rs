@@ -1,0 +1,96 @@
+//! Peas: processes with a root filesystem of their own in a container, and limits of their own when
+//! the client says so.
+
+use super::backend::{Shared, refused};
+use super::member::Member;
+use super::{Done, GardenError, plan};
+use crate::cgroup::{Devices, Metrics};
+use crate::container::{PeaRoot, Process, ProcessError};
+use crate::image::Rootfs;
+use crate::model::garden::ProcessSpec;
+use crate::model::process;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// What a pea is made from.
+pub(super) struct Pea {
+    root: PeaRoot,
+    rootfs: Rootfs,
+    doors: Vec<OwnedFd>,
+}
+
+impl Pea {
+    /// What the image says of the environment.
+    pub(super) fn env(&self) -> &[String] {
+        &self.rootfs.env
+    }
+
+    /// Starts the process. Its root stands for as long as it runs.
+    pub(super) async fn start(
+        self,
+        member: &Member,
+        spec: process::ProcessSpec,
+    ) -> Result<Process, ProcessError> {
+        member.container.start_in(spec, Some(&self.root), self.doors).await
+    }
+}
+
+impl Shared {
+    /// Makes the root of a pea, and its groups when it has limits of its own. On a failure nothing of
+    /// it is left.
+    pub(super) async fn make_pea(
+        self: &Arc<Self>,
+        member: &Arc<Member>,
+        inner: &str,
+        spec: &ProcessSpec,
+    ) -> Done<Pea> {
+        let image = plan::image(&spec.image.uri, "").map_err(GardenError::Failed)?;
+        let binds: Result<Vec<_>, _> = spec.bind_mounts.iter().map(plan::bind).collect();
+        let binds = binds.map_err(GardenError::Failed)?;
+        let rootfs = self.rootfs(&image).await?;
+        let (shared, name, pea) = (self.clone(), member.name.clone(), inner.to_owned());
+        let layers = rootfs.layers.clone();
+        let made =
+            smol::unblock(move || shared.host.make_pea_root(&name, &pea, layers, binds)).await;
+        let root = made.map_err(|err| refused(&err))?;
+        let (shared, name, pea) = (self.clone(), member.name.clone(), inner.to_owned());
+        let limits = spec.limits.map(|limits| plan::limits(&limits, None));
+        let doors = smol::unblock(move || match limits {
+            None => Ok(Vec::new()),
+            Some(limits) => shared
+                .host
+                .cgroups()
+                .create_pea(&name, &pea, &limits, Devices::Common)
+                .and_then(|group| group.doors()),
+        });
+        match doors.await {
+            Ok(doors) => Ok(Pea { root, rootfs, doors }),
+            Err(err) => {
+                drop(root);
+                self.clone().remove_pea(member, inner).await;
+                Err(GardenError::Failed(crate::log::chain(&err)))
+            }
+        }
+    }
+
+    /// Removes what is left of a pea that has ended, or was never begun. What cannot be removed goes
+    /// with the container.
+    pub(super) async fn remove_pea(self: Arc<Self>, member: &Member, inner: &str) {
+        let (name, pea) = (member.name.clone(), inner.to_owned());
+        smol::unblock(move || {
+            if let Err(err) = self.host.remove_pea(&name, &pea) {
+                crate::warn!("pea.left", handle = name, pea = pea, err = crate::log::chain(&err));
+            }
+            let group = self.host.cgroups().find_pea(&name, &pea);
+            if let Err(err) = group.and_then(|group| group.remove()) {
+                crate::warn!("pea.left", handle = name, pea = pea, err = crate::log::chain(&err));
+            }
+        })
+        .await;
+    }
+
+    /// Figures of a pea with limits of its own; `None`: it counts with its container. Blocking.
+    pub(super) fn pea_figures(&self, member: &Member, inner: &str) -> Option<Metrics> {
+        self.host.cgroups().find_pea(&member.name, inner).ok()?.metrics().ok()
+    }
+}
