@@ -20,7 +20,7 @@ use test::Floor;
 const HELP: &str = "\
 cargo xtask COMMAND
   demo                              one app from its manifest to its HTTP answers (root)
-  test [unit|kernel|e2e] [-- ARGS]  the tests; kernel and e2e need root
+  test [FLOOR] [-- ARGS]            the tests: unit, kernel, e2e, garden; all but unit need root
   tidy                              the rules of the house that the compiler does not hold
   rootfs NAME [--rebuild|--check]   build a stack into target/rootfs; --check builds it twice
   dist                              the shipped program: one static file
@@ -72,6 +72,7 @@ fn named(floor: &str) -> Result<Floor> {
         "unit" => Ok(Floor::Unit),
         "kernel" => Ok(Floor::Kernel),
         "e2e" => Ok(Floor::E2e),
-        _ => bail!("no such floor of tests: {floor}; there are unit, kernel, e2e"),
+        "garden" => Ok(Floor::Garden),
+        _ => bail!("no such floor of tests: {floor}; there are unit, kernel, e2e, garden"),
     }
 }

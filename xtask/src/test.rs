@@ -1,6 +1,6 @@
-//! `cargo xtask test [unit|kernel|e2e] [-- ARGS]`: the three floors of tests.
+//! `cargo xtask test [unit|kernel|e2e|garden] [-- ARGS]`: the floors of tests.
 //!
-//! `unit` needs nothing; `kernel` and `e2e` need root, and must leave the machine as it was.
+//! `unit` needs nothing; the others need root, and must leave the machine as it was.
 //! Tests find what they need in the environment: `TERRARIUM_BIN`, the static program, and
 //! `TERRARIUM_STACKS`, the directory with `<stack>.tar.zst`.
 
@@ -23,10 +23,12 @@ pub enum Floor {
     Kernel,
     /// The whole program.
     E2e,
+    /// Garden's protocol, held against its specification.
+    Garden,
 }
 
 /// From below.
-pub const ALL: [Floor; 3] = [Floor::Unit, Floor::Kernel, Floor::E2e];
+pub const ALL: [Floor; 4] = [Floor::Unit, Floor::Kernel, Floor::E2e, Floor::Garden];
 
 impl Floor {
     fn name(self) -> &'static str {
@@ -34,6 +36,7 @@ impl Floor {
             Floor::Unit => "unit",
             Floor::Kernel => "kernel",
             Floor::E2e => "e2e",
+            Floor::Garden => "garden",
         }
     }
 }
@@ -92,14 +95,34 @@ fn one(floor: Floor, args: &[&str], count: &mut Count) -> Result<()> {
             let stacks = std::env::var("TERRARIUM_E2E_STACKS").ok();
             let stacks: Vec<&str> =
                 stacks.as_deref().unwrap_or("tiny edgefs").split_whitespace().collect();
-            let mut args = args.to_vec();
-            let threads = format!("--test-threads={}", side_by_side());
-            if !args.iter().any(|arg| arg.starts_with("--test-threads")) {
-                args.push(&threads);
-            }
-            in_the_lab(&stacks, host::cargo().args(package).args(["--test", "e2e"]), &args, count)
+            whole_programs(
+                &stacks,
+                host::cargo().args(package).args(["--test", "e2e"]),
+                args,
+                count,
+            )
+        }
+        Floor::Garden => {
+            let stacks = ["tiny"];
+            let tests = ["--test", "garden"];
+            whole_programs(&stacks, host::cargo().args(package).args(tests), args, count)
         }
     }
+}
+
+/// Tests that start whole programs: as many at a time as the machine bears.
+fn whole_programs(
+    stacks: &[&str],
+    cargo: &mut Command,
+    args: &[&str],
+    count: &mut Count,
+) -> Result<()> {
+    let mut args = args.to_vec();
+    let threads = format!("--test-threads={}", side_by_side());
+    if !args.iter().any(|arg| arg.starts_with("--test-threads")) {
+        args.push(&threads);
+    }
+    in_the_lab(stacks, cargo, &args, count)
 }
 
 /// Whole programs at a time: each starts containers of its own.

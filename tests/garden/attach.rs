@@ -1,0 +1,113 @@
+//! Many clients of one process, also across a daemon that was killed.
+
+use super::client::{eventually, shell};
+use super::lab::get;
+use super::place::{EXTERNAL, Garden};
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+#[test]
+fn every_client_gets_all_output_from_its_attach_on_and_the_same_status() {
+    let garden = Garden::start("many");
+    let c = garden.make("c");
+    let script = "while read line; do echo \"got $line\"; echo \"err $line\" >&2; done; exit 11";
+    let mut first = garden.run(&c, &shell(script));
+    first.stdin("one\n");
+    assert_eq!(first.line(), "got one");
+    let mut others: Vec<_> = (0..5).map(|_| garden.attach(&c, &first.id)).collect();
+    let mut streams: Vec<String> = others.iter().map(|other| other.stream.clone()).collect();
+    streams.push(first.stream.clone());
+    streams.sort();
+    streams.dedup();
+    assert_eq!(streams.len(), 6, "a stream of its own for each");
+    for (n, other) in others.iter_mut().enumerate() {
+        other.stdin(&format!("{n}\n"));
+        assert_eq!(first.line(), format!("got {n}"));
+    }
+    first.stdin("last\n");
+    assert_eq!(first.line(), "got last");
+    // Who leaves closes stdin, as Go's server has it, and takes nothing else away.
+    drop(others.pop());
+    let ended = first.finish();
+    assert_eq!((ended.status, ended.out.as_str()), (11, ""));
+    for other in others {
+        let ended = other.finish();
+        assert_eq!(ended.status, 11);
+        assert_eq!(ended.out, "got 0\ngot 1\ngot 2\ngot 3\ngot 4\ngot last\n");
+        assert!(ended.err.ends_with("err 4\nerr last\n"), "{ended:?}");
+    }
+    garden.finish();
+}
+
+#[test]
+fn one_control_connection_may_close_and_others_are_not_disturbed() {
+    let garden = Garden::start("closes");
+    let c = garden.make("c");
+    let script = "trap 'echo term; exit 2' TERM; echo up; while :; do sleep 1 & wait; done";
+    let mut first = garden.run(&c, &shell(script));
+    assert_eq!(first.line(), "up");
+    let mut second = garden.attach(&c, &first.id);
+    drop(first);
+    second.signal(0);
+    let ended = second.finish();
+    assert_eq!((ended.status, ended.out.as_str()), (2, "term\n"));
+    garden.finish();
+}
+
+#[test]
+fn everything_is_there_after_the_daemon_was_killed() {
+    let mut garden = Garden::start("survives");
+    garden.create(&json!({"handle": "c", "properties": {"record": "{\"a\":1}"},
+        "env": ["A=1"], "netin": [{"host_port": 0, "container_port": 8080}],
+        "limits": {"memory_limits": {"limit_in_bytes": 64 << 20}}}));
+    garden.does("PUT", "/containers/c/properties/late", Some(&json!({"value": "set"})));
+    let port = garden.ok("POST", "/containers/c/net/in", Some(&json!({"container_port": 8080})));
+    let server = "mkdir /tmp/w; echo served > /tmp/w/index.html; exec httpd -f -p 8080 -h /tmp/w";
+    let server = garden.run("c", &shell(server)).id.clone();
+    let script = "n=0; while read line; do n=$((n+1)); echo \"$n $line\"; done; exit 9";
+    let mut talker = garden.run("c", &shell(script));
+    talker.stdin("before\n");
+    assert_eq!(talker.line(), "1 before");
+    let before = garden.info("c");
+    for signal in [Signal::SIGKILL, Signal::SIGTERM] {
+        garden.end(signal);
+        let mapped = before["MappedPorts"][0]["HostPort"].as_u64().expect("a port");
+        eventually("it serves without the daemon", || get(EXTERNAL, mapped));
+        assert_eq!(talker.control.rest(), b"", "let go without an exit line");
+        garden.serve();
+        assert_eq!(garden.list("?record=%7B%22a%22%3A1%7D&late=set"), ["c"]);
+        let after = garden.info("c");
+        for field in ["State", "HostIP", "ContainerIP", "ExternalIP", "MappedPorts", "Properties"] {
+            assert_eq!(after[field], before[field], "{field}");
+        }
+        let late = port["host_port"].as_u64().expect("a port");
+        assert_eq!(get(EXTERNAL, late).expect("it serves"), "served\n");
+        let limit = garden.get("/containers/c/limits/memory");
+        assert_eq!(limit, json!({"limit_in_bytes": 64 << 20}));
+        assert_eq!(garden.says("c", "echo $A"), "1");
+        talker = garden.attach("c", &talker.id);
+        let http = garden.attach("c", &server);
+        http.control.half_close();
+        garden.create(&json!({"handle": "other"}));
+        assert_ne!(garden.info("other")["ContainerIP"], before["ContainerIP"]);
+        garden.destroy("other");
+    }
+    talker.signal(1);
+    assert_eq!(talker.finish().status, 137);
+    garden.finish();
+}
+
+#[test]
+fn output_and_end_that_nobody_heard_are_kept() {
+    let mut garden = Garden::start("unheard");
+    garden.make("c");
+    let script = "while [ ! -e /tmp/go ]; do sleep 0.1; done; echo said; exit 12";
+    let process = garden.run("c", &shell(script));
+    let id = process.id.clone();
+    let go = shell("while [ ! -e /tmp/gone ]; do sleep 0.1; done; touch /tmp/go");
+    garden.run("c", &go);
+    garden.says("c", "touch /tmp/gone");
+    garden.restart(Signal::SIGKILL);
+    assert_eq!(garden.attach("c", &id).finish().status, 12);
+    garden.finish();
+}

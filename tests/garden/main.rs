@@ -1,0 +1,22 @@
+//! Garden's protocol over the real program's socket, one promise per test: `cargo xtask test garden`.
+//!
+//! The client here writes and reads bytes and shares no code with the server: what both would
+//! misread alike, no test of theirs could see.
+
+mod api;
+mod attach;
+mod client;
+mod crowd;
+mod files;
+#[allow(dead_code, reason = "the floor below uses all of it")]
+#[path = "../e2e/lab.rs"]
+mod lab;
+mod life;
+mod limits;
+mod malformed;
+mod net;
+mod place;
+mod process;
+mod spec;
+mod streams;
+mod wire;
