@@ -196,17 +196,22 @@ impl Config {
 
     /// Memory for all containers together; auto: what the host has.
     pub fn memory(&self) -> io::Result<Bytes> {
-        if let Amount::Fixed(size) = self.cell.memory {
-            return Ok(size);
+        match self.cell.memory {
+            Amount::Fixed(size) => Ok(size),
+            Amount::Auto => host_memory(),
         }
-        let text = std::fs::read_to_string("/proc/meminfo")?;
-        let kib = text
-            .lines()
-            .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB"))
-            .and_then(|number| number.trim().parse::<u64>().ok())
-            .ok_or_else(|| io::Error::other("it has no MemTotal"))?;
-        Ok(Bytes::new(kib * 1024))
     }
+}
+
+/// Memory that the host has.
+pub fn host_memory() -> io::Result<Bytes> {
+    let text = std::fs::read_to_string("/proc/meminfo")?;
+    let kib = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB"))
+        .and_then(|number| number.trim().parse::<u64>().ok())
+        .ok_or_else(|| io::Error::other("it has no MemTotal"))?;
+    Ok(Bytes::new(kib * 1024))
 }
 
 /// Why there is no configuration.

@@ -122,7 +122,11 @@ impl Host {
         let addresses = match &*spec.network {
             "" => None,
             network => {
-                let claimed = self.net.claim(slot, network);
+                // One that was destroyed a moment ago may still have it.
+                let claimed = self.net.claim(slot, network).or_else(|_| {
+                    self.finish();
+                    self.net.claim(slot, network)
+                });
                 Some(claimed.map_err(|err| step("find an address for", &handle, err))?)
             }
         };

@@ -5,7 +5,7 @@ use crate::api::garden::{self, Garden};
 use crate::api::http::listen::{self, Socket};
 use crate::api::http::server;
 use crate::cell::Cell;
-use crate::config::machine::{Cleanup, Config, Graph, RootFs};
+use crate::config::machine::{self, Cleanup, Config, Graph, RootFs};
 use crate::container::{GardenNetworks, Host, RootDriver};
 use crate::garden::{Backend, Settings};
 use crate::image;
@@ -74,7 +74,7 @@ pub fn backend(
         grace: garden.grace_time.unwrap_or_default(),
         external: parts::external_address(config),
         depot: config.paths.state.join("depot"),
-        memory_bytes: config.memory().map_err(start("read /proc/meminfo"))?.get(),
+        memory_bytes: machine::host_memory().map_err(start("read /proc/meminfo"))?.get(),
         store_max_bytes: store_max.get(),
     };
     Ok(Backend::new(host.clone(), settings))

@@ -3,11 +3,12 @@
 use super::cancel::Cancel;
 use super::lines::Lines;
 use super::logs::AppLog;
-use async_io::Async;
+use async_io::{Async, Timer};
 use smol::future;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, IsTerminal, Read};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 /// Reads of at most this many bytes. Turning so many into log lines keeps the daemon's one thread for
 /// milliseconds at worst; then it is everybody else's turn.
@@ -16,6 +17,9 @@ const CHUNK: usize = 16 * 1024;
 /// Reads left to do after the process has ended, at most: pid 1 keeps the write end open, so a
 /// pipe has no end, and a child of the process may go on writing.
 const DRAIN_MAX: usize = 64;
+
+/// How long the last words of an ended process may be on their way through its terminal.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// Errno of a terminal whose other side is closed.
 const EIO: i32 = 5;
@@ -44,14 +48,17 @@ pub struct Reader {
     file: Async<File>,
     ended: Cancel,
     left: usize,
+    terminal: bool,
     buffer: Vec<u8>,
 }
 
 impl Reader {
     /// Reads `fd` until `ended` is cancelled and the pipe is empty.
     pub fn new(fd: OwnedFd, ended: Cancel) -> io::Result<Reader> {
-        let file = Async::new(File::from(fd))?;
-        Ok(Reader { file, ended, left: DRAIN_MAX, buffer: vec![0; CHUNK] })
+        let file = File::from(fd);
+        let terminal = file.is_terminal();
+        let file = Async::new(file)?;
+        Ok(Reader { file, ended, left: DRAIN_MAX, terminal, buffer: vec![0; CHUNK] })
     }
 
     /// The next bytes; `None` after the last ones.
@@ -59,7 +66,7 @@ impl Reader {
         // A pipe that is never empty is always ready: without this, whoever writes fast enough
         // would have the executor's only thread for himself.
         future::yield_now().await;
-        let Reader { file, ended, left, buffer } = self;
+        let Reader { file, ended, left, terminal, buffer } = self;
         // Asked first: whoever is always ready to be read would never let the end be heard.
         if *left == DRAIN_MAX && !ended.is_cancelled() {
             let come = ended.or(file.read_with(|mut file| file.read(buffer)));
@@ -73,6 +80,16 @@ impl Reader {
             }
         }
         *left = left.saturating_sub(1);
+        if *terminal {
+            // What was written to it is on its way for a moment. Its end is told, unless something
+            // that the process has left holds it open.
+            let told = file.readable();
+            let long_enough = async {
+                Timer::after(LINGER).await;
+                Ok(())
+            };
+            future::or(told, long_enough).await?;
+        }
         match file.get_ref().read(buffer) {
             Ok(length @ 1..) if *left > 0 => Ok(Some(&self.buffer[..length])),
             // Empty, or more than a pipe can have held at the end of its process.

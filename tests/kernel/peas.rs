@@ -220,8 +220,7 @@ fn a_pea_may_have_limits_of_its_own_and_ends_with_its_container() {
     let peas = Peas::new("plimits", Posture::Garden);
     let name = format!("{}-peas", peas.lab.cgroup());
     let groups = Cgroups::open(&name).expect("cgroups");
-    let limits =
-        Limits { memory: Some(Bytes::mib(32)), disk: None, cpu_weight: None, pids: Some(9) };
+    let limits = Limits { memory: Some(Bytes::mib(32)), pids: Some(9), ..Limits::default() };
     let group = groups.create(&"p".parse().expect("handle"), &limits, Devices::Common);
     let group = group.expect("a group");
     let doors = |name: &str| -> Vec<OwnedFd> {
