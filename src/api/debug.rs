@@ -3,13 +3,16 @@
 
 use super::http::server::{Handler, Response};
 use super::http::{Body, Request};
+use crate::container::CreateSpans;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What is told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
     /// Memory of the daemon.
     pub memory: Memory,
@@ -23,6 +26,8 @@ pub struct Figures {
     pub backing_stores: u64,
     /// Loop devices of the box in use, by whomever.
     pub loop_devices: u64,
+    /// How long making containers has taken, added up.
+    pub creates: CreateSpans,
 }
 
 /// Memory of a process, in bytes.
@@ -97,6 +102,28 @@ struct Vars<'a> {
     backing_stores: u64,
     #[serde(rename = "loopDevices")]
     loop_devices: u64,
+    creates: Creates<'a>,
+}
+
+/// What making containers has taken, in microseconds, of all that succeeded.
+#[derive(Serialize)]
+struct Creates<'a> {
+    count: u64,
+    #[serde(rename = "totalMicros")]
+    total_us: u64,
+    #[serde(rename = "stepMicros")]
+    steps_us: BTreeMap<&'a str, u64>,
+}
+
+impl From<&CreateSpans> for Creates<'_> {
+    fn from(spans: &CreateSpans) -> Self {
+        let us = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        Creates {
+            count: spans.count,
+            total_us: us(spans.total),
+            steps_us: spans.steps.iter().map(|(name, span)| (*name, us(*span))).collect(),
+        }
+    }
 }
 
 /// Those of Go's `runtime.MemStats` that mean something without a garbage collector, in bytes.
@@ -155,6 +182,7 @@ impl<F: Fn() -> io::Result<Figures> + Send + Sync + 'static> Debug<F> {
             depot_dirs: figures.depot_dirs,
             backing_stores: figures.backing_stores,
             loop_devices: figures.loop_devices,
+            creates: Creates::from(&figures.creates),
         }
     }
 }
@@ -211,7 +239,13 @@ mod tests {
 
     fn figures() -> io::Result<Figures> {
         let own = parse(STATUS, ROLLUP).expect("as proc(5) has it");
-        Ok(Figures { containers: 4, depot_dirs: 5, backing_stores: 6, loop_devices: 7, ..own })
+        let creates = CreateSpans {
+            count: 2,
+            total: Duration::from_millis(9),
+            steps: vec![("links", Duration::from_micros(700))],
+        };
+        let counts = Figures { containers: 4, depot_dirs: 5, backing_stores: 6, ..own };
+        Ok(Figures { loop_devices: 7, creates, ..counts })
     }
 
     #[test]
@@ -233,6 +267,7 @@ mod tests {
             },
             "numGoRoutines": 3, "numContainers": 4, "depotDirs": 5, "backingStores": 6,
             "loopDevices": 7,
+            "creates": {"count": 2, "totalMicros": 9000, "stepMicros": {"links": 700}},
         });
         assert_eq!((status, vars), (200, want));
     }

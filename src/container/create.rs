@@ -6,6 +6,7 @@ use super::error::{Cause, ContainerError};
 use super::host::{self, Host, step};
 use super::posture::{self, Posture};
 use super::recipe::{CREATE, Step};
+use super::spans::Watch;
 use super::spec::{ContainerSpec, RootDriver};
 use super::undo::Undo;
 use crate::cgroup::Group;
@@ -61,6 +62,7 @@ impl Host {
     pub fn create(&self, spec: ContainerSpec, fault: Fault) -> Result<Container, ContainerError> {
         let handle = spec.handle.clone();
         let mut undo = Undo::default();
+        let mut watch = Watch::start();
         let entry = self.acquire(spec, &mut undo)?;
         let mut making = Making {
             host: self,
@@ -74,6 +76,7 @@ impl Host {
             connected: None,
         };
         for (n, now) in CREATE.into_iter().enumerate() {
+            watch.begin();
             // Pushed before the step: a step that fails half-way is taken back too, and every
             // removal is content with what is not there. But links take themselves back: one that
             // was there before is somebody else's.
@@ -84,12 +87,14 @@ impl Host {
             if now == Step::Links {
                 making.push_undo(now, &mut undo);
             }
+            watch.end(n);
             if fault == Fault::After(n) {
                 return Err(step(now.doing(), &handle, ContainerError::Injected));
             }
         }
         undo.keep();
         self.claims().rest(&handle);
+        self.spans.add(&watch);
         Ok(making.connected.take().expect("the last step connects"))
     }
 

@@ -8,6 +8,7 @@ use super::leaving::{self, Leaving};
 use super::posture::Posture;
 use super::program::OwnProgram;
 use super::record::Records;
+use super::spans::{CreateSpans, Spans};
 use crate::cgroup::{Cgroups, Group};
 use crate::net::egress::Range;
 use crate::net::pool::{Ports, Slots};
@@ -73,6 +74,7 @@ pub struct Host {
     claims: Arc<Mutex<Claims>>,
     pub(super) records: Records,
     leaving: Leaving,
+    pub(super) spans: Spans,
 }
 
 /// How long a killed pid 1 may take to be gone, in milliseconds: it has to take its whole pid
@@ -98,6 +100,7 @@ impl Host {
             garden: parts.garden,
             claims,
             records: Records::default(),
+            spans: Spans::default(),
         };
         host.sweep_strays();
         host
@@ -116,6 +119,11 @@ impl Host {
     /// The network, for published ports.
     pub fn net(&self) -> &Net {
         &self.net
+    }
+
+    /// How long making containers has taken until now.
+    pub fn create_spans(&self) -> CreateSpans {
+        self.spans.read()
     }
 
     /// Waits until nothing is left of containers that were destroyed before. Blocking.

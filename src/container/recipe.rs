@@ -41,6 +41,22 @@ pub const CREATE: [Step; 10] = [
 ];
 
 impl Step {
+    /// A word for it, for figures.
+    pub fn name(self) -> &'static str {
+        match self {
+            Step::Depot => "depot",
+            Step::Writable => "writable",
+            Step::Cgroup => "cgroup",
+            Step::Listener => "listener",
+            Step::Init => "init",
+            Step::Links => "links",
+            Step::Rules => "rules",
+            Step::Inside => "inside",
+            Step::Commit => "commit",
+            Step::Connect => "connect",
+        }
+    }
+
     /// What a person reads after "cannot".
     pub fn doing(self) -> &'static str {
         match self {

@@ -8,6 +8,7 @@
 //!
 //! Everything happens in mounts, process ids and a network of its own, as the demo does.
 
+pub mod garden;
 mod rest;
 mod table;
 

@@ -55,6 +55,27 @@ impl State {
         }
     }
 
+    /// Waits until nothing is there that is called by one of `names`, whatever else the machine
+    /// does meanwhile; for what the kernel finishes in the background it has `limit`.
+    pub fn need_none(names: &[&str], limit: Duration) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let left: Vec<String> = State::read().called(names).cloned().collect();
+            if left.is_empty() {
+                return Ok(());
+            }
+            if begun.elapsed() > limit {
+                bail!("something is left:\n  {}", left.join("\n  "));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Lines in which one of `names` occurs.
+    fn called<'a>(&'a self, names: &'a [&str]) -> impl Iterator<Item = &'a String> {
+        self.0.iter().filter(|line| names.iter().any(|name| line.contains(name)))
+    }
+
     fn difference(&self, later: &State) -> Vec<String> {
         let gone = self.0.difference(&later.0).map(|line| format!("gone: {line}"));
         let left = later.0.difference(&self.0).map(|line| format!("left: {line}"));

@@ -25,6 +25,7 @@ cargo xtask COMMAND
   rootfs NAME [--rebuild|--check]   build a stack into target/rootfs; --check builds it twice
   dist                              the shipped program: one static file
   bench                             latencies, beside other runtimes of this machine (root)
+  bench garden                      the same through Garden's protocol, beside 250 containers (root)
   ci                                exactly what the server runs (root)";
 
 fn main() -> ExitCode {
@@ -45,6 +46,10 @@ fn run(args: &[&str]) -> Result<()> {
         // How the bench calls itself again, apart from the machine.
         ["bench", "--inside", stack, program] => {
             bench::inside(Path::new(stack), Path::new(program))
+        }
+        ["bench", "garden"] => bench::garden::run(),
+        ["bench", "garden", "--inside", stack, program] => {
+            bench::garden::inside(Path::new(stack), Path::new(program))
         }
         ["ci"] => ci::run(),
         ["demo"] => demo::run(),

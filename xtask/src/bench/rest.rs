@@ -80,7 +80,7 @@ fn look(program: &Path, root: &Path, daemon: &mut demo::Daemon) -> Result<Rest> 
     Ok(rest)
 }
 
-fn pss_kib(id: u32) -> Result<u64> {
+pub fn pss_kib(id: u32) -> Result<u64> {
     field(&format!("/proc/{id}/smaps_rollup"), "Pss:")
 }
 

@@ -4,15 +4,15 @@ use super::Figures;
 use super::rest::Rest;
 
 /// Median until a container is made, while no prepared namespaces are kept in stock.
-const CREATE_US: u64 = 6_000;
+pub const CREATE_US: u64 = 6_000;
 /// Median until the first byte of a process.
-const RUN_US: u64 = 2_000;
+pub const RUN_US: u64 = 2_000;
 /// Median until a container is gone for who asked.
-const DESTROY_US: u64 = 3_000;
+pub const DESTROY_US: u64 = 3_000;
 /// A daemon with ten apps.
-const DAEMON_KIB: u64 = 6 << 10;
+pub const DAEMON_KIB: u64 = 6 << 10;
 /// Of each container, outside the app.
-const PID1_KIB: u64 = 350;
+pub const PID1_KIB: u64 = 350;
 /// The program.
 const PROGRAM_KIB: u64 = 5 << 10;
 
@@ -81,7 +81,7 @@ pub fn sizes(ours: &Figures, rest: &Rest, program_bytes: u64) -> String {
     lines.join("\n")
 }
 
-fn verdict(measured: Option<u64>, budget: u64) -> &'static str {
+pub fn verdict(measured: Option<u64>, budget: u64) -> &'static str {
     match measured {
         Some(measured) if measured <= budget => "met",
         Some(_) => "NOT MET",
@@ -90,18 +90,18 @@ fn verdict(measured: Option<u64>, budget: u64) -> &'static str {
 }
 
 /// The value below which `percent` of the list lies; between two neighbours, their middle.
-fn quantile(list: &[u64], percent: usize) -> Option<u64> {
+pub fn quantile(list: &[u64], percent: usize) -> Option<u64> {
     let mut sorted = list.to_vec();
     sorted.sort_unstable();
     let at = sorted.len().checked_sub(1)? * percent;
     Some(sorted[at / 100].midpoint(sorted[at.div_ceil(100)]))
 }
 
-fn shown(value: Option<u64>, how: impl Fn(u64) -> String) -> String {
+pub fn shown(value: Option<u64>, how: impl Fn(u64) -> String) -> String {
     value.map_or("-".into(), how)
 }
 
-fn millis(us: u64) -> String {
+pub fn millis(us: u64) -> String {
     format!("{:.2}", us as f64 / 1000.0)
 }
 

@@ -1,0 +1,94 @@
+//! How long making containers has taken, step by step, added up for whoever watches.
+
+use super::recipe::CREATE;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Sums of all creations that succeeded since the daemon began.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CreateSpans {
+    /// How many.
+    pub count: u64,
+    /// From the first claim to the last step.
+    pub total: Duration,
+    /// Each step by its name, in the order of creation; less than the total by what is between.
+    pub steps: Vec<(&'static str, Duration)>,
+}
+
+/// Where they are added up, in nanoseconds.
+#[derive(Default)]
+pub(super) struct Spans {
+    count: AtomicU64,
+    total: AtomicU64,
+    steps: [AtomicU64; CREATE.len()],
+}
+
+/// The watch on one creation.
+pub(super) struct Watch {
+    begun: Instant,
+    last: Instant,
+    steps: [Duration; CREATE.len()],
+}
+
+impl Watch {
+    /// A creation begins.
+    pub(super) fn start() -> Watch {
+        let begun = Instant::now();
+        Watch { begun, last: begun, steps: Default::default() }
+    }
+
+    /// What comes is a step's.
+    pub(super) fn begin(&mut self) {
+        self.last = Instant::now();
+    }
+
+    /// Step `n` is done.
+    pub(super) fn end(&mut self, n: usize) {
+        self.steps[n] = self.last.elapsed();
+    }
+}
+
+impl Spans {
+    /// Adds a creation that has succeeded. Who reads meanwhile may see a part of it.
+    pub(super) fn add(&self, watch: &Watch) {
+        let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        for (sum, span) in self.steps.iter().zip(watch.steps) {
+            sum.fetch_add(nanos(span), Ordering::Relaxed);
+        }
+        self.total.fetch_add(nanos(watch.begun.elapsed()), Ordering::Relaxed);
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The sums at this moment.
+    pub(super) fn read(&self) -> CreateSpans {
+        let span = |sum: &AtomicU64| Duration::from_nanos(sum.load(Ordering::Relaxed));
+        let steps = CREATE.iter().zip(&self.steps);
+        CreateSpans {
+            count: self.count.load(Ordering::Relaxed),
+            total: span(&self.total),
+            steps: steps.map(|(step, sum)| (step.name(), span(sum))).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_added_up_under_their_names_and_fit_into_the_total() {
+        let spans = Spans::default();
+        for _ in 0..2 {
+            let mut watch = Watch::start();
+            watch.begin();
+            watch.end(0);
+            watch.steps[3] = Duration::from_micros(7);
+            spans.add(&watch);
+        }
+        let read = spans.read();
+        assert_eq!(read.count, 2);
+        assert_eq!(read.steps[3], ("listener", Duration::from_micros(14)));
+        assert_eq!(read.steps[9], ("connect", Duration::ZERO));
+        assert!(read.steps[0].1 <= read.total, "{read:?}");
+    }
+}
