@@ -361,6 +361,8 @@ impl<'a> Making<'a> {
             masked,
             read_only,
             shm_bytes: spec.posture.shm_bytes(),
+            init_name: spec.posture.init_name(&spec.manner),
+            apparmor: spec.posture.apparmor(&spec.manner),
         })
     }
 }

@@ -11,7 +11,7 @@
 
 use super::spec::ContainerSpec;
 use crate::net::Addresses;
-use crate::unit::{Handle, IdRange, Slot};
+use crate::unit::{Handle, IdMap, Slot};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -43,8 +43,8 @@ pub struct Entry {
 
 impl Entry {
     /// The box's ids of those inside.
-    pub fn ids(&self) -> IdRange {
-        self.spec.posture.ids(self.slot)
+    pub fn ids(&self) -> IdMap {
+        self.spec.posture.ids(self.spec.manner.ids, self.slot)
     }
 
     /// Pid 1 and its start time, if it was started since the box did.
@@ -89,7 +89,7 @@ impl Depot {
         fs::DirBuilder::new().mode(0o700).create(&dir)?;
         fs::DirBuilder::new().mode(0o700).create(dir.join("scratch"))?;
         fs::DirBuilder::new().mode(0o700).create(dir.join("init"))?;
-        let root = Some(entry.ids().base);
+        let root = Some(entry.ids().root());
         std::os::unix::fs::chown(dir.join("init"), root, root)?;
         self.write(entry)
     }

@@ -41,5 +41,5 @@ pub use host::{GardenNetworks, Host, HostParts};
 pub use pea::PeaRoot;
 pub use posture::Posture;
 pub use spans::CreateSpans;
-pub use spec::{ContainerSpec, RootDriver};
+pub use spec::{ContainerSpec, IdMapping, Manner, RootDriver};
 pub use stream::{Inflow, Outflow};

@@ -1,9 +1,10 @@
 //! What a container may do: capabilities, masked paths, files, as plain lists.
 
+use super::spec::{IdMapping, Manner};
 use crate::cgroup::Devices;
 use crate::init::proto::InsideNet;
 use crate::net::Addresses;
-use crate::unit::{IdRange, Slot};
+use crate::unit::{IdMap, IdRange, Slot};
 use serde::{Deserialize, Serialize};
 
 /// How far a container is trusted. In all but the last ids are mapped, devices few, system calls
@@ -50,12 +51,26 @@ impl Posture {
         }
     }
 
-    /// The box's ids of those inside.
-    pub(super) fn ids(self, slot: Slot) -> IdRange {
-        match self {
-            Posture::App | Posture::Garden => slot.ids(),
-            Posture::Privileged => IdRange { base: 0 },
+    /// The box's ids of those inside. What `mapping` says is for Garden's containers alone.
+    pub(super) fn ids(self, mapping: IdMapping, slot: Slot) -> IdMap {
+        match (self, mapping) {
+            (Posture::Garden, IdMapping::Garden) => IdMap::Garden,
+            (Posture::App | Posture::Garden, _) => IdMap::Range(slot.ids()),
+            (Posture::Privileged, _) => IdMap::Range(IdRange { base: 0 }),
         }
+    }
+
+    /// What pid 1 is called; empty: as its program.
+    pub(super) fn init_name(self, manner: &Manner) -> String {
+        match self {
+            Posture::App => String::new(),
+            Posture::Garden | Posture::Privileged => manner.init_name.clone(),
+        }
+    }
+
+    /// The AppArmor profile of its processes.
+    pub(super) fn apparmor(self, manner: &Manner) -> Option<String> {
+        manner.apparmor.clone().filter(|_| self == Posture::Garden)
     }
 
     /// Devices that can be opened.
@@ -162,6 +177,16 @@ mod tests {
         assert_eq!(sorted(Posture::App), [0, 1, 3, 4, 5, 6, 7, 8, 10, 18]);
         assert_eq!(sorted(Posture::Garden), [0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31]);
         assert!(Posture::App.no_new_privs() && !Posture::Garden.no_new_privs());
+    }
+
+    #[test]
+    fn gardens_map_is_for_gardens_unprivileged_containers() {
+        let slot = Slot::new(7).expect("slot");
+        let ids = |posture: Posture, mapping| posture.ids(mapping, slot);
+        assert_eq!(ids(Posture::Garden, IdMapping::Garden), IdMap::Garden);
+        assert_eq!(ids(Posture::Garden, IdMapping::Own), IdMap::Range(slot.ids()));
+        assert_eq!(ids(Posture::App, IdMapping::Garden), IdMap::Range(slot.ids()));
+        assert!(ids(Posture::Privileged, IdMapping::Garden).is_the_boxs());
     }
 
     #[test]

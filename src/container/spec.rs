@@ -42,6 +42,9 @@ pub struct ContainerSpec {
     /// How far it is trusted.
     #[serde(default, skip_serializing_if = "Posture::is_default")]
     pub posture: Posture,
+    /// For a container of Garden's clients, what else the box is set to.
+    #[serde(default, skip_serializing_if = "Manner::is_default")]
+    pub manner: Manner,
     /// Files and directories of the box that show up inside.
     pub binds: Vec<Bind>,
     /// For the owner of the container: kept in the depot, never read here.
@@ -69,10 +72,46 @@ impl ContainerSpec {
             bandwidth: None,
             root: RootDriver::default(),
             posture: Posture::default(),
+            manner: Manner::default(),
             binds: Vec::new(),
             owner: String::new(),
         }
     }
+}
+
+/// What the box is set to for containers of Garden's clients. It is written down with each: one
+/// that lives keeps what it was made with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manner {
+    /// For [`Posture::Garden`].
+    #[serde(default)]
+    pub ids: IdMapping,
+    /// Pid 1's name in /proc/1/status, at most 15 bytes; empty: that of its program. For
+    /// [`Posture::Garden`] and [`Posture::Privileged`].
+    #[serde(default)]
+    pub init_name: String,
+    /// AppArmor profile of its processes, which the box has loaded. For [`Posture::Garden`].
+    #[serde(default)]
+    pub apparmor: Option<String>,
+}
+
+impl Manner {
+    /// What [`Default`] says; such a one is not written down.
+    fn is_default(&self) -> bool {
+        *self == Manner::default()
+    }
+}
+
+/// Which ids of the box stand behind those inside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdMapping {
+    /// 65536 of its own.
+    #[default]
+    Own,
+    /// Root is one that nobody else has but the roots of other such containers; every other id is
+    /// the same number on the box.
+    Garden,
 }
 
 /// How a container's root is made of its layers.
@@ -105,6 +144,7 @@ mod tests {
             "binds":[{"from":"/a","to":"/b","read_only":true,"mapped":false}]}"#;
         let spec: ContainerSpec = serde_json::from_str(text).expect("old form");
         assert_eq!((spec.posture, spec.root), (Posture::App, RootDriver::Union));
+        assert_eq!(spec.manner, Manner::default());
         let again: serde_json::Value = serde_json::to_value(&spec).expect("JSON");
         let old: serde_json::Value = serde_json::from_str(text).expect("JSON");
         assert_eq!(again, old, "an older daemon can read it too");

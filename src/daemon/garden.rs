@@ -1,18 +1,19 @@
 //! Garden's protocol beside the cell: what it listens on, and the backend behind it.
 
-use super::{DaemonError, parts, start};
+use super::{DaemonError, apparmor, parts, start};
 use crate::api::garden::{self, Garden};
 use crate::api::http::listen::{self, Socket};
 use crate::api::http::server;
 use crate::cell::Cell;
 use crate::config::machine::{self, Cleanup, Config, Graph, RootFs};
-use crate::container::{GardenNetworks, Host, RootDriver};
+use crate::container::{GardenNetworks, Host, IdMapping, Manner, RootDriver};
 use crate::garden::{Backend, Settings};
 use crate::image;
 use crate::sys;
 use crate::unit::Bytes;
 use smol::Task;
 use smol::net::TcpListener;
+use std::path::Path;
 use std::sync::Arc;
 
 /// What Garden's clients connect to.
@@ -27,6 +28,9 @@ pub fn doors(config: &Config) -> Result<Doors, DaemonError> {
     let garden = &config.garden;
     if !garden.enabled {
         return Ok(Doors::default());
+    }
+    if let Some(profile) = &garden.apparmor {
+        apparmor::check(profile, Path::new("/sys")).map_err(DaemonError::part)?;
     }
     // Every process that somebody watches takes three connections.
     raise_open_files()?;
@@ -70,6 +74,7 @@ pub fn backend(
             Graph::Union => RootDriver::Union,
             Graph::Snapshot => RootDriver::Snapshot,
         },
+        manner: manner(garden),
         containers_max: config.garden_containers(),
         grace: garden.grace_time.unwrap_or_default(),
         external: parts::external_address(config),
@@ -104,6 +109,18 @@ fn exceeds(host: &Host, threshold: Cleanup) -> bool {
     let store = host.store();
     let held = store.layers().ok().and_then(|all| image::layers_bytes(store, &all).ok());
     held.is_some_and(|held| held > max.get())
+}
+
+/// How containers of Garden's clients are made from now on.
+fn manner(garden: &machine::Garden) -> Manner {
+    Manner {
+        ids: match garden.id_mapping {
+            machine::IdMapping::PerContainer => IdMapping::Own,
+            machine::IdMapping::Garden => IdMapping::Garden,
+        },
+        init_name: garden.init_name.clone(),
+        apparmor: garden.apparmor.clone(),
+    }
 }
 
 /// Answers clients, until the tasks are dropped.

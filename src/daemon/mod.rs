@@ -9,6 +9,7 @@
 //! nothing fails any more: adopt what lives, the loop, the socket answers, READY, and then the
 //! manifests of apps.d. A stop leaves containers as they are: the next start takes them over.
 
+mod apparmor;
 mod appsd;
 mod bench;
 mod figures;

@@ -5,7 +5,7 @@ use super::member::Member;
 use super::plan::{self, Wanted};
 use super::record::{self, Record};
 use super::{Done, GardenError};
-use crate::container::{Container, ContainerError, Fault, Host, RootDriver};
+use crate::container::{Container, ContainerError, Fault, Host, Manner, RootDriver};
 use crate::exec::cancel::{Cancel, Canceller, pair};
 use crate::model::garden::ContainerSpec;
 use crate::unit::Handle;
@@ -26,6 +26,8 @@ pub struct Settings {
     pub default_rootfs: Option<String>,
     /// How roots are made of layers.
     pub root: RootDriver,
+    /// What else containers are made with; those that live keep theirs.
+    pub manner: Manner,
     /// Containers of Garden's clients at a time.
     pub containers_max: u32,
     /// How long a container stays without a request when its client does not say; 0: for ever.
@@ -225,6 +227,7 @@ impl Shared {
     ) -> Done<Container> {
         wanted.handle = self.fresh_id();
         wanted.root = self.settings.root;
+        wanted.manner = self.settings.manner.clone();
         let (shared, name) = (self.clone(), wanted.handle.clone());
         let made = smol::unblock(move || shared.host.create(wanted, Fault::None)).await;
         match made {

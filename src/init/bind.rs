@@ -43,7 +43,7 @@ pub fn bind(root: &Root<'_>, wanted: &Bind) -> Result<(), InitError> {
     }
     let map = root.user.filter(|_| wanted.mapped && wanted.origin == Origin::Host);
     mount::restrict(&source, attr, map, true).doing(doing)?;
-    let owner = (root.ids.base, root.ids.base);
+    let owner = (root.ids.root(), root.ids.root());
     let target = match is_dir {
         true => make_dirs(&root.dir, to, owner, WITHIN).doing(doing)?,
         false => make_file(root, to).doing(doing)?,
@@ -72,7 +72,7 @@ fn make_file(root: &Root<'_>, path: &Path) -> io::Result<OwnedFd> {
     let parent = path.parent().ok_or_else(|| bad("the path has no parent"))?;
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.ok_or_else(|| bad("the path is not UTF-8"))?;
-    let base = root.ids.base;
+    let base = root.ids.root();
     let dir = make_dirs(&root.dir, parent, (base, base), WITHIN)?;
     if mount::is_kernel_made(&dir)? {
         return Err(bad("the path inside leads into /proc or /sys"));

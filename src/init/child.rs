@@ -1,6 +1,7 @@
 //! The process that pid 1 has forked, until it is its program; and what it says when it cannot be.
 
 use super::limits::Limits;
+use super::profile;
 use super::proto::FailKind;
 use super::start::{Failure, Workshop};
 use super::users::User;
@@ -50,6 +51,7 @@ pub(super) enum Step {
     User,
     Directory,
     Capabilities,
+    Profile,
     Descriptors,
     NotFound,
     NoInterpreter,
@@ -95,6 +97,9 @@ fn become_it(workshop: &Workshop, ready: &Ready) -> Result<(), (Step, io::Error)
         .map_err(at_step(Step::Directory))?;
     let caps = if uid == 0 { workshop.granted } else { Caps::default() };
     caps::set(caps, caps).map_err(at_step(Step::Capabilities))?;
+    if let Some(wanted) = &workshop.profile {
+        profile::take_at_exec(&workshop.kept.proc, wanted).map_err(at_step(Step::Profile))?;
+    }
     process::set_umask(0o022);
     signal::reset_all()
         .and_then(|()| fd::close_all_on_exec())
@@ -165,6 +170,7 @@ pub(super) fn outcome(errors: &OwnedFd, program: &str) -> Option<Failure> {
         () if is(Step::User) => system("become the process's user"),
         () if is(Step::Directory) => system("enter the working directory as the process's user"),
         () if is(Step::Capabilities) => system("set the process's capabilities"),
+        () if is(Step::Profile) => system("put the process under its AppArmor profile"),
         () => system("prepare the process"),
     })
 }

@@ -35,11 +35,11 @@ pub const TTY_GROUP: u32 = 5;
 /// Mounts them all and sees to it that /tmp exists.
 pub fn mount_all(root: &Root<'_>, shm_bytes: u64) -> Result<Kept, InitError> {
     let proc = mount::new("proc", &[], LOCKED).doing(|| "make the container's /proc".into())?;
-    mount::attach(proc, root.own_dir("proc")?).doing(|| "mount /proc".into())?;
+    mount::attach(&proc, root.own_dir("proc")?).doing(|| "mount /proc".into())?;
     let sys = mount::new("sysfs", &[], LOCKED.and(Attr::READ_ONLY))
         .doing(|| "make the container's /sys".into())?;
     mount::attach(sys, root.own_dir("sys")?).doing(|| "mount /sys".into())?;
-    let kept = dev(root, shm_bytes)?;
+    let kept = dev(root, shm_bytes, proc)?;
     if let Err(err) = at::stat_entry(&root.dir, "tmp")
         && err.kind() == io::ErrorKind::NotFound
     {
@@ -50,8 +50,8 @@ pub fn mount_all(root: &Root<'_>, shm_bytes: u64) -> Result<Kept, InitError> {
 
 /// /dev: a small tmpfs. It is the host's in the kernel's eyes (we are still in the host's user
 /// namespace), so its devices can be opened; its owner is the container's root.
-fn dev(root: &Root<'_>, shm_bytes: u64) -> Result<Kept, InitError> {
-    let base = root.ids.base;
+fn dev(root: &Root<'_>, shm_bytes: u64, proc: OwnedFd) -> Result<Kept, InitError> {
+    let base = root.ids.root();
     let owner = base.to_string();
     let options = [("mode", "0755"), ("uid", &*owner), ("gid", &*owner), ("size", "64k")];
     let dev = mount::new("tmpfs", &options, Attr::NO_SUID.and(Attr::NO_EXEC))
@@ -69,7 +69,7 @@ fn dev(root: &Root<'_>, shm_bytes: u64) -> Result<Kept, InitError> {
             .doing(|| format!("make link /dev/{name}"))?;
     }
 
-    let tty_group = (base + TTY_GROUP).to_string();
+    let tty_group = root.ids.host(TTY_GROUP).expect("every map holds small ids").to_string();
     let options =
         [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", &*tty_group)];
     let pts = mount::new("devpts", &options, Attr::NO_SUID.and(Attr::NO_EXEC))
@@ -90,7 +90,7 @@ fn dev(root: &Root<'_>, shm_bytes: u64) -> Result<Kept, InitError> {
     }
     let null = at::open(&dev, "null", Open::O_RDWR, 0, PLAIN).doing(|| "open /dev/null".into())?;
     match at::stat(&null).doing(|| "look at /dev/null".into())?.kind {
-        Kind::Characters(1, 3) => Ok(Kept { null, pts }),
+        Kind::Characters(1, 3) => Ok(Kept { null, pts, proc }),
         other => Err(InitError::refuse("use /dev/null", format!("it is {other:?}"))),
     }
 }
@@ -104,7 +104,8 @@ fn below(
 ) -> Result<OwnedFd, InitError> {
     let doing = || format!("mount /dev/{name}");
     at::make_dir(dev, name, 0o755).doing(doing)?;
-    at::adopt(dev, name, root.ids.base, root.ids.base, 0o755).doing(doing)?;
+    let base = root.ids.root();
+    at::adopt(dev, name, base, base, 0o755).doing(doing)?;
     let flags = Open::O_PATH | Open::O_DIRECTORY;
     let target = at::open(dev, name, flags, 0, PLAIN).doing(doing)?;
     mount::attach(&mounted, target).doing(doing)?;

@@ -29,6 +29,7 @@ mod limits;
 pub mod message;
 mod pea;
 mod peers;
+mod profile;
 pub mod proto;
 mod root;
 mod serve;

@@ -17,7 +17,7 @@
 //! It outlives the daemon: a new daemon connects, lists, attaches.
 
 use crate::model::process::{ExitStatus, INTERNAL, ProcessSpec, Rlimit, WindowSize};
-use crate::unit::IdRange;
+use crate::unit::IdMap;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -66,8 +66,8 @@ pub struct PeaStart {
 pub struct Plan {
     /// The container's host name.
     pub handle: String,
-    /// Ids 0 to 65535 inside are these outside.
-    pub ids: IdRange,
+    /// Ids inside are these outside.
+    pub ids: IdMap,
     /// The container's end of the network.
     pub net: InsideNet,
     /// Layer directories, lowest first; mounted read-only through the id map. None: `writable` is
@@ -84,7 +84,7 @@ pub struct Plan {
     pub capabilities: Vec<u8>,
     /// The same for processes of other users than root: no more than those.
     pub user_capabilities: Vec<u8>,
-    /// No user namespace, so `ids` begin at 0; no system call filter; /dev/fuse.
+    /// No user namespace, so `ids` are the box's; no system call filter; /dev/fuse.
     pub privileged: bool,
     /// No exec inside gives more privilege than its caller has: set-user-id programs do not work.
     pub no_new_privs: bool,
@@ -94,6 +94,12 @@ pub struct Plan {
     pub read_only: Vec<String>,
     /// Size of /dev/shm in bytes; 0: the kernel's own.
     pub shm_bytes: u64,
+    /// Pid 1's name in /proc/1/status, at most 15 bytes; empty: that of its program.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub init_name: String,
+    /// The AppArmor profile of everything that pid 1 starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apparmor: Option<String>,
 }
 
 /// What pid 1 does to its own network namespace.

@@ -22,7 +22,7 @@ use crate::sys::at::{self, Kind, Open, Resolve};
 use crate::sys::caps;
 use crate::sys::mount::{self, Attr};
 use crate::sys::ns::{self, Spaces};
-use crate::unit::IdRange;
+use crate::unit::IdMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
@@ -34,7 +34,7 @@ pub struct Root<'a> {
     /// The tmpfs beside it.
     pub scratch: OwnedFd,
     /// Host ids of what is made in it.
-    pub ids: IdRange,
+    pub ids: IdMap,
     /// The user namespace whose map is used; `None`: privileged, ids are the host's.
     pub user: Option<BorrowedFd<'a>>,
 }
@@ -45,6 +45,8 @@ pub struct Kept {
     pub null: OwnedFd,
     /// `/dev/pts`.
     pub pts: OwnedFd,
+    /// `/proc`.
+    pub proc: OwnedFd,
 }
 
 /// How names in the new root are resolved: `/` and `..` stay within it, and links of /proc, which
@@ -128,7 +130,8 @@ fn scratch(plan: &Plan) -> Result<OwnedFd, InitError> {
     let target = at::open(at::HERE, &plan.scratch, flags, 0, Resolve::empty()).doing(doing)?;
     mount::attach(&scratch, target).doing(doing)?;
     at::make_dir(&scratch, "empty", 0o755).doing(|| "make a directory".into())?;
-    at::adopt(&scratch, "empty", plan.ids.base, plan.ids.base, 0o755)
+    let base = plan.ids.root();
+    at::adopt(&scratch, "empty", base, base, 0o755)
         .doing(|| "give a directory to the container".into())?;
     Ok(scratch)
 }
@@ -180,9 +183,9 @@ impl Root<'_> {
 
     /// A new directory right below the root, owned by the container's root.
     pub fn new_dir(&self, name: &str, mode: u32) -> io::Result<()> {
-        let owner = (self.ids.base, self.ids.base);
+        let owner = (self.ids.root(), self.ids.root());
         make_for(owner, || at::make_dir(&self.dir, name, mode))?;
-        at::adopt(&self.dir, name, self.ids.base, self.ids.base, mode)
+        at::adopt(&self.dir, name, owner.0, owner.1, mode)
     }
 }
 

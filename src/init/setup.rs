@@ -10,7 +10,7 @@ use crate::sys::fd::{self, PollFd, PollFlags};
 use crate::sys::ns::{self, Fork, Parent, Spaces};
 use crate::sys::process::{self, Resource};
 use crate::sys::{seccomp, signal};
-use crate::unit::IdRange;
+use crate::unit::IdMap;
 use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::io::Write;
@@ -174,10 +174,8 @@ fn check_plan(plan: &Plan) -> Result<(), InitError> {
     if plan.lowers.len() > LOWERS_MAX {
         return refuse(format!("it has {} layers, over {LOWERS_MAX}", plan.lowers.len()));
     }
-    if (plan.ids.base == 0) != plan.privileged
-        || plan.ids.base.checked_add(IdRange::WIDTH).is_none()
-    {
-        return refuse(format!("ids from {} cannot be mapped", plan.ids.base));
+    if plan.ids.is_the_boxs() != plan.privileged || !plan.ids.is_whole() {
+        return refuse(format!("ids from {} cannot be mapped", plan.ids.root()));
     }
     Ok(())
 }
@@ -214,7 +212,8 @@ fn make_spaces(plan: &Plan) -> Result<Made, InitError> {
     // What a user namespace uses of inotify, message queues, pending signals and locked memory
     // counts, beyond its own limits, for whoever made it: that shall not be the host's root, whose
     // share one container could use up for all others and for the host itself.
-    process::act_as_user(ids.base).doing(|| format!("act as user {}", ids.base))?;
+    // (With Garden's map, all such containers together have one share.)
+    process::act_as_user(ids.root()).doing(|| format!("act as user {}", ids.root()))?;
     // Privileged: what it makes belongs to the host's user namespace, and so does its root.
     let fresh = if plan.privileged { Spaces::empty() } else { Spaces::CLONE_NEWUSER };
     let forked = ns::fork(fresh, Parent::Caller);
@@ -269,16 +268,16 @@ fn helper(mapped: &OwnedFd, made: &OwnedFd) -> std::io::Result<()> {
 /// The other side of [`helper`]. `Abandoned`: the helper has failed.
 fn map_and_open(
     pid: i32,
-    ids: Option<IdRange>,
+    ids: Option<IdMap>,
     mapped: &OwnedFd,
     made: &OwnedFd,
 ) -> Result<Made, InitError> {
     if let Some(ids) = ids {
-        let map = format!("0 {} {}", ids.base, IdRange::WIDTH);
+        let map = ids.text();
         for file in ["uid_map", "gid_map"] {
             // One write, as the kernel demands.
             std::fs::write(format!("/proc/{pid}/{file}"), &map)
-                .doing(|| format!("map ids from {} ({file})", ids.base))?;
+                .doing(|| format!("map ids from {} ({file})", ids.root()))?;
         }
     }
     fd::write(mapped, &[1]).map_err(|_| InitError::Abandoned)?;
@@ -328,10 +327,24 @@ fn wait_for(status: &OwnedFd, channel: &OwnedFd) -> Result<(), InitError> {
     }
 }
 
+/// Takes the name that shows in /proc/1/status; empty: keeps its own.
+fn take_name(name: &str) -> Result<(), InitError> {
+    if name.is_empty() {
+        return Ok(());
+    }
+    let doing = || format!("take the name `{}`", name.escape_default());
+    if name.len() > process::NAME_MAX {
+        let why = format!("it has more than {} bytes", process::NAME_MAX);
+        return Err(InitError::refuse(doing(), why));
+    }
+    process::set_name(name).doing(doing)
+}
+
 /// Pid 1 from its first instruction on. It never returns, so nothing of the caller's is dropped.
 fn become_pid_one(plan: &Plan, given: Given, user: OwnedFd, status: OwnedFd) -> ! {
     let mut status = File::from(status);
-    let built = root::build(plan, &user).and_then(|kept| {
+    let built = take_name(&plan.init_name).and_then(|()| root::build(plan, &user));
+    let built = built.and_then(|kept| {
         confine::confine(plan, user, &given.filters)?;
         serve::Server::new(given.listener, given.depot, kept, plan)
     });

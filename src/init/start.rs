@@ -39,6 +39,8 @@ pub struct Workshop {
     pub for_users: Caps,
     /// Open files that a process gets when it does not say: soft value.
     pub nofile: u64,
+    /// AppArmor profile of every process.
+    pub profile: Option<String>,
 }
 
 /// What came with the request to start a process.

@@ -136,6 +136,15 @@ pub fn set_no_new_privs() -> io::Result<()> {
     Ok(nix::sys::prctl::set_no_new_privs()?)
 }
 
+/// Longest name of a process that the kernel keeps, in bytes.
+pub const NAME_MAX: usize = 15;
+
+/// The calling thread's name in /proc, until it executes another program; cut after [`NAME_MAX`]
+/// bytes. `PR_SET_NAME`, prctl(2).
+pub fn set_name(name: &str) -> io::Result<()> {
+    Ok(nix::sys::prctl::set_name(&CString::new(name)?)?)
+}
+
 /// Makes this process the new parent of orphans below it. prctl(2).
 pub fn set_child_subreaper(on: bool) -> io::Result<()> {
     Ok(nix::sys::prctl::set_child_subreaper(on)?)

@@ -3,11 +3,12 @@
 //! Owns: sizes, times, names, numbers and digests that are checked once, where they enter.
 //! Must not: read a clock, a file, a socket or a random source; know what an app is.
 //! Called by: every room. Calls: nothing.
-//! Entry points: [`Bytes`], [`AppName`], [`Handle`], [`Slot`], [`IdRange`], [`Digest`], [`span`],
-//! [`xxh64_hex`].
+//! Entry points: [`Bytes`], [`AppName`], [`Handle`], [`Slot`], [`IdRange`], [`IdMap`],
+//! [`Digest`], [`span`], [`xxh64_hex`].
 
 mod bytes;
 mod digest;
+mod ids;
 mod name;
 mod slot;
 pub mod span;
@@ -15,6 +16,7 @@ mod xxh64;
 
 pub use bytes::Bytes;
 pub use digest::{BadDigest, Digest};
+pub use ids::IdMap;
 pub use name::{AppName, BadName, Handle};
 pub use slot::{IdRange, Slot};
 pub use xxh64::xxh64_hex;

@@ -3,7 +3,7 @@
 use super::VolumeError;
 use super::store::{CONTAINERS, LAYERS, Store, names};
 use crate::sys::btrfs::{self, QuotaKind};
-use crate::unit::{Bytes, Digest, Handle, IdRange};
+use crate::unit::{Bytes, Digest, Handle, IdMap};
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::fd::AsFd;
@@ -22,7 +22,7 @@ impl Store {
         &self,
         handle: &Handle,
         limit: Option<Bytes>,
-        owner: IdRange,
+        owner: IdMap,
     ) -> Result<PathBuf, VolumeError> {
         // Before the promise: a disk that is there keeps its own.
         if self.writable_path(handle).exists() {
@@ -164,7 +164,7 @@ impl Store {
 }
 
 /// Puts the two directories in.
-fn furnish(dir: &Path, owner: IdRange) -> io::Result<()> {
+fn furnish(dir: &Path, owner: IdMap) -> io::Result<()> {
     // The container's root must be able to pass through, but not to look around or write here.
     fs::set_permissions(dir, Permissions::from_mode(0o711))?;
     for (name, mode) in [("upper", 0o755), ("work", 0o700)] {
@@ -172,7 +172,7 @@ fn furnish(dir: &Path, owner: IdRange) -> io::Result<()> {
         DirBuilder::new().mode(0o700).create(&path)?;
         // Past the umask.
         fs::set_permissions(&path, Permissions::from_mode(mode))?;
-        chown(&path, Some(owner.base), Some(owner.base))?;
+        chown(&path, Some(owner.root()), Some(owner.root()))?;
     }
     Ok(())
 }

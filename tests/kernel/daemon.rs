@@ -127,6 +127,15 @@ fn a_start_that_cannot_succeed_says_why_once_and_what_to_do() {
     fails(&root, &["state.redb"]);
     assert!(!records.join("store.img").exists(), "no store for records of others");
 
+    // A profile that no box has, if it has AppArmor at all.
+    let root = lab.state.join("profile");
+    let settings = root.join("etc/terrarium/terrarium.toml");
+    fs::create_dir_all(settings.parent().expect("parent")).expect("settings");
+    let text = "[garden]\nenabled = true\napparmor = \"terrarium-has-no-such\"\n";
+    fs::write(&settings, text).expect("settings");
+    fails(&root, &["setting `apparmor` of [garden] is `terrarium-has-no-such`", "AppArmor"]);
+    assert!(!root.join("var/lib/terrarium/store.img").exists(), "no store for a mistake");
+
     // Something that only the kernel finds: the store's file is no file system.
     let root = lab.state.join("broken");
     let state = root.join("var/lib/terrarium");

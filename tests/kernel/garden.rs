@@ -24,6 +24,7 @@ fn backend(lab: &Lab, host: Host) -> (Arc<Host>, Backend) {
         stacks,
         default_rootfs: None,
         root: Default::default(),
+        manner: Default::default(),
         containers_max: 4,
         grace: Duration::ZERO,
         external: "192.0.2.1".parse().expect("address"),

@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use terrarium::unit::{Bytes, Digest, Handle, IdRange, Slot};
+use terrarium::unit::{Bytes, Digest, Handle, IdMap, Slot};
 use terrarium::volume::{Store, StoreConfig, VolumeError};
 
 /// A private mount table for the calling thread and a directory of its own.
@@ -87,8 +87,8 @@ fn handle(name: &str) -> Handle {
     name.parse().expect("handle")
 }
 
-fn ids(slot: u32) -> IdRange {
-    Slot::new(slot).expect("slot").ids()
+fn ids(slot: u32) -> IdMap {
+    IdMap::Range(Slot::new(slot).expect("slot").ids())
 }
 
 /// Writes `mib` MiB to a new file; the error of the write or of the flush.

@@ -3,9 +3,11 @@
 use super::lab::*;
 use super::probe;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use terrarium::init::proto::Plan;
-use terrarium::unit::IdRange;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
+use terrarium::init::proto::{Ask, Bind, FailKind, Origin, Plan};
+use terrarium::model::process::{ProcessSpec, WindowSize};
+use terrarium::unit::{IdMap, IdRange};
 
 /// Guardian's: an app's and net_raw, mknod, audit_write, setfcap.
 fn capabilities() -> Vec<u8> {
@@ -58,12 +60,12 @@ fn the_kernel_gives_a_garden_container_no_more_calls_than_an_app() {
 fn a_privileged_container_has_the_boxs_root() {
     let lab = Lab::new();
     for dir in ["w", "w/upper", "w/work", "depot/init"] {
-        std::os::unix::fs::chown(lab.dir.join(dir), Some(0), Some(0)).expect("chown");
+        chown(lab.dir.join(dir), Some(0), Some(0)).expect("chown");
     }
     let all: Vec<u8> = (0..64).collect();
     let users = capabilities().into_iter().chain([21]).collect();
     let mut plan = Plan {
-        ids: IdRange { base: 0 },
+        ids: IdMap::Range(IdRange { base: 0 }),
         capabilities: all,
         user_capabilities: users,
         privileged: true,
@@ -112,9 +114,151 @@ fn a_privileged_container_has_the_boxs_root() {
 fn the_boxs_ids_are_for_privileged_containers_alone() {
     let lab = Lab::new();
     for (base, privileged) in [(0, false), (BASE, true)] {
-        let plan = Plan { ids: IdRange { base }, privileged, ..lab.plan() };
+        let plan = Plan { ids: IdMap::Range(IdRange { base }), privileged, ..lab.plan() };
         let (_, why) = lab.launch(&plan).err().expect("refused");
         assert!(why.contains("cannot be mapped"), "{why}");
         fs::remove_file(lab.dir.join("depot/sock")).expect("old socket");
     }
+}
+
+/// A lab whose container has Garden's ids, and its plan.
+fn with_gardens_ids() -> (Lab, Plan) {
+    let lab = Lab::new();
+    for dir in ["w/upper", "w/work", "depot/init"] {
+        let root = Some(IdMap::NOBODYS);
+        chown(lab.dir.join(dir), root, root).expect("chown");
+    }
+    let plan = Plan {
+        ids: IdMap::Garden,
+        capabilities: capabilities(),
+        user_capabilities: capabilities(),
+        no_new_privs: false,
+        ..lab.plan()
+    };
+    (lab, plan)
+}
+
+/// User and group of a file of the box.
+fn owner(path: impl AsRef<Path>) -> (u32, u32) {
+    let file = fs::symlink_metadata(path).expect("is there");
+    (file.uid(), file.gid())
+}
+
+#[test]
+fn gardens_ids_move_root_alone() {
+    let (lab, mut plan) = with_gardens_ids();
+    let dir = lab.dir.join("volume");
+    for (name, owner) in [("", 1000), ("of-1000", 1000), ("of-root", 0)] {
+        fs::create_dir(dir.join(name)).expect("directory");
+        chown(dir.join(name), Some(owner), Some(owner)).expect("chown");
+        fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o700)).expect("mode");
+    }
+    let bind = |to: &str, mapped| Bind {
+        from: dir.clone(),
+        origin: Origin::Host,
+        to: to.into(),
+        read_only: false,
+        mapped,
+    };
+    plan.binds = vec![bind("/volume", false), bind("/mapped", true)];
+    let mut container = lab.launch(&plan).expect("a container");
+    let inside = &mut container.connection;
+    for file in ["uid_map", "gid_map"] {
+        let map = inside.sh(&format!("tr -s ' ' < /proc/self/{file}"));
+        assert_eq!(map, " 0 4294967294 1\n 1 1 4294967293\n", "{file}");
+    }
+    assert_eq!(inside.sh("cat /proc/self/setgroups"), "allow\n");
+    assert_eq!(inside.sh_as("vcap", "id -G"), "2000 29 44\n");
+
+    // Files of the image have their owners, and keep them when they are copied to be changed.
+    let said = inside.sh("chmod 700 /home/vcap /etc/passwd; stat -c %u:%g /home/vcap /etc/passwd");
+    assert_eq!(said, "2000:2000\n0:0\n");
+    assert_eq!(owner(lab.upper().join("home/vcap")), (2000, 2000));
+    assert_eq!(owner(lab.upper().join("etc/passwd")), (IdMap::NOBODYS, IdMap::NOBODYS));
+    assert_eq!(inside.sh("touch /made; mkdir /dir; chown 65535:7 /dir; stat -c %u /made"), "0\n");
+    assert_eq!(owner(lab.upper().join("made")), (IdMap::NOBODYS, IdMap::NOBODYS));
+    assert_eq!(owner(lab.upper().join("dir")), (65_535, 7));
+    // What only the container has.
+    let said = inside.sh("stat -c %u:%g /dev /dev/null /dev/shm / /tmp; stat -c %g /dev/pts");
+    assert_eq!(said, "0:0\n0:0\n0:0\n0:0\n0:0\n0\n");
+
+    // Who owns a directory of the box inside is who owns it outside; root is a stranger there.
+    let said = inside.sh_as("1000:1000", "touch /volume/of-1000/file && ls -n /volume");
+    assert!(said.contains("1000     1000") && !said.contains("denied"), "{said}");
+    assert_eq!(owner(dir.join("of-1000/file")), (1000, 1000));
+    let said = inside
+        .sh("touch /volume/of-root/file; chown 0 /volume/of-root; stat -c %u /mapped/of-root");
+    assert!(said.contains("denied") && said.contains("not permitted"), "{said}");
+    assert!(said.ends_with("\n0\n"), "{said}");
+    assert!(!dir.join("of-root/file").exists());
+
+    // So are processes, and pid 1.
+    let (_, fds) = inside.start(ProcessSpec {
+        user: "1000:1000".into(),
+        stdin: true,
+        ..sh("echo stands; read line")
+    });
+    read_until(&fds[0], "stands");
+    let children = format!("/proc/{0}/task/{0}/children", container.pid);
+    let children = fs::read_to_string(children).expect("children");
+    for (pid, user) in
+        [(container.pid.to_string().as_str(), IdMap::NOBODYS), (children.trim(), 1000)]
+    {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+        let is = format!("\nUid:\t{user}\t{user}\t{user}\t{user}\n");
+        assert!(status.contains(&is), "{status}");
+    }
+}
+
+#[test]
+fn a_terminal_is_the_users_with_gardens_ids_too() {
+    let (lab, plan) = with_gardens_ids();
+    let mut container = lab.launch(&plan).expect("a container");
+    let mut wanted = sh("stat -c %u:%g:%a $(tty)");
+    wanted.user = "1000:1000".into();
+    wanted.tty = Some(WindowSize { rows: 10, columns: 20 });
+    assert_eq!(container.connection.run(wanted).out, "1000:5:620\r\n");
+}
+
+#[test]
+fn pid_one_has_the_name_that_the_plan_says() {
+    let lab = Lab::new();
+    let name = |plan: &Plan| {
+        let _ = fs::remove_file(lab.dir.join("depot/sock"));
+        super::reset_writable(&lab);
+        let mut container = lab.launch(plan).expect("a container");
+        let said =
+            container.connection.sh("sed -n 's/^Name:.//p' /proc/1/status /proc/self/status");
+        let outside = fs::read_to_string(format!("/proc/{}/comm", container.pid)).expect("comm");
+        assert_eq!(said, format!("{outside}sed\n"), "what it starts is named after its program");
+        outside
+    };
+    assert_eq!(name(&lab.plan()), "terrarium\n");
+    assert_eq!(
+        name(&Plan { init_name: "wshd-1234567890".into(), ..lab.plan() }),
+        "wshd-1234567890\n"
+    );
+    for long in ["wshd-12345678901", "w\0"] {
+        let _ = fs::remove_file(lab.dir.join("depot/sock"));
+        super::reset_writable(&lab);
+        let plan = Plan { init_name: long.into(), ..lab.plan() };
+        let (doing, _) = lab.launch(&plan).err().expect("refused");
+        assert!(doing.starts_with("take the name `w"), "{doing}");
+    }
+}
+
+#[test]
+fn nothing_runs_without_the_profile_that_the_plan_says() {
+    let lab = Lab::new();
+    let plan = Plan { apparmor: Some("terrarium-has-no-such".into()), ..lab.plan() };
+    let mut container = lab.launch(&plan).expect("a container");
+    let inside = &mut container.connection;
+    for user in ["root", "vcap"] {
+        let wanted = ProcessSpec { user: user.into(), ..sh("touch /ran") };
+        let (kind, text) = inside.refused(Ask::Start(wanted));
+        assert_eq!(kind, FailKind::System, "{text}");
+        assert!(text.starts_with("cannot put the process under its AppArmor profile: "), "{text}");
+        assert!(!text.contains("denied") && !text.contains("descriptor"), "{text}");
+    }
+    assert!(!lab.upper().join("ran").exists());
 }

@@ -14,7 +14,7 @@ use terrarium::init::{filter, message};
 use terrarium::model::process::{ExitStatus, ProcessSpec, WindowSize};
 use terrarium::sys::ns::{self, Spaces};
 use terrarium::sys::{fd, mount, process, socket};
-use terrarium::unit::IdRange;
+use terrarium::unit::{IdMap, IdRange};
 
 /// Host id of the containers' root.
 pub const BASE: u32 = 0x1000_0000;
@@ -92,7 +92,7 @@ impl Lab {
     pub fn plan(&self) -> Plan {
         Plan {
             handle: "web-0-3f2a".into(),
-            ids: IdRange { base: BASE },
+            ids: IdMap::Range(IdRange { base: BASE }),
             net: InsideNet {
                 link: "eth0".into(),
                 address: Ipv4Addr::new(10, 254, 0, 2),
@@ -120,6 +120,8 @@ impl Lab {
                 .map(String::from)
                 .to_vec(),
             shm_bytes: 1 << 20,
+            init_name: String::new(),
+            apparmor: None,
         }
     }
 
