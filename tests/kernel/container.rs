@@ -4,10 +4,11 @@ use crate::lab::{Lab, tool};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 use terrarium::container::recipe::CREATE;
 use terrarium::container::{
-    Container, ContainerError, ContainerSpec, Fault, Host, Posture, RootDriver,
+    Container, ContainerError, ContainerSpec, Fault, Host, IdMapping, Manner, Posture, RootDriver,
 };
 use terrarium::model::limits::Limits;
 use terrarium::model::process::{ExitStatus, ProcessSpec};
@@ -217,6 +218,51 @@ fn the_root_is_made_as_its_driver_says_and_belongs_to_the_container() {
         host.destroy(&"web-0".parse().expect("handle")).expect("destroy");
         host.finish();
     }
+    lab.close(host);
+}
+
+#[test]
+fn gardens_ids_are_whole_on_every_root_and_stay_with_the_container() {
+    let lab = lab_of("gardenids");
+    let host = lab.host();
+    let before = traces(&lab, &host);
+    let manner = Manner { ids: IdMapping::Garden, init_name: "wshd".into(), ..Manner::default() };
+    let wanted = ContainerSpec { posture: Posture::Garden, manner, ..spec(&lab, "web-0") };
+    let container = host.create(wanted.clone(), Fault::None).expect("create");
+    let script = "set -e
+        test \"$(tr -s ' \\n' ' ' < /proc/self/uid_map)\" = ' 0 4294967294 1 1 1 4294967293 '
+        grep -q 'Name:.wshd$' /proc/1/status
+        busybox stat -c %u:%g / /etc /bin/busybox /tmp /dev > /owners
+        test \"$(sort -u /owners)\" = 0:0
+        mkdir -p /d && touch /d/of-root /d/of-user && busybox chown -R 1000:7 /d
+        busybox chown 0:0 /d/of-root
+        test \"$(busybox stat -c %u:%g /d /d/of-root /d/of-user | tr '\\n' ' ')\" = '1000:7 0:0 1000:7 '";
+    assert_eq!(run(&container, "look", script), ExitStatus::Exited(0));
+    let disk = lab.state.join("store/containers/web-0");
+    let (dir, root) = match driver() {
+        RootDriver::Union => (disk.join("upper/d"), 4_294_967_294),
+        // What is on the disk are the ids inside.
+        RootDriver::Snapshot => (disk.join("d"), 0),
+    };
+    let owner = |name: &str| {
+        let file = fs::symlink_metadata(dir.join(name)).expect("is there");
+        (file.uid(), file.gid())
+    };
+    assert_eq!(
+        (owner(""), owner("of-root"), owner("of-user")),
+        ((1000, 7), (root, root), (1000, 7))
+    );
+    drop(container);
+
+    // The next daemon finds what it was made with.
+    let host = lab.host_of(host.into_parts());
+    let handle: Handle = "web-0".parse().expect("handle");
+    let container = host.reopen(&handle).expect("look").expect("it lives");
+    assert_eq!(container.entry().spec, wanted);
+    assert_eq!(run(&container, "again", "test -e /d/of-user"), ExitStatus::Exited(0));
+    drop(container);
+    host.destroy(&handle).expect("destroy");
+    assert_eq!(traces(&lab, &host), before);
     lab.close(host);
 }
 

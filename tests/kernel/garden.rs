@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use terrarium::container::Host;
+use terrarium::container::{Host, IdMapping, Manner};
 use terrarium::garden::{Backend, GardenError, Session, Settings, Which};
 use terrarium::model::garden::{
     ContainerSpec, ImageRef, Limits, MemoryLimits, NetIn, Order, ProcessSpec, TtySpec,
@@ -15,6 +15,11 @@ use terrarium::model::garden::{
 
 /// A root of busybox as a tar, and a backend over the host.
 fn backend(lab: &Lab, host: Host) -> (Arc<Host>, Backend) {
+    backend_of(lab, host, Manner::default())
+}
+
+/// The same on a box that is set so.
+fn backend_of(lab: &Lab, host: Host, manner: Manner) -> (Arc<Host>, Backend) {
     let host = Arc::new(host);
     let stacks = lab.state.join("stacks");
     if !stacks.exists() {
@@ -24,7 +29,7 @@ fn backend(lab: &Lab, host: Host) -> (Arc<Host>, Backend) {
         stacks,
         default_rootfs: None,
         root: Default::default(),
-        manner: Default::default(),
+        manner,
         containers_max: 4,
         grace: Duration::ZERO,
         external: "192.0.2.1".parse().expect("address"),
@@ -48,6 +53,11 @@ fn close(lab: Lab, host: Arc<Host>, backend: Backend) {
     for handle in backend.list(&[]) {
         block_on(backend.destroy(&handle)).expect("destroy");
     }
+    lab.close(ended(host, backend));
+}
+
+/// The host of a backend that has ended.
+fn ended(host: Arc<Host>, backend: Backend) -> Host {
     backend.close();
     drop(backend);
     let begin = std::time::Instant::now();
@@ -55,7 +65,7 @@ fn close(lab: Lab, host: Arc<Host>, backend: Backend) {
         assert!(begin.elapsed() < Duration::from_secs(60), "somebody holds on to the host");
         std::thread::park_timeout(Duration::from_millis(10));
     }
-    lab.close(Arc::into_inner(host).expect("nobody else"));
+    Arc::into_inner(host).expect("nobody else")
 }
 
 fn named(handle: &str) -> ContainerSpec {
@@ -262,5 +272,37 @@ fn whoever_is_not_asked_for_within_its_grace_time_goes() {
         std::thread::park_timeout(Duration::from_millis(10));
     }
     assert!(matches!(backend.visit("a"), Err(GardenError::UnknownHandle(_))));
+    close(lab, host, backend);
+}
+
+/// What the container's processes are told of their ids and of pid 1.
+fn manner_of(backend: &Backend, handle: &str) -> String {
+    let script = "tr -s ' \\n' ' ' < /proc/self/uid_map; sed -n 's/^Name:.//p' /proc/1/status";
+    let session = block_on(backend.run(handle, shell(script))).expect("run");
+    assert_eq!(exit(&session), 0);
+    heard(backend, handle, &session, Which::Stdout)
+}
+
+#[test]
+fn another_setting_is_for_containers_that_are_made_after_it() {
+    let lab = Lab::new("gardenmanner");
+    let manner = Manner { ids: IdMapping::Garden, init_name: "wshd".into(), ..Manner::default() };
+    let (host, backend) = backend_of(&lab, lab.host(), manner);
+    let gardens = " 0 4294967294 1 1 1 4294967293 wshd\n";
+    for handle in ["a", "b"] {
+        block_on(backend.create(named(handle))).expect("create");
+        assert_eq!(manner_of(&backend, handle), gardens, "{handle}");
+    }
+    block_on(backend.create(ContainerSpec { privileged: true, ..named("root") })).expect("create");
+    assert_eq!(manner_of(&backend, "root"), " 0 0 4294967295 wshd\n");
+    block_on(backend.destroy("root")).expect("destroy");
+
+    let host = lab.host_of(ended(host, backend).into_parts());
+    let (host, backend) = backend_of(&lab, host, Manner::default());
+    assert_eq!(backend.list(&[]), ["a", "b"]);
+    assert_eq!(manner_of(&backend, "a"), gardens);
+    block_on(backend.create(named("c"))).expect("create");
+    let own = manner_of(&backend, "c");
+    assert!(own.starts_with(" 0 26") && own.ends_with(" 65536 terrarium\n"), "{own}");
     close(lab, host, backend);
 }

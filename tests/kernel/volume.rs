@@ -137,7 +137,7 @@ fn quota_stops_a_writer_at_its_limit_and_counts_what_was_written() {
     let web = handle("web-0");
     let dir = store.create_writable(&web, Some(Bytes::mib(20)), ids(3)).expect("create");
     let stat = run("stat", &["-c", "%u:%g %a", text(&dir.join("upper")), text(&dir.join("work"))]);
-    let base = ids(3).base;
+    let base = ids(3).root();
     assert_eq!(stat, format!("{base}:{base} 755\n{base}:{base} 700\n"));
 
     fill(&dir.join("upper/fits"), 12).expect("below the limit");
