@@ -262,7 +262,9 @@ impl Host {
             privileged: posture == Posture::Privileged,
             masked,
             read_only,
-            shm_bytes: entry.spec.posture.shm_bytes(),
+            shm_bytes: posture.shm_bytes(),
+            init_name: String::new(),
+            apparmor: posture.apparmor(&entry.spec.manner),
         })
     }
 }

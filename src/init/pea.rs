@@ -150,9 +150,15 @@ impl Keeper {
                 .map_err(|err| (FailKind::System, crate::log::chain(&err)))
         });
         let (nofile, _) = process::limit(Resource::OPEN_FILES).map_err(system)?;
-        let (null, pts) = (self.kept.null.try_clone(), self.kept.pts.try_clone());
+        let Kept { null, pts, proc } = &self.kept;
+        let kept = Kept {
+            null: null.try_clone().map_err(system)?,
+            pts: pts.try_clone().map_err(system)?,
+            proc: proc.try_clone().map_err(system)?,
+        };
         let workshop = Workshop {
-            kept: Kept { null: null.map_err(system)?, pts: pts.map_err(system)? },
+            kept,
+            profile: self.plan.apparmor.clone(),
             root: start::root_dir().map_err(system)?,
             granted: confined?,
             for_users: Caps::of(&self.plan.user_capabilities),
