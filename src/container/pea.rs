@@ -190,7 +190,7 @@ impl Host {
             return Err(format!("the plan takes {} bytes, over {MAX_MESSAGE}", order.len()).into());
         }
         let (ours, theirs) = sys::socket::pair()?;
-        let child = Command::new(&self.program)
+        let mut child = Command::new(&self.program)
             .arg0("terrarium")
             .arg("init")
             .stdin(Stdio::from(theirs))
@@ -199,20 +199,28 @@ impl Host {
             .env_clear()
             .process_group(0)
             .spawn()?;
-        let keeper = sys::process::pidfd_open(child.id() as i32)?;
-        let made = self.order(&entry.spec.handle, child.id() as i32, &ours, &order, &pidfd);
-        if let Err(why) = made {
-            // Its child goes with it: that one has nobody left to serve.
-            let _ = sys::process::pidfd_send_signal(&keeper, KILL);
-            drop(ours);
-            await_end(&keeper)?;
-            return Err(why);
+        let pid = child.id() as i32;
+        let made = self.order(&entry.spec.handle, pid, &ours, &order, &pidfd);
+        if made.is_err() {
+            // If it goes on, the keeper has nobody to serve, and ends too.
+            let _ = child.kill();
         }
-        let channel = Some(Async::new(ours)?);
-        Ok(PeaRoot { keeper: Mutex::new(Keeper { channel, seq: 0 }), pidfd: Some(keeper) })
+        child.wait()?;
+        match made {
+            Ok(keeper) => {
+                let channel = Some(Async::new(ours)?);
+                Ok(PeaRoot { keeper: Mutex::new(Keeper { channel, seq: 0 }), pidfd: Some(keeper) })
+            }
+            Err(why) => {
+                drop(ours);
+                sys::process::reap_process_group(pid);
+                Err(why)
+            }
+        }
     }
 
-    /// Puts `init` into the container's groups, tells it what to do, and hears that it is done.
+    /// Puts `init` into the container's groups, tells it what to do, and hears that it is done; the
+    /// keeper's pidfd.
     fn order(
         &self,
         container: &Handle,
@@ -220,14 +228,34 @@ impl Host {
         channel: &OwnedFd,
         order: &[u8],
         beside: &OwnedFd,
-    ) -> Result<(), Cause> {
+    ) -> Result<OwnedFd, Cause> {
         // Before it is told: nothing of it runs unlimited.
         self.cgroups.find(container).add(pid)?;
         sys::socket::send_with_fds(channel, order, &[beside.as_fd(), self.seccomp.as_fd()])?;
-        match hear(channel)?.0 {
-            SetUp::Rooted => Ok(()),
-            SetUp::Refused { doing, why, .. } => Err(format!("init cannot {doing}: {why}").into()),
-            other => Err(format!("init said {other:?} out of turn").into()),
+        let (mut keeper, mut failed, mut rooted) = (None::<OwnedFd>, None::<String>, false);
+        loop {
+            // Told from two sides, in whatever order: the keeper's existence, and its success.
+            match hear(channel) {
+                Ok((SetUp::Ready { .. }, mut fds)) if keeper.is_none() => keeper = fds.pop(),
+                Ok((SetUp::Rooted, _)) if !rooted => rooted = true,
+                Ok((SetUp::Refused { doing, why, .. }, _)) if failed.is_none() => {
+                    failed = Some(format!("init cannot {doing}: {why}"));
+                }
+                Ok((other, _)) => return Err(format!("init said {other:?} out of turn").into()),
+                // There never was a keeper, or it was killed, or it hangs.
+                Err(err) => {
+                    keeper.as_ref().map_or(Ok(()), end)?;
+                    return Err(failed.map_or(err, Cause::from));
+                }
+            }
+            match (&keeper, &failed) {
+                (Some(_), None) if rooted => return Ok(keeper.expect("just seen")),
+                (Some(keeper), Some(why)) => {
+                    end(keeper)?;
+                    return Err(why.clone().into());
+                }
+                _ => {}
+            }
         }
     }
 
@@ -267,6 +295,13 @@ impl Host {
             apparmor: posture.apparmor(&entry.spec.manner),
         })
     }
+}
+
+/// Ends a keeper and takes its end, which nobody else would.
+fn end(keeper: &OwnedFd) -> io::Result<()> {
+    // Dead already is just as well.
+    let _ = sys::process::pidfd_send_signal(keeper, KILL);
+    await_end(keeper)
 }
 
 /// The name of a new disk: another one each time, as the last one of the same pea may still be there.

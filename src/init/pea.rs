@@ -5,9 +5,10 @@
 //! over:
 //!
 //! ```text
-//! daemon            keeper (root of the box)              pid 1
+//! daemon            init, then its keeper                 pid 1
 //!   | spawn, put into the container's groups                |
-//!   | Pea --------->| enters net, ipc and pid namespace     |
+//!   | Pea --------->| enters all namespaces but user, mounts|
+//!   | <-- Ready{pid}| has forked the keeper, ends           |
 //!   | <------ Rooted| has built the root, in its own mounts |
 //!   | PeaStart ---->| forks, is confined like pid 1,        |
 //!   |               | forks the process, which waits at     |
@@ -30,7 +31,7 @@ use crate::sys::process::{self, Ended, Resource};
 use crate::sys::seccomp;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// The keeper between two starts.
 struct Keeper {
@@ -40,7 +41,8 @@ struct Keeper {
     kept: Kept,
 }
 
-/// Follows the order: what is said on `channel` is said by a child, which is in the pid namespace.
+/// Follows the order. What is said on `channel` after [`SetUp::Ready`], or just before it, is said by
+/// the keeper, which is in the pid namespace.
 pub fn make(
     channel: &OwnedFd,
     order: PeaPlan,
@@ -68,18 +70,17 @@ pub fn make(
     for (space, kind) in &spaces {
         ns::enter(space, *kind).doing(|| format!("enter the container's namespaces ({kind:?})"))?;
     }
-    match ns::fork(Spaces::empty(), Parent::Caller).doing(|| "fork".into())? {
+    // Not our child but the daemon's: its pid namespace cannot end before somebody has waited for
+    // it, and nobody would in our place.
+    match ns::fork(Spaces::empty(), Parent::CallersParent).doing(|| "fork".into())? {
         Fork::Child => {
             let kept = keep(plan, user, filters, channel);
             process::exit_now(u8::from(kept.is_err()))
         }
-        Fork::Parent { pid, .. } => match process::wait(pid).doing(|| "wait".into())? {
-            // What went wrong is told already.
-            Ended::Exited(_) => Ok(()),
-            Ended::Signaled(_) => {
-                Err(InitError::refuse("build the root of a pea", "its container has ended"))
-            }
-        },
+        Fork::Parent { pid, pidfd } => {
+            message::send(channel, &SetUp::Ready { pid }, &[pidfd.as_fd()])
+                .map_err(|_| InitError::Abandoned)
+        }
     }
 }
 

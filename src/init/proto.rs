@@ -163,7 +163,8 @@ pub enum SetUp {
         /// Process id as the daemon sees it.
         pid: i32,
     },
-    /// The root of a pea stands: the sender takes [`PeaStart`]s now, until the daemon closes.
+    /// The root of a pea stands: the sender takes [`PeaStart`]s now, until the daemon closes. It is
+    /// the daemon's child, and told as [`SetUp::Ready`] with its pidfd, before this or after.
     Rooted,
     /// It cannot be built.
     Refused {
