@@ -144,7 +144,7 @@ impl Container {
                 Ok(self.process(id, tty, fds, exit))
             }
             Err(err) => {
-                self.link.unwatch(&id);
+                self.link.unwatch(&id, exit);
                 Err(err)
             }
         }
@@ -179,7 +179,7 @@ impl Container {
         let (_, fds) = match self.link.ask(Ask::Attach { id: known.id.clone() }).await {
             Ok(answer) => answer,
             Err(err) => {
-                self.link.unwatch(&known.id);
+                self.link.unwatch(&known.id, exit);
                 return Err(err);
             }
         };

@@ -31,7 +31,7 @@ struct LinkState {
     /// Who waits for which answer.
     asked: HashMap<u64, Sender<(Answer, Vec<OwnedFd>)>>,
     /// Who waits for the end of which process.
-    watched: HashMap<String, Sender<ExitStatus>>,
+    watched: HashMap<String, Vec<Sender<ExitStatus>>>,
 }
 
 impl Link {
@@ -56,14 +56,23 @@ impl Link {
         let (sender, receiver) = bounded(1);
         let mut state = self.state();
         if !state.closed {
-            state.watched.insert(id.to_owned(), sender);
+            let watchers = state.watched.entry(id.to_owned()).or_default();
+            watchers.retain(|watcher| !watcher.is_closed());
+            watchers.push(sender);
         }
         receiver
     }
 
-    /// Nobody waits for it any more.
-    pub(super) fn unwatch(&self, id: &str) {
-        self.state().watched.remove(id);
+    /// This one does not wait for it any more; others may.
+    pub(super) fn unwatch(&self, id: &str, receiver: Receiver<ExitStatus>) {
+        drop(receiver);
+        let mut state = self.state();
+        if let Some(watchers) = state.watched.get_mut(id) {
+            watchers.retain(|watcher| !watcher.is_closed());
+            if watchers.is_empty() {
+                state.watched.remove(id);
+            }
+        }
     }
 
     /// Sends one request and waits for its answer.
@@ -137,7 +146,7 @@ impl Link {
 
     /// Tells who waits that a process has ended.
     pub(super) fn tell_end(&self, id: &str, status: ExitStatus) {
-        if let Some(watcher) = self.state().watched.remove(id) {
+        for watcher in self.state().watched.remove(id).unwrap_or_default() {
             // Nobody waits any more: fine.
             let _ = watcher.try_send(status);
         }

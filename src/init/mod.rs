@@ -12,7 +12,7 @@
 //! ```text
 //! setup      the short-lived process: namespaces, network, then it forks pid 1 and ends
 //! root       pid 1 puts the root together (inside: /proc /sys /dev; bind: the plan's binds)
-//! pea        the same for a pea, by a process that goes into a standing container for it
+//! pea        the same for a pea, by a process that goes into a standing container, and starts there
 //! confine    pid 1 gives up what it does not need
 //! serve      pid 1 serves: table of processes, start (then child), spool, depot
 //! ```
@@ -27,6 +27,7 @@ mod inside;
 mod inside_net;
 mod limits;
 pub mod message;
+mod order;
 mod pea;
 mod peers;
 mod profile;

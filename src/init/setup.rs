@@ -4,35 +4,25 @@
 //! makes belongs to two owners: user, net, uts, ipc and cgroup namespace to the container's user
 //! namespace; mounts and pids to the host's, so that nobody inside ever has rights over them.
 
+use super::order::{Given, check_plan, read_filter, refused, take_given};
 use super::proto::{MAX_MESSAGE, Order, Plan, SetUp};
 use super::{Doing, InitError, confine, inside_net, message, pea, root, serve};
 use crate::sys::fd::{self, PollFd, PollFlags};
 use crate::sys::ns::{self, Fork, Parent, Spaces};
 use crate::sys::process::{self, Resource};
-use crate::sys::{seccomp, signal};
+use crate::sys::signal;
 use crate::unit::IdMap;
 use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::process::ExitCode;
 
 /// How long the daemon may take for its next message, and pid 1 for its set-up.
 const PATIENCE_MS: u16 = 60_000;
 
-/// Layers of one container; an overlay takes 500, its options one page.
-const LOWERS_MAX: usize = 128;
-
 /// Descriptors that a container's process may be given, if the kernel lets us raise the limit.
 const NOFILE_MAX: u64 = 1 << 20;
-
-/// What the plan comes with.
-struct Given {
-    listener: OwnedFd,
-    depot: OwnedFd,
-    filters: Vec<seccomp::Program>,
-}
 
 /// The namespaces that belong to the container's user namespace, and that one.
 struct Made {
@@ -161,40 +151,6 @@ fn receive<T: DeserializeOwned>(channel: &OwnedFd) -> Result<(T, Vec<OwnedFd>), 
     message::receive(channel, &mut buffer)
         .doing(|| "read the daemon's message".into())?
         .ok_or(InitError::Abandoned)
-}
-
-/// A plan that cannot be followed.
-fn refused(why: String) -> InitError {
-    InitError::refuse("follow the plan", why)
-}
-
-/// Refuses what no daemon should ask for.
-fn check_plan(plan: &Plan) -> Result<(), InitError> {
-    let refuse = |why: String| Err(refused(why));
-    if plan.lowers.len() > LOWERS_MAX {
-        return refuse(format!("it has {} layers, over {LOWERS_MAX}", plan.lowers.len()));
-    }
-    if plan.ids.is_the_boxs() != plan.privileged || !plan.ids.is_whole() {
-        return refuse(format!("ids from {} cannot be mapped", plan.ids.root()));
-    }
-    Ok(())
-}
-
-/// The three descriptors that the plan of a container comes with.
-fn take_given(fds: Vec<OwnedFd>) -> Result<Given, InitError> {
-    let [listener, depot, filter] = <[OwnedFd; 3]>::try_from(fds)
-        .map_err(|other| refused(format!("it came with {} descriptors, not 3", other.len())))?;
-    Ok(Given { listener, depot, filters: read_filter(filter)? })
-}
-
-/// The seccomp programs of a filter.
-fn read_filter(filter: OwnedFd) -> Result<Vec<seccomp::Program>, InitError> {
-    // By position: all containers share the descriptor, and with it its offset.
-    let filter = File::from(filter);
-    let size = filter.metadata().doing(|| "measure the filter".into())?.len() as usize;
-    let mut bytes = vec![0; size];
-    filter.read_exact_at(&mut bytes, 0).doing(|| "read the filter".into())?;
-    seccomp::unpack(&bytes).ok_or_else(|| refused("its filter is malformed".into()))
 }
 
 /// The last 63 bytes of the handle, the longest that every program takes.

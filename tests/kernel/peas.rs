@@ -6,8 +6,8 @@ use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use terrarium::cgroup::{Cgroups, Devices};
-use terrarium::container::{Container, ContainerSpec, Fault, Host, PeaRoot, Posture};
-use terrarium::init::proto::Bind;
+use terrarium::container::{Container, ContainerSpec, Fault, Host, PeaRoot, Posture, ProcessError};
+use terrarium::init::proto::{Bind, FailKind};
 use terrarium::model::limits::Limits;
 use terrarium::model::process::{ExitStatus, ProcessSpec, Program, WindowSize};
 use terrarium::unit::{Bytes, Digest, Handle};
@@ -244,16 +244,21 @@ fn a_pea_may_have_limits_of_its_own_and_ends_with_its_container() {
     let limited = smol::block_on(started).expect("start");
     let free = smol::block_on(peas.container.start_in(wanted("free"), Some(&root), Vec::new()));
     let free = free.expect("start");
+    // One with the container's own files may have such groups too.
+    let plain = ProcessSpec { dir: None, ..shell("plain", "exec sleep 2000") };
+    let plain = smol::block_on(peas.container.start_in(plain, None, doors(&name)));
+    let plain = plain.expect("start");
     let pids = group.pids().expect("pids");
     let inside = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let all: Vec<String> = pids.iter().map(inside).collect();
     assert!(all.iter().any(|text| text.contains("sleep 1000")), "{all:?}");
-    assert!(all.len() <= 2, "the other one is in the container's group: {all:?}");
+    assert!(all.iter().any(|text| text.contains("2000")), "{all:?}");
+    assert!(all.len() <= 3, "the other one is in the container's group: {all:?}");
     assert!(peas.container.stats().expect("stats").pids >= 2);
     drop(root);
     let Peas { lab, host, container, .. } = peas;
     host.destroy(&handle()).expect("destroy");
-    for process in [limited, free] {
+    for process in [limited, free, plain] {
         match smol::block_on(process.wait()) {
             Ok(status) => assert_eq!(status.code(), 137),
             Err(err) => assert!(err.is_gone(), "{err}"),
@@ -301,6 +306,68 @@ fn the_disk_of_a_pea_is_found_by_the_next_daemon_and_goes_when_it_is_told() {
     drop((process, container));
     host.destroy(&handle()).expect("destroy");
     lab.close(host);
+}
+
+#[test]
+fn a_process_that_cannot_start_in_a_pea_is_told_like_any_other() {
+    let peas = Peas::new("ptold", Posture::Garden);
+    let root = peas.root("p", Vec::new());
+    let refused = |wanted: ProcessSpec| {
+        let started = peas.container.start_in(wanted, Some(&root), Vec::new());
+        match smol::block_on(started).err().expect("refused") {
+            ProcessError::Refused { kind, text } => (kind, text),
+            other => panic!("{other:?}"),
+        }
+    };
+    let sleeps = smol::block_on(peas.container.start(shell("taken", "exec sleep 1000")));
+    let sleeps = sleeps.expect("start");
+    for (wanted, expected, why) in [
+        (
+            ProcessSpec { user: "vcap".into(), ..shell("a", "true") },
+            FailKind::UserNotFound,
+            "user `vcap`",
+        ),
+        (
+            ProcessSpec { path: "/bin/true".into(), ..shell("a", "") },
+            FailKind::ProgramNotFound,
+            "`/bin/true`",
+        ),
+        (
+            ProcessSpec { path: "/pea-file".into(), ..shell("a", "") },
+            FailKind::NotExecutable,
+            "`/pea-file`",
+        ),
+        (
+            ProcessSpec { dir: Some("/a/../b".into()), ..shell("a", "true") },
+            FailKind::System,
+            "/a/../b",
+        ),
+        (shell("taken", "touch /tmp/ran"), FailKind::Refused, "`taken` runs already"),
+    ] {
+        let (kind, text) = refused(wanted);
+        assert!(kind == expected && text.contains(why), "{kind:?} {text}");
+    }
+    // None of them is left, and the last one never ran.
+    let list = smol::block_on(peas.container.processes()).expect("list");
+    assert_eq!(list.len(), 1, "{list:?}");
+    assert_eq!(peas.sh(&root, "root", "ls /tmp/ran"), "ls: /tmp/ran: No such file or directory\n");
+    smol::block_on(async {
+        peas.container.signal_all(9).await.expect("kill");
+        sleeps.wait().await.expect("its end");
+        // Whoever keeps the root is no process of the container's owner.
+        peas.container.stop(false).await.expect("nothing is left");
+    });
+    // It serves as many as are wanted, each with an input if it likes.
+    let wanted = ProcessSpec { stdin: true, ..shell("cat", "read x; test \"$x\" = hello") };
+    smol::block_on(async {
+        let started = peas.container.start_in(wanted, Some(&root), Vec::new());
+        let mut process = started.await.expect("start");
+        let stdin = process.streams.stdin.take().expect("stdin");
+        std::io::Write::write_all(&mut File::from(stdin), b"hello\n").expect("write");
+        assert_eq!(process.wait().await.expect("its end"), ExitStatus::Exited(0));
+    });
+    drop(root);
+    peas.close();
 }
 
 #[test]

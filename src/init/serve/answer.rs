@@ -4,7 +4,8 @@ use super::super::proto::{Answer, Ask, FailKind};
 use super::super::spool::Stream;
 use super::super::start::{Failure, Launched, Sent};
 use super::super::table::{PeerId, Phase, Process, Table};
-use super::{About, FOR_EMPTY_MAX, Server, system};
+use super::begin::About;
+use super::{FOR_EMPTY_MAX, Server, system};
 use crate::sys::{pty, signal};
 use std::os::fd::OwnedFd;
 
