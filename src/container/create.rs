@@ -11,15 +11,13 @@ use super::spec::{ContainerSpec, RootDriver};
 use super::undo::Undo;
 use crate::cgroup::Group;
 use crate::image;
-use crate::init::proto::{Bind, MAX_MESSAGE, Plan, SetUp};
+use crate::init::proto::{MAX_MESSAGE, Plan, SetUp};
 use crate::net::NetError;
 use crate::sys;
-use std::fs::{self, File};
-use std::io;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -192,7 +190,6 @@ impl<'a> Making<'a> {
         match now {
             Step::Depot => {
                 host.depot.make(&self.entry)?;
-                self.write_files()?;
             }
             Step::Writable => {
                 let (limit, ids) = (spec.limits.disk, self.entry.ids());
@@ -204,6 +201,7 @@ impl<'a> Making<'a> {
                         host.store.create_snapshot(&spec.handle, &tree, limit)?
                     }
                 };
+                host.write_etc(&self.entry)?;
             }
             Step::Cgroup => {
                 self.group =
@@ -234,23 +232,6 @@ impl<'a> Making<'a> {
             Step::Connect => {
                 self.connected = Some(Container::connect(host, self.entry.clone())?);
             }
-        }
-        Ok(())
-    }
-
-    /// Files that are shown read-only inside.
-    fn write_files(&self) -> io::Result<()> {
-        let handle = &self.entry.spec.handle;
-        let dir = self.host.depot.dir(handle);
-        let (names, addresses) = (&self.host.resolvers, self.host.net.addresses(self.entry.slot));
-        let files = [
-            ("hosts", names.hosts(self.entry.spec.host_name(), addresses.container)),
-            ("resolv.conf", names.resolv_conf(addresses.gateway)),
-            ("hostname", format!("{}\n", self.entry.spec.host_name())),
-        ];
-        for (name, text) in files {
-            fs::write(dir.join(name), text)?;
-            fs::set_permissions(dir.join(name), PermissionsExt::from_mode(0o644))?;
         }
         Ok(())
     }
@@ -338,8 +319,7 @@ impl<'a> Making<'a> {
             RootDriver::Union => self.layers()?,
             RootDriver::Snapshot => Vec::new(),
         };
-        let mut binds: Vec<Bind> =
-            ["hosts", "resolv.conf", "hostname"].map(|name| etc(&dir, name)).into();
+        let mut binds = host.etc_binds(&self.entry);
         binds.extend(spec.binds.iter().cloned());
         let (masked, read_only) = spec.posture.closed();
         Ok(Plan {
@@ -364,17 +344,6 @@ impl<'a> Making<'a> {
             init_name: spec.posture.init_name(&spec.manner),
             apparmor: spec.posture.apparmor(&spec.manner),
         })
-    }
-}
-
-/// A depot file that shows up as /etc/NAME.
-pub(super) fn etc(dir: &Path, name: &str) -> Bind {
-    Bind {
-        from: dir.join(name),
-        origin: Default::default(),
-        to: format!("/etc/{name}"),
-        read_only: true,
-        mapped: false,
     }
 }
 

@@ -6,7 +6,7 @@
 //! depot/<handle>/init.sock        where pid 1 serves
 //! depot/<handle>/peas/<disk>      id of the pea that has this disk in the store; written before it is made
 //! depot/<handle>/scratch/         empty; pid 1 builds the root there, in its own mount namespace
-//! depot/<handle>/{hosts,resolv.conf,hostname}   shown read-only inside
+//! depot/<handle>/{hosts,resolv.conf,hostname}   an app's, shown read-only inside
 //! ```
 
 use super::spec::ContainerSpec;

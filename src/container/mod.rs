@@ -20,6 +20,7 @@ mod client;
 mod create;
 mod depot;
 mod error;
+mod etc;
 mod host;
 mod leaving;
 mod link;

@@ -5,7 +5,7 @@
 //! unless the store's; it is removed by [`Host::remove_pea`], at the latest with the container. What
 //! is written down for it in the depot makes the next daemon find it.
 
-use super::create::{etc, hear};
+use super::create::hear;
 use super::depot::Entry;
 use super::error::{Cause, ContainerError};
 use super::host::{Host, await_end, step};
@@ -271,8 +271,7 @@ impl Host {
         let dir = self.depot.dir(&entry.spec.handle);
         let lower =
             |chain| self.store.layer(chain).ok_or(ContainerError::NoLayer { chain: *chain });
-        let mut binds: Vec<Bind> =
-            ["hosts", "resolv.conf", "hostname"].map(|name| etc(&dir, name)).into();
+        let mut binds = self.etc_binds(entry);
         binds.extend(own);
         let (masked, read_only) = posture.closed();
         let addresses = self.net.addresses(entry.slot);

@@ -140,7 +140,7 @@ impl<'a> Opening<'a> {
     /// After [`START`]: a backend and a cell over one host that do nothing yet, what is listened on, and the lock.
     pub fn into_cell(mut self) -> Result<(Backend, Cell, Listeners, Lock), DaemonError> {
         const ALL: &str = "the steps opened it";
-        let (store_max, total) = self.limits.clone().expect(ALL);
+        let (store_max, total) = self.limits.expect(ALL);
         let backend = garden::backend(self.config, self.host.as_ref().expect(ALL), store_max)?;
         let paths = &self.config.paths;
         let (store, records) = self.records.take().expect(ALL);

@@ -158,7 +158,8 @@ impl Store {
         used.map_err(VolumeError::refused("measure", self.writable_path(handle)))
     }
 
-    pub(super) fn writable_path(&self, handle: &Handle) -> PathBuf {
+    /// Where a container's disk is, made or not.
+    pub fn writable_path(&self, handle: &Handle) -> PathBuf {
         self.dir.join(CONTAINERS).join(handle.as_str())
     }
 }
