@@ -137,6 +137,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_manner_is_written_down_and_found_again() {
+        let handle: Handle = "a".parse().expect("handle");
+        let manner = Manner {
+            ids: IdMapping::Garden,
+            init_name: "wshd".into(),
+            apparmor: Some("garden-default".into()),
+        };
+        let spec = ContainerSpec { manner, ..ContainerSpec::new(handle, Vec::new()) };
+        let text = serde_json::to_string(&spec).expect("JSON");
+        assert!(text.contains(r#""manner":{"ids":"garden","init_name":"wshd""#), "{text}");
+        assert_eq!(serde_json::from_str::<ContainerSpec>(&text).expect("JSON"), spec);
+    }
+
+    #[test]
     fn what_an_older_daemon_wrote_is_an_apps_container() {
         let text = r#"{"handle":"a","layers":[],
             "limits":{"memory":null,"disk":null,"cpu_weight":null,"pids":null},

@@ -146,3 +146,26 @@ pub fn serve(doors: Doors, config: &Config, backend: &Backend) -> Vec<Task<()>> 
     }
     tasks
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::machine::IdMapping as Setting;
+
+    #[test]
+    fn containers_are_made_as_the_settings_say() {
+        let mut config = Config::defaults(Path::new("/"), "box");
+        let safe = Manner { init_name: "terrarium".into(), ..Manner::default() };
+        assert_eq!(manner(&config.garden), safe);
+        assert_eq!(safe.ids, IdMapping::Own);
+        config.garden.id_mapping = Setting::Garden;
+        config.garden.init_name = "wshd".into();
+        config.garden.apparmor = Some("garden-default".into());
+        let wanted = Manner {
+            ids: IdMapping::Garden,
+            init_name: "wshd".into(),
+            apparmor: Some("garden-default".into()),
+        };
+        assert_eq!(manner(&config.garden), wanted);
+    }
+}

@@ -277,8 +277,11 @@ fn whoever_is_not_asked_for_within_its_grace_time_goes() {
 
 /// What the container's processes are told of their ids and of pid 1.
 fn manner_of(backend: &Backend, handle: &str) -> String {
-    let script = "tr -s ' \\n' ' ' < /proc/self/uid_map; sed -n 's/^Name:.//p' /proc/1/status";
+    // It says nothing before somebody listens: only then all of it is heard for sure.
+    let script =
+        "read go; tr -s ' \\n' ' ' < /proc/self/uid_map; sed -n 's/^Name:.//p' /proc/1/status";
     let session = block_on(backend.run(handle, shell(script))).expect("run");
+    block_on(session.order(Order::Input(b"go\n".to_vec())));
     assert_eq!(exit(&session), 0);
     heard(backend, handle, &session, Which::Stdout)
 }

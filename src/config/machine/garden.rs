@@ -46,7 +46,7 @@ pub struct Garden {
     pub graph: Graph,
     /// Containers of Garden's clients at once; auto: as many as the cell may have.
     pub containers: Amount<u32>,
-    /// Which ids of the box stand behind those of a container.
+    /// Which ids of the box stand behind those of an unprivileged container.
     pub id_mapping: IdMapping,
     /// Name of pid 1 in `/proc/1/status`; 1 to 15 bytes.
     pub init_name: String,
@@ -87,7 +87,8 @@ pub enum Graph {
 pub enum IdMapping {
     /// 65536 of its own for each container.
     PerContainer,
-    /// Garden's: root is one id that nobody else has, every other id is the same on the box.
+    /// Garden's: root is one id that only roots of such containers have, every other id is the same
+    /// on the box.
     Garden,
 }
 

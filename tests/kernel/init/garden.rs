@@ -191,6 +191,8 @@ fn gardens_ids_move_root_alone() {
     assert!(said.contains("denied") && said.contains("not permitted"), "{said}");
     assert!(said.ends_with("\n0\n"), "{said}");
     assert!(!dir.join("of-root/file").exists());
+    // The price: it is the master of all others' files.
+    assert_eq!(inside.sh("ls /volume/of-1000"), "file\n");
 
     // So are processes, and pid 1.
     let (_, fds) = inside.start(ProcessSpec {
