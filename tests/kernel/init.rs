@@ -831,8 +831,8 @@ fn pid_one_cannot_be_seen_through_from_the_host_side_of_its_own_ids() {
         .map(|entry| fs::read_link(entry.expect("entry").path()).expect("link"))
         .map(|link| link.to_string_lossy().into_owned())
         .collect();
-    // Standard streams, null, terminals, root, listener, connection, depot, signals: no more.
-    assert_eq!(open.len(), 10, "{open:?}");
+    // Standard streams, null, terminals, /proc, root, listener, connection, depot, signals: no more.
+    assert_eq!(open.len(), 11, "{open:?}");
     let host: Vec<&String> = open.iter().filter(|link| link.contains("terrarium-init")).collect();
     assert_eq!(host.len(), 1, "only the depot: {open:?}");
     let maps = File::open(format!("/proc/{}/ns/user", container.pid));
