@@ -3,7 +3,7 @@
 
 use super::backend::{Backend, Place};
 use super::member::Member;
-use super::process::{Kind, Running};
+use super::process::Running;
 use super::{plan, record};
 use crate::container::Posture;
 use crate::log::chain;
@@ -77,9 +77,9 @@ impl Backend {
         for known in member.container.processes().await? {
             let Some(id) = plan::client_name(&known.id, &names) else { continue };
             let process = member.container.attach(&known).await?;
-            let kind = Kind { adopted: true, pea: peas.contains(&known.id) };
+            let is_pea = peas.contains(&known.id);
             peas.retain(|pea| *pea != known.id);
-            let running = Running::begin(member, &id, process, kind, &self.shared);
+            let running = Running::begin(member, &id, process, is_pea, &self.shared);
             member.processes().insert(id, running);
         }
         // They ended without a daemon, or never began.

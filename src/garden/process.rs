@@ -40,18 +40,9 @@ pub(super) struct Running {
 struct State {
     /// `None` when both outputs are over.
     fans: Option<(Fan, Fan)>,
-    /// What was said before anybody listened, after a restart of the daemon.
+    /// For who joins first: what was said before he could.
     early: Option<(Listener, Listener)>,
     streams: BTreeMap<String, (Listener, Listener)>,
-}
-
-/// What there is to know of a process that is taken over.
-#[derive(Clone, Copy)]
-pub(super) struct Kind {
-    /// It was there before the daemon.
-    pub(super) adopted: bool,
-    /// It has a root of its own, which goes with it.
-    pub(super) pea: bool,
 }
 
 /// One client's view of a process. Dropping it disturbs nobody.
@@ -67,18 +58,18 @@ pub struct Session {
 
 impl Running {
     /// Takes a process over: from now on its outputs are read and its end is waited for. Whoever
-    /// joins first hears what was said until then when it is adopted.
+    /// joins first hears what was said until then.
     pub(super) fn begin(
         member: &Arc<Member>,
         id: &str,
         mut process: Process,
-        kind: Kind,
+        has_root: bool,
         shared: &Arc<Shared>,
     ) -> Arc<Running> {
         let budget = &shared.budget;
         let streams = std::mem::take(&mut process.streams);
         let fans = (Fan::new(budget.clone()), Fan::new(budget.clone()));
-        let early = kind.adopted.then(|| (fans.0.listen(), fans.1.listen()));
+        let early = Some((fans.0.listen(), fans.1.listen()));
         let (input, pieces) = Input::new();
         let (end, alive) = cancel::pair();
         let running = Arc::new(Running {
@@ -109,7 +100,8 @@ impl Running {
             .detach();
         }
         let outputs = (tty.or(stdout), stderr);
-        let pea = kind.pea.then(|| shared.clone());
+        // Which goes with it.
+        let pea = has_root.then(|| shared.clone());
         let follow = running.clone().follow(Arc::downgrade(member), outputs, end, pea);
         let ended = shared.ended.clone();
         smol::spawn(async move {

@@ -3,7 +3,7 @@
 use super::backend::{Backend, Shared};
 use super::fan::Listener;
 use super::member::Member;
-use super::process::{Kind, Running, Session};
+use super::process::{Running, Session};
 use super::{Done, GardenError, Which, plan};
 use crate::container::ProcessError;
 use crate::init::proto::FailKind;
@@ -49,8 +49,7 @@ impl Backend {
                 return Err(not_started(&err, &spec.path, &user, &id));
             }
         };
-        let kind = Kind { adopted: false, pea: is_pea };
-        let running = Running::begin(&member, &id, process, kind, &self.shared);
+        let running = Running::begin(&member, &id, process, is_pea, &self.shared);
         member.processes().insert(id, running.clone());
         Ok(self.shared.join(&running))
     }

@@ -196,12 +196,14 @@ fn everything_is_there_again_after_a_restart_of_the_daemon() {
     block_on(first.set_property("web", "key", "value")).expect("set");
     let wanted = ProcessSpec { id: "A b".into(), ..shell("echo early; read x; echo $x; exit 7") };
     let session = block_on(first.run("web", wanted)).expect("run");
+    let out = first.output("web", "A b", &session.stream_id, Which::Stdout).expect("the stream");
+    assert_eq!(block_on(out.next()).as_deref(), Some(&b"early\n"[..]));
     let before = block_on(first.info("web")).expect("info");
     assert_eq!(before.mapped_ports.len(), 2);
     assert!(before.container_ip.starts_with("10.77.0."), "{before:?}");
     first.close();
     assert_eq!(block_on(session.exit()), None, "the daemon ends, the process goes on");
-    drop((session, first));
+    drop((session, out, first));
 
     let parts = Arc::into_inner(host).expect("nobody else").into_parts();
     let (host, second) = backend(&lab, lab.host_of(parts));
@@ -211,7 +213,7 @@ fn everything_is_there_again_after_a_restart_of_the_daemon() {
     assert_eq!(session.process_id, "A b");
     block_on(session.order(Order::Input(b"again\n".to_vec())));
     assert_eq!(exit(&session), 7, "its input was kept open");
-    assert_eq!(heard(&second, "web", &session, Which::Stdout), "early\nagain\n");
+    assert_eq!(heard(&second, "web", &session, Which::Stdout), "again\n");
     close(lab, host, second);
 }
 
