@@ -172,7 +172,11 @@ async fn remove_leftover(
         Ok(app) if app.state == "deleting" => {
             ui.note(&format!("{name}: removing what an earlier `run` has left"));
             let what = format!("the old `{name}` to be removed");
-            patiently(ui, &what, signals, remote.delete(name)).await
+            match patiently(ui, &what, signals, remote.delete(name)).await {
+                // The daemon was done with it between the two questions.
+                Err(err) if err.code() == code::NOT_FOUND => Ok(()),
+                removed => removed,
+            }
         }
         // What else there is, `foreground` judges.
         _ => Ok(()),

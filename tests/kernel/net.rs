@@ -631,7 +631,8 @@ fn a_failed_attach_leaves_no_link() {
     let err = net.attach(slot(1), no_netns.as_fd()).expect_err("not a namespace");
     assert!(chain(&err).contains("w1-0"), "{}", chain(&err));
     assert_eq!(before, json("ip", &["-j", "link"]));
-    container(&net, 1);
+    // Links go with their namespace, a moment after it.
+    let _app = container(&net, 1);
     let before = json("ip", &["-j", "link"]);
     let err = net.attach(slot(1), netns().as_fd()).expect_err("twice");
     assert!(matches!(&err, NetError::LinkExists { link } if link == "wb-1"), "{err}");
@@ -643,10 +644,12 @@ fn every_call_works_in_the_namespace_of_open_whichever_thread_makes_it() {
     lab();
     let (here, net) = (here(), open());
     let elsewhere = netns();
-    inside(&elsewhere, || {
-        container(&net, 0);
+    // Links go with their namespace, a moment after it.
+    let _app = inside(&elsewhere, || {
+        let app = container(&net, 0);
         allow(&net, 0, &[(8080, 80)], &[]);
         assert_eq!(json("ip", &["-j", "link"]).as_array().expect("list").len(), 1);
+        app
     });
     for (setting, want) in [
         ("ipv4/conf/wb-0/route_localnet", "1"),

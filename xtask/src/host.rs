@@ -33,6 +33,7 @@ pub const TESTS: &[Tool] = &[
     tool("losetup", "mount"),
     tool("findmnt", "util-linux"),
     tool("chattr", "e2fsprogs"),
+    tool("zstd", "zstd"),
 ];
 /// It goes into roots without a loader, so the dynamic one of another package will not do.
 const BUSYBOX: &str = "busybox";
@@ -40,6 +41,14 @@ const BUSYBOX: &str = "busybox";
 pub const DEBOOTSTRAP: &[Tool] = &[
     tool("debootstrap", "debootstrap"),
     tool("unshare", "util-linux"),
+    tool("setpriv", "util-linux"),
+];
+/// To make a guest of its own kernel and to reach it.
+pub const VM: &[Tool] = &[
+    tool("qemu-system-x86_64", "qemu-system-x86"),
+    tool("mke2fs", "e2fsprogs"),
+    tool("ssh", "openssh-client"),
+    tool("ssh-keygen", "openssh-client"),
     tool("setpriv", "util-linux"),
 ];
 /// To take a package apart.

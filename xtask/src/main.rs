@@ -11,6 +11,7 @@ mod progress;
 mod rootfs;
 mod test;
 mod tidy;
+mod vm;
 
 use anyhow::{Result, bail};
 use std::path::Path;
@@ -26,6 +27,7 @@ cargo xtask COMMAND
   dist                              the shipped program: one static file
   bench                             latencies, beside other runtimes of this machine (root)
   bench garden                      the same through Garden's protocol, beside 250 containers (root)
+  vm [COMMAND]                      a guest with systemd and a kernel of its own, and tests in it (root)
   ci                                exactly what the server runs (root)";
 
 fn main() -> ExitCode {
@@ -64,6 +66,7 @@ fn run(args: &[&str]) -> Result<()> {
         ["test", floor] => test::run(&[named(floor)?], &[]),
         ["test", floor, "--", rest @ ..] => test::run(&[named(floor)?], rest),
         ["tidy"] => tidy::run(),
+        ["vm", rest @ ..] => vm::run(rest),
         ["help" | "--help" | "-h"] => {
             println!("{HELP}");
             Ok(())

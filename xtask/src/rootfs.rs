@@ -5,7 +5,7 @@
 //! recipe is not built again.
 
 mod busybox;
-mod debian;
+pub mod debian;
 mod pack;
 mod recipe;
 mod sources;
@@ -162,10 +162,11 @@ pub fn output() -> PathBuf {
 }
 
 /// A directory that is empty before and gone after.
-struct Work(PathBuf);
+pub struct Work(pub PathBuf);
 
 impl Work {
-    fn new(dir: PathBuf) -> Result<Work> {
+    /// Makes it; what an earlier build has left there goes.
+    pub fn new(dir: PathBuf) -> Result<Work> {
         remove(&dir)?;
         std::fs::create_dir_all(&dir)?;
         Ok(Work(dir))

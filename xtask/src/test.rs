@@ -156,15 +156,16 @@ fn in_the_lab(
     }
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Count {
-    passed: u64,
-    failed: u64,
+/// How many tests went which way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    pub passed: u64,
+    pub failed: u64,
 }
 
 impl Count {
     /// Adds what a closing line says: `test result: ok. 3 passed; 0 failed; ...`.
-    fn add(&mut self, line: &str) {
+    pub fn add(&mut self, line: &str) {
         let Some((_, numbers)) =
             line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". "))
         else {

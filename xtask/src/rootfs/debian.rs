@@ -23,30 +23,8 @@ pub fn build(
     progress: &mut Progress,
 ) -> Result<Tree> {
     host::need_root("rootfs edgefs")?;
-    host::need(host::DEBOOTSTRAP)?;
-    let sources = sources::of_host()?;
-    let main = sources::mirror(&sources, suite).with_context(|| {
-        format!("no apt source of this host is a Debian mirror; add one for {suite} to /etc/apt")
-    })?;
     let root = work.join("root");
-    std::fs::create_dir_all(cache)?;
-
-    let mut bootstrap = host::alone();
-    bootstrap.args(["debootstrap", "--variant=minbase", "--force-check-gpg"]);
-    bootstrap.arg(format!("--keyring={}", main.keyring()));
-    bootstrap.arg(format!("--cache-dir={}", cache.display()));
-    bootstrap.arg(format!("--include={}", packages.join(",")));
-    bootstrap.arg(suite).arg(&root).arg(&main.uri);
-    progress.stage("reading the package lists");
-    watched(&mut bootstrap, progress, debootstrap_stage)?;
-
-    progress.stage("installing security updates");
-    std::fs::write(root.join("etc/apt/sources.list"), sources::list(&sources, main, suite))?;
-    inside(&root, progress, &["apt-get", "--quiet=2", "update"])?;
-    let conservative = ["-o", "Dpkg::Options::=--force-confold"];
-    let upgrade =
-        ["apt-get", "--quiet=2", "--yes", conservative[0], conservative[1], "dist-upgrade"];
-    inside(&root, progress, &upgrade)?;
+    bootstrap(suite, packages, &root, cache, progress)?;
     for locale in locales {
         progress.stage("compiling locales");
         let (language, charset) = locale
@@ -62,8 +40,43 @@ pub fn build(
     Ok(tree)
 }
 
+/// Makes a Debian system in `root`, which is not there yet: the minimal one with `packages`, and all
+/// updates that the mirrors have. `cache` keeps downloaded packages.
+pub fn bootstrap(
+    suite: &str,
+    packages: &[impl AsRef<str>],
+    root: &Path,
+    cache: &Path,
+    progress: &mut Progress,
+) -> Result<()> {
+    host::need(host::DEBOOTSTRAP)?;
+    let sources = sources::of_host()?;
+    let main = sources::mirror(&sources, suite).with_context(|| {
+        format!("no apt source of this host is a Debian mirror; add one for {suite} to /etc/apt")
+    })?;
+    std::fs::create_dir_all(cache)?;
+    let packages: Vec<&str> = packages.iter().map(AsRef::as_ref).collect();
+
+    let mut bootstrap = host::alone();
+    bootstrap.args(["debootstrap", "--variant=minbase", "--force-check-gpg"]);
+    bootstrap.arg(format!("--keyring={}", main.keyring()));
+    bootstrap.arg(format!("--cache-dir={}", cache.display()));
+    bootstrap.arg(format!("--include={}", packages.join(",")));
+    bootstrap.arg(suite).arg(root).arg(&main.uri);
+    progress.stage("reading the package lists");
+    watched(&mut bootstrap, progress, debootstrap_stage)?;
+
+    progress.stage("installing security updates");
+    std::fs::write(root.join("etc/apt/sources.list"), sources::list(&sources, main, suite))?;
+    inside(root, progress, &["apt-get", "--quiet=2", "update"])?;
+    let conservative = ["-o", "Dpkg::Options::=--force-confold"];
+    let upgrade =
+        ["apt-get", "--quiet=2", "--yes", conservative[0], conservative[1], "dist-upgrade"];
+    inside(root, progress, &upgrade)
+}
+
 /// Runs a program with the new system as its root.
-fn inside(root: &Path, progress: &mut Progress, args: &[&str]) -> Result<()> {
+pub fn inside(root: &Path, progress: &mut Progress, args: &[&str]) -> Result<()> {
     let mut command = host::alone();
     command.arg(format!("--root={}", root.display())).args(args);
     command.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C.UTF-8");
