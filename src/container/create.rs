@@ -15,6 +15,7 @@ use crate::init::proto::{MAX_MESSAGE, Plan, SetUp};
 use crate::net::NetError;
 use crate::sys;
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -50,7 +51,7 @@ struct Making<'a> {
     listener: Option<OwnedFd>,
     control: Option<OwnedFd>,
     netns: Option<OwnedFd>,
-    /// Shared with the undo of [`Step::Init`].
+    /// Shared with the undos of [`Step::Spawn`] and [`Step::Init`]; whichever comes first ends it.
     child: Arc<Mutex<Option<Child>>>,
     connected: Option<Container>,
 }
@@ -162,16 +163,19 @@ impl<'a> Making<'a> {
             Step::Init => {
                 let (child, group) = (self.child.clone(), self.group.clone());
                 undo.push("end the init process", move || {
-                    let first = lock(&child).take().map(|mut child| {
-                        let _ = child.kill();
-                        let _ = child.wait();
-                        child.id() as i32
-                    });
+                    let first = end_first(&child);
                     let ended = host::end_group(&group);
                     // A pid 1 that ended by itself is in no group any more, but in `init`'s
                     // process group, and nobody else waits for it.
                     first.into_iter().for_each(sys::process::reap_process_group);
                     ended.map_err(|err| step("end", &handle, err))
+                });
+            }
+            Step::Spawn => {
+                let child = self.child.clone();
+                undo.push("end the waiting init process", move || {
+                    end_first(&child);
+                    Ok(())
                 });
             }
             Step::Links => {
@@ -188,9 +192,7 @@ impl<'a> Making<'a> {
     fn act(&mut self, now: Step) -> Result<(), Cause> {
         let (host, spec) = (self.host, &self.entry.spec);
         match now {
-            Step::Depot => {
-                host.depot.make(&self.entry)?;
-            }
+            Step::Depot => host.depot.make(&self.entry)?,
             Step::Writable => {
                 let (limit, ids) = (spec.limits.disk, self.entry.ids());
                 self.writable = match spec.root {
@@ -201,7 +203,6 @@ impl<'a> Making<'a> {
                         host.store.create_snapshot(&spec.handle, &tree, limit)?
                     }
                 };
-                host.write_etc(&self.entry)?;
             }
             Step::Cgroup => {
                 self.group =
@@ -211,6 +212,7 @@ impl<'a> Making<'a> {
                 let dir = File::open(host.depot.dir(&spec.handle))?;
                 self.listener = Some(sys::socket::listen(dir.as_fd(), SOCKET, BACKLOG)?);
             }
+            Step::Spawn => self.spawn_init()?,
             Step::Init => self.start_init()?,
             Step::Links => {
                 let netns = self.netns.as_ref().expect("the init step received it");
@@ -220,9 +222,7 @@ impl<'a> Making<'a> {
                 }
                 attached?;
             }
-            Step::Rules => {
-                host.write_rules(&self.entry)?;
-            }
+            Step::Rules => host.write_rules(&self.entry)?,
             Step::Inside => {
                 self.build_inside()?;
                 // Both ends are up now; before the kernel has seen it, a first packet would wait.
@@ -236,8 +236,8 @@ impl<'a> Making<'a> {
         Ok(())
     }
 
-    /// Spawns `init` into the groups, sends it the plan and takes its network namespace.
-    fn start_init(&mut self) -> Result<(), Cause> {
+    /// Spawns `init`, which does nothing until it is told what. If we end before, so does it.
+    fn spawn_init(&mut self) -> io::Result<()> {
         let (ours, theirs) = sys::socket::pair()?;
         let child = Command::new(&self.host.program)
             .arg0("terrarium")
@@ -250,9 +250,16 @@ impl<'a> Making<'a> {
             // `init` leaves can be waited for.
             .process_group(0)
             .spawn()?;
-        // In the groups before it is told what to do, so nothing of it runs unlimited.
-        let pid = child.id() as i32;
         *lock(&self.child) = Some(child);
+        self.control = Some(ours);
+        Ok(())
+    }
+
+    /// Puts `init` into the groups, sends it the plan and takes its network namespace.
+    fn start_init(&mut self) -> Result<(), Cause> {
+        let ours = self.control.take().expect("the spawn step made it");
+        // In the groups before it is told what to do, so nothing of it runs unlimited.
+        let pid = lock(&self.child).as_ref().expect("the spawn step made it").id() as i32;
         self.group.add(pid)?;
         let plan = serde_json::to_vec(&self.plan()?)?;
         if plan.len() > MAX_MESSAGE {
@@ -262,6 +269,8 @@ impl<'a> Making<'a> {
         let depot = File::open(self.host.depot.dir(&self.entry.spec.handle).join("init"))?;
         let fds = [listener.as_fd(), depot.as_fd(), self.host.seccomp.as_fd()];
         sys::socket::send_with_fds(&ours, &plan, &fds)?;
+        // While it makes its namespaces; it looks at them only when it is told to go on.
+        self.host.write_etc(&self.entry)?;
         let (said, mut fds) = hear(&ours)?;
         match said {
             SetUp::Born => self.netns = Some(fds.pop().ok_or("init sent no network namespace")?),
@@ -358,6 +367,16 @@ pub(super) fn hear(control: &OwnedFd) -> Result<(SetUp, Vec<OwnedFd>), Cause> {
         return Err("init ended without a word; see its message in the daemon's log".into());
     }
     Ok((serde_json::from_slice(&buffer[..length])?, fds))
+}
+
+/// Kills the first process of `init` unless it was ended or waited for before; returns its id, which
+/// is its process group's as well.
+fn end_first(child: &Mutex<Option<Child>>) -> Option<i32> {
+    lock(child).take().map(|mut child| {
+        let _ = child.kill();
+        let _ = child.wait();
+        child.id() as i32
+    })
 }
 
 /// The child, whoever panicked with it in hand.

@@ -5,6 +5,8 @@
 pub enum Step {
     /// Write down in the depot what is about to be made.
     Depot,
+    /// Start `init`, which waits for its plan; coming up takes it as long as the next steps take.
+    Spawn,
     /// A subvolume with the disk limit, for everything the container writes; the store grows ahead
     /// of it.
     Writable,
@@ -12,7 +14,8 @@ pub enum Step {
     Cgroup,
     /// The socket on which pid 1 will serve.
     Listener,
-    /// Start `init` inside the groups; it makes user, net, uts, ipc and cgroup namespaces.
+    /// Put `init` into the groups and give it the plan; it makes user, net, uts, ipc and cgroup
+    /// namespaces.
     Init,
     /// Bridge, address and veth pair.
     Links,
@@ -27,8 +30,9 @@ pub enum Step {
 }
 
 /// All steps in the order of creation.
-pub const CREATE: [Step; 10] = [
+pub const CREATE: [Step; 11] = [
     Step::Depot,
+    Step::Spawn,
     Step::Writable,
     Step::Cgroup,
     Step::Listener,
@@ -45,6 +49,7 @@ impl Step {
     pub fn name(self) -> &'static str {
         match self {
             Step::Depot => "depot",
+            Step::Spawn => "spawn",
             Step::Writable => "writable",
             Step::Cgroup => "cgroup",
             Step::Listener => "listener",
@@ -61,10 +66,11 @@ impl Step {
     pub fn doing(self) -> &'static str {
         match self {
             Step::Depot => "write the depot entry of",
+            Step::Spawn => "start the init process of",
             Step::Writable => "make the writable layer of",
             Step::Cgroup => "make the cgroup of",
             Step::Listener => "make the control socket of",
-            Step::Init => "start the init process of",
+            Step::Init => "give its plan to the init process of",
             Step::Links => "connect the network of",
             Step::Rules => "write the network rules of",
             Step::Inside => "build the inside of",

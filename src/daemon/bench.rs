@@ -3,6 +3,7 @@
 //! Containers are made as the cell makes them, by a host of the daemon's own parts below a root of
 //! its own, and all of it is gone afterwards.
 
+use super::floor::{self, Floor};
 use super::open::{HOST, Opening};
 use super::parts;
 use super::{DaemonError, start};
@@ -20,7 +21,7 @@ use smol::io::AsyncReadExt;
 use std::error::Error;
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,13 @@ pub struct Figures {
     pub create_again_us: Vec<u64>,
     /// Proportional set size of each pid 1 of several containers that run a process each, in KiB.
     pub pid1_pss_kib: Vec<u64>,
+    /// What the kernel alone takes for the dear parts of a container, in microseconds: a program
+    /// started and ended; namespaces and mounts; links.
+    pub floor_program_us: Vec<u64>,
+    /// See there.
+    pub floor_inside_us: Vec<u64>,
+    /// See there.
+    pub floor_links_us: Vec<u64>,
 }
 
 type Cause = Box<dyn Error + Send + Sync>;
@@ -69,7 +77,7 @@ fn with_host(config: &Config, stack: &Path, rounds: usize) -> Result<Figures, Da
     let mut opening = Opening::new(config);
     opening.walk(&HOST, Fault::None)?;
     let (host, lifecycle) = opening.into_host();
-    let bench = Bench { host, spec: spec(&lifecycle) };
+    let bench = Bench { root: config.paths.state.clone(), host, spec: spec(&lifecycle) };
     let measured = smol::block_on(bench.measure(stack, rounds)).map_err(start("measure"));
     let swept = bench.sweep().map_err(start("remove what was measured"));
     let closed = match Arc::into_inner(bench.host) {
@@ -104,6 +112,7 @@ fn spec(lifecycle: &Path) -> ContainerSpec {
 }
 
 struct Bench {
+    root: PathBuf,
     host: Arc<Host>,
     spec: ContainerSpec,
 }
@@ -137,7 +146,22 @@ impl Bench {
             }
         }
         figures.pid1_pss_kib = self.memory(layer).await?;
+        for _ in 0..rounds {
+            let floor = self.floor(layer)?;
+            figures.floor_program_us.push(span_us(floor.program));
+            figures.floor_inside_us.push(span_us(floor.inside));
+            figures.floor_links_us.push(span_us(floor.links));
+            self.calm().await;
+        }
         Ok(figures)
+    }
+
+    /// One round of the kernel alone.
+    fn floor(&self, layer: Digest) -> Result<Floor, Cause> {
+        let lower = self.host.store().layer(&layer).ok_or("the layer is gone")?;
+        let scratch = self.root.join("floor");
+        fs::create_dir_all(&scratch)?;
+        floor::measure(&std::env::current_exe()?, &lower, &scratch)
     }
 
     /// The memory of every pid 1 of [`BESIDE`] containers.
@@ -223,5 +247,9 @@ fn pss_kib(pid: i32) -> io::Result<u64> {
 }
 
 fn micros(begun: Instant) -> u64 {
-    u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX)
+    span_us(begun.elapsed())
+}
+
+fn span_us(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }

@@ -13,6 +13,7 @@ mod apparmor;
 mod appsd;
 mod bench;
 mod figures;
+mod floor;
 mod garden;
 mod lock;
 mod notify;

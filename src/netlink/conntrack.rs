@@ -9,6 +9,7 @@ const CTNETLINK: u16 = 1;
 const GET: u16 = 1;
 const DELETE: u16 = 2;
 const AF_INET: u8 = 2;
+const EINVAL: i32 = 22;
 
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
@@ -22,7 +23,15 @@ const BY_SOURCE: u32 = 1;
 /// before is no answer to who has it next. Needs a socket for netfilter.
 pub fn forget(socket: &mut Socket, address: Ipv4Addr) -> Result<(), NetlinkError> {
     for side in [CTA_TUPLE_ORIG, CTA_TUPLE_REPLY] {
-        let replies = socket.dump(list(side, address))?;
+        // Linux 6.12 and later do it in one request, which passes over empty buckets without
+        // locking each, as listing does: 20 ms for a table of usual size that holds next to nothing.
+        match socket.request(about(DELETE, side, address)) {
+            Ok(_) => continue,
+            // Earlier kernels want a whole tuple: they remove nothing, and say so.
+            Err(err) if err.errno() == Some(EINVAL) || err.unsupported() => {}
+            Err(err) => return Err(err),
+        }
+        let replies = socket.dump(about(GET, side, address))?;
         // Kernels before 5.8 do not filter, so the answer is checked.
         for tuple in replies.iter().filter(|reply| is_from(reply, side, address)) {
             let Some(tuple) = tuple.body.get(4..).and_then(|a| attribute(a, CTA_TUPLE_ORIG)) else {
@@ -41,10 +50,11 @@ fn header(kind: u16) -> Request {
     Request::new(CTNETLINK << 8 | kind, 0).body(&[AF_INET, 0, 0, 0])
 }
 
-/// The connections that have this source address on one side; the socket adds the dump flag.
-fn list(side: u16, address: Ipv4Addr) -> Request {
+/// A request about the connections that have this source address on one side. It always names an
+/// address: a removal without one would be of all.
+fn about(kind: u16, side: u16, address: Ipv4Addr) -> Request {
     let bits = |on: bool| if on { BY_SOURCE } else { 0 };
-    header(GET)
+    header(kind)
         .nest(0x8000 | side, |m| {
             m.nest(0x8000 | CTA_TUPLE_IP, |m| m.attr(CTA_IP_V4_SRC, &address.octets()))
         })

@@ -503,17 +503,22 @@ fn release_leaves_no_link_rule_element_or_connection_and_can_be_repeated() {
     let _web = serve(&app, "web", Ipv4Addr::UNSPECIFIED, 80);
     allow(&net, 3, &[(8080, 80), (8081, 80)], &[everything()]);
     assert_eq!(talk(&far, BOX, 8080), says("web", FAR));
-    let connections = || {
+    let other = container(&net, 5);
+    let _other = serve(&other, "other", Ipv4Addr::UNSPECIFIED, 80);
+    allow(&net, 5, &[(8085, 80)], &[everything()]);
+    assert_eq!(talk(&far, BOX, 8085), says("other", FAR));
+    let connections = |address: &str| {
         let list = fs::read_to_string("/proc/thread-self/net/nf_conntrack").expect("conntrack");
-        list.lines().filter(|line| line.contains("10.254.0.14")).count()
+        list.lines().filter(|line| line.contains(address)).count()
     };
-    assert_eq!(connections(), 1);
-    assert_eq!(net.slots_on_host().expect("list"), [slot(3)]);
+    assert_eq!((connections("10.254.0.14"), connections("10.254.0.22")), (1, 1));
+    assert_eq!(net.slots_on_host().expect("list"), [slot(3), slot(5)]);
     for _ in 0..2 {
         net.release(slot(3)).map_err(|err| chain(&err)).expect("release");
-        assert_eq!(net.slots_on_host().expect("list"), []);
-        assert_eq!(connections(), 0);
+        assert_eq!(net.slots_on_host().expect("list"), [slot(5)]);
+        assert_eq!((connections("10.254.0.14"), connections("10.254.0.22")), (0, 1));
     }
+    net.release(slot(5)).map_err(|err| chain(&err)).expect("release");
     net.release(slot(4)).expect("a slot that never was");
     let after = (json("ip", &["-j", "link"]), json("nft", &["-j", "list", "ruleset"]));
     assert_eq!(before, after);

@@ -47,6 +47,13 @@ pub struct Figures {
     /// Proportional set size of every pid 1, where it is ours.
     #[serde(default)]
     pid1_pss_kib: Vec<u64>,
+    /// What the kernel alone takes: a program, namespaces and mounts, links.
+    #[serde(default)]
+    floor_program_us: Vec<u64>,
+    #[serde(default)]
+    floor_inside_us: Vec<u64>,
+    #[serde(default)]
+    floor_links_us: Vec<u64>,
 }
 
 /// Prepares on the host, then runs [`inside`] apart from it.
@@ -83,6 +90,7 @@ pub fn inside(stack: &Path, program: &Path) -> Result<()> {
         }
     }
     println!("{}", table::latencies(&ours, &peers));
+    println!("{}", table::floor(&ours));
     println!("{}", table::sizes(&ours, &rest, std::fs::metadata(program)?.len()));
     unmeasured.iter().for_each(|line| println!("{line}"));
     if peers.len() + unmeasured.len() == 0 {

@@ -118,11 +118,15 @@ pub fn inside(stack: &Path, program: &Path) -> Result<()> {
         swept.and_then(|()| daemon.stop()).map(|()| report)
     });
     let report = measured.with_context(|| format!("the daemon's log is {}", log.display()))?;
+    eprintln!("measuring the kernel alone, and containers without the protocol");
+    let alone = super::ours(program, stack)?;
     super::one_cgroup_version();
-    let (peers, unmeasured) = peers(stack);
+    let (mut peers, unmeasured) = peers(stack);
+    peers.insert(0, ("direct", alone.clone()));
     println!("load before: {}load after:  {}", before, load());
     println!("{}", table::latencies(&report, &peers));
     println!("{}", table::steps(&report));
+    println!("{}", super::table::floor(&alone));
     println!("{}", table::sizes(&report));
     unmeasured.iter().for_each(|line| println!("{line}"));
     Ok(())

@@ -55,6 +55,28 @@ pub fn latencies(ours: &Figures, peers: &[(&str, Figures)]) -> String {
     lines.join("\n")
 }
 
+/// What the kernel alone takes for the dear parts of a container on this machine.
+pub fn floor(ours: &Figures) -> String {
+    let rows = [
+        ("a static program, start to end", &ours.floor_program_us),
+        ("namespaces, tmpfs, layer, union", &ours.floor_inside_us),
+        ("bridge, address, veth into it", &ours.floor_links_us),
+    ];
+    let line = |name: &str, least: Option<u64>, median: Option<u64>| {
+        format!("{name:<34}{:>8}{:>8}", shown(least, millis), shown(median, millis))
+    };
+    let mut lines = vec![format!("{:<34}{:>8}{:>8}", "ms of the kernel alone", "least", "median")];
+    let (mut least, mut median) = (Some(0), Some(0));
+    for (name, list) in rows {
+        let (low, middle) = (quantile(list, 0), quantile(list, 50));
+        lines.push(line(name, low, middle));
+        least = least.zip(low).map(|(sum, us)| sum + us);
+        median = median.zip(middle).map(|(sum, us)| sum + us);
+    }
+    lines.push(line("the floor of create, without groups", least, median));
+    lines.join("\n") + "\n"
+}
+
 /// Sizes at rest.
 pub fn sizes(ours: &Figures, rest: &Rest, program_bytes: u64) -> String {
     let pid1 = quantile(&ours.pid1_pss_kib, 50);
@@ -119,6 +141,19 @@ mod tests {
     }
 
     #[test]
+    fn the_floor_is_the_sum_of_its_parts_when_all_were_measured() {
+        let mut figures = Figures {
+            floor_program_us: vec![400, 600, 500],
+            floor_inside_us: vec![1_000],
+            floor_links_us: vec![700],
+            ..Figures::default()
+        };
+        assert!(floor(&figures).trim_end().ends_with("2.10    2.20"), "{}", floor(&figures));
+        figures.floor_links_us.clear();
+        assert!(floor(&figures).trim_end().ends_with("-       -"), "{}", floor(&figures));
+    }
+
+    #[test]
     fn a_budget_is_met_or_not_beside_the_peer() {
         let figures = |us: u64| Figures {
             create_us: vec![us],
@@ -126,6 +161,7 @@ mod tests {
             run_us: vec![us],
             destroy_us: Vec::new(),
             pid1_pss_kib: vec![350],
+            ..Figures::default()
         };
         let text = latencies(&figures(2_500), &[("crun", figures(5_000))]);
         let cells: Vec<Vec<&str>> =

@@ -47,7 +47,8 @@ pub fn latencies(report: &Report, peers: &[(&str, Figures)]) -> String {
     }
     lines.push(format!(
         "{IN_FLIGHT} in flight, {TOGETHER} containers: {:.0} creates a second, {:.0} destroys a \
-         second\n{ROUNDS} rounds a level; peers with no other container, network or disk limit.\n",
+         second\n{ROUNDS} rounds a level; \"direct\" is this program without the protocol, with \
+         other limits and a port; peers with no other container, network or disk limit.\n",
         report.creates_per_s, report.destroys_per_s
     ));
     lines.join("\n")
