@@ -9,7 +9,7 @@ use super::pea::PeaRoot;
 use super::program::OwnProgram;
 use super::record::Record;
 use crate::cgroup::{Group, Stats};
-use crate::init::proto::{Answer, Ask, ProcessState, SPOOL_MAX};
+use crate::init::proto::{Answer, Ask, FailKind, ProcessState, SPOOL_MAX};
 use crate::model::process::{ExitStatus, ProcessSpec, Program, Rlimit, WindowSize};
 use crate::sys;
 use crate::sys::at::{self, Open, Resolve};
@@ -122,7 +122,13 @@ impl Container {
         let (id, tty) = (spec.id.clone(), spec.tty.is_some());
         let program = match spec.program {
             Program::Path => None,
-            Program::Ours => Some(self.own.load().await.map_err(|err| self.link.talk(err))?),
+            Program::Ours => Some(self.own.load().await.map_err(|err| {
+                let text = format!(
+                    "cannot copy our program to memory: {err}; is `vm.memfd_noexec` 2, or the \
+                     program's file gone?"
+                );
+                ProcessError::Refused { kind: FailKind::System, text }
+            })?),
         };
         let mut sent: Vec<_> = program.iter().map(|program| program.as_fd()).collect();
         sent.extend(doors.iter().map(AsFd::as_fd));

@@ -16,7 +16,7 @@ use std::fs::{File, FileTimes, Permissions};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use tail::Tail;
@@ -87,7 +87,10 @@ pub(super) fn unpack(input: impl Read, dir: &Path, rules: Rules) -> Result<(), L
     let broken = |source| LifecycleError::Stream { doing: "read", source };
     let state = tail::State::default();
     let mut archive = tar::Archive::new(Tail::new(input, &state));
-    let mut tree = Tree { root: root.into(), rules, dirs: Vec::new(), parent: None };
+    // Where there is nothing to lead out to, an absolute link is as good as any.
+    let is_root = same(&root, Path::new("/")).map_err(LifecycleError::file("look at", dir))?;
+    let links = if is_root { Links::AsRoot } else { Links::Within };
+    let mut tree = Tree { root: root.into(), rules, links, dirs: Vec::new(), parent: None };
     let mut entries = archive.entries().map_err(broken)?;
     while let Some(entry) = state.describing(|| entries.next()) {
         let mut entry = entry.map_err(broken)?;
@@ -104,10 +107,18 @@ pub(super) fn unpack(input: impl Read, dir: &Path, rules: Rules) -> Result<(), L
     io::copy(&mut rest, &mut io::sink()).map(drop).map_err(broken)
 }
 
+/// Whether an open directory is the one at `path`.
+fn same(dir: &File, path: &Path) -> io::Result<bool> {
+    let (one, other) = (dir.metadata()?, std::fs::metadata(path)?);
+    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
+}
+
 /// The directory that is being filled.
 struct Tree {
     root: OwnedFd,
     rules: Rules,
+    /// How links on the way to an entry are followed.
+    links: Links,
     /// Directories whose mode and time are set at the end, because filling them changes both.
     dirs: Vec<(PathBuf, u32, FileTime)>,
     /// The directory of the last entry: the next one is usually beside it.
@@ -189,7 +200,7 @@ impl Tree {
 
     fn hard_link(&mut self, target: &Path, path: &Path) -> io::Result<()> {
         let root = self.root.as_fd();
-        let from = beneath::open_dir(root, &dot(parent_of(target)), Links::Within)?;
+        let from = beneath::open_dir(root, &dot(parent_of(target)), self.links)?;
         let from_name = target.file_name().unwrap_or_default();
         if target == path {
             return Ok(());
@@ -213,7 +224,7 @@ impl Tree {
 
     fn make_dirs(&self, path: &Path) -> io::Result<OwnedFd> {
         let root = self.root.as_fd();
-        match beneath::open_dir(root, path, Links::Within) {
+        match beneath::open_dir(root, path, self.links) {
             Err(err) if err.kind() == io::ErrorKind::NotFound => {}
             other => return other,
         }
@@ -221,10 +232,10 @@ impl Tree {
         let mut here = PathBuf::new();
         for name in path {
             here.push(name);
-            above = match beneath::open_dir(root, &here, Links::Within) {
+            above = match beneath::open_dir(root, &here, self.links) {
                 Err(err) if err.kind() == io::ErrorKind::NotFound => {
                     at::make_dir(&above, name, 0o755)?;
-                    beneath::open_dir(root, &here, Links::Within)?
+                    beneath::open_dir(root, &here, self.links)?
                 }
                 other => other?,
             };
@@ -241,7 +252,7 @@ impl Tree {
         self.dirs = wait;
         for (path, mode, time) in done.into_iter().rev() {
             let shown = printable(path.as_os_str().as_bytes());
-            let finished = beneath::open_dir(self.root.as_fd(), &path, Links::Within)
+            let finished = beneath::open_dir(self.root.as_fd(), &path, self.links)
                 .and_then(|fd| finish(&File::from(fd), mode, time));
             match finished {
                 // It was there before, and is somebody else's.

@@ -1,7 +1,7 @@
 //! Files named relative to a directory that is held open, and never outside of it.
 //!
 //! Every call but [`open_regular`] takes the directory's descriptor. A path is resolved by
-//! openat2(2) (Linux 5.6) with `RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS`, so neither `..`, nor an
+//! openat2(2) (Linux 5.6) with `RESOLVE_BENEATH` (or `RESOLVE_IN_ROOT`) and no magic links, so neither `..`, nor an
 //! absolute path, nor a symbolic link leads out, even when somebody renames things meanwhile
 //! (`EXDEV` then). A *name* is one component: the last one, which is never followed.
 
@@ -19,6 +19,8 @@ use std::path::Path;
 pub enum Links {
     /// A link that stays beneath the directory is followed.
     Within,
+    /// The same, and an absolute link leads there as if the directory were `/`.
+    AsRoot,
     /// No link is followed: `ELOOP`.
     Refused,
 }
@@ -30,12 +32,24 @@ fn open(
     mode: Mode,
     links: Links,
 ) -> io::Result<OwnedFd> {
-    let mut resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    if links == Links::Refused {
-        resolve |= ResolveFlag::RESOLVE_NO_SYMLINKS;
-    }
+    /// The kernel asks for another try when anything was renamed or mounted anywhere while it
+    /// walked a `..`.
+    const TRIES: usize = 64;
+    let resolve = ResolveFlag::RESOLVE_NO_MAGICLINKS
+        | match links {
+            Links::Within => ResolveFlag::RESOLVE_BENEATH,
+            Links::AsRoot => ResolveFlag::RESOLVE_IN_ROOT,
+            Links::Refused => ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS,
+        };
     let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).mode(mode).resolve(resolve);
-    Ok(openat2(dir, path, how)?)
+    let mut opened = openat2(dir, path, how);
+    for _ in 1..TRIES {
+        match opened {
+            Err(nix::Error::EAGAIN) => opened = openat2(dir, path, how),
+            _ => break,
+        }
+    }
+    Ok(opened?)
 }
 
 /// Opens the directory `path` beneath `dir` to work in it. `ENOENT`: missing; `ENOTDIR`: something

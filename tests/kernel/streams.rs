@@ -187,6 +187,10 @@ fn links_of_a_hostile_root_lead_nowhere_else() {
         let (_, text) = refused(streams.send("", "/dest", &tar));
         assert!(text.contains("`l/x`"), "{text}");
     }
+    // Where the destination is `/` itself there is no outside, and links lead where they say.
+    streams.sh("mkdir /real && ln -s /real /l");
+    streams.send("", "/", &tar).expect("in");
+    streams.sh("test -f /real/x && test -L /l && rm /l");
     // The destination itself is the container's to say, and stays inside.
     streams.sh(&format!("ln -s {canary_path} /away; mkdir -p {canary_path}"));
     streams.send("", "/away", &tar).expect("inside");
@@ -229,6 +233,41 @@ fn many_files_and_a_large_one_come_back_as_they_went() {
     tool("tar", &["-C", dir, "-df", out]);
     assert_eq!(tool("tar", &["-tf", out]).lines().count(), 10_000 + 101 + 1);
     streams.close();
+}
+
+#[test]
+fn root_of_a_privileged_container_cannot_write_to_our_program() {
+    let streams = Streams::new("swrite", Posture::Privileged);
+    let idle = smol::block_on(streams.container.stream_in("", "/idle")).expect("begins");
+    let before = fs::metadata(crate::lab::BINARY).expect("the program").modified().expect("a time");
+    streams.sh(
+        "for dir in /proc/[0-9]*; do tr '\\0' ' ' < $dir/cmdline | grep -q '^tar-in' && found=$dir; done
+         test -n \"$found\" || exit 3
+         readlink $found/exe | grep -q memfd || exit 4
+         ! (echo x >> $found/exe) 2> /dev/null || exit 5
+         ! dd if=/dev/zero of=$found/exe bs=1 count=1 conv=notrunc 2> /dev/null",
+    );
+    let after = fs::metadata(crate::lab::BINARY).expect("the program").modified().expect("a time");
+    assert_eq!(before, after);
+    drop(idle);
+    streams.close();
+}
+
+#[test]
+fn a_stream_ends_with_its_container() {
+    let Streams { lab, host, container, .. } = Streams::new("sgone", Posture::Garden);
+    smol::block_on(async {
+        let mut inflow = container.stream_in("", "/in").await.expect("begins");
+        let other = container.stream_in("", "/in").await.expect("begins");
+        host.destroy(&"c".parse().expect("handle")).expect("destroy");
+        // A pipe takes some before it is known that nobody reads.
+        let err = inflow.write(&[0; 1 << 20]).await.expect_err("gone");
+        assert!(err.is_gone(), "{err}");
+        let err = other.finish().await.expect_err("gone");
+        assert!(err.is_gone(), "{err}");
+    });
+    drop(container);
+    lab.close(host);
 }
 
 #[test]
