@@ -1,7 +1,7 @@
 //! The programs that run inside containers, all from this one binary, picked by their name.
 //!
 //! Owns: staging with buildpacks, starting an app, health checks, trees to and from tar streams
-//! (an app's, and those of Garden's clients: D16).
+//! (an app's, and those of Garden's clients: D17).
 //! Must not: use smol, unsafe or the daemon's state; trust archives, buildpacks or apps; write
 //! anywhere but where its arguments say.
 //! Called by: `main` (the roles, two of them started by `container`), `exec` and `cell` ([`pack`]). Calls: `sys`, `unit`, `log` (chains only).
