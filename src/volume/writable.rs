@@ -138,8 +138,12 @@ impl Store {
     /// Removes the container's subvolume with all it holds, also when it is gone already. The
     /// space comes back a little later, when the kernel's cleaner has been through it.
     pub fn remove_writable(&self, handle: &Handle) -> Result<(), VolumeError> {
-        self.destroy(CONTAINERS, handle.as_str())
-            .map_err(VolumeError::refused("remove", self.writable_path(handle)))?;
+        let path = self.writable_path(handle);
+        match self.destroy(CONTAINERS, handle.as_str()) {
+            // Somebody else removed it at the same time.
+            Err(err) if err.kind() == io::ErrorKind::NotFound && !path.exists() => {}
+            removed => removed.map_err(VolumeError::refused("remove", path))?,
+        }
         self.promises().take_back(handle);
         Ok(())
     }

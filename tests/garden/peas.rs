@@ -19,7 +19,7 @@ fn a_pea_has_files_of_its_own_and_shares_the_rest() {
         "test ! -e /mine && pwd && grep -c friend /etc/hosts && hostname && echo own > /own";
     let ended = garden.run(&c, &pea("one", script)).finish();
     assert_eq!((ended.status, ended.out.as_str()), (0, "/\n1\nc\n"), "{ended:?}");
-    assert_eq!(garden.says(&c, "test ! -e /own && echo apart"), "apart\n");
+    assert_eq!(garden.says(&c, "test ! -e /own && echo apart"), "apart");
     let namespaces = "for n in net ipc uts user mnt; do readlink /proc/self/ns/$n; done";
     let inside = garden.says(&c, namespaces);
     let ended = garden.run(&c, &pea("two", namespaces)).finish();

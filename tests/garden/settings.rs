@@ -8,11 +8,11 @@ fn roots_can_be_snapshots() {
     let garden = Garden::with("snap", "graph = \"snapshot\"");
     let limits = json!({"disk_limits": {"byte_hard": 8 << 20, "scope": 1}});
     let c = garden.create(&json!({"handle": "c", "limits": limits}));
-    assert_eq!(garden.says(&c, "grep -c ' / btrfs ' /proc/mounts"), "1\n");
+    assert_eq!(garden.says(&c, "grep -c ' / btrfs ' /proc/mounts"), "1");
     assert_eq!(garden.sh(&c, "dd if=/dev/zero of=/file bs=1M count=6; sync").status, 0);
     assert_ne!(garden.sh(&c, "dd if=/dev/zero of=/more bs=1M count=6; sync").status, 0);
     garden.make("d");
-    assert_eq!(garden.says("d", "test ! -e /file && echo apart"), "apart\n");
+    assert_eq!(garden.says("d", "test ! -e /file && echo apart"), "apart");
     garden.finish();
 }
 
@@ -23,6 +23,6 @@ fn ids_and_the_name_of_pid_1_can_be_gardens() {
     let map = garden.says(&c, "cat /proc/self/uid_map");
     let numbers: Vec<&str> = map.split_whitespace().collect();
     assert_eq!(numbers, ["0", "4294967294", "1", "1", "1", "4294967293"]);
-    assert_eq!(garden.says(&c, "head -n1 /proc/1/status"), "Name:\tgarden-init\n");
+    assert_eq!(garden.says(&c, "head -n1 /proc/1/status"), "Name:\tgarden-init");
     garden.finish();
 }

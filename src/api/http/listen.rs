@@ -13,8 +13,9 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt,
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-/// Connections that may wait to be accepted.
-const BACKLOG: u16 = 128;
+/// Connections that may wait to be accepted: a client of a unix socket is refused at once beyond it,
+/// and some come in hundreds.
+const BACKLOG: u16 = 4096;
 
 /// Longest path of a socket, in bytes: what `sun_path` of unix(7) holds besides its NUL.
 const PATH_MAX: usize = 107;
