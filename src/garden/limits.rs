@@ -55,6 +55,7 @@ impl Backend {
             self.regroup(handle, move |group| group.set_cpu_shares(shares)).await?;
             let member = self.shared.member(handle)?;
             member.change(&self.shared, |record| record.limits.cpu = limits).await?;
+            return Ok(CpuLimits { weight: 0, limit_in_shares: shares.unwrap_or_default() });
         }
         Ok(self.limits(handle).await?.cpu)
     }
