@@ -14,7 +14,9 @@ impl Host {
         let claims = self.claims();
         let mut entry = self.resting(handle, |entry| claims.rests(entry))?;
         entry.spec.owner = owner.to_owned();
-        self.keep(entry)
+        self.keep(entry)?;
+        crate::sys::fault::point(format_args!("owner:written"));
+        Ok(())
     }
 
     /// Leads one more host port to a container: it is its own, over restarts of the daemon too,
@@ -73,6 +75,7 @@ impl Host {
         make: impl FnOnce() -> Result<(), NetError>,
     ) -> Result<(), ContainerError> {
         self.keep(after)?;
+        crate::sys::fault::point(format_args!("change:written"));
         make().map_err(|source| {
             // The first error is the one to tell.
             let _ = self.keep(before.clone());

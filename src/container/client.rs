@@ -133,12 +133,14 @@ impl Container {
         let mut sent: Vec<_> = program.iter().map(|program| program.as_fd()).collect();
         sent.extend(doors.iter().map(AsFd::as_fd));
         let exit = self.link.watch(&id);
+        sys::fault::point(format_args!("run:asked"));
         let asked = match (root, &*doors) {
             // What the pid 1 of an older daemon knows too.
             (None, []) => self.link.ask_with(Ask::Start(spec), &sent).await,
             (None, _) => self.link.ask_with(Ask::StartIn { spec }, &sent).await,
             (Some(root), _) => self.adopt(spec, root, &sent).await,
         };
+        sys::fault::point(format_args!("run:started"));
         match asked {
             Ok((answer, fds)) => {
                 if let Answer::Started { lowered, .. } = &answer

@@ -87,6 +87,7 @@ impl Host {
                 making.push_undo(now, &mut undo);
             }
             watch.end(n);
+            sys::fault::point(format_args!("create:{}", now.name()));
             if fault == Fault::After(n) {
                 return Err(step(now.doing(), &handle, ContainerError::Injected));
             }

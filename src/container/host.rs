@@ -269,13 +269,17 @@ impl Host {
         if let Some((pid, started)) = entry.as_ref().and_then(Entry::process) {
             left.note("init process", end(pid, started).map_err(Cause::from));
         }
+        sys::fault::point(format_args!("destroy:processes"));
         // Two entries with one slot are not of our making; the network is the other's, then.
         let slot = entry.filter(|_| own_slot).map(|entry| entry.slot);
         // What fails here is tried again below, and told there.
         let revoked = slot.filter(|slot| self.net.revoke(*slot).is_ok());
+        sys::fault::point(format_args!("destroy:rules"));
         left.note("disks of peas", self.remove_peas(handle, |_| true));
         left.note("disk", self.store.remove_writable(handle).map_err(Cause::from));
+        sys::fault::point(format_args!("destroy:disk"));
         left.note("cgroup", group.remove().map_err(Cause::from));
+        sys::fault::point(format_args!("destroy:cgroup"));
         if let Some(slot) = revoked
             && left.0.is_empty()
         {

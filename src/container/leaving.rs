@@ -97,11 +97,13 @@ impl Shared {
 
     fn remove(&self, handle: &Handle, slot: Slot) {
         let links = self.net.release(slot).map_err(|err| step("disconnect", handle, err));
+        crate::sys::fault::point(format_args!("destroy:links"));
         // As long as links are there, so is what they are found by.
         let removed = links.and_then(|()| {
             let removed = self.depot.remove(handle);
             removed.map_err(|err| step("remove the depot entry of", handle, err))
         });
+        crate::sys::fault::point(format_args!("destroy:entry"));
         match removed {
             Ok(()) => lock(&self.claims).forget(handle),
             Err(err) => {

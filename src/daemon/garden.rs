@@ -85,6 +85,15 @@ pub fn backend(
     Ok(Backend::new(host.clone(), settings))
 }
 
+/// Containers that nobody can reach, as the protocol is switched off, are worth a word.
+pub fn warn_of_unreachable(config: &Config, backend: &Backend) {
+    let there = backend.list(&[]).len();
+    if there > 0 && !config.garden.enabled {
+        const CURE: &str = "set `enabled = true` in [garden] to reach or destroy them";
+        crate::warn!("garden.unreachable", containers = there, cure = CURE);
+    }
+}
+
 /// What goes on beside requests, until the tasks are dropped: the store shrinks, images that are too
 /// many and that nobody uses are removed, and there is room before those who write without a limit.
 pub fn tend(config: &Config, backend: &Backend, cell: &Cell) -> Vec<Task<()>> {

@@ -168,6 +168,7 @@ impl Embedded {
             cell.adopt().await;
             backend.adopt().await;
         });
+        garden::warn_of_unreachable(&config, &backend);
         let path = listeners.socket.path().to_owned();
         let tasks = begin(&config, &cell, &backend, listeners, with_apps);
         Ok(Embedded { socket: path, host, cell, backend, tasks, lock })

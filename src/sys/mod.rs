@@ -12,6 +12,7 @@ pub mod btrfs;
 pub mod caps;
 pub mod cgroupfs;
 pub mod event;
+pub mod fault;
 pub mod fd;
 pub mod file;
 pub mod ifaddr;

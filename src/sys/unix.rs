@@ -1,6 +1,6 @@
 //! Listening stream sockets in the file system, and the group that may use them.
 
-use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::Group;
 use std::io;
@@ -27,7 +27,11 @@ pub fn bind(path: &Path) -> io::Result<Bound> {
 impl Bound {
     /// Begins to take connections; at most `backlog` wait to be accepted.
     pub fn listen(self, backlog: u16) -> io::Result<UnixListener> {
-        socket::listen(&self.0, Backlog::new(backlog)?)?;
+        // SAFETY: a descriptor that we hold and an integer go in. Not nix's, which knows a bound of
+        // its own; the kernel's is net.core.somaxconn, and it cuts what is more.
+        if unsafe { libc::listen(self.0.as_raw_fd(), backlog.into()) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
         Ok(UnixListener::from(self.0))
     }
 }

@@ -145,6 +145,8 @@ impl Lab {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
         command.arg("--root").arg(&self.root).args(args).env_remove("TERRARIUM_HOST");
+        // Where a test that wants the daemon to die says at which point.
+        command.env("TERRARIUM_DIE_FILE", self.root.join("die-at"));
         command
     }
 

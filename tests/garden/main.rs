@@ -8,6 +8,7 @@ mod attach;
 mod client;
 mod crowd;
 mod files;
+mod killed;
 #[allow(dead_code, reason = "the floor below uses all of it")]
 #[path = "../e2e/lab.rs"]
 mod lab;

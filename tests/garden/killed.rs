@@ -1,0 +1,145 @@
+//! The daemon is killed at every step of what it does, and the next one finds a box that is in order.
+
+use super::client::{container, eventually, plain, shell};
+use super::place::Garden;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
+/// Points of a creation, in order: after each step of its recipe.
+const CREATE: [&str; 11] = [
+    "depot", "spawn", "writable", "cgroup", "listener", "init", "links", "rules", "inside",
+    "commit", "connect",
+];
+
+/// Points of a removal.
+const DESTROY: [&str; 6] = ["processes", "rules", "disk", "cgroup", "links", "entry"];
+
+/// A box with a container that has nothing to do with what dies, and its process.
+struct Scene {
+    garden: Garden,
+    before: Value,
+    process: String,
+}
+
+impl Scene {
+    fn new(name: &str) -> Scene {
+        let garden = Garden::start(name);
+        garden.create(&json!({"handle": "by", "netin": [{"container_port": 8080}],
+            "properties": {"note": "mine"}}));
+        let script = "trap 'echo heard' TERM; while :; do sleep 0.1; done";
+        let process = garden.run("by", &shell(script)).id.clone();
+        let before = garden.info("by");
+        Scene { garden, before, process }
+    }
+
+    /// Has the daemon die at `point` of this request, and starts the next one.
+    fn dies(&mut self, point: &str, method: &str, path: &str, body: Option<&str>) {
+        let file = self.garden.lab().root.join("die-at");
+        fs::write(&file, point).expect("point");
+        let mut stream = UnixStream::connect(&self.garden.socket).expect("connect");
+        stream.write_all(plain(method, path, body).as_bytes()).expect("send");
+        // An answer may come before the end: some of a removal happens after it.
+        let _ = stream.read_to_end(&mut Vec::new());
+        eventually(point, || (!file.exists()).then_some(()));
+        self.garden.restart(Signal::SIGKILL);
+        self.bystander();
+        self.counted(point);
+    }
+
+    /// The bystander is as it was.
+    fn bystander(&self) {
+        let after = self.garden.info("by");
+        for field in ["State", "HostIP", "ContainerIP", "MappedPorts", "ProcessIDs", "Properties"] {
+            assert_eq!(after[field], self.before[field], "{field}");
+        }
+        let mut talker = self.garden.attach("by", &self.process);
+        talker.signal(0);
+        assert_eq!(talker.line(), "heard");
+    }
+
+    /// Depot, disks and control groups are those of the containers that are listed, no more.
+    fn counted(&self, point: &str) {
+        let state = self.garden.lab().root.join("var/lib/terrarium");
+        for dir in ["depot", "store/containers"] {
+            eventually(&format!("{dir} is as the list after {point}"), || {
+                let there = fs::read_dir(state.join(dir)).expect("directory").count();
+                (there == self.garden.list("").len()).then_some(())
+            });
+        }
+    }
+
+    /// The victim is wholly there, or wholly gone and can be made again.
+    fn settled(&self, point: &str) {
+        let listed = self.garden.list("").contains(&"victim".to_owned());
+        if !listed {
+            self.garden.make("victim");
+        }
+        assert_eq!(self.garden.says("victim", "echo lives"), "lives", "{point}");
+    }
+}
+
+#[test]
+fn at_every_step_of_a_creation() {
+    let mut scene = Scene::new("kcreate");
+    let body = json!({"handle": "victim", "netin": [{"container_port": 1}]}).to_string();
+    for step in CREATE {
+        scene.dies(&format!("create:{step}"), "POST", "/containers", Some(&body));
+        scene.settled(step);
+        scene.garden.destroy("victim");
+    }
+    scene.garden.finish();
+}
+
+#[test]
+fn at_every_step_of_a_removal() {
+    let mut scene = Scene::new("kdestroy");
+    for step in DESTROY {
+        scene.garden.create(&json!({"handle": "victim", "netin": [{"container_port": 1}]}));
+        scene.garden.run("victim", &shell("exec sleep 1000"));
+        scene.dies(&format!("destroy:{step}"), "DELETE", &container("victim", ""), None);
+        scene.settled(step);
+        scene.garden.destroy("victim");
+    }
+    scene.garden.finish();
+}
+
+#[test]
+fn between_a_change_and_what_is_written_of_it() {
+    let mut scene = Scene::new("kchange");
+    scene.garden.make("victim");
+    let port = json!({"container_port": 80}).to_string();
+    scene.dies("change:written", "POST", &container("victim", "/net/in"), Some(&port));
+    scene.settled("net in");
+    let mapped = scene.garden.info("victim")["MappedPorts"].as_array().expect("ports").len();
+    let rule = json!({"protocol": 1, "networks": [{"start": "192.0.2.1"}]}).to_string();
+    scene.dies("change:written", "POST", &container("victim", "/net/out"), Some(&rule));
+    scene.settled("net out");
+    let value = json!({"value": "v"}).to_string();
+    let path = container("victim", "/properties/key");
+    scene.dies("owner:written", "PUT", &path, Some(&value));
+    scene.settled("property");
+    assert_eq!(scene.garden.info("victim")["Properties"]["key"], "v", "it was written");
+    let after = &scene.garden.info("victim")["MappedPorts"];
+    assert_eq!(after.as_array().expect("ports").len(), mapped);
+    scene.garden.finish();
+}
+
+#[test]
+fn around_the_start_of_a_process() {
+    let mut scene = Scene::new("krun");
+    scene.garden.make("victim");
+    for (point, started) in [("run:asked", false), ("run:started", true)] {
+        let mut spec = shell("exec sleep 1000");
+        spec["id"] = point.into();
+        let path = container("victim", "/processes");
+        scene.dies(point, "POST", &path, Some(&spec.to_string()));
+        scene.settled(point);
+        let running = scene.garden.info("victim")["ProcessIDs"].clone();
+        let there = running.as_array().expect("a list").contains(&json!(point));
+        assert_eq!(there, started, "{point}: {running}");
+    }
+    scene.garden.finish();
+}
