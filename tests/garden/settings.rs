@@ -9,8 +9,8 @@ fn roots_can_be_snapshots() {
     let limits = json!({"disk_limits": {"byte_hard": 8 << 20, "scope": 1}});
     let c = garden.create(&json!({"handle": "c", "limits": limits}));
     assert_eq!(garden.says(&c, "grep -c ' / btrfs ' /proc/mounts"), "1");
-    assert_eq!(garden.sh(&c, "dd if=/dev/zero of=/file bs=1M count=6; sync").status, 0);
-    assert_ne!(garden.sh(&c, "dd if=/dev/zero of=/more bs=1M count=6; sync").status, 0);
+    assert_eq!(garden.sh(&c, "dd if=/dev/zero of=/file bs=1M count=6 && sync").status, 0);
+    assert_ne!(garden.sh(&c, "dd if=/dev/zero of=/more bs=1M count=6 && sync").status, 0);
     garden.make("d");
     assert_eq!(garden.says("d", "test ! -e /file && echo apart"), "apart");
     garden.finish();
