@@ -81,14 +81,17 @@ impl Reader {
         }
         *left = left.saturating_sub(1);
         if *terminal {
-            // What was written to it is on its way for a moment. Its end is told, unless something
-            // that the process has left holds it open.
-            let told = file.readable();
+            // What was written to it is on its way for a moment, and one empty look is no end. Its
+            // end is told, unless something that the process has left holds it open.
+            let read = file.read_with(|mut file| file.read(buffer));
             let long_enough = async {
                 Timer::after(LINGER).await;
-                Ok(())
+                Ok(0)
             };
-            future::or(told, long_enough).await?;
+            return match future::or(read, long_enough).await {
+                Ok(length @ 1..) if *left > 0 => Ok(Some(&self.buffer[..length])),
+                _ => Ok(None),
+            };
         }
         match file.get_ref().read(buffer) {
             Ok(length @ 1..) if *left > 0 => Ok(Some(&self.buffer[..length])),
