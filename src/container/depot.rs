@@ -128,7 +128,8 @@ impl Depot {
             Err(err) if err.kind() != io::ErrorKind::AlreadyExists => return Err(err),
             _ => {}
         }
-        let draft = dir.join(".new");
+        // Its own: others are written down at the same time. No disk has such a name.
+        let draft = dir.join(format!(".{disk}"));
         fs::write(&draft, pea)?;
         fs::rename(&draft, dir.join(disk.as_str()))
     }
@@ -182,6 +183,34 @@ impl Depot {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn peas_that_are_written_down_at_the_same_time_are_all_there() {
+        let dir = std::env::temp_dir().join(format!("depot-peas-{}", std::process::id()));
+        let depot = Depot::open(&dir).expect("open");
+        let web: Handle = "web-0".parse().expect("handle");
+        fs::create_dir(depot.dir(&web)).expect("mkdir");
+        let add = |disk: String, pea: &str| {
+            depot.add_pea(&web, &disk.parse().expect("handle"), pea).expect("add");
+        };
+        std::thread::scope(|scope| {
+            for writer in 0..8 {
+                let add = &add;
+                scope.spawn(move || {
+                    (0..50)
+                        .for_each(|n| add(format!("pea-{writer}-{n}"), &format!("{writer}/{n}")));
+                });
+            }
+        });
+        // Of a daemon that was killed before its name was in place.
+        fs::write(depot.dir(&web).join("peas/.pea-x"), "half").expect("a draft");
+        let peas = depot.peas(&web).expect("peas");
+        fs::remove_dir_all(&dir).expect("clean");
+        assert_eq!(peas.len(), 400);
+        for (disk, pea) in peas {
+            assert_eq!(disk.as_str(), format!("pea-{}", pea.replace('/', "-")));
+        }
+    }
 
     #[test]
     fn a_handle_that_is_no_name_is_not_listed() {
