@@ -1,8 +1,8 @@
 //! Peas: processes of a container that have a root filesystem of their own.
 //!
 //! A pea's root is made of layers and a writable disk, as a container's; network, pids, ipc, user and
-//! host name are the container's, and so are its /etc/hosts and the like. The disk has no limit
-//! unless the store's; it is removed by [`Host::remove_pea`], at the latest with the container. What
+//! host name are the container's, and so are its /etc/hosts and the like. The disk has the limit
+//! that is asked for, or none but the store's; it is removed by [`Host::remove_pea`], at the latest with the container. What
 //! is written down for it in the depot makes the next daemon find it.
 
 use super::create::hear;
@@ -15,7 +15,7 @@ use crate::init::proto::{Answer, Bind, MAX_MESSAGE, Order, PeaPlan, PeaStart, Pl
 use crate::model::process::ProcessSpec;
 use crate::sys;
 use crate::sys::signal::KILL;
-use crate::unit::{Digest, Handle};
+use crate::unit::{Bytes, Digest, Handle};
 use async_io::Async;
 use smol::lock::Mutex;
 use std::io;
@@ -103,7 +103,8 @@ impl Drop for PeaRoot {
 
 impl Host {
     /// Makes the root filesystem of the pea `pea` (any text; the id of its process) of a container
-    /// that stands: `layers` lowest first, `binds` of the box. On any failure nothing of it is left.
+    /// that stands: `layers` lowest first, `binds` of the box; beyond `limit` nothing can be written
+    /// into it. On any failure nothing of it is left.
     /// `Absent`: the container is not there, or not at rest. Blocking.
     pub fn make_pea_root(
         &self,
@@ -111,13 +112,14 @@ impl Host {
         pea: &str,
         layers: Vec<Digest>,
         binds: Vec<Bind>,
+        limit: Option<Bytes>,
     ) -> Result<PeaRoot, ContainerError> {
         let entry = self.at_rest(container)?;
         let disk = disk_name(container, pea);
         let refused = |source: Cause| step(DOING, container, source);
         // Before the disk is made: whatever happens next, it is found again.
         self.depot.add_pea(container, &disk, pea).map_err(|err| refused(err.into()))?;
-        let made = self.build_pea(&entry, &disk, &layers, binds).map_err(refused);
+        let made = self.build_pea(&entry, (&disk, limit), &layers, binds).map_err(refused);
         // Whoever destroys the container has not seen what was made after he looked.
         let made = made.and_then(|root| self.at_rest(container).map(|_| root));
         if made.is_err()
@@ -170,11 +172,11 @@ impl Host {
         entry.ok_or_else(|| ContainerError::Absent(container.clone()))
     }
 
-    /// Makes the disk and has `init` put the root together.
+    /// Makes the disk with its limit and has `init` put the root together.
     fn build_pea(
         &self,
         entry: &Entry,
-        disk: &Handle,
+        (disk, limit): (&Handle, Option<Bytes>),
         layers: &[Digest],
         binds: Vec<Bind>,
     ) -> Result<PeaRoot, Cause> {
@@ -183,7 +185,7 @@ impl Host {
         if sys::process::start_time(pid)? != started {
             return Err("its init process has ended".into());
         }
-        let writable = self.store.create_writable(disk, None, entry.ids())?;
+        let writable = self.store.create_writable(disk, limit, entry.ids())?;
         let plan = self.pea_plan(entry, writable, layers, binds)?;
         let order = serde_json::to_vec(&Order::Pea(PeaPlan { beside: pid, plan }))?;
         if order.len() > MAX_MESSAGE {

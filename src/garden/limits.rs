@@ -71,6 +71,7 @@ impl Backend {
             let set = smol::unblock(move || shared.host.store().set_limit(&name, own)).await;
             set.map_err(|err| GardenError::Failed(crate::log::chain(&err)))?;
             member.change(&self.shared, |record| record.limits.disk = limits).await?;
+            self.shared.tell_change();
         }
         Ok(member.record().limits.disk)
     }

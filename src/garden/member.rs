@@ -8,7 +8,7 @@ use super::{Done, properties};
 use crate::container::{Container, Host};
 use crate::unit::Handle;
 use smol::lock::Mutex as Turns;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A container that stands.
@@ -22,6 +22,8 @@ pub(super) struct Member {
     /// Whoever changes the record has it from reading to writing.
     turn: Turns<()>,
     processes: Mutex<BTreeMap<String, Arc<Running>>>,
+    /// Names under which somebody starts a process at this moment.
+    starting: Mutex<BTreeSet<String>>,
     pub(super) countdown: Countdown,
 }
 
@@ -36,6 +38,7 @@ impl Member {
             record: Mutex::new(record),
             turn: Turns::new(()),
             processes: Mutex::default(),
+            starting: Mutex::default(),
         })
     }
 
@@ -84,12 +87,36 @@ impl Member {
         lock(&self.processes)
     }
 
+    /// Takes a name for a process that is about to be started; `None`: it is somebody's. The process
+    /// that had it before has ended, but what it had may still be on the box.
+    pub(super) fn claim(self: &Arc<Self>, id: &str) -> Option<Claim> {
+        // Held to the end: a claim is given up after its process is among these.
+        let processes = self.processes();
+        let is_taken = processes.get(id).is_some_and(|running| running.has_name());
+        if is_taken || !lock(&self.starting).insert(id.to_owned()) {
+            return None;
+        }
+        Some(Claim { member: self.clone(), id: id.to_owned() })
+    }
+
     /// The state that Garden tells.
     pub(super) fn state(&self) -> &'static str {
         match lock(&self.record).stopped {
             true => "stopped",
             false => "active",
         }
+    }
+}
+
+/// A name that nobody else gets while a process is started under it; given up when dropped.
+pub(super) struct Claim {
+    member: Arc<Member>,
+    id: String,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        lock(&self.member.starting).remove(&self.id);
     }
 }
 

@@ -7,24 +7,38 @@ use super::{Done, GardenError, plan};
 use crate::cgroup::{Devices, Metrics};
 use crate::container::{PeaRoot, Process, ProcessError};
 use crate::image::Rootfs;
+use crate::init::proto::Bind;
 use crate::model::garden::ProcessSpec;
+use crate::model::limits::Limits;
 use crate::model::process;
+use crate::unit::Bytes;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-/// What a pea is made from.
-pub(super) struct Pea {
-    root: PeaRoot,
+/// What a pea is made from: all that may be refused by itself has been looked at.
+pub(super) struct Files {
     rootfs: Rootfs,
-    doors: Vec<OwnedFd>,
+    binds: Vec<Bind>,
+    limits: Option<Limits>,
+    disk: Option<Bytes>,
 }
 
-impl Pea {
+impl Files {
     /// What the image says of the environment.
     pub(super) fn env(&self) -> &[String] {
         &self.rootfs.env
     }
+}
 
+/// A pea that is made, but for its process.
+pub(super) struct Pea {
+    root: PeaRoot,
+    doors: Vec<OwnedFd>,
+    /// Its layers stay in the store until the process runs.
+    _rootfs: Rootfs,
+}
+
+impl Pea {
     /// Starts the process. Its root stands for as long as it runs.
     pub(super) async fn start(
         self,
@@ -36,25 +50,37 @@ impl Pea {
 }
 
 impl Shared {
+    /// Reads what a client says of a pea, and imports its image when the store has it not yet.
+    pub(super) async fn pea_files(self: &Arc<Self>, spec: &ProcessSpec) -> Done<Files> {
+        let image = plan::image(&spec.image.uri, "").map_err(GardenError::Failed)?;
+        let binds: Result<Vec<_>, _> = spec.bind_mounts.iter().map(plan::bind).collect();
+        let binds = binds.map_err(GardenError::Failed)?;
+        let rootfs = self.rootfs(&image).await?;
+        let disk = spec.limits.map_or(Ok(None), |limits| plan::disk(&limits, rootfs.bytes));
+        let disk = disk.map_err(GardenError::Failed)?;
+        let limits = spec.limits.map(|limits| plan::limits(&limits, None));
+        Ok(Files { rootfs, binds, limits, disk })
+    }
+
     /// Makes the root of a pea, and its groups when it has limits of its own. On a failure nothing of
     /// it is left.
     pub(super) async fn make_pea(
         self: &Arc<Self>,
         member: &Arc<Member>,
         inner: &str,
-        spec: &ProcessSpec,
+        files: Files,
     ) -> Done<Pea> {
-        let image = plan::image(&spec.image.uri, "").map_err(GardenError::Failed)?;
-        let binds: Result<Vec<_>, _> = spec.bind_mounts.iter().map(plan::bind).collect();
-        let binds = binds.map_err(GardenError::Failed)?;
-        let rootfs = self.rootfs(&image).await?;
+        let Files { rootfs, binds, limits, disk } = files;
         let (shared, name, pea) = (self.clone(), member.name.clone(), inner.to_owned());
         let layers = rootfs.layers.clone();
         let made =
-            smol::unblock(move || shared.host.make_pea_root(&name, &pea, layers, binds)).await;
-        let root = made.map_err(|err| refused(&err))?;
+            smol::unblock(move || shared.host.make_pea_root(&name, &pea, layers, binds, disk));
+        let root = made.await.map_err(|err| refused(&err))?;
+        if disk.is_none() {
+            // Somebody may have to keep the store ahead of it.
+            self.tell_change();
+        }
         let (shared, name, pea) = (self.clone(), member.name.clone(), inner.to_owned());
-        let limits = spec.limits.map(|limits| plan::limits(&limits, None));
         let doors = smol::unblock(move || match limits {
             None => Ok(Vec::new()),
             Some(limits) => shared
@@ -64,7 +90,7 @@ impl Shared {
                 .and_then(|group| group.doors()),
         });
         match doors.await {
-            Ok(doors) => Ok(Pea { root, rootfs, doors }),
+            Ok(doors) => Ok(Pea { root, doors, _rootfs: rootfs }),
             Err(err) => {
                 drop(root);
                 self.clone().remove_pea(member, inner).await;

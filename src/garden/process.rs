@@ -35,6 +35,8 @@ pub(super) struct Running {
     exit: OnceCell<Result<i32, String>>,
     /// Held open while the process runs.
     alive: Cancel,
+    /// Held open while anything of it is on the box that its name would find.
+    there: Cancel,
 }
 
 struct State {
@@ -72,6 +74,7 @@ impl Running {
         let early = Some((fans.0.listen(), fans.1.listen()));
         let (input, pieces) = Input::new();
         let (end, alive) = cancel::pair();
+        let (clear, there) = cancel::pair();
         let running = Arc::new(Running {
             id: id.to_owned(),
             process,
@@ -79,6 +82,7 @@ impl Running {
             state: Mutex::new(State { fans: Some(fans), early, streams: BTreeMap::new() }),
             exit: OnceCell::new(),
             alive,
+            there,
         });
         let stdin = match &streams.tty {
             Some(master) => master.try_clone().ok(),
@@ -102,7 +106,7 @@ impl Running {
         let outputs = (tty.or(stdout), stderr);
         // Which goes with it.
         let pea = has_root.then(|| shared.clone());
-        let follow = running.clone().follow(Arc::downgrade(member), outputs, end, pea);
+        let follow = running.clone().follow(Arc::downgrade(member), outputs, (end, clear), pea);
         let ended = shared.ended.clone();
         smol::spawn(async move {
             ended.or(follow).await;
@@ -116,7 +120,7 @@ impl Running {
         self: Arc<Self>,
         member: Weak<Member>,
         outputs: (Option<OwnedFd>, Option<OwnedFd>),
-        end: Canceller,
+        (end, clear): (Canceller, Canceller),
         pea: Option<Arc<Shared>>,
     ) {
         let outputs = future::zip(
@@ -125,15 +129,24 @@ impl Running {
         );
         let exit = async {
             let status = self.process.wait().await;
-            let status = status.map_or(KILLED, |status| status.code());
-            let _ = self.exit.set(Ok(status)).await;
+            let status = match status {
+                Ok(status) => Ok(status.code()),
+                Err(err) if err.is_gone() => Ok(KILLED),
+                // It may still run.
+                Err(err) => Err(crate::log::chain(&err)),
+            };
+            let _ = self.exit.set(status).await;
             drop(end);
         };
         future::zip(exit, outputs).await;
         self.state().fans = None;
+        if self.is_lost() {
+            return;
+        }
         if let (Some(shared), Some(member)) = (pea, member.upgrade()) {
             shared.remove_pea(&member, self.inner_id()).await;
         }
+        drop(clear);
         Timer::after(MEMORY).await;
         if let Some(member) = member.upgrade() {
             member.forget(&self).await;
@@ -163,6 +176,30 @@ impl Running {
     /// It has ended.
     pub(super) fn is_over(&self) -> bool {
         self.exit.get().is_some()
+    }
+
+    /// How it ended cannot be told: it, and what it has on the box, may be there as before.
+    fn is_lost(&self) -> bool {
+        matches!(self.exit.get(), Some(Err(_)))
+    }
+
+    /// Nobody else may have its name.
+    pub(super) fn has_name(&self) -> bool {
+        !self.is_over() || self.is_lost()
+    }
+
+    /// Waits until nothing of an ended process is left that its name would find; `false`: something
+    /// still is.
+    pub(super) async fn is_cleared_within(&self, max: Duration) -> bool {
+        let cleared = async {
+            self.there.cancelled().await;
+            true
+        };
+        let too_long = async {
+            Timer::after(max).await;
+            false
+        };
+        future::or(cleared, too_long).await
     }
 
     /// The name that pid 1 has for it.

@@ -9,6 +9,10 @@ use crate::container::ProcessError;
 use crate::init::proto::FailKind;
 use crate::model::garden::ProcessSpec;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a new process waits for what the last one of its name has left on the box.
+const CLEAR_MAX: Duration = Duration::from_secs(20);
 
 impl Backend {
     /// Starts a process; it runs when this returns.
@@ -18,26 +22,33 @@ impl Backend {
             "" => self.shared.fresh_id().to_string(),
             chosen => chosen.to_owned(),
         };
-        let taken = member.processes().get(&id).is_some_and(|running| !running.is_over());
-        if taken {
+        let _claim = member.claim(&id).ok_or_else(|| in_use(&id))?;
+        let last = member.processes().get(&id).cloned();
+        if let Some(last) = last
+            && !last.is_cleared_within(CLEAR_MAX).await
+        {
             return Err(in_use(&id));
         }
         let inner = plan::process_name(&id);
+        // Whatever may be refused, before anything is made.
+        let files = match spec.image.uri.is_empty() {
+            true => None,
+            false => Some(self.shared.pea_files(&spec).await?),
+        };
+        let wanted = match &files {
+            None => plan::process(&spec, &inner, &member.record().env)?,
+            Some(files) => plan::process(&spec, &inner, files.env())?,
+        };
         if !plan::is_plain(&inner) {
             let (inner, id) = (inner.clone(), id.clone());
             member.change(&self.shared, |record| drop(record.names.insert(inner, id))).await?;
         }
-        let env = member.record().env;
-        let is_pea = !spec.image.uri.is_empty();
-        let (user, started) = match is_pea {
-            false => {
-                let wanted = plan::process(&spec, &inner, &env)?;
-                (wanted.user.clone(), member.container.start(wanted).await)
-            }
-            true => {
-                let pea = self.shared.make_pea(&member, &inner, &spec).await?;
-                let wanted = plan::process(&spec, &inner, pea.env())?;
-                (wanted.user.clone(), pea.start(&member, wanted).await)
+        let (user, is_pea) = (wanted.user.clone(), files.is_some());
+        let started = match files {
+            None => member.container.start(wanted).await,
+            Some(files) => {
+                let pea = self.shared.make_pea(&member, &inner, files).await?;
+                pea.start(&member, wanted).await
             }
         };
         let process = match started {

@@ -22,9 +22,11 @@ pub(super) const POOL: u64 = btrfs::qgroup(2, 0x74_6572_7261);
 
 impl Store {
     /// Gives the pool what is spare, and makes some ahead of it. To be called now and then while
-    /// containers without a limit write; costs a look while there are none.
-    pub fn keep_ahead(&self) {
-        self.fill_pool(&mut self.promises());
+    /// containers without a limit write; costs a look while there are none, and then says `false`.
+    pub fn keep_ahead(&self) -> bool {
+        let mut promises = self.promises();
+        self.fill_pool(&mut promises);
+        promises.has_pool()
     }
 
     /// Lets the pool's group count a disk. It has no more to write than before.

@@ -1,7 +1,8 @@
 //! Peas: processes with an image of their own in a container.
 
-use super::client::eventually;
+use super::client::{container, eventually, hijack};
 use super::place::Garden;
+use super::wire::{Answer, Wire};
 use serde_json::{Value, json};
 
 fn pea(id: &str, script: &str) -> Value {
@@ -10,9 +11,15 @@ fn pea(id: &str, script: &str) -> Value {
     })
 }
 
+/// Disks of containers and peas in the store.
+fn disks(garden: &Garden) -> usize {
+    let disks = garden.lab().root.join("var/lib/terrarium/store/containers");
+    std::fs::read_dir(&disks).map(Iterator::count).unwrap_or(0)
+}
+
 #[test]
 fn a_pea_has_files_of_its_own_and_shares_the_rest() {
-    let garden = Garden::start("pea");
+    let garden = Garden::start("peafiles");
     let c = garden.make("c");
     garden.says(&c, "echo theirs > /mine; echo 192.0.2.9 friend >> /etc/hosts");
     let script =
@@ -46,9 +53,97 @@ fn a_pea_may_have_limits_of_its_own_and_goes_with_its_container() {
     assert!(message.contains("image of their own"), "{message}");
     garden.destroy(&c);
     assert_eq!(process.finish().status, 137);
-    let disks = garden.lab().root.join("var/lib/terrarium/store/containers");
-    let left = || std::fs::read_dir(&disks).map(Iterator::count).unwrap_or(0);
-    eventually("its disk is gone", || (left() == 0).then_some(()));
+    eventually("its disk is gone", || (disks(&garden) == 0).then_some(()));
+    garden.finish();
+}
+
+#[test]
+fn of_those_who_start_a_pea_at_the_same_time_one_has_the_name() {
+    let garden = Garden::start("peatwice");
+    let c = garden.make("c");
+    let mut wanted = pea("one", "echo kept > /own; read go; cat /own; exit 7");
+    wanted["limits"] = json!({"pid_limits": {"max": 20}});
+    let path = container(&c, "/processes");
+    let mut wires: Vec<_> = (0..4).map(|_| Wire::dial(&garden.socket)).collect();
+    for wire in &mut wires {
+        wire.send(hijack("POST", &path, Some(&wanted.to_string())).as_bytes());
+    }
+    let mut statuses = Vec::new();
+    for wire in &mut wires {
+        let head = wire.head();
+        statuses.push(head.status);
+        if head.status != 201 {
+            let answer = Answer { body: wire.body(&head), head };
+            assert_eq!(answer.error().1, "process id 'one' already in use");
+        }
+    }
+    statuses.sort();
+    assert_eq!(statuses, [201, 500, 500, 500]);
+    assert_eq!(disks(&garden), 2, "its disk and the container's");
+    let told = garden.get("/containers/bulk_metrics?handles=one");
+    assert_eq!(told["one"]["Metrics"]["PidStat"]["Max"], 20, "{told}");
+    let mut process = garden.attach(&c, "one");
+    process.stdin("go\n");
+    let ended = process.finish();
+    assert!(ended.status == 7 && ended.out.ends_with("kept\n"), "{ended:?}");
+    garden.finish();
+}
+
+#[test]
+fn a_pea_that_is_started_again_at_once_has_a_disk_of_its_own() {
+    let garden = Garden::start("peaagain");
+    let c = garden.make("c");
+    for round in 0..5 {
+        let mut first = garden.run_bare(&c, &pea("again", "echo old > /file"));
+        assert_eq!(first.status(), 0);
+        let script = "read go; test ! -e /file && echo new > /file && cat /file";
+        let mut second = garden.run(&c, &pea("again", script));
+        assert_eq!(
+            disks(&garden),
+            2,
+            "round {round}: the first one's is gone, the second's is there"
+        );
+        second.stdin("go\n");
+        let ended = second.finish();
+        assert_eq!((ended.status, ended.out.as_str()), (0, "new\n"), "{ended:?}");
+    }
+    garden.finish();
+}
+
+#[test]
+fn a_pea_has_a_disk_limit_of_its_own() {
+    let garden = Garden::start("peaquota");
+    let c = garden.make("c");
+    let fill = "dd if=/dev/zero of=/big bs=64k count=1024; sync; wc -c < /big";
+    for (id, scope) in [("own", 1), ("total", 0)] {
+        let mut wanted = pea(id, fill);
+        wanted["limits"] = json!({"disk_limits": {"byte_hard": 16 << 20, "scope": scope}});
+        let ended = garden.run(&c, &wanted).finish();
+        let written: u64 = ended.out.trim().parse().expect("a size");
+        assert!(ended.err.contains("uota exceeded"), "{ended:?}");
+        assert!((4 << 20..=16 << 20).contains(&written), "{ended:?}");
+    }
+    let ended = garden.run(&c, &pea("free", "dd if=/dev/zero of=/big bs=64k count=512")).finish();
+    assert_eq!(ended.status, 0, "{ended:?}");
+    let mut wanted = pea("small", ":");
+    wanted["limits"] = json!({"disk_limits": {"byte_hard": 4096, "scope": 0}});
+    let (_, _, message) = garden.run_fails(&c, &wanted);
+    assert!(message.contains("smaller than the image"), "{message}");
+    garden.finish();
+}
+
+#[test]
+fn what_is_refused_of_a_pea_is_refused_before_anything_is_made() {
+    let garden = Garden::start("pearefused");
+    let c = garden.make("c");
+    let mut wanted = pea("one", ":");
+    wanted["env"] = json!(["without a value"]);
+    wanted["limits"] = json!({"pid_limits": {"max": 20}});
+    let (_, _, message) = garden.run_fails(&c, &wanted);
+    assert!(message.contains("without a value"), "{message}");
+    assert_eq!(disks(&garden), 1, "the container's own");
+    wanted["env"] = json!([]);
+    assert_eq!(garden.run(&c, &wanted).finish().status, 0, "nothing of it is in the way");
     garden.finish();
 }
 
@@ -60,7 +155,6 @@ fn a_program_that_is_not_in_its_image_is_told_and_leaves_nothing() {
     let (_, kind, message) = garden.run_fails(&c, &wanted);
     assert_eq!(kind, "ExecutableNotFoundError");
     assert!(message.contains("executable file not found in $PATH"), "{message}");
-    let disks = garden.lab().root.join("var/lib/terrarium/store/containers");
-    assert_eq!(std::fs::read_dir(&disks).expect("disks").count(), 1, "the container's own");
+    assert_eq!(disks(&garden), 1, "the container's own");
     garden.finish();
 }

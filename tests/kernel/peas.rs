@@ -59,7 +59,7 @@ impl Peas {
     }
 
     fn root(&self, pea: &str, binds: Vec<Bind>) -> PeaRoot {
-        self.host.make_pea_root(&handle(), pea, vec![self.layer], binds).expect("a root")
+        self.host.make_pea_root(&handle(), pea, vec![self.layer], binds, None).expect("a root")
     }
 
     /// Runs a script in a pea's root; what it says on either stream.
@@ -274,8 +274,8 @@ fn a_pea_may_have_limits_of_its_own_and_ends_with_its_container() {
 #[test]
 fn the_disk_of_a_pea_is_found_by_the_next_daemon_and_goes_when_it_is_told() {
     let Peas { lab, host, layer, container } = Peas::new("pdisk", Posture::Garden);
-    let root = host.make_pea_root(&handle(), "a/1", vec![layer], Vec::new()).expect("a root");
-    let other = host.make_pea_root(&handle(), "b", vec![layer], Vec::new()).expect("a root");
+    let root = host.make_pea_root(&handle(), "a/1", vec![layer], Vec::new(), None).expect("a root");
+    let other = host.make_pea_root(&handle(), "b", vec![layer], Vec::new(), None).expect("a root");
     let wanted = ProcessSpec { dir: None, ..shell("pea", "touch /mine; read x < /go") };
     let wanted = ProcessSpec {
         args: vec![
@@ -377,7 +377,7 @@ fn a_pea_that_cannot_be_made_leaves_nothing() {
         terrarium::log::chain(&made.err().expect("refused"))
     };
     let missing = Digest::of(b"missing");
-    let said = text(host.make_pea_root(&handle(), "p", vec![layer, missing], Vec::new()));
+    let said = text(host.make_pea_root(&handle(), "p", vec![layer, missing], Vec::new(), None));
     assert!(said.contains("in container web-0") && said.contains(&missing.to_string()), "{said}");
     let bind = Bind {
         from: "/gone".into(),
@@ -386,9 +386,10 @@ fn a_pea_that_cannot_be_made_leaves_nothing() {
         read_only: true,
         mapped: true,
     };
-    let said = text(host.make_pea_root(&handle(), "p", vec![layer], vec![bind]));
+    let said = text(host.make_pea_root(&handle(), "p", vec![layer], vec![bind], None));
     assert!(said.contains("/gone") && said.contains("make it first"), "{said}");
-    let said = text(host.make_pea_root(&"no".parse().expect("handle"), "p", vec![layer], vec![]));
+    let said =
+        text(host.make_pea_root(&"no".parse().expect("handle"), "p", vec![layer], vec![], None));
     assert!(said.contains("there is no container no"), "{said}");
     assert!(host.peas(&handle()).expect("peas").is_empty());
     assert_eq!(disks(&lab), (1, 0));
