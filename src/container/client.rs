@@ -15,7 +15,6 @@ use crate::sys;
 use crate::sys::at::{self, Open, Resolve};
 use crate::sys::signal::{KILL, TERM};
 use crate::unit::Handle;
-use async_io::Async;
 use smol::channel::Receiver;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -38,7 +37,6 @@ pub struct Container {
     link: Arc<Link>,
     own: Arc<OwnProgram>,
     group: Group,
-    pidfd: Async<OwnedFd>,
     init_dir: PathBuf,
 }
 
@@ -78,10 +76,9 @@ impl Container {
         let dir = host.depot.dir(&handle);
         let socket = sys::socket::connect(File::open(&dir)?.as_fd(), SOCKET)?;
         Ok(Container {
-            link: Link::open(handle.clone(), socket)?,
+            link: Link::open(handle.clone(), socket, sys::process::pidfd_open(pid)?)?,
             own: host.own.clone(),
             group: host.cgroups.find(&handle),
-            pidfd: Async::new(sys::process::pidfd_open(pid)?)?,
             init_dir: dir.join("init"),
             record: host.records.open(entry),
         })
@@ -260,8 +257,7 @@ impl Container {
 
     /// Returns when pid 1, and with it everything inside, is gone.
     pub async fn ended(&self) {
-        // An error of the reactor would mean a bad descriptor; the answer is the same: it is over.
-        let _ = self.pidfd.readable().await;
+        self.link.ended().await;
     }
 
     /// Its control group, for figures and for limits that change. Blocking files.
@@ -317,12 +313,13 @@ impl Container {
 }
 
 impl Process {
-    /// Waits for its end. May be asked again.
+    /// Waits for its end. May be asked again. [`ProcessError::Gone`]: it ended with its container; any
+    /// other error: it may still run, but its end cannot be told.
     pub async fn wait(&self) -> Result<ExitStatus, ProcessError> {
         match (self.exit.recv().await, self.ended.get()) {
             (Ok(status), _) => Ok(*self.ended.get_or_init(|| status)),
             (Err(_), Some(status)) => Ok(*status),
-            (Err(_), None) => Err(self.link.gone()),
+            (Err(_), None) => Err(self.link.lost()),
         }
     }
 

@@ -130,9 +130,19 @@ pub fn send_with_fds(socket: impl AsFd, message: &[u8], fds: &[BorrowedFd<'_>]) 
 
 /// Receives one packet into `buffer`: its length, and the descriptors beside it, close-on-exec.
 /// Length 0 with no descriptors: the peer has closed. `WouldBlock` on an empty non-blocking socket.
-/// A message longer than `buffer`, or more than [`FDS_MAX`] descriptors, is `InvalidData`; what
+/// A message longer than `buffer`, or descriptors that did not all arrive, are `InvalidData`; what
 /// arrived of it is closed.
 pub fn recv_with_fds(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    match receive(socket, buffer)? {
+        (length, Some(fds)) => Ok((length, fds)),
+        (_, None) => Err(io::Error::new(io::ErrorKind::InvalidData, "descriptors cut off")),
+    }
+}
+
+/// The same for who can go on without the descriptors: `None` when they did not all arrive, as there
+/// were more than [`FDS_MAX`] or this process may not have so many open; those that did are closed.
+/// `MSG_CTRUNC`, recv(2).
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Option<Vec<OwnedFd>>)> {
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let mut control = Control([0; 128]);
     // SAFETY: as in `send_with_fds`.
@@ -148,10 +158,10 @@ pub fn recv_with_fds(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize,
     // `control`, both exclusively ours until the call returns.
     let length = check(unsafe { libc::recvmsg(socket, &mut header, libc::MSG_CMSG_CLOEXEC) } as _)?;
     let fds = take_fds(&header);
-    if header.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "message or descriptors cut off"));
+    if header.msg_flags & libc::MSG_TRUNC != 0 {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "message cut off"));
     }
-    Ok((length as usize, fds))
+    Ok((length as usize, (header.msg_flags & libc::MSG_CTRUNC == 0).then_some(fds)))
 }
 
 /// Takes ownership of every descriptor that a received message carries.

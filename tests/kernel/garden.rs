@@ -311,3 +311,39 @@ fn another_setting_is_for_containers_that_are_made_after_it() {
     assert!(own.starts_with(" 0 26") && own.ends_with(" 65536 terrarium\n"), "{own}");
     close(lab, host, backend);
 }
+
+#[test]
+fn a_start_whose_descriptors_are_lost_costs_nobody_else_anything() {
+    use terrarium::sys::process::{Resource, limit, set_limit};
+    if !alone(module_path!(), "a_start_whose_descriptors_are_lost_costs_nobody_else_anything") {
+        return;
+    }
+    let lab = Lab::new("gcut");
+    let (host, backend) = backend(&lab, lab.host());
+    block_on(backend.create(named("c"))).expect("create");
+    let bystander = block_on(backend.run("c", shell("read x; echo heard $x; exit 5")));
+    let bystander = bystander.expect("run");
+    // Whatever is open stays open, and nothing more can be.
+    let (soft, hard) = limit(Resource::OPEN_FILES).expect("limit");
+    set_limit(Resource::OPEN_FILES, 0, hard).expect("limit");
+    let named = |script| ProcessSpec { id: "cut".into(), ..shell(script) };
+    let started = block_on(backend.run("c", named("exec sleep 1000")));
+    set_limit(Resource::OPEN_FILES, soft, hard).expect("limit");
+    let err = started.err().expect("nobody could hear it").to_string();
+    assert!(err.contains("descriptors") && err.contains("LimitNOFILE"), "{err}");
+    // It is ended, and its name is free then.
+    let begin = std::time::Instant::now();
+    let again = loop {
+        match block_on(backend.run("c", named("exit 6"))) {
+            Ok(session) => break session,
+            Err(err) => assert!(begin.elapsed() < Duration::from_secs(60), "{err}"),
+        }
+        std::thread::park_timeout(Duration::from_millis(10));
+    };
+    assert_eq!(exit(&again), 6);
+    block_on(bystander.order(Order::Input(b"go\n".to_vec())));
+    assert_eq!(heard(&backend, "c", &bystander, Which::Stdout), "heard go\n");
+    assert_eq!(exit(&bystander), 5);
+    drop((bystander, again));
+    close(lab, host, backend);
+}
