@@ -8,17 +8,16 @@ use super::link::Link;
 use super::pea::PeaRoot;
 use super::program::OwnProgram;
 use super::record::Record;
+use super::spool::Spool;
 use crate::cgroup::{Group, Stats};
-use crate::init::proto::{Answer, Ask, FailKind, ProcessState, SPOOL_MAX};
+use crate::init::proto::{Answer, Ask, FailKind, ProcessState};
 use crate::model::process::{ExitStatus, ProcessSpec, Program, Rlimit, WindowSize};
 use crate::sys;
-use crate::sys::at::{self, Open, Resolve};
 use crate::sys::signal::{KILL, TERM};
 use crate::unit::Handle;
 use smol::channel::Receiver;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -27,9 +26,6 @@ use std::time::Duration;
 /// How long processes may take to end when they are asked to, and when they are killed. Less than
 /// pid 1 may take for an answer.
 const STOP_MAX: Duration = Duration::from_secs(10);
-
-/// Most bytes of the line that says how much of a spool was dropped.
-const SPOOL_LINE_MAX: u64 = 256;
 
 /// A living container.
 pub struct Container {
@@ -180,6 +176,17 @@ impl Container {
 
     /// Takes over a process with what it has written since; it may have ended meanwhile.
     pub async fn attach(&self, known: &ProcessState) -> Result<Process, ProcessError> {
+        let (mut process, spool) = self.attach_unread(known).await?;
+        let streams = &mut process.streams;
+        (streams.spooled_out, streams.spooled_err) = smol::unblock(move || spool.take()).await;
+        Ok(process)
+    }
+
+    /// The same, but what it has written since stays where it is until it is taken.
+    pub async fn attach_unread(
+        &self,
+        known: &ProcessState,
+    ) -> Result<(Process, Spool), ProcessError> {
         let exit = self.link.watch(&known.id);
         let (_, fds) = match self.link.ask(Ask::Attach { id: known.id.clone() }).await {
             Ok(answer) => answer,
@@ -194,10 +201,8 @@ impl Container {
         if let Some(status) = list.iter().find(|p| p.id == known.id).and_then(|p| p.ended) {
             self.link.tell_end(&known.id, status);
         }
-        let mut process = self.process(known.id.clone(), known.tty, fds, exit);
-        process.streams.spooled_out = self.take_spool(&known.id, "out");
-        process.streams.spooled_err = self.take_spool(&known.id, "err");
-        Ok(process)
+        let process = self.process(known.id.clone(), known.tty, fds, exit);
+        Ok((process, Spool::new(self.init_dir.clone(), known.id.clone())))
     }
 
     /// All processes that pid 1 knows, running and ended, but those that serve the daemon.
@@ -293,22 +298,6 @@ impl Container {
             },
         };
         Process { id, streams, link: self.link.clone(), exit, ended: OnceLock::new() }
-    }
-
-    /// Reads and removes one spool file. The directory belongs to the container's root: should one
-    /// ever get out of the container, it must not lead us elsewhere, hold us up or fill us up.
-    fn take_spool(&self, id: &str, stream: &str) -> Vec<u8> {
-        let name = format!("{id}.{stream}");
-        let flags = Open::O_RDONLY | Open::O_NONBLOCK | Open::O_NOFOLLOW;
-        let opened = File::open(&self.init_dir)
-            .and_then(|dir| at::open(&dir, &name, flags, 0, Resolve::RESOLVE_BENEATH));
-        let mut text = Vec::new();
-        if let Ok(file) = opened {
-            // What was read before an error is better than nothing.
-            let _ = File::from(file).take(SPOOL_MAX + SPOOL_LINE_MAX).read_to_end(&mut text);
-        }
-        let _ = std::fs::remove_file(self.init_dir.join(name));
-        text
     }
 }
 

@@ -31,6 +31,7 @@ pub mod recipe;
 mod record;
 mod spans;
 mod spec;
+mod spool;
 mod stream;
 mod undo;
 
@@ -43,4 +44,5 @@ pub use pea::PeaRoot;
 pub use posture::Posture;
 pub use spans::CreateSpans;
 pub use spec::{ContainerSpec, IdMapping, Manner, RootDriver};
+pub use spool::Spool;
 pub use stream::{Inflow, Outflow};

@@ -76,10 +76,10 @@ impl Backend {
         let mut peas = smol::unblock(move || shared.host.peas(&name)).await.unwrap_or_default();
         for known in member.container.processes().await? {
             let Some(id) = plan::client_name(&known.id, &names) else { continue };
-            let process = member.container.attach(&known).await?;
+            let (process, spool) = member.container.attach_unread(&known).await?;
             let is_pea = peas.contains(&known.id);
             peas.retain(|pea| *pea != known.id);
-            let running = Running::begin(member, &id, process, is_pea, &self.shared);
+            let running = Running::begin(member, &id, (process, Some(spool)), is_pea, &self.shared);
             member.processes().insert(id, running);
         }
         // They ended without a daemon, or never began.

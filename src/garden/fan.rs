@@ -2,7 +2,8 @@
 //!
 //! Each listener has a buffer of his own, so that nobody waits for anybody: who is slow, or has not
 //! connected yet, loses what does not fit, and the process never stops for it. That is Garden's
-//! rule; a program that says little and ends is heard in full by who comes late.
+//! rule; a program that says little and ends is heard in full by who comes late. All buffers together
+//! have a bound, of which nobody gets so much that others hear nothing.
 
 use smol::channel::{Receiver, Sender, bounded};
 use std::collections::VecDeque;
@@ -13,7 +14,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 const PIECES_MAX: usize = 4000;
 const BYTES_MAX: usize = 4 << 20;
 
-/// Bytes that all listeners of a daemon may have before them together.
+/// Bytes that each listener may have before him whatever others have: what a pipe holds.
+const FLOOR_BYTES: usize = 64 << 10;
+
+/// Bytes that all listeners of a daemon may have before them together, beyond that.
 const BUDGET_BYTES: usize = 64 << 20;
 
 /// What all listeners of a daemon together have before them.
@@ -43,15 +47,22 @@ struct Buffer {
 
 #[derive(Default)]
 struct State {
+    /// Heard before the pieces; not of the budget.
+    first: Option<Vec<u8>>,
     pieces: VecDeque<Vec<u8>>,
     bytes: usize,
     over: bool,
 }
 
 impl Budget {
-    /// Takes this much; `false`: there is not so much left.
-    fn take(&self, bytes: usize) -> bool {
-        let more = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= BUDGET_BYTES);
+    /// Takes `bytes` more for a listener who has `held` of it; `false`: there is not so much for him.
+    /// Nobody gets more than is left for all others after it, so there is some for whoever comes.
+    fn take(&self, held: usize, bytes: usize) -> bool {
+        let more = |taken: usize| {
+            let taken = taken.checked_add(bytes)?;
+            let left = BUDGET_BYTES.checked_sub(taken)?;
+            (bytes == 0 || held + bytes <= left).then_some(taken)
+        };
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
@@ -101,9 +112,11 @@ impl Drop for Fan {
 impl Buffer {
     fn add(&self, piece: &[u8]) {
         let mut state = self.state();
-        let full = state.pieces.len() >= PIECES_MAX || state.bytes + piece.len() > BYTES_MAX;
-        if !full && !piece.is_empty() && self.budget.take(piece.len()) {
-            state.bytes += piece.len();
+        let bytes = state.bytes + piece.len();
+        let full = state.pieces.len() >= PIECES_MAX || bytes > BYTES_MAX;
+        let held = beyond_floor(state.bytes);
+        if !full && !piece.is_empty() && self.budget.take(held, beyond_floor(bytes) - held) {
+            state.bytes = bytes;
             state.pieces.push_back(piece.to_vec());
             let _ = self.tell.try_send(());
         }
@@ -117,8 +130,13 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let left = self.state().bytes;
-        self.budget.give_back(left);
+        self.budget.give_back(beyond_floor(left));
     }
+}
+
+/// What of a listener's bytes is of the budget.
+fn beyond_floor(bytes: usize) -> usize {
+    bytes.saturating_sub(FLOOR_BYTES)
 }
 
 impl Default for Listener {
@@ -129,14 +147,26 @@ impl Default for Listener {
 }
 
 impl Listener {
+    /// Has `bytes` heard before everything else. The caller sees to it that they are not too many.
+    pub(super) fn hear_first(&self, bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            self.buffer.state().first = Some(bytes);
+            let _ = self.buffer.tell.try_send(());
+        }
+    }
+
     /// The next piece; `None`: the output is over.
     pub async fn next(&self) -> Option<Vec<u8>> {
         loop {
             {
                 let mut state = self.buffer.state();
+                if let Some(first) = state.first.take() {
+                    return Some(first);
+                }
                 if let Some(piece) = state.pieces.pop_front() {
+                    let held = beyond_floor(state.bytes);
                     state.bytes -= piece.len();
-                    self.buffer.budget.give_back(piece.len());
+                    self.buffer.budget.give_back(held - beyond_floor(state.bytes));
                     return Some(piece);
                 }
                 if state.over {
@@ -200,15 +230,51 @@ mod tests {
     fn all_listeners_together_keep_no_more_than_the_budget_and_give_it_back() {
         let budget = Arc::new(Budget::default());
         let fan = Fan::new(budget.clone());
-        let listeners: Vec<_> = (0..20).map(|_| fan.listen()).collect();
-        let piece = vec![7; 1 << 20];
-        (0..4).for_each(|_| fan.say(&piece));
-        assert_eq!(budget.0.load(Ordering::Relaxed), BUDGET_BYTES);
+        let listeners: Vec<_> = (0..40).map(|_| fan.listen()).collect();
+        let piece = vec![7; 32 << 10];
+        (0..BYTES_MAX / piece.len()).for_each(|_| fan.say(&piece));
+        let taken = budget.0.load(Ordering::Relaxed);
+        assert!(taken > BUDGET_BYTES * 9 / 10 && taken <= BUDGET_BYTES, "{taken}");
         drop(fan);
-        assert_eq!(all(&listeners[0]).len(), BYTES_MAX);
-        assert!(all(&listeners[19]).len() < BYTES_MAX);
-        drop(listeners);
+        let heard: Vec<_> = listeners.iter().map(|listener| all(listener).len()).collect();
+        let (least, most) = (heard.iter().min(), heard.iter().max());
+        let fair = FLOOR_BYTES + BUDGET_BYTES / 41;
+        assert!(least > Some(&(fair * 9 / 10)) && most < Some(&(fair * 11 / 10)), "{heard:?}");
         assert_eq!(budget.0.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn those_who_never_read_leave_something_to_who_comes_later() {
+        let budget = Arc::new(Budget::default());
+        let (loud, piece) = (Fan::new(budget.clone()), vec![7; 16 << 10]);
+        let deaf: Vec<_> = (0..200).map(|_| loud.listen()).collect();
+        (0..BYTES_MAX / piece.len()).for_each(|_| loud.say(&piece));
+        let late = Fan::new(budget.clone());
+        let listener = late.listen();
+        (0..1000).for_each(|_| late.say(&piece));
+        drop(late);
+        assert!(all(&listener).len() > FLOOR_BYTES);
+        // Even without any budget, nobody is silent.
+        budget.0.store(BUDGET_BYTES, Ordering::Relaxed);
+        let last = Fan::new(budget.clone());
+        let listener = last.listen();
+        (0..1000).for_each(|_| last.say(&piece));
+        drop(last);
+        assert_eq!(all(&listener).len(), FLOOR_BYTES);
+        drop(deaf);
+    }
+
+    #[test]
+    fn what_is_heard_first_takes_nothing_of_the_budget() {
+        let budget = Arc::new(Budget::default());
+        let fan = Fan::new(budget.clone());
+        let listener = fan.listen();
+        fan.say(b"live");
+        listener.hear_first(vec![b'x'; BYTES_MAX]);
+        assert_eq!(budget.0.load(Ordering::Relaxed), 0);
+        drop(fan);
+        let heard = all(&listener);
+        assert!(heard.len() == BYTES_MAX + 4 && heard.ends_with(b"xlive"));
     }
 
     #[test]

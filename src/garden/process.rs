@@ -4,7 +4,7 @@ use super::backend::Shared;
 use super::fan::{Fan, Listener};
 use super::input::{self, Input};
 use super::member::Member;
-use crate::container::{Process, Streams};
+use crate::container::{Process, Spool, Streams};
 use crate::exec::cancel::{self, Cancel, Canceller};
 use crate::exec::streams;
 use crate::model::garden::Order;
@@ -13,13 +13,15 @@ use crate::sys::signal::{KILL, TERM};
 use async_io::Timer;
 use smol::future;
 use smol::lock::OnceCell;
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 /// How long an ended process and its streams are remembered, for who comes late.
 const MEMORY: Duration = Duration::from_secs(60);
+
+/// Streams of an ended process beyond which the oldest goes when somebody joins it.
+const LATE_MAX: usize = 64;
 
 /// Status of a process that went with its container: killed.
 const KILLED: i32 = 128 + KILL;
@@ -43,8 +45,17 @@ struct State {
     /// `None` when both outputs are over.
     fans: Option<(Fan, Fan)>,
     /// For who joins first: what was said before he could.
-    early: Option<(Listener, Listener)>,
-    streams: BTreeMap<String, (Listener, Listener)>,
+    early: Option<Early>,
+    /// Of sessions, the oldest first.
+    streams: Vec<(String, (Listener, Listener))>,
+}
+
+/// What was said before anybody joined.
+struct Early {
+    /// While no daemon listened.
+    spool: Option<Spool>,
+    /// Since then.
+    listeners: (Listener, Listener),
 }
 
 /// One client's view of a process. Dropping it disturbs nobody.
@@ -60,18 +71,18 @@ pub struct Session {
 
 impl Running {
     /// Takes a process over: from now on its outputs are read and its end is waited for. Whoever
-    /// joins first hears what was said until then.
+    /// joins first hears what was said until then, first of all what is in its spool.
     pub(super) fn begin(
         member: &Arc<Member>,
         id: &str,
-        mut process: Process,
+        (mut process, spool): (Process, Option<Spool>),
         has_root: bool,
         shared: &Arc<Shared>,
     ) -> Arc<Running> {
         let budget = &shared.budget;
         let streams = std::mem::take(&mut process.streams);
         let fans = (Fan::new(budget.clone()), Fan::new(budget.clone()));
-        let early = Some((fans.0.listen(), fans.1.listen()));
+        let early = Some(Early { spool, listeners: (fans.0.listen(), fans.1.listen()) });
         let (input, pieces) = Input::new();
         let (end, alive) = cancel::pair();
         let (clear, there) = cancel::pair();
@@ -79,7 +90,7 @@ impl Running {
             id: id.to_owned(),
             process,
             input,
-            state: Mutex::new(State { fans: Some(fans), early, streams: BTreeMap::new() }),
+            state: Mutex::new(State { fans: Some(fans), early, streams: Vec::new() }),
             exit: OnceCell::new(),
             alive,
             there,
@@ -88,9 +99,7 @@ impl Running {
             Some(master) => master.try_clone().ok(),
             None => None,
         };
-        let Streams { tty, stdout, stderr, stdin: pipe, spooled_out, spooled_err } = streams;
-        running.say(super::Which::Stdout, &spooled_out);
-        running.say(super::Which::Stderr, &spooled_err);
+        let Streams { tty, stdout, stderr, stdin: pipe, .. } = streams;
         if let Some(fd) = stdin.or(pipe) {
             let (running, ended) = (running.clone(), shared.ended.clone());
             smol::spawn(async move {
@@ -208,14 +217,28 @@ impl Running {
     }
 
     /// Joins a client, who hears all outputs from now on under `stream`.
-    pub(super) fn join(self: &Arc<Self>, stream: String, ended: Cancel) -> Session {
-        let mut state = self.state();
-        let early = state.early.take();
-        let listeners = early.unwrap_or_else(|| match &state.fans {
-            Some((out, err)) => (out.listen(), err.listen()),
+    pub(super) async fn join(self: &Arc<Self>, stream: String, ended: Cancel) -> Session {
+        let early = self.state().early.take();
+        let spooled = match early.as_ref().and_then(|early| early.spool.as_ref()) {
+            Some(spool) => {
+                let spool = spool.clone();
+                smol::unblock(move || spool.take()).await
+            }
             None => Default::default(),
-        });
-        state.streams.insert(stream.clone(), listeners);
+        };
+        let mut state = self.state();
+        let (out, err) = match (early, &state.fans) {
+            (Some(early), _) => early.listeners,
+            (None, Some((out, err))) => (out.listen(), err.listen()),
+            (None, None) => Default::default(),
+        };
+        out.hear_first(spooled.0);
+        err.hear_first(spooled.1);
+        // Those of running processes are as many as sessions.
+        if self.is_over() && state.streams.len() >= LATE_MAX {
+            state.streams.remove(0);
+        }
+        state.streams.push((stream.clone(), (out, err)));
         drop(state);
         Session { process_id: self.id.clone(), stream_id: stream, running: self.clone(), ended }
     }
@@ -223,7 +246,7 @@ impl Running {
     /// An output of one session.
     pub(super) fn output(&self, stream: &str, which: super::Which) -> Option<Listener> {
         let state = self.state();
-        let (out, err) = state.streams.get(stream)?;
+        let (_, (out, err)) = state.streams.iter().find(|(id, _)| id == stream)?;
         Some(match which {
             super::Which::Stdout => out.clone(),
             super::Which::Stderr => err.clone(),
@@ -273,7 +296,7 @@ impl Drop for Session {
     fn drop(&mut self) {
         // Who has come late to a short process may still ask for its output.
         if !self.running.is_over() {
-            self.running.state().streams.remove(&self.stream_id);
+            self.running.state().streams.retain(|(id, _)| *id != self.stream_id);
         }
     }
 }

@@ -60,9 +60,9 @@ impl Backend {
                 return Err(not_started(&err, &spec.path, &user, &id));
             }
         };
-        let running = Running::begin(&member, &id, process, is_pea, &self.shared);
+        let running = Running::begin(&member, &id, (process, None), is_pea, &self.shared);
         member.processes().insert(id, running.clone());
-        Ok(self.shared.join(&running))
+        Ok(self.shared.join(&running).await)
     }
 
     /// Joins a process that runs, or has ended a short time ago.
@@ -70,7 +70,7 @@ impl Backend {
         let member = self.shared.member(handle)?;
         let running = member.processes().get(process).cloned();
         let unknown = || GardenError::UnknownProcess(process.to_owned());
-        Ok(self.shared.join(&running.ok_or_else(unknown)?))
+        Ok(self.shared.join(&running.ok_or_else(unknown)?).await)
     }
 
     /// An output of a session; `None`: there is no such stream, or not any more.
@@ -88,8 +88,8 @@ impl Backend {
 }
 
 impl Shared {
-    fn join(&self, running: &Arc<Running>) -> Session {
-        running.join(self.fresh_stream(), self.ended.clone())
+    async fn join(&self, running: &Arc<Running>) -> Session {
+        running.join(self.fresh_stream(), self.ended.clone()).await
     }
 }
 

@@ -111,3 +111,41 @@ fn output_and_end_that_nobody_heard_are_kept() {
     assert_eq!(garden.attach("c", &id).finish().status, 12);
     garden.finish();
 }
+
+#[test]
+fn what_was_written_without_a_daemon_waits_for_whoever_attaches_first() {
+    let mut garden = Garden::start("spooled");
+    garden.make("c");
+    let script = "touch /tmp/waits-for-go; while [ ! -e /tmp/go ]; do sleep 0.1; done; \
+                  echo said; echo low >&2; read line; echo $line; exit 12";
+    // Its end would be that of the input.
+    let starter = garden.run("c", &shell(script));
+    let id = starter.id.clone();
+    garden.says("c", "while [ ! -e /tmp/waits-for-go ]; do sleep 0.1; done");
+    garden.end(Signal::SIGKILL);
+    let depot = garden.lab().root.join("var/lib/terrarium/depot");
+    for item in std::fs::read_dir("/proc").expect("proc").flatten() {
+        let tmp = item.path().join("root/tmp");
+        if tmp.join("waits-for-go").exists() {
+            std::fs::write(tmp.join("go"), "").expect("go");
+        }
+    }
+    eventually("pid 1 has kept it", || {
+        let container = std::fs::read_dir(&depot).ok()?.flatten().next()?.path();
+        let spools = std::fs::read_dir(container.join("init")).ok()?.flatten();
+        let kept = spools.filter_map(|item| std::fs::read_to_string(item.path()).ok());
+        kept.into_iter().any(|text| text == "low\n").then_some(())
+    });
+    // Nobody attaches to this daemon.
+    garden.serve();
+    garden.restart(Signal::SIGTERM);
+    let mut process = garden.attach("c", &id);
+    let mut other = garden.attach("c", &id);
+    assert_eq!(process.line(), "said");
+    process.stdin("more\n");
+    assert_eq!((process.line(), other.line()), ("more".into(), "more".into()));
+    let (first, second) = (process.finish(), other.finish());
+    assert_eq!((first.status, first.err.as_str(), second.err.as_str()), (12, "low\n", ""));
+    drop(starter);
+    garden.finish();
+}

@@ -347,3 +347,27 @@ fn a_start_whose_descriptors_are_lost_costs_nobody_else_anything() {
     drop((bystander, again));
     close(lab, host, backend);
 }
+
+#[test]
+fn who_attaches_again_and_again_to_what_has_ended_piles_up_nothing() {
+    if !alone(module_path!(), "who_attaches_again_and_again_to_what_has_ended_piles_up_nothing") {
+        return;
+    }
+    let lab = Lab::new("glate");
+    let (host, backend) = backend(&lab, lab.host());
+    block_on(backend.create(named("c"))).expect("create");
+    let first = block_on(backend.run("c", shell("echo said; exit 3"))).expect("run");
+    assert_eq!(exit(&first), 3);
+    assert_eq!(heard(&backend, "c", &first, Which::Stdout), "said\n");
+    let attach = || block_on(backend.attach("c", &first.process_id)).expect("attach");
+    let late: Vec<Session> = (0..100).map(|_| attach()).collect();
+    let is_there = |session: &&Session| {
+        let Session { process_id, stream_id, .. } = session;
+        backend.output("c", process_id, stream_id, Which::Stdout).is_some()
+    };
+    assert_eq!(late.iter().filter(is_there).count(), 64);
+    assert!(is_there(&&late[99]) && !is_there(&&first), "the oldest have gone");
+    assert!(late.iter().all(|session| exit(session) == 3), "which takes no status away");
+    drop((first, late));
+    close(lab, host, backend);
+}

@@ -1,0 +1,46 @@
+//! What a process has written while no daemon listened, as pid 1 has kept it in the depot.
+
+use crate::init::proto::SPOOL_MAX;
+use crate::sys::at::{self, Open, Resolve};
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+
+/// Most bytes of the line that says how much of a spool was dropped.
+const LINE_MAX: u64 = 256;
+
+/// The two spools of one process. They are in the depot until they are taken, or pid 1 forgets the
+/// process: a daemon that ends before has lost nothing of them.
+#[derive(Clone)]
+pub struct Spool {
+    dir: PathBuf,
+    id: String,
+}
+
+impl Spool {
+    pub(super) fn new(dir: PathBuf, id: String) -> Spool {
+        Spool { dir, id }
+    }
+
+    /// What it wrote to stdout and to stderr, at most [`SPOOL_MAX`] bytes each and a line about the
+    /// rest; nothing when it is asked again. Blocking.
+    pub fn take(&self) -> (Vec<u8>, Vec<u8>) {
+        (self.take_one("out"), self.take_one("err"))
+    }
+
+    /// Reads and removes one spool file. The directory belongs to the container's root: should one
+    /// ever get out of the container, it must not lead us elsewhere, hold us up or fill us up.
+    fn take_one(&self, stream: &str) -> Vec<u8> {
+        let name = format!("{}.{stream}", self.id);
+        let flags = Open::O_RDONLY | Open::O_NONBLOCK | Open::O_NOFOLLOW;
+        let opened = File::open(&self.dir)
+            .and_then(|dir| at::open(&dir, &name, flags, 0, Resolve::RESOLVE_BENEATH));
+        let mut text = Vec::new();
+        if let Ok(file) = opened {
+            // What was read before an error is better than nothing.
+            let _ = File::from(file).take(SPOOL_MAX + LINE_MAX).read_to_end(&mut text);
+        }
+        let _ = std::fs::remove_file(self.dir.join(name));
+        text
+    }
+}
