@@ -273,7 +273,7 @@ impl Session {
                 Ok(())
             }
             Order::EndOfInput => {
-                input.end().await;
+                input.end();
                 Ok(())
             }
             Order::Resize(size) => {

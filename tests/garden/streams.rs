@@ -148,6 +148,25 @@ fn a_program_that_never_reads_ends_all_the_same() {
 }
 
 #[test]
+fn a_signal_is_heard_behind_input_that_nobody_reads() {
+    let garden = Garden::start("behind");
+    let c = garden.make("c");
+    let script = "trap 'echo term' TERM; echo up; sleep 1000 & while :; do wait; done";
+    for (count, length) in [(1000, 200), (60, 60_000)] {
+        let mut process = garden.run(&c, &shell(script));
+        assert_eq!(process.line(), "up");
+        let piece = "x".repeat(length);
+        (0..count).for_each(|_| process.stdin(&piece));
+        process.end_stdin();
+        process.signal(0);
+        assert_eq!(process.line(), "term");
+        process.signal(1);
+        assert_eq!(process.finish().status, 137);
+    }
+    garden.finish();
+}
+
+#[test]
 fn messages_need_no_lines_between_them() {
     let garden = Garden::start("unlined");
     let c = garden.make("c");
