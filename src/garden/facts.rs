@@ -104,7 +104,7 @@ impl Shared {
         let addresses = self.host.net().addresses(entry.slot);
         let kills = member.container.oom_kills().min(EVENTS_MAX);
         let running = member.processes();
-        let running = running.values().filter(|process| !process.is_over());
+        let running = running.values().filter(|process| process.has_name());
         Info {
             state: member.state().into(),
             events: (0..kills).map(|_| OUT_OF_MEMORY.into()).collect(),
