@@ -124,7 +124,8 @@ impl Running {
         running
     }
 
-    /// Reads both outputs until the end of the process and of what it wrote, and tells both.
+    /// Reads both outputs until the end of the process and of what it wrote, and tells both; takes
+    /// away what a pea has on the box.
     async fn follow(
         self: Arc<Self>,
         member: Weak<Member>,
@@ -136,9 +137,13 @@ impl Running {
             self.read(outputs.0, super::Which::Stdout),
             self.read(outputs.1, super::Which::Stderr),
         );
-        let exit = async {
-            let status = self.process.wait().await;
-            let status = match status {
+        let heard = async {
+            outputs.await;
+            self.exit.wait().await;
+            self.state().fans = None;
+        };
+        let ended = async {
+            let status = match self.process.wait().await {
                 Ok(status) => Ok(status.code()),
                 Err(err) if err.is_gone() => Ok(KILLED),
                 // It may still run.
@@ -146,16 +151,15 @@ impl Running {
             };
             let _ = self.exit.set(status).await;
             drop(end);
+            if let (Some(shared), Some(member), false) = (pea, member.upgrade(), self.is_lost()) {
+                shared.remove_pea(&member, self.inner_id()).await;
+            }
+            drop(clear);
         };
-        future::zip(exit, outputs).await;
-        self.state().fans = None;
+        future::zip(ended, heard).await;
         if self.is_lost() {
             return;
         }
-        if let (Some(shared), Some(member)) = (pea, member.upgrade()) {
-            shared.remove_pea(&member, self.inner_id()).await;
-        }
-        drop(clear);
         Timer::after(MEMORY).await;
         if let Some(member) = member.upgrade() {
             member.forget(&self).await;
