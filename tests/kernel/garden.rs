@@ -371,3 +371,42 @@ fn who_attaches_again_and_again_to_what_has_ended_piles_up_nothing() {
     drop((first, late));
     close(lab, host, backend);
 }
+
+#[test]
+fn an_end_that_nobody_could_hear_is_told_as_such() {
+    if !alone(module_path!(), "an_end_that_nobody_could_hear_is_told_as_such") {
+        return;
+    }
+    let lab = Lab::new("gunheard");
+    let (host, backend) = backend(&lab, lab.host());
+    block_on(backend.create(named("c"))).expect("create");
+    let script = "trap : TERM; echo up; while :; do sleep 1000 & wait; done";
+    let session = block_on(backend.run("c", shell(script))).expect("run");
+    let listener = backend.output("c", &session.process_id, &session.stream_id, Which::Stdout);
+    assert_eq!(block_on(listener.expect("there").next()), Some(b"up\n".to_vec()));
+    // The daemon's one thread is held, so that answers pile up until pid 1 has had enough.
+    let (go_on, held) = std::sync::mpsc::channel::<()>();
+    smol::spawn(async move { held.recv() }).detach();
+    let begin = std::time::Instant::now();
+    while block_on(smol::future::poll_once(session.order(Order::Terminate))).is_none() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "pid 1 takes any number");
+    }
+    drop(go_on);
+    let told = block_on(session.exit()).expect("the daemon goes on");
+    let text = told.expect_err("it still runs");
+    assert!(text.contains("closed the connection"), "{text}");
+    let info = block_on(backend.info("c")).expect("info");
+    assert_eq!(info.process_ids, [session.process_id.clone()]);
+    let again = ProcessSpec { id: session.process_id.clone(), ..shell(":") };
+    let err = block_on(backend.run("c", again)).err().expect("it may run");
+    assert!(err.to_string().contains("already in use"), "{err}");
+    drop(session);
+    // The next daemon has it back.
+    let (host, backend) = self::backend(&lab, lab.host_of(ended(host, backend).into_parts()));
+    let info = block_on(backend.info("c")).expect("info");
+    let session = block_on(backend.attach("c", &info.process_ids[0])).expect("attach");
+    block_on(session.order(Order::Kill));
+    assert_eq!(exit(&session), 137);
+    drop(session);
+    close(lab, host, backend);
+}
