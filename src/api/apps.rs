@@ -3,7 +3,7 @@
 //! | method | path | body | answer |
 //! |---|---|---|---|
 //! | GET | `/v1/ping` | | [`Ping`] |
-//! | GET | `/v1/box` | | `BoxView` |
+//! | GET | `/v1/box?containers=` | | `BoxView`; so many containers of Garden's clients, else all |
 //! | POST | `/v1/check` | [`ApplyRequest`] | `{}` when the box has what the manifest needs |
 //! | GET | `/v1/apps` | | list of `AppView` |
 //! | GET | `/v1/apps/N` | | `AppView` |
@@ -238,8 +238,8 @@ pub type Served<T> = Result<T, ServiceError>;
 /// A future may be dropped half way only when the daemon ends; a stream is dropped when its
 /// client leaves, and that must not undo what it reports about.
 pub trait AppService: Send + Sync {
-    /// The box itself.
-    fn examine_box(&self) -> impl Future<Output = Served<BoxView>> + Send;
+    /// The box itself, with at most so many containers of Garden's clients.
+    fn examine_box(&self, containers: usize) -> impl Future<Output = Served<BoxView>> + Send;
     /// All apps, by name.
     fn apps(&self) -> impl Future<Output = Served<Vec<AppView>>> + Send;
     /// One app.

@@ -28,6 +28,7 @@ impl Cell {
                 disk_total_bytes: space.as_ref().map_or(0, |space| space.total_bytes),
                 store_free_bytes: 0,
                 problems: problem(state, &space).into_iter().collect(),
+                ..BoxView::default()
             };
             if let Err(err) = store.ensure_room(Bytes::default()) {
                 view.problems.push(chain(&err));

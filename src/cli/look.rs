@@ -16,7 +16,7 @@ const LINES: usize = 100;
 /// `terrarium` and `terrarium status`.
 pub async fn status(ui: &mut Ui, remote: &Remote) -> Result<u8, CliError> {
     let ping = remote.ping().await?;
-    let site = remote.examine_box().await?;
+    let site = remote.examine_box((!ui.json).then_some(show::CONTAINERS_MAX)).await?;
     let apps = remote.apps().await?;
     let fine = apps.iter().all(|app| show::health(app) != Health::Bad);
     let healthy = fine && site.problems.is_empty();

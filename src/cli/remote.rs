@@ -72,9 +72,13 @@ impl Remote {
         self.get(&["v1", "ping"]).await
     }
 
-    /// The box.
-    pub async fn examine_box(&self) -> Result<BoxView, CliError> {
-        self.get(&["v1", "box"]).await
+    /// The box, with so many containers of Garden's clients; `None`: with all.
+    pub async fn examine_box(&self, containers: Option<usize>) -> Result<BoxView, CliError> {
+        let mut call = Call::new("GET", &["v1", "box"]);
+        if let Some(most) = containers {
+            call = call.query("containers", most);
+        }
+        Ok(self.send(call).await?.json().await?)
     }
 
     /// All apps.

@@ -1,7 +1,15 @@
 //! Apps, instances and log lines as a person reads them. Pure.
 
 use super::text::{Ink, Table, ago, clean, cpu, size, utc};
-use crate::model::view::{AppView, BoxView, InstanceView, LogLine, PortView, ProcessView};
+use crate::model::view::{
+    AppView, BoxView, GardenView, InstanceView, LogLine, PortView, ProcessView,
+};
+
+/// Containers of Garden's clients that `status` shows.
+pub const CONTAINERS_MAX: usize = 20;
+
+/// Characters of a handle that are shown.
+const HANDLE_MAX: usize = 48;
 
 /// How an app is doing, for the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,11 +188,52 @@ pub fn status(version: &str, site: &BoxView, apps: &[AppView], now_ms: u64, colo
     }
     out.push('\n');
     out.push_str(&self::apps(apps, now_ms, color));
+    out.push_str(&containers(&site.garden, now_ms, color));
     for app in bad {
         let (name, why) = (&app.name, reason(app));
         out.push_str(&format!("\n{name}: {}; see `terrarium logs {name}`\n", clean(&why)));
     }
     out
+}
+
+/// Containers of Garden's clients; nothing when there are none.
+fn containers(garden: &GardenView, now_ms: u64, color: bool) -> String {
+    if garden.count == 0 {
+        return String::new();
+    }
+    let plural = if garden.count == 1 { "" } else { "s" };
+    let mut out = format!("\ngarden: {} container{plural}\n", garden.count);
+    let mut table = Table::new("", &["HANDLE", "STATE", "PROCESSES", "MEMORY", "ADDRESS", "SINCE"]);
+    for one in garden.containers.iter().take(CONTAINERS_MAX) {
+        let memory = match (one.memory_bytes, one.memory_limit_bytes) {
+            (None, _) => "-".into(),
+            (Some(used), None) => size(used),
+            (Some(used), Some(limit)) => share(used, limit),
+        };
+        let state = if one.state == "active" { Ink::Good } else { Ink::Dim };
+        table.row([
+            (shortened(&one.handle), Ink::Plain),
+            (one.state.clone(), state),
+            (one.processes.to_string(), Ink::Plain),
+            (memory, Ink::Plain),
+            (one.address.clone(), Ink::Plain),
+            (ago(now_ms, one.since_ms), Ink::Plain),
+        ]);
+    }
+    out.push_str(&table.render(color));
+    let more = garden.count.saturating_sub(garden.containers.len().min(CONTAINERS_MAX));
+    if more > 0 {
+        out.push_str(&format!("and {more} more; `terrarium status --json` has all\n"));
+    }
+    out
+}
+
+/// A client may choose a handle of any length.
+fn shortened(handle: &str) -> String {
+    match handle.char_indices().nth(HANDLE_MAX) {
+        Some((end, _)) => format!("{}...", &handle[..end]),
+        None => handle.to_owned(),
+    }
 }
 
 /// What is wrong with an app that is not well.
@@ -223,7 +272,8 @@ pub fn addresses(app: &AppView) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::apps::fake::{line, site, view};
+    use crate::api::apps::fake::{container, line, site, view};
+    use crate::model::view::ContainerView;
 
     const NOW: u64 = 301_000;
 
@@ -279,6 +329,35 @@ web: 0 of 1 running, memory 256M, disk 512M
         let head = "terrarium 0.1.0: the box is not healthy, 1 of 2 apps not healthy\n";
         assert!(text.starts_with(head), "{text}");
         assert!(text.contains("\nbox: the disk is full\n\nNAME"), "{text}");
+    }
+
+    #[test]
+    fn containers_of_gardens_clients_are_counted_and_the_first_are_shown() {
+        let mut site = site(&[]);
+        let plain = ContainerView { memory_limit_bytes: None, ..container("b/1\n") };
+        let stopped =
+            ContainerView { state: "stopped".into(), memory_bytes: None, ..container("c") };
+        let containers = vec![container(&"a".repeat(49)), plain, stopped];
+        site.garden = GardenView { count: 3, containers };
+        let expected = format!(
+            "\n\
+garden: 3 containers
+HANDLE{0}  STATE    PROCESSES  MEMORY      ADDRESS     SINCE
+{1}...  active   2          12.3M/256M  10.254.0.6  5m
+b/1\\n{0}   active   2          12.3M       10.254.0.6  5m
+c{0}       stopped  2          -           10.254.0.6  5m
+",
+            " ".repeat(45),
+            "a".repeat(48)
+        );
+        let text = status("0.1.0", &site, &[], NOW, false);
+        assert!(text.starts_with("terrarium 0.1.0: healthy\n"), "{text}");
+        assert!(text.ends_with(&expected), "{text}");
+        let all: Vec<_> = (0..20).map(|n| container(&n.to_string())).collect();
+        site.garden = GardenView { count: 250, containers: all };
+        let text = status("0.1.0", &site, &[], NOW, false);
+        let end = "\nand 230 more; `terrarium status --json` has all\n";
+        assert!(text.contains("\ngarden: 250 containers\n") && text.ends_with(end), "{text}");
     }
 
     #[test]

@@ -150,6 +150,12 @@ fn looking_has_exit_codes_that_scripts_can_use() {
     let view: serde_json::Value = serde_json::from_str(&out).expect("json");
     assert_eq!((code, &view["healthy"]), (3, &false.into()));
     assert_eq!(view["box"]["problems"][0], "the disk is full");
+    world.fake.add_containers((0..30).map(|n| format!("c{n:02}")));
+    let (_, out, _) = world.run("status");
+    assert!(out.contains("\ngarden: 30 containers\n") && out.contains("and 10 more"), "{out}");
+    let (_, out, _) = world.run("status --json");
+    let view: serde_json::Value = serde_json::from_str(&out).expect("json");
+    assert_eq!(view["box"]["garden"]["containers"][29]["handle"], "c29");
 }
 
 #[test]

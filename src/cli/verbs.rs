@@ -250,7 +250,8 @@ pub const VERBS: &[Verb] = &[
         group: Group::Look,
         args: "[NAME]",
         summary: "one screen: is everything healthy? (also without any verb)",
-        details: "Exit code 3 when anything is not healthy.",
+        details: "Exit code 3 when anything is not healthy. Of the containers of\nGarden's clients the \
+                  first 20 are shown; --json has all.",
         example: "terrarium status",
         flags: &[],
     },

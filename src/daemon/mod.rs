@@ -216,7 +216,7 @@ fn begin(
         appsd::make_dirs(config);
     }
     let Listeners { socket, debug, garden: doors } = listeners;
-    let apps = Apps::new(service::Service::new(cell.clone()));
+    let apps = Apps::new(service::Service::new(cell.clone(), backend.clone()));
     let serve = smol::spawn(async move {
         let err = server::serve(socket.listener(), &apps, server::Limits::default());
         crate::error!("socket.broken", err = err.await);

@@ -6,6 +6,7 @@ use crate::api::apps::{
     ScaleRequest, Served, ServiceError,
 };
 use crate::cell::{self, Cell, CellError, Kind};
+use crate::garden::Backend;
 use crate::model::view::{AppView, BoxView, LogLine, meant};
 use crate::unit::AppName;
 use smol::channel::{Receiver, Sender, bounded};
@@ -16,15 +17,16 @@ use std::io;
 /// Events that a slow client may be behind.
 const BEHIND_MAX: usize = 256;
 
-/// Serves one cell.
+/// Serves one cell, and tells of what is beside it.
 pub struct Service {
     cell: Cell,
+    garden: Backend,
 }
 
 impl Service {
-    /// Serves `cell`.
-    pub fn new(cell: Cell) -> Service {
-        Service { cell }
+    /// Serves `cell`; `garden` is only looked at.
+    pub fn new(cell: Cell, garden: Backend) -> Service {
+        Service { cell, garden }
     }
 }
 
@@ -44,8 +46,9 @@ impl From<CellError> for ServiceError {
 }
 
 impl AppService for Service {
-    async fn examine_box(&self) -> Served<BoxView> {
-        Ok(self.cell.examine_box().await)
+    async fn examine_box(&self, containers: usize) -> Served<BoxView> {
+        let garden = self.garden.view(containers).await;
+        Ok(BoxView { garden, ..self.cell.examine_box().await })
     }
 
     async fn apps(&self) -> Served<Vec<AppView>> {

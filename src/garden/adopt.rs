@@ -24,13 +24,17 @@ impl Backend {
             let looked = name.clone();
             let ours = smol::unblock(move || {
                 let entry = shared.host.entry(&looked).ok().flatten();
-                entry.is_some_and(|entry| entry.spec.posture != Posture::App)
+                entry.filter(|entry| entry.spec.posture != Posture::App)
             });
-            if ours.await && !self.take_over(&name).await {
-                crate::warn!("container.swept", handle = name);
-                let shared = self.shared.clone();
-                if let Err(err) = smol::unblock(move || shared.host.destroy(&name)).await {
-                    crate::error!("container.left", err = chain(&err));
+            let Some(entry) = ours.await else { continue };
+            if !self.take_over(&name).await {
+                let record = record::from_text(&entry.spec.owner);
+                let garden = record.map_or("?".into(), |record| record.handle);
+                crate::warn!("container.swept", handle = name, garden = garden);
+                let (shared, gone) = (self.shared.clone(), name.clone());
+                if let Err(err) = smol::unblock(move || shared.host.destroy(&gone)).await {
+                    let err = chain(&err);
+                    crate::error!("container.left", handle = name, garden = garden, err = err);
                 }
             }
         }
@@ -55,7 +59,8 @@ impl Backend {
         }
         let member = Member::new(container, record);
         if let Err(err) = self.take_over_processes(&member).await {
-            crate::warn!("container.lost", handle = name, err = chain(&err));
+            let err = chain(&err);
+            crate::warn!("container.lost", handle = name, garden = handle, err = err);
             return false;
         }
         crate::info!("container.adopted", handle = name, garden = handle);

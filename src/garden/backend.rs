@@ -5,7 +5,7 @@ use super::member::Member;
 use super::plan::{self, Wanted};
 use super::record::{self, Record};
 use super::{Done, GardenError};
-use crate::container::{Container, ContainerError, Fault, Host, Manner, RootDriver};
+use crate::container::{Container, Fault, Host, Manner, RootDriver};
 use crate::exec::cancel::{Cancel, Canceller, pair};
 use crate::model::garden::ContainerSpec;
 use crate::unit::Handle;
@@ -152,7 +152,7 @@ impl Backend {
         let record = Record::new(&handle, &spec, &root.env, root.bytes, now_ms());
         let record = Record { grace_ns: self.grace_of(spec.grace_time), ..record };
         let made = plan::container(&handle, &spec, wanted, &root, record::to_text(&record))?;
-        let container = self.shared.make(made).await?;
+        let container = self.shared.make(&handle, made).await?;
         let member = Member::new(container, record);
         member.rest(&self.shared);
         claim.stands(member);
@@ -223,6 +223,7 @@ impl Shared {
     /// Makes the container itself.
     async fn make(
         self: &Arc<Self>,
+        handle: &str,
         mut wanted: crate::container::ContainerSpec,
     ) -> Done<Container> {
         wanted.handle = self.fresh_id();
@@ -231,14 +232,20 @@ impl Shared {
         let (shared, name) = (self.clone(), wanted.handle.clone());
         let made = smol::unblock(move || shared.host.create(wanted, Fault::None)).await;
         match made {
-            Ok(container) => Ok(container),
+            Ok(container) => {
+                crate::info!("container.created", handle = name, garden = handle);
+                Ok(container)
+            }
             Err(err) => {
                 // What the creation's own undo could not take back is tried once more.
                 let (shared, again) = (self.clone(), name.clone());
                 if let Err(left) = smol::unblock(move || shared.host.destroy(&again)).await {
-                    crate::error!("container.left", handle = name, err = crate::log::chain(&left));
+                    let err = crate::log::chain(&left);
+                    crate::error!("container.left", handle = name, garden = handle, err = err);
                 }
-                Err(refused(&err))
+                let err = GardenError::about(handle, &name, &err);
+                crate::warn!("container.refused", handle = name, garden = handle, err = err);
+                Err(err)
             }
         }
     }
@@ -271,11 +278,14 @@ impl Shared {
                 places.remove(handle);
                 let _ = self.changed.try_send(());
                 let _ = self.went.try_send(());
+                crate::info!("container.destroyed", handle = member.name, garden = handle);
                 Ok(())
             }
             Err(err) => {
+                let err = member.refused(&err);
+                crate::error!("container.left", handle = member.name, garden = handle, err = err);
                 places.insert(handle.to_owned(), Place::Stands(member));
-                Err(refused(&err))
+                Err(err)
             }
         }
     }
@@ -306,11 +316,6 @@ impl Drop for Claim {
             None => places.remove(&self.handle),
         };
     }
-}
-
-/// A refusal of the container room in full.
-pub(super) fn refused(err: &ContainerError) -> GardenError {
-    GardenError::Failed(crate::log::chain(err))
 }
 
 /// Milliseconds since 1970.

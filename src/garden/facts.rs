@@ -4,12 +4,13 @@ use super::backend::{Backend, Place, Shared, now_ms};
 use super::member::Member;
 use super::record::Record;
 use super::{Done, GardenError, plan, properties};
-use crate::cgroup::{CgroupError, Metrics as Figures};
+use crate::cgroup::Metrics as Figures;
 use crate::image;
 use crate::model::garden::{
     Capacity, CpuStat, DiskStat, ErrorBody, Info, InfoEntry, Metrics, MetricsEntry, NetworkStat,
     PidStat,
 };
+use crate::model::view::{ContainerView, GardenView};
 use crate::unit::Slot;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,6 +34,24 @@ impl Backend {
             schedulable_disk_in_bytes: settings.store_max_bytes,
             max_containers: u64::from(settings.containers_max).min(Slot::COUNT.into()),
         })
+    }
+
+    /// All containers for the box's own user, the first `most` of them with figures.
+    pub async fn view(&self, most: usize) -> GardenView {
+        let members: Vec<Arc<Member>> = {
+            let places = self.shared.places();
+            let stands = places.values().filter_map(|place| match place {
+                Place::Stands(member) => Some(member.clone()),
+                Place::Busy | Place::Leaves => None,
+            });
+            stands.collect()
+        };
+        let shared = self.shared.clone();
+        smol::unblock(move || GardenView {
+            count: members.len(),
+            containers: members.iter().take(most).map(|member| shared.view(member)).collect(),
+        })
+        .await
     }
 
     /// Facts.
@@ -98,6 +117,25 @@ fn ordinary(err: &GardenError) -> ErrorBody {
 }
 
 impl Shared {
+    /// One container for the box's own user. Blocking file reads.
+    fn view(&self, member: &Member) -> ContainerView {
+        let record = member.record();
+        let limit = record.limits.memory.limit_in_bytes;
+        let slot = member.container.entry().slot;
+        let used = member.container.stats().ok();
+        let running = member.processes().values().filter(|process| !process.is_over()).count();
+        ContainerView {
+            handle: member.handle.clone(),
+            name: member.name.to_string(),
+            state: member.state().into(),
+            since_ms: record.made_ms,
+            address: self.host.net().addresses(slot).container.to_string(),
+            processes: running,
+            memory_bytes: used.map(|stats| stats.memory_bytes.get()),
+            memory_limit_bytes: (limit > 0).then_some(limit),
+        }
+    }
+
     /// Facts. Blocking file reads.
     fn info(self: &Arc<Self>, member: &Member) -> Info {
         let entry = member.container.entry();
@@ -144,8 +182,8 @@ impl Shared {
 
     /// Figures. Blocking file reads.
     fn metrics(self: &Arc<Self>, member: &Member) -> Done<Metrics> {
-        let told = |err: CgroupError| GardenError::Failed(crate::log::chain(&err));
-        let figures = member.container.group().metrics().map_err(told)?;
+        let figures = member.container.group().metrics();
+        let figures = figures.map_err(|err| member.refused(&err))?;
         Ok(self.told(member, figures))
     }
 

@@ -1,20 +1,22 @@
 //! Tars that go in and come out, as one of the container's users.
 
 use super::backend::Backend;
+use super::member::Member;
 use super::run::not_started;
 use super::{Done, GardenError};
 use crate::container::{self, ProcessError};
+use crate::unit::Handle;
 
 /// A tar that goes in. Dropping it instead of finishing: the tar broke off.
 pub struct Inflow {
     inner: container::Inflow,
-    user: String,
+    whose: Whose,
 }
 
 /// A tar that comes out.
 pub struct Outflow {
     inner: container::Outflow,
-    user: String,
+    whose: Whose,
 }
 
 impl Backend {
@@ -22,42 +24,57 @@ impl Backend {
     /// when it is missing; a relative one begins at the user's home.
     pub async fn stream_in(&self, handle: &str, user: &str, destination: &str) -> Done<Inflow> {
         let member = self.shared.member(handle)?;
-        let user = user_or_root(user);
-        let begun = member.container.stream_in(&user, destination).await;
-        let inner = begun.map_err(|err| failed("in", &user, &err))?;
-        Ok(Inflow { inner, user })
+        let whose = Whose::new(&member, user);
+        let begun = member.container.stream_in(&whose.user, destination).await;
+        let inner = begun.map_err(|err| whose.failed("in", &err))?;
+        Ok(Inflow { inner, whose })
     }
 
     /// Begins to pack a file or directory of a container, as one of its users; none: root.
     pub async fn stream_out(&self, handle: &str, user: &str, source: &str) -> Done<Outflow> {
         let member = self.shared.member(handle)?;
-        let user = user_or_root(user);
-        let begun = member.container.stream_out(&user, source).await;
-        let inner = begun.map_err(|err| failed("out", &user, &err))?;
-        Ok(Outflow { inner, user })
+        let whose = Whose::new(&member, user);
+        let begun = member.container.stream_out(&whose.user, source).await;
+        let inner = begun.map_err(|err| whose.failed("out", &err))?;
+        Ok(Outflow { inner, whose })
     }
 }
 
-fn user_or_root(user: &str) -> String {
-    if user.is_empty() { "root".into() } else { user.to_owned() }
+/// Whose files they are, for the texts.
+struct Whose {
+    handle: String,
+    name: Handle,
+    user: String,
 }
 
-/// Garden's words for a stream that failed, and the tar program's own.
-fn failed(way: &str, user: &str, err: &ProcessError) -> GardenError {
-    GardenError::Failed(format!("error streaming {way}: {}", not_started(err, "tar", user, "")))
+impl Whose {
+    fn new(member: &Member, user: &str) -> Whose {
+        Whose {
+            handle: member.handle.clone(),
+            name: member.name.clone(),
+            user: if user.is_empty() { "root".into() } else { user.to_owned() },
+        }
+    }
+
+    /// Garden's words for a stream that failed, and the tar program's own.
+    fn failed(&self, way: &str, err: &ProcessError) -> GardenError {
+        let place = (&*self.handle, &self.name);
+        let why = not_started(place, err, "tar", &self.user, "");
+        GardenError::Failed(format!("error streaming {way}: {why}"))
+    }
 }
 
 impl Inflow {
     /// More of the tar.
     pub async fn write(&mut self, piece: &[u8]) -> Done<()> {
         let written = self.inner.write(piece).await;
-        written.map_err(|err| failed("in", &self.user, &err))
+        written.map_err(|err| self.whose.failed("in", &err))
     }
 
     /// That was all; returns when everything is written.
     pub async fn finish(self) -> Done<()> {
-        let Inflow { inner, user } = self;
-        inner.finish().await.map_err(|err| failed("in", &user, &err))
+        let Inflow { inner, whose } = self;
+        inner.finish().await.map_err(|err| whose.failed("in", &err))
     }
 }
 
@@ -65,6 +82,6 @@ impl Outflow {
     /// The next piece; `None`: it is whole. The first one comes when the source is known to be there.
     pub async fn next(&mut self) -> Option<Done<Vec<u8>>> {
         let piece = self.inner.next().await?;
-        Some(piece.map_err(|err| failed("out", &self.user, &err)))
+        Some(piece.map_err(|err| self.whose.failed("out", &err)))
     }
 }

@@ -67,10 +67,11 @@ async fn fire(span: Duration, shared: Weak<Shared>, member: Weak<Member>) {
             itself.detach();
         }
     }
-    crate::info!("container.grace_over", handle = member.handle);
+    let (name, handle) = (&member.name, &member.handle);
+    crate::info!("container.grace_over", handle = name, garden = handle);
     // If somebody destroys it at this moment, that is as good.
     if let Err(err) = shared.destroy(&member.handle).await {
-        crate::warn!("container.grace_failed", handle = member.handle, err = err);
+        crate::warn!("container.grace_failed", handle = name, garden = handle, err = err);
     }
 }
 

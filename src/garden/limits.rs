@@ -1,6 +1,6 @@
 //! What a container is limited to, and the changes to it that clients of 2015 ask for.
 
-use super::backend::{Backend, refused};
+use super::backend::Backend;
 use super::{Done, GardenError, plan};
 use crate::cgroup::{CgroupError, Group};
 use crate::model::garden::{BandwidthLimits, CpuLimits, DiskLimits, Limits, MemoryLimits};
@@ -12,7 +12,7 @@ impl Backend {
     pub async fn stop(&self, handle: &str, kill: bool) -> Done<()> {
         let member = self.shared.member(handle)?;
         let stopped = member.container.stop(kill).await;
-        stopped.map_err(|err| GardenError::Failed(crate::log::chain(&err)))?;
+        stopped.map_err(|err| member.refused(&err))?;
         if member.record().stopped {
             return Ok(());
         }
@@ -26,10 +26,10 @@ impl Backend {
         if plan::shares(&asked.cpu).is_none() {
             return Ok(asked);
         }
-        let shares = member.clone();
-        let shares = smol::unblock(move || shares.container.group().current_shares()).await;
-        let told = |err| GardenError::Failed(crate::log::chain(&err));
-        let cpu = CpuLimits { weight: 0, limit_in_shares: shares.map_err(told)? };
+        let asking = member.clone();
+        let shares = smol::unblock(move || asking.container.group().current_shares()).await;
+        let shares = shares.map_err(|err| member.refused(&err))?;
+        let cpu = CpuLimits { weight: 0, limit_in_shares: shares };
         Ok(Limits { cpu, ..asked })
     }
 
@@ -43,7 +43,7 @@ impl Backend {
         let (shared, name) = (self.shared.clone(), member.name.clone());
         let limit = plan::bandwidth(&limits);
         let set = smol::unblock(move || shared.host.set_bandwidth(&name, limit)).await;
-        set.map_err(|err| refused(&err))?;
+        set.map_err(|err| member.refused(&err))?;
         member.change(&self.shared, |record| record.limits.bandwidth = limits).await?;
         Ok(limits)
     }
@@ -69,7 +69,7 @@ impl Backend {
             let own = own.map_err(GardenError::Failed)?;
             let (shared, name) = (self.shared.clone(), member.name.clone());
             let set = smol::unblock(move || shared.host.store().set_limit(&name, own)).await;
-            set.map_err(|err| GardenError::Failed(crate::log::chain(&err)))?;
+            set.map_err(|err| member.refused(&err))?;
             member.change(&self.shared, |record| record.limits.disk = limits).await?;
             self.shared.tell_change();
         }
@@ -94,7 +94,8 @@ impl Backend {
         change: impl FnOnce(&Group) -> Result<(), CgroupError> + Send + 'static,
     ) -> Done<()> {
         let member = self.shared.member(handle)?;
-        let changed = smol::unblock(move || change(member.container.group())).await;
-        changed.map_err(|err| GardenError::Failed(crate::log::chain(&err)))
+        let changing = member.clone();
+        let changed = smol::unblock(move || change(changing.container.group())).await;
+        changed.map_err(|err| member.refused(&err))
     }
 }

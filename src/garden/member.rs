@@ -1,10 +1,10 @@
 //! One container of a Garden client: its record, its processes, and who visits it.
 
-use super::backend::{Settings, Shared, refused};
+use super::backend::{Settings, Shared};
 use super::grace::Countdown;
 use super::process::Running;
 use super::record::{self, Record};
-use super::{Done, properties};
+use super::{Done, GardenError, properties};
 use crate::container::{Container, Host};
 use crate::unit::Handle;
 use smol::lock::Mutex as Turns;
@@ -42,6 +42,11 @@ impl Member {
         })
     }
 
+    /// What a lower room refused about it, for its client.
+    pub(super) fn refused(&self, err: &(dyn std::error::Error + 'static)) -> GardenError {
+        GardenError::about(&self.handle, &self.name, err)
+    }
+
     /// What is kept, as it is at this moment.
     pub(super) fn record(&self) -> Record {
         lock(&self.record).clone()
@@ -76,7 +81,7 @@ impl Member {
         change(&mut record);
         let (shared, name, text) = (shared.clone(), self.name.clone(), record::to_text(&record));
         let written = smol::unblock(move || shared.host.set_owner(&name, &text)).await;
-        written.map_err(|err| refused(&err))?;
+        written.map_err(|err| self.refused(&err))?;
         *lock(&self.record) = record;
         Ok(())
     }

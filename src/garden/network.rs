@@ -1,6 +1,6 @@
 //! Ports of the box that lead into a container, and what it may reach.
 
-use super::backend::{Backend, refused};
+use super::backend::Backend;
 use super::{Done, GardenError, plan};
 use crate::model::garden::{NetIn, NetOutRule};
 
@@ -11,7 +11,7 @@ impl Backend {
         let wanted = plan::ports(&ports).map_err(GardenError::Failed)?;
         let (shared, name) = (self.shared.clone(), member.name.clone());
         let added = smol::unblock(move || shared.host.add_port(&name, wanted)).await;
-        let (host, inside) = added.map_err(|err| refused(&err))?;
+        let (host, inside) = added.map_err(|err| member.refused(&err))?;
         Ok(NetIn { host_port: host.into(), container_port: inside.into() })
     }
 
@@ -25,6 +25,6 @@ impl Backend {
         }
         let (shared, name) = (self.shared.clone(), member.name.clone());
         let opened = smol::unblock(move || shared.host.add_egress(&name, &rules)).await;
-        opened.map_err(|err| refused(&err))
+        opened.map_err(|err| member.refused(&err))
     }
 }

@@ -1,7 +1,7 @@
 //! Peas: processes with a root filesystem of their own in a container, and limits of their own when
 //! the client says so.
 
-use super::backend::{Shared, refused};
+use super::backend::Shared;
 use super::member::Member;
 use super::{Done, GardenError, plan};
 use crate::cgroup::{Devices, Metrics};
@@ -75,7 +75,7 @@ impl Shared {
         let layers = rootfs.layers.clone();
         let made =
             smol::unblock(move || shared.host.make_pea_root(&name, &pea, layers, binds, disk));
-        let root = made.await.map_err(|err| refused(&err))?;
+        let root = made.await.map_err(|err| member.refused(&err))?;
         if disk.is_none() {
             // Somebody may have to keep the store ahead of it.
             self.tell_change();
@@ -94,7 +94,7 @@ impl Shared {
             Err(err) => {
                 drop(root);
                 self.clone().remove_pea(member, inner).await;
-                Err(GardenError::Failed(crate::log::chain(&err)))
+                Err(member.refused(&err))
             }
         }
     }
@@ -103,13 +103,17 @@ impl Shared {
     /// with the container.
     pub(super) async fn remove_pea(self: Arc<Self>, member: &Member, inner: &str) {
         let (name, pea) = (member.name.clone(), inner.to_owned());
+        let garden = member.handle.clone();
         smol::unblock(move || {
+            let left = |err: String| {
+                crate::warn!("pea.left", handle = name, garden = garden, pea = pea, err = err);
+            };
             if let Err(err) = self.host.remove_pea(&name, &pea) {
-                crate::warn!("pea.left", handle = name, pea = pea, err = crate::log::chain(&err));
+                left(crate::log::chain(&err));
             }
             let group = self.host.cgroups().find_pea(&name, &pea);
             if let Err(err) = group.and_then(|group| group.remove()) {
-                crate::warn!("pea.left", handle = name, pea = pea, err = crate::log::chain(&err));
+                left(crate::log::chain(&err));
             }
         })
         .await;

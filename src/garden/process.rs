@@ -10,6 +10,7 @@ use crate::exec::streams;
 use crate::model::garden::Order;
 use crate::model::process::WindowSize;
 use crate::sys::signal::{KILL, TERM};
+use crate::unit::Handle;
 use async_io::Timer;
 use smol::future;
 use smol::lock::OnceCell;
@@ -31,6 +32,8 @@ pub(super) struct Running {
     /// What clients call it.
     pub(super) id: String,
     process: Process,
+    /// Of its container: the depot's name, and the client's.
+    owner: (Handle, String),
     input: Input,
     state: Mutex<State>,
     /// Exit status, or why it cannot be told.
@@ -89,6 +92,7 @@ impl Running {
         let running = Arc::new(Running {
             id: id.to_owned(),
             process,
+            owner: (member.name.clone(), member.handle.clone()),
             input,
             state: Mutex::new(State { fans: Some(fans), early, streams: Vec::new() }),
             exit: OnceCell::new(),
@@ -173,7 +177,14 @@ impl Running {
             Ok(())
         });
         if let Err(err) = read.await {
-            crate::warn!("stream.broken", process = self.id, err = err);
+            let (name, handle) = &self.owner;
+            crate::warn!(
+                "stream.broken",
+                handle = name,
+                garden = handle,
+                process = self.id,
+                err = err
+            );
         }
     }
 

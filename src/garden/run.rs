@@ -1,6 +1,7 @@
 //! Starts processes and joins clients to them.
 
 use super::backend::{Backend, Shared};
+use super::error::translated;
 use super::fan::Listener;
 use super::member::Member;
 use super::process::{Running, Session};
@@ -8,6 +9,7 @@ use super::{Done, GardenError, Which, plan};
 use crate::container::ProcessError;
 use crate::init::proto::FailKind;
 use crate::model::garden::ProcessSpec;
+use crate::unit::Handle;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,7 +59,13 @@ impl Backend {
                 if is_pea {
                     self.shared.clone().remove_pea(&member, &inner).await;
                 }
-                return Err(not_started(&err, &spec.path, &user, &id));
+                return Err(not_started(
+                    (&member.handle, &member.name),
+                    &err,
+                    &spec.path,
+                    &user,
+                    &id,
+                ));
             }
         };
         let running = Running::begin(&member, &id, (process, None), is_pea, &self.shared);
@@ -112,10 +120,18 @@ fn in_use(id: &str) -> GardenError {
     GardenError::Failed(format!("process id '{id}' already in use"))
 }
 
-/// Garden's words for a process that was not started.
-pub(super) fn not_started(err: &ProcessError, path: &str, user: &str, id: &str) -> GardenError {
-    let text = crate::log::chain(err);
-    let ProcessError::Refused { kind, .. } = err else { return GardenError::Failed(text) };
+/// Garden's words for a process that was not started in the container of this handle and name.
+pub(super) fn not_started(
+    (handle, name): (&str, &Handle),
+    err: &ProcessError,
+    path: &str,
+    user: &str,
+    id: &str,
+) -> GardenError {
+    let ProcessError::Refused { kind, text } = err else {
+        return GardenError::about(handle, name, err);
+    };
+    let text = translated(handle, name, text);
     match kind {
         FailKind::ProgramNotFound => GardenError::NoExecutable(format!(
             "exec: \"{path}\": executable file not found in $PATH: {text}"

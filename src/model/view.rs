@@ -47,6 +47,39 @@ pub struct BoxView {
     pub store_free_bytes: u64,
     /// What is wrong with it and how to mend it, for a person; empty: nothing is.
     pub problems: Vec<String>,
+    /// Containers of Garden's clients.
+    #[serde(default)]
+    pub garden: GardenView,
+}
+
+/// Containers of Garden's clients.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GardenView {
+    /// How many there are.
+    pub count: usize,
+    /// The first of them by handle, as many as were asked for.
+    pub containers: Vec<ContainerView>,
+}
+
+/// One container of a Garden client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerView {
+    /// What its client calls it: any text.
+    pub handle: String,
+    /// Its name in the depot, and of its control group.
+    pub name: String,
+    /// `active`, or `stopped` once somebody has stopped it.
+    pub state: String,
+    /// When it was made, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// Its address.
+    pub address: String,
+    /// Processes of clients that run in it.
+    pub processes: usize,
+    /// Memory in use, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Memory limit, in bytes; `None`: it has none.
+    pub memory_limit_bytes: Option<u64>,
 }
 
 /// One process type of an app.

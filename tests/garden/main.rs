@@ -22,4 +22,5 @@ mod process;
 mod settings;
 mod spec;
 mod streams;
+mod texts;
 mod wire;

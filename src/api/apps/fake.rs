@@ -2,7 +2,7 @@
 //! runs a shell of its own: `echo`, `cat`, `exit N`, `size`, `forever`.
 
 use super::*;
-use crate::model::view::{InstanceView, PortView, ProcessView};
+use crate::model::view::{ContainerView, GardenView, InstanceView, PortView, ProcessView};
 use smol::channel::{self, Receiver};
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::stream::StreamExt;
@@ -17,6 +17,7 @@ struct Inner {
     calls: Mutex<Vec<String>>,
     apps: Mutex<Vec<AppView>>,
     problems: Mutex<Vec<String>>,
+    garden: Mutex<GardenView>,
     followers: Mutex<Vec<Sender<LogLine>>>,
 }
 
@@ -64,6 +65,21 @@ pub fn site(problems: &[String]) -> BoxView {
         disk_total_bytes: 50 << 30,
         store_free_bytes: 800 << 20,
         problems: problems.to_vec(),
+        garden: GardenView::default(),
+    }
+}
+
+/// The container of a Garden client.
+pub fn container(handle: &str) -> ContainerView {
+    ContainerView {
+        handle: handle.into(),
+        name: "0001".into(),
+        state: "active".into(),
+        since_ms: 1_000,
+        address: "10.254.0.6".into(),
+        processes: 2,
+        memory_bytes: Some(12_900_000),
+        memory_limit_bytes: Some(256 << 20),
     }
 }
 
@@ -93,6 +109,12 @@ impl Fake {
     /// Lets something be wrong with the box.
     pub fn add_problem(&self, text: &str) {
         self.0.problems.lock().expect("problems").push(text.into());
+    }
+
+    /// Lets Garden's clients have containers of these handles.
+    pub fn add_containers(&self, handles: impl IntoIterator<Item = String>) {
+        let containers: Vec<_> = handles.into_iter().map(|handle| container(&handle)).collect();
+        *self.0.garden.lock().expect("garden") = GardenView { count: containers.len(), containers };
     }
 
     /// Adds a process to an app, like its first one.
@@ -140,8 +162,11 @@ impl Fake {
 }
 
 impl AppService for Fake {
-    async fn examine_box(&self) -> Served<BoxView> {
-        Ok(site(&self.0.problems.lock().expect("problems")))
+    async fn examine_box(&self, containers: usize) -> Served<BoxView> {
+        let mut site = site(&self.0.problems.lock().expect("problems"));
+        site.garden = self.0.garden.lock().expect("garden").clone();
+        site.garden.containers.truncate(containers);
+        Ok(site)
     }
 
     async fn apps(&self) -> Served<Vec<AppView>> {

@@ -19,9 +19,7 @@ impl<S: AppService> Handler for Apps<S> {
     async fn handle(&self, request: &Request, body: &mut Body<'_>) -> Response {
         let result = match route(&request.method, &request.path) {
             Ok(Route::Ping) => Ok(ping()),
-            Ok(Route::Box) => {
-                self.service.examine_box().await.map(|view| Response::json(200, &view))
-            }
+            Ok(Route::Box) => self.examine_box(request).await,
             Ok(Route::Check) => self.check(body).await,
             Ok(Route::List) => self.service.apps().await.map(|apps| Response::json(200, &apps)),
             Ok(Route::App(name, verb)) => self.about(&name, verb, request, body).await,
@@ -39,7 +37,10 @@ impl<S: AppService> Handler for Apps<S> {
             }
             Err(NoRoute::Wrong(err)) => Err(err),
         };
-        result.unwrap_or_else(|err| Response::json(err.kind.status(), &err.view()))
+        result.unwrap_or_else(|err| {
+            let view = err.view();
+            Response::json(err.kind.status(), &view).because(view.message)
+        })
     }
 }
 
@@ -75,6 +76,11 @@ impl<S: AppService> Apps<S> {
             Verb::Restart => service.restart(name).await?,
         }
         Ok(Response::json(200, &serde_json::json!({})))
+    }
+
+    async fn examine_box(&self, request: &Request) -> Served<Response> {
+        let containers = number(request, "containers")?.unwrap_or(usize::MAX);
+        Ok(Response::json(200, &self.service.examine_box(containers).await?))
     }
 
     async fn check(&self, body: &mut Body<'_>) -> Served<Response> {

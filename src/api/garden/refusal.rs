@@ -22,7 +22,7 @@ impl Refusal {
 
     /// The answer to a plain call.
     pub(super) fn answer(&self) -> Response {
-        Response::json(self.status, &self.body)
+        Response::json(self.status, &self.body).because(&self.body.message)
     }
 
     /// The answer on a route that gives its connection away. Its client takes `Connection: close`
@@ -36,7 +36,7 @@ impl Refusal {
             Box::pin(async move { raw::last_word(stream, &body, settings).await })
         }));
         let response = Response::new(self.status, say).with("Content-Type", "application/json");
-        response.with("Content-Length", length)
+        response.with("Content-Length", length).because(&self.body.message)
     }
 }
 

@@ -3,10 +3,12 @@
 use super::accept::{Caller, Listener, Stream, is_passing};
 use super::body::{Body, BodyError, Inlet, within, write_while_taken};
 use super::proto::{self, LAST_CHUNK, Malformed, Request};
+use crate::log::Level;
 use smol::future;
 use smol::io::{AsyncWrite, AsyncWriteExt, BoxedReader, BoxedWriter};
 use smol::stream::{self, StreamExt};
 use smol::{Executor, Timer};
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -50,6 +52,8 @@ pub struct Response {
     status: u16,
     headers: Vec<(&'static str, String)>,
     content: Content,
+    /// Why it was refused, for the daemon's log.
+    why: Option<String>,
 }
 
 /// What follows an answer's head.
@@ -74,7 +78,7 @@ pub struct Hijacked {
 impl Response {
     /// An answer with `content`.
     pub fn new(status: u16, content: Content) -> Response {
-        Response { status, headers: Vec::new(), content }
+        Response { status, headers: Vec::new(), content, why: None }
     }
 
     /// A JSON document.
@@ -93,6 +97,12 @@ impl Response {
     /// With one more header field.
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Response {
         self.headers.push((name, value.into()));
+        self
+    }
+
+    /// With the reason of a refusal, which the daemon's log tells.
+    pub fn because(mut self, why: impl Into<String>) -> Response {
+        self.why = Some(why.into());
         self
     }
 
@@ -233,6 +243,9 @@ async fn reject(outlet: &mut BoxedWriter, limits: Limits, err: Malformed) {
     let _ = within(limits.patience, outlet.write_all(&bytes)).await;
 }
 
+/// Bytes of the reason of a refusal that the daemon's log tells: some of it is the client's own text.
+const WHY_MAX: usize = 1024;
+
 /// One event for every request that may change something.
 fn record(request: &Request, response: &Response, caller: &Caller, began: Instant) {
     if request.method == "GET" {
@@ -241,25 +254,25 @@ fn record(request: &Request, response: &Response, caller: &Caller, began: Instan
     let (method, status) = (&request.method, response.status);
     let (path, took_ms) = (request.path.join("/"), began.elapsed().as_millis());
     let told = |number: Option<String>| number.unwrap_or_else(|| "?".into());
+    let (uid, pid) = match caller {
+        Caller::Process(peer) => (
+            told(peer.map(|peer| peer.uid.to_string())),
+            told(peer.map(|peer| peer.pid.to_string())),
+        ),
+        Caller::Remote(_) => Default::default(),
+    };
+    let why = response.why.as_deref().map(|why| &why[..why.floor_char_boundary(WHY_MAX)]);
+    let mut pairs: Vec<(&str, &dyn fmt::Display)> =
+        vec![("method", method), ("path", &path), ("status", &status)];
     match caller {
-        Caller::Process(peer) => crate::info!(
-            "api.called",
-            method = method,
-            path = path,
-            status = status,
-            uid = told(peer.map(|peer| peer.uid.to_string())),
-            pid = told(peer.map(|peer| peer.pid.to_string())),
-            took_ms = took_ms
-        ),
-        Caller::Remote(from) => crate::info!(
-            "api.called",
-            method = method,
-            path = path,
-            status = status,
-            from = from,
-            took_ms = took_ms
-        ),
+        Caller::Process(_) => pairs.extend([("uid", &uid as _), ("pid", &pid as _)]),
+        Caller::Remote(from) => pairs.push(("from", from)),
     }
+    pairs.push(("took_ms", &took_ms));
+    if let Some(why) = &why {
+        pairs.push(("err", why));
+    }
+    crate::log::event(Level::Info, "api.called", &pairs);
 }
 
 /// What becomes of the connection after an answer.

@@ -1,0 +1,67 @@
+//! What a person reads: the command line's view of Garden's containers, the words of a refusal, and
+//! the lines of the daemon's log.
+
+use super::client::container;
+use super::place::Garden;
+use serde_json::json;
+
+#[test]
+fn the_command_line_shows_what_gardens_clients_have() {
+    let garden = Garden::start("shown");
+    assert!(!garden.lab().ok(&["status"]).out.contains("garden:"));
+    let limits = json!({"memory_limits": {"limit_in_bytes": 67_108_864}});
+    garden.create(&json!({"handle": "web/1", "limits": limits}));
+    let sleep = garden.run("web/1", &json!({"path": "/bin/sleep", "args": ["600"]}));
+    for n in 0..21 {
+        garden.make(&format!("z{n:02}"));
+    }
+    let out = garden.lab().ok(&["status"]).out;
+    assert!(out.contains("\ngarden: 22 containers\n"), "{out}");
+    let line = out.lines().find(|line| line.starts_with("web/1 ")).expect("its line");
+    let cells: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(cells[1..3], ["active", "1"], "{line}");
+    assert!(cells[3].ends_with("/64M") && cells[4].starts_with("10.254."), "{line}");
+    assert!(out.contains("\nz18 ") && !out.contains("\nz19 "), "{out}");
+    assert!(out.contains("\nand 2 more; `terrarium status --json` has all\n"), "{out}");
+    let json =
+        serde_json::from_str::<serde_json::Value>(&garden.lab().ok(&["status", "--json"]).out)
+            .expect("json");
+    let all = json["box"]["garden"]["containers"].as_array().expect("a list").clone();
+    assert_eq!((all.len(), &all[21]["handle"]), (22, &json!("z20")));
+    assert_eq!(all[0]["memory_limit_bytes"], 67_108_864);
+    drop(sleep);
+    garden.finish();
+}
+
+#[test]
+fn a_refusal_and_the_log_name_the_container_as_its_client_does() {
+    let garden = Garden::start("named");
+    let bind = json!([{"src_path": "/no/such/place", "dst_path": "/mnt"}]);
+    let said = garden.create_fails(&json!({"handle": "a/b c", "bind_mounts": bind}));
+    assert!(said.starts_with("cannot ") && said.contains(" container a/b c: "), "{said}");
+    assert!(said.contains("/no/such/place"), "{said}");
+    garden.make("kept");
+    garden.make("first");
+    garden.ok("POST", &container("first", "/net/in"), Some(&json!({"host_port": 7})));
+    let said = garden.fails("POST", &container("kept", "/net/in"), Some(&json!({"host_port": 7})));
+    assert!(said.2.starts_with("container kept: host port 7 "), "{said:?}");
+    garden.destroy("kept");
+
+    let log = garden.lab().daemon_log();
+    let line = |event: &str, garden: &str| {
+        let of = |line: &&str| line.contains(event) && line.contains(garden);
+        log.lines().find(of).unwrap_or_else(|| panic!("{event} {garden}: {log}")).to_owned()
+    };
+    for (event, handle) in [
+        ("container.refused", "garden=\"a/b c\""),
+        ("container.created", "garden=kept"),
+        ("container.destroyed", "garden=kept"),
+    ] {
+        let line = line(event, handle);
+        assert!(line.contains(" handle=") && !line.contains("handle=kept"), "{line}");
+    }
+    let called = line("api.called", "path=containers/kept/net/in");
+    assert!(called.contains("status=500"), "{called}");
+    assert!(called.contains(" err=\"container kept: host port 7 "), "{called}");
+    garden.finish();
+}
