@@ -12,6 +12,7 @@ mod raw;
 mod refusal;
 mod route;
 mod sequence;
+mod traced;
 
 use crate::api::http::server;
 use crate::garden::Backend;

@@ -65,3 +65,29 @@ fn a_refusal_and_the_log_name_the_container_as_its_client_does() {
     assert!(called.contains(" err=\"container kept: host port 7 "), "{called}");
     garden.finish();
 }
+
+#[test]
+fn a_body_that_will_not_do_is_told_by_its_field() {
+    let garden = Garden::start("bodies");
+    garden.make("c");
+    let said = |method: &str, path: &str, body: &str| {
+        let answer = garden.call(method, path, Some(body));
+        assert_eq!((answer.status(), answer.error().0.as_str()), (500, ""), "{body}");
+        answer.error().1
+    };
+    let limits = r#"{"handle":"x","limits":{"memory_limits":{"limit_in_bytes":"64MiB"}}}"#;
+    assert_eq!(
+        said("POST", "/containers", limits),
+        "field `limits.memory_limits.limit_in_bytes` is the text \"64MiB\", not a whole number \
+         from 0 to 18446744073709551615"
+    );
+    let cut = said("POST", "/containers", r#"{"handle":"x""#);
+    assert!(cut.starts_with("the body is no JSON: EOF while parsing an object at line"), "{cut}");
+    assert_eq!(said("POST", "/containers", ""), "EOF");
+    let port = said("POST", &container("c", "/net/in"), r#"{"host_port":"80"}"#);
+    assert!(port.starts_with("field `host_port` is the text \"80\", not a whole "), "{port}");
+    let (status, kind, why) = garden.run_fails("c", &json!({"path": "/bin/true", "args": "x"}));
+    assert_eq!((status, kind.as_str()), (500, ""));
+    assert_eq!(why, "field `args` is the text \"x\", not a list");
+    garden.finish();
+}

@@ -3,6 +3,7 @@
 
 use super::BODY_MAX;
 use super::refusal::Refusal;
+use super::traced::Traced;
 use crate::api::http::Body;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -25,14 +26,14 @@ pub(super) fn decode<T: DeserializeOwned + Default>(bytes: &[u8]) -> Result<T, S
     // Go puts U+FFFD for what is not UTF-8.
     let text = String::from_utf8_lossy(bytes);
     let value = Value::deserialize(&mut serde_json::Deserializer::from_str(&text));
-    shape(value.map_err(|err| err.to_string())?)
+    shape(value.map_err(|err| format!("the body is no JSON: {err}"))?)
 }
 
 /// A value as one of our shapes, whose names are all in small letters.
 fn shape<T: DeserializeOwned + Default>(value: Value) -> Result<T, String> {
     match plain(value) {
         Value::Null => Ok(T::default()),
-        value => serde_json::from_value(value).map_err(|err| err.to_string()),
+        value => T::deserialize(Traced(value)).map_err(|wrong| wrong.to_string()),
     }
 }
 
@@ -120,9 +121,9 @@ mod tests {
         assert_eq!(decode::<Stop>(b""), Err("EOF".into()));
         assert_eq!(decode::<Stop>(b" \n"), Err("EOF".into()));
         for (text, why) in [
-            ("{", "EOF while parsing an object at line 1 column 1"),
-            ("nonsense", "expected ident at line 1 column 2"),
-            (r#"{"kill":"yes"}"#, "invalid type: string \"yes\", expected a boolean"),
+            ("{", "the body is no JSON: EOF while parsing an object at line 1 column 1"),
+            ("nonsense", "the body is no JSON: expected ident at line 1 column 2"),
+            (r#"{"KILL":"yes"}"#, "field `kill` is the text \"yes\", not true or false"),
         ] {
             assert_eq!(decode::<Stop>(text.as_bytes()), Err(why.into()));
         }
