@@ -36,6 +36,10 @@ pub enum Fault {
 /// need a second.
 const INIT_MAX_MS: u16 = 60_000;
 
+/// The memory limit that is recommended to who asked for one that no container starts with, in bytes.
+/// On Linux 6 some 768 KiB are enough for pid 1 alone; what counts besides differs between kernels.
+const MEMORY_MIN: u64 = 4 << 20;
+
 /// Where pid 1 serves, in the container's depot directory.
 pub(super) const SOCKET: &str = "init.sock";
 
@@ -82,7 +86,8 @@ impl Host {
             if now != Step::Links {
                 making.push_undo(now, &mut undo);
             }
-            making.act(now).map_err(|source| step(now.doing(), &handle, source))?;
+            let done = making.act(now).map_err(|source| making.short_of_memory(source));
+            done.map_err(|source| step(now.doing(), &handle, source))?;
             if now == Step::Links {
                 making.push_undo(now, &mut undo);
             }
@@ -294,6 +299,20 @@ impl<'a> Making<'a> {
                 Ok(())
             }
             other => Err(self.refusal(other)),
+        }
+    }
+
+    /// The cause of a failed step, which is the memory limit when the kernel has killed `init` for it:
+    /// what was seen of that, a closed connection or a silence, tells nobody anything.
+    fn short_of_memory(&self, source: Cause) -> Cause {
+        match self.entry.spec.limits.memory {
+            Some(limit) if self.group.stats().is_ok_and(|stats| stats.oom_kills > 0) => format!(
+                "its memory limit of {} bytes is too small for its init process, which the kernel \
+                 has killed; ask for {MEMORY_MIN} or more",
+                limit.get()
+            )
+            .into(),
+            _ => source,
         }
     }
 

@@ -91,3 +91,22 @@ fn a_body_that_will_not_do_is_told_by_its_field() {
     assert_eq!(why, "field `args` is the text \"x\", not a list");
     garden.finish();
 }
+
+#[test]
+fn a_memory_limit_that_nothing_starts_with_is_told_as_such() {
+    let garden = Garden::start("tiny-mem");
+    let with = |bytes: u64| {
+        let limits = json!({"memory_limits": {"limit_in_bytes": bytes}});
+        json!({"handle": format!("m{bytes}"), "limits": limits})
+    };
+    for bytes in [4096, 65_536, 262_144] {
+        let said = garden.create_fails(&with(bytes));
+        let why = format!("its memory limit of {bytes} bytes is too small for its init process");
+        assert!(said.contains(&format!(" container m{bytes}: {why}")), "{said}");
+        assert!(said.ends_with("; ask for 4194304 or more"), "{said}");
+    }
+    garden.create(&with(4_194_304));
+    let ended = garden.run("m4194304", &json!({"path": "/bin/true"})).finish();
+    assert_eq!(ended.status, 0);
+    garden.finish();
+}
