@@ -233,6 +233,17 @@ pub fn is_plain(inner: &str) -> bool {
 /// Reads `image.uri`, or `rootfs` when that is empty.
 pub fn image(uri: &str, rootfs: &str) -> Result<Image, String> {
     let uri = if uri.is_empty() { rootfs } else { uri };
+    let image = named_image(uri)?;
+    match &image {
+        Image::Local(path) | Image::Layout(path) if !path.is_absolute() => Err(format!(
+            "root `{uri}` is a relative path; name it from `/` on, or a stack of the box as \
+             `preloaded:NAME`"
+        )),
+        _ => Ok(image),
+    }
+}
+
+fn named_image(uri: &str) -> Result<Image, String> {
     let Some((scheme, rest)) = uri.split_once(':') else {
         return match uri {
             "" => Ok(Image::Default),
@@ -380,9 +391,12 @@ mod tests {
             ("preloaded:cflinuxfs4", "", Ok(Image::Stack("cflinuxfs4".into()))),
             ("oci:///srv/image", "", Ok(Image::Layout("/srv/image".into()))),
             ("/srv/with:colon", "", local("/srv/with:colon")),
-            ("root.tar", "", local("root.tar")),
         ] {
             assert_eq!(image(uri, rootfs), expected, "{uri} {rootfs}");
+        }
+        for uri in ["root.tar", "./root", "oci://image", ":root"] {
+            let err = image(uri, "").expect_err(uri);
+            assert!(err.starts_with(&format!("root `{uri}` is a relative path; ")), "{err}");
         }
         for uri in ["ftp://x", "docker:busybox"] {
             let err = image(uri, "").expect_err(uri);

@@ -7,6 +7,12 @@ use crate::image::{self, Rootfs};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+/// What the file of a stack is called after its name.
+const SUFFIX: &str = ".tar.zst";
+
+/// Stacks that an error names.
+const NAMED_MAX: usize = 8;
+
 impl Shared {
     /// The layers of an image, imported when the store has them not yet. They stay in the store for as
     /// long as the answer is held.
@@ -18,8 +24,9 @@ impl Shared {
             Image::Layout(path) => (path.clone(), true),
             Image::Registry(reference) => {
                 return Err(GardenError::Failed(format!(
-                    "docker://{reference}: this version fetches nothing from registries; name a \
-                     directory, a tar file or an OCI layout of this box"
+                    "docker://{reference} cannot be fetched: this version reaches no registry; name \
+                     a directory or tar file of this box, `preloaded:STACK`, or an OCI layout as \
+                     `oci:///DIR`"
                 )));
             }
         };
@@ -34,33 +41,67 @@ impl Shared {
     /// The archive of a stack.
     fn stack(&self, name: &str) -> Done<PathBuf> {
         let plain = !name.is_empty() && !name.contains('/') && !name.starts_with('.');
-        let path = self.settings.stacks.join(format!("{name}.tar.zst"));
-        match plain && path.exists() {
-            true => Ok(path),
-            false => Err(GardenError::Failed(format!(
-                "there is no stack `{name}` in {}; `cargo xtask rootfs` makes stacks",
-                self.settings.stacks.display()
-            ))),
+        let dir = &self.settings.stacks;
+        let path = dir.join(format!("{name}{SUFFIX}"));
+        if plain && path.exists() {
+            return Ok(path);
         }
+        let known = known(self.stacks());
+        let dir = dir.display();
+        Err(GardenError::Failed(format!("there is no stack `{name}` in {dir}; {known}")))
+    }
+
+    /// The archives of all stacks, by name.
+    fn stacks(&self) -> Vec<PathBuf> {
+        let items = std::fs::read_dir(&self.settings.stacks).into_iter().flatten().flatten();
+        let paths = items.map(|item| item.path());
+        let mut stacks: Vec<PathBuf> =
+            paths.filter(|path| path.to_string_lossy().ends_with(SUFFIX)).collect();
+        stacks.sort();
+        stacks
     }
 
     /// What a container starts from that names nothing.
     fn default_root(&self) -> Done<PathBuf> {
-        const SUFFIX: &str = ".tar.zst";
         match &self.settings.default_rootfs {
             Some(path) if path.starts_with('/') => return Ok(path.into()),
             Some(name) => return self.stack(name),
             None => {}
         }
         let dir = &self.settings.stacks;
-        let items = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        let paths = items.map(|item| item.path());
-        let stacks = paths.filter(|path| path.to_string_lossy().ends_with(SUFFIX));
-        stacks.min().ok_or_else(|| {
+        self.stacks().into_iter().next().ok_or_else(|| {
             GardenError::Failed(format!(
-                "no image was named, and there is no stack in {}; name one, or put a stack there",
+                "no image was named, and there is no stack in {}; name one, or put NAME{SUFFIX} there",
                 dir.display()
             ))
         })
+    }
+}
+
+/// The cure of who has named a stack that is not there.
+fn known(stacks: Vec<PathBuf>) -> String {
+    let name = |path: &PathBuf| {
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        format!("`{}`", file.trim_end_matches(SUFFIX))
+    };
+    let names: Vec<String> = stacks.iter().take(NAMED_MAX).map(name).collect();
+    let more = if stacks.len() > NAMED_MAX { " and more" } else { "" };
+    match names.is_empty() {
+        true => format!("it has none: put NAME{SUFFIX} there"),
+        false => format!("it has {}{more}", names.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stacks_that_are_there_are_named_but_not_all_of_many() {
+        let stack = |name: &str| PathBuf::from(format!("/s/{name}.tar.zst"));
+        assert_eq!(known(Vec::new()), "it has none: put NAME.tar.zst there");
+        assert_eq!(known(vec![stack("a.b"), stack("tiny")]), "it has `a.b`, `tiny`");
+        let many = (0..9).map(|n| stack(&n.to_string())).collect();
+        assert!(known(many).ends_with("`7` and more"));
     }
 }

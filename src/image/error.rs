@@ -34,6 +34,11 @@ pub enum ImageError {
         /// The archive.
         archive: PathBuf,
     },
+    /// What is named as a root is not there.
+    Missing {
+        /// The path.
+        path: PathBuf,
+    },
     /// What is named as a root is nothing that can be one.
     Kind {
         /// The path.
@@ -149,7 +154,16 @@ impl fmt::Display for ImageError {
             E::Changed { archive } => {
                 write!(f, "{} changed while it was read; try again", archive.display())
             }
-            E::Empty { archive } => write!(f, "{} holds no files", archive.display()),
+            E::Empty { archive } => write!(
+                f,
+                "{} holds no files; name one that holds a root filesystem",
+                archive.display()
+            ),
+            E::Missing { path } => write!(
+                f,
+                "{} is not there; name a root directory or a tar archive of this box",
+                path.display()
+            ),
             E::Kind { path } => write!(
                 f,
                 "{} is neither a directory nor a file; name a root directory or a tar archive",
@@ -177,6 +191,7 @@ impl Error for ImageError {
             ImageError::Store { source, .. } => Some(source),
             ImageError::Changed { .. }
             | ImageError::Empty { .. }
+            | ImageError::Missing { .. }
             | ImageError::Kind { .. }
             | ImageError::Layout { .. } => None,
         }

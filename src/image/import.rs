@@ -3,6 +3,7 @@
 use super::error::{ImageError, UnpackError};
 use super::notes;
 use super::unpack::{self, Options, Summary};
+use crate::sys::beneath;
 use crate::unit::{Bytes, Digest};
 use crate::volume::{Pin, Store};
 use sha2::{Digest as _, Sha256};
@@ -174,7 +175,7 @@ pub(super) fn unpack_hashed(
 
 /// Opens the file, which must be one.
 fn open(archive: &Path) -> Result<(File, Metadata), ImageError> {
-    let opened = File::open(archive).and_then(|file| {
+    let opened = beneath::open_followed(archive).and_then(|file| {
         let meta = file.metadata()?;
         if !meta.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));

@@ -91,17 +91,29 @@ struct Layout {
 
 impl Layout {
     fn open(path: PathBuf) -> Result<Layout, ImageError> {
-        match File::open(&path) {
-            Ok(dir) => Ok(Layout { path, dir }),
-            Err(source) => Err(ImageError::Read { archive: path, source }),
-        }
+        let err = match beneath::open_place(&path) {
+            Ok(dir) => return Ok(Layout { path, dir }),
+            Err(err) => err,
+        };
+        let why = match err.kind() {
+            io::ErrorKind::NotFound => "it is not there",
+            io::ErrorKind::NotADirectory => "it is not a directory",
+            _ => return Err(ImageError::Read { archive: path, source: err }),
+        };
+        let why = format!("{why}; name a directory that holds `oci-layout` and `index.json`");
+        Err(ImageError::Layout { layout: path, why })
     }
 
     /// Finds an image.
     fn image(&self, tag: Option<&str>) -> Result<Image, ImageError> {
         let wrong = |why| ImageError::Layout { layout: self.path.clone(), why };
         let architecture = architecture();
-        let index = self.small("index.json", None)?;
+        let index = self.small("index.json", None).map_err(|err| match err {
+            ImageError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                wrong("it has no `index.json`, so it is no image layout".into())
+            }
+            err => err,
+        })?;
         let mut choice = manifest::choose(&index, tag, architecture).map_err(wrong)?;
         for _ in 0..INDEXES_MAX {
             match choice {

@@ -5,6 +5,7 @@ use super::copy::{self, Source};
 use super::error::ImageError;
 use super::import::import_pinned;
 use super::notes;
+use crate::sys::beneath;
 use crate::unit::Digest;
 use crate::volume::{Pin, Store};
 use std::fs::{self, File, Metadata};
@@ -32,7 +33,10 @@ pub struct Rootfs {
 ///
 /// What a directory may hold is told in `copy.rs`, what an archive, in [`super::unpack`].
 pub fn import_local(store: &Store, path: &Path) -> Result<Rootfs, ImageError> {
-    let unreadable = |source| ImageError::Read { archive: path.into(), source };
+    let unreadable = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => ImageError::Missing { path: path.into() },
+        _ => ImageError::Read { archive: path.into(), source },
+    };
     let place = fs::canonicalize(path).map_err(unreadable)?;
     let meta = fs::metadata(&place).map_err(unreadable)?;
     let (chain, pin) = match (meta.is_dir(), meta.is_file()) {
@@ -48,11 +52,8 @@ pub fn import_local(store: &Store, path: &Path) -> Result<Rootfs, ImageError> {
 fn import_directory(store: &Store, path: &Path) -> Result<(Digest, Pin), ImageError> {
     let unreadable = |source| ImageError::Read { archive: path.into(), source };
     let in_store = |source| ImageError::Store { archive: path.into(), source };
-    let dir = File::open(path).map_err(unreadable)?;
+    let dir = beneath::open_place(path).map_err(unreadable)?;
     let meta = dir.metadata().map_err(unreadable)?;
-    if !meta.is_dir() {
-        return Err(unreadable(io::ErrorKind::NotADirectory.into()));
-    }
     let chain = key(path, &meta);
     let _turn = store.turn(&chain);
     let pin = store.pin(&[chain]);

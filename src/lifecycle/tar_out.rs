@@ -47,7 +47,7 @@ fn pack(path: &Path, out: File) -> Result<(), LifecycleError> {
             packer
         }
         Some((parent, name)) => {
-            let parent = File::open(parent).map_err(open)?;
+            let parent = beneath::open_place(&parent).map_err(open)?;
             let held = beneath::hold(parent.as_fd(), &name, Links::Refused);
             let held = held.map_err(LifecycleError::file("open", path))?;
             let item = look(&name, path, held.into())?;

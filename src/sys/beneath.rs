@@ -1,6 +1,6 @@
 //! Files named relative to a directory that is held open, and never outside of it.
 //!
-//! Every call but [`open_regular`] takes the directory's descriptor. A path is resolved by
+//! Every call but those that say "anywhere" takes the directory's descriptor. A path is resolved by
 //! openat2(2) (Linux 5.6) with `RESOLVE_BENEATH` (or `RESOLVE_IN_ROOT`) and no magic links, so neither `..`, nor an
 //! absolute path, nor a symbolic link leads out, even when somebody renames things meanwhile
 //! (`EXDEV` then). A *name* is one component: the last one, which is never followed.
@@ -101,6 +101,20 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
         | OFlag::O_NONBLOCK
         | OFlag::O_NOCTTY
         | OFlag::O_CLOEXEC;
+    Ok(nix::fcntl::open(path, flags, Mode::empty()).map(File::from)?)
+}
+
+/// Opens the directory at `path`, anywhere and through links, to work in it. `ENOTDIR`: it is
+/// something else; a fifo is not waited for.
+pub fn open_place(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    Ok(nix::fcntl::open(path, flags, Mode::empty()).map(File::from)?)
+}
+
+/// Opens the file at `path` for reading, anywhere and through links. Never waits for a fifo's other
+/// end; the caller checks the kind.
+pub fn open_followed(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     Ok(nix::fcntl::open(path, flags, Mode::empty()).map(File::from)?)
 }
 

@@ -110,3 +110,53 @@ fn a_memory_limit_that_nothing_starts_with_is_told_as_such() {
     assert_eq!(ended.status, 0);
     garden.finish();
 }
+
+#[test]
+fn a_root_that_will_not_do_is_told_with_the_cure() {
+    let garden = Garden::start("roots");
+    let dir = garden.lab().root.join("rootless");
+    std::fs::create_dir(&dir).expect("directory");
+    let dir = dir.to_str().expect("UTF-8");
+    let stacks = garden.lab().root.join("usr/lib/terrarium/stacks").display().to_string();
+    for (root, expected) in [
+        ("/nope", "/nope is not there; name a root directory or a tar archive of this box".into()),
+        (
+            "relative",
+            "root `relative` is a relative path; name it from `/` on, or a stack of the box as \
+             `preloaded:NAME`"
+                .into(),
+        ),
+        (
+            "oci:///nope",
+            "image layout /nope: it is not there; name a directory that holds `oci-layout` and \
+             `index.json`"
+                .into(),
+        ),
+        (
+            "oci:///dev/null",
+            "image layout /dev/null: it is not a directory; name a directory that holds \
+             `oci-layout` and `index.json`"
+                .into(),
+        ),
+        (
+            &format!("oci://{dir}"),
+            format!("image layout {dir}: it has no `index.json`, so it is no image layout"),
+        ),
+        (
+            "preloaded:nope",
+            format!("there is no stack `nope` in {stacks}; it has `edgefs`, `tiny`"),
+        ),
+        (dir, format!("{dir} holds no files; name one that holds a root filesystem")),
+        (
+            "docker:///busybox#1.36",
+            "docker:///busybox#1.36 cannot be fetched: this version reaches no registry; name a \
+             directory or tar file of this box, `preloaded:STACK`, or an OCI layout as \
+             `oci:///DIR`"
+                .into(),
+        ),
+    ] {
+        assert_eq!(garden.create_fails(&json!({"rootfs": root})), expected);
+        assert_eq!(garden.create_fails(&json!({"image": {"uri": root}})), expected);
+    }
+    garden.finish();
+}

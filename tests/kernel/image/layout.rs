@@ -175,6 +175,14 @@ fn a_layout_that_lies_is_refused_and_leaves_nothing() {
             "not a file",
         );
         refused(
+            "no-directory",
+            &|it| {
+                fs::remove_dir_all(&it.dir).expect("rm");
+                run("mkfifo", &[text(&it.dir)]);
+            },
+            "it is not a directory",
+        );
+        refused(
             "huge",
             &|it| {
                 let index = fs::File::create(it.dir.join("index.json")).expect("create");

@@ -132,8 +132,11 @@ fn what_cannot_be_a_root_is_refused_by_name_and_leaves_nothing() {
             fs::create_dir(&dir).expect("mkdir");
             dir
         };
-        refused(&lab.dir.join("nowhere"), "No such file");
+        refused(&lab.dir.join("nowhere"), "is not there; name a root directory or a tar archive");
         refused(&dir("empty"), "holds no files");
+        let fifo = lab.dir.join("fifo");
+        run("mkfifo", &[text(&fifo)]);
+        refused(&fifo, "neither a directory nor a file");
         refused(Path::new("/dev/null"), "neither a directory nor a file");
         let foreign = dir("foreign");
         fs::write(foreign.join("f"), "").expect("write");
