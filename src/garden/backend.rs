@@ -4,6 +4,7 @@ use super::fan::Budget;
 use super::member::Member;
 use super::plan::{self, Wanted};
 use super::record::{self, Record};
+use super::subject::Subject;
 use super::{Done, GardenError};
 use crate::container::{Container, Fault, Host, Manner, RootDriver};
 use crate::exec::cancel::{Cancel, Canceller, pair};
@@ -151,8 +152,12 @@ impl Backend {
         let root = self.shared.rootfs(&wanted.image).await?;
         let record = Record::new(&handle, &spec, &root.env, root.bytes, now_ms());
         let record = Record { grace_ns: self.grace_of(spec.grace_time), ..record };
+        let name = self.shared.fresh_id();
+        let image_bytes = root.bytes;
+        let subject = Subject { handle, name, disk: spec.limits.disk, image_bytes };
+        let handle = subject.handle.clone();
         let made = plan::container(&handle, &spec, wanted, &root, record::to_text(&record))?;
-        let container = self.shared.make(&handle, made).await?;
+        let container = self.shared.make(subject, made).await?;
         let member = Member::new(container, record);
         member.rest(&self.shared);
         claim.stands(member);
@@ -223,13 +228,14 @@ impl Shared {
     /// Makes the container itself.
     async fn make(
         self: &Arc<Self>,
-        handle: &str,
+        subject: Subject,
         mut wanted: crate::container::ContainerSpec,
     ) -> Done<Container> {
-        wanted.handle = self.fresh_id();
+        let (handle, name) = (&subject.handle, &subject.name);
+        wanted.handle = name.clone();
         wanted.root = self.settings.root;
         wanted.manner = self.settings.manner.clone();
-        let (shared, name) = (self.clone(), wanted.handle.clone());
+        let shared = self.clone();
         let made = smol::unblock(move || shared.host.create(wanted, Fault::None)).await;
         match made {
             Ok(container) => {
@@ -243,7 +249,7 @@ impl Shared {
                     let err = crate::log::chain(&left);
                     crate::error!("container.left", handle = name, garden = handle, err = err);
                 }
-                let err = GardenError::about(handle, &name, &err);
+                let err = subject.refused(&err);
                 crate::warn!("container.refused", handle = name, garden = handle, err = err);
                 Err(err)
             }

@@ -3,9 +3,9 @@
 use super::backend::Backend;
 use super::member::Member;
 use super::run::not_started;
+use super::subject::Subject;
 use super::{Done, GardenError};
 use crate::container::{self, ProcessError};
-use crate::unit::Handle;
 
 /// A tar that goes in. Dropping it instead of finishing: the tar broke off.
 pub struct Inflow {
@@ -42,24 +42,19 @@ impl Backend {
 
 /// Whose files they are, for the texts.
 struct Whose {
-    handle: String,
-    name: Handle,
+    subject: Subject,
     user: String,
 }
 
 impl Whose {
     fn new(member: &Member, user: &str) -> Whose {
-        Whose {
-            handle: member.handle.clone(),
-            name: member.name.clone(),
-            user: if user.is_empty() { "root".into() } else { user.to_owned() },
-        }
+        let user = if user.is_empty() { "root".into() } else { user.to_owned() };
+        Whose { subject: member.subject(), user }
     }
 
     /// Garden's words for a stream that failed, and the tar program's own.
     fn failed(&self, way: &str, err: &ProcessError) -> GardenError {
-        let place = (&*self.handle, &self.name);
-        let why = not_started(place, err, "tar", &self.user, "");
+        let why = not_started(&self.subject, err, "tar", &self.user, "");
         GardenError::Failed(format!("error streaming {way}: {why}"))
     }
 }

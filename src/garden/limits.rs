@@ -66,7 +66,8 @@ impl Backend {
         if limits != (DiskLimits { scope: limits.scope, ..DiskLimits::default() }) {
             let asked = Limits { disk: limits, ..Limits::default() };
             let own = plan::disk(&asked, member.record().image_bytes);
-            let own = own.map_err(GardenError::Failed)?;
+            let own =
+                own.map_err(|why| GardenError::Failed(format!("container {handle}: {why}")))?;
             let (shared, name) = (self.shared.clone(), member.name.clone());
             let set = smol::unblock(move || shared.host.store().set_limit(&name, own)).await;
             set.map_err(|err| member.refused(&err))?;

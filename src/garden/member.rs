@@ -4,6 +4,7 @@ use super::backend::{Settings, Shared};
 use super::grace::Countdown;
 use super::process::Running;
 use super::record::{self, Record};
+use super::subject::Subject;
 use super::{Done, GardenError, properties};
 use crate::container::{Container, Host};
 use crate::unit::Handle;
@@ -44,7 +45,18 @@ impl Member {
 
     /// What a lower room refused about it, for its client.
     pub(super) fn refused(&self, err: &(dyn std::error::Error + 'static)) -> GardenError {
-        GardenError::about(&self.handle, &self.name, err)
+        self.subject().refused(err)
+    }
+
+    /// Whom a refusal is about.
+    pub(super) fn subject(&self) -> Subject {
+        let record = lock(&self.record);
+        Subject {
+            handle: self.handle.clone(),
+            name: self.name.clone(),
+            disk: record.limits.disk,
+            image_bytes: record.image_bytes,
+        }
     }
 
     /// What is kept, as it is at this moment.

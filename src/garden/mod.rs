@@ -30,6 +30,7 @@ mod properties;
 pub mod record;
 mod rootfs;
 mod run;
+mod subject;
 mod tend;
 
 pub use backend::{Backend, Settings};

@@ -66,7 +66,8 @@ pub fn container(
     root: &Rootfs,
     owner: String,
 ) -> Done<container::ContainerSpec> {
-    let disk = disk(&spec.limits, root.bytes).map_err(GardenError::Failed)?;
+    let disk = disk(&spec.limits, root.bytes)
+        .map_err(|why| GardenError::Failed(format!("container {handle}: {why}")))?;
     let nameless: Handle = "nameless".parse().expect("a word is a handle");
     Ok(container::ContainerSpec {
         host_name: host_name(handle).to_owned(),
@@ -278,7 +279,8 @@ pub fn disk(limits: &Limits, image_bytes: u64) -> Result<Option<Bytes>, String> 
         (total, TOTAL) => match total.checked_sub(image_bytes) {
             Some(rest) if rest > 0 => Ok(Some(Bytes::new(rest))),
             _ => Err(format!(
-                "disk limit of {total} bytes is smaller than the image, which has {image_bytes}"
+                "disk limit of {total} bytes is smaller than the image, which has {image_bytes}; \
+                 ask for more, or for exclusive scope, which does not count the image"
             )),
         },
         (exclusive, _) => Ok(Some(Bytes::new(exclusive))),

@@ -1,15 +1,14 @@
 //! Starts processes and joins clients to them.
 
 use super::backend::{Backend, Shared};
-use super::error::translated;
 use super::fan::Listener;
 use super::member::Member;
 use super::process::{Running, Session};
+use super::subject::Subject;
 use super::{Done, GardenError, Which, plan};
 use crate::container::ProcessError;
 use crate::init::proto::FailKind;
 use crate::model::garden::ProcessSpec;
-use crate::unit::Handle;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,13 +58,7 @@ impl Backend {
                 if is_pea {
                     self.shared.clone().remove_pea(&member, &inner).await;
                 }
-                return Err(not_started(
-                    (&member.handle, &member.name),
-                    &err,
-                    &spec.path,
-                    &user,
-                    &id,
-                ));
+                return Err(not_started(&member.subject(), &err, &spec.path, &user, &id));
             }
         };
         let running = Running::begin(&member, &id, (process, None), is_pea, &self.shared);
@@ -120,18 +113,18 @@ fn in_use(id: &str) -> GardenError {
     GardenError::Failed(format!("process id '{id}' already in use"))
 }
 
-/// Garden's words for a process that was not started in the container of this handle and name.
+/// Garden's words for a process that was not started in a container.
 pub(super) fn not_started(
-    (handle, name): (&str, &Handle),
+    subject: &Subject,
     err: &ProcessError,
     path: &str,
     user: &str,
     id: &str,
 ) -> GardenError {
     let ProcessError::Refused { kind, text } = err else {
-        return GardenError::about(handle, name, err);
+        return subject.refused(err);
     };
-    let text = translated(handle, name, text);
+    let text = subject.translated(text);
     match kind {
         FailKind::ProgramNotFound => GardenError::NoExecutable(format!(
             "exec: \"{path}\": executable file not found in $PATH: {text}"

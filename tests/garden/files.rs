@@ -39,9 +39,14 @@ fn names(tar: &[u8]) -> Vec<String> {
 
 /// Streams a tar in, chunked as Go does it.
 fn stream_in(garden: &Garden, user: &str, to: &str, tar: &[u8]) -> Answer {
+    stream_into(garden, "c", user, to, tar)
+}
+
+/// The same into any container.
+pub fn stream_into(garden: &Garden, handle: &str, user: &str, to: &str, tar: &[u8]) -> Answer {
     let mut wire = Wire::dial(&garden.socket);
     let query = format!("/files?user={}&destination={}", escape(user), escape(to));
-    let path = container("c", &query);
+    let path = container(handle, &query);
     let head = format!(
         "PUT {path} HTTP/1.1\r\nHost: api\r\nUser-Agent: Go-http-client/1.1\r\nConnection: close\r\n\
          Transfer-Encoding: chunked\r\nContent-Type: application/x-tar\r\nAccept-Encoding: gzip\r\n\r\n"

@@ -2,6 +2,7 @@
 //! the lines of the daemon's log.
 
 use super::client::container;
+use super::files::stream_into;
 use super::place::Garden;
 use serde_json::json;
 
@@ -158,5 +159,45 @@ fn a_root_that_will_not_do_is_told_with_the_cure() {
         assert_eq!(garden.create_fails(&json!({"rootfs": root})), expected);
         assert_eq!(garden.create_fails(&json!({"image": {"uri": root}})), expected);
     }
+    garden.finish();
+}
+
+#[test]
+fn a_full_disk_is_told_with_container_scope_and_cure() {
+    let garden = Garden::start("full");
+    let spec = |handle: &str, bytes: u64, scope: u8| {
+        let disk = json!({"byte_hard": bytes, "scope": scope});
+        json!({"handle": handle, "limits": {"disk_limits": disk}})
+    };
+    let said = garden.create_fails(&spec("small", 1000, 0));
+    let begin = "container small: disk limit of 1000 bytes is smaller than the image, which has ";
+    let rest = said.strip_prefix(begin).unwrap_or_else(|| panic!("{said}"));
+    let image: u64 = rest.split(';').next().expect("a number").parse().expect("a number");
+    let total = image + 4_000_000;
+    garden.create(&spec("total/1", total, 0));
+    garden.create(&spec("own", 4_000_000, 1));
+    let mut tar = Vec::new();
+    let mut header = tar::Header::new_gnu();
+    header.set_size(20 << 20);
+    header.set_mode(0o644);
+    header.set_cksum();
+    let big = std::io::Read::take(std::io::repeat(b'x'), 20 << 20);
+    let mut builder = tar::Builder::new(&mut tar);
+    builder.append_data(&mut header, "big", big).expect("a tar");
+    builder.finish().expect("a tar");
+    drop(builder);
+    for (handle, bytes, scope) in [("total/1", total, "total"), ("own", 4_000_000, "exclusive")] {
+        let answer = stream_into(&garden, handle, "root", "/tmp", &tar);
+        let said = answer.error().1;
+        assert_eq!(answer.status(), 500, "{said}");
+        let begin = format!("error streaming in: container {handle}: tar-in: entry `big`: ");
+        assert!(said.starts_with(&begin), "{said}");
+        let limit = format!("its disk limit is {bytes} bytes in {scope} scope, ");
+        assert!(said.contains("Quota exceeded") && said.contains(&limit), "{said}");
+        assert!(said.contains("remove files, or ask for more in `disk_limits`"), "{said}");
+    }
+    let said = garden.create_fails(&spec("tiny", 1000, 1));
+    assert!(said.contains(" container tiny: Quota exceeded"), "{said}");
+    assert!(said.contains("its disk limit is 1000 bytes in exclusive scope, "), "{said}");
     garden.finish();
 }

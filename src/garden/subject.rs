@@ -1,0 +1,123 @@
+//! Whom a refusal is about, so that it is told in its client's words. Pure.
+
+use super::GardenError;
+use crate::model::garden::DiskLimits;
+use crate::unit::Handle;
+use std::error::Error;
+
+/// `limits.disk.scope` of who counts the image, too.
+const TOTAL: u8 = 0;
+
+/// Ends of the system's texts for a quota that is used up and for a disk that is full: EDQUOT and
+/// ENOSPC. They come from programs inside as well, as text.
+const NO_ROOM: [&str; 2] = ["(os error 122)", "(os error 28)"];
+
+/// A container, as its client knows it and as the lower rooms do.
+#[derive(Clone, Debug)]
+pub(super) struct Subject {
+    /// The client's.
+    pub(super) handle: String,
+    /// The depot's.
+    pub(super) name: Handle,
+    /// As asked for.
+    pub(super) disk: DiskLimits,
+    /// What its image holds.
+    pub(super) image_bytes: u64,
+}
+
+impl Subject {
+    /// What a lower room refused, in full; the handle is in it, and not the depot's name.
+    pub(super) fn refused(&self, err: &(dyn Error + 'static)) -> GardenError {
+        let text = self.translated(&crate::log::chain(err));
+        GardenError::Failed(match text.contains(&format!("container {}", self.handle)) {
+            true => text,
+            false => format!("container {}: {text}", self.handle),
+        })
+    }
+
+    /// A text of a lower room with the client's handle for the container, and with the disk limit
+    /// when that was in the way. Paths stay as they are: the depot's name is really in them.
+    pub(super) fn translated(&self, text: &str) -> String {
+        let Subject { handle, name, .. } = self;
+        let text = text.replace(&format!("container {name}"), &format!("container {handle}"));
+        match NO_ROOM.iter().any(|end| text.contains(end)) {
+            true => format!("{text}; {}", self.disk_words()),
+            false => text,
+        }
+    }
+
+    /// What it may write, and how to get more.
+    pub(super) fn disk_words(&self) -> String {
+        let DiskLimits { byte_hard, byte_soft, scope, .. } = self.disk;
+        let limit = if byte_hard > 0 { byte_hard } else { byte_soft };
+        let cure = "remove files, or ask for more in `disk_limits`";
+        match (limit, scope) {
+            (0, _) => "it has no disk limit, so the box itself is full: `terrarium status` tells \
+                       what is free, [store] size_max gives more"
+                .into(),
+            (limit, TOTAL) => format!(
+                "its disk limit is {limit} bytes in total scope, of which its image takes {}: {cure}",
+                self.image_bytes
+            ),
+            (limit, _) => {
+                format!(
+                    "its disk limit is {limit} bytes in exclusive scope, its image aside: {cure}"
+                )
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::{ContainerError, ProcessError};
+
+    fn subject(byte_hard: u64, scope: u8) -> Subject {
+        Subject {
+            handle: "any/thing".into(),
+            name: "e3k5s0l1abc".parse().expect("handle"),
+            disk: DiskLimits { byte_hard, scope, ..DiskLimits::default() },
+            image_bytes: 70,
+        }
+    }
+
+    #[test]
+    fn a_container_is_told_by_the_name_that_its_client_has_for_it() {
+        let subject = subject(0, 0);
+        let about = |err: ContainerError| subject.refused(&err).to_string();
+        let step = |source: &str| ContainerError::Step {
+            doing: "make",
+            handle: subject.name.clone(),
+            source: source.into(),
+        };
+        assert_eq!(about(step("no room")), "cannot make container any/thing: no room");
+        let text = about(step("cannot open /depot/e3k5s0l1abc/etc"));
+        assert_eq!(text, "cannot make container any/thing: cannot open /depot/e3k5s0l1abc/etc");
+        let text = about(ContainerError::PortTaken { port: 70 });
+        assert!(text.starts_with("container any/thing: host port 70 is taken; "), "{text}");
+    }
+
+    #[test]
+    fn a_full_disk_is_told_with_its_limit_and_what_counts_toward_it() {
+        let why = "cannot write it: Quota exceeded (os error 122)";
+        let said = |byte_hard, scope| {
+            let err = ProcessError::Broken { text: why.into() };
+            let text = subject(byte_hard, scope).refused(&err).to_string();
+            let rest = text.strip_prefix(&format!("container any/thing: {why}; "));
+            rest.expect("the refusal itself").to_owned()
+        };
+        let total = said(100, 0);
+        assert!(
+            total.starts_with("its disk limit is 100 bytes in total scope, of which "),
+            "{total}"
+        );
+        assert!(total.contains(" takes 70: remove files, or ask"), "{total}");
+        let exclusive = said(100, 1);
+        assert!(
+            exclusive.starts_with("its disk limit is 100 bytes in exclusive scope"),
+            "{exclusive}"
+        );
+        assert!(said(0, 0).contains("the box itself is full"));
+    }
+}
