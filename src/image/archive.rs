@@ -1,16 +1,15 @@
 //! The walk through a tar stream: one entry at a time, in constant memory.
 
 use super::error::UnpackError;
-use super::wire::{self, BLOCK, Header, Kind, Pax, Segment};
+use super::wire::{self, BLOCK, Header, Kind, Pax};
 use crate::sys::file::FileTime;
+use crate::unit::sparse::{self, Map, MapText, SEGMENTS_MAX, Segment};
 use std::io::{self, Read};
 
 /// Longest GNU long name; the kernel takes no more in a path anyway.
 const LONG_NAME_MAX: u64 = 64 << 10;
 /// Longest block of PAX records.
 const PAX_MAX: u64 = 1 << 20;
-/// Most pieces of a file with holes.
-const SEGMENTS_MAX: usize = 65_536;
 
 /// An entry with everything that was said about it put together.
 #[derive(Debug)]
@@ -92,8 +91,9 @@ impl<R: Read> Archive<R> {
                 }
                 Kind::PaxGlobal => {
                     let pax = self.records(&header)?;
-                    if pax.path.is_some() || pax.link.is_some() || pax.size.is_some() {
-                        let why = "gives all entries one name or size";
+                    let has_one = pax.path.is_some() || pax.link.is_some() || pax.size.is_some();
+                    if has_one || pax.sparse.has_any() {
+                        let why = "gives all entries one name, size or map";
                         return Err(UnpackError::archive(why));
                     }
                     self.global = pax;
@@ -134,7 +134,7 @@ impl<R: Read> Archive<R> {
         ahead: Ahead,
         block: &[u8; BLOCK],
     ) -> Result<Entry, UnpackError> {
-        let pax = ahead.pax.unwrap_or_default();
+        let mut pax = ahead.pax.unwrap_or_default();
         let named = |long: Option<Vec<u8>>, pax: Option<Vec<u8>>, short: Vec<u8>| match (long, pax)
         {
             (Some(_), Some(_)) => Err(UnpackError::entry(&short, "has two long names")),
@@ -143,10 +143,10 @@ impl<R: Read> Archive<R> {
         };
         let path = named(ahead.name, pax.path, header.path)?;
         let link = named(ahead.link, pax.link, header.link)?;
-        if pax.sparse || self.global.sparse {
-            let why = "is a sparse file in PAX form, which is not read here; write the archive \
-                       without `--sparse` or with `--format=gnu`";
-            return Err(UnpackError::entry(&path, why));
+        let path = pax.sparse.name.take().unwrap_or(path);
+        let map = pax.sparse.map().map_err(|why| UnpackError::entry(&path, why))?;
+        if map != Map::None && header.kind != Kind::File {
+            return Err(UnpackError::entry(&path, "has holes, which its kind cannot have"));
         }
         let size = pax.size.unwrap_or(header.size);
         let size = match header.kind {
@@ -162,6 +162,11 @@ impl<R: Read> Archive<R> {
             _ => None,
         };
         self.expect_data(size);
+        let sparse = match map {
+            Map::None => sparse,
+            map => Some(self.pax_map(map).map_err(|err| err.at(&path))?),
+        };
+        let size = self.data;
         let mut xattrs = pax.xattrs;
         for (name, value) in &self.global.xattrs {
             if !xattrs.iter().any(|(own, _)| own == name) {
@@ -180,6 +185,33 @@ impl<R: Read> Archive<R> {
             xattrs,
             sparse,
         })
+    }
+
+    /// The map of a sparse file in PAX form, checked against the data, before which it may stand.
+    fn pax_map(&mut self, map: Map) -> Result<(Vec<Segment>, u64), UnpackError> {
+        let wrong = |why: &str| UnpackError::archive(why);
+        let (segments, real) = match map {
+            Map::None => (Vec::new(), 0),
+            Map::Known(segments, real) => (segments, real),
+            Map::InData(real) => {
+                let mut text = MapText::default();
+                loop {
+                    let mut block = [0; BLOCK];
+                    let mut filled = 0;
+                    while filled < BLOCK {
+                        match self.read_data(&mut block[filled..])? {
+                            0 => return Err(wrong("is a sparse file whose map is cut off")),
+                            n => filled += n,
+                        }
+                    }
+                    if let Some(segments) = text.push(&block).map_err(wrong)? {
+                        break (segments, real);
+                    }
+                }
+            }
+        };
+        sparse::check(&segments, real, self.data).map_err(wrong)?;
+        Ok((segments, real))
     }
 
     /// Reads the map of a GNU sparse file and checks that its pieces are in order, inside the
@@ -202,19 +234,7 @@ impl<R: Read> Archive<R> {
                 return Err(UnpackError::archive(why));
             }
         }
-        let mut reached = 0u64;
-        let mut stored = 0u64;
-        for &(offset, len) in &segments {
-            let end = offset.checked_add(len).filter(|end| *end <= real);
-            match end {
-                Some(end) if offset >= reached => reached = end,
-                _ => return Err(UnpackError::archive("holds a sparse file with a senseless map")),
-            }
-            stored = stored.saturating_add(len);
-        }
-        if stored != size {
-            return Err(UnpackError::archive("holds a sparse file whose map and size differ"));
-        }
+        sparse::check(&segments, real, size).map_err(UnpackError::archive)?;
         Ok((segments, real))
     }
 

@@ -18,6 +18,7 @@
 //! | 483..495 | real size | GNU sparse: size of the file with its holes               |
 
 use crate::sys::file::FileTime;
+use crate::unit::sparse::{Segment, SparseRecords};
 
 /// Size of a header, and what data is padded to.
 pub const BLOCK: usize = 512;
@@ -91,12 +92,9 @@ pub struct Pax {
     pub time: Option<FileTime>,
     /// `SCHILY.xattr.<name>`, names without that prefix.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Any `GNU.sparse.*`.
-    pub sparse: bool,
+    /// All `GNU.sparse.*`.
+    pub sparse: SparseRecords,
 }
-
-/// Part of a file with holes: where, and how much data.
-pub type Segment = (u64, u64);
 
 /// Whether a block is all zero: the end of the archive.
 pub fn is_end(block: &[u8; BLOCK]) -> bool {
@@ -173,6 +171,9 @@ pub fn pax(mut data: &[u8]) -> Result<Pax, &'static str> {
     Ok(out)
 }
 
+/// Begins the records about a file with holes.
+const SPARSE: &[u8] = b"GNU.sparse.";
+
 /// Puts one record in its place.
 fn record_value(out: &mut Pax, key: &[u8], value: &[u8]) -> Result<(), &'static str> {
     match key {
@@ -183,10 +184,7 @@ fn record_value(out: &mut Pax, key: &[u8], value: &[u8]) -> Result<(), &'static 
         b"uid" => once(&mut out.uid, decimal(value)?),
         b"gid" => once(&mut out.gid, decimal(value)?),
         b"mtime" => once(&mut out.time, time(value)?),
-        _ if key.starts_with(b"GNU.sparse.") => {
-            out.sparse = true;
-            Ok(())
-        }
+        _ if key.starts_with(SPARSE) => out.sparse.take(&key[SPARSE.len()..], value),
         _ => match key.strip_prefix(b"SCHILY.xattr.") {
             Some(name) if out.xattrs.iter().any(|(other, _)| other == name) => Err(TWICE),
             Some(name) => {
@@ -365,7 +363,7 @@ mod tests {
         assert!(read.is_some(), "lengths are exact");
         let read = pax(b"27 SCHILY.xattr.user.a=x\0y\n22 GNU.sparse.major=1\n").expect("records");
         assert_eq!(read.xattrs, [(b"user.a".to_vec(), b"x\0y".to_vec())]);
-        assert!(read.sparse);
+        assert!(read.sparse.has_any());
     }
 
     #[test]

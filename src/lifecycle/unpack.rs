@@ -22,6 +22,7 @@ use std::time::{Duration, SystemTime};
 use tail::Tail;
 use tar::{Entry, EntryType};
 
+mod content;
 mod records;
 mod tail;
 
@@ -92,13 +93,17 @@ pub(super) fn unpack(input: impl Read, dir: &Path, rules: Rules) -> Result<(), L
     let links = if is_root { Links::AsRoot } else { Links::Within };
     let mut tree = Tree { root: root.into(), rules, links, dirs: Vec::new(), parent: None };
     let mut entries = archive.entries().map_err(broken)?;
+    let mut is_empty = true;
     while let Some(entry) = state.describing(|| entries.next()) {
+        is_empty = false;
         let mut entry = entry.map_err(broken)?;
         tree.add(&mut entry)?;
         // What was passed over is no description of the next one.
         io::copy(&mut entry, &mut io::sink()).map_err(broken)?;
     }
-    if !state.has_ended() {
+    // Who streams a tar in says by other means that it is whole, and some writers leave the mark out;
+    // nothing at all is no tar.
+    if (rules == Rules::App || is_empty) && !state.has_ended() {
         return Err(LifecycleError::Short);
     }
     tree.finish_dirs(None)?;
@@ -128,6 +133,9 @@ struct Tree {
 impl Tree {
     fn add(&mut self, entry: &mut Entry<impl Read>) -> Result<(), LifecycleError> {
         let raw = entry.path_bytes().into_owned();
+        let mut records =
+            records(entry).map_err(entry_error(&printable(&raw), "read the records of"))?;
+        let raw = records.sparse.name.take().unwrap_or(raw);
         let shown = printable(&raw);
         let refuse = |why| Err(LifecycleError::Refused { entry: shown.clone(), why });
         let kind = match self.rules.kind(entry, &raw) {
@@ -143,9 +151,6 @@ impl Tree {
         let fail = |doing| entry_error(&shown, doing);
         let mode = entry.header().mode().map_err(fail("read the mode of"))?;
         let seconds = entry.header().mtime().map_err(fail("read the time of"))?;
-        let Some(records) = records(entry).map_err(fail("read the records of"))? else {
-            return refuse("a sparse file in PAX form; write the archive without --sparse");
-        };
         let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
         let time = records.time.unwrap_or(FileTime { seconds, nanos: 0 });
         match kind {
@@ -187,9 +192,16 @@ impl Tree {
                 let dir = self.enter(parent_of(&path)).map_err(fail("make the directory of"))?;
                 let mut file = replace(dir, name, || beneath::create_file(dir.as_fd(), name))
                     .map_err(fail("make"))?;
-                let bytes = io::copy(entry, &mut file).map_err(fail("write"))?;
-                if bytes != entry.size() {
-                    return Err(LifecycleError::Short);
+                let map = match records.sparse.map() {
+                    Ok(map) => map,
+                    Err(why) => return refuse(why),
+                };
+                let size = entry.size();
+                match content::write(&mut *entry, size, map, &mut file) {
+                    Err(err) if err.kind() == io::ErrorKind::UnexpectedEof => {
+                        return Err(LifecycleError::Short);
+                    }
+                    written => written.map_err(fail("write"))?,
                 }
                 keep(&file, &records);
                 finish(&file, mode, time).map_err(fail("finish"))?;

@@ -4,7 +4,7 @@
 //! Must not: read a clock, a file, a socket or a random source; know what an app is.
 //! Called by: every room. Calls: nothing.
 //! Entry points: [`Bytes`], [`AppName`], [`Handle`], [`Slot`], [`IdRange`], [`IdMap`],
-//! [`Digest`], [`span`], [`xxh64_hex`].
+//! [`Digest`], [`span`], [`sparse`], [`xxh64_hex`].
 
 mod bytes;
 mod digest;
@@ -12,6 +12,7 @@ mod ids;
 mod name;
 mod slot;
 pub mod span;
+pub mod sparse;
 mod xxh64;
 
 pub use bytes::Bytes;

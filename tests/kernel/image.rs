@@ -396,7 +396,10 @@ fn archives_that_read_two_ways_or_break_off_are_refused() {
                 Tar::default().pax(&[("path", b"a"), ("path", b"b")]).file("f", "").end(),
             ),
             ("PAX size below zero", Tar::default().pax(&[("size", b"-1")]).file("f", "").end()),
-            ("PAX sparse", Tar::default().pax(&[("GNU.sparse.major", b"1")]).file("f", "").end()),
+            (
+                "PAX sparse without size",
+                Tar::default().pax(&[("GNU.sparse.major", b"1")]).file("f", "").end(),
+            ),
             (
                 "global name",
                 Tar::default().raw(b'g', b"g", b"10 path=a\n", |_| ()).file("f", "").end(),

@@ -1,6 +1,7 @@
 //! PAX records of an entry: times with fractions, extended attributes.
 
 use crate::sys::file::{self, FileTime};
+use crate::unit::sparse::SparseRecords;
 use std::ffi::CString;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -13,17 +14,19 @@ pub(super) struct Records {
     pub(super) attributes: Vec<(CString, Vec<u8>)>,
     /// Last change, with its fraction.
     pub(super) time: Option<FileTime>,
+    /// Its holes.
+    pub(super) sparse: SparseRecords,
 }
 
-/// The records of an entry; `None`: they speak of a form that we cannot read, in which the data is
-/// not the file's content.
-pub(super) fn records(entry: &mut Entry<impl Read>) -> io::Result<Option<Records>> {
+/// The records of an entry.
+pub(super) fn records(entry: &mut Entry<impl Read>) -> io::Result<Records> {
     let mut found = Records::default();
     // A record that is malformed is one that we do not understand.
     for record in entry.pax_extensions()?.into_iter().flatten().flatten() {
         let Ok(key) = record.key() else { continue };
-        if key.starts_with("GNU.sparse.") {
-            return Ok(None);
+        if let Some(key) = key.strip_prefix("GNU.sparse.") {
+            let taken = found.sparse.take(key.as_bytes(), record.value_bytes());
+            taken.map_err(|why| io::Error::new(io::ErrorKind::InvalidData, format!("it {why}")))?;
         }
         if key == "mtime" {
             found.time = record.value().ok().and_then(time);
@@ -34,7 +37,7 @@ pub(super) fn records(entry: &mut Entry<impl Read>) -> io::Result<Option<Records
             found.attributes.push((name, record.value_bytes().to_vec()));
         }
     }
-    Ok(Some(found))
+    Ok(found)
 }
 
 /// Seconds since 1970 with a fraction, as PAX writes them: `1700000000.25`.

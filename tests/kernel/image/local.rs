@@ -302,3 +302,28 @@ fn who_imports_and_pins_is_never_robbed_by_who_collects() {
         assert!(store.layers().expect("layers").is_empty());
     });
 }
+
+#[test]
+fn tars_with_holes_come_in_as_gnu_tar_writes_them_and_keep_the_holes() {
+    with_store("paxholes", |lab, store| {
+        let from = lab.dir.join("from");
+        fs::create_dir(&from).expect("mkdir");
+        let holes = fs::File::create(from.join("holes")).expect("create");
+        for n in 0..40 {
+            holes.write_all_at(b"data", n * (1 << 20)).expect("write");
+        }
+        holes.set_len(64 << 20).expect("length");
+        for version in ["0.0", "0.1", "1.0"] {
+            let tar = lab.dir.join(format!("{version}.tar"));
+            let form = format!("--sparse-version={version}");
+            let args = ["--sparse", "--format=pax", &form, "-cf", text(&tar), "-C", text(&from)];
+            run("tar", &[&args[..], &["holes"]].concat());
+            assert!(fs::metadata(&tar).expect("tar").len() < 1 << 20, "{version}");
+            let rootfs = import_local(store, &tar).expect("import");
+            let layer = store.layer(&rootfs.layers[0]).expect("layer");
+            let made = fs::metadata(layer.join("holes")).expect("stat");
+            assert!(made.len() == 64 << 20 && made.blocks() * 512 < 2 << 20, "{made:?}");
+            run("cmp", &[text(&layer.join("holes")), text(&from.join("holes"))]);
+        }
+    });
+}
