@@ -243,7 +243,7 @@ async fn reject(outlet: &mut BoxedWriter, limits: Limits, err: Malformed) {
     let _ = within(limits.patience, outlet.write_all(&bytes)).await;
 }
 
-/// Bytes of the reason of a refusal that the daemon's log tells: some of it is the client's own text.
+/// Characters of the reason of a refusal that the daemon's log tells: some of it is the client's own text.
 const WHY_MAX: usize = 1024;
 
 /// One event for every request that may change something.
@@ -261,7 +261,7 @@ fn record(request: &Request, response: &Response, caller: &Caller, began: Instan
         ),
         Caller::Remote(_) => Default::default(),
     };
-    let why = response.why.as_deref().map(|why| &why[..why.floor_char_boundary(WHY_MAX)]);
+    let why = response.why.as_deref().map(shortened);
     let mut pairs: Vec<(&str, &dyn fmt::Display)> =
         vec![("method", method), ("path", &path), ("status", &status)];
     match caller {
@@ -273,6 +273,14 @@ fn record(request: &Request, response: &Response, caller: &Caller, began: Instan
         pairs.push(("err", why));
     }
     crate::log::event(Level::Info, "api.called", &pairs);
+}
+
+/// As much of a reason as is told.
+fn shortened(why: &str) -> &str {
+    match why.char_indices().nth(WHY_MAX) {
+        Some((end, _)) => &why[..end],
+        None => why,
+    }
 }
 
 /// What becomes of the connection after an answer.
