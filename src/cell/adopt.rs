@@ -4,7 +4,7 @@ use super::diff::Key;
 use super::instance::{Begin, MAIN};
 use super::shared::{Cell, now_ms};
 use super::{converge, owner};
-use crate::container::{Container, Posture, Process};
+use crate::container::{Container, Posture, Process, Sight};
 use crate::log::chain;
 use crate::model::lrp::{ActualLrp, LrpState};
 use crate::model::process::ExitStatus;
@@ -58,10 +58,13 @@ impl Cell {
         .await;
     }
 
-    /// A Garden client's container is not the cell's to judge.
+    /// A Garden client's container is not the cell's to judge, nor is one of a newer program.
     fn is_anothers(&self, handle: &Handle) -> bool {
-        let entry = self.shared.host.entry(handle).ok().flatten();
-        entry.is_some_and(|entry| entry.spec.posture != Posture::App)
+        match self.shared.host.sight(handle) {
+            Sight::Nothing => false,
+            Sight::Entry(entry) => entry.spec.posture != Posture::App,
+            Sight::Closed(_) => true,
+        }
     }
 
     /// Instances that were not taken over live nowhere: their old addresses may soon be others'.

@@ -48,6 +48,9 @@ impl Host {
         let before = self.resting(handle, |entry| claims.rests(entry))?;
         let mut entry = before.clone();
         entry.spec.egress.extend_from_slice(more);
+        // Before it is written: what is written is what the next daemon makes.
+        let fits = self.net.check_egress(&entry.spec.egress, self.otherwise(&entry.spec));
+        fits.map_err(|source| step("open networks to", handle, source))?;
         self.change(&before, entry, "open networks to", || self.net.open_more(before.slot, more))
     }
 

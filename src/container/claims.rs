@@ -4,7 +4,7 @@
 //! so no two entries of the depot name the same numbers, and what a failed removal has left behind
 //! keeps them.
 
-use super::depot::Entry;
+use super::depot::{Entry, Glimpse};
 use super::error::ContainerError;
 use crate::net::pool::{Ports, Slots};
 use crate::unit::{Handle, Slot};
@@ -86,6 +86,17 @@ impl Claims {
             self.forget(handle);
         }
         whole
+    }
+
+    /// Gives a container that nobody touches what is known of its numbers: nobody else gets them.
+    /// `false`: it has numbers already.
+    pub fn hold(&mut self, handle: &Handle, seen: &Glimpse) -> bool {
+        let is_new = !self.held.contains_key(handle);
+        if is_new {
+            let held = self.take_numbers(seen.slot, &seen.ports);
+            self.held.insert(handle.clone(), held);
+        }
+        is_new
     }
 
     /// Marks a container as being removed. What its entry names is its own from now on, unless
@@ -203,8 +214,12 @@ impl Claims {
 
     /// What of an entry's numbers nobody has yet.
     fn take(&mut self, entry: &Entry) -> Held {
-        let slot = self.slots.reserve(entry.slot).then_some(entry.slot);
-        let outside = entry.ports.iter().map(|(outside, _)| *outside);
+        self.take_numbers(Some(entry.slot), &entry.ports)
+    }
+
+    fn take_numbers(&mut self, slot: Option<Slot>, ports: &[(u16, u16)]) -> Held {
+        let slot = slot.filter(|slot| self.slots.reserve(*slot));
+        let outside = ports.iter().map(|(outside, _)| *outside);
         let ports = outside.filter(|port| self.ports.reserve(*port)).collect();
         Held { slot, ports, work: Work::Rests }
     }
@@ -256,6 +271,21 @@ mod tests {
         let (slot, ports) = claims.begin(&name("b"), &[1, 2]).expect("room");
         assert_eq!(slot.get(), 1);
         assert!(ports.iter().all(|(outside, _)| *outside != 61_001), "{ports:?}");
+    }
+
+    #[test]
+    fn what_is_only_seen_keeps_its_numbers_from_others() {
+        let mut claims = claims();
+        let slot = Slot::new(0).ok();
+        let seen = Glimpse { slot, ports: vec![(61_001, 80)], ..Glimpse::default() };
+        assert!(claims.hold(&name("newer"), &seen));
+        assert!(!claims.hold(&name("newer"), &seen), "twice");
+        claims.hold(&name("blank"), &Glimpse::default());
+        let (slot, ports) = claims.begin(&name("a"), &[1]).expect("room");
+        assert_eq!((slot.get(), ports[0].0), (1, 61_002));
+        assert!(matches!(claims.begin(&name("blank"), &[]), Err(ContainerError::Exists(_))));
+        claims.forget(&name("newer"));
+        claims.add_ports(&name("a"), &[(61_001, 1)]).expect("free again");
     }
 
     #[test]

@@ -13,10 +13,12 @@ use super::spec::ContainerSpec;
 use crate::net::Addresses;
 use crate::unit::{Handle, IdMap, Slot};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// What `container.json` holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,10 +55,38 @@ impl Entry {
     }
 }
 
+/// The one field that every version has.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
+
+/// As much of an entry as can be read of one that is not for this program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Glimpse {
+    /// Names, addresses and ids derive from it.
+    pub slot: Option<Slot>,
+    /// Host port and container port.
+    pub ports: Vec<(u16, u16)>,
+    /// What it has of the network that it asked for.
+    pub addresses: Option<Addresses>,
+    /// What its owner keeps with it.
+    pub owner: String,
+    /// It is no Garden client's, or nobody knows.
+    pub is_apps: bool,
+}
+
 /// What the kernel calls this run of the box; random(4).
 pub fn boot_id() -> String {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    text.trim().to_owned()
+    // Read once: later there may be no descriptor for it, and then all that lives would look dead.
+    static ID: OnceLock<String> = OnceLock::new();
+    if let Some(id) = ID.get() {
+        return id.clone();
+    }
+    match fs::read_to_string("/proc/sys/kernel/random/boot_id") {
+        Ok(text) => ID.get_or_init(|| text.trim().to_owned()).clone(),
+        Err(_) => String::new(),
+    }
 }
 
 /// Where a container's peas are written down.
@@ -108,17 +138,35 @@ impl Depot {
     }
 
     /// Reads one container's entry; `None`: the directory or a whole entry is not there.
+    /// `Unsupported`: a newer program has written it; `InvalidData`: it is none.
     pub fn read(&self, handle: &Handle) -> io::Result<Option<Entry>> {
         let text = match fs::read(self.dir(handle).join("container.json")) {
             Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
-        let entry: Entry = serde_json::from_slice(&text).map_err(io::Error::other)?;
-        if entry.format > FORMAT {
-            let why = format!("written by a newer version (format {}); upgrade", entry.format);
-            return Err(io::Error::other(why));
+        let broken = |err| io::Error::new(io::ErrorKind::InvalidData, err);
+        // First of all: the rest of a newer one may be anything.
+        let Format { format } = serde_json::from_slice(&text).map_err(broken)?;
+        if format > FORMAT {
+            let why = format!("its entry is of a newer version of this program (format {format})");
+            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
         }
-        Ok(Some(entry))
+        serde_json::from_slice(&text).map(Some).map_err(broken)
+    }
+
+    /// What can be told of a container whose entry is not for this program.
+    pub fn glimpse(&self, handle: &Handle) -> Glimpse {
+        let text = fs::read(self.dir(handle).join("container.json")).unwrap_or_default();
+        let all: Value = serde_json::from_slice(&text).unwrap_or_default();
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        Glimpse {
+            slot: serde_json::from_value(all["slot"].clone()).ok(),
+            ports: serde_json::from_value(all["ports"].clone()).unwrap_or_default(),
+            addresses: serde_json::from_value(all["addresses"].clone()).ok(),
+            owner: text(&all["spec"]["owner"]).unwrap_or_default(),
+            // An app's is not written down.
+            is_apps: all["spec"]["posture"].is_null(),
+        }
     }
 
     /// Writes down that a pea of the container has a disk of this name in the store.
@@ -182,6 +230,7 @@ impl Depot {
 
 #[cfg(test)]
 mod tests {
+    use super::super::spec::ContainerSpec;
     use super::*;
 
     #[test]
@@ -210,6 +259,52 @@ mod tests {
         for (disk, pea) in peas {
             assert_eq!(disk.as_str(), format!("pea-{}", pea.replace('/', "-")));
         }
+    }
+
+    #[test]
+    fn of_a_newer_entry_as_much_is_told_as_there_is() {
+        let dir = std::env::temp_dir().join(format!("depot-newer-{}", std::process::id()));
+        let depot = Depot::open(&dir).expect("open");
+        let handle: Handle = "web-0".parse().expect("handle");
+        let spec =
+            ContainerSpec { owner: "me".into(), ..ContainerSpec::new(handle.clone(), vec![]) };
+        let (slot, ports) = (Slot::new(7).expect("slot"), vec![(61_001, 80)]);
+        let entry = Entry {
+            format: FORMAT,
+            spec,
+            slot,
+            ports: ports.clone(),
+            addresses: None,
+            pid: None,
+            boot: String::new(),
+        };
+        depot.make(&entry).expect("make");
+        assert_eq!(depot.read(&handle).expect("read"), Some(entry));
+        let file = depot.dir(&handle).join("container.json");
+        let edit = |change: &dyn Fn(&mut Value)| {
+            let mut all = serde_json::from_slice(&fs::read(&file).expect("read")).expect("JSON");
+            change(&mut all);
+            fs::write(&file, all.to_string()).expect("write");
+            (depot.read(&handle).expect_err("refused").kind(), depot.glimpse(&handle))
+        };
+        let known = Glimpse {
+            slot: Some(slot),
+            ports,
+            owner: "me".into(),
+            is_apps: true,
+            ..Glimpse::default()
+        };
+        let (kind, glimpse) = edit(&|all| all["format"] = 2.into());
+        assert_eq!((kind, &glimpse), (io::ErrorKind::Unsupported, &known));
+        let (kind, glimpse) = edit(&|all| {
+            all["spec"]["posture"] = "caged".into();
+            all["slot"] = "seven".into();
+        });
+        assert_eq!(kind, io::ErrorKind::Unsupported);
+        assert_eq!(glimpse, Glimpse { slot: None, is_apps: false, ..known });
+        fs::write(&file, "{").expect("write");
+        assert_eq!(depot.read(&handle).expect_err("broken").kind(), io::ErrorKind::InvalidData);
+        fs::remove_dir_all(&dir).expect("clean");
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The box as containers see it: where they are kept and what they are made of.
 
 use super::claims::{Claims, Numbers};
-use super::client::Container;
 use super::depot::{Depot, Entry};
 use super::error::{Cause, ContainerError};
 use super::leaving::{self, Leaving};
@@ -9,6 +8,7 @@ use super::posture::Posture;
 use super::program::OwnProgram;
 use super::record::Records;
 use super::spans::{CreateSpans, Spans};
+use super::spec::ContainerSpec;
 use crate::cgroup::{Cgroups, Group};
 use crate::net::egress::Range;
 use crate::net::pool::{Ports, Slots};
@@ -16,9 +16,8 @@ use crate::net::text::Resolvers;
 use crate::net::{Net, Otherwise, PortMap};
 use crate::sys;
 use crate::sys::signal::KILL;
-use crate::unit::{Handle, Slot};
+use crate::unit::Handle;
 use crate::volume::Store;
-use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -173,30 +172,9 @@ impl Host {
         self.depot.read(handle).map_err(|source| step("read the depot entry of", handle, source))
     }
 
-    /// Connects to a container that was found in the depot. `None`: its pid 1 is gone, or was
-    /// never finished, or its numbers are taken: destroy it. Blocking.
-    pub fn reopen(&self, handle: &Handle) -> Result<Option<Container>, ContainerError> {
-        let Some(entry) = self.entry(handle)? else { return Ok(None) };
-        let alive = entry.process().and_then(|(pid, started)| open_process(pid, started));
-        let alive =
-            alive.is_some_and(|pidfd| matches!(sys::fd::wait_readable(&pidfd, 0), Ok(false)));
-        if !alive || !self.claims().adopt(&entry) {
-            return Ok(None);
-        }
-        if let Some(had) = entry.addresses {
-            let again = self.net.reclaim(entry.slot, had);
-            again.map_err(|source| step("find again the address of", handle, source))?;
-        }
-        self.restore_rules(&entry)
-            .map_err(|source| step("write the network rules of", handle, source))?;
-        Container::connect(self, entry)
-            .map(Some)
-            .map_err(|source| step("connect to the init process of", handle, source))
-    }
-
     /// The rules of a container whose network they have left: somebody has emptied the box's
     /// packet rules while no daemon was there to mend it.
-    fn restore_rules(&self, entry: &Entry) -> Result<(), Cause> {
+    pub(super) fn restore_rules(&self, entry: &Entry) -> Result<(), Cause> {
         if self.net.is_allowed(entry.slot)? {
             return Ok(());
         }
@@ -204,19 +182,20 @@ impl Host {
         self.write_rules(entry)
     }
 
-    /// Writes all rules of a container, whatever it has.
-    pub(super) fn write_rules(&self, entry: &Entry) -> Result<(), Cause> {
-        let (slot, spec) = (entry.slot, &entry.spec);
-        let ports = entry.ports.iter();
-        let ports: Vec<PortMap> =
-            ports.map(|&(host, container)| PortMap { host, container }).collect();
-        let otherwise = match spec.posture {
+    /// What becomes of traffic that no opening of a container lets through.
+    pub(super) fn otherwise(&self, spec: &ContainerSpec) -> Otherwise<'_> {
+        match spec.posture {
             Posture::App => Otherwise::Deny,
             Posture::Garden | Posture::Privileged => {
                 Otherwise::Garden { allow: &self.garden.allow, deny: &self.garden.deny }
             }
-        };
-        self.net.allow(slot, &ports, &spec.egress, otherwise)?;
+        }
+    }
+
+    /// Writes all rules of a container, whatever it has.
+    pub(super) fn write_rules(&self, entry: &Entry) -> Result<(), Cause> {
+        let (slot, spec) = (entry.slot, &entry.spec);
+        self.net.allow(slot, &ports(entry), &spec.egress, self.otherwise(spec))?;
         match spec.bandwidth {
             None => Ok(()),
             limit => Ok(self.net.limit_bandwidth(slot, limit)?),
@@ -299,50 +278,10 @@ impl Host {
         self.claims().forget(handle);
         Ok(())
     }
+}
 
-    /// Removes what no entry of the depot speaks of. A power cut may bring back a disk whose
-    /// removal was not yet written down, when the entry is gone for good; an entry may have been
-    /// unreadable. Nothing is being made yet, so whatever has no entry is not needed; but what
-    /// lives may be another daemon's, with a wrong tag or parent: that is left alone.
-    fn sweep_strays(&self) {
-        let swept = || -> Result<(), Cause> {
-            let known: BTreeSet<Handle> = self.depot.list()?.into_iter().collect();
-            let is_stray = |handle: &Handle| !known.contains(handle);
-            let peas = known.iter().map(|handle| self.depot.peas(handle));
-            let peas = peas.collect::<Result<Vec<_>, _>>()?.concat();
-            let is_peas = |disk: &Handle| peas.iter().any(|(known, _)| known == disk);
-            let writables = self.store.writables()?.into_iter();
-            for handle in writables.filter(|disk| is_stray(disk) && !is_peas(disk)) {
-                crate::warn!("container.stray_disk", handle = handle);
-                self.store.remove_writable(&handle)?;
-            }
-            for handle in self.cgroups.list()?.into_iter().filter(is_stray) {
-                let group = self.cgroups.find(&handle);
-                let lives = !group.pids()?.is_empty();
-                crate::warn!("container.stray_cgroup", handle = handle, lives = lives);
-                if !lives {
-                    group.remove()?;
-                }
-            }
-            let entries = known.iter().filter_map(|handle| self.depot.read(handle).ok().flatten());
-            let slots: BTreeSet<Slot> = entries.map(|entry| entry.slot).collect();
-            for slot in self.net.slots_on_host()? {
-                if slots.contains(&slot) {
-                    continue;
-                }
-                let lives = self.net.is_connected(slot)?;
-                crate::warn!("container.stray_network", slot = slot, lives = lives);
-                match lives {
-                    true => self.claims().avoid(slot),
-                    false => self.net.release(slot)?,
-                }
-            }
-            Ok(())
-        };
-        if let Err(err) = swept() {
-            crate::warn!("container.strays_left", err = crate::log::chain(err.as_ref()));
-        }
-    }
+pub(super) fn ports(entry: &Entry) -> Vec<PortMap> {
+    entry.ports.iter().map(|&(host, container)| PortMap { host, container }).collect()
 }
 
 /// Parts of a container that could not be removed, and why.
@@ -360,15 +299,27 @@ impl Left {
 /// Kills pid 1 if it is still the process that was recorded, waits for its end and reaps it when
 /// it is our child. The pid namespace dies with it.
 fn end(pid: i32, started: u64) -> io::Result<()> {
-    let Some(pidfd) = open_process(pid, started) else { return Ok(()) };
+    let Some(pidfd) = open_process(pid, started)? else { return Ok(()) };
     let _ = sys::process::pidfd_send_signal(&pidfd, KILL);
     await_end(&pidfd)
 }
 
 /// The process that had this pid at that time, if it is there: it may have ended and wait for us.
-fn open_process(pid: i32, started: u64) -> Option<OwnedFd> {
-    let pidfd = sys::process::pidfd_open(pid).ok()?;
-    (sys::process::start_time(pid).ok() == Some(started)).then_some(pidfd)
+pub(super) fn open_process(pid: i32, started: u64) -> io::Result<Option<OwnedFd>> {
+    const ESRCH: i32 = 3;
+    const EINVAL: i32 = 22;
+    // Only the kernel's word that there is none is one; no descriptor to be had is not.
+    let absent = |err: &io::Error| {
+        err.kind() == io::ErrorKind::NotFound
+            || [Some(ESRCH), Some(EINVAL)].contains(&err.raw_os_error())
+    };
+    let told =
+        sys::process::pidfd_open(pid).and_then(|pidfd| Ok((pidfd, sys::process::start_time(pid)?)));
+    match told {
+        Ok((pidfd, since)) => Ok((since == started).then_some(pidfd)),
+        Err(err) if absent(&err) => Ok(None),
+        Err(err) => Err(err),
+    }
 }
 
 /// Waits for the end of a killed process and reaps it when it is our child.

@@ -74,7 +74,7 @@ impl Posture {
     }
 
     /// Devices that can be opened.
-    pub(super) fn devices(self) -> Devices {
+    pub fn devices(self) -> Devices {
         match self {
             Posture::App | Posture::Garden => Devices::Common,
             Posture::Privileged => Devices::WithFuse,

@@ -1,89 +1,205 @@
-//! After a restart of the daemon: containers and their processes are there again, and what was
-//! half-made is swept.
+//! After a restart of the daemon: containers and their processes are there again, what lives and
+//! cannot be reached is kept, and what was half-made is swept.
 
 use super::backend::{Backend, Place};
+use super::lost::Lost;
 use super::member::Member;
+use super::plan;
 use super::process::Running;
-use super::{plan, record};
-use crate::container::Posture;
+use super::record::{self, Record};
+use crate::container::{Closed, Posture, ProcessError, Sight};
 use crate::log::chain;
 use crate::unit::Handle;
+use async_io::Timer;
+use smol::future;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Containers that are looked at side by side: one whose pid 1 does not answer holds up no more.
+const AT_ONCE: usize = 32;
+
+/// How long a pid 1 may take to answer while nobody is served. One that does not is tried again.
+const FIRST_MAX: Duration = Duration::from_secs(5);
+
+/// What a look at a container comes to.
+enum Look {
+    /// It is an app's.
+    Anothers,
+    /// It is half-made, or dead.
+    Gone,
+    /// It lives and has all its processes.
+    Stands(Arc<Member>),
+    /// It lives, or may.
+    Lost(Box<Lost>),
+}
 
 impl Backend {
-    /// Looks at every container of the depot that is no app's: what lives and has a record is taken
-    /// over where it stands, with its processes; everything else is destroyed.
+    /// Looks at every container of the depot that is no app's: what lives is taken over where it
+    /// stands, with its processes, now or as soon as that can be; what is dead or was never finished
+    /// is destroyed; what a newer program has made is left alone.
     pub async fn adopt(&self) {
         let shared = self.shared.clone();
         let handles = match smol::unblock(move || shared.host.list()).await {
             Ok(handles) => handles,
             Err(err) => return crate::error!("depot.unreadable", err = chain(&err)),
         };
-        for name in handles {
-            let shared = self.shared.clone();
-            let looked = name.clone();
-            let ours = smol::unblock(move || {
-                let entry = shared.host.entry(&looked).ok().flatten();
-                entry.filter(|entry| entry.spec.posture != Posture::App)
-            });
-            let Some(entry) = ours.await else { continue };
-            if !self.take_over(&name).await {
-                let record = record::from_text(&entry.spec.owner);
-                let garden = record.map_or("?".into(), |record| record.handle);
-                crate::warn!("container.swept", handle = name, garden = garden);
-                let (shared, gone) = (self.shared.clone(), name.clone());
-                if let Err(err) = smol::unblock(move || shared.host.destroy(&gone)).await {
-                    let err = chain(&err);
-                    crate::error!("container.left", handle = name, garden = garden, err = err);
-                }
+        self.look_at_all(handles.into_iter().map(|name| (name, None)).collect(), FIRST_MAX).await;
+        if !self.lost().is_empty() {
+            smol::spawn(self.clone().seek()).detach();
+        }
+    }
+
+    /// Looks at these, of which some are known to be lost, and does what is to be done. Each has `max`
+    /// for its pid 1 to answer.
+    pub(super) async fn look_at_all(
+        &self,
+        mut all: Vec<(Handle, Option<Arc<Lost>>)>,
+        max: Duration,
+    ) {
+        while !all.is_empty() {
+            let some = all.drain(..all.len().min(AT_ONCE));
+            let look = |(name, lost): (Handle, Option<Arc<Lost>>)| {
+                let backend = self.clone();
+                smol::spawn(async move {
+                    match backend.look(&name, lost.as_deref(), max).await {
+                        Look::Gone => backend.sweep(&name, lost.as_ref()).await,
+                        look => backend.settle(&name, lost.as_ref(), look),
+                    }
+                })
+            };
+            for looked in some.map(look).collect::<Vec<_>>() {
+                looked.await;
             }
         }
     }
 
-    /// Goes on with a container; `false`: it cannot be kept.
-    async fn take_over(&self, name: &Handle) -> bool {
-        let (shared, again) = (self.shared.clone(), name.clone());
-        let opened = smol::unblock(move || shared.host.reopen(&again)).await;
-        let container = match opened {
-            Ok(Some(container)) => container,
-            Ok(None) => return false,
-            Err(err) => {
-                crate::warn!("container.lost", handle = name, err = chain(&err));
-                return false;
+    async fn look(&self, name: &Handle, lost: Option<&Lost>, max: Duration) -> Look {
+        let member = match lost.and_then(|lost| lost.member.clone()) {
+            Some(member) => member,
+            None => match self.open(name).await {
+                Ok(member) => member,
+                Err(look) => return look,
+            },
+        };
+        let too_long = async {
+            Timer::after(max).await;
+            Err((false, format!("its pid 1 has not answered for {} s", max.as_secs())))
+        };
+        let taken = async {
+            let taken = self.take_over_processes(&member).await;
+            taken.map_err(|err| (err.is_gone(), chain(&err)))
+        };
+        match future::or(taken, too_long).await {
+            Ok(()) => Look::Stands(member),
+            Err((is_gone, why)) => Look::Lost(Box::new(Lost {
+                closed: false,
+                // Its pid 1 may be there all the same, and listen to another connection.
+                member: (!is_gone).then(|| member.clone()),
+                ..Lost::new(name, member.record(), why)
+            })),
+        }
+    }
+
+    /// Connects to a container.
+    async fn open(&self, name: &Handle) -> Result<Arc<Member>, Look> {
+        let (shared, known) = (self.shared.clone(), name.clone());
+        let entry = match smol::unblock(move || shared.host.sight(&known)).await {
+            Sight::Nothing => return Err(Look::Gone),
+            Sight::Entry(entry) if entry.spec.posture == Posture::App => {
+                return Err(Look::Anothers);
+            }
+            Sight::Entry(entry) => entry,
+            Sight::Closed(closed) => {
+                self.hold(name).await;
+                return Err(closed_look(name, closed));
             }
         };
-        let Some(record) = record::from_text(&container.entry().spec.owner) else { return false };
-        let handle = record.handle.clone();
-        if self.shared.places().contains_key(&handle) {
-            return false;
+        let Some(record) = record::from_text(&entry.spec.owner) else {
+            self.hold(name).await;
+            let why = "its record is of a newer version of this program, or none".to_owned();
+            let lost = Lost::new(name, record::glimpse(&entry.spec.owner), why);
+            return Err(Look::Lost(Box::new(lost)));
+        };
+        let (shared, known) = (self.shared.clone(), name.clone());
+        match smol::unblock(move || shared.host.reopen(&known)).await {
+            Ok(Some(container)) => Ok(Member::new(container, record)),
+            Ok(None) => Err(Look::Gone),
+            Err(err) => {
+                self.hold(name).await;
+                let lost = Lost { closed: false, ..Lost::new(name, record, chain(&err)) };
+                Err(Look::Lost(Box::new(lost)))
+            }
         }
-        let member = Member::new(container, record);
-        if let Err(err) = self.take_over_processes(&member).await {
-            let err = chain(&err);
-            crate::warn!("container.lost", handle = name, garden = handle, err = err);
-            return false;
-        }
-        crate::info!("container.adopted", handle = name, garden = handle);
-        member.rest(&self.shared);
-        self.shared.places().insert(handle, Place::Stands(member));
-        self.shared.tell_change();
-        true
     }
 
-    /// Reads on what its processes say, and waits for their ends.
-    async fn take_over_processes(
-        &self,
-        member: &Arc<Member>,
-    ) -> Result<(), crate::container::ProcessError> {
+    /// Keeps the numbers of what is not taken over from others.
+    async fn hold(&self, name: &Handle) {
+        let (shared, name) = (self.shared.clone(), name.clone());
+        smol::unblock(move || shared.host.hold(&name)).await;
+    }
+
+    /// Puts a container where a look says, in the place of what it was until now (`lost`).
+    fn settle(&self, name: &Handle, lost: Option<&Arc<Lost>>, look: Look) {
+        let (shared, is_news) = (&self.shared, lost.is_none());
+        let mut places = shared.places();
+        if lost.is_some_and(|lost| !lost.leave(&mut places)) {
+            // Somebody destroys it, or has.
+            return;
+        }
+        match look {
+            Look::Anothers | Look::Gone => {}
+            Look::Stands(member) if !places.contains_key(&member.handle) => {
+                crate::info!("container.adopted", handle = name, garden = member.handle);
+                member.rest(shared);
+                places.insert(member.handle.clone(), Place::Stands(member));
+                shared.tell_change();
+            }
+            Look::Stands(member) => {
+                let why = "another container has its handle".to_owned();
+                let lost = Lost { closed: false, ..Lost::new(name, member.record(), why) };
+                lost.keep(&mut places, is_news);
+            }
+            Look::Lost(lost) => lost.keep(&mut places, is_news),
+        }
+    }
+
+    /// Destroys what is half-made or dead.
+    async fn sweep(&self, name: &Handle, lost: Option<&Arc<Lost>>) {
+        if let Some(lost) = lost {
+            let mut places = self.shared.places();
+            if !lost.leave(&mut places) {
+                return;
+            }
+            places.insert(lost.handle.clone(), Place::Leaves);
+        }
+        crate::warn!("container.swept", handle = name);
+        let (shared, name) = (self.shared.clone(), name.clone());
+        if let Err(err) = smol::unblock(move || shared.host.destroy(&name)).await {
+            crate::error!("container.left", err = chain(&err));
+        }
+        if let Some(lost) = lost {
+            self.shared.places().remove(&lost.handle);
+            self.shared.tell_gone();
+        }
+    }
+
+    /// Reads on what its processes say, and waits for their ends; asked again, goes on with those that
+    /// are left.
+    async fn take_over_processes(&self, member: &Arc<Member>) -> Result<(), ProcessError> {
         let names = member.record().names;
         let (shared, name) = (self.shared.clone(), member.name.clone());
         // Unreadable: their disks go with the container.
         let mut peas = smol::unblock(move || shared.host.peas(&name)).await.unwrap_or_default();
-        for known in member.container.processes().await? {
+        let all = member.container.processes().await?;
+        for known in &all {
             let Some(id) = plan::client_name(&known.id, &names) else { continue };
-            let (process, spool) = member.container.attach_unread(&known).await?;
             let is_pea = peas.contains(&known.id);
             peas.retain(|pea| *pea != known.id);
+            if member.processes().contains_key(&id) {
+                continue;
+            }
+            let (process, spool) = member.container.attach_unread(known).await?;
             let running = Running::begin(member, &id, (process, Some(spool)), is_pea, &self.shared);
             member.processes().insert(id, running);
         }
@@ -91,6 +207,24 @@ impl Backend {
         for pea in peas {
             self.shared.clone().remove_pea(member, &pea).await;
         }
+        // Names of those that pid 1 has forgotten. What cannot be written is tried at the next start.
+        let known: BTreeSet<&str> = all.iter().map(|known| &*known.id).collect();
+        let prune = |record: &mut Record| record.names.retain(|inner, _| known.contains(&**inner));
+        if let Err(err) = member.change(&self.shared, prune).await {
+            crate::warn!("container.names_left", handle = member.name, err = err);
+        }
         Ok(())
     }
+}
+
+/// What a container comes to that is not to be touched.
+fn closed_look(name: &Handle, closed: Closed) -> Look {
+    let Closed { why, for_good, seen } = closed;
+    let record = record::from_text(&seen.owner).unwrap_or_else(|| record::glimpse(&seen.owner));
+    let lost = Lost { closed: for_good, ..Lost::new(name, record, why) };
+    if for_good && seen.is_apps {
+        lost.tell();
+        return Look::Anothers;
+    }
+    Look::Lost(Box::new(lost))
 }

@@ -1,6 +1,7 @@
 //! All containers of Garden's clients, by handle: make, find, list, destroy.
 
 use super::fan::Budget;
+use super::lost::Lost;
 use super::member::Member;
 use super::plan::{self, Wanted};
 use super::record::{self, Record};
@@ -11,12 +12,17 @@ use crate::exec::cancel::{Cancel, Canceller, pair};
 use crate::model::garden::ContainerSpec;
 use crate::unit::Handle;
 use smol::channel::{Receiver, Sender, bounded};
+use smol::lock::Semaphore;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Containers that are removed side by side: more would be no faster, and would leave no thread of
+/// the pool and little of the processors to anybody else.
+const REMOVALS_MAX: usize = 64;
 
 /// What the box is set to.
 #[derive(Clone, Debug)]
@@ -55,6 +61,8 @@ pub(super) struct Shared {
     pub(super) settings: Settings,
     pub(super) budget: Arc<Budget>,
     places: Mutex<BTreeMap<String, Place>>,
+    /// One for each removal that may begin.
+    removals: Semaphore,
     /// Nanoseconds since 1970, or one more than the last.
     last_id: AtomicU64,
     last_stream: AtomicU64,
@@ -64,6 +72,9 @@ pub(super) struct Shared {
     /// The same for gone.
     went: Sender<()>,
     gone: Receiver<()>,
+    /// Somebody asks for what is lost.
+    wanted: Sender<()>,
+    pub(super) wants: Receiver<()>,
     /// Open until the daemon ends.
     ending: Canceller,
     pub(super) ended: Cancel,
@@ -75,6 +86,8 @@ pub(super) enum Place {
     Busy,
     /// It stands.
     Stands(Arc<Member>),
+    /// It lives, and cannot be worked with.
+    Lost(Arc<Lost>),
     /// Somebody destroys it.
     Leaves,
 }
@@ -85,18 +98,22 @@ impl Backend {
         let (ending, ended) = pair();
         let (changed, changes) = bounded(1);
         let (went, gone) = bounded(1);
+        let (wanted, wants) = bounded(1);
         Backend {
             shared: Arc::new(Shared {
                 host,
                 settings,
                 budget: Arc::default(),
                 places: Mutex::default(),
+                removals: Semaphore::new(REMOVALS_MAX),
                 last_id: AtomicU64::new(0),
                 last_stream: AtomicU64::new(0),
                 changed,
                 changes,
                 went,
                 gone,
+                wanted,
+                wants,
                 ending,
                 ended,
             }),
@@ -131,14 +148,14 @@ impl Backend {
 
     /// Handles of the containers whose properties match all of `filter`, in order of name.
     pub fn list(&self, filter: &[(String, String)]) -> Vec<String> {
+        let (host, settings) = (&self.shared.host, &self.shared.settings);
         let places = self.shared.places();
-        let stands = places.values().filter_map(|place| match place {
-            Place::Stands(member) => Some(member),
-            Place::Busy | Place::Leaves => None,
+        let matching = places.iter().filter(|(_, place)| match place {
+            Place::Stands(member) => member.matches(host, settings, filter),
+            Place::Lost(lost) => lost.matches(filter),
+            Place::Busy | Place::Leaves => false,
         });
-        let settings = &self.shared.settings;
-        let matching = stands.filter(|member| member.matches(&self.shared.host, settings, filter));
-        matching.map(|member| member.handle.clone()).collect()
+        matching.map(|(handle, _)| handle.clone()).collect()
     }
 
     /// Makes a container and returns its handle. On any failure nothing of it is left.
@@ -186,15 +203,36 @@ impl Shared {
 
     /// The container of a handle.
     pub(super) fn member(&self, handle: &str) -> Done<Arc<Member>> {
-        match self.places().get(handle) {
-            Some(Place::Stands(member)) => Ok(member.clone()),
-            _ => Err(GardenError::UnknownHandle(handle.to_owned())),
+        self.standing(&self.places(), handle).cloned()
+    }
+
+    /// The same for who has the places in hand. What is lost is looked at again soon.
+    pub(super) fn standing<'a>(
+        &self,
+        places: &'a BTreeMap<String, Place>,
+        handle: &str,
+    ) -> Done<&'a Arc<Member>> {
+        match places.get(handle) {
+            Some(Place::Stands(member)) => Ok(member),
+            Some(Place::Lost(lost)) => {
+                let _ = self.wanted.try_send(());
+                Err(lost.refusal())
+            }
+            Some(Place::Busy | Place::Leaves) | None => {
+                Err(GardenError::UnknownHandle(handle.to_owned()))
+            }
         }
     }
 
     /// A container has come or gone.
     pub(super) fn tell_change(&self) {
         let _ = self.changed.try_send(());
+    }
+
+    /// A container has gone.
+    pub(super) fn tell_gone(&self) {
+        self.tell_change();
+        let _ = self.went.try_send(());
     }
 
     /// A name that no container of this box has had, as long as its clock does not go back.
@@ -257,43 +295,58 @@ impl Shared {
     }
 
     /// Destroys a container; one that cannot be removed wholly stays, for another try.
-    pub(super) async fn destroy(self: Arc<Self>, handle: &str) -> Done<()> {
-        let member = {
+    async fn destroy(self: Arc<Self>, handle: &str) -> Done<()> {
+        let (name, place) = {
             let mut places = self.places();
-            let place = places.get_mut(handle);
-            match place {
-                Some(Place::Stands(member)) => {
-                    let member = member.clone();
-                    places.insert(handle.to_owned(), Place::Leaves);
-                    member
-                }
+            let name = match places.get(handle) {
+                Some(Place::Stands(member)) => member.name.clone(),
+                Some(Place::Lost(lost)) if lost.closed => return Err(lost.refusal()),
+                Some(Place::Lost(lost)) => lost.name.clone(),
                 Some(Place::Leaves) => {
                     return Err(GardenError::Failed("container already being destroyed".into()));
                 }
                 Some(Place::Busy) | None => {
                     return Err(GardenError::UnknownHandle(handle.to_owned()));
                 }
-            }
+            };
+            (name, places.insert(handle.to_owned(), Place::Leaves).expect("just seen"))
         };
-        member.stop_countdown();
-        let (shared, name) = (self.clone(), member.name.clone());
-        let gone = smol::unblock(move || shared.host.destroy(&name)).await;
-        let mut places = self.places();
-        match gone {
-            Ok(()) => {
-                places.remove(handle);
-                let _ = self.changed.try_send(());
-                let _ = self.went.try_send(());
-                crate::info!("container.destroyed", handle = member.name, garden = handle);
-                Ok(())
-            }
-            Err(err) => {
-                let err = member.refused(&err);
-                crate::error!("container.left", handle = member.name, garden = handle, err = err);
-                places.insert(handle.to_owned(), Place::Stands(member));
-                Err(err)
-            }
+        self.remove(handle, name, place).await
+    }
+
+    /// Removes a container whose place says that it leaves. `before`: what it is if that fails.
+    pub(super) async fn remove(
+        self: Arc<Self>,
+        handle: &str,
+        name: Handle,
+        before: Place,
+    ) -> Done<()> {
+        if let Place::Stands(member) = &before {
+            member.stop_countdown();
         }
+        let (shared, gone) = (self.clone(), name.clone());
+        let turn = self.removals.acquire().await;
+        let gone = smol::unblock(move || shared.host.destroy(&gone)).await;
+        drop(turn);
+        let mut places = self.places();
+        if let Err(err) = gone {
+            let err = match &before {
+                Place::Stands(member) => {
+                    // Nobody asks for it any more, as before: it is tried again after its time.
+                    member.rest(&self);
+                    member.refused(&err)
+                }
+                _ => GardenError::Failed(crate::log::chain(&err)),
+            };
+            crate::error!("container.left", handle = name, garden = handle, err = err);
+            places.insert(handle.to_owned(), before);
+            return Err(err);
+        }
+        places.remove(handle);
+        drop(places);
+        crate::info!("container.destroyed", handle = name, garden = handle);
+        self.tell_gone();
+        Ok(())
     }
 }
 

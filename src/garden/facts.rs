@@ -1,6 +1,7 @@
 //! What the box has, and facts and figures of containers.
 
 use super::backend::{Backend, Place, Shared, now_ms};
+use super::lost::Lost;
 use super::member::Member;
 use super::record::Record;
 use super::{Done, GardenError, plan, properties};
@@ -38,20 +39,23 @@ impl Backend {
 
     /// All containers for the box's own user, the first `most` of them with figures.
     pub async fn view(&self, most: usize) -> GardenView {
-        let members: Vec<Arc<Member>> = {
+        let (count, first) = {
             let places = self.shared.places();
-            let stands = places.values().filter_map(|place| match place {
-                Place::Stands(member) => Some(member.clone()),
+            let known = |place: &Place| match place {
+                Place::Stands(member) => Some(Ok(member.clone())),
+                Place::Lost(lost) => Some(Err(lost.clone())),
                 Place::Busy | Place::Leaves => None,
-            });
-            stands.collect()
+            };
+            let all = places.values().filter_map(known);
+            (all.clone().count(), all.take(most).collect::<Vec<_>>())
         };
         let shared = self.shared.clone();
-        smol::unblock(move || GardenView {
-            count: members.len(),
-            containers: members.iter().take(most).map(|member| shared.view(member)).collect(),
-        })
-        .await
+        let view = move |one: &Result<Arc<Member>, Arc<Lost>>| match one {
+            Ok(member) => shared.view(member),
+            Err(lost) => lost.view(),
+        };
+        smol::unblock(move || GardenView { count, containers: first.iter().map(view).collect() })
+            .await
     }
 
     /// Facts.
@@ -192,7 +196,7 @@ impl Shared {
         let places = self.places();
         let mut members = places.values().filter_map(|place| match place {
             Place::Stands(member) => Some(member),
-            Place::Busy | Place::Leaves => None,
+            Place::Busy | Place::Lost(_) | Place::Leaves => None,
         });
         members.find(|member| member.processes().contains_key(id)).cloned()
     }

@@ -1,8 +1,8 @@
 //! The countdown that destroys a container which nobody asks for.
 
-use super::backend::{Backend, Shared};
+use super::Done;
+use super::backend::{Backend, Place, Shared};
 use super::member::Member;
-use super::{Done, GardenError};
 use async_io::Timer;
 use smol::Task;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -57,22 +57,32 @@ impl Member {
 async fn fire(span: Duration, shared: Weak<Shared>, member: Weak<Member>) {
     Timer::after(span).await;
     let (Some(shared), Some(member)) = (shared.upgrade(), member.upgrade()) else { return };
-    {
-        let mut state = member.countdown.state();
-        if state.visits > 0 {
-            return;
-        }
-        // Nobody is to drop this task while it does its work.
-        if let Some(itself) = state.runs.take() {
-            itself.detach();
-        }
-    }
+    let Some(place) = take_place(&shared, &member) else { return };
     let (name, handle) = (&member.name, &member.handle);
     crate::info!("container.grace_over", handle = name, garden = handle);
-    // If somebody destroys it at this moment, that is as good.
-    if let Err(err) = shared.destroy(&member.handle).await {
+    if let Err(err) = shared.remove(&member.handle, member.name.clone(), place).await {
         crate::warn!("container.grace_failed", handle = name, garden = handle, err = err);
     }
+}
+
+/// Marks a container as leaving, unless somebody visits it, destroys it or has another one of its
+/// handle by now: all of it seen in one hold, so that none of this comes in between. Gives what was
+/// there.
+fn take_place(shared: &Shared, member: &Arc<Member>) -> Option<Place> {
+    let mut places = shared.places();
+    let place = places.get_mut(&member.handle)?;
+    if !matches!(place, Place::Stands(now) if Arc::ptr_eq(now, member)) {
+        return None;
+    }
+    let mut state = member.countdown.state();
+    if state.visits > 0 {
+        return None;
+    }
+    // Nobody is to drop this task while it does its work.
+    if let Some(itself) = state.runs.take() {
+        itself.detach();
+    }
+    Some(std::mem::replace(place, Place::Leaves))
 }
 
 impl Backend {
@@ -80,9 +90,7 @@ impl Backend {
     /// attach connection for its whole life; but not `destroy`, the bulk calls and `set_grace`.
     pub fn visit(&self, handle: &str) -> Done<Visit> {
         let places = self.shared.places();
-        let Some(super::backend::Place::Stands(member)) = places.get(handle) else {
-            return Err(GardenError::UnknownHandle(handle.to_owned()));
-        };
+        let member = self.shared.standing(&places, handle)?;
         let mut state = member.countdown.state();
         state.visits += 1;
         state.runs = None;

@@ -89,8 +89,12 @@ impl Member {
         change: impl FnOnce(&mut Record),
     ) -> Done<()> {
         let _turn = self.turn.lock().await;
-        let mut record = self.record();
+        let before = self.record();
+        let mut record = before.clone();
         change(&mut record);
+        if record == before {
+            return Ok(());
+        }
         let (shared, name, text) = (shared.clone(), self.name.clone(), record::to_text(&record));
         let written = smol::unblock(move || shared.host.set_owner(&name, &text)).await;
         written.map_err(|err| self.refused(&err))?;

@@ -21,6 +21,7 @@ mod files;
 mod grace;
 mod input;
 mod limits;
+mod lost;
 mod member;
 mod network;
 mod pea;

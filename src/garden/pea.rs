@@ -4,7 +4,7 @@
 use super::backend::Shared;
 use super::member::Member;
 use super::{Done, GardenError, plan};
-use crate::cgroup::{Devices, Metrics};
+use crate::cgroup::Metrics;
 use crate::container::{PeaRoot, Process, ProcessError};
 use crate::image::Rootfs;
 use crate::init::proto::Bind;
@@ -81,12 +81,14 @@ impl Shared {
             self.tell_change();
         }
         let (shared, name, pea) = (self.clone(), member.name.clone(), inner.to_owned());
+        // As in its container.
+        let devices = member.container.entry().spec.posture.devices();
         let doors = smol::unblock(move || match limits {
             None => Ok(Vec::new()),
             Some(limits) => shared
                 .host
                 .cgroups()
-                .create_pea(&name, &pea, &limits, Devices::Common)
+                .create_pea(&name, &pea, &limits, devices)
                 .and_then(|group| group.doors()),
         });
         match doors.await {

@@ -13,7 +13,7 @@ use crate::model::garden::{
 use crate::model::process::{ProcessSpec, Program, Rlimit, WindowSize};
 use crate::net::Bandwidth;
 use crate::unit::{Bytes, Digest, Handle};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
@@ -342,19 +342,21 @@ fn addresses(range: &AddressRange) -> Result<(Ipv4Addr, Ipv4Addr), String> {
 /// `K=V` entries as pairs, the last one of each name at its own place; one without a name or `=` is
 /// refused.
 pub fn environment(entries: &[String]) -> Result<Vec<(String, String)>, String> {
-    let mut all: Vec<(String, String)> = Vec::with_capacity(entries.len());
-    for entry in entries {
+    let mut all: Vec<(&str, &str)> = Vec::with_capacity(entries.len());
+    let mut last: HashMap<&str, usize> = HashMap::with_capacity(entries.len());
+    for (at, entry) in entries.iter().enumerate() {
         match entry.split_once('=') {
             Some((name, value)) if !name.is_empty() => {
-                all.retain(|(known, _)| known != name);
-                all.push((name.to_owned(), value.to_owned()));
+                last.insert(name, at);
+                all.push((name, value));
             }
             // Without its value, which may be a secret.
             Some(_) => return Err("invalid environment variable: it has no name".into()),
             None => return Err(format!("invalid environment variable: {entry}")),
         }
     }
-    Ok(all)
+    let kept = all.into_iter().enumerate().filter(|(at, (name, _))| last.get(name) == Some(at));
+    Ok(kept.map(|(_, (name, value))| (name.to_owned(), value.to_owned())).collect())
 }
 
 /// Longest host name that is taken from a handle: guardian's.
@@ -381,6 +383,30 @@ pub fn id(nanos: u64) -> String {
 mod tests {
     use super::*;
     use crate::model::garden::{DiskLimits, Icmp};
+
+    /// As it is said: the last one of each name, at its own place.
+    fn environment_by_the_book(entries: &[String]) -> Vec<(String, String)> {
+        let mut all: Vec<(String, String)> = Vec::new();
+        for (name, value) in entries.iter().filter_map(|entry| entry.split_once('=')) {
+            all.retain(|(known, _)| known != name);
+            all.push((name.to_owned(), value.to_owned()));
+        }
+        all
+    }
+
+    #[test]
+    fn of_every_list_of_up_to_six_variables_the_last_of_each_name_stays_at_its_place() {
+        const NAMES: [&str; 3] = ["A", "B", "AB"];
+        for length in 0..=6u32 {
+            for number in 0..3usize.pow(length) {
+                let name = |at: u32| NAMES[number / 3usize.pow(at) % 3];
+                let entries: Vec<_> =
+                    (0..length).map(|at| format!("{}=v{at}=", name(at))).collect();
+                let book = environment_by_the_book(&entries);
+                assert_eq!(environment(&entries), Ok(book), "{entries:?}");
+            }
+        }
+    }
 
     #[test]
     fn every_form_of_an_image() {

@@ -119,7 +119,8 @@ impl Running {
         let outputs = (tty.or(stdout), stderr);
         // Which goes with it.
         let pea = has_root.then(|| shared.clone());
-        let follow = running.clone().follow(Arc::downgrade(member), outputs, (end, clear), pea);
+        let owners = (Arc::downgrade(member), Arc::downgrade(shared));
+        let follow = running.clone().follow(owners, outputs, (end, clear), pea);
         let ended = shared.ended.clone();
         smol::spawn(async move {
             ended.or(follow).await;
@@ -132,7 +133,7 @@ impl Running {
     /// away what a pea has on the box.
     async fn follow(
         self: Arc<Self>,
-        member: Weak<Member>,
+        (member, shared): (Weak<Member>, Weak<Shared>),
         outputs: (Option<OwnedFd>, Option<OwnedFd>),
         (end, clear): (Canceller, Canceller),
         pea: Option<Arc<Shared>>,
@@ -165,8 +166,8 @@ impl Running {
             return;
         }
         Timer::after(MEMORY).await;
-        if let Some(member) = member.upgrade() {
-            member.forget(&self).await;
+        if let (Some(member), Some(shared)) = (member.upgrade(), shared.upgrade()) {
+            member.forget(&shared, &self).await;
         }
     }
 

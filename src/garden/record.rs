@@ -4,10 +4,15 @@
 
 use crate::model::garden::{ContainerSpec, Limits};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Format of the text; readers refuse a newer one.
 const FORMAT: u32 = 1;
+
+/// Names of processes that are kept for one container; each is one that runs or ended a short time
+/// ago.
+pub const NAMES_MAX: usize = 4096;
 
 /// One container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +83,17 @@ pub fn from_text(text: &str) -> Option<Record> {
     (garden.format <= FORMAT).then_some(garden)
 }
 
+/// Handle and properties in a text that [`from_text`] does not take; what is not there is empty.
+pub fn glimpse(text: &str) -> Record {
+    let all: Value = serde_json::from_str(text).unwrap_or_default();
+    let seen = &all["garden"];
+    Record {
+        handle: seen["handle"].as_str().unwrap_or_default().to_owned(),
+        properties: serde_json::from_value(seen["properties"].clone()).unwrap_or_default(),
+        ..Record::default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,5 +113,18 @@ mod tests {
         {
             assert_eq!(from_text(text), None, "{text}");
         }
+    }
+    #[test]
+    fn of_a_newer_record_handle_and_properties_are_told() {
+        let record = Record {
+            handle: "web".into(),
+            properties: BTreeMap::from([("owner".into(), "me".into())]),
+            ..Record::default()
+        };
+        let newer = to_text(&record).replace("\"format\":1", "\"format\":2");
+        let changed = newer.replace("\"env\":[]", "\"env\":{\"A\":\"b\"}");
+        assert_ne!(newer, changed);
+        assert_eq!(glimpse(&changed), record);
+        assert_eq!(glimpse("{"), Record::default());
     }
 }

@@ -4,6 +4,7 @@ use super::backend::{Backend, Shared};
 use super::fan::Listener;
 use super::member::Member;
 use super::process::{Running, Session};
+use super::record::{self, Record};
 use super::subject::Subject;
 use super::{Done, GardenError, Which, plan};
 use crate::container::ProcessError;
@@ -40,10 +41,7 @@ impl Backend {
             None => plan::process(&spec, &inner, &member.record().env)?,
             Some(files) => plan::process(&spec, &inner, files.env())?,
         };
-        if !plan::is_plain(&inner) {
-            let (inner, id) = (inner.clone(), id.clone());
-            member.change(&self.shared, |record| drop(record.names.insert(inner, id))).await?;
-        }
+        member.keep_name(&self.shared, &inner, &id).await?;
         let (user, is_pea) = (wanted.user.clone(), files.is_some());
         let started = match files {
             None => member.container.start(wanted).await,
@@ -58,11 +56,19 @@ impl Backend {
                 if is_pea {
                     self.shared.clone().remove_pea(&member, &inner).await;
                 }
-                return Err(not_started(&member.subject(), &err, &spec.path, &user, &id));
+                let refused = not_started(&member.subject(), &err, &spec.path, &user, &id);
+                if refused != in_use(&id) {
+                    member.drop_name(&self.shared, &inner, &id).await;
+                }
+                return Err(refused);
             }
         };
         let running = Running::begin(&member, &id, (process, None), is_pea, &self.shared);
-        member.processes().insert(id, running.clone());
+        member.processes().insert(id.clone(), running.clone());
+        // Who forgot an earlier process of this name may have dropped it meanwhile.
+        if let Err(err) = member.keep_name(&self.shared, &inner, &id).await {
+            crate::warn!("process.name_lost", handle = member.name, id = id, err = err);
+        }
         Ok(self.shared.join(&running).await)
     }
 
@@ -95,8 +101,35 @@ impl Shared {
 }
 
 impl Member {
+    /// Writes down what clients call a process whose name pid 1 cannot be told as it is.
+    async fn keep_name(self: &Arc<Self>, shared: &Arc<Shared>, inner: &str, id: &str) -> Done<()> {
+        if plan::is_plain(inner) {
+            return Ok(());
+        }
+        let names = self.record().names;
+        if names.len() >= record::NAMES_MAX && !names.contains_key(inner) {
+            let max = record::NAMES_MAX;
+            let text =
+                format!("over {max} processes have chosen names; wait until some have ended");
+            return Err(GardenError::Failed(text));
+        }
+        let insert = |record: &mut Record| drop(record.names.insert(inner.into(), id.into()));
+        self.change(shared, insert).await
+    }
+
+    /// Forgets it again, unless a process has this name by now.
+    async fn drop_name(self: &Arc<Self>, shared: &Arc<Shared>, inner: &str, id: &str) {
+        let remove = |record: &mut Record| {
+            if !self.processes().contains_key(id) {
+                record.names.remove(inner);
+            }
+        };
+        // Gone with its container, or forgotten after the next start.
+        let _ = self.change(shared, remove).await;
+    }
+
     /// Forgets an ended process, unless another one has its name by now.
-    pub(super) async fn forget(&self, ended: &Arc<Running>) {
+    pub(super) async fn forget(self: &Arc<Self>, shared: &Arc<Shared>, ended: &Arc<Running>) {
         {
             let mut processes = self.processes();
             match processes.get(&ended.id) {
@@ -106,6 +139,7 @@ impl Member {
         }
         // Gone with its container, or replaced: fine.
         let _ = self.container.forget(ended.inner_id()).await;
+        self.drop_name(shared, ended.inner_id(), &ended.id).await;
     }
 }
 

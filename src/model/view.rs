@@ -68,11 +68,12 @@ pub struct ContainerView {
     pub handle: String,
     /// Its name in the depot, and of its control group.
     pub name: String,
-    /// `active`, or `stopped` once somebody has stopped it.
+    /// `active`, `stopped` once somebody has stopped it, or `lost`: it lives, and the daemon cannot
+    /// talk to it at the moment.
     pub state: String,
     /// When it was made, in milliseconds since 1970.
     pub since_ms: u64,
-    /// Its address.
+    /// Its address; `-`: not known.
     pub address: String,
     /// Processes of clients that run in it.
     pub processes: usize,

@@ -1,9 +1,11 @@
 //! One container's own rules as a list of requests. Pure.
 //!
-//! `c<slot>`: its neighbours on a shared bridge; jump `common`; the container's own published address; a rule for every protocol ×
-//! address range × port range that is open; what becomes of the rest. The first match ends the
-//! chain. An app's openings that log come first, and the rest is rejected. With Garden's default the
-//! last opening comes first; then networks that are allowed, networks that are denied, accept.
+//! `c<slot>`: its neighbours on a shared bridge; jump `common` or `guest`; the container's own
+//! published address; a rule for every protocol × address range × port range that is open; what
+//! becomes of the rest. The first match ends the chain. An app's openings that log come first, and
+//! the rest is rejected. With Garden's default the last opening comes first, which may open another
+//! container; then other containers are refused; then networks that are allowed, networks that are
+//! denied, accept.
 
 use super::plan::{self, ADMIN_PROHIBITED, Place, TCP, UDP, egress_chain};
 use super::{NetConfig, PortMap};
@@ -47,8 +49,8 @@ pub enum Otherwise<'a> {
     /// It is refused: an app reaches what it declares.
     #[default]
     Deny,
-    /// Garden's way: to `allow` it passes, to `deny` it is refused, all other passes. The box itself
-    /// is another matter: [`NetConfig::allow_host_access`].
+    /// Garden's way: to `allow` it passes, to `deny` it is refused, all other passes, but for other
+    /// containers'. The box itself is another matter: [`NetConfig::allow_host_access`].
     Garden {
         /// Beats `deny`.
         allow: &'a [Range],
@@ -183,18 +185,28 @@ fn few(count: usize) -> Result<(), TooMany> {
     if count > RULES_MAX { Err(TooMany(count)) } else { Ok(()) }
 }
 
-fn rules(cfg: &NetConfig, grant: &Grant<'_>) -> Result<Vec<Rule>, TooMany> {
-    let others = match grant.otherwise {
+/// Whether these are no more than one container may have.
+pub fn fits(egress: &[egress::Rule], otherwise: Otherwise<'_>) -> Result<(), TooMany> {
+    let others = match otherwise {
         Otherwise::Deny => 0,
-        Otherwise::Garden { allow, deny } => allow.len().saturating_add(deny.len()),
+        // One more refuses other containers.
+        Otherwise::Garden { allow, deny } => allow.len().saturating_add(deny.len() + 1),
     };
-    few(multiplied(grant.egress).saturating_add(others))?;
+    few(multiplied(egress).saturating_add(others))
+}
+
+fn rules(cfg: &NetConfig, grant: &Grant<'_>) -> Result<Vec<Rule>, TooMany> {
+    fits(grant.egress, grant.otherwise)?;
     let container = grant.place.addresses.container;
+    let head = match grant.otherwise {
+        Otherwise::Deny => "common",
+        Otherwise::Garden { .. } => "guest",
+    };
     // With bridge netfilter on, what goes from port to port of the bridge comes by, too.
     let neighbours = to_range(Rule::new(), grant.place.addresses.range()).accept();
     let mut list: Vec<_> = grant.place.shared.then_some(neighbours).into_iter().collect();
     list.extend([
-        Rule::new().verdict(&Verdict::Jump("common".to_owned())),
+        Rule::new().verdict(&Verdict::Jump(head.to_owned())),
         Rule::new().daddr(R1).cmp(Op::Eq, R1, &container.octets()).accept(),
     ]);
     let opening = |open: &egress::Rule| opening(cfg, grant.place.slot, open);
@@ -209,6 +221,7 @@ fn rules(cfg: &NetConfig, grant: &Grant<'_>) -> Result<Vec<Rule>, TooMany> {
         }
         Otherwise::Garden { allow, deny } => {
             list.extend(grant.egress.iter().rev().flat_map(opening));
+            list.push(plan::to_siblings(cfg).reject(ADMIN_PROHIBITED));
             list.extend(allow.iter().map(|range| to(range).accept()));
             list.extend(deny.iter().map(|range| to(range).reject(ADMIN_PROHIBITED)));
             list.push(Rule::new().accept());

@@ -44,8 +44,8 @@ use plan::Place;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use subnets::Subnets;
 
 /// The network of all containers of one daemon.
@@ -127,22 +127,32 @@ impl Net {
         let place = &self.place(slot);
         let grant = Grant { place, ports, egress, otherwise };
         let fresh = egress::allow(&self.cfg, &grant).map_err(too_many)?;
-        let mut rules = lock(&self.rules);
-        self.ensure_table(&mut rules)?;
-        for port in ports {
-            self.check_published(&mut rules, port.host)?;
-        }
+        let mut rules = self.rules_before(ports)?;
         match self.send(&mut rules, fresh) {
             // The chain is there: the container has rules already.
             Err(NetError::Rules { source, .. })
                 if source.exists() && source.message() == Some(0) =>
             {
-                let old = self.ports_of(&mut rules, place)?;
-                let list = egress::replace(&self.cfg, &grant, &old).map_err(too_many)?;
-                self.send(&mut rules, list)
+                self.replace(&mut rules, &grant)
             }
             sent => sent,
         }
+    }
+
+    /// The lock on the rules, for who gives a container these ports.
+    fn rules_before(&self, ports: &[PortMap]) -> Result<MutexGuard<'_, Socket>, NetError> {
+        let mut rules = lock(&self.rules);
+        self.ensure_table(&mut rules)?;
+        for port in ports {
+            self.check_published(&mut rules, port.host)?;
+        }
+        Ok(rules)
+    }
+
+    fn replace(&self, rules: &mut Socket, grant: &Grant<'_>) -> Result<(), NetError> {
+        let old = self.ports_of(rules, grant.place)?;
+        let list = egress::replace(&self.cfg, grant, &old).map_err(too_many)?;
+        self.send(rules, list)
     }
 
     /// Removes a slot's rules: its host ports lead nowhere any more. Already gone is success.

@@ -1,6 +1,7 @@
-//! What is added to a container's rules while it runs.
+//! What is added to a container's rules while it runs, and all of them anew.
 
 use super::egress;
+use super::egress::{Grant, Otherwise};
 use super::host::lock;
 use super::{Net, NetError, PortMap, plan, too_many};
 use crate::model;
@@ -33,5 +34,28 @@ impl Net {
         self.check_published(&mut rules, port.host)?;
         let list = vec![egress::port(&self.cfg, &self.place(slot), port)];
         self.send(&mut rules, list)
+    }
+
+    /// As [`Net::allow`], for a slot that most likely has rules: they are replaced at once, and no
+    /// packet sees it without.
+    pub fn renew(
+        &self,
+        slot: Slot,
+        ports: &[PortMap],
+        egress: &[model::egress::Rule],
+        otherwise: Otherwise<'_>,
+    ) -> Result<(), NetError> {
+        let place = &self.place(slot);
+        let mut rules = self.rules_before(ports)?;
+        self.replace(&mut rules, &Grant { place, ports, egress, otherwise })
+    }
+
+    /// Whether so many openings fit, without looking at the kernel. `TooManyRules`: they do not.
+    pub fn check_egress(
+        &self,
+        egress: &[model::egress::Rule],
+        otherwise: Otherwise<'_>,
+    ) -> Result<(), NetError> {
+        egress::fits(egress, otherwise).map_err(too_many)
     }
 }

@@ -11,7 +11,8 @@
 //!   pass     forward       0   answers; from ours by senders -> goto c<slot>, else drop;
 //!                              to ours only what inward sent there
 //!   local    input         0   from ours: answers, DNS if allowed, guests if allowed, else reject
-//!   common                     head of every c<slot>: DNS; never link-local, multicast, direct
+//!   common                     head of an app's c<slot>: DNS; never link-local, multicast, direct
+//!   guest                      the same of a Garden client's, but for direct
 //!   c<slot>                    what that container may reach (egress.rs)
 //!   p<port>                    the next of the running instances
 //!   ports      tcp . port              -> address . port       one instance
@@ -241,7 +242,7 @@ pub fn base(cfg: &NetConfig) -> Vec<Request> {
         ("local", hook("filter", Hook::INPUT, 0)),
     ];
     list.extend(base_chains.iter().map(|(name, hook)| table.add_base_chain(name, *hook)));
-    list.extend(["inward", "common"].map(|name| table.add_chain(name, 0)));
+    list.extend(["inward", "common", "guest"].map(|name| table.add_chain(name, 0)));
     for (name, rules) in base_rules(cfg) {
         list.push(table.flush_chain(name));
         list.extend(rules.iter().map(|rule| table.add_rule(name, rule)));
@@ -265,7 +266,12 @@ fn sets() -> [Set<'static>; 6] {
     ]
 }
 
-fn base_rules(cfg: &NetConfig) -> [(&'static str, Vec<Rule>); 8] {
+/// What goes to another container, and not through a port of the box.
+pub(super) fn to_siblings(cfg: &NetConfig) -> Rule {
+    Rule::new().translated(Op::Eq).to_group(Op::Eq, group(&cfg.tag))
+}
+
+fn base_rules(cfg: &NetConfig) -> [(&'static str, Vec<Rule>); 9] {
     let ours = group(&cfg.tag);
     let from = |op: Op| Rule::new().from_group(op, ours);
     let loopback = |rule: Rule| rule.mask(R1, &[255, 0, 0, 0]).cmp(Op::Eq, R1, &[127, 0, 0, 0]);
@@ -294,7 +300,8 @@ fn base_rules(cfg: &NetConfig) -> [(&'static str, Vec<Rule>); 8] {
     let mut common = resolvers.to_vec();
     common.push(refuse(to_block([169, 254, 0, 0], [255, 255, 0, 0])));
     common.push(refuse(to_block([224, 0, 0, 0], [224, 0, 0, 0])));
-    common.push(refuse(Rule::new().translated(Op::Eq).to_group(Op::Eq, ours)));
+    let guest = common.clone();
+    common.push(refuse(to_siblings(cfg)));
 
     let statics = || Rule::new().saddr(R1).lookup("statics", R1);
     let pool = |op: Op| in_pool(Rule::new().saddr(R1), op, cfg.pool.0);
@@ -335,6 +342,7 @@ fn base_rules(cfg: &NetConfig) -> [(&'static str, Vec<Rule>); 8] {
         ),
         ("local", local),
         ("common", common),
+        ("guest", guest),
     ]
 }
 

@@ -1,7 +1,9 @@
 //! The daemon is killed at every step of what it does, and the next one finds a box that is in order.
 
 use super::client::{container, eventually, plain, shell};
-use super::place::Garden;
+use super::lab::{get, tool};
+use super::net::{DENY, reaches, serve};
+use super::place::{EXTERNAL, Garden, OUTSIDE, outside};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::fs;
@@ -26,7 +28,11 @@ struct Scene {
 
 impl Scene {
     fn new(name: &str) -> Scene {
-        let garden = Garden::start(name);
+        Scene::with(name, "")
+    }
+
+    fn with(name: &str, more: &str) -> Scene {
+        let garden = Garden::with(name, more);
         garden.create(&json!({"handle": "by", "netin": [{"container_port": 8080}],
             "properties": {"note": "mine"}}));
         let script = "trap 'echo heard' TERM; while :; do sleep 0.1; done";
@@ -107,23 +113,40 @@ fn at_every_step_of_a_removal() {
 }
 
 #[test]
-fn between_a_change_and_what_is_written_of_it() {
-    let mut scene = Scene::new("kchange");
+fn what_is_written_of_a_change_is_so_after_the_next_start() {
+    let mut scene = Scene::with("kchange", DENY);
+    outside();
     scene.garden.make("victim");
-    let port = json!({"container_port": 80}).to_string();
+    let _server = serve(&scene.garden, "victim", 80);
+    let port = json!({"host_port": 7777, "container_port": 80}).to_string();
     scene.dies("change:written", "POST", &container("victim", "/net/in"), Some(&port));
     scene.settled("net in");
-    let mapped = scene.garden.info("victim")["MappedPorts"].as_array().expect("ports").len();
-    let rule = json!({"protocol": 1, "networks": [{"start": "192.0.2.1"}]}).to_string();
+    let mapped = json!([{"HostPort": 7777, "ContainerPort": 80}]);
+    assert_eq!(scene.garden.info("victim")["MappedPorts"], mapped);
+    assert_eq!(get(EXTERNAL, 7777).as_deref(), Some("victim\n"), "the port leads inside");
+
+    assert!(!reaches(&scene.garden, "victim", OUTSIDE, 8080));
+    let rule = json!({"protocol": 1, "networks": [{"start": OUTSIDE}]}).to_string();
     scene.dies("change:written", "POST", &container("victim", "/net/out"), Some(&rule));
     scene.settled("net out");
+    assert!(reaches(&scene.garden, "victim", OUTSIDE, 8080), "the rule opens it");
+    assert_eq!(get(EXTERNAL, 7777).as_deref(), Some("victim\n"), "and the port leads there still");
+
+    let limit = container("victim", "/limits/bandwidth");
+    let body = json!({"rate": 5_000_000, "burst": 2 << 20}).to_string();
+    scene.dies("change:written", "PUT", &limit, Some(&body));
+    scene.settled("bandwidth");
+    let queues = tool("tc", &["qdisc", "show"]);
+    assert!(queues.contains("tbf") && queues.contains("rate 40Mbit"), "{queues}");
+    let rules = tool("nft", &["list", "ruleset"]);
+    assert!(rules.contains("limit rate over"), "{rules}");
+
     let value = json!({"value": "v"}).to_string();
     let path = container("victim", "/properties/key");
     scene.dies("owner:written", "PUT", &path, Some(&value));
     scene.settled("property");
-    assert_eq!(scene.garden.info("victim")["Properties"]["key"], "v", "it was written");
-    let after = &scene.garden.info("victim")["MappedPorts"];
-    assert_eq!(after.as_array().expect("ports").len(), mapped);
+    let info = scene.garden.info("victim");
+    assert_eq!((&info["Properties"]["key"], &info["MappedPorts"]), (&json!("v"), &mapped));
     scene.garden.finish();
 }
 

@@ -14,6 +14,7 @@ mod killed;
 mod lab;
 mod life;
 mod limits;
+mod lost;
 mod malformed;
 mod net;
 mod peas;

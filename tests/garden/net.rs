@@ -3,10 +3,11 @@
 use super::client::{Process, container, eventually, shell};
 use super::lab::get;
 use super::place::{EXTERNAL, FARTHER, Garden, OUTSIDE, outside};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 /// A web server in the container that says the container's name.
-fn serve(garden: &Garden, handle: &str, port: u16) -> Process {
+pub fn serve(garden: &Garden, handle: &str, port: u16) -> Process {
     let script = format!(
         "mkdir -p /tmp/w; echo {handle} > /tmp/w/index.html; exec httpd -f -p {port} -h /tmp/w"
     );
@@ -21,11 +22,12 @@ fn address(garden: &Garden, handle: &str) -> String {
 }
 
 /// Whether a container reaches a web server.
-fn reaches(garden: &Garden, from: &str, ip: &str, port: u64) -> bool {
+pub fn reaches(garden: &Garden, from: &str, ip: &str, port: u64) -> bool {
     garden.sh(from, &format!("timeout 5 wget -q -O - http://{ip}:{port}/")).status == 0
 }
 
-const DENY: &str = "\n[net]\ndeny = [\"0.0.0.0/0\"]\n";
+/// Nothing is open that no rule opens.
+pub const DENY: &str = "\n[net]\ndeny = [\"0.0.0.0/0\"]\n";
 
 #[test]
 fn a_mapped_port_is_reached_at_the_external_address() {
@@ -161,6 +163,18 @@ fn without_denied_networks_everything_is_open() {
 }
 
 #[test]
+fn what_is_denied_anew_is_denied_to_who_lives_from_the_next_start() {
+    let mut garden = Garden::start("denylate");
+    outside();
+    garden.make("c");
+    assert!(reaches(&garden, "c", OUTSIDE, 8080));
+    garden.lab().configure("late", "[net]\ndeny = [\"0.0.0.0/0\"]\n");
+    garden.restart(Signal::SIGTERM);
+    assert!(!reaches(&garden, "c", OUTSIDE, 8080));
+    garden.finish();
+}
+
+#[test]
 fn one_subnet_is_one_neighbourhood() {
     let garden = Garden::with("street", DENY);
     for (handle, network) in [("a", "10.9.1.0/24"), ("b", "10.9.1.0/24"), ("x", "10.9.2.0/24")] {
@@ -170,6 +184,9 @@ fn one_subnet_is_one_neighbourhood() {
     let ip = address(&garden, "a");
     assert!(reaches(&garden, "b", &ip, 8080));
     assert!(!reaches(&garden, "x", &ip, 8080));
+    let rule = json!({"protocol": 1, "networks": [{"start": ip}]});
+    garden.does("POST", "/containers/x/net/out", Some(&rule));
+    assert!(reaches(&garden, "x", &ip, 8080), "a rule names it");
     garden.destroy("b");
     assert!(reaches(&garden, "a", &ip, 8080), "the bridge stays while somebody is there");
     garden.finish();

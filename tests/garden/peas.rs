@@ -148,6 +148,25 @@ fn what_is_refused_of_a_pea_is_refused_before_anything_is_made() {
 }
 
 #[test]
+fn a_pea_with_limits_of_its_own_opens_the_devices_that_its_container_opens() {
+    let garden = Garden::start("peadev");
+    // 10:229 is /dev/fuse; that a kernel has none is no matter of rights.
+    let script = "mknod /dev/other c 10 229; exec 3<>/dev/other";
+    for (handle, privileged) in [("root", true), ("other", false)] {
+        garden.create(&json!({"handle": handle, "privileged": privileged}));
+        let inside = garden.run(handle, &super::client::shell(script)).finish();
+        let mut wanted = pea("small", script);
+        wanted["user"] = "root".into();
+        wanted["limits"] = json!({"memory_limits": {"limit_in_bytes": 32 << 20}});
+        let own = garden.run(handle, &wanted).finish();
+        let closed = |err: &str| err.contains("not permitted");
+        assert_eq!(closed(&inside.err), !privileged, "{inside:?}");
+        assert_eq!(closed(&own.err), !privileged, "{own:?}");
+    }
+    garden.finish();
+}
+
+#[test]
 fn a_program_that_is_not_in_its_image_is_told_and_leaves_nothing() {
     let garden = Garden::start("peanone");
     let c = garden.make("c");

@@ -218,6 +218,40 @@ fn everything_is_there_again_after_a_restart_of_the_daemon() {
 }
 
 #[test]
+fn names_of_processes_that_are_not_there_are_not_kept() {
+    if !alone(module_path!(), "names_of_processes_that_are_not_there_are_not_kept") {
+        return;
+    }
+    let lab = Lab::new("gardennames");
+    let (host, first) = backend(&lab, lab.host());
+    block_on(first.create(named("a"))).expect("create");
+    let name = host.list().expect("list").remove(0);
+    let kept = |host: &Host| {
+        let owner = host.entry(&name).expect("read").expect("there").spec.owner;
+        serde_json::from_str::<serde_json::Value>(&owner).expect("JSON")
+    };
+    let ids = |host: &Host| {
+        let names = kept(host)["garden"]["names"].as_object().cloned().unwrap_or_default();
+        names.values().map(|id| id.as_str().expect("text").to_owned()).collect::<Vec<_>>()
+    };
+    let wanted =
+        |id: &str, path: &str| ProcessSpec { id: id.into(), path: path.into(), ..shell("read x") };
+    let session = block_on(first.run("a", wanted("A b", "/bin/sh"))).expect("run");
+    block_on(first.run("a", wanted("B c", "/bin/nothing"))).err().expect("no such program");
+    block_on(first.run("a", wanted("A b", "/bin/sh"))).err().expect("it runs");
+    assert_eq!(ids(&host), ["A b"]);
+    let mut more = kept(&host);
+    more["garden"]["names"]["h-of-another"] = "C d".into();
+    host.set_owner(&name, &more.to_string()).expect("write");
+    assert_eq!(ids(&host), ["A b", "C d"]);
+    drop(session);
+    let (host, second) = backend(&lab, lab.host_of(ended(host, first).into_parts()));
+    assert_eq!(ids(&host), ["A b"]);
+    block_on(second.attach("a", "A b")).expect("attach");
+    close(lab, host, second);
+}
+
+#[test]
 fn a_terminal_is_one_output_and_has_a_size() {
     if !alone(module_path!(), "a_terminal_is_one_output_and_has_a_size") {
         return;
@@ -277,6 +311,45 @@ fn whoever_is_not_asked_for_within_its_grace_time_goes() {
     close(lab, host, backend);
 }
 
+#[test]
+fn a_container_that_could_not_be_removed_when_its_time_was_over_is_tried_again() {
+    if !alone(
+        module_path!(),
+        "a_container_that_could_not_be_removed_when_its_time_was_over_is_tried_again",
+    ) {
+        return;
+    }
+    let lab = Lab::new("gardenstuck");
+    let (host, backend) = backend(&lab, lab.host());
+    block_on(backend.create(named("a"))).expect("create");
+    let path = block_on(backend.info("a")).expect("info").container_path;
+    let name = Path::new(&path).file_name().expect("a name").to_str().expect("UTF-8");
+    // A disk of a pea that nobody can remove for now.
+    let disk = lab.state.join("store/containers/stuck");
+    fs::create_dir_all(Path::new(&path).join("peas")).expect("directory");
+    fs::write(Path::new(&path).join("peas/stuck"), "pea").expect("file");
+    fs::create_dir(&disk).expect("directory");
+    fs::write(disk.join("x"), "").expect("file");
+    let file = disk.join("x");
+    let file = file.to_str().expect("UTF-8");
+    tool("chattr", &["+i", file]);
+    block_on(backend.set_grace("a", 1_000_000)).expect("set");
+    let begin = std::time::Instant::now();
+    let nap = || {
+        assert!(begin.elapsed() < Duration::from_secs(60), "nobody tries");
+        std::thread::park_timeout(Duration::from_millis(10));
+    };
+    let groups = || host.cgroups().list().expect("groups");
+    while groups().iter().any(|group| group.as_str() == name) {
+        nap();
+    }
+    tool("chattr", &["-i", file]);
+    while host.list().expect("list").iter().any(|known| known.as_str() == name) {
+        nap();
+    }
+    close(lab, host, backend);
+}
+
 /// What the container's processes are told of their ids and of pid 1.
 fn manner_of(backend: &Backend, handle: &str) -> String {
     // It says nothing before somebody listens: only then all of it is heard for sure.
@@ -290,6 +363,9 @@ fn manner_of(backend: &Backend, handle: &str) -> String {
 
 #[test]
 fn another_setting_is_for_containers_that_are_made_after_it() {
+    if !alone(module_path!(), "another_setting_is_for_containers_that_are_made_after_it") {
+        return;
+    }
     let lab = Lab::new("gardenmanner");
     let manner = Manner { ids: IdMapping::Garden, init_name: "wshd".into(), ..Manner::default() };
     let (host, backend) = backend_of(&lab, lab.host(), manner);

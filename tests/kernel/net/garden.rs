@@ -176,7 +176,7 @@ fn with_gardens_default_openings_beat_allowed_networks_and_these_beat_denied_one
     let both = [tcp(&[FARTHER], &[(80, 80)]), tcp(&[FARTHER], &[(81, 81)])];
     set(&both, garden(&[], EVERYWHERE));
     assert_eq!(dports("c0"), [81, 80]);
-    let many = vec![(FAR, FAR); 4097];
+    let many = vec![(FAR, FAR); 4096];
     let err = net.allow(slot(0), &[], &[], garden(&[], &many)).expect_err("too many");
     assert!(matches!(err, NetError::TooManyRules { count: 4097 }), "{err}");
 }
@@ -240,9 +240,31 @@ fn link_local_addresses_and_other_containers_stay_closed_with_gardens_default() 
     let _far = serve(&far, "far", Ipv4Addr::UNSPECIFIED, 80);
     inside(&far, || run("ip addr add 169.254.169.254/32 dev far0"));
     assert_eq!(talk(&app, Ipv4Addr::new(169, 254, 169, 254), 80), REFUSED);
-    assert_eq!(talk(&app, address(&net, 1), 80), REFUSED);
+    let there = address(&net, 1);
+    assert_eq!(talk(&app, there, 80), REFUSED);
+    net.allow(slot(0), &[], &[], garden(EVERYWHERE, &[])).expect("allow");
+    assert_eq!(talk(&app, there, 80), REFUSED, "an allowed network is no opening");
     let gateway = net.addresses(slot(1)).gateway;
     assert_eq!(talk(&app, BOX, 8080), says("web", gateway), "through its port");
+}
+
+#[test]
+fn an_opening_opens_another_container_to_gardens_and_not_to_apps() {
+    lab();
+    let (_far, net) = (outside(), open());
+    let (client, app, sibling) = (container(&net, 0), container(&net, 1), container(&net, 2));
+    net.allow(slot(2), &[], &[], garden(&[], EVERYWHERE)).expect("allow");
+    let _servers = [80, 81].map(|port| serve(&sibling, "web", Ipv4Addr::UNSPECIFIED, port));
+    let there = address(&net, 2);
+    let rules = [tcp(&[there], &[(80, 80)])];
+    net.allow(slot(0), &[], &rules, garden(&[], EVERYWHERE)).expect("allow");
+    allow(&net, 1, &[], &rules);
+    assert_eq!(talk(&client, there, 80), says("web", address(&net, 0)), "with its own address");
+    assert_eq!(talk(&client, there, 81), REFUSED, "another port");
+    assert_eq!(talk(&app, there, 80), REFUSED, "an app's containers are apart");
+    net.open_more(slot(0), &[tcp(&[there], &[(81, 81)])]).expect("one more");
+    assert_eq!(talk(&client, there, 81), says("web", address(&net, 0)));
+    assert_eq!(talk(&sibling, address(&net, 0), 80), REFUSED, "one way only");
 }
 
 #[test]

@@ -1,0 +1,132 @@
+//! Containers that are found in the depot when the daemon starts: what is known of them, and the way
+//! back to those that live.
+
+use super::client::Container;
+use super::depot::{Entry, Glimpse};
+use super::error::{Cause, ContainerError};
+use super::host::{Host, open_process, ports, step};
+use super::posture::Posture;
+use crate::net::PortMap;
+use crate::sys;
+use crate::unit::Handle;
+use std::io;
+
+/// What is known of a container that is in the depot.
+pub enum Sight {
+    /// It was never finished, or nothing of it lives.
+    Nothing,
+    /// All of it.
+    Entry(Box<Entry>),
+    /// It may live, and is not for this program to judge: it is not to be touched.
+    Closed(Closed),
+}
+
+/// A container that is not to be touched.
+pub struct Closed {
+    /// For a person.
+    pub why: String,
+    /// Asked again, the answer is the same.
+    pub for_good: bool,
+    /// What can be told of it.
+    pub seen: Glimpse,
+}
+
+impl Host {
+    /// What is known of a container that is in the depot. Blocking.
+    pub fn sight(&self, handle: &Handle) -> Sight {
+        let err = match self.depot.read(handle) {
+            Ok(Some(entry)) => return Sight::Entry(Box::new(entry)),
+            Ok(None) => io::Error::new(io::ErrorKind::InvalidData, "its entry is gone"),
+            Err(err) => err,
+        };
+        let for_good = match err.kind() {
+            io::ErrorKind::Unsupported => true,
+            // A power cut leaves such a thing, and nothing that lives.
+            io::ErrorKind::InvalidData if !self.may_live(handle) => return Sight::Nothing,
+            io::ErrorKind::InvalidData => true,
+            _ => false,
+        };
+        let why = crate::log::chain(&err);
+        Sight::Closed(Closed { why, for_good, seen: self.depot.glimpse(handle) })
+    }
+
+    /// Whether something of this name has processes, or nobody can tell.
+    fn may_live(&self, handle: &Handle) -> bool {
+        self.cgroups.find(handle).pids().map_or(true, |pids| !pids.is_empty())
+    }
+
+    /// Keeps the numbers of a container that is not touched from others. Blocking.
+    pub fn hold(&self, handle: &Handle) {
+        let seen = self.depot.glimpse(handle);
+        if !self.claims().hold(handle, &seen) {
+            return;
+        }
+        if let (Some(slot), Some(had)) = (seen.slot, seen.addresses)
+            && let Err(err) = self.net.reclaim(slot, had)
+        {
+            crate::warn!("net.address_lost", handle = handle, err = crate::log::chain(&err));
+        }
+    }
+
+    /// Connects to a container that was found in the depot. `None`: its pid 1 is gone, or was
+    /// never finished: destroy it. An error: nobody can tell, or it lives and cannot be reached;
+    /// asked again, it may be. Blocking.
+    pub fn reopen(&self, handle: &Handle) -> Result<Option<Container>, ContainerError> {
+        let Some(entry) = self.entry(handle)? else { return Ok(None) };
+        let alive = match entry.process() {
+            None => false,
+            Some((pid, started)) => lives(pid, started)
+                .map_err(|source| step("look for the init process of", handle, source))?,
+        };
+        if !alive {
+            return Ok(None);
+        }
+        if !self.claims().adopt(&entry) {
+            let why = "another container has its slot or ports; destroy one of them";
+            return Err(step("find again the numbers of", handle, why));
+        }
+        if let Some(had) = entry.addresses {
+            let again = self.net.reclaim(entry.slot, had);
+            again.map_err(|source| step("find again the address of", handle, source))?;
+        }
+        self.renew_rules(&entry)
+            .map_err(|source| step("write the network rules of", handle, source))?;
+        Container::connect(self, entry)
+            .map(Some)
+            .map_err(|source| step("connect to the init process of", handle, source))
+    }
+
+    /// The rules of a container that is found again. An app's never change, so they are there or
+    /// somebody has emptied the box's packet rules. Another's change while it stands, and a daemon
+    /// that was killed has written down what it did not make: all of them are written again.
+    fn renew_rules(&self, entry: &Entry) -> Result<(), Cause> {
+        if entry.spec.posture == Posture::App || !self.net.is_allowed(entry.slot)? {
+            return self.restore_rules(entry);
+        }
+        let (slot, spec) = (entry.slot, &entry.spec);
+        self.net.renew(slot, &self.free_ports(entry)?, &spec.egress, self.otherwise(spec))?;
+        // None is a limit too: an earlier one may be in force.
+        Ok(self.net.limit_bandwidth(slot, spec.bandwidth)?)
+    }
+
+    /// The ports of a container, but for those that an app has published meanwhile: better one port
+    /// that leads elsewhere than a container without rules.
+    fn free_ports(&self, entry: &Entry) -> Result<Vec<PortMap>, Cause> {
+        let published = self.net.published_ports()?;
+        let mut ports = ports(entry);
+        for PortMap { host, .. } in ports.extract_if(.., |port| published.contains(&port.host)) {
+            const CURE: &str = "publish the app on another port and start the daemon again";
+            let handle = &entry.spec.handle;
+            crate::error!("net.port_taken", handle = handle, port = host, cure = CURE);
+        }
+        Ok(ports)
+    }
+}
+
+/// Whether that process has not ended.
+fn lives(pid: i32, started: u64) -> io::Result<bool> {
+    match open_process(pid, started)? {
+        Some(pidfd) => sys::fd::wait_readable(&pidfd, 0).map(|ended| !ended),
+        None => Ok(false),
+    }
+}
