@@ -161,6 +161,7 @@ impl Keeper {
             kept,
             profile: self.plan.apparmor.clone(),
             root: start::root_dir().map_err(system)?,
+            last_id: self.plan.ids.last(),
             granted: confined?,
             for_users: Caps::of(&self.plan.user_capabilities),
             nofile,

@@ -89,6 +89,7 @@ impl Server {
             workshop: Workshop {
                 kept,
                 root,
+                last_id: plan.ids.last(),
                 granted,
                 for_users,
                 nofile: soft,

@@ -33,6 +33,8 @@ pub struct Workshop {
     pub kept: Kept,
     /// The container's root directory.
     pub root: OwnedFd,
+    /// The highest id inside.
+    pub last_id: u32,
     /// Capabilities of the container's root.
     pub granted: Caps,
     /// Bounding set of everybody else.
@@ -115,7 +117,7 @@ impl Launched {
 pub fn start(workshop: &Workshop, spec: &ProcessSpec, sent: Sent) -> Result<Launched, Failure> {
     let Sent { program, doors, gate } = sent;
     let root = &workshop.root;
-    let user = find_user(root, &spec.user)?;
+    let user = find_user(workshop, &spec.user)?;
     let env = environment::complete(&spec.env, &user).map_err(|text| (FailKind::Refused, text))?;
     if spec.path.is_empty() {
         return Err((FailKind::Refused, "the program has no name".into()));
@@ -168,11 +170,12 @@ pub fn start(workshop: &Workshop, spec: &ProcessSpec, sent: Sent) -> Result<Laun
 }
 
 /// Reads the own files of the root and finds the user.
-fn find_user(root: &OwnedFd, wanted: &str) -> Result<User, Failure> {
+fn find_user(workshop: &Workshop, wanted: &str) -> Result<User, Failure> {
+    let root = &workshop.root;
     let not_found = |text: String| (FailKind::UserNotFound, text);
     let passwd = user_file(root, "/etc/passwd").map_err(not_found)?;
     let group = user_file(root, "/etc/group").map_err(not_found)?;
-    users::find(wanted, &passwd, &group).map_err(not_found)
+    users::find(wanted, &passwd, &group, workshop.last_id).map_err(not_found)
 }
 
 /// The content of a file that the container may have made anything of: a missing one is empty; a

@@ -3,6 +3,8 @@
 //! The files are the container's and say what they like; the worst they can do is to name another
 //! id of the same container. Text in, value out.
 
+use crate::unit::IdMap;
+
 /// Users, groups and ids of one process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
@@ -18,30 +20,30 @@ pub struct User {
     pub home: String,
 }
 
-/// The last id that a container has.
-const ID_MAX: u32 = 65_535;
+/// The last id of a container with Garden's map.
+const WITH_GARDENS: u32 = IdMap::NOBODYS - 1;
 
 /// Supplementary groups of one user.
 const GROUPS_MAX: usize = 1024;
 
 /// Finds `wanted`: `name`, `uid`, `uid:gid`, `name:group`. What looks like a number is one, even
 /// if a line of passwd has it as a name. A number without a line has group 0 and home `/`; `root`
-/// always exists.
-pub fn find(wanted: &str, passwd: &[u8], group: &[u8]) -> Result<User, String> {
+/// always exists. Ids above `last`, the container's highest, are refused.
+pub fn find(wanted: &str, passwd: &[u8], group: &[u8], last: u32) -> Result<User, String> {
     let (who, of) = match wanted.split_once(':') {
         Some((who, of)) => (who, Some(of)),
         None => (wanted, None),
     };
-    let line = match reference(who, "user")? {
+    let line = match reference(who, "user", last)? {
         Reference::Id(uid) => lines(passwd, 6).find(|line| line[2] == uid.to_string()),
         Reference::Name(name) => lines(passwd, 6).find(|line| line[0] == name),
     };
-    let mut user = match (line, reference(who, "user")?) {
+    let mut user = match (line, reference(who, "user", last)?) {
         (Some(line), _) => User {
             name: line[0].clone(),
-            uid: id(&line[2], "user", &line[0])?,
-            gid: id(&line[3], "group of user", &line[0])?,
-            groups: groups_of(&line[0], group)?,
+            uid: id(&line[2], "user", &line[0], last)?,
+            gid: id(&line[3], "group of user", &line[0], last)?,
+            groups: groups_of(&line[0], group, last)?,
             home: if line[5].is_empty() { "/".into() } else { line[5].clone() },
         },
         (None, Reference::Id(uid)) => {
@@ -55,14 +57,14 @@ pub fn find(wanted: &str, passwd: &[u8], group: &[u8]) -> Result<User, String> {
         }
     };
     if let Some(of) = of {
-        user.gid = match reference(of, "group")? {
+        user.gid = match reference(of, "group", last)? {
             Reference::Id(gid) => gid,
             Reference::Name(name) => {
                 let line = lines(group, 3).find(|line| line[0] == name);
                 let line = line.ok_or_else(|| {
                     format!("group `{name}` is not in the container's /etc/group")
                 })?;
-                id(&line[2], "group", name)?
+                id(&line[2], "group", name, last)?
             }
         };
         user.groups.clear();
@@ -79,28 +81,33 @@ enum Reference<'a> {
 }
 
 /// Reads one side of a user text.
-fn reference<'a>(text: &'a str, what: &str) -> Result<Reference<'a>, String> {
+fn reference<'a>(text: &'a str, what: &str, last: u32) -> Result<Reference<'a>, String> {
     if text.starts_with(|c: char| c.is_ascii_digit()) {
-        return id(text, what, text).map(Reference::Id);
+        return id(text, what, text, last).map(Reference::Id);
     }
     let first = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     let rest = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-$".contains(&b));
     if !first || !rest || text.len() > 256 {
         return Err(format!(
-            "`{}` is no {what}: write a name or a number from 0 to {ID_MAX}",
+            "`{}` is no {what}: write a name or a number from 0 to {last}",
             text.escape_default()
         ));
     }
     Ok(Reference::Name(text))
 }
 
-/// A plain decimal number of a container's range: no sign, space, prefix or leading zero.
-fn id(text: &str, what: &str, name: &str) -> Result<u32, String> {
+/// A plain decimal number up to `last`: no sign, space, prefix or leading zero.
+fn id(text: &str, what: &str, name: &str, last: u32) -> Result<u32, String> {
     let plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
-    match text.parse() {
-        Ok(id) if plain && id <= ID_MAX => Ok(id),
+    match text.parse::<u32>() {
+        Ok(id) if plain && id <= last => Ok(id),
+        Ok(id) if plain && last < WITH_GARDENS && id <= WITH_GARDENS => Err(format!(
+            "{what} `{}` has id {id}, but this container's go from 0 to {last}; those of Garden's \
+             clients go to {WITH_GARDENS} when they are made with `id_mapping = \"garden\"`",
+            name.escape_default()
+        )),
         _ => Err(format!(
-            "{what} `{}` has no id from 0 to {ID_MAX}, but `{}`",
+            "{what} `{}` has no id from 0 to {last}, but `{}`",
             name.escape_default(),
             text.chars().take(20).collect::<String>().escape_default()
         )),
@@ -108,10 +115,10 @@ fn id(text: &str, what: &str, name: &str) -> Result<u32, String> {
 }
 
 /// The groups that list `name` as a member.
-fn groups_of(name: &str, group: &[u8]) -> Result<Vec<u32>, String> {
+fn groups_of(name: &str, group: &[u8], last: u32) -> Result<Vec<u32>, String> {
     let mut found = Vec::new();
     for line in lines(group, 4).filter(|line| line[3].split(',').any(|member| member == name)) {
-        let gid = id(&line[2], "group", &line[0])?;
+        let gid = id(&line[2], "group", &line[0], last)?;
         if !found.contains(&gid) {
             found.push(gid);
         }
@@ -188,7 +195,7 @@ mod tests {
             ("nobody", Err(())),
         ];
         for (wanted, expected) in table {
-            let found = find(wanted, PASSWD, GROUP);
+            let found = find(wanted, PASSWD, GROUP, 65_535);
             let seen = found.as_ref().map(|u| (u.uid, u.gid, &*u.groups, &*u.home)).map_err(drop);
             assert_eq!(seen, *expected, "{wanted}: {found:?}");
         }
@@ -196,8 +203,28 @@ mod tests {
 
     #[test]
     fn root_and_numbers_need_no_files() {
-        let root = find("root", b"", b"").expect("root");
+        let root = find("root", b"", b"", 65_535).expect("root");
         assert_eq!((root.uid, root.gid, &*root.home), (0, 0, "/root"));
-        assert_eq!(find("7", b"", b"").expect("number").name, "7");
+        assert_eq!(find("7", b"", b"", 65_535).expect("number").name, "7");
+    }
+
+    #[test]
+    fn ids_go_as_far_as_the_container_has_them() {
+        let last = WITH_GARDENS;
+        let ids = |wanted: &str| find(wanted, PASSWD, GROUP, last).map(|u| (u.uid, u.gid));
+        assert_eq!(ids("1000000000"), Ok((1_000_000_000, 0)));
+        assert_eq!(ids("big"), Ok((70_000, 0)));
+        assert_eq!(ids("vcap:huge"), Ok((2000, 70_000)));
+        assert_eq!(ids("4294967293:4294967293"), Ok((4_294_967_293, 4_294_967_293)));
+        for wanted in ["4294967294", "4294967295", "4294967296", "0:4294967294", "badgroup"] {
+            let why = ids(wanted).expect_err(wanted);
+            assert!(why.contains("has no id from 0 to 4294967293, but `429496729"), "{why}");
+        }
+        let why = find("0:70000", PASSWD, GROUP, 65_535).expect_err("beyond");
+        assert!(
+            why.starts_with("group `70000` has id 70000, but this container's go from"),
+            "{why}"
+        );
+        assert!(why.ends_with("`id_mapping = \"garden\"`"), "{why}");
     }
 }

@@ -4,7 +4,7 @@ use super::IdRange;
 use serde::{Deserialize, Serialize};
 
 /// What a container's user and group ids are outside; the same for both kinds. Each form holds 0 to
-/// 65535 at least, and ids above 65535 are given to nobody.
+/// 65535 at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IdMap {
@@ -34,6 +34,16 @@ impl IdMap {
             IdMap::Range(range) => range.host(inside),
             IdMap::Garden if inside == 0 => Some(IdMap::NOBODYS),
             IdMap::Garden => (inside < IdMap::NOBODYS).then_some(inside),
+        }
+    }
+
+    /// The highest id of the container; below it there is no gap. With the box's own ids that is the
+    /// box's.
+    pub fn last(self) -> u32 {
+        match self {
+            IdMap::Range(_) if self.is_the_boxs() => IdMap::NOBODYS,
+            IdMap::Range(_) => IdRange::WIDTH - 1,
+            IdMap::Garden => IdMap::NOBODYS - 1,
         }
     }
 
@@ -80,6 +90,7 @@ mod tests {
         ] {
             assert_eq!(IdMap::Garden.host(inside), outside, "{inside}");
         }
+        assert_eq!(IdMap::Garden.last(), 4_294_967_293);
         assert!(IdMap::Garden.is_whole() && !IdMap::Garden.is_the_boxs());
     }
 
@@ -89,6 +100,7 @@ mod tests {
         assert_eq!(map(1 << 28).text(), "0 268435456 65536\n");
         assert_eq!((map(100_000).root(), map(100_000).host(5)), (100_000, Some(100_005)));
         assert_eq!(map(100_000).host(65_536), None);
+        assert_eq!((map(100_000).last(), map(0).last()), (65_535, 4_294_967_294));
         assert!(map(0).is_the_boxs() && !map(1).is_the_boxs());
         assert!(map(0).is_whole() && !map(u32::MAX - 65_535).is_whole());
     }

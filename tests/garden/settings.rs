@@ -23,6 +23,9 @@ fn ids_and_the_name_of_pid_1_can_be_gardens() {
     let map = garden.says(&c, "cat /proc/self/uid_map");
     let numbers: Vec<&str> = map.split_whitespace().collect();
     assert_eq!(numbers, ["0", "4294967294", "1", "1", "1", "4294967293"]);
+    let far = json!({"path": "id", "args": ["-u"], "user": "1000000000"});
+    let ended = garden.run(&c, &far).finish();
+    assert_eq!((ended.status, &*ended.out), (0, "1000000000\n"));
     assert_eq!(garden.says(&c, "head -n1 /proc/1/status"), "Name:\tgarden-init");
     garden.finish();
 }

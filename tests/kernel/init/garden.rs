@@ -213,6 +213,39 @@ fn gardens_ids_move_root_alone() {
 }
 
 #[test]
+fn a_users_id_goes_as_far_as_the_containers_map() {
+    let (lab, plan) = with_gardens_ids();
+    let mut container = lab.launch(&plan).expect("a container");
+    let inside = &mut container.connection;
+    let passwd = "far:x:1000000000:70000::/home/far:/bin/sh\nout:x:4294967294:0::/:\n";
+    inside.sh(&format!("printf '{passwd}' >> /etc/passwd; echo 'more:x:80000:far' >> /etc/group"));
+    let script = "id -u; id -g; grep Groups /proc/self/status; pwd; echo x > /dev/stdout";
+    for (user, said) in [
+        ("1000000000", "1000000000\n70000\nGroups:\t80000 \n/home/far\nx\n"),
+        ("far", "1000000000\n70000\nGroups:\t80000 \n/home/far\nx\n"),
+        ("4294967293:65536", "4294967293\n65536\nGroups:\t \n/\nx\n"),
+    ] {
+        assert_eq!(inside.sh_as(user, script), said, "{user}");
+    }
+    assert_eq!(owner(lab.upper().join("home/far")), (1_000_000_000, 70_000));
+    for user in ["out", "4294967294", "4294967295", "0:4294967294"] {
+        let wanted = ProcessSpec { user: user.into(), ..sh("id") };
+        let (kind, why) = inside.refused(Ask::Start(wanted));
+        assert_eq!(kind, FailKind::UserNotFound, "{user}");
+        assert!(why.contains("has no id from 0 to 4294967293"), "{user}: {why}");
+    }
+    drop(container);
+
+    // With ids of its own a container has fewer.
+    let lab = Lab::new();
+    let mut container = lab.container();
+    let wanted = ProcessSpec { user: "1000000000".into(), ..sh("id") };
+    let (kind, why) = container.connection.refused(Ask::Start(wanted));
+    assert_eq!(kind, FailKind::UserNotFound);
+    assert!(why.contains("0 to 65535") && why.contains("id_mapping"), "{why}");
+}
+
+#[test]
 fn a_terminal_is_the_users_with_gardens_ids_too() {
     let (lab, plan) = with_gardens_ids();
     let mut container = lab.launch(&plan).expect("a container");
