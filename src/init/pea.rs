@@ -23,11 +23,11 @@
 use super::proto::{Answer, FailKind, MAX_MESSAGE, PeaPlan, PeaStart, Plan, Reply, SetUp};
 use super::root::{self, Kept};
 use super::start::{self, Failure, Launched, Sent, Workshop};
-use super::{Doing, InitError, confine, message};
+use super::{Doing, InitError, confine, limits, message};
 use crate::sys::caps::Caps;
 use crate::sys::fd;
 use crate::sys::ns::{self, Fork, Parent, Spaces};
-use crate::sys::process::{self, Ended, Resource};
+use crate::sys::process::{self, Ended};
 use crate::sys::seccomp;
 use std::fs::File;
 use std::io;
@@ -39,6 +39,7 @@ struct Keeper {
     user: OwnedFd,
     filters: Vec<seccomp::Program>,
     kept: Kept,
+    usual: limits::Values,
 }
 
 /// Follows the order. What is said on `channel` after [`SetUp::Ready`], or just before it, is said by
@@ -48,6 +49,7 @@ pub fn make(
     order: PeaPlan,
     pidfd: OwnedFd,
     filters: Vec<seccomp::Program>,
+    usual: limits::Values,
 ) -> Result<(), InitError> {
     let PeaPlan { beside, plan } = order;
     let open = |kind: &str| {
@@ -74,7 +76,7 @@ pub fn make(
     // it, and nobody would in our place.
     match ns::fork(Spaces::empty(), Parent::CallersParent).doing(|| "fork".into())? {
         Fork::Child => {
-            let kept = keep(plan, user, filters, channel);
+            let kept = keep(plan, user, filters, usual, channel);
             process::exit_now(u8::from(kept.is_err()))
         }
         Fork::Parent { pid, pidfd } => {
@@ -89,6 +91,7 @@ fn keep(
     plan: Plan,
     user: OwnedFd,
     filters: Vec<seccomp::Program>,
+    usual: limits::Values,
     channel: &OwnedFd,
 ) -> Result<(), InitError> {
     let kept = match root::build(&plan, &user) {
@@ -100,7 +103,7 @@ fn keep(
         }
     };
     message::send(channel, &SetUp::Rooted, &[]).map_err(|_| InitError::Abandoned)?;
-    let keeper = Keeper { plan, user, filters, kept };
+    let keeper = Keeper { plan, user, filters, kept, usual };
     let mut buffer = vec![0; MAX_MESSAGE];
     let refused = |seq, kind, text| {
         message::send(channel, &Reply { seq, answer: Answer::Failed { kind, text } }, &[])
@@ -150,7 +153,6 @@ impl Keeper {
                 .and_then(|()| confine::granted(&self.plan))
                 .map_err(|err| (FailKind::System, crate::log::chain(&err)))
         });
-        let (nofile, _) = process::limit(Resource::OPEN_FILES).map_err(system)?;
         let Kept { null, pts, proc } = &self.kept;
         let kept = Kept {
             null: null.try_clone().map_err(system)?,
@@ -164,7 +166,7 @@ impl Keeper {
             last_id: self.plan.ids.last(),
             granted: confined?,
             for_users: Caps::of(&self.plan.user_capabilities),
-            nofile,
+            usual: self.usual,
         };
         let gate = fd::pipe().map_err(system)?;
         start::start(&workshop, spec, Sent { gate: Some(gate), ..sent })

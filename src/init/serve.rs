@@ -20,7 +20,7 @@ use super::proto::{Answer, FailKind, MAX_MESSAGE, Plan, Reply, Request};
 use super::root::Kept;
 use super::start::{self, Failure, Workshop};
 use super::table::{PeerId, Phase, Serial, Table};
-use super::{Doing, InitError};
+use super::{Doing, InitError, limits};
 use crate::model::process::ExitStatus;
 use crate::sys::caps::Caps;
 use crate::sys::fd::{self, PollFd, PollFlags};
@@ -71,6 +71,7 @@ impl Server {
         depot: OwnedFd,
         kept: Kept,
         plan: &Plan,
+        usual: limits::Values,
     ) -> Result<Server, InitError> {
         let depot = Depot::new(&depot)?;
         fd::set_nonblocking(&listener, true).doing(|| "use the listener".into())?;
@@ -92,7 +93,7 @@ impl Server {
                 last_id: plan.ids.last(),
                 granted,
                 for_users,
-                nofile: soft,
+                usual,
                 profile: plan.apparmor.clone(),
             },
             peers: Peers::new(plan.privileged),

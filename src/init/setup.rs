@@ -6,10 +6,10 @@
 
 use super::order::{Given, check_plan, read_filter, refused, take_given};
 use super::proto::{MAX_MESSAGE, Order, Plan, SetUp};
-use super::{Doing, InitError, confine, inside_net, message, pea, root, serve};
+use super::{Doing, InitError, confine, inside_net, limits, message, pea, root, serve};
 use crate::sys::fd::{self, PollFd, PollFlags};
 use crate::sys::ns::{self, Fork, Parent, Spaces};
-use crate::sys::process::{self, Resource};
+use crate::sys::process;
 use crate::sys::signal;
 use crate::unit::IdMap;
 use serde::de::DeserializeOwned;
@@ -20,9 +20,6 @@ use std::process::ExitCode;
 
 /// How long the daemon may take for its next message, and pid 1 for its set-up.
 const PATIENCE_MS: u16 = 60_000;
-
-/// Descriptors that a container's process may be given, if the kernel lets us raise the limit.
-const NOFILE_MAX: u64 = 1 << 20;
 
 /// The namespaces that belong to the container's user namespace, and that one.
 struct Made {
@@ -61,7 +58,7 @@ pub fn run() -> ExitCode {
 
 /// Everything up to a standing container. `first` becomes the pid of the future pid 1.
 fn set_up(channel: &OwnedFd, first: &mut Option<i32>) -> Result<(), InitError> {
-    prepare_self(channel).doing(|| "prepare the set-up process".into())?;
+    let usual = prepare_self(channel).doing(|| "prepare the set-up process".into())?;
     let (order, mut fds): (Order, Vec<OwnedFd>) = receive(channel)?;
     let plan = match order {
         Order::Container(plan) => plan,
@@ -71,7 +68,7 @@ fn set_up(channel: &OwnedFd, first: &mut Option<i32>) -> Result<(), InitError> {
             let (Some(filter), Some(pidfd)) = (filter, pidfd) else {
                 return Err(refused("it came without pidfd and filter".into()));
             };
-            return pea::make(channel, order, pidfd, read_filter(filter)?);
+            return pea::make(channel, order, pidfd, read_filter(filter)?, usual);
         }
     };
     check_plan(&plan)?;
@@ -102,7 +99,7 @@ fn set_up(channel: &OwnedFd, first: &mut Option<i32>) -> Result<(), InitError> {
             // The channel, the network namespace and the rest are the other process's.
             let keep = [&given.listener, &given.depot, &made.user, &tell].map(AsFd::as_fd);
             match fd::close_inherited(&keep) {
-                Ok(()) => become_pid_one(&plan, given, made.user, tell),
+                Ok(()) => become_pid_one(&plan, given, made.user, tell, &usual),
                 Err(_) => process::exit_now(1),
             }
         }
@@ -122,8 +119,8 @@ fn set_up(channel: &OwnedFd, first: &mut Option<i32>) -> Result<(), InitError> {
     }
 }
 
-/// Sheds what was inherited.
-fn prepare_self(channel: &OwnedFd) -> std::io::Result<()> {
+/// Sheds what was inherited. Returns the limits of processes that ask for none.
+fn prepare_self(channel: &OwnedFd) -> std::io::Result<limits::Values> {
     fd::close_inherited(&[channel.as_fd()])?;
     process::set_umask(0o022);
     // The daemon may be shielded from the out-of-memory killer; nobody in a container is. Raising
@@ -133,12 +130,7 @@ fn prepare_self(channel: &OwnedFd) -> std::io::Result<()> {
     if std::fs::read_to_string(file)?.starts_with('-') {
         std::fs::write(file, "0")?;
     }
-    let (soft, hard) = process::limit(Resource::OPEN_FILES)?;
-    if hard < NOFILE_MAX {
-        // Only with CAP_SYS_RESOURCE; without it a process gets less than it asked for.
-        let _ = process::set_limit(Resource::OPEN_FILES, soft, NOFILE_MAX);
-    }
-    Ok(())
+    limits::raise()
 }
 
 /// The next message of the daemon, in time.
@@ -297,12 +289,18 @@ fn take_name(name: &str) -> Result<(), InitError> {
 }
 
 /// Pid 1 from its first instruction on. It never returns, so nothing of the caller's is dropped.
-fn become_pid_one(plan: &Plan, given: Given, user: OwnedFd, status: OwnedFd) -> ! {
+fn become_pid_one(
+    plan: &Plan,
+    given: Given,
+    user: OwnedFd,
+    status: OwnedFd,
+    usual: &limits::Values,
+) -> ! {
     let mut status = File::from(status);
     let built = take_name(&plan.init_name).and_then(|()| root::build(plan, &user));
     let built = built.and_then(|kept| {
         confine::confine(plan, user, &given.filters)?;
-        serve::Server::new(given.listener, given.depot, kept, plan)
+        serve::Server::new(given.listener, given.depot, kept, plan, *usual)
     });
     let (word, server) = match built {
         Ok(server) => (SetUp::Ready { pid: 1 }, Some(server)),

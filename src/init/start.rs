@@ -39,8 +39,8 @@ pub struct Workshop {
     pub granted: Caps,
     /// Bounding set of everybody else.
     pub for_users: Caps,
-    /// Open files that a process gets when it does not say: soft value.
-    pub nofile: u64,
+    /// Limits that a process gets when it does not say.
+    pub usual: limits::Values,
     /// AppArmor profile of every process.
     pub profile: Option<String>,
 }
@@ -123,8 +123,9 @@ pub fn start(workshop: &Workshop, spec: &ProcessSpec, sent: Sent) -> Result<Laun
         return Err((FailKind::Refused, "the program has no name".into()));
     }
     let name = spec.argv0.as_ref().unwrap_or(&spec.path);
-    let limits = limits::decide(spec, workshop.nofile)
+    let has = limits::present()
         .map_err(|err| (FailKind::System, format!("cannot read the limits: {err}")))?;
+    let limits = limits::decide(spec, &workshop.usual, &has);
     let lowered = limits.lowered.clone();
     let dir = working_dir(root, spec, &user)?;
     let (streams, outputs, stdin) = streams(&workshop.kept, spec, &user)

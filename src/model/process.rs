@@ -52,7 +52,7 @@ pub struct ProcessSpec {
     pub dir_must_exist: bool,
     /// `name`, `uid`, `uid:gid`, `name:group`: looked up in the container's own passwd and group.
     pub user: String,
-    /// Open files, soft and hard; clamped to what the daemon itself may have.
+    /// Open files, soft and hard; clamped to what the daemon itself may have, or may raise its own to.
     pub nofile: Option<u64>,
     /// Further limits, soft and hard, clamped in the same way; [`Rlimit::Nofile`] wins over
     /// `nofile`. What is not named stays as it is.

@@ -236,12 +236,34 @@ fn limits_in(text: &str) -> Vec<(u64, u64)> {
     text.lines().skip(1).take(15).map(both).collect()
 }
 
+/// Whether this process, and so the daemon of a test, may raise hard limits.
+fn may_raise_limits() -> bool {
+    const SYS_RESOURCE: u8 = 24;
+    terrarium::sys::caps::permitted().expect("capabilities").has(SYS_RESOURCE)
+}
+
 #[test]
 fn every_limit_of_a_process_is_what_was_asked_for_or_what_the_box_allows() {
     let lab = Lab::new();
     let mut container = lab.container();
-    let text = fs::read_to_string(format!("/proc/{}/limits", container.pid)).expect("limits");
-    let ours = limits_in(&text);
+    let of =
+        |pid: &str| limits_in(&fs::read_to_string(format!("/proc/{pid}/limits")).expect("limits"));
+    let (ours, makers) = (of(&container.pid.to_string()), of("self"));
+    let highest = |kind| match kind {
+        Rlimit::Nofile => {
+            let text = fs::read_to_string("/proc/sys/fs/nr_open").expect("nr_open");
+            text.trim().parse().expect("a number")
+        }
+        _ => u64::MAX,
+    };
+    for kind in Rlimit::ALL {
+        let (soft, hard) = makers[kind as usize];
+        // Only who has CAP_SYS_RESOURCE can give more than it has.
+        let hard = if may_raise_limits() { hard.max(highest(kind)) } else { hard };
+        assert_eq!(ours[kind as usize].1, hard, "{kind} of pid 1");
+        let soft = if kind == Rlimit::Nofile { soft.max(4096.min(hard)) } else { soft };
+        assert_eq!(ours[kind as usize].0, soft, "{kind} of pid 1");
+    }
     let inside = &mut container.connection;
     let small =
         [100, 1 << 20, 1 << 27, 1 << 22, 4096, 1 << 26, 50, 77, 4096, 1 << 28, 5, 6, 7, 1, 2];
@@ -266,8 +288,11 @@ fn every_limit_of_a_process_is_what_was_asked_for_or_what_the_box_allows() {
     let others =
         Rlimit::ALL.into_iter().filter(|kind| ![Rlimit::Nofile, Rlimit::Core].contains(kind));
     for kind in others {
-        assert_eq!(kept[kind as usize], ours[kind as usize], "{kind} of who did not ask");
+        assert_eq!(kept[kind as usize], makers[kind as usize], "{kind} of who did not ask");
     }
+    let (soft, hard) = kept[Rlimit::Nofile as usize];
+    assert_eq!(soft, makers[Rlimit::Nofile as usize].0);
+    assert_eq!(hard, makers[Rlimit::Nofile as usize].1.max(ours[7].1.min(1 << 20)));
     assert_eq!(kept[Rlimit::Core as usize], (0, 0));
 }
 
