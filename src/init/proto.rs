@@ -88,7 +88,7 @@ pub struct Plan {
     pub privileged: bool,
     /// No exec inside gives more privilege than its caller has: set-user-id programs do not work.
     pub no_new_privs: bool,
-    /// Masked by an empty file or directory.
+    /// Masked: files by the null device, directories by an empty one that is read-only.
     pub masked: Vec<String>,
     /// Made read-only.
     pub read_only: Vec<String>,

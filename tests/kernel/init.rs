@@ -74,6 +74,12 @@ fn the_kernels_files_are_masked_or_read_only() {
     let inside = &mut container.connection;
     let masked = inside.sh("cat /proc/keys /proc/timer_list; ls -A /sys/firmware; echo end");
     assert_eq!(masked, "end\n");
+    // As runc does it: files are the null device, directories an empty tmpfs.
+    let masked = inside
+        .sh("stat -c %t:%T /proc/keys; echo x > /proc/keys && echo gone; chmod 600 /proc/keys; \
+         stat -f -c %T /sys/firmware; touch /sys/firmware/x");
+    assert!(masked.starts_with("1:3\ngone\n") && masked.contains("\ntmpfs\n"), "{masked}");
+    assert_eq!(masked.matches("Read-only").count(), 2, "{masked}");
     for file in
         ["/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/proc/sys/kernel/hostname"]
     {
