@@ -152,7 +152,7 @@ pub fn net(config: &Config) -> Result<Net, DaemonError> {
 
 /// The seccomp programs, compiled once, where every pid 1 can read them.
 pub fn seccomp() -> Result<OwnedFd, DaemonError> {
-    let programs = filter::programs().map_err(start("compile the seccomp filter"))?;
+    let programs = filter::programs();
     sys::fd::sealed_memory("seccomp", &programs).map_err(start("keep the seccomp filter"))
 }
 

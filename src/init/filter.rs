@@ -4,18 +4,16 @@
 //! mounting and namespaces, keys, bpf, perf, userfaultfd, io_uring, kernel modules, kexec, swap,
 //! clocks, handles to files (open_by_handle_at), quotas, reboot. 32-bit programs are killed.
 //!
-//! Two programs, in the order in which they are installed:
-//! 1. the allow list, with rules on arguments where a call is allowed only in part;
-//! 2. `ENOSYS` for clone3 (its flags are behind a pointer, so the C library must fall back to
-//!    clone, whose flags we can see) and for calls that are younger than this list, so that
-//!    programs fall back instead of failing. When both answer, the one installed last wins.
+//! Answers are `ENOSYS` for clone3 (its flags are behind a pointer, so the C library must fall back
+//! to clone, whose flags we can see) and for calls that are younger than this list, so that
+//! programs fall back instead of failing.
+//!
+//! The lists are here, [`tree`] makes the kernel's program of them.
 
-use crate::sys::seccomp::{Instruction, Program, nr, pack};
-use seccompiler::{
-    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
-    SeccompFilter, SeccompRule,
-};
-use std::collections::BTreeMap;
+mod tree;
+
+use crate::sys::seccomp::{nr, pack};
+use tree::{Answer, Rule, Rules};
 
 /// Allowed with any arguments, on every architecture.
 #[rustfmt::skip]
@@ -95,125 +93,168 @@ const ALLOWED_HERE: &[i64] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const ALLOWED_HERE: &[i64] = &[];
 
-/// The youngest call that was considered; see the second program.
+/// The youngest call that was considered.
 const YOUNGEST: u32 = nr::MSEAL as u32;
 
 /// `CLONE_NEW*` flags of clone(2): mount, cgroup, uts, ipc, user, pid, net; linux/sched.h.
-const CLONE_NEW: u64 = 0x7e02_0000;
+const CLONE_NEW: u32 = 0x7e02_0000;
 /// The same for unshare(2), which has the time namespace too.
-const UNSHARE_NEW: u64 = CLONE_NEW | 0x80;
+const UNSHARE_NEW: u32 = CLONE_NEW | 0x80;
 
 /// Execution domains that only change this process's own layout; the values that Docker allows.
-const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
+const PERSONALITIES: [u32; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
 /// Families that socket(2) makes: unix, IPv4, IPv6, netlink. Not on it, among others: packet
 /// (17), alg (38), vsock (40).
-const FAMILIES: [u64; 4] = [1, 2, 10, 16];
+const FAMILIES: [u32; 4] = [1, 2, 10, 16];
 
 /// Requests that ioctl(2) refuses. Pushing keys into a terminal: TIOCSTI, TIOCLINUX. Making and
 /// removing btrfs subvolumes, which would leave the disk limit: SNAP_CREATE, SUBVOL_CREATE,
 /// SNAP_DESTROY, SNAP_CREATE_V2, SUBVOL_CREATE_V2, SNAP_DESTROY_V2 (linux/btrfs.h).
-const IOCTLS_REFUSED: [u64; 8] =
+const IOCTLS_REFUSED: [u32; 8] =
     [0x5412, 0x541c, 0x5000_9401, 0x5000_940e, 0x5000_940f, 0x5000_9417, 0x5000_9418, 0x5000_943f];
 
-/// The filter cannot be built; it is the same for every container, so this is our own mistake.
-#[derive(Debug)]
-pub struct FilterError(BackendError);
+/// Allowed in part, and what is refused in a way of its own.
+const PARTLY: [(i64, Rule); 7] = [
+    (nr::SYS_clone, Rule::Without(0, CLONE_NEW)),
+    (nr::SYS_unshare, Rule::Without(0, UNSHARE_NEW)),
+    (nr::SYS_personality, Rule::OneOf(0, &PERSONALITIES)),
+    (nr::SYS_socket, Rule::OneOf(0, &FAMILIES)),
+    (nr::SYS_socketpair, Rule::OneOf(0, &FAMILIES)),
+    (nr::SYS_ioctl, Rule::NoneOf(1, &IOCTLS_REFUSED)),
+    (nr::SYS_clone3, Rule::Always(NO_SUCH_CALL)),
+];
 
-impl std::fmt::Display for FilterError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("cannot build the system call filter for this architecture")
-    }
+/// The call is there, but not for a container.
+const NOT_PERMITTED: Answer = Answer::Errno(nr::EPERM as u16);
+/// The kernel has no such call.
+const NO_SUCH_CALL: Answer = Answer::Errno(nr::ENOSYS as u16);
+
+/// The filter's program as the bytes that travel to pid 1 with [`super::proto::Plan`].
+pub fn programs() -> Vec<u8> {
+    pack(&[tree::compile(&rules())])
 }
 
-impl std::error::Error for FilterError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.0)
-    }
-}
-
-/// The programs as the bytes that travel to pid 1 with [`super::proto::Plan`].
-pub fn programs() -> Result<Vec<u8>, FilterError> {
-    Ok(pack(&[allow_list().map_err(FilterError)?, fall_back()]))
-}
-
-/// The first program.
-fn allow_list() -> Result<Program, BackendError> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    for number in ALLOWED.iter().chain(ALLOWED_HERE) {
-        rules.insert(*number, Vec::new());
-    }
-    let none_of = |argument, mask| one(argument, SeccompCmpOp::MaskedEq(mask), 0);
-    rules.insert(nr::SYS_clone, vec![none_of(0, CLONE_NEW)?]);
-    rules.insert(nr::SYS_unshare, vec![none_of(0, UNSHARE_NEW)?]);
-    rules.insert(nr::SYS_personality, any_of(0, &PERSONALITIES)?);
-    rules.insert(nr::SYS_socket, any_of(0, &FAMILIES)?);
-    rules.insert(nr::SYS_socketpair, any_of(0, &FAMILIES)?);
-    let refused = IOCTLS_REFUSED.iter().map(|request| equal(1, SeccompCmpOp::Ne, *request));
-    rules.insert(nr::SYS_ioctl, vec![SeccompRule::new(refused.collect::<Result<_, _>>()?)?]);
-    let filter = SeccompFilter::new(
-        rules,
-        SeccompAction::Errno(nr::EPERM as u32),
-        SeccompAction::Allow,
-        std::env::consts::ARCH.try_into()?,
-    )?;
-    let program: BpfProgram = filter.try_into()?;
-    let copy = |step: &seccompiler::sock_filter| Instruction {
-        code: step.code,
-        jt: step.jt,
-        jf: step.jf,
-        k: step.k,
-    };
-    Ok(program.iter().map(copy).collect())
-}
-
-/// A comparison of one argument. Of the 64 bits the kernel uses 32 in all calls that we look into:
-/// comparing more would let a set upper bit slip through.
-fn equal(argument: u8, how: SeccompCmpOp, value: u64) -> Result<SeccompCondition, BackendError> {
-    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, how, value)
-}
-
-/// A rule of one comparison.
-fn one(argument: u8, how: SeccompCmpOp, value: u64) -> Result<SeccompRule, BackendError> {
-    SeccompRule::new(vec![equal(argument, how, value)?])
-}
-
-/// Rules that let one of `values` pass.
-fn any_of(argument: u8, values: &[u64]) -> Result<Vec<SeccompRule>, BackendError> {
-    values.iter().map(|value| one(argument, SeccompCmpOp::Eq, *value)).collect()
-}
-
-/// The second program, by hand: linux/filter.h, linux/seccomp.h.
-fn fall_back() -> Program {
-    /// `BPF_LD | BPF_W | BPF_ABS`: load a word of `struct seccomp_data`; its first is the number.
-    const LOAD: u16 = 0x20;
-    /// `BPF_JMP | BPF_JEQ | BPF_K` and `BPF_JMP | BPF_JGT | BPF_K`.
-    const IF_EQUAL: u16 = 0x15;
-    const IF_GREATER: u16 = 0x25;
-    /// `BPF_RET | BPF_K`, with `SECCOMP_RET_ALLOW` or `SECCOMP_RET_ERRNO` and the number.
-    const RETURN: u16 = 0x06;
-    const ALLOW: u32 = 0x7fff_0000;
-    const NO_SUCH_CALL: u32 = 0x0005_0000 | nr::ENOSYS as u32;
-    let step = |code, jt, jf, k| Instruction { code, jt, jf, k };
-    vec![
-        step(LOAD, 0, 0, 0),
-        step(IF_EQUAL, 2, 0, nr::SYS_clone3 as u32),
-        step(IF_GREATER, 1, 0, YOUNGEST),
-        step(RETURN, 0, 0, ALLOW),
-        step(RETURN, 0, 0, NO_SUCH_CALL),
-    ]
+/// The lists as one.
+fn rules() -> Rules {
+    let allowed = ALLOWED.iter().chain(ALLOWED_HERE);
+    let allowed = allowed.map(|number| (*number, Rule::Always(Answer::Allow)));
+    let all = allowed.chain(PARTLY).map(|(number, rule)| (number as u32, rule));
+    Rules { of: all.collect(), refused: NOT_PERMITTED, youngest: YOUNGEST, unknown: NO_SUCH_CALL }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::seccomp::unpack;
+    use crate::sys::seccomp::{Instruction, unpack};
+
+    /// What the lists say, looked up one by one: `None` when another architecture asks.
+    fn expected(number: u32, args: [u64; 6]) -> Answer {
+        let call = i64::from(number);
+        let low = |of: usize| args[of] as u32;
+        let only = |passes: bool| if passes { Answer::Allow } else { NOT_PERMITTED };
+        match call {
+            nr::SYS_clone => only(low(0) & CLONE_NEW == 0),
+            nr::SYS_unshare => only(low(0) & UNSHARE_NEW == 0),
+            nr::SYS_personality => only(PERSONALITIES.contains(&low(0))),
+            nr::SYS_socket | nr::SYS_socketpair => only(FAMILIES.contains(&low(0))),
+            nr::SYS_ioctl => only(!IOCTLS_REFUSED.contains(&low(1))),
+            nr::SYS_clone3 => NO_SUCH_CALL,
+            _ if number > YOUNGEST => NO_SUCH_CALL,
+            _ => only(ALLOWED.contains(&call) || ALLOWED_HERE.contains(&call)),
+        }
+    }
+
+    /// Arguments at and around every value that a rule knows, in the lower and the upper half.
+    fn edges() -> Vec<u64> {
+        let bits = (0..32).map(|bit| 1 << bit);
+        let known = PERSONALITIES.into_iter().chain(FAMILIES).chain(IOCTLS_REFUSED);
+        let near = known.flat_map(|value| [value.wrapping_sub(1), value, value.wrapping_add(1)]);
+        let low: Vec<u64> = near.chain(bits).chain([0, u32::MAX]).map(u64::from).collect();
+        low.iter().flat_map(|low| [*low, low << 32, low | 1 << 32, low | !0 << 32]).collect()
+    }
 
     #[test]
-    fn the_programs_fit_the_kernel() {
-        let programs = unpack(&programs().expect("build")).expect("unpack");
-        assert_eq!(programs.len(), 2);
-        assert!(programs[0].len() < 4096, "{}", programs[0].len());
+    fn the_program_says_of_every_call_what_the_lists_say() {
+        let program = tree::compile(&rules());
+        let edges = edges();
+        let x32 = |number: u32| number | 0x4000_0000;
+        let plain = 0..=600u32;
+        let numbers = plain.clone().chain(plain.map(x32)).chain([
+            0x3fff_ffff,
+            0x7fff_ffff,
+            1 << 31,
+            u32::MAX,
+        ]);
+        for number in numbers {
+            let looks = PARTLY.iter().any(|(call, _)| *call == i64::from(number));
+            // Who does not look at arguments may be asked with any.
+            for edge in edges.iter().take(if looks { usize::MAX } else { 3 }) {
+                for of in 0..6 {
+                    let mut args = [0; 6];
+                    args[of] = *edge;
+                    let (word, _) = interpret(&program, number, tree::HERE, args);
+                    let answer = expected(number, args);
+                    assert_eq!(word, answer.word(), "{number} with {args:x?}: {answer:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn programs_of_another_architecture_are_killed_whatever_they_call() {
+        let program = tree::compile(&rules());
+        const I386: u32 = 0x4000_0003;
+        for number in (0..=600).chain([0x4000_0000, u32::MAX]) {
+            for architecture in [I386, tree::HERE ^ 0x8000_0000, 0, u32::MAX] {
+                let (word, _) = interpret(&program, number, architecture, [0; 6]);
+                assert_eq!(word, Answer::Kill.word());
+            }
+        }
+    }
+
+    #[test]
+    fn the_program_is_short_and_every_way_through_it_is_shorter() {
+        let programs = unpack(&programs()).expect("unpack");
+        assert_eq!(programs.len(), 1);
+        assert!(programs[0].len() < 400, "{}", programs[0].len());
+        for number in 0..=600 {
+            let (_, steps) = interpret(&programs[0], number, tree::HERE, [u64::MAX; 6]);
+            assert!(steps < 25, "{steps} for {number}");
+        }
+    }
+
+    /// Runs a program as the kernel does: its word, and how many instructions it took.
+    fn interpret(
+        program: &[Instruction],
+        number: u32,
+        architecture: u32,
+        args: [u64; 6],
+    ) -> (u32, usize) {
+        let word = |at: u32| match at {
+            tree::NUMBER => number,
+            tree::ARCHITECTURE => architecture,
+            _ => {
+                let half = (0..6).find(|of| tree::argument(*of) == at).expect("a lower half");
+                args[usize::from(half)] as u32
+            }
+        };
+        let (mut at, mut loaded) = (0, 0);
+        for steps in 1.. {
+            let Instruction { code, jt, jf, k } = program[at];
+            at += 1;
+            let branch = |yes: bool| usize::from(if yes { jt } else { jf });
+            match code {
+                tree::LOAD => loaded = word(k),
+                tree::JUMP => at += k as usize,
+                tree::IF_EQUAL => at += branch(loaded == k),
+                tree::IF_AT_LEAST => at += branch(loaded >= k),
+                tree::IF_ANY_BIT => at += branch(loaded & k != 0),
+                tree::RETURN => return (k, steps),
+                other => panic!("{other:#x} at {at}"),
+            }
+        }
+        unreachable!("every jump leads on")
     }
 
     #[test]
