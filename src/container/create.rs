@@ -274,9 +274,9 @@ impl<'a> Making<'a> {
         let listener = self.listener.take().expect("the listener step made it");
         let depot = File::open(self.host.depot.dir(&self.entry.spec.handle).join("init"))?;
         let fds = [listener.as_fd(), depot.as_fd(), self.host.seccomp.as_fd()];
-        sys::socket::send_with_fds(&ours, &plan, &fds)?;
-        // While it makes its namespaces; it looks at them only when it is told to go on.
+        // Before it knows of them: it builds the inside while the network is being made.
         self.host.write_etc(&self.entry)?;
+        sys::socket::send_with_fds(&ours, &plan, &fds)?;
         let (said, mut fds) = hear(&ours)?;
         match said {
             SetUp::Born => self.netns = Some(fds.pop().ok_or("init sent no network namespace")?),

@@ -15,13 +15,13 @@ pub enum Step {
     /// The socket on which pid 1 will serve.
     Listener,
     /// Put `init` into the groups and give it the plan; it makes user, net, uts, ipc and cgroup
-    /// namespaces.
+    /// namespaces, and begins to build the inside.
     Init,
     /// Bridge, address and veth pair.
     Links,
     /// Port map, egress chain and anti-spoofing, in one batch.
     Rules,
-    /// Let `init` build the inside; it answers with its pid 1.
+    /// Let `init` connect the inside, which is built meanwhile; it answers with its pid 1.
     Inside,
     /// Write pid and start time to the depot: from here on the container is found alive.
     Commit,

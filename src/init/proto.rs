@@ -6,11 +6,13 @@
 //! daemon                                   init
 //!   | spawn, put into the cgroup             |
 //!   | Plan  + [listener, depot, seccomp] --> | makes user, net, uts, ipc, cgroup namespaces
-//!   | <-- Born + [netns]                     |
-//!   | (veth, addresses, rules)               |
-//!   | Go ----------------------------------> | own address; new mounts and pids; becomes pid 1
-//!   | <-- Ready{pid}  or  Refused{..}        | of the container; the first process ends
+//!   | <-- Born + [netns]                     | new mounts and pids; forks pid 1, which builds
+//!   | (veth, addresses, rules)               | the inside meanwhile
+//!   | Go ----------------------------------> | own address; lets pid 1 serve
+//!   | <-- Ready{pid}  or  Refused{..}        | the first process ends
 //! ```
+//!
+//! All files that the plan names are there before it is sent. Nothing but pid 1 runs before `Ready`.
 //!
 //! After that pid 1 serves requests on the listener (a `SOCK_SEQPACKET` socket in the depot), one
 //! message each, at most [`MAX_MESSAGE`] bytes of JSON, descriptors beside it by `SCM_RIGHTS`.

@@ -23,6 +23,8 @@ const PATIENCE_MS: u16 = 60_000;
 
 /// The namespaces that belong to the container's user namespace, and that one.
 struct Made {
+    /// The process that has made them, about to end; to be waited for.
+    helper: i32,
     user: OwnedFd,
     net: OwnedFd,
     uts: OwnedFd,
@@ -75,10 +77,8 @@ fn set_up(channel: &OwnedFd, first: &mut Option<i32>) -> Result<(), InitError> {
     let given = take_given(fds)?;
     let made = make_spaces(&plan)?;
     message::send(channel, &SetUp::Born, &[made.net.as_fd()]).map_err(|_| InitError::Abandoned)?;
-    match receive::<SetUp>(channel)?.0 {
-        SetUp::Go => {}
-        other => return Err(InitError::refuse("wait for go", format!("got {other:?}"))),
-    }
+    // It ends by itself, while the daemon reads.
+    process::wait(made.helper).doing(|| "wait for the helper process".into())?;
     for (fd, space) in [
         (&made.net, Spaces::CLONE_NEWNET),
         (&made.uts, Spaces::CLONE_NEWUTS),
@@ -87,35 +87,48 @@ fn set_up(channel: &OwnedFd, first: &mut Option<i32>) -> Result<(), InitError> {
     ] {
         ns::enter(fd, space).doing(|| format!("enter the container's namespaces ({space:?})"))?;
     }
-    inside_net::configure(&plan.net)?;
     let name = host_name(&plan.handle);
     ns::set_host_name(name).doing(|| format!("set the host name to {name}"))?;
     ns::unshare(Spaces::CLONE_NEWPID).doing(|| "make a pid namespace".into())?;
 
     let (status, tell) = fd::pipe().doing(|| "make a pipe".into())?;
+    let (gate, open) = fd::pipe().doing(|| "make a pipe".into())?;
     // Not our child but the daemon's, as if that one had forked it: we shall not be here.
     match ns::fork(Spaces::empty(), Parent::CallersParent).doing(|| "fork pid 1".into())? {
         Fork::Child => {
             // The channel, the network namespace and the rest are the other process's.
-            let keep = [&given.listener, &given.depot, &made.user, &tell].map(AsFd::as_fd);
+            let keep = [&given.listener, &given.depot, &made.user, &tell, &gate].map(AsFd::as_fd);
             match fd::close_inherited(&keep) {
-                Ok(()) => become_pid_one(&plan, given, made.user, tell, &usual),
+                Ok(()) => become_pid_one(&plan, given, made.user, Maker { tell, gate }, &usual),
                 Err(_) => process::exit_now(1),
             }
         }
         Fork::Parent { pid, pidfd } => {
             *first = Some(pid);
-            drop(tell);
-            let standing = wait_for(&status, channel);
-            let told = standing.and_then(|()| {
-                message::send(channel, &SetUp::Ready { pid }, &[]).map_err(|_| InitError::Abandoned)
-            });
+            drop((tell, gate));
+            // It builds the inside while the daemon connects the network.
+            let told = expect_go(channel)
+                .and_then(|()| inside_net::configure(&plan.net))
+                .and_then(|()| wait_for(&status, channel))
+                .and_then(|()| {
+                    message::send(channel, &SetUp::Ready { pid }, &[])
+                        .and_then(|()| fd::write(&open, &[1]).map(drop))
+                        .map_err(|_| InitError::Abandoned)
+                });
             if told.is_err() {
                 // Already dead is just as well.
                 let _ = process::pidfd_send_signal(&pidfd, signal::Signal::SIGKILL as i32);
             }
             told
         }
+    }
+}
+
+/// Waits until the network is attached.
+fn expect_go(channel: &OwnedFd) -> Result<(), InitError> {
+    match receive::<SetUp>(channel)?.0 {
+        SetUp::Go => Ok(()),
+        other => Err(InitError::refuse("wait for go", format!("got {other:?}"))),
     }
 }
 
@@ -186,8 +199,9 @@ fn make_spaces(plan: &Plan) -> Result<Made, InitError> {
     drop((hear_mapped, made));
     let opened = map_and_open(pid, (!plan.privileged).then_some(ids), &mapped, &hear_made);
     drop(mapped);
+    let Err(err) = opened else { return opened };
     let how = process::wait(pid).doing(|| "wait for the helper process".into())?;
-    opened.map_err(|err| match (err, how) {
+    Err(match (err, how) {
         (InitError::Abandoned, process::Ended::Exited(code)) => InitError::Step {
             doing: "make net, uts, ipc and cgroup namespaces".into(),
             source: std::io::Error::from_raw_os_error(code.into()).into(),
@@ -239,6 +253,7 @@ fn map_and_open(
             .doing(|| format!("open the container's {kind} namespace"))
     };
     Ok(Made {
+        helper: pid,
         user: open("user")?,
         net: open("net")?,
         uts: open("uts")?,
@@ -288,15 +303,23 @@ fn take_name(name: &str) -> Result<(), InitError> {
     process::set_name(name).doing(doing)
 }
 
+/// What pid 1 has of its maker.
+struct Maker {
+    /// Where it says that it stands, or why not.
+    tell: OwnedFd,
+    /// Where it waits for the network. The end of it without a byte is its maker's end.
+    gate: OwnedFd,
+}
+
 /// Pid 1 from its first instruction on. It never returns, so nothing of the caller's is dropped.
 fn become_pid_one(
     plan: &Plan,
     given: Given,
     user: OwnedFd,
-    status: OwnedFd,
+    maker: Maker,
     usual: &limits::Values,
 ) -> ! {
-    let mut status = File::from(status);
+    let mut status = File::from(maker.tell);
     let built = take_name(&plan.init_name).and_then(|()| root::build(plan, &user));
     let built = built.and_then(|kept| {
         confine::confine(plan, user, &given.filters)?;
@@ -315,8 +338,11 @@ fn become_pid_one(
     let word = serde_json::to_vec(&word).expect("plain data becomes JSON");
     let told = status.write_all(&word);
     drop(status);
-    match (told, server) {
-        (Ok(()), Some(server)) => server.run(),
+    // No word from it after this says the same.
+    let free = told.is_ok() && matches!(fd::read(&maker.gate, &mut [0]), Ok(1));
+    drop(maker.gate);
+    match server {
+        Some(server) if free => server.run(),
         _ => process::exit_now(1),
     }
 }

@@ -817,16 +817,57 @@ fn a_set_up_that_fails_says_so_and_leaves_nothing() {
     assert!(matches!(setting_up.hear(), Some((SetUp::Born, _))));
     message::send(&setting_up.channel, &SetUp::Go, &[]).expect("send");
     match setting_up.hear() {
-        Some((SetUp::Refused { doing, pid: None, .. }, _)) => assert!(doing.contains("absent")),
+        Some((SetUp::Refused { doing, pid: Some(pid), .. }, _)) => {
+            assert!(doing.contains("absent"), "{doing}");
+            assert_eq!(process::wait(pid).expect("ours"), process::Ended::Signaled(9));
+        }
         other => panic!("{:?}", other.map(|(word, _)| word)),
     }
     assert!(!setting_up.child.wait().expect("wait").success());
     fs::remove_file(lab.dir.join("depot/sock")).expect("old socket");
+    reset_writable(&lab);
     // A daemon that dies during set-up takes the container with it.
     let mut setting_up = lab.spawn(&lab.plan());
     assert!(matches!(setting_up.hear(), Some((SetUp::Born, _))));
+    let pid = pid_one_beside(&setting_up);
     drop(setting_up.channel);
     assert!(!setting_up.child.wait().expect("wait").success());
+    assert_eq!(process::wait(pid).expect("ours"), process::Ended::Signaled(9));
+    fs::remove_file(lab.dir.join("depot/sock")).expect("old socket");
+    reset_writable(&lab);
+    // So does a maker of pid 1 that is killed before it has let it serve.
+    let mut setting_up = lab.spawn(&lab.plan());
+    assert!(matches!(setting_up.hear(), Some((SetUp::Born, _))));
+    let pid = pid_one_beside(&setting_up);
+    setting_up.child.kill().expect("kill");
+    setting_up.child.wait().expect("wait");
+    assert_eq!(process::wait(pid).expect("ours"), process::Ended::Exited(1));
+}
+
+/// The pid 1 that a set-up process has made: a child of ours in a pid namespace that only it has.
+fn pid_one_beside(setting_up: &SettingUp) -> i32 {
+    let first = setting_up.child.id();
+    let made = || fs::read_link(format!("/proc/{first}/ns/pid_for_children")).ok();
+    let ours = fs::read_link("/proc/self/ns/pid").expect("link");
+    for _ in 0..3000 {
+        let space = made().filter(|space| *space != ours);
+        let pids = fs::read_dir("/proc").expect("proc").filter_map(|entry| {
+            entry.ok().and_then(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        });
+        let within = |pid: &i32| {
+            let of = fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+            of.is_some() && of == space && process::parent(*pid).is_ok_and(|of| of == own_id())
+        };
+        if let Some(pid) = space.as_ref().and_then(|_| pids.into_iter().find(within)) {
+            return pid;
+        }
+        std::thread::park_timeout(std::time::Duration::from_millis(10));
+    }
+    panic!("there was no pid 1");
+}
+
+fn own_id() -> i32 {
+    std::process::id() as i32
 }
 
 #[test]
