@@ -171,9 +171,11 @@ impl<'a> Making<'a> {
                 undo.push("end the init process", move || {
                     let first = end_first(&child);
                     let ended = host::end_group(&group);
-                    // A pid 1 that ended by itself is in no group any more, but in `init`'s
+                    // A pid 1 that ends by itself is in no group any more, but in `init`'s
                     // process group, and nobody else waits for it.
-                    first.into_iter().for_each(sys::process::reap_process_group);
+                    if let Some(first) = first {
+                        sys::process::reap_process_group(first, host::DEATH_MAX_MS);
+                    }
                     ended.map_err(|err| step("end", &handle, err))
                 });
             }

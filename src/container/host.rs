@@ -78,7 +78,7 @@ pub struct Host {
 
 /// How long a killed pid 1 may take to be gone, in milliseconds: it has to take its whole pid
 /// namespace along.
-const DEATH_MAX_MS: u16 = 10_000;
+pub(super) const DEATH_MAX_MS: u16 = 10_000;
 
 impl Host {
     /// Puts the parts together, and removes what is on the box but not in the depot.

@@ -215,7 +215,7 @@ impl Host {
             }
             Err(why) => {
                 drop(ours);
-                sys::process::reap_process_group(pid);
+                sys::process::reap_process_group(pid, super::host::DEATH_MAX_MS);
                 Err(why)
             }
         }

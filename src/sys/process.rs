@@ -47,10 +47,35 @@ pub fn wait_any() -> io::Result<Option<(i32, Ended)>> {
     }
 }
 
-/// Takes the ends of all our children in process group `group` that have ended. waitid(2).
-pub fn reap_process_group(group: i32) {
+/// Takes the ends of all our children in process group `group`, which are about to end: each is
+/// waited for, up to `patience_ms`. waitid(2).
+pub fn reap_process_group(group: i32, patience_ms: u16) {
     // An error is `ECHILD`: there is none left.
-    while let Ok(Some(_)) = take_ended(libc::P_PGID, group as libc::id_t, libc::WNOHANG) {}
+    while let Ok(taken) = take_ended(libc::P_PGID, group as libc::id_t, libc::WNOHANG) {
+        if taken.is_some() {
+            continue;
+        }
+        // Ours until it is waited for, so the number cannot be somebody else's.
+        let pidfd = child_in_group(group).and_then(|pid| pidfd_open(pid).ok());
+        let ends = pidfd.map(|pidfd| super::fd::wait_readable(&pidfd, patience_ms));
+        if !matches!(ends, Some(Ok(true))) {
+            return;
+        }
+    }
+}
+
+/// Any child of ours in process group `group`, alive or ended and not taken. Fields 4 and 5 of
+/// proc_pid_stat(5).
+fn child_in_group(group: i32) -> Option<i32> {
+    let us = u64::from(std::process::id());
+    let numbers = std::fs::read_dir("/proc").ok()?.filter_map(|entry| {
+        entry.ok().and_then(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+    });
+    let is_it = |pid: &i32| {
+        std::fs::read(format!("/proc/{pid}/stat"))
+            .is_ok_and(|stat| field(&stat, 4) == Some(us) && field(&stat, 5) == Some(group as u64))
+    };
+    numbers.into_iter().find(is_it)
 }
 
 /// Whether we have no child, alive or ended and not taken.
@@ -274,6 +299,20 @@ mod tests {
         assert_eq!(wait_pidfd(&pidfd).expect("runs"), None);
         pidfd_send_signal(&pidfd, 40).expect("signal");
         assert_eq!(wait(child.id() as i32).expect("wait"), Ended::Signaled(40));
+    }
+
+    #[test]
+    #[allow(clippy::zombie_processes)] // Waited for by the function under test.
+    fn children_of_a_group_that_are_about_to_end_are_waited_for() {
+        use std::os::unix::process::CommandExt;
+        for _ in 0..20 {
+            let mut child = std::process::Command::new("/bin/sleep");
+            let mut child = child.arg("60").process_group(0).spawn().expect("spawn");
+            child.kill().expect("kill");
+            reap_process_group(child.id() as i32, 60_000);
+            let err = wait(child.id() as i32).expect_err("waited for");
+            assert_eq!(err.raw_os_error(), Some(libc::ECHILD));
+        }
     }
 
     #[test]
