@@ -360,6 +360,7 @@ impl Shared {
             if let Some(entry) = self.host.entry(&handle).map_err(unknown).ok()? {
                 used.extend(entry.spec.layers);
             }
+            used.extend(self.host.pea_layers(&handle).map_err(unknown).ok()?);
         }
         let store = self.host.store();
         let stacks = std::fs::read_dir(&self.paths.stacks).into_iter().flatten().flatten();

@@ -260,6 +260,11 @@ impl Container {
         self.link.ask(Ask::Forget { id: id.to_owned() }).await.map(drop)
     }
 
+    /// The connection to its pid 1 has ended, and that is still there: take the container over again.
+    pub fn is_lost(&self) -> bool {
+        self.link.is_lost()
+    }
+
     /// Returns when pid 1, and with it everything inside, is gone.
     pub async fn ended(&self) {
         self.link.ended().await;

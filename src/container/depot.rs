@@ -4,14 +4,14 @@
 //! depot/<handle>/container.json   what was asked for, slot, ports, pid; written before anything is made
 //! depot/<handle>/init/            exit statuses and spools, owned by the container's root (0700)
 //! depot/<handle>/init.sock        where pid 1 serves
-//! depot/<handle>/peas/<disk>      id of the pea that has this disk in the store; written before it is made
+//! depot/<handle>/peas/<disk>      layers below a pea's disk in the store, and its id; written before it is made
 //! depot/<handle>/scratch/         empty; pid 1 builds the root there, in its own mount namespace
 //! depot/<handle>/{hosts,resolv.conf,hostname}   an app's, shown read-only inside
 //! ```
 
 use super::spec::ContainerSpec;
 use crate::net::Addresses;
-use crate::unit::{Handle, IdMap, Slot};
+use crate::unit::{Digest, Handle, IdMap, Slot};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs::{self, File};
@@ -169,8 +169,15 @@ impl Depot {
         }
     }
 
-    /// Writes down that a pea of the container has a disk of this name in the store.
-    pub fn add_pea(&self, handle: &Handle, disk: &Handle, pea: &str) -> io::Result<()> {
+    /// Writes down that a pea of the container has a disk of this name in the store, and which layers
+    /// lie below it.
+    pub fn add_pea(
+        &self,
+        handle: &Handle,
+        disk: &Handle,
+        pea: &str,
+        layers: &[Digest],
+    ) -> io::Result<()> {
         let dir = self.dir(handle).join(PEAS);
         match fs::DirBuilder::new().mode(0o700).create(&dir) {
             Err(err) if err.kind() != io::ErrorKind::AlreadyExists => return Err(err),
@@ -178,7 +185,8 @@ impl Depot {
         }
         // Its own: others are written down at the same time. No disk has such a name.
         let draft = dir.join(format!(".{disk}"));
-        fs::write(&draft, pea)?;
+        let layers: String = layers.iter().map(|layer| format!("{layer}\n")).collect();
+        fs::write(&draft, format!("{layers}{pea}"))?;
         fs::rename(&draft, dir.join(disk.as_str()))
     }
 
@@ -193,10 +201,30 @@ impl Depot {
             let item = item?;
             let disk = item.file_name().to_str().and_then(|name| name.parse().ok());
             if let Some(disk) = disk {
-                peas.push((disk, fs::read_to_string(item.path())?));
+                let text = fs::read_to_string(item.path())?;
+                let (_, pea) = layers_and_id(&text);
+                peas.push((disk, pea.to_owned()));
             }
         }
         Ok(peas)
+    }
+
+    /// The layers below a container's peas.
+    pub fn pea_layers(&self, handle: &Handle) -> io::Result<Vec<Digest>> {
+        let items = match fs::read_dir(self.dir(handle).join(PEAS)) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        let mut all = Vec::new();
+        for item in items {
+            match fs::read_to_string(item?.path()) {
+                Ok(text) => all.extend(layers_and_id(&text).0),
+                // It has ended meanwhile.
+                Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+                Err(err) => return Err(err),
+            }
+        }
+        Ok(all)
     }
 
     /// Forgets a disk; forgotten already is success.
@@ -228,6 +256,18 @@ impl Depot {
     }
 }
 
+/// Reads what is written down of a pea: the layers below its disk, a line each, and its id, which
+/// goes to the end and may be any text; that before there were layers here is only an id.
+fn layers_and_id(text: &str) -> (Vec<Digest>, &str) {
+    let (mut layers, mut rest) = (Vec::new(), text);
+    while let Some((line, after)) = rest.split_once('\n') {
+        let Ok(layer) = line.parse() else { break };
+        layers.push(layer);
+        rest = after;
+    }
+    (layers, rest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::spec::ContainerSpec;
@@ -240,7 +280,8 @@ mod tests {
         let web: Handle = "web-0".parse().expect("handle");
         fs::create_dir(depot.dir(&web)).expect("mkdir");
         let add = |disk: String, pea: &str| {
-            depot.add_pea(&web, &disk.parse().expect("handle"), pea).expect("add");
+            let disk = disk.parse().expect("handle");
+            depot.add_pea(&web, &disk, pea, &[Digest::of(pea.as_bytes())]).expect("add");
         };
         std::thread::scope(|scope| {
             for writer in 0..8 {
@@ -254,6 +295,8 @@ mod tests {
         // Of a daemon that was killed before its name was in place.
         fs::write(depot.dir(&web).join("peas/.pea-x"), "half").expect("a draft");
         let peas = depot.peas(&web).expect("peas");
+        let layers = depot.pea_layers(&web).expect("layers");
+        assert!(peas.iter().all(|(_, pea)| layers.contains(&Digest::of(pea.as_bytes()))));
         fs::remove_dir_all(&dir).expect("clean");
         assert_eq!(peas.len(), 400);
         for (disk, pea) in peas {

@@ -198,6 +198,11 @@ impl Link {
             .map_err(|err| self.talk(err))
     }
 
+    /// It has ended, and pid 1 is still there.
+    pub(super) fn is_lost(&self) -> bool {
+        self.state().lost.is_some()
+    }
+
     /// It is not there any more.
     pub(super) fn gone(&self) -> ProcessError {
         ProcessError::Gone(self.handle.clone())

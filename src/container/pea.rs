@@ -118,7 +118,8 @@ impl Host {
         let disk = disk_name(container, pea);
         let refused = |source: Cause| step(DOING, container, source);
         // Before the disk is made: whatever happens next, it is found again.
-        self.depot.add_pea(container, &disk, pea).map_err(|err| refused(err.into()))?;
+        let written = self.depot.add_pea(container, &disk, pea, &layers);
+        written.map_err(|err| refused(err.into()))?;
         let made = self.build_pea(&entry, (&disk, limit), &layers, binds).map_err(refused);
         // Whoever destroys the container has not seen what was made after he looked.
         let made = made.and_then(|root| self.at_rest(container).map(|_| root));
@@ -142,6 +143,12 @@ impl Host {
         let peas = self.depot.peas(container);
         let peas = peas.map_err(|source| step("list the peas of", container, source))?;
         Ok(peas.into_iter().map(|(_, pea)| pea).collect())
+    }
+
+    /// The layers that the peas of a container are made of.
+    pub fn pea_layers(&self, container: &Handle) -> Result<Vec<Digest>, ContainerError> {
+        let layers = self.depot.pea_layers(container);
+        layers.map_err(|source| step("list the layers of the peas of", container, source))
     }
 
     /// Removes the disks of those peas; tries all before it reports one that is left.

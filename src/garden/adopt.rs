@@ -9,6 +9,7 @@ use super::process::Running;
 use super::record::{self, Record};
 use crate::container::{Closed, Posture, ProcessError, Sight};
 use crate::log::chain;
+use crate::sys::signal::KILL;
 use crate::unit::Handle;
 use async_io::Timer;
 use smol::future;
@@ -45,9 +46,7 @@ impl Backend {
             Err(err) => return crate::error!("depot.unreadable", err = chain(&err)),
         };
         self.look_at_all(handles.into_iter().map(|name| (name, None)).collect(), FIRST_MAX).await;
-        if !self.lost().is_empty() {
-            smol::spawn(self.clone().seek()).detach();
-        }
+        smol::spawn(self.clone().seek()).detach();
     }
 
     /// Looks at these, of which some are known to be lost, and does what is to be done. Each has `max`
@@ -95,7 +94,7 @@ impl Backend {
             Err((is_gone, why)) => Look::Lost(Box::new(Lost {
                 closed: false,
                 // Its pid 1 may be there all the same, and listen to another connection.
-                member: (!is_gone).then(|| member.clone()),
+                member: (!is_gone && !member.container.is_lost()).then(|| member.clone()),
                 ..Lost::new(name, member.record(), why)
             })),
         }
@@ -157,7 +156,9 @@ impl Backend {
             }
             Look::Stands(member) => {
                 let why = "another container has its handle".to_owned();
-                let lost = Lost { closed: false, ..Lost::new(name, member.record(), why) };
+                let record = member.record();
+                let lost =
+                    Lost { closed: false, member: Some(member), ..Lost::new(name, record, why) };
                 lost.keep(&mut places, is_news);
             }
             Look::Lost(lost) => lost.keep(&mut places, is_news),
@@ -173,15 +174,36 @@ impl Backend {
             }
             places.insert(lost.handle.clone(), Place::Leaves);
         }
-        crate::warn!("container.swept", handle = name);
-        let (shared, name) = (self.shared.clone(), name.clone());
-        if let Err(err) = smol::unblock(move || shared.host.destroy(&name)).await {
-            crate::error!("container.left", err = chain(&err));
+        let garden = lost.map_or("?", |lost| &lost.handle);
+        crate::warn!("container.swept", handle = name, garden = garden);
+        let (shared, gone) = (self.shared.clone(), name.clone());
+        let destroyed = smol::unblock(move || shared.host.destroy(&gone)).await;
+        if let Err(err) = &destroyed {
+            crate::error!("container.left", handle = name, garden = garden, err = chain(err));
         }
-        if let Some(lost) = lost {
-            self.shared.places().remove(&lost.handle);
-            self.shared.tell_gone();
+        let Some(lost) = lost else { return };
+        match destroyed {
+            Ok(()) => {
+                self.shared.places().remove(&lost.handle);
+                self.shared.tell_gone();
+            }
+            // Tried again.
+            Err(_) => {
+                let place = Place::Lost(lost.clone());
+                self.shared.places().insert(lost.handle.clone(), place);
+            }
         }
+    }
+
+    /// Ends a process of a client that has given it up: nobody could reach it by its name.
+    async fn end_nameless(&self, member: &Member, inner: &str) {
+        if !plan::is_nameless(inner) {
+            return;
+        }
+        crate::warn!("process.nameless", handle = member.name, garden = member.handle, id = inner);
+        // Ended by now, or gone with its container: as good.
+        let _ = member.container.signal(inner, KILL).await;
+        let _ = member.container.forget(inner).await;
     }
 
     /// Reads on what its processes say, and waits for their ends; asked again, goes on with those that
@@ -193,9 +215,12 @@ impl Backend {
         let mut peas = smol::unblock(move || shared.host.peas(&name)).await.unwrap_or_default();
         let all = member.container.processes().await?;
         for known in &all {
-            let Some(id) = plan::client_name(&known.id, &names) else { continue };
             let is_pea = peas.contains(&known.id);
             peas.retain(|pea| *pea != known.id);
+            let Some(id) = plan::client_name(&known.id, &names) else {
+                self.end_nameless(member, &known.id).await;
+                continue;
+            };
             if member.processes().contains_key(&id) {
                 continue;
             }

@@ -176,8 +176,8 @@ impl Backend {
         let made = plan::container(&handle, &spec, wanted, &root, record::to_text(&record))?;
         let container = self.shared.make(subject, made).await?;
         let member = Member::new(container, record);
+        claim.stands(member.clone());
         member.rest(&self.shared);
-        claim.stands(member);
         Ok(handle)
     }
 
@@ -213,6 +213,10 @@ impl Shared {
         handle: &str,
     ) -> Done<&'a Arc<Member>> {
         match places.get(handle) {
+            Some(Place::Stands(member)) if member.container.is_lost() => {
+                let _ = self.wanted.try_send(());
+                Err(Lost::of(member).refusal())
+            }
             Some(Place::Stands(member)) => Ok(member),
             Some(Place::Lost(lost)) => {
                 let _ = self.wanted.try_send(());
@@ -339,6 +343,9 @@ impl Shared {
                 _ => GardenError::Failed(crate::log::chain(&err)),
             };
             crate::error!("container.left", handle = name, garden = handle, err = err);
+            if matches!(before, Place::Lost(_)) {
+                let _ = self.wanted.try_send(());
+            }
             places.insert(handle.to_owned(), before);
             return Err(err);
         }

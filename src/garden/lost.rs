@@ -46,6 +46,12 @@ impl Lost {
         Lost { name: name.clone(), handle, record, why, closed: true, member: None }
     }
 
+    /// One that stood until the connection to its pid 1 ended.
+    pub(super) fn of(member: &Member) -> Lost {
+        let why = "the connection to its pid 1 has ended".to_owned();
+        Lost { closed: false, ..Lost::new(&member.name, member.record(), why) }
+    }
+
     /// Gives it its handle, or its name in the depot where another has that.
     pub(super) fn keep(mut self, places: &mut BTreeMap<String, Place>, is_news: bool) {
         if is_news {
@@ -123,7 +129,7 @@ impl Lost {
 
 impl Backend {
     /// Looks at what is lost again and again, less and less often but when somebody asks for it, until
-    /// nothing is or the daemon ends.
+    /// the daemon ends; sleeps while nothing is.
     pub(super) async fn seek(self) {
         let ended = self.shared.ended.clone();
         let seek = async {
@@ -138,9 +144,13 @@ impl Backend {
                     Timer::after(wait).await;
                 };
                 future::or(in_time, asked).await;
-                let lost = self.lost();
-                if lost.is_empty() {
-                    return;
+                let mut lost = self.lost();
+                while lost.is_empty() {
+                    wait = WAIT_MIN;
+                    if self.shared.wants.recv().await.is_err() {
+                        return;
+                    }
+                    lost = self.lost();
                 }
                 let again = lost.into_iter().map(|lost| (lost.name.clone(), Some(lost)));
                 self.look_at_all(again.collect(), LOOK_MAX).await;
@@ -150,9 +160,19 @@ impl Backend {
         ended.or(seek).await;
     }
 
-    /// What may be found again.
-    pub(super) fn lost(&self) -> Vec<Arc<Lost>> {
-        let places = self.shared.places();
+    /// What may be found again; what stood until its connection ended becomes one of them.
+    fn lost(&self) -> Vec<Arc<Lost>> {
+        let mut places = self.shared.places();
+        for place in places.values_mut() {
+            if let Place::Stands(member) = place
+                && member.container.is_lost()
+            {
+                member.stop_countdown();
+                let lost = Lost::of(member);
+                lost.tell();
+                *place = Place::Lost(Arc::new(lost));
+            }
+        }
         let lost = places.values().filter_map(|place| match place {
             Place::Lost(lost) if !lost.closed => Some(lost.clone()),
             _ => None,

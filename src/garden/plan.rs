@@ -226,6 +226,11 @@ pub fn client_name(inner: &str, names: &BTreeMap<String, String>) -> Option<Stri
     }
 }
 
+/// It is a client's process, though nobody knows its name any more.
+pub fn is_nameless(inner: &str) -> bool {
+    inner.starts_with(DIGEST)
+}
+
 /// Pid 1 has the name as the client said it: nothing else must be kept.
 pub fn is_plain(inner: &str) -> bool {
     inner.starts_with(PLAIN)
@@ -352,7 +357,11 @@ pub fn environment(entries: &[String]) -> Result<Vec<(String, String)>, String> 
             }
             // Without its value, which may be a secret.
             Some(_) => return Err("invalid environment variable: it has no name".into()),
-            None => return Err(format!("invalid environment variable: {entry}")),
+            // It may be a secret as well, whose name was forgotten.
+            None => {
+                let text = format!("invalid environment variable: entry {} has no `=`", at + 1);
+                return Err(text);
+            }
         }
     }
     let kept = all.into_iter().enumerate().filter(|(at, (name, _))| last.get(name) == Some(at));

@@ -100,7 +100,15 @@ impl Running {
             there,
         });
         let stdin = match &streams.tty {
-            Some(master) => master.try_clone().ok(),
+            Some(master) => match master.try_clone() {
+                Ok(master) => Some(master),
+                Err(err) => {
+                    // What is sent is refused then, as behind an end of input.
+                    let (name, handle) = &running.owner;
+                    crate::error!("stream.no_input", handle = name, garden = handle, err = err);
+                    None
+                }
+            },
             None => None,
         };
         let Streams { tty, stdout, stderr, stdin: pipe, .. } = streams;

@@ -45,10 +45,13 @@ impl Backend {
         let (user, is_pea) = (wanted.user.clone(), files.is_some());
         let started = match files {
             None => member.container.start(wanted).await,
-            Some(files) => {
-                let pea = self.shared.make_pea(&member, &inner, files).await?;
-                pea.start(&member, wanted).await
-            }
+            Some(files) => match self.shared.make_pea(&member, &inner, files).await {
+                Ok(pea) => pea.start(&member, wanted).await,
+                Err(err) => {
+                    member.drop_name(&self.shared, &inner, &id).await;
+                    return Err(err);
+                }
+            },
         };
         let process = match started {
             Ok(process) => process,

@@ -177,3 +177,33 @@ fn a_program_that_is_not_in_its_image_is_told_and_leaves_nothing() {
     assert_eq!(disks(&garden), 1, "the container's own");
     garden.finish();
 }
+
+#[test]
+fn the_layers_of_a_pea_that_runs_are_not_litter_after_a_restart() {
+    let mut garden = Garden::start("pealayer");
+    let root = |name: &str| {
+        let root = garden.lab().root.join(name);
+        std::fs::create_dir_all(root.join("bin")).expect("directory");
+        std::fs::copy("/bin/busybox", root.join("bin/sh")).expect("busybox");
+        std::fs::write(root.join("note"), name).expect("write");
+        root.to_str().expect("text").to_owned()
+    };
+    let (used, unused) = (root("used"), root("unused"));
+    let c = garden.make("c");
+    let script = "read go; cat /note";
+    let wanted = json!({
+        "id": "p", "path": "/bin/sh", "args": ["-c", script], "image": {"uri": used}, "user": "0:0",
+    });
+    let process = garden.run_bare(&c, &wanted);
+    garden.create(&json!({"handle": "other", "rootfs": unused}));
+    garden.destroy("other");
+    garden.restart(nix::sys::signal::Signal::SIGKILL);
+    drop(process);
+    let removed = || garden.lab().daemon_log().contains("layer.removed").then_some(());
+    eventually("what nothing is made of is removed", removed);
+    let mut process = garden.attach(&c, "p");
+    process.stdin("go\n");
+    let ended = process.finish();
+    assert_eq!((ended.status, ended.out.as_str()), (0, "used"), "{ended:?}");
+    garden.finish();
+}
