@@ -371,7 +371,7 @@ impl<'a> Making<'a> {
             privileged: spec.posture == Posture::Privileged,
             masked,
             read_only,
-            shm_bytes: spec.posture.shm_bytes(),
+            shm_bytes: spec.posture.shm_bytes(spec.limits.memory),
             init_name: spec.posture.init_name(&spec.manner),
             apparmor: spec.posture.apparmor(&spec.manner),
         })

@@ -298,7 +298,7 @@ impl Host {
             privileged: posture == Posture::Privileged,
             masked,
             read_only,
-            shm_bytes: posture.shm_bytes(),
+            shm_bytes: posture.shm_bytes(entry.spec.limits.memory),
             init_name: String::new(),
             apparmor: posture.apparmor(&entry.spec.manner),
         })

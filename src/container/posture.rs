@@ -4,7 +4,7 @@ use super::spec::{IdMapping, Manner};
 use crate::cgroup::Devices;
 use crate::init::proto::InsideNet;
 use crate::net::Addresses;
-use crate::unit::{IdMap, IdRange, Slot};
+use crate::unit::{Bytes, IdMap, IdRange, Slot};
 use serde::{Deserialize, Serialize};
 
 /// How far a container is trusted. In all but the last ids are mapped, devices few, system calls
@@ -91,10 +91,15 @@ impl Posture {
         }
     }
 
-    /// Size of /dev/shm in bytes; 0: half of the box's memory, as the kernel has it, so that only the
-    /// limit of the container's memory counts.
-    pub(super) fn shm_bytes(self) -> u64 {
-        if self == Posture::App { SHM_BYTES } else { 0 }
+    /// Size of /dev/shm in bytes; 0: half of the box's memory. By the kernel's own rule it is half of
+    /// the memory that there is, and for those inside that is their limit: what is put there belongs
+    /// to no process that could be ended to get it back.
+    pub(super) fn shm_bytes(self, memory: Option<Bytes>) -> u64 {
+        match (self, memory) {
+            (Posture::App, _) => SHM_BYTES,
+            (_, Some(limit)) => (limit.get() / 2).max(SHM_LEAST),
+            (_, None) => 0,
+        }
     }
 
     /// No exec gives more privilege than its caller has.
@@ -152,6 +157,8 @@ const READ_ONLY: [&str; 5] =
 
 /// Size of an app's /dev/shm, docker's 64 MiB; it counts against the container's memory.
 const SHM_BYTES: u64 = 64 << 20;
+/// Least size of /dev/shm of others, in bytes.
+const SHM_LEAST: u64 = 64 << 10;
 
 /// The inside end of the network of `slot`.
 pub fn inside_net(slot: Slot, tag: &str, addresses: &Addresses) -> InsideNet {

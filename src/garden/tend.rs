@@ -5,8 +5,8 @@ use async_io::Timer;
 use std::time::Duration;
 
 /// How often the store is looked at while there is such a disk: what a disk of this kind can write
-/// in that time is there before it.
-const PERIOD: Duration = Duration::from_secs(5);
+/// in that time is there before it, at some 500 MB in a second.
+const PERIOD: Duration = Duration::from_secs(2);
 
 impl Backend {
     /// Keeps the store ahead of those who write, for as long as this is polled. Sleeps while every

@@ -34,7 +34,7 @@ const ALLOWED: &[i64] = &[
     nr::SYS_getresgid, nr::SYS_getresuid, nr::SYS_getrlimit, nr::SYS_getrusage, nr::SYS_getsid,
     nr::SYS_getsockname, nr::SYS_getsockopt, nr::SYS_gettid, nr::SYS_gettimeofday, nr::SYS_getuid,
     nr::SYS_getxattr, nr::SYS_inotify_add_watch, nr::SYS_inotify_init1, nr::SYS_inotify_rm_watch,
-    nr::SYS_io_cancel, nr::SYS_io_destroy, nr::SYS_io_getevents, nr::SYS_io_pgetevents,
+    nr::SYS_io_cancel, nr::SYS_io_destroy, nr::SYS_io_getevents, nr::IO_PGETEVENTS,
     nr::SYS_io_setup, nr::SYS_io_submit, nr::SYS_ioprio_get, nr::SYS_ioprio_set, nr::SYS_kill,
     nr::SYS_landlock_add_rule, nr::SYS_landlock_create_ruleset, nr::SYS_landlock_restrict_self,
     nr::SYS_lgetxattr, nr::SYS_linkat, nr::SYS_listen, nr::SYS_listxattr, nr::SYS_llistxattr,

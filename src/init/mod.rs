@@ -39,6 +39,7 @@ mod spool;
 mod start;
 mod table;
 mod users;
+mod victim;
 
 pub use setup::run;
 

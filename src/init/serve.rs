@@ -20,6 +20,7 @@ use super::proto::{Answer, FailKind, MAX_MESSAGE, Plan, Reply, Request};
 use super::root::Kept;
 use super::start::{self, Failure, Workshop};
 use super::table::{PeerId, Phase, Serial, Table};
+use super::victim;
 use super::{Doing, InitError, limits};
 use crate::model::process::ExitStatus;
 use crate::sys::caps::Caps;
@@ -230,6 +231,8 @@ impl Server {
         if !self.peers.has(peer) {
             return;
         }
+        // It may be over by now.
+        let _ = victim::prefer(&self.workshop.kept.proc, process.pid);
         let streams = match process.internal {
             // Not kept: each of its streams ends when either side does.
             true => Ok(process.streams.drain(..).map(|stream| stream.fd).collect()),

@@ -29,6 +29,12 @@ pub mod nr {
     pub const FUTEX_REQUEUE2: c_long = 456;
     /// mseal(2), Linux 6.10.
     pub const MSEAL: c_long = 462;
+    /// io_pgetevents(2), which libc has for musl only.
+    #[cfg(target_arch = "x86_64")]
+    pub const IO_PGETEVENTS: c_long = 333;
+    /// io_pgetevents(2): the number that younger architectures share.
+    #[cfg(not(target_arch = "x86_64"))]
+    pub const IO_PGETEVENTS: c_long = 292;
 }
 
 /// One instruction of classic BPF: `struct sock_filter`, linux/filter.h.

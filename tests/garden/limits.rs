@@ -146,3 +146,24 @@ fn clients_of_2015_change_limits_of_a_running_container() {
     assert_eq!(garden.sh("c", hog).status, 137, "the new limit holds");
     garden.finish();
 }
+
+#[test]
+fn memory_that_belongs_to_no_process_does_not_end_the_container() {
+    let garden = Garden::start("victim");
+    let limits = json!({"memory_limits": {"limit_in_bytes": 64 << 20}});
+    let c = garden.create(&json!({"handle": "c", "limits": limits}));
+    // Every process goes before pid 1.
+    assert_eq!(garden.says(&c, "cat /proc/self/oom_score_adj /proc/1/oom_score_adj"), "100\n0");
+    // Half of the limit is the most that files in memory can take.
+    assert_eq!(garden.says(&c, "df -k /dev/shm | tail -n 1 | awk '{print $2}'"), "32768");
+    let filled = "dd if=/dev/zero of=/dev/shm/x bs=1M count=100 2>/dev/null; echo $?";
+    assert_eq!(garden.says(&c, filled), "1");
+    // What is too much is ended, and nothing else.
+    let mut bystander = garden.run(&c, &json!({"path": "sh", "args": ["-c", "echo up; read go"]}));
+    assert_eq!(bystander.line(), "up");
+    let hog = "exec tail -n 1 /dev/zero";
+    assert_eq!(garden.sh(&c, hog).status, 137);
+    bystander.stdin("go\n");
+    assert_eq!(bystander.finish().status, 0);
+    garden.finish();
+}
