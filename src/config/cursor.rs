@@ -258,7 +258,11 @@ impl<'a> Value<'a> {
     pub(super) fn time(&self, min: Duration, max: Duration) -> Option<Duration> {
         if let DeValue::Integer(number) = self.inner {
             let text = format!("time `{number}` has no unit");
-            self.place.fail(text, format!("write \"{number}s\""));
+            let cure = match number.to_string().starts_with('-') {
+                true => "write a time from 0 on, such as \"30s\"".to_owned(),
+                false => format!("write \"{number}s\""),
+            };
+            self.place.fail(text, cure);
             return None;
         }
         let time = self.parsed(span::parse)?;

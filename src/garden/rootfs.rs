@@ -65,7 +65,13 @@ impl Shared {
     fn default_root(&self) -> Done<PathBuf> {
         match &self.settings.default_rootfs {
             Some(path) if path.starts_with('/') => return Ok(path.into()),
-            Some(name) => return self.stack(name),
+            Some(name) => {
+                let named = "which `default_rootfs` of [garden] names, as no image was named";
+                return self.stack(name).map_err(|err| match err {
+                    GardenError::Failed(why) => GardenError::Failed(format!("{why} ({named})")),
+                    other => other,
+                });
+            }
             None => {}
         }
         let dir = &self.settings.stacks;

@@ -168,7 +168,9 @@ pub(super) fn outcome(errors: &OwnedFd, program: &str) -> Option<Failure> {
         () if is(Step::Streams) => system("give the process its streams"),
         () if is(Step::Limits) => system("set the process's limits"),
         () if is(Step::User) => system("become the process's user"),
-        () if is(Step::Directory) => system("enter the working directory as the process's user"),
+        () if is(Step::Directory) => {
+            system("enter the working directory as the process's user, who may have no right to it")
+        }
         () if is(Step::Capabilities) => system("set the process's capabilities"),
         () if is(Step::Profile) => system("put the process under its AppArmor profile"),
         () => system("prepare the process"),
