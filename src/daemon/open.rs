@@ -200,12 +200,9 @@ impl<'a> Opening<'a> {
             Step::Store => {
                 let (size_max, _) = *self.limits.as_ref().expect("the limits come before");
                 let (dir, file) = (state.join("store"), state.join("store.img"));
-                let opened = Store::open(StoreConfig { dir, file, size_max });
-                let store = opened.map_err(start("open the store"))?;
-                self.store = Some(match config.store.quotas {
-                    true => store,
-                    false => store.without_limits(),
-                });
+                let limited = config.store.quotas;
+                let opened = Store::open(StoreConfig { dir, file, size_max, limited });
+                self.store = Some(opened.map_err(start("open the store"))?);
             }
             Step::Cgroups => {
                 let opened = Cgroups::open(&config.cgroup.parent);

@@ -24,6 +24,7 @@
 mod error;
 mod layer;
 mod loopfile;
+mod note;
 mod pin;
 mod plan;
 mod pool;

@@ -31,7 +31,7 @@ impl Store {
 
     /// Lets the pool's group count a disk. It has no more to write than before.
     pub(super) fn join_pool(&self, promises: &mut Promises, disk: &Disk) -> io::Result<()> {
-        if !disk.can_pool {
+        if !disk.can_pool || !promises.limited {
             return Ok(());
         }
         match btrfs::create_qgroup(self.root.as_fd(), POOL) {
@@ -117,6 +117,15 @@ impl Store {
         btrfs::limit_exclusive(self.root.as_fd(), POOL, Some(limit))?;
         promises.pool = limit;
         Ok(())
+    }
+
+    /// Lets those who are in the pool since there were limits write what they like.
+    pub(super) fn lift_pool(&self) -> io::Result<()> {
+        match btrfs::limit_exclusive(self.root.as_fd(), POOL, None) {
+            // Nobody ever was in it.
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
     }
 
     /// The pool's limit as the daemon before us has left it.

@@ -7,7 +7,7 @@
 
 use super::pool::AHEAD;
 use super::store::{QGROUPS, Store, names};
-use super::{VolumeError, plan};
+use super::{VolumeError, note, plan};
 use crate::sys::btrfs::{self, QuotaKind};
 use crate::sys::file;
 use crate::unit::{Bytes, Handle};
@@ -48,14 +48,21 @@ pub(super) struct Disk {
 }
 
 /// The disks of all containers, and what is promised to those that have no limit, together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Promises {
     disks: BTreeMap<Handle, Promise>,
     /// The pool's limit as its group has it, in bytes.
     pub pool: u64,
+    /// Quota groups hold the promises, and the pool. `false`: no group does, and there is no pool.
+    pub limited: bool,
 }
 
 impl Promises {
+    /// None yet.
+    pub fn new(limited: bool) -> Promises {
+        Promises { disks: BTreeMap::new(), pool: 0, limited }
+    }
+
     /// Promises `handle` as much as `limit`; it has used nothing of it.
     pub fn give(&mut self, handle: &Handle, limit: Option<Bytes>) {
         self.disks.insert(handle.clone(), Promise { limit, disk: None });
@@ -88,7 +95,7 @@ impl Promises {
     }
 
     /// A pool that nobody is in has nothing to give to who comes next.
-    fn forget_empty_pool(&mut self) {
+    pub fn forget_empty_pool(&mut self) {
         if !self.has_pool() {
             self.pool = 0;
         }
@@ -98,7 +105,7 @@ impl Promises {
     pub fn has_pool(&self) -> bool {
         let pooled =
             |disk: &Promise| disk.limit.is_none() && disk.disk.is_some_and(|it| it.can_pool);
-        self.disks.values().any(pooled)
+        self.limited && self.disks.values().any(pooled)
     }
 
     /// All limits together: as much as can be outstanding.
@@ -193,10 +200,15 @@ impl Store {
         self.promises.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Finds the promises of the daemon before us, in the quota groups themselves.
+    /// Finds the promises of the daemon before us: in the quota groups themselves, or where they
+    /// were written down because no group holds them. With limits, disks that were made without
+    /// take from the pool, whatever they asked for: nobody would stop them at it.
     pub(super) fn recall_promises(&self) -> Result<(), VolumeError> {
         let mut promises = self.promises();
-        promises.pool = self.pool_limit();
+        match promises.limited {
+            true => promises.pool = self.pool_limit(),
+            false => self.lift_pool().map_err(VolumeError::refused("lift limits in", &self.dir))?,
+        }
         for name in names(&self.dir.join(super::store::CONTAINERS))? {
             let Ok(handle) = name.parse::<Handle>() else { continue };
             let path = self.writable_path(&handle);
@@ -206,13 +218,18 @@ impl Store {
                 continue;
             }
             let disk = self.disk(&path).map_err(refused())?;
-            let limit = self.limit(disk.group).map_err(refused())?;
+            let mut limit = self.limit(disk.group).map_err(refused())?;
+            if limit.is_none() && !promises.limited {
+                limit = note::read(&path).map_err(refused())?;
+            }
             promises.give(&handle, limit);
             promises.count(&handle, disk);
             if limit.is_none() {
                 self.join_pool(&mut promises, &disk).map_err(refused())?;
             }
         }
+        // Its group may have kept the limit that it had with the last disk in it.
+        promises.forget_empty_pool();
         self.fill_pool(&mut promises);
         Ok(())
     }

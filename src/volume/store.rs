@@ -41,6 +41,10 @@ pub struct StoreConfig {
     pub file: PathBuf,
     /// Greatest size of the loop file.
     pub size_max: Bytes,
+    /// Disks have the limits that they are made with. `false`: those that are made from here on have
+    /// none. The room that was asked for is made sure of, and who writes more takes what others are
+    /// not promised yet. Disks that were made with a limit keep it until they get another.
+    pub limited: bool,
 }
 
 /// How often an unmount is tried, and how long we wait in between.
@@ -96,8 +100,6 @@ pub struct Store {
     pub(super) counted: Mutex<Counted>,
     /// It was this opening that mounted it.
     mounted_now: bool,
-    /// Disks have the limits that they are made with.
-    pub(super) limited: bool,
 }
 
 impl Store {
@@ -108,18 +110,12 @@ impl Store {
         make_dir(&config.dir).map_err(refused("make"))?;
         let dir = fs::canonicalize(&config.dir).map_err(refused("find"))?;
         let (backing, mounted_now) = find_backing(&dir, &config)?;
-        let opened = Store::set_up(&dir, backing);
+        let opened = Store::set_up(&dir, backing, config.limited);
         if opened.is_err() && mounted_now {
             // The loop device lets go of the file by itself when its mount is gone.
             let _ = btrfs::unmount(&dir);
         }
         opened.map(|store| Store { mounted_now, ..store })
-    }
-
-    /// The same, but disks that are made from here on have no limits: the room that was asked for is
-    /// made sure of, and who writes more takes what others are not promised yet.
-    pub fn without_limits(self) -> Store {
-        Store { limited: false, ..self }
     }
 
     /// Closes a store that came to no use: it is as it was before [`Store::open`]. What was
@@ -132,7 +128,7 @@ impl Store {
     }
 
     /// Makes the inside ready.
-    fn set_up(dir: &Path, backing: Backing) -> Result<Store, VolumeError> {
+    fn set_up(dir: &Path, backing: Backing, limited: bool) -> Result<Store, VolumeError> {
         let refused = |doing| VolumeError::refused(doing, dir);
         let root = File::open(dir).map_err(refused("open"))?;
         // Before anything is in it: nobody on the host may reach setuid programs of images.
@@ -149,8 +145,9 @@ impl Store {
         let sysfs = PathBuf::from(format!("/sys/fs/btrfs/{id}"));
         let quota =
             ensure_quota(&root, &sysfs.join(QGROUPS)).map_err(refused("switch on quota in"))?;
-        let (promises, drafts, pins, turns, retired, counted) = Default::default();
-        let (dir, mounted_now, limited) = (dir.to_owned(), false, true);
+        let promises = Mutex::new(Promises::new(limited));
+        let (drafts, pins, turns, retired, counted) = Default::default();
+        let (dir, mounted_now) = (dir.to_owned(), false);
         let store = Store {
             dir,
             root,
@@ -164,7 +161,6 @@ impl Store {
             retired,
             counted,
             mounted_now,
-            limited,
         };
         store.remove_leftovers()?;
         store.seal_layers()?;

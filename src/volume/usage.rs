@@ -1,11 +1,12 @@
 //! What a container's disk holds, and other limits for it.
 
-use super::VolumeError;
-use super::promise::{Disk, Promise};
+use super::promise::{Disk, Promise, Promises};
 use super::store::Store;
+use super::{VolumeError, note};
 use crate::sys::btrfs;
 use crate::unit::{Bytes, Handle};
 use std::collections::BTreeMap;
+use std::io;
 use std::os::fd::AsFd;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -57,8 +58,8 @@ impl Store {
     }
 
     /// Gives a container's disk another limit, or none, while it is in use. Its promise becomes the
-    /// new limit at once; what cannot be promised is refused and leaves the old one. Below what is
-    /// used, nothing more can be written until enough was removed.
+    /// new limit at once; on an error the old one stays. Below what is used, nothing more can be
+    /// written until enough was removed. In a store without limits it becomes a promise alone.
     pub fn set_limit(&self, handle: &Handle, limit: Option<Bytes>) -> Result<(), VolumeError> {
         let mut promises = self.promises();
         let (old, disk) = made(handle, promises.of(handle))?;
@@ -68,28 +69,95 @@ impl Store {
         let rest =
             |limit: Option<Bytes>| limit.map_or(Bytes::default(), |it| it.saturating_sub(used));
         self.ensure(&mut promises, rest(limit).saturating_sub(rest(old)))?;
-        let set = || btrfs::limit_exclusive(self.root.as_fd(), disk.group, limit.map(Bytes::get));
-        match (old, limit) {
-            (_, Some(_)) => {
-                set().map_err(refused())?;
+        let changed = match (old, limit) {
+            _ if !promises.limited => self.promise_alone(handle, &disk, limit),
+            (None, None) => Ok(()),
+            (Some(_), Some(limit)) => self.arm(&disk, Some(limit)),
+            (None, Some(limit)) => self.limit_one_of_pool(&mut promises, handle, &disk, limit),
+            (Some(_), None) => self.lift_into_pool(&mut promises, handle, &disk),
+        };
+        match changed {
+            Ok(()) => {
                 promises.change(handle, limit);
-                if old.is_none() {
-                    self.leave_pool(&mut promises, &disk).map_err(refused())?;
+                if promises.limited {
+                    // Of a time without limits; out of date now, and otherwise without effect.
+                    let _ = note::write(&dir, None);
                 }
             }
-            (None, None) => {}
-            (Some(_), None) => {
-                promises.change(handle, None);
-                // In the pool before its own limit goes.
-                let joined = self.join_pool(&mut promises, &disk);
-                if let Err(source) = joined.and_then(|()| set()) {
-                    promises.change(handle, old);
-                    return Err(refused()(source));
-                }
-            }
+            Err(_) => promises.change(handle, old),
         }
+        // After an undo too: what it left and joined again has nothing to write yet.
         self.fill_pool(&mut promises);
-        Ok(())
+        changed.map_err(refused())
+    }
+
+    /// Sets the limit of a disk's group.
+    fn arm(&self, disk: &Disk, limit: Option<Bytes>) -> io::Result<()> {
+        btrfs::limit_exclusive(self.root.as_fd(), disk.group, limit.map(Bytes::get))
+    }
+
+    /// Writes the promise down, and lifts what limit there is from when the store had limits.
+    fn promise_alone(
+        &self,
+        handle: &Handle,
+        disk: &Disk,
+        promised: Option<Bytes>,
+    ) -> io::Result<()> {
+        // First: who has reached the limit cannot write anything down.
+        let armed = self.limit(disk.group)?;
+        if armed.is_some() {
+            self.arm(disk, None)?;
+        }
+        let written = note::write(&self.writable_path(handle), promised);
+        if written.is_err() && armed.is_some() {
+            self.tell_undo(handle, self.arm(disk, armed));
+        }
+        written
+    }
+
+    /// Gives a disk of the pool a limit of its own. On an error it is in the pool as before.
+    fn limit_one_of_pool(
+        &self,
+        promises: &mut Promises,
+        handle: &Handle,
+        disk: &Disk,
+        limit: Bytes,
+    ) -> io::Result<()> {
+        self.arm(disk, Some(limit))?;
+        promises.change(handle, Some(limit));
+        let left = self.leave_pool(promises, disk);
+        if left.is_err() {
+            promises.change(handle, None);
+            // In the pool before its own limit goes; without the pool it keeps that.
+            let back = self.join_pool(promises, disk).and_then(|()| self.arm(disk, None));
+            self.tell_undo(handle, back);
+        }
+        left
+    }
+
+    /// Takes a disk's limit away. On an error it has it as before, and is not in the pool.
+    fn lift_into_pool(
+        &self,
+        promises: &mut Promises,
+        handle: &Handle,
+        disk: &Disk,
+    ) -> io::Result<()> {
+        let old = promises.of(handle).and_then(|promise| promise.limit);
+        promises.change(handle, None);
+        // In the pool before its own limit goes.
+        let lifted = self.join_pool(promises, disk).and_then(|()| self.arm(disk, None));
+        if lifted.is_err() {
+            promises.change(handle, old);
+            self.tell_undo(handle, self.leave_pool(promises, disk));
+        }
+        lifted
+    }
+
+    /// A change that failed and could not be undone either.
+    fn tell_undo(&self, handle: &Handle, undone: io::Result<()>) {
+        if let Err(err) = undone {
+            crate::warn!("volume.limit_unclear", handle = handle, err = err);
+        }
     }
 
     /// Promise and disk of a container.
@@ -98,7 +166,7 @@ impl Store {
     }
 
     /// Writes the store down unless that was done just now; who comes meanwhile waits for it.
-    fn fresh(&self) -> std::io::Result<MutexGuard<'_, Counted>> {
+    fn fresh(&self) -> io::Result<MutexGuard<'_, Counted>> {
         let mut counted = self.counted();
         if counted.at.is_none_or(|at| at.elapsed() >= FRESH) {
             // Before: what is written from here on may not be in it.

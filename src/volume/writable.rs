@@ -1,7 +1,7 @@
 //! What one container writes: a subvolume of its own, under its own limit.
 
-use super::VolumeError;
 use super::store::{CONTAINERS, LAYERS, Store, names};
+use super::{VolumeError, note};
 use crate::sys::btrfs::{self, QuotaKind};
 use crate::unit::{Bytes, Digest, Handle, IdMap};
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -16,7 +16,7 @@ const UNLIMITED: Bytes = Bytes::mib(64);
 impl Store {
     /// Makes the container's subvolume with the directories `upper` (0755) and `work` (0700), both
     /// owned by the root of `owner`. What is written into it beyond `limit` fails with `EDQUOT`,
-    /// unless the store is [`Store::without_limits`], and up to there it fits: the store has the
+    /// unless the store was opened without limits, and up to there it fits: the store has the
     /// room from now on, or this fails.
     pub fn create_writable(
         &self,
@@ -59,7 +59,8 @@ impl Store {
         })
     }
 
-    /// Promises `limit` and makes the disk; a promise for a disk that is not made is taken back.
+    /// Promises `limit` and makes the disk; a promise for a disk that is not there
+    /// afterwards is taken back.
     fn promised(
         &self,
         handle: &Handle,
@@ -73,7 +74,13 @@ impl Store {
         }
         let made = make();
         if made.is_err() {
-            self.promises().take_back(handle);
+            match fs::symlink_metadata(self.writable_path(handle)) {
+                Err(err) if err.kind() == io::ErrorKind::NotFound => {
+                    self.promises().take_back(handle);
+                }
+                // Its promise goes when it goes: see `remove_writable`.
+                _ => crate::warn!("volume.half_disk_kept", handle = handle),
+            }
         }
         made
     }
@@ -102,7 +109,7 @@ impl Store {
             let mut promises = self.promises();
             promises.count(handle, disk);
             match limit {
-                _ if !self.limited => Ok(()),
+                _ if !promises.limited => note::write(&dir, limit),
                 Some(limit) => {
                     btrfs::limit_exclusive(self.root.as_fd(), disk.group, Some(limit.get()))
                 }

@@ -61,7 +61,8 @@ impl Lab {
     /// The lab's store.
     pub fn store(&self) -> Store {
         let (dir, file) = (self.state.join("store"), self.state.join("store.img"));
-        Store::open(StoreConfig { dir, file, size_max: Bytes::mib(2048) }).expect("store")
+        let size_max = Bytes::mib(2048);
+        Store::open(StoreConfig { dir, file, size_max, limited: true }).expect("store")
     }
 
     /// A host of parts that are open already.

@@ -34,6 +34,7 @@ impl Lab {
             dir: self.dir.join("store"),
             file: self.dir.join("store.btrfs"),
             size_max: Bytes::mib(2048),
+            limited: true,
         }
     }
 
@@ -156,10 +157,15 @@ fn quota_stops_a_writer_at_its_limit_and_counts_what_was_written() {
     lab.close(store);
 }
 
+/// The store, opened with limits off.
+fn without_limits(lab: &Lab) -> Store {
+    Store::open(StoreConfig { limited: false, ..lab.config() }).expect("open")
+}
+
 #[test]
 fn without_limits_a_writer_goes_on_beyond_what_was_set_aside() {
     let lab = Lab::new("unlimited");
-    let store = lab.open().without_limits();
+    let store = without_limits(&lab);
     let web = handle("web-0");
     let dir = store.create_writable(&web, Some(Bytes::mib(20)), ids(3)).expect("create");
     fill(&dir.join("upper/large"), 40).expect("no limit");

@@ -124,11 +124,138 @@ fn disks_without_a_limit_get_what_is_left_and_never_what_is_promised() {
         store.write_down().expect("sync");
         run("btrfs", &["subvolume", "sync", text(store.dir())]);
         store.write_down().expect("sync");
-        let left = store.left().expect("measure");
-        store.create_writable(&handle("large"), Some(left), ids(3)).expect("all that is left");
+        // What btrfs takes for its trees between the look and the promise is not there any more.
+        let all = (0..10).find_map(|_| {
+            let left = store.left().expect("measure");
+            store.create_writable(&handle("large"), Some(left), ids(3)).ok()
+        });
+        all.expect("all that is left");
         fill(&free.join("upper/3"), 400).expect_err("it is somebody's");
         lab.close(store);
     });
+}
+
+#[test]
+fn a_store_without_limits_stays_so_and_keeps_its_promises_through_a_restart() {
+    with_both("nolimit", |lab, store| {
+        // From a time with limits: one in the pool, one beside it.
+        let ids = ids(0);
+        store.create_writable(&handle("pooled"), None, ids).expect("create");
+        let kept = store.create_writable(&handle("kept"), Some(Bytes::mib(20)), ids);
+        let kept = kept.expect("create");
+        store.close().expect("close");
+        let open = || {
+            let config = StoreConfig { size_max: Bytes::mib(1000), ..lab.config() };
+            Store::open(StoreConfig { limited: false, ..config }).expect("open")
+        };
+        let mut store = open();
+        let asked = store.create_writable(&handle("asked"), Some(Bytes::mib(300)), ids);
+        let asked = asked.expect("create");
+        let free = store.create_writable(&handle("free"), None, ids).expect("create");
+        let limits = || run("btrfs", &["qgroup", "show", "--raw", "-e", text(&lab.config().dir)]);
+        for _ in 0..2 {
+            assert!(!store.keep_ahead(), "nobody takes from a pool");
+            let left = store.left().expect("measure");
+            store.ensure_room(left.saturating_add(Bytes::mib(100))).expect_err("promised");
+            // `kept` alone.
+            let armed = limits().lines().filter(|line| line.contains("20971520")).count();
+            let none = limits().lines().filter(|line| line.contains("none")).count();
+            assert_eq!((armed, none), (1, limits().lines().count() - 3), "{}", limits());
+            fill(&asked.join("upper/1"), 50).expect("below what was asked");
+            store.close().expect("close");
+            store = open();
+        }
+        let left = store.left().expect("measure");
+        assert!(left < Bytes::mib(600), "300 MiB are promised: {left}");
+        fill(&asked.join("upper/1"), 400).expect("beyond what was asked");
+        fs::remove_file(asked.join("upper/1")).expect("remove");
+        fill(&free.join("upper/1"), 100).expect("no limit");
+        fill(&kept.join("upper/1"), 30).expect_err("it was made with a limit");
+        // Another limit limits nothing here, and is promised.
+        store.set_limit(&handle("kept"), Some(Bytes::mib(10))).expect("promise");
+        store.set_limit(&handle("asked"), None).expect("promise nothing");
+        fill(&kept.join("upper/1"), 30).expect("no limit any more");
+        store.write_down().expect("sync");
+        assert!(store.left().expect("measure") > left, "it is free again");
+        store.close().expect("close");
+        lab.close(open());
+        // With limits again, what was made without takes from the pool.
+        let store = small(lab);
+        assert!(store.keep_ahead());
+        let err = fill(&asked.join("upper/2"), 900).expect_err("not without end");
+        assert_eq!(err.raw_os_error(), Some(122), "EDQUOT, not {err}");
+        lab.close(store);
+    });
+}
+
+#[test]
+fn a_pool_that_is_empty_has_nothing_for_who_comes_after_a_restart() {
+    with_both("emptypool", |lab, store| {
+        store.create_writable(&handle("first"), None, ids(0)).expect("create");
+        store.remove_writable(&handle("first")).expect("remove");
+        store.close().expect("close");
+        let store = small(lab);
+        let left = store.left().expect("measure");
+        let most = Bytes::new(left.get() / 2);
+        store.create_writable(&handle("promised"), Some(most), ids(1)).expect("create");
+        store.create_writable(&handle("free"), None, ids(2)).expect("create");
+        let groups = run("btrfs", &["qgroup", "show", "--raw", "-e", text(store.dir())]);
+        let pool = groups.lines().find(|line| line.starts_with("2/")).expect("a pool");
+        let limit: u64 = pool.split_whitespace().nth(3).expect("limit").parse().expect("number");
+        assert!(limit < left.get() / 4 * 3, "{limit} of {left}: {groups}");
+        lab.close(store);
+    });
+}
+
+#[test]
+fn a_limit_that_cannot_be_set_leaves_the_disk_as_it_was() {
+    with_both("undo", |lab, store| {
+        let (a, dir) = (handle("a"), text(store.dir()).to_owned());
+        let disk = store.create_writable(&a, None, ids(0)).expect("create");
+        // The pool's group disappears below it.
+        let shown = run("btrfs", &["qgroup", "show", "-p", &dir]);
+        let pool = shown.lines().find(|line| line.starts_with("2/")).expect("a pool");
+        let pool = pool.split(' ').next().expect("id").to_owned();
+        let own = shown.lines().find(|line| line.contains(&format!(" {pool} ")));
+        let own = own.and_then(|line| line.split(' ').next()).expect("its member").to_owned();
+        run("btrfs", &["qgroup", "remove", "--no-rescan", &own, &pool, &dir]);
+        run("btrfs", &["qgroup", "destroy", &pool, &dir]);
+        store.set_limit(&a, Some(Bytes::mib(20))).expect_err("it cannot leave the pool");
+        assert!(store.keep_ahead(), "it is in the pool");
+        fill(&disk.join("upper/1"), 40).expect("it has no limit of its own");
+        let shown = run("btrfs", &["qgroup", "show", "-p", &dir]);
+        let line = shown.lines().find(|line| line.starts_with(&format!("{own} "))).expect("its");
+        assert!(line.contains(&pool), "{shown}");
+        store.set_limit(&a, Some(Bytes::mib(60))).expect("again");
+        fill(&disk.join("upper/2"), 40).expect_err("beyond it");
+        lab.close(store);
+    });
+}
+
+#[test]
+fn half_a_disk_that_stays_keeps_its_promise() {
+    let lab = Lab::new("halfdisk");
+    let store = small(&lab);
+    let places = store.dir().join("containers");
+    // Nothing can be put into it: the directories that it needs are refused, and it cannot go.
+    let before = store.left().expect("measure");
+    let layer = Digest::of(b"layer");
+    store.draft().expect("draft").commit(&layer).expect("commit");
+    let ids_used =
+        run("btrfs", &["inspect-internal", "rootid", text(&store.layer(&layer).expect("it"))]);
+    let next = ids_used.trim().parse::<u64>().expect("id") + 1;
+    run("btrfs", &["qgroup", "create", &format!("1/{next}"), text(store.dir())]);
+    run("chattr", &["+a", text(&places)]);
+    let made = store.create_snapshot(&handle("half"), &layer, Some(Bytes::mib(300)));
+    let err = made.expect_err("its group is there already");
+    run("chattr", &["-a", text(&places)]);
+    assert_eq!(store.writables().expect("list"), [handle("half")], "{}", said(&err));
+    let left = store.left().expect("measure");
+    assert!(left.saturating_add(Bytes::mib(200)) < before, "{left} of {before}");
+    store.remove_writable(&handle("half")).expect("remove");
+    let left = store.left().expect("measure");
+    assert!(left.saturating_add(Bytes::mib(100)) > before, "{left} of {before}");
+    lab.close(store);
 }
 
 #[test]
