@@ -25,10 +25,11 @@ use super::root::{self, Kept};
 use super::start::{self, Failure, Launched, Sent, Workshop};
 use super::{Doing, InitError, confine, limits, message};
 use crate::sys::caps::Caps;
-use crate::sys::fd;
+use crate::sys::fd::{self, PollFd, PollFlags};
 use crate::sys::ns::{self, Fork, Parent, Spaces};
 use crate::sys::process::{self, Ended};
 use crate::sys::seccomp;
+use crate::sys::signal::KILL;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -115,7 +116,8 @@ fn keep(
         let forked = ns::fork(Spaces::empty(), Parent::Caller);
         match forked {
             Err(err) => refused(seq, FailKind::System, format!("cannot fork: {err}"))?,
-            Ok(Fork::Parent { pid, .. }) => {
+            Ok(Fork::Parent { pid, pidfd }) => {
+                await_child(channel, &pidfd)?;
                 // Its end makes pid 1 the parent of what it has forked. One that was killed may have
                 // said nothing; a second answer is not waited for by anybody.
                 if !matches!(process::wait(pid), Ok(Ended::Exited(0))) {
@@ -138,6 +140,31 @@ fn keep(
         }
     }
     Ok(())
+}
+
+/// Waits for the end of our child: root inside may stop it, and then it comes only with the channel's.
+/// The next request may be there before it and waits; a closed channel makes us kill the child.
+fn await_child(channel: &OwnedFd, child: &OwnedFd) -> Result<(), InitError> {
+    loop {
+        // No event asked for: the channel's end is told all the same, and its messages are not.
+        let mut watched = [
+            PollFd::new(child.as_fd(), PollFlags::POLLIN),
+            PollFd::new(channel.as_fd(), PollFlags::empty()),
+        ];
+        match fd::poll(&mut watched, None) {
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
+            other => other.doing(|| "wait for a child".into())?,
+        };
+        let ready = |at: usize| watched[at].revents().is_some_and(|events| !events.is_empty());
+        if ready(0) {
+            return Ok(());
+        }
+        if ready(1) {
+            // Whoever is dead already is just as well.
+            let _ = process::pidfd_send_signal(child, KILL);
+            return Err(InitError::Abandoned);
+        }
+    }
 }
 
 impl Keeper {

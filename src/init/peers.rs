@@ -46,16 +46,16 @@ impl Peers {
     /// Takes a connection. It must come from outside: a process of this container would have a
     /// pid here and, unless it is nobody, an id too. Which outsiders may come is decided by the
     /// permissions of the depot, which only the host's root can enter.
-    pub fn accept(&mut self, listener: &OwnedFd) {
-        let Ok(socket) = socket::accept(listener) else { return };
-        match socket::peer(&socket) {
-            Ok(peer) if peer.pid == 0 && peer.uid == self.outside => {}
-            _ => return,
-        }
-        if self.all.len() < PEERS_MAX {
+    /// An error is the kernel's; who may not come is no error.
+    pub fn accept(&mut self, listener: &OwnedFd) -> io::Result<()> {
+        let socket = socket::accept(listener)?;
+        let may_come = matches!(socket::peer(&socket),
+            Ok(peer) if peer.pid == 0 && peer.uid == self.outside);
+        if may_come && self.all.len() < PEERS_MAX {
             self.all.insert(self.next, Peer { socket, queue: VecDeque::new() });
             self.next += 1;
         }
+        Ok(())
     }
 
     /// Whether it is still connected, as far as we know.

@@ -36,6 +36,8 @@ const REAP_MAX: usize = 4096;
 const OWN_NOFILE: u64 = 4096;
 /// Requests that may wait for the end of all processes.
 const FOR_EMPTY_MAX: usize = 64;
+/// No descriptor is free below our own limit.
+const EMFILE: i32 = 24;
 /// Signals that are read as data.
 const WATCHED: [signal::Signal; 2] = [signal::Signal::SIGCHLD, signal::Signal::SIGTERM];
 /// What a ready descriptor belongs to.
@@ -62,6 +64,8 @@ pub struct Server {
     more_to_reap: bool,
     /// The box shuts down: everyone has been told to end, and we end with the last of ours.
     leaving: bool,
+    /// Our own soft limit of open files.
+    nofile: u64,
     buffer: Vec<u8>,
 }
 
@@ -80,7 +84,8 @@ impl Server {
         let root = start::root_dir().doing(|| "open the root".into())?;
         let (soft, hard) =
             process::limit(Resource::OPEN_FILES).doing(|| "read the limits".into())?;
-        process::set_limit(Resource::OPEN_FILES, soft.max(OWN_NOFILE.min(hard)), hard)
+        let nofile = soft.max(OWN_NOFILE.min(hard));
+        process::set_limit(Resource::OPEN_FILES, nofile, hard)
             .doing(|| "raise the number of open files".into())?;
         let granted = super::confine::granted(plan)?;
         let for_users = Caps::of(&plan.user_capabilities);
@@ -102,6 +107,7 @@ impl Server {
             for_empty: Vec::new(),
             more_to_reap: false,
             leaving: false,
+            nofile,
             buffer: vec![0; MAX_MESSAGE],
         })
     }
@@ -109,9 +115,15 @@ impl Server {
     /// Serves until somebody kills us.
     pub fn run(mut self) -> ! {
         loop {
-            // An error here is a lack of memory in the kernel, or a signal: ask again.
-            for (source, events) in self.wait().unwrap_or_default() {
-                self.handle(source, events);
+            match self.wait() {
+                Ok(ready) => {
+                    for (source, events) in ready {
+                        self.handle(source, events);
+                    }
+                }
+                Err(err) if err.kind() == io::ErrorKind::InvalidInput => self.end_if_deaf(&err),
+                // A lack of memory in the kernel, or a signal: ask again.
+                Err(_) => {}
             }
             if self.more_to_reap {
                 self.reap();
@@ -160,6 +172,17 @@ impl Server {
         Ok(sources.into_iter().zip(events).filter(|(_, events)| !events.is_empty()).collect())
     }
 
+    /// Ends us, and with us the container, if somebody took our open files away, which the
+    /// container's root may: we could hear nobody any more, and ask again for ever.
+    fn end_if_deaf(&self, why: &io::Error) {
+        let now = process::limit(Resource::OPEN_FILES).map_or(self.nofile, |(soft, _)| soft);
+        if now < self.nofile {
+            let (what, had) = ("pid 1's limit of open files was lowered from inside", self.nofile);
+            crate::error!("init.deaf", what = what, from = had, to = now, err = why);
+            std::process::exit(1);
+        }
+    }
+
     /// Deals with one event. What it belongs to may have gone in the same turn.
     fn handle(&mut self, source: Source, events: PollFlags) {
         match source {
@@ -173,7 +196,13 @@ impl Server {
                 }
                 self.reap();
             }
-            Source::Listener => self.peers.accept(&self.listener),
+            Source::Listener => {
+                if let Err(err) = self.peers.accept(&self.listener)
+                    && err.raw_os_error() == Some(EMFILE)
+                {
+                    self.end_if_deaf(&err);
+                }
+            }
             Source::Peer(id) => {
                 if events.contains(PollFlags::POLLOUT) && self.peers.flush(id).is_err() {
                     self.hang_up(id);

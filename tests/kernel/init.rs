@@ -9,6 +9,7 @@ mod probe;
 use lab::*;
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::process::CommandExt;
 use terrarium::init::message;
 use terrarium::init::proto::*;
 use terrarium::model::process::{ExitStatus, Rlimit, WindowSize};
@@ -65,6 +66,27 @@ fn ids_inside_are_others_outside() {
     assert_eq!(owner("root/file"), (33, 44));
     // What the layer's root owns is the container's root's.
     assert_eq!(inside.sh("stat -c %u:%g /bin/busybox /etc/passwd"), "0:0\n0:0\n");
+}
+
+/// Lowers pid 1's limit of open files, as root inside may; its end must come by itself.
+fn ends_with_open_files(limit: usize, wake: impl FnOnce(&Lab, &mut Connection)) {
+    let lab = Lab::new();
+    let mut container = lab.container();
+    let (pid, files) = (format!("--pid={}", container.pid), format!("--nofile={limit}:"));
+    let mut prlimit = std::process::Command::new("prlimit");
+    // Its ids are what root inside has, too: that is all that the kernel asks for.
+    let lowered = prlimit.args([pid, files]).uid(BASE).gid(BASE).status();
+    assert!(lowered.expect("prlimit of util-linux").success());
+    wake(&lab, &mut container.connection);
+    assert!(fd::wait_readable(&container.pidfd, 30_000).expect("poll"), "it goes on, deaf");
+}
+
+#[test]
+fn pid_one_ends_when_its_open_files_are_taken_away() {
+    // What is under way when it happens is answered or not.
+    ends_with_open_files(0, |_, connection| connection.tell(Ask::List));
+    // Room for what it has, and for nobody else: descriptors are given out from below.
+    ends_with_open_files(4, |lab, _| drop(Connection::new(&lab.dir)));
 }
 
 #[test]
