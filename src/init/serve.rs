@@ -121,7 +121,7 @@ impl Server {
                         self.handle(source, events);
                     }
                 }
-                Err(err) if err.kind() == io::ErrorKind::InvalidInput => self.end_if_deaf(&err),
+                Err(err) if err.kind() == io::ErrorKind::InvalidInput => self.end_if_deaf(),
                 // A lack of memory in the kernel, or a signal: ask again.
                 Err(_) => {}
             }
@@ -173,12 +173,11 @@ impl Server {
     }
 
     /// Ends us, and with us the container, if somebody took our open files away, which the
-    /// container's root may: we could hear nobody any more, and ask again for ever.
-    fn end_if_deaf(&self, why: &io::Error) {
+    /// container's root may: we could hear nobody any more, and ask again for ever. No word of it reaches anybody: `confine`
+    /// has given our stderr away.
+    fn end_if_deaf(&self) {
         let now = process::limit(Resource::OPEN_FILES).map_or(self.nofile, |(soft, _)| soft);
         if now < self.nofile {
-            let (what, had) = ("pid 1's limit of open files was lowered from inside", self.nofile);
-            crate::error!("init.deaf", what = what, from = had, to = now, err = why);
             std::process::exit(1);
         }
     }
@@ -200,7 +199,7 @@ impl Server {
                 if let Err(err) = self.peers.accept(&self.listener)
                     && err.raw_os_error() == Some(EMFILE)
                 {
-                    self.end_if_deaf(&err);
+                    self.end_if_deaf();
                 }
             }
             Source::Peer(id) => {

@@ -79,6 +79,8 @@ fn ends_with_open_files(limit: usize, wake: impl FnOnce(&Lab, &mut Connection)) 
     assert!(lowered.expect("prlimit of util-linux").success());
     wake(&lab, &mut container.connection);
     assert!(fd::wait_readable(&container.pidfd, 30_000).expect("poll"), "it goes on, deaf");
+    let end = process::wait_pidfd(&container.pidfd).expect("our child");
+    assert_eq!(end, Some(process::Ended::Exited(1)), "of itself");
 }
 
 #[test]
