@@ -40,7 +40,7 @@ impl Headers {
     pub fn has_token(&self, name: &str, token: &str) -> bool {
         self.all(name)
             .flat_map(|value| value.split(','))
-            .any(|part| part.trim().eq_ignore_ascii_case(token))
+            .any(|part| trimmed(part).eq_ignore_ascii_case(token))
     }
 
     fn all<'a, 'n>(&'a self, name: &'n str) -> impl Iterator<Item = &'a str> + use<'a, 'n> {
@@ -51,11 +51,17 @@ impl Headers {
     fn new(fields: &[httparse::Header<'_>]) -> Result<Headers, Malformed> {
         let field = |field: &httparse::Header<'_>| {
             let value = std::str::from_utf8(field.value).ok()?;
-            Some((field.name.to_owned(), value.trim().to_owned()))
+            Some((field.name.to_owned(), trimmed(value).to_owned()))
         };
         let fields: Option<Vec<_>> = fields.iter().map(field).collect();
         fields.map(Headers).ok_or(bad("a header value is not UTF-8"))
     }
+}
+
+/// `text` without spaces and tabs around it (RFC 9110, 5.6.3). What else Unicode calls white stays: a
+/// proxy before us would see another value.
+fn trimmed(text: &str) -> &str {
+    text.trim_matches([' ', '\t'])
 }
 
 /// How the end of a body is found.

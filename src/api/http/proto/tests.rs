@@ -53,6 +53,9 @@ fn a_head_that_can_be_read_in_two_ways_is_refused() {
         ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", 400),
         ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", 400),
         ("Transfer-Encoding: gzip, chunked\r\n", 501),
+        ("Transfer-Encoding: \u{a0}chunked\r\n", 501),
+        ("Transfer-Encoding: chunked\u{85}\r\n", 501),
+        ("Content-Length: \u{a0}5\r\n", 400),
         ("Content-Length: +5\r\n", 400),
         ("Content-Length: 5, 5\r\n", 400),
         ("Content-Length:\r\n", 400),
@@ -67,6 +70,15 @@ fn a_head_that_can_be_read_in_two_ways_is_refused() {
     assert_eq!(refused(b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), 400);
     assert_eq!(refused(b"POST / HTTP/1.1\r\nX: \xff\r\n\r\n"), 400);
     assert_eq!(refused(b"GET / HTTP/2.0\r\n\r\n"), 505);
+}
+
+#[test]
+fn spaces_and_tabs_around_a_value_are_no_part_of_it_and_nothing_else_is() {
+    let fields = |fields: &str| request(format!("POST / HTTP/1.1\r\n{fields}\r\n").as_bytes());
+    assert_eq!(fields("Content-Length:\t 5 \t\r\n").framing, Framing::Length(5));
+    assert!(!fields("Connection: a,\t close \r\n").keep_alive);
+    assert!(fields("Connection: \u{a0}close\r\n").keep_alive);
+    assert_eq!(fields("X: \u{3000}a\u{a0}\r\n").headers.get("x"), Some("\u{3000}a\u{a0}"));
 }
 
 #[test]
