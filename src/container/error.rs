@@ -1,5 +1,6 @@
 //! What can go wrong with a container, for people and for callers who decide.
 
+use super::recipe::Step;
 use crate::init::proto::FailKind;
 use crate::unit::Handle;
 use crate::volume::VolumeError;
@@ -77,6 +78,14 @@ impl ContainerError {
             cause = err.source();
         }
         false
+    }
+}
+
+impl ContainerError {
+    /// Whether what failed wrote to the container's own disk, and not to the box's.
+    pub fn is_about_its_disk(&self) -> bool {
+        let own = [Step::Writable, Step::Inside].map(Step::doing);
+        matches!(self, ContainerError::Step { doing, .. } if own.contains(doing))
     }
 }
 

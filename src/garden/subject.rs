@@ -1,6 +1,7 @@
 //! Whom a refusal is about, so that it is told in its client's words. Pure.
 
 use super::GardenError;
+use crate::container::{ContainerError, ProcessError};
 use crate::model::garden::DiskLimits;
 use crate::unit::Handle;
 use std::error::Error;
@@ -28,22 +29,32 @@ pub(super) struct Subject {
 impl Subject {
     /// What a lower room refused, in full; the handle is in it, and not the depot's name.
     pub(super) fn refused(&self, err: &(dyn Error + 'static)) -> GardenError {
-        let text = self.translated(&crate::log::chain(err));
+        let text = crate::log::chain(err);
+        let text = match is_about_its_disk(err) {
+            true => self.translated(&text),
+            false => self.renamed(&text),
+        };
         GardenError::Failed(match text.contains(&format!("container {}", self.handle)) {
             true => text,
             false => format!("container {}: {text}", self.handle),
         })
     }
 
-    /// A text of a lower room with the client's handle for the container, and with the disk limit
-    /// when that was in the way. Paths stay as they are: the depot's name is really in them.
+    /// A text about something inside the container with the client's handle for it, and with the disk
+    /// limit when that was in the way.
     pub(super) fn translated(&self, text: &str) -> String {
-        let Subject { handle, name, .. } = self;
-        let text = text.replace(&format!("container {name}"), &format!("container {handle}"));
+        let text = self.renamed(text);
         match NO_ROOM.iter().any(|end| text.contains(end)) {
             true => format!("{text}; {}", self.disk_words()),
             false => text,
         }
+    }
+
+    /// A text with the client's handle for the container. Paths stay as they are: the depot's name is
+    /// really in them.
+    fn renamed(&self, text: &str) -> String {
+        let Subject { handle, name, .. } = self;
+        text.replace(&format!("container {name}"), &format!("container {handle}"))
     }
 
     /// What it may write, and how to get more.
@@ -68,10 +79,19 @@ impl Subject {
     }
 }
 
+/// Whether what failed wrote to the container's own disk. The depot, for one, is on the box's: its
+/// lack of room has nothing to do with a container's limit.
+fn is_about_its_disk(err: &(dyn Error + 'static)) -> bool {
+    match (err.downcast_ref::<ContainerError>(), err.downcast_ref::<ProcessError>()) {
+        (Some(err), _) => err.is_about_its_disk(),
+        (_, Some(err)) => matches!(err, ProcessError::Refused { .. } | ProcessError::Broken { .. }),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::{ContainerError, ProcessError};
 
     fn subject(byte_hard: u64, scope: u8) -> Subject {
         Subject {
@@ -119,5 +139,20 @@ mod tests {
             "{exclusive}"
         );
         assert!(said(0, 0).contains("the box itself is full"));
+    }
+    #[test]
+    fn a_full_disk_of_the_box_is_not_told_as_the_containers_own() {
+        let subject = subject(100, 0);
+        let said = |doing| {
+            let handle = subject.name.clone();
+            let source = "No space left on device (os error 28)".into();
+            subject.refused(&ContainerError::Step { doing, handle, source }).to_string()
+        };
+        let text = said("write the depot entry of");
+        let whole = "cannot write the depot entry of container any/thing: No space left on device \
+                     (os error 28)";
+        assert_eq!(text, whole);
+        let text = said("make the writable layer of");
+        assert!(text.contains("; its disk limit is 100 bytes"), "{text}");
     }
 }
