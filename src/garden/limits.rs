@@ -1,10 +1,15 @@
 //! What a container is limited to, and the changes to it that clients of 2015 ask for.
+//!
+//! A change is made first and written down then, in one turn: what two clients change at a time ends
+//! with the same limit in both places.
 
 use super::backend::Backend;
+use super::member::Member;
 use super::{Done, GardenError, plan};
 use crate::cgroup::{CgroupError, Group};
 use crate::model::garden::{BandwidthLimits, CpuLimits, DiskLimits, Limits, MemoryLimits};
 use crate::unit::Bytes;
+use std::sync::Arc;
 
 impl Backend {
     /// Ends the processes of a container: asks them to and kills after 10 s what is left, or kills
@@ -40,11 +45,12 @@ impl Backend {
         limits: BandwidthLimits,
     ) -> Done<BandwidthLimits> {
         let member = self.shared.member(handle)?;
+        let turn = member.turn().await;
         let (shared, name) = (self.shared.clone(), member.name.clone());
         let limit = plan::bandwidth(&limits);
         let set = smol::unblock(move || shared.host.set_bandwidth(&name, limit)).await;
         set.map_err(|err| member.refused(&err))?;
-        member.change(&self.shared, |record| record.limits.bandwidth = limits).await?;
+        turn.change(&self.shared, |record| record.limits.bandwidth = limits).await?;
         Ok(limits)
     }
 
@@ -52,9 +58,10 @@ impl Backend {
     pub async fn set_cpu(&self, handle: &str, limits: CpuLimits) -> Done<CpuLimits> {
         let shares = plan::shares(&limits);
         if shares.is_some() {
-            self.regroup(handle, move |group| group.set_cpu_shares(shares)).await?;
             let member = self.shared.member(handle)?;
-            member.change(&self.shared, |record| record.limits.cpu = limits).await?;
+            let turn = member.turn().await;
+            regroup(&member, move |group| group.set_cpu_shares(shares)).await?;
+            turn.change(&self.shared, |record| record.limits.cpu = limits).await?;
             return Ok(CpuLimits { weight: 0, limit_in_shares: shares.unwrap_or_default() });
         }
         Ok(self.limits(handle).await?.cpu)
@@ -68,10 +75,11 @@ impl Backend {
             let own = plan::disk(&asked, member.record().image_bytes);
             let own =
                 own.map_err(|why| GardenError::Failed(format!("container {handle}: {why}")))?;
+            let turn = member.turn().await;
             let (shared, name) = (self.shared.clone(), member.name.clone());
             let set = smol::unblock(move || shared.host.store().set_limit(&name, own)).await;
             set.map_err(|err| member.refused(&err))?;
-            member.change(&self.shared, |record| record.limits.disk = limits).await?;
+            turn.change(&self.shared, |record| record.limits.disk = limits).await?;
             self.shared.tell_change();
         }
         Ok(member.record().limits.disk)
@@ -82,21 +90,20 @@ impl Backend {
         let member = self.shared.member(handle)?;
         if limits.limit_in_bytes > 0 {
             let bytes = Bytes::new(limits.limit_in_bytes);
-            self.regroup(handle, move |group| group.set_memory(Some(bytes))).await?;
-            member.change(&self.shared, |record| record.limits.memory = limits).await?;
+            let turn = member.turn().await;
+            regroup(&member, move |group| group.set_memory(Some(bytes))).await?;
+            turn.change(&self.shared, |record| record.limits.memory = limits).await?;
         }
         Ok(member.record().limits.memory)
     }
+}
 
-    /// Changes the control group of a container.
-    async fn regroup(
-        &self,
-        handle: &str,
-        change: impl FnOnce(&Group) -> Result<(), CgroupError> + Send + 'static,
-    ) -> Done<()> {
-        let member = self.shared.member(handle)?;
-        let changing = member.clone();
-        let changed = smol::unblock(move || change(changing.container.group())).await;
-        changed.map_err(|err| member.refused(&err))
-    }
+/// Changes the control group of a container.
+async fn regroup(
+    member: &Arc<Member>,
+    change: impl FnOnce(&Group) -> Result<(), CgroupError> + Send + 'static,
+) -> Done<()> {
+    let changing = member.clone();
+    let changed = smol::unblock(move || change(changing.container.group())).await;
+    changed.map_err(|err| member.refused(&err))
 }

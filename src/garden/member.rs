@@ -8,7 +8,7 @@ use super::subject::Subject;
 use super::{Done, GardenError, properties};
 use crate::container::{Container, Host};
 use crate::unit::Handle;
-use smol::lock::Mutex as Turns;
+use smol::lock::{Mutex as Turns, MutexGuard as TurnGuard};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -82,24 +82,18 @@ impl Member {
         filter.iter().all(is_met)
     }
 
-    /// Changes what is kept: written down first, then seen by everybody.
+    /// Waits until nobody else changes what is kept, and keeps others from it.
+    pub(super) async fn turn(self: &Arc<Self>) -> Turn<'_> {
+        Turn { member: self, _turn: self.turn.lock().await }
+    }
+
+    /// Changes what is kept in a turn of its own: see [`Turn::change`].
     pub(super) async fn change(
         self: &Arc<Self>,
         shared: &Arc<Shared>,
         change: impl FnOnce(&mut Record),
     ) -> Done<()> {
-        let _turn = self.turn.lock().await;
-        let before = self.record();
-        let mut record = before.clone();
-        change(&mut record);
-        if record == before {
-            return Ok(());
-        }
-        let (shared, name, text) = (shared.clone(), self.name.clone(), record::to_text(&record));
-        let written = smol::unblock(move || shared.host.set_owner(&name, &text)).await;
-        written.map_err(|err| self.refused(&err))?;
-        *lock(&self.record) = record;
-        Ok(())
+        self.turn().await.change(shared, change).await
     }
 
     /// Its processes by the names that clients have for them, those that ended a short time ago
@@ -126,6 +120,34 @@ impl Member {
             true => "stopped",
             false => "active",
         }
+    }
+}
+
+/// The right to change what is kept, which one has at a time.
+pub(super) struct Turn<'a> {
+    member: &'a Arc<Member>,
+    _turn: TurnGuard<'a, ()>,
+}
+
+impl Turn<'_> {
+    /// Changes what is kept: written down first, then seen by everybody.
+    pub(super) async fn change(
+        self,
+        shared: &Arc<Shared>,
+        change: impl FnOnce(&mut Record),
+    ) -> Done<()> {
+        let member = self.member;
+        let before = member.record();
+        let mut record = before.clone();
+        change(&mut record);
+        if record == before {
+            return Ok(());
+        }
+        let (shared, name, text) = (shared.clone(), member.name.clone(), record::to_text(&record));
+        let written = smol::unblock(move || shared.host.set_owner(&name, &text)).await;
+        written.map_err(|err| member.refused(&err))?;
+        *lock(&member.record) = record;
+        Ok(())
     }
 }
 
