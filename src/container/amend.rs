@@ -3,9 +3,11 @@
 use super::depot::Entry;
 use super::error::{Cause, ContainerError};
 use super::host::{Host, step};
+use crate::log::chain;
 use crate::model::egress::Rule;
 use crate::net::{Bandwidth, NetError, PortMap};
 use crate::unit::Handle;
+use std::error::Error;
 
 impl Host {
     /// Replaces what the owner of a container keeps with it, in the depot in one step, and for
@@ -37,9 +39,12 @@ impl Host {
         let port = PortMap { host: added.0, container: added.1 };
         let map = || self.net.map_port(before.slot, port);
         // Written before it is made, as everything on the box.
-        let led = self.change(&before, entry, "lead a port to", map);
-        led.inspect_err(|_| claims.drop_ports(handle, &[added]))?;
-        Ok(added)
+        let Err(err) = self.change(&before, entry, "lead a port to", map) else { return Ok(added) };
+        // Unless the entry names it still: the next daemon must not find it with two containers.
+        if self.entry(handle).is_ok_and(|entry| entry.is_none_or(|it| !it.ports.contains(&added))) {
+            claims.drop_ports(handle, &[added]);
+        }
+        Err(err)
     }
 
     /// Opens more to a container, all or none. `Absent`: it is not there, or not at rest. Blocking.
@@ -65,8 +70,13 @@ impl Host {
         let before = self.resting(handle, |entry| claims.rests(entry))?;
         let mut entry = before.clone();
         entry.spec.bandwidth = limit;
-        let apply = || self.net.limit_bandwidth(before.slot, limit);
-        self.change(&before, entry, "limit the bandwidth of", apply)
+        let apply = |limit| self.net.limit_bandwidth(before.slot, limit);
+        let changed = self.change(&before, entry, "limit the bandwidth of", || apply(limit));
+        // A change that failed in the middle leaves no limit, and the entry may tell one.
+        changed.map_err(|err| match apply(before.spec.bandwidth) {
+            Ok(()) => err,
+            Err(left) => also(err, "its old limit could not be set again either", &left),
+        })
     }
 
     /// Writes down what a container shall be and makes it so; if that fails, it is as it was before.
@@ -80,9 +90,11 @@ impl Host {
         self.keep(after)?;
         crate::sys::fault::point(format_args!("change:written"));
         make().map_err(|source| {
-            // The first error is the one to tell.
-            let _ = self.keep(before.clone());
-            step(doing, &before.spec.handle, source)
+            let err = step(doing, &before.spec.handle, source);
+            match self.keep(before.clone()) {
+                Ok(()) => err,
+                Err(left) => also(err, "the depot keeps what was asked for", &left),
+            }
         })
     }
 
@@ -103,5 +115,16 @@ impl Host {
         written.map_err(|source| step("write the depot entry of", handle, source))?;
         self.records.replace(entry);
         Ok(())
+    }
+}
+
+/// An error with what else went wrong when its change was taken back.
+fn also(err: ContainerError, what: &str, left: &dyn Error) -> ContainerError {
+    match err {
+        ContainerError::Step { doing, handle, source } => {
+            let text = format!("{}; {what}: {}", chain(&*source), chain(left));
+            ContainerError::Step { doing, handle, source: text.into() }
+        }
+        err => err,
     }
 }
