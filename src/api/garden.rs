@@ -21,6 +21,10 @@ use std::time::Duration;
 /// Longest body that is JSON, in bytes.
 const BODY_MAX: usize = 1024 * 1024;
 
+/// Longest head, in bytes: clients ask for many containers at once, all handles in the query. There may
+/// be 16384 of them, with some 40 bytes each.
+const HEAD_MAX: usize = 1024 * 1024;
+
 /// Connections at a time. A process that is watched holds three: 250 containers with an app and a
 /// check each take 1500, and the plain calls find room beside them. A silent one costs less than 8 KiB.
 const CONNECTIONS: usize = 2000;
@@ -64,6 +68,7 @@ impl Garden {
         server::Limits {
             connections: CONNECTIONS,
             patience: self.settings.patience,
+            head: HEAD_MAX,
             drain: BODY_MAX,
             stall: Some(self.settings.patience),
         }

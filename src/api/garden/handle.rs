@@ -13,6 +13,7 @@ use crate::model::garden::{
 };
 use serde::Serialize;
 use smol::future;
+use std::collections::BTreeSet;
 
 type Answered = Result<Response, Refusal>;
 
@@ -68,12 +69,13 @@ fn filter(query: &[(String, String)]) -> Vec<(String, String)> {
     filter
 }
 
-/// The handles of a bulk call. Without a query at all it is about none.
+/// The handles of a bulk call, each once, in order. Without a query at all it is about none.
 fn handles(request: &Request) -> Vec<String> {
-    match request.query("handles") {
-        None | Some("") => Vec::new(),
-        Some(handles) => handles.split(',').map(str::to_owned).collect(),
-    }
+    let handles: BTreeSet<&str> = match request.query("handles") {
+        None | Some("") => BTreeSet::new(),
+        Some(handles) => handles.split(',').collect(),
+    };
+    handles.into_iter().map(str::to_owned).collect()
 }
 
 fn which(output: Output) -> Which {
@@ -93,6 +95,7 @@ impl Garden {
         body: &mut Body<'_>,
     ) -> Response {
         let query = |name| request.query(name).unwrap_or_default();
+        let patience = self.settings.patience;
         let answered = match verb {
             Verb::Run => return self.raw(self.run(handle, body).await),
             Verb::Attach(process) => return self.raw(self.attach(handle, &process).await),
@@ -101,10 +104,11 @@ impl Garden {
             }
             Verb::StreamIn => {
                 let place = (query("user"), query("destination"));
-                files::take(&self.backend, handle, place, body).await.map(|()| done())
+                files::take(&self.backend, handle, place, body, patience).await.map(|()| done())
             }
             Verb::StreamOut => {
-                files::give(&self.backend, handle, (query("user"), query("source"))).await
+                let place = (query("user"), query("source"));
+                files::give(&self.backend, handle, place, body, patience).await
             }
             Verb::Destroy | Verb::SetGraceTime => self.unvisited(handle, verb, body).await,
             verb => match self.backend.visit(handle) {

@@ -37,22 +37,37 @@ impl Inlet {
 
     /// Reads once more; `false`: the peer has ended its side. There must be room.
     pub async fn more(&mut self) -> io::Result<bool> {
+        self.more_within(HEAD_MAX).await
+    }
+
+    /// The same with a buffer that grows to `max` bytes.
+    pub(super) async fn more_within(&mut self, max: usize) -> io::Result<bool> {
         if self.end == self.buffer.len() {
-            let room = (self.buffer.len() * 2).clamp(FIRST, HEAD_MAX);
+            let room = (self.buffer.len() * 2).clamp(FIRST, max.max(self.buffer.len()));
             self.buffer.resize(room, 0);
         }
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
-        assert!(!self.is_full(), "callers consume or give up before the buffer is full");
-        let count = self.reader.read(&mut self.buffer[self.end..]).await?;
+        assert!(self.end < self.buffer.len(), "callers consume or give up before it is full");
+        // A piece: behind a long head there is little that belongs to its body.
+        let room = self.buffer.len().min(self.end + HEAD_MAX);
+        let count = self.reader.read(&mut self.buffer[self.end..room]).await?;
         self.end += count;
         Ok(count > 0)
     }
 
     /// There is no room to read more.
     pub fn is_full(&self) -> bool {
-        self.end - self.start == HEAD_MAX
+        self.end - self.start >= HEAD_MAX
+    }
+
+    /// Gives back the memory of a long head that was consumed.
+    pub(super) fn shrink(&mut self) {
+        if self.buffer.len() > HEAD_MAX {
+            self.buffer = self.data().to_vec();
+            (self.start, self.end) = (0, self.buffer.len());
+        }
     }
 
     /// Returns when the peer has gone. What it sends meanwhile is kept for later; a peer that
@@ -225,6 +240,15 @@ impl<'a> Body<'a> {
         Ok(out)
     }
 
+    /// Returns when the client has gone, or has ended its side. With some of the body unread that
+    /// cannot be seen: then it never returns.
+    pub async fn gone(&mut self) {
+        match self.decoder.is_done() {
+            true => self.inlet.gone().await,
+            false => future::pending().await,
+        }
+    }
+
     /// Reads and drops what the handler left, at most `max` bytes. `false`: the place of the next
     /// request is not known, so the connection must close.
     pub(super) async fn drain(&mut self, max: usize) -> bool {
@@ -267,5 +291,22 @@ mod tests {
             assert!(smol::block_on(inlet.more()).expect("it never fails"));
         }
         assert_eq!(inlet.data(), &said[..HEAD_MAX], "nothing is lost while it grows");
+
+        while inlet.data().len() < 90_000 {
+            assert!(smol::block_on(inlet.more_within(100_000)).expect("it never fails"));
+            assert!(inlet.buffer.len() <= (2 * inlet.data().len()).max(FIRST));
+        }
+        inlet.consume(80_000);
+        let rest = inlet.data().len();
+        inlet.shrink();
+        assert_eq!(inlet.buffer.capacity(), rest);
+        while inlet.data().len() < 20_000 {
+            let left = inlet.data().len().min(1000);
+            inlet.consume(left);
+            if !smol::block_on(inlet.more()).expect("it never fails") {
+                break;
+            }
+        }
+        assert!(said.ends_with(inlet.data()) && inlet.buffer.len() <= HEAD_MAX);
     }
 }

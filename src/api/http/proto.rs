@@ -7,8 +7,10 @@ mod decoder;
 
 pub use decoder::{Decoder, Step};
 
-/// Longest head, in bytes.
+/// Longest head where nothing else is said, in bytes; also the longest path.
 pub const HEAD_MAX: usize = 16 * 1024;
+/// Most segments of a path, and most pairs of a query: each takes many times its bytes.
+const PARTS_MAX: usize = 1024;
 /// Most header fields in a head.
 pub const HEADERS_MAX: usize = 64;
 
@@ -24,6 +26,11 @@ pub struct Malformed {
 /// The usual kind: 400.
 const fn bad(why: &'static str) -> Malformed {
     Malformed { status: 400, why }
+}
+
+/// More than we take.
+const fn long(why: &'static str) -> Malformed {
+    Malformed { status: 431, why }
 }
 
 /// Header fields in the order they came; names are compared without case.
@@ -103,9 +110,14 @@ impl Request {
     /// Reads a head from the beginning of `bytes`, with the number of bytes it took.
     /// `None`: it is not all there yet.
     pub fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Malformed> {
+        Request::parse_within(bytes, HEAD_MAX)
+    }
+
+    /// The same with heads of at most `max` bytes.
+    pub fn parse_within(bytes: &[u8], max: usize) -> Result<Option<(Request, usize)>, Malformed> {
         let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut raw = httparse::Request::new(&mut fields);
-        let Some(used) = head_length(raw.parse(bytes), bytes.len())? else { return Ok(None) };
+        let Some(used) = head_length(raw.parse(bytes), bytes.len(), max)? else { return Ok(None) };
         let headers = Headers::new(raw.headers)?;
         let framing = framing(&headers)?.unwrap_or(Framing::Length(0));
         let is_11 = raw.version == Some(1);
@@ -142,7 +154,9 @@ impl Answer {
     pub fn parse(bytes: &[u8]) -> Result<Option<(Answer, usize)>, Malformed> {
         let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut raw = httparse::Response::new(&mut fields);
-        let Some(used) = head_length(raw.parse(bytes), bytes.len())? else { return Ok(None) };
+        let Some(used) = head_length(raw.parse(bytes), bytes.len(), HEAD_MAX)? else {
+            return Ok(None);
+        };
         let headers = Headers::new(raw.headers)?;
         let status = raw.code.unwrap_or_default();
         let framing = match status {
@@ -153,16 +167,46 @@ impl Answer {
     }
 }
 
-/// What `httparse` found, with our own limit on the length.
-fn head_length(parsed: httparse::Result<usize>, have: usize) -> Result<Option<usize>, Malformed> {
-    const LONG: Malformed = Malformed { status: 431, why: "the head is longer than 16 KiB" };
-    match parsed {
-        Ok(httparse::Status::Complete(used)) if used <= HEAD_MAX => Ok(Some(used)),
-        Ok(httparse::Status::Partial) if have < HEAD_MAX => Ok(None),
-        Ok(_) => Err(LONG),
-        Err(httparse::Error::TooManyHeaders) => {
-            Err(Malformed { status: 431, why: "more than 64 header fields" })
+/// When a head that comes piece by piece is worth another look. A long one is not read again for
+/// every byte that its client sends: that would cost the square of its length.
+#[derive(Debug, Default)]
+pub struct Watch {
+    searched: usize,
+    parsed: usize,
+}
+
+impl Watch {
+    /// Whether to parse `bytes`, which begin with all that were there before.
+    pub fn is_worth(&mut self, bytes: &[u8], max: usize) -> bool {
+        let have = bytes.len();
+        let new = &bytes[self.searched.saturating_sub(2).min(have)..];
+        self.searched = have;
+        // Empty lines before a head are skipped, and many of them look like its end each time.
+        let is_end = |new: &[u8]| {
+            !bytes.starts_with(b"\n")
+                && !bytes.starts_with(b"\r")
+                && (new.windows(2).any(|two| two == b"\n\n")
+                    || new.windows(3).any(|three| three == b"\n\r\n"))
+        };
+        let worth = have <= HEAD_MAX || have >= max || have >= 2 * self.parsed || is_end(new);
+        if worth {
+            self.parsed = have;
         }
+        worth
+    }
+}
+
+/// What `httparse` found, with our own limit on the length.
+fn head_length(
+    parsed: httparse::Result<usize>,
+    have: usize,
+    max: usize,
+) -> Result<Option<usize>, Malformed> {
+    match parsed {
+        Ok(httparse::Status::Complete(used)) if used <= max => Ok(Some(used)),
+        Ok(httparse::Status::Partial) if have < max => Ok(None),
+        Ok(_) => Err(long("the head is too long")),
+        Err(httparse::Error::TooManyHeaders) => Err(long("more than 64 header fields")),
         Err(httparse::Error::Version) => {
             Err(Malformed { status: 505, why: "only HTTP/1.1 is spoken here" })
         }
@@ -200,6 +244,10 @@ type Target = (Vec<String>, Vec<(String, String)>);
 fn target(text: &str) -> Result<Target, Malformed> {
     let (path, query) = text.split_once('?').unwrap_or((text, ""));
     let path = path.strip_prefix('/').ok_or(bad("the path does not begin with `/`"))?;
+    let is_many = |text: &str, mark| text.split(mark).nth(PARTS_MAX).is_some();
+    if path.len() > HEAD_MAX || is_many(path, '/') || is_many(query, '&') {
+        return Err(long("the path is too long, or has too many parts"));
+    }
     let path = match path {
         "" => Vec::new(),
         path => path.split('/').map(|part| decode(part, false)).collect::<Result<_, _>>()?,

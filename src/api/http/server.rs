@@ -2,7 +2,7 @@
 
 use super::accept::{Caller, Listener, Stream, is_passing};
 use super::body::{Body, BodyError, Inlet, within, write_while_taken};
-use super::proto::{self, LAST_CHUNK, Malformed, Request};
+use super::proto::{self, HEAD_MAX, LAST_CHUNK, Malformed, Request};
 use crate::log::Level;
 use smol::future;
 use smol::io::{AsyncWrite, AsyncWriteExt, BoxedReader, BoxedWriter};
@@ -22,6 +22,8 @@ pub struct Limits {
     /// For a whole head, for each piece of a body, for writing a whole answer. An idle connection
     /// is closed after it. Streams and hijacked connections have no such limit.
     pub patience: Duration,
+    /// Bytes of the longest head; room for it is taken as it comes.
+    pub head: usize,
     /// Bytes of an unread body that are read and dropped to keep the connection.
     pub drain: usize,
     /// How long the client of a stream may take nothing although there is something; `None`: for
@@ -32,7 +34,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         let patience = Duration::from_secs(30);
-        Limits { connections: 256, patience, drain: 64 * 1024, stall: None }
+        Limits { connections: 256, patience, head: HEAD_MAX, drain: 64 * 1024, stall: None }
     }
 }
 
@@ -182,7 +184,7 @@ async fn connection<S: Stream, H: Handler>(
     let mut inlet = Inlet::new(Box::pin(stream.clone()));
     let mut outlet: BoxedWriter = Box::pin(stream);
     loop {
-        let request = match within(limits.patience, head(&mut inlet)).await {
+        let request = match within(limits.patience, head(&mut inlet, limits.head)).await {
             Some(Ok(Some(request))) => request,
             Some(Ok(None)) => return,
             None if inlet.data().is_empty() => return,
@@ -215,13 +217,19 @@ async fn connection<S: Stream, H: Handler>(
 }
 
 /// The next head; `None`: the client has ended the connection between two requests.
-async fn head(inlet: &mut Inlet) -> Result<Option<Request>, Malformed> {
+async fn head(inlet: &mut Inlet, max: usize) -> Result<Option<Request>, Malformed> {
+    let mut watch = proto::Watch::default();
     loop {
-        if let Some((request, used)) = Request::parse(inlet.data())? {
+        if watch.is_worth(inlet.data(), max)
+            && let Some((request, used)) = Request::parse_within(inlet.data(), max)?
+        {
             inlet.consume(used);
+            inlet.shrink();
             return Ok(Some(request));
         }
-        match inlet.more().await {
+        // A client that never stops must not hold the thread.
+        future::yield_now().await;
+        match inlet.more_within(max).await {
             Ok(true) => {}
             Ok(false) if !inlet.data().is_empty() => {
                 return Err(Malformed { status: 400, why: "the connection ended inside the head" });

@@ -90,7 +90,7 @@ fn a_bulk_call_is_about_the_handles_it_names() {
         ("", [].as_slice()),
         ("?handles=", &[]),
         ("?handles=a", &["a"]),
-        ("?handles=a%2Cb%20c,d&handles=e", &["a", "b c", "d"]),
+        ("?handles=a%2Cb%20c,d,a&handles=e", &["a", "b c", "d"]),
     ] {
         assert_eq!(
             handles(&request(&format!("/containers/bulk_info{query}"))),

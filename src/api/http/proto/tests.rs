@@ -99,6 +99,39 @@ fn a_head_beyond_the_limits_is_refused() {
 }
 
 #[test]
+fn a_head_may_be_longer_where_that_is_said_but_not_its_path_or_its_parts() {
+    const MAX: usize = 64 * 1024;
+    let parse = |head: &str| Request::parse_within(head.as_bytes(), MAX);
+    let value = "a%2C".repeat(10_000);
+    let head = format!("GET /x?handles={value} HTTP/1.1\r\n\r\n");
+    let (request, used) = parse(&head).expect("good").expect("whole");
+    assert_eq!((used, request.query("handles").map(str::len)), (head.len(), Some(20_000)));
+    let status = |head: &str| parse(head).expect_err("refused").status;
+    assert_eq!(status(&format!("GET /x?{}", "x".repeat(MAX))), 431);
+    assert_eq!(status(&format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(HEAD_MAX + 1))), 431);
+    assert_eq!(status(&format!("GET /x?{} HTTP/1.1\r\n\r\n", "a&".repeat(PARTS_MAX))), 431);
+    assert_eq!(status(&format!("GET {} HTTP/1.1\r\n\r\n", "/a".repeat(PARTS_MAX + 1))), 431);
+}
+
+#[test]
+fn a_long_head_is_looked_at_when_it_has_doubled_and_at_its_end() {
+    let max = 1 << 20;
+    for end in ["\r\n\r\n", "\n\n"] {
+        let head = format!("GET /x?{} HTTP/1.1{end}", "x".repeat(600_000));
+        let mut watch = Watch::default();
+        let looks = (HEAD_MAX..=head.len())
+            .filter(|have| watch.is_worth(&head.as_bytes()[..*have], max))
+            .collect::<Vec<_>>();
+        assert!(looks.len() < 10, "{looks:?}");
+        assert_eq!(looks.last(), Some(&head.len()), "it is seen as soon as it is whole");
+    }
+    let lines = vec![b'\n'; 100_000];
+    let mut watch = Watch::default();
+    let looks = (HEAD_MAX..lines.len()).filter(|have| watch.is_worth(&lines[..*have], max));
+    assert!(looks.count() < 10);
+}
+
+#[test]
 fn any_text_survives_a_path_segment() {
     for text in ["", "a/b:c", "é %25?&+=#", "..", "日本"] {
         let head = format!("GET /x/{} HTTP/1.1\r\n\r\n", encode(text));
