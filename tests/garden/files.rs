@@ -214,3 +214,48 @@ fn a_client_that_breaks_off_leaves_the_daemon_well() {
     garden.destroy("c");
     garden.finish();
 }
+
+/// Stops a tar program from inside, as its own user, once it is there.
+fn stop_inside(garden: &Garden, role: &str) {
+    let script = format!(
+        "while :; do for p in /proc/[0-9]*; do case $(tr '\\0' ' ' < $p/cmdline 2>/dev/null) in \
+         {role}*) kill -STOP ${{p#/proc/}} && exit 0;; esac; done; sleep 0.1; done"
+    );
+    let spec = serde_json::json!({"path": "sh", "args": ["-c", script], "user": "vcap"});
+    let ended = garden.run("c", &spec).finish();
+    assert_eq!(ended.status, 0, "{ended:?}");
+}
+
+#[test]
+fn a_tar_program_that_is_stopped_from_inside_is_given_up() {
+    let garden = Garden::start("stuck");
+    garden.make("c");
+    garden.says("c", "dd if=/dev/zero of=/tmp/big bs=1M count=20 2>/dev/null; chmod 644 /tmp/big");
+    let mut out = Wire::dial(&garden.socket);
+    let path = container("c", "/files?user=vcap&source=%2Ftmp%2Fbig");
+    out.send(format!("GET {path} HTTP/1.1\r\nHost: api\r\n\r\n").as_bytes());
+    assert_eq!(out.head().status, 200);
+    stop_inside(&garden, "tar-out");
+    let mut wire = Wire::dial(&garden.socket);
+    let path = container("c", "/files?user=vcap&destination=%2Ftmp%2Fx");
+    let head = format!("PUT {path} HTTP/1.1\r\nHost: api\r\nTransfer-Encoding: chunked\r\n\r\n");
+    wire.send(head.as_bytes());
+    stop_inside(&garden, "tar-in");
+    // No more than the pipe and the socket hold: it is the end that is waited for.
+    let dir = tree(&garden);
+    let tar = pack(&dir, &["deep"]);
+    wire.send(format!("{:x}\r\n", tar.len()).as_bytes());
+    wire.send(&tar);
+    wire.send(b"\r\n0\r\n\r\n");
+    assert!(!out.rest().ends_with(b"0\r\n\r\n"), "what came out is not whole, and shows it");
+    let answer = wire.answer();
+    let said = answer.error().1;
+    assert_eq!(answer.status(), 500, "{said}");
+    assert!(said.contains("the program that was at it inside did nothing for 30 s"), "{said}");
+    assert_eq!(stream_in(&garden, "vcap", "/tmp/x", &tar).status(), 200);
+    let left = "grep -l '^State:.*stopped' /proc/[0-9]*/status 2>/dev/null | wc -l";
+    super::client::eventually("the stopped programs are gone", || {
+        (garden.says("c", left) == "0").then_some(())
+    });
+    garden.finish();
+}

@@ -1,5 +1,6 @@
-//! Tars into a container and out of it. They have no longest time, but a peer that does nothing for
-//! the server's patience is given up.
+//! Tars into a container and out of it. They have no longest time, but whoever does nothing for the
+//! server's patience is given up: the peer, and the program inside too, which anybody who is the same
+//! user there can stop.
 
 use super::refusal::Refusal;
 use crate::api::http::server::{Content, Response};
@@ -23,10 +24,11 @@ pub(super) async fn take(
     handle: &str,
     (user, destination): (&str, &str),
     body: &mut Body<'_>,
+    patience: Duration,
 ) -> Result<(), Refusal> {
     let visit = backend.visit(handle);
     let filled = match &visit {
-        Ok(_) => fill(backend, handle, (user, destination), body).await?,
+        Ok(_) => fill(backend, handle, (user, destination), body, patience).await?,
         Err(err) => Err(err.clone()),
     };
     match filled {
@@ -40,19 +42,21 @@ async fn fill(
     handle: &str,
     (user, destination): (&str, &str),
     body: &mut Body<'_>,
+    patience: Duration,
 ) -> Result<Result<(), GardenError>, BodyError> {
     let mut inflow = match backend.stream_in(handle, user, destination).await {
         Ok(inflow) => inflow,
         Err(err) => return Ok(Err(err)),
     };
     while let Some(piece) = body.next().await? {
-        if let Err(err) = inflow.write(&piece).await {
+        // Dropped after an error, the program is killed.
+        if let Err(err) = unless_stuck(patience, "in", handle, inflow.write(&piece)).await {
             return Ok(Err(err));
         }
         // Neither end need ever make us wait.
         future::yield_now().await;
     }
-    Ok(inflow.finish().await)
+    Ok(unless_stuck(patience, "in", handle, inflow.finish()).await)
 }
 
 /// The refusal, after the rest of the body.
@@ -73,21 +77,51 @@ async fn swallow(body: &mut Body<'_>, max: u64) {
     }
 }
 
-/// Packs what is inside. The container is visited until the client has all of it.
+/// What the program inside does next, unless it does nothing for `patience`.
+async fn unless_stuck<T>(
+    patience: Duration,
+    way: &str,
+    handle: &str,
+    work: impl Future<Output = Result<T, GardenError>>,
+) -> Result<T, GardenError> {
+    within(patience, work).await.unwrap_or_else(|| {
+        Err(GardenError::Failed(format!(
+            "error streaming {way}: container {handle}: the program that was at it inside did nothing \
+             for {} s; it was ended. Did somebody stop it, or is the container out of processor time?",
+            patience.as_secs()
+        )))
+    })
+}
+
+/// Packs what is inside. The container is visited until the client has all of it, or goes.
 pub(super) async fn give(
     backend: &Backend,
     handle: &str,
     (user, source): (&str, &str),
+    body: &mut Body<'_>,
+    patience: Duration,
 ) -> Result<Response, Refusal> {
     let visit = backend.visit(handle)?;
-    let outflow = backend.stream_out(handle, user, source).await?;
-    let pieces =
-        stream::unfold((outflow, visit), async |(mut outflow, visit): (Outflow, Visit)| {
-            let piece = outflow.next().await?;
-            Some((piece, (outflow, visit)))
-        });
+    let begin = unless_stuck(patience, "out", handle, backend.stream_out(handle, user, source));
+    let gone = async {
+        body.gone().await;
+        Err(GardenError::Failed("error streaming out: the client has gone".into()))
+    };
+    let outflow = future::or(begin, gone).await?;
+    let at_work = Some((outflow, visit, handle.to_owned(), patience));
+    let pieces = stream::unfold(at_work, async |at_work: Option<AtWork>| {
+        let (mut outflow, visit, handle, patience) = at_work?;
+        let next = async { outflow.next().await.transpose() };
+        match unless_stuck(patience, "out", &handle, next).await {
+            Ok(piece) => piece.map(|piece| (Ok(piece), Some((outflow, visit, handle, patience)))),
+            Err(err) => Some((Err(err), None)),
+        }
+    });
     tar(pieces.boxed()).await
 }
+
+/// A tar on its way out, with the container's handle and how long its program may do nothing.
+type AtWork = (Outflow, Visit, String, Duration);
 
 /// The answer: an error when there is no first piece because of one. A later one breaks the
 /// connection, so that nobody takes what he has for the whole tar.

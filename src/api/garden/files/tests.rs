@@ -130,3 +130,16 @@ fn an_error_on_a_raw_route_has_a_length_and_says_nothing_of_closing() {
         }
     });
 }
+
+#[test]
+fn a_program_that_does_nothing_is_given_up_and_one_that_works_is_not() {
+    let short = Duration::from_millis(20);
+    let stuck = unless_stuck::<()>(short, "in", "c", future::pending());
+    let text = smol::block_on(stuck).expect_err("given up").to_string();
+    assert!(
+        text.starts_with("error streaming in: container c: the program that was at it"),
+        "{text}"
+    );
+    let works = unless_stuck(Duration::from_secs(600), "in", "c", future::ready(Ok(1)));
+    assert_eq!(smol::block_on(works).expect("done"), 1);
+}
