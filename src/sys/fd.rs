@@ -101,6 +101,15 @@ pub fn wait_readable(fd: impl AsFd, timeout_ms: u16) -> io::Result<bool> {
     }
 }
 
+/// Whether the other end of a connected socket has gone, or sends nothing more, although there may
+/// be something to read. Waits for nothing. poll(2), `POLLRDHUP`.
+pub fn has_hung_up(socket: impl AsFd) -> bool {
+    let ends =
+        PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::from_bits_retain(libc::POLLRDHUP);
+    let mut watched = [PollFd::new(socket.as_fd(), ends)];
+    poll(&mut watched, Some(0)).is_ok_and(|ready| ready > 0)
+}
+
 /// Reads once into `buffer`; 0 is the end. `WouldBlock` on an empty non-blocking descriptor,
 /// `EIO` on a terminal whose other side is gone. read(2).
 pub fn read(fd: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {

@@ -30,7 +30,7 @@ pub(super) async fn control<F: Future<Output = ()>>(
     }
     let exit = async { Some(exit.await) };
     let gone = async {
-        obey(&mut stream.reader, order).await;
+        obey(&mut stream, order, settings).await;
         None
     };
     // Also while the client still writes: nothing of that is of use any more.
@@ -56,14 +56,23 @@ fn line(message: &Message) -> Vec<u8> {
 
 /// Passes on what the client orders until it has gone. What is no message ends the input; then only
 /// the client's end is waited for.
-async fn obey<F: Future<Output = ()>>(reader: &mut BoxedReader, mut order: impl FnMut(Order) -> F) {
+async fn obey<F: Future<Output = ()>>(
+    stream: &mut Hijacked,
+    mut order: impl FnMut(Order) -> F,
+    settings: Settings,
+) {
+    let Hijacked { reader, has_gone, .. } = stream;
     let mut messages = Sequence::default();
     let mut piece = vec![0; PIECE];
     while let Ok(count @ 1..) = reader.read(&mut piece).await {
         messages.push(&piece[..count]);
         loop {
             match messages.next() {
-                Ok(Some(message)) => order(message.order()).await,
+                Ok(Some(message)) => {
+                    if !done_for_client(order(message.order()), has_gone, settings).await {
+                        return order(Order::EndOfInput).await;
+                    }
+                }
                 Ok(None) => break,
                 Err(_) => {
                     order(Order::EndOfInput).await;
@@ -76,6 +85,28 @@ async fn obey<F: Future<Output = ()>>(reader: &mut BoxedReader, mut order: impl 
     order(Order::EndOfInput).await;
 }
 
+/// Waits until an order is carried out. Input waits for as long as the process does not read; when
+/// that takes long, and the client has gone, nothing is waited for any more: `false`.
+async fn done_for_client(
+    order: impl Future<Output = ()>,
+    has_gone: &(dyn Fn() -> bool + Send + Sync),
+    settings: Settings,
+) -> bool {
+    let left = async {
+        loop {
+            smol::Timer::after(settings.patience).await;
+            if has_gone() {
+                return false;
+            }
+        }
+    };
+    let done = async {
+        order.await;
+        true
+    };
+    future::or(done, left).await
+}
+
 /// An output of a process: `next` until there is no more, or until the client goes or takes nothing
 /// for a long time.
 pub(super) async fn output<F: Future<Output = Option<Vec<u8>>>>(
@@ -83,7 +114,7 @@ pub(super) async fn output<F: Future<Output = Option<Vec<u8>>>>(
     mut next: impl FnMut() -> F,
     settings: Settings,
 ) {
-    let Hijacked { reader, writer } = &mut stream;
+    let Hijacked { reader, writer, .. } = &mut stream;
     let all = async {
         while let Some(piece) = next().await {
             if write_while_taken(writer, &piece, Some(settings.deaf)).await.is_err() {

@@ -7,9 +7,10 @@ use smol::net::unix::{UnixListener, UnixStream};
 use smol::net::{TcpListener, TcpStream};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 
 /// A connection; clones are the same one.
-pub trait Stream: AsyncRead + AsyncWrite + Clone + Send + Unpin + 'static {}
+pub trait Stream: AsyncRead + AsyncWrite + AsFd + Clone + Send + Sync + Unpin + 'static {}
 
 impl Stream for UnixStream {}
 impl Stream for TcpStream {}

@@ -262,6 +262,8 @@ impl Reply {
 
     /// The connection itself, after an answer that gives it away.
     pub fn into_stream(self) -> Hijacked {
-        Hijacked { reader: self.inlet.into_reader(), writer: self.writer }
+        // A client waits for nothing while the daemon's words are unread.
+        let has_gone = Box::new(|| false);
+        Hijacked { reader: self.inlet.into_reader(), writer: self.writer, has_gone }
     }
 }

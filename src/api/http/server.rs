@@ -75,6 +75,8 @@ pub struct Hijacked {
     pub reader: BoxedReader,
     /// To the client.
     pub writer: BoxedWriter,
+    /// Whether the client has ended its side, also while what it sent is not read yet.
+    pub has_gone: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl Response {
@@ -182,7 +184,7 @@ async fn connection<S: Stream, H: Handler>(
     _guard: Guard,
 ) {
     let mut inlet = Inlet::new(Box::pin(stream.clone()));
-    let mut outlet: BoxedWriter = Box::pin(stream);
+    let mut outlet: BoxedWriter = Box::pin(stream.clone());
     loop {
         let request = match within(limits.patience, head(&mut inlet, limits.head)).await {
             Some(Ok(Some(request))) => request,
@@ -209,7 +211,9 @@ async fn connection<S: Stream, H: Handler>(
         match answer(response, &request, keep, &mut inlet, &mut outlet, limits).await {
             Ok(Next::Request) if keep => {}
             Ok(Next::Hijack(run)) => {
-                return run(Hijacked { reader: inlet.into_reader(), writer: outlet }).await;
+                let has_gone = Box::new(move || crate::sys::fd::has_hung_up(&stream));
+                return run(Hijacked { reader: inlet.into_reader(), writer: outlet, has_gone })
+                    .await;
             }
             Ok(Next::Request) | Err(_) => return,
         }

@@ -15,7 +15,9 @@ fn settings() -> Settings {
 
 fn pair() -> (UnixStream, Hijacked) {
     let (client, server) = UnixStream::pair().expect("a pair of sockets");
-    let stream = Hijacked { reader: Box::pin(server.clone()), writer: Box::pin(server) };
+    let (reader, writer) = (Box::pin(server.clone()), Box::pin(server.clone()));
+    let has_gone = Box::new(move || crate::sys::fd::has_hung_up(&server));
+    let stream = Hijacked { reader, writer, has_gone };
     (client, stream)
 }
 
@@ -150,6 +152,51 @@ fn who_has_gone_before_the_first_word_takes_the_input_along() {
     let (orders, heard) = unbounded();
     smol::block_on(control(stream, first(), note(&orders), future::pending(), settings()));
     assert_eq!(heard.try_recv(), Ok(Order::EndOfInput));
+}
+
+#[test]
+fn a_client_that_goes_while_its_input_is_blocked_is_let_go() {
+    for half in [true, false] {
+        let (mut client, stream) = pair();
+        let (ended, heard) = bounded(1);
+        // A process that never reads.
+        let stuck = move |order| {
+            let ended = ended.clone();
+            async move {
+                match order {
+                    Order::EndOfInput => ended.send(()).await.expect("room"),
+                    _ => future::pending().await,
+                }
+            }
+        };
+        let short = Settings { patience: Duration::from_millis(20), ..settings() };
+        let server = control(stream, first(), stuck, future::pending(), short);
+        let talk = async {
+            let order = format!("{{\"source\":0,\"data\":\"{}\"}}\n", "x".repeat(1000));
+            client.write_all(order.repeat(20).as_bytes()).await.expect("send");
+            if half {
+                client.shutdown(Shutdown::Write).expect("end");
+            }
+            half.then_some(client)
+        };
+        let (_, _client) = smol::block_on(future::zip(server, talk));
+        assert_eq!(heard.try_recv(), Ok(()), "the input ends");
+    }
+}
+
+#[test]
+fn a_client_that_stays_waits_for_as_long_as_it_takes() {
+    let (go, going) = bounded(1);
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let has_gone = move || {
+        if asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 2 {
+            go.try_send(()).expect("room");
+        }
+        false
+    };
+    let short = Settings { patience: Duration::from_millis(1), ..settings() };
+    let read = async { going.recv().await.expect("the process reads") };
+    assert!(smol::block_on(done_for_client(read, &has_gone, short)));
 }
 
 #[test]
