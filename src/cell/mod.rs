@@ -22,6 +22,7 @@ pub mod owner;
 mod placement;
 mod pulse;
 pub mod record;
+mod seek;
 mod session;
 mod shared;
 mod staging;

@@ -8,7 +8,7 @@ use super::depot::{Entry, Glimpse};
 use super::error::ContainerError;
 use crate::net::pool::{Ports, Slots};
 use crate::unit::{Handle, Slot};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The range of host ports is used up.
 const NO_PORT: ContainerError =
@@ -22,6 +22,8 @@ pub struct Claims {
     slots: Slots,
     ports: Ports,
     held: BTreeMap<Handle, Held>,
+    /// Reserved for what is on the box and could not be told; an entry may name it yet.
+    avoided: BTreeSet<Slot>,
 }
 
 /// What one container has.
@@ -46,7 +48,7 @@ enum Work {
 impl Claims {
     /// Nobody has anything.
     pub fn new(slots: Slots, ports: Ports) -> Claims {
-        Claims { slots, ports, held: BTreeMap::new() }
+        Claims { slots, ports, held: BTreeMap::new(), avoided: BTreeSet::new() }
     }
 
     /// Takes numbers for a container that is about to be made; it is busy until [`Self::rest`] or
@@ -91,7 +93,9 @@ impl Claims {
     /// Gives a container that nobody touches what is known of its numbers: nobody else gets them.
     /// `false`: it has numbers already.
     pub fn hold(&mut self, handle: &Handle, seen: &Glimpse) -> bool {
-        let is_new = !self.held.contains_key(handle);
+        let has_none =
+            |held: &Held| held.slot.is_none() && held.ports.is_empty() && held.work == Work::Rests;
+        let is_new = self.held.get(handle).is_none_or(has_none);
         if is_new {
             let held = self.take_numbers(seen.slot, &seen.ports);
             self.held.insert(handle.clone(), held);
@@ -207,9 +211,12 @@ impl Claims {
         Ok(all)
     }
 
-    /// Keeps a slot from being given away, for what is on the box and not ours to remove.
+    /// Keeps a slot from being given away, for what is on the box and not ours to remove. Should a
+    /// container turn out to have it, whose entry could not be read before, it gets it.
     pub fn avoid(&mut self, slot: Slot) {
-        self.slots.reserve(slot);
+        if self.slots.reserve(slot) {
+            self.avoided.insert(slot);
+        }
     }
 
     /// What of an entry's numbers nobody has yet.
@@ -218,7 +225,7 @@ impl Claims {
     }
 
     fn take_numbers(&mut self, slot: Option<Slot>, ports: &[(u16, u16)]) -> Held {
-        let slot = slot.filter(|slot| self.slots.reserve(*slot));
+        let slot = slot.filter(|slot| self.avoided.remove(slot) || self.slots.reserve(*slot));
         let outside = ports.iter().map(|(outside, _)| *outside);
         let ports = outside.filter(|port| self.ports.reserve(*port)).collect();
         Held { slot, ports, work: Work::Rests }
@@ -286,6 +293,22 @@ mod tests {
         assert!(matches!(claims.begin(&name("blank"), &[]), Err(ContainerError::Exists(_))));
         claims.forget(&name("newer"));
         claims.add_ports(&name("a"), &[(61_001, 1)]).expect("free again");
+    }
+
+    #[test]
+    fn what_is_told_later_gets_the_numbers_that_were_kept_for_it() {
+        let mut claims = claims();
+        claims.avoid(Slot::new(0).expect("slot"));
+        assert!(claims.hold(&name("a"), &Glimpse::default()), "nothing is known of it");
+        let seen =
+            Glimpse { slot: Slot::new(0).ok(), ports: vec![(61_001, 80)], ..Glimpse::default() };
+        assert!(claims.hold(&name("a"), &seen));
+        let (slot, ports) = claims.begin(&name("b"), &[1]).expect("room");
+        assert_eq!((slot.get(), ports[0].0), (1, 61_002));
+        let entry = entry("a", 0, &[(61_001, 80)]);
+        assert!(claims.adopt(&entry) && claims.rests(&entry));
+        claims.forget(&name("a"));
+        assert_eq!(claims.begin(&name("c"), &[]).expect("room").0.get(), 0, "free again");
     }
 
     #[test]

@@ -85,6 +85,11 @@ impl Container {
         self.link.talk(source)
     }
 
+    /// Its pid 1 may still answer through this connection.
+    pub fn is_connected(&self) -> bool {
+        self.link.is_open()
+    }
+
     /// Its name.
     pub fn handle(&self) -> &Handle {
         self.link.handle()

@@ -8,8 +8,11 @@ use super::host::{Host, open_process, ports, step};
 use super::posture::Posture;
 use crate::net::PortMap;
 use crate::sys;
-use crate::unit::Handle;
+use crate::unit::{Handle, Slot};
+use std::collections::BTreeSet;
 use std::io;
+use std::sync::MutexGuard;
+use std::time::Duration;
 
 /// What is known of a container that is in the depot.
 pub enum Sight {
@@ -31,9 +34,27 @@ pub struct Closed {
     pub seen: Glimpse,
 }
 
+/// How often an entry that cannot be read at this moment is read, and how long is between.
+const READS: u32 = 5;
+const READ_AGAIN: Duration = Duration::from_millis(50);
+
 impl Host {
-    /// What is known of a container that is in the depot. Blocking.
+    /// What is known of a container that is in the depot. A reading that fails for want of
+    /// descriptors, or by the disk, is tried again, for a quarter of a second. Blocking.
     pub fn sight(&self, handle: &Handle) -> Sight {
+        let mut sight = self.sight_once(handle);
+        for _ in 1..READS {
+            match sight {
+                Sight::Closed(Closed { for_good: false, .. }) => {}
+                told => return told,
+            }
+            std::thread::sleep(READ_AGAIN);
+            sight = self.sight_once(handle);
+        }
+        sight
+    }
+
+    fn sight_once(&self, handle: &Handle) -> Sight {
         let err = match self.depot.read(handle) {
             Ok(Some(entry)) => return Sight::Entry(Box::new(entry)),
             Ok(None) => io::Error::new(io::ErrorKind::InvalidData, "its entry is gone"),
@@ -66,6 +87,30 @@ impl Host {
         {
             crate::warn!("net.address_lost", handle = handle, err = crate::log::chain(&err));
         }
+    }
+
+    /// Keeps the numbers of an instance's container, as its owner has recorded them, from others, and
+    /// tells the box's other users that it is an app's: its entry may be unreadable. Until
+    /// [`Host::unhold`]. Blocking.
+    pub fn hold_for_app(&self, handle: &Handle, slot: Slot, ports: &[(u16, u16)]) {
+        self.sought().insert(handle.clone());
+        let ports = ports.to_vec();
+        let seen = Glimpse { slot: Some(slot), ports, is_apps: true, ..Glimpse::default() };
+        self.claims().hold(handle, &seen);
+    }
+
+    /// Its owner knows what has become of it.
+    pub fn unhold(&self, handle: &Handle) {
+        self.sought().remove(handle);
+    }
+
+    /// Whether [`Host::hold_for_app`] keeps it.
+    pub fn is_held_for_app(&self, handle: &Handle) -> bool {
+        self.sought().contains(handle)
+    }
+
+    fn sought(&self) -> MutexGuard<'_, BTreeSet<Handle>> {
+        self.sought.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Connects to a container that was found in the depot. `None`: its pid 1 is gone, or was

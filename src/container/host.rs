@@ -18,6 +18,7 @@ use crate::sys;
 use crate::sys::signal::KILL;
 use crate::unit::Handle;
 use crate::volume::Store;
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -72,6 +73,8 @@ pub struct Host {
     garden: GardenNetworks,
     claims: Arc<Mutex<Claims>>,
     pub(super) records: Records,
+    /// Containers of instances whose owner cannot tell yet what they are.
+    pub(super) sought: Mutex<BTreeSet<Handle>>,
     leaving: Leaving,
     pub(super) spans: Spans,
 }
@@ -99,6 +102,7 @@ impl Host {
             garden: parts.garden,
             claims,
             records: Records::default(),
+            sought: Mutex::default(),
             spans: Spans::default(),
         };
         host.sweep_strays();

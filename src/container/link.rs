@@ -91,6 +91,11 @@ impl Link {
         let _ = self.pidfd.readable().await;
     }
 
+    /// The connection stands.
+    pub(super) fn is_open(&self) -> bool {
+        !self.state().closed
+    }
+
     /// Whose pid 1 it is.
     pub(super) fn handle(&self) -> &Handle {
         &self.handle

@@ -109,6 +109,9 @@ impl Backend {
                 return Err(Look::Anothers);
             }
             Sight::Entry(entry) => entry,
+            Sight::Closed(_) if self.shared.host.is_held_for_app(name) => {
+                return Err(Look::Anothers);
+            }
             Sight::Closed(closed) => {
                 self.hold(name).await;
                 return Err(closed_look(name, closed));

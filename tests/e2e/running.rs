@@ -201,6 +201,86 @@ fn apps_survive_a_restart_of_the_daemon() {
     lab.finish();
 }
 
+/// The depot directory of an app's first instance.
+fn depot_dir(lab: &Lab, app: &str) -> std::path::PathBuf {
+    let handle = lab.instance(app, 0)["handle"].as_str().expect("a handle").to_owned();
+    lab.root.join("var/lib/terrarium/depot").join(handle)
+}
+
+/// The pid 1 of the container whose directory this is, as the box numbers it.
+fn first_process(dir: &std::path::Path) -> nix::unistd::Pid {
+    let entry = std::fs::read_to_string(dir.join("container.json")).expect("depot entry");
+    let entry: serde_json::Value = serde_json::from_str(&entry).expect("JSON");
+    nix::unistd::Pid::from_raw(entry["pid"][0].as_i64().expect("pid 1") as i32)
+}
+
+/// The instance of `web` is not touched while it cannot be worked with, and the only one.
+fn is_let_be(lab: &Lab, before: &serde_json::Value) {
+    let log = lab.daemon_log();
+    assert!(log.contains("container.lost") && !log.contains("container.swept"), "{log}");
+    let now = lab.instance("web", 0);
+    assert_eq!((&now["handle"], &now["state"]), (&before["handle"], &before["state"]), "{log}");
+    let depot = std::fs::read_dir(lab.root.join("var/lib/terrarium/depot")).expect("depot");
+    assert_eq!(depot.count(), 1, "there is no other one");
+    let port = before["ports"][0]["host"].as_u64().expect("a host port");
+    assert!(get("127.0.0.1", port).is_some(), "it goes on");
+}
+
+/// It can be worked with again.
+fn is_found_again(lab: &Lab, before: &serde_json::Value) {
+    lab.until("it is found again", |lab| {
+        (lab.run(&["exec", "web", "--", "true"]).code == 0).then_some(())
+    });
+    let after = lab.instance("web", 0);
+    for kept in ["handle", "since_ms", "crash_count"] {
+        assert_eq!(after[kept], before[kept], "{kept}");
+    }
+}
+
+#[test]
+fn an_instance_whose_first_process_is_stopped_survives_a_restart_of_the_daemon() {
+    let mut lab = Lab::start("halted");
+    let manifest = format!("[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n{PORT}");
+    lab.ok(&["apply", &lab.app("web", WEB, &manifest)]);
+    lab.until_state("web", "running");
+    let before = lab.instance("web", 0);
+    let pid = first_process(&depot_dir(&lab, "web"));
+    lab.end_daemon(Signal::SIGKILL);
+    nix::sys::signal::kill(pid, Signal::SIGSTOP).expect("stop");
+    lab.serve();
+    is_let_be(&lab, &before);
+    nix::sys::signal::kill(pid, Signal::SIGCONT).expect("continue");
+    is_found_again(&lab, &before);
+    // It does not keep anybody from deleting its app.
+    lab.end_daemon(Signal::SIGKILL);
+    nix::sys::signal::kill(pid, Signal::SIGSTOP).expect("stop");
+    lab.serve();
+    is_let_be(&lab, &before);
+    lab.ok(&["delete", "web"]);
+    lab.finish();
+}
+
+#[test]
+fn an_instance_whose_entry_cannot_be_read_survives_a_restart_of_the_daemon() {
+    let mut lab = Lab::start("unread");
+    let manifest = format!("[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n{PORT}");
+    lab.ok(&["apply", &lab.app("web", WEB, &manifest)]);
+    lab.until_state("web", "running");
+    let before = lab.instance("web", 0);
+    let dir = depot_dir(&lab, "web");
+    let (entry, aside) = (dir.join("container.json"), dir.join("aside"));
+    lab.end_daemon(Signal::SIGKILL);
+    std::fs::rename(&entry, &aside).expect("rename");
+    // Any error but its absence.
+    std::fs::create_dir(&entry).expect("mkdir");
+    lab.serve();
+    is_let_be(&lab, &before);
+    std::fs::remove_dir(&entry).expect("rmdir");
+    std::fs::rename(&aside, &entry).expect("rename");
+    is_found_again(&lab, &before);
+    lab.finish();
+}
+
 #[test]
 fn what_died_while_the_daemon_was_away_is_started_again() {
     let mut lab = Lab::start("died");
