@@ -41,7 +41,7 @@ pub(super) struct Link {
 struct LinkState {
     last_seq: u64,
     closed: bool,
-    /// Why it has ended although pid 1 lives.
+    /// Why it has ended although pid 1 lives, or may.
     lost: Option<String>,
     /// Who waits for which answer.
     asked: BTreeMap<u64, Asker>,
@@ -308,13 +308,14 @@ impl Drop for Question<'_> {
 }
 
 /// Reads all that pid 1 says until it is gone, then lets everybody know who still waits. Those who
-/// wait for an end hear that it cannot be told when pid 1 is still there after `gone_max`.
+/// wait for an answer or an end hear that it cannot be told when pid 1 is still there after `gone_max`.
 async fn listen(link: Arc<Link>, gone_max: Duration) {
     let why = read(&link).await;
     {
         let mut state = link.state();
         state.closed = true;
-        state.asked.clear();
+        // Until it is known that pid 1 is gone, nobody hears that.
+        state.lost = Some(why.clone());
     }
     let gone = async {
         link.ended().await;
@@ -330,6 +331,7 @@ async fn listen(link: Arc<Link>, gone_max: Duration) {
     }
     let mut state = link.state();
     state.lost = lost;
+    state.asked.clear();
     state.watched.clear();
 }
 

@@ -123,6 +123,43 @@ fn a_connection_that_ends_before_pid_1_is_no_end_of_its_processes() {
 }
 
 #[test]
+fn what_is_asked_when_a_connection_ends_is_answered_when_it_is_known_whether_pid_1_lives() {
+    let mut child = std::process::Command::new("sleep").arg("1000").spawn().expect("a process");
+    smol::block_on(async {
+        let (scene, listens) = Scene::new(child.id(), Duration::from_secs(1000));
+        let Scene { link, theirs } = scene;
+        let mut before = Box::pin(link.ask(Ask::List));
+        assert!(future::poll_once(&mut before).await.is_none(), "it waits for an answer");
+        drop(theirs);
+        while link.is_open() {
+            future::yield_now().await;
+        }
+        let err = link.ask(Ask::List).await.expect_err("nobody hears it");
+        assert!(!err.is_gone(), "it lives: {err}");
+        assert!(future::poll_once(&mut before).await.is_none(), "it is not known yet");
+        child.kill().expect("kill");
+        listens.await;
+        assert!(before.await.expect_err("it ended").is_gone());
+    });
+    let mut child = child;
+    child.wait().expect("its end");
+}
+
+#[test]
+fn a_connection_that_ends_before_pid_1_is_no_end_of_what_is_asked() {
+    smol::block_on(async {
+        let (scene, listens) = Scene::new(std::process::id(), Duration::ZERO);
+        let Scene { link, theirs } = scene;
+        let mut asked = Box::pin(link.ask(Ask::List));
+        assert!(future::poll_once(&mut asked).await.is_none(), "it waits for an answer");
+        drop(theirs);
+        listens.await;
+        let err = asked.await.expect_err("nobody answers");
+        assert!(!err.is_gone(), "{err}");
+    });
+}
+
+#[test]
 fn a_connection_that_ends_with_pid_1_is_the_end_of_its_processes() {
     let mut child = std::process::Command::new("true").spawn().expect("a process");
     let pidfd = sys::process::pidfd_open(child.id() as i32).expect("pidfd");
