@@ -210,7 +210,7 @@ impl Server {
                     self.hear(id);
                 }
             }
-            Source::Starting(serial) => self.settle(serial),
+            Source::Starting(serial) => self.settle(serial, true),
             Source::Stream(serial, index) => {
                 let Server { table, depot, buffer, .. } = self;
                 // An answer to an attach may have gone out in this turn; then it is not ours.
@@ -235,8 +235,8 @@ impl Server {
         }
     }
 
-    /// A starting process has become its program, or failed to.
-    fn settle(&mut self, serial: Serial) {
+    /// A starting process has become its program, or failed to. `lives`: it has not been waited for.
+    fn settle(&mut self, serial: Serial, lives: bool) {
         let Some(process) = self.table.get(serial) else { return };
         let (errors, peer, seq, stdin, lowered) =
             match std::mem::replace(&mut process.phase, Phase::Running) {
@@ -275,7 +275,12 @@ impl Server {
                 self.say(peer, seq, Answer::Started { pid, lowered }, fds);
             }
             Err(err) => {
-                // It runs, unattached: whoever asked may attach later.
+                // Whoever asked takes it for not started, and a pea's disk from under it.
+                if lives {
+                    // The number is its own until it is waited for; it cannot fail.
+                    let _ = signal::send(process.pid, signal::KILL);
+                }
+                self.table.remove(serial);
                 let (kind, text) = system("copy the streams")(err);
                 self.say(peer, seq, Answer::Failed { kind, text }, Vec::new());
             }
@@ -303,7 +308,7 @@ impl Server {
     /// One of ours has ended: its last words and its status are in the depot before anyone hears.
     fn end(&mut self, serial: Serial, how: Ended) {
         // It may have been so quick that we have not seen its exec yet.
-        self.settle(serial);
+        self.settle(serial, false);
         let Server { table, depot, buffer, .. } = self;
         let Some(process) = table.get(serial) else { return };
         if process.attached.is_none() {

@@ -8,8 +8,10 @@ mod probe;
 
 use lab::*;
 use std::fs::{self, File};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
+use std::process::Command;
 use terrarium::init::message;
 use terrarium::init::proto::*;
 use terrarium::model::process::{ExitStatus, Rlimit, WindowSize};
@@ -933,6 +935,45 @@ fn pid_one_cannot_be_seen_through_from_the_host_side_of_its_own_ids() {
     assert_eq!(host.len(), 1, "only the depot: {open:?}");
     let maps = File::open(format!("/proc/{}/ns/user", container.pid));
     assert!(maps.is_ok());
+}
+
+/// Leaves pid 1 room for `free` more descriptors. As its own user: that needs no capability.
+fn leave_room(pid: i32, free: usize) {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors").flatten();
+    let open: Vec<usize> =
+        open.map(|fd| fd.file_name().to_str().expect("text").parse().expect("number")).collect();
+    let limit = (0..).filter(|fd| !open.contains(fd)).nth(free).expect("endless");
+    let args = [format!("--pid={pid}"), format!("--nofile={limit}:")];
+    let set = Command::new("prlimit").args(args).uid(BASE).gid(BASE).status();
+    assert!(set.expect("prlimit").success());
+}
+
+#[test]
+fn a_process_whose_streams_cannot_be_sent_is_told_as_not_started_and_ended() {
+    let lab = Lab::new();
+    let mut container = lab.container();
+    let inside = &mut container.connection;
+    let pid: i32 = inside.sh("sleep 1000 >&- 2>&- & echo $!").trim().parse().expect("a pid");
+    let [(errors, exec), (_at, gate), (out, _out), (err, _err)] =
+        [(); 4].map(|()| fd::pipe().expect("a pipe"));
+    drop(exec);
+    let fds = [&errors, &gate, &out, &err].map(AsFd::as_fd);
+    let adopt = |id: &str| Ask::Adopt {
+        id: id.into(),
+        program: "sleep".into(),
+        pid,
+        tty: false,
+        keep_stdin: false,
+        lowered: Default::default(),
+    };
+    // What comes fits; the gate makes way for one of the two copies.
+    leave_room(container.pid, fds.len());
+    let (answer, _) = inside.ask_with(adopt("late"), &fds);
+    let Answer::Failed { text, .. } = answer else { panic!("{answer:?}") };
+    assert!(text.contains("copy the streams"), "{text}");
+    leave_room(container.pid, 1000);
+    assert_eq!(inside.list(), [], "it is forgotten");
+    assert_eq!(inside.ask(Ask::Empty).0, Answer::Done, "it has ended");
 }
 
 #[test]
