@@ -299,7 +299,8 @@ pub enum Answer {
     },
     /// As [`Answer::Started`], but without stdin unless it is kept: its only write end went to the
     /// starter, so that closing it there ends the input. What was spooled meanwhile is in
-    /// `<depot>/init/<id>.out` and `.err`, complete up to [`SPOOL_MAX`] (a last line tells how much was dropped), and is
+    /// `<depot>/init/<id>.out` and `.err`, complete up to [`SPOOL_MAX`] (a last line tells how much was
+    /// dropped, and one before what came after an earlier reader that may have the rest), and is
     /// the reader's to remove. Output after it comes by the descriptors, which are non-blocking;
     /// an ended process's deliver what is left and then the end. Pid 1 spools again when the
     /// connection that attached closes.

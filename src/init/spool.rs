@@ -2,7 +2,8 @@
 //!
 //! The app must never wait for us, so a full spool does not stop the reading: what comes after
 //! [`SPOOL_MAX`] bytes is counted and dropped. The first bytes are kept, not the last, so that the
-//! gap is at the end, where a line of ours says how long it is; live output goes on right after.
+//! gap is at the end, where a line of ours says how long it is; live output goes on right after. A
+//! spool that was closed and that nobody has taken is gone on with, after a line that says so.
 
 use super::depot::Depot;
 use super::proto::SPOOL_MAX;
@@ -10,6 +11,9 @@ use crate::sys::fd;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+
+/// Stands where output may be missing.
+const GAP: &str = "\n[terrarium: output may be missing here: whoever read it ended]\n";
 
 /// The read end of one output.
 pub struct Stream {
@@ -72,6 +76,7 @@ impl Stream {
             let opened = opened.and_then(|file| Ok((file.metadata()?.len(), file)));
             if let Ok((length, file)) = opened {
                 (self.length, self.file) = (length, Some(file));
+                self.mark_gap();
             }
         }
         let fits = (SPOOL_MAX.saturating_sub(self.length) as usize).min(bytes.len());
@@ -90,6 +95,15 @@ impl Stream {
         self.dropped += (bytes.len() - kept) as u64;
     }
 
+    /// A spool that nobody has taken is added to: what came since it was closed went to a reader who
+    /// has ended, and how much that was nobody knows.
+    fn mark_gap(&mut self) {
+        let Some(file) = self.file.as_mut().filter(|_| self.length > 0) else { return };
+        if self.length + (GAP.len() as u64) <= SPOOL_MAX && file.write_all(GAP.as_bytes()).is_ok() {
+            self.length += GAP.len() as u64;
+        }
+    }
+
     /// Closes the spool for a reader, with a line about what was dropped.
     pub fn close_spool(&mut self) {
         if let Some(mut file) = self.file.take()
@@ -101,5 +115,37 @@ impl Stream {
         }
         self.dropped = 0;
         self.length = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spool_that_nobody_has_taken_is_gone_on_with_after_a_line_that_says_so() {
+        let dir = std::env::temp_dir().join(format!("spool-gap-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("mkdir");
+        let depot = Depot::new(&File::open(&dir).expect("open").into()).expect("depot");
+        let (reader, writer) = fd::pipe().expect("a pipe");
+        let mut stream = Stream::new(reader, "a.out".into());
+        let mut say = |text: &str, is_last: bool| {
+            fd::write(&writer, text.as_bytes()).expect("write");
+            assert_eq!(stream.pull(&depot, &mut [0; 64]), Pulled::Some);
+            if is_last {
+                stream.close_spool();
+            }
+        };
+        say("one\n", false);
+        say("two\n", true);
+        say("four\n", true);
+        let file = dir.join("a.out");
+        let kept = std::fs::read_to_string(&file).expect("spool");
+        assert_eq!(kept, format!("one\ntwo\n{GAP}four\n"));
+        std::fs::remove_file(&file).expect("taken");
+        say("five\n", true);
+        let kept = std::fs::read_to_string(&file).expect("spool");
+        std::fs::remove_dir_all(&dir).expect("clean");
+        assert_eq!(kept, "five\n");
     }
 }
