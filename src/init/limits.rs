@@ -43,6 +43,24 @@ pub fn raise() -> io::Result<Values> {
     Ok(usual(had, &present()?))
 }
 
+/// What counts for a whole user namespace too, whose ceilings are its maker's soft values of the
+/// moment when it is made (create_user_ns in the kernel): more could be had, but not used.
+const OF_NAMESPACE: [Rlimit; 2] = [Rlimit::Msgqueue, Rlimit::Sigpending];
+
+/// For who makes a user namespace or a process for one: takes back what nobody in it could use, so that
+/// who asks for more is told what it has.
+pub fn keep_usable() -> io::Result<()> {
+    unusable(&present()?).try_for_each(|(resource, soft)| process::set_limit(resource, soft, soft))
+}
+
+/// Limits of the caller that can be had beyond what can be used, and what can be.
+fn unusable(has: &Values) -> impl Iterator<Item = (Resource, u64)> {
+    OF_NAMESPACE.into_iter().filter_map(|kind| {
+        let (soft, hard) = has[kind as usize];
+        (soft < hard).then_some((Resource(kind as u8), soft))
+    })
+}
+
 /// The limits of the caller.
 pub fn present() -> io::Result<Values> {
     let mut values = Values::default();
@@ -174,6 +192,19 @@ mod tests {
             let set = limits.values.iter().find(|(of, ..)| *of == Resource(kind as u8));
             assert_eq!(set.map(|(_, soft, hard)| (*soft, *hard)), Some(expected), "{kind}");
         }
+    }
+
+    #[test]
+    fn more_messages_and_signals_than_the_user_namespace_has_are_not_to_be_had() {
+        let mut has = TEN;
+        has[Rlimit::Sigpending as usize] = (50, 50);
+        let taken: Vec<_> = unusable(&has).collect();
+        assert_eq!(taken, [(Resource(Rlimit::Msgqueue as u8), 10)]);
+        has[Rlimit::Msgqueue as usize] = (10, 10);
+        assert_eq!(unusable(&has).count(), 0);
+        let mut asks = spec();
+        asks.rlimits = [(Rlimit::Msgqueue, 11), (Rlimit::Sigpending, 20)].into();
+        assert_eq!(decide(&asks, &TEN, &has).lowered, [(Rlimit::Msgqueue, 10)].into());
     }
 
     #[test]

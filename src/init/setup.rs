@@ -66,6 +66,7 @@ fn set_up(channel: &OwnedFd, first: &mut Option<i32>) -> Result<(), InitError> {
         Order::Container(plan) => plan,
         Order::Pea(order) => {
             check_plan(&order.plan)?;
+            shed_unusable(&order.plan)?;
             let (filter, pidfd) = (fds.pop(), fds.pop());
             let (Some(filter), Some(pidfd)) = (filter, pidfd) else {
                 return Err(refused("it came without pidfd and filter".into()));
@@ -74,6 +75,7 @@ fn set_up(channel: &OwnedFd, first: &mut Option<i32>) -> Result<(), InitError> {
         }
     };
     check_plan(&plan)?;
+    shed_unusable(&plan)?;
     let given = take_given(fds)?;
     let made = make_spaces(&plan)?;
     message::send(channel, &SetUp::Born, &[made.net.as_fd()]).map_err(|_| InitError::Abandoned)?;
@@ -111,8 +113,10 @@ fn set_up(channel: &OwnedFd, first: &mut Option<i32>) -> Result<(), InitError> {
                 .and_then(|()| inside_net::configure(&plan.net))
                 .and_then(|()| wait_for(&status, channel))
                 .and_then(|()| {
-                    message::send(channel, &SetUp::Ready { pid }, &[])
-                        .and_then(|()| fd::write(&open, &[1]).map(drop))
+                    // The gate first: who hears that it stands must not find that it ended there,
+                    // because we did before we could open it.
+                    fd::write(&open, &[1])
+                        .and_then(|_| message::send(channel, &SetUp::Ready { pid }, &[]))
                         .map_err(|_| InitError::Abandoned)
                 });
             if told.is_err() {
@@ -144,6 +148,14 @@ fn prepare_self(channel: &OwnedFd) -> std::io::Result<limits::Values> {
         std::fs::write(file, "0")?;
     }
     limits::raise()
+}
+
+/// Without a user namespace of its own a container has what the box's root has.
+fn shed_unusable(plan: &Plan) -> Result<(), InitError> {
+    match plan.privileged {
+        true => Ok(()),
+        false => limits::keep_usable().doing(|| "lower limits that could not be used".into()),
+    }
 }
 
 /// The next message of the daemon, in time.
