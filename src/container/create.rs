@@ -16,7 +16,7 @@ use crate::net::NetError;
 use crate::sys;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -230,7 +230,7 @@ impl<'a> Making<'a> {
                 }
                 attached?;
             }
-            Step::Rules => host.write_rules(&self.entry)?,
+            Step::Rules => host.write_rules(&self.entry, &host::ports(&self.entry))?,
             Step::Inside => {
                 self.build_inside()?;
                 // Both ends are up now; before the kernel has seen it, a first packet would wait.
@@ -278,11 +278,11 @@ impl<'a> Making<'a> {
         let fds = [listener.as_fd(), depot.as_fd(), self.host.seccomp.as_fd()];
         // Before it knows of them: it builds the inside while the network is being made.
         self.host.write_etc(&self.entry)?;
-        sys::socket::send_with_fds(&ours, &plan, &fds)?;
+        tell(&ours, &plan, &fds)?;
         let (said, mut fds) = hear(&ours)?;
         match said {
             SetUp::Born => self.netns = Some(fds.pop().ok_or("init sent no network namespace")?),
-            other => return Err(self.refusal(other)),
+            other => return Err(refusal(other)),
         }
         self.control = Some(ours);
         Ok(())
@@ -291,7 +291,7 @@ impl<'a> Making<'a> {
     /// Lets `init` go on and learns its pid 1.
     fn build_inside(&mut self) -> Result<(), Cause> {
         let control = self.control.take().expect("the init step made it");
-        sys::socket::send_with_fds(&control, &serde_json::to_vec(&SetUp::Go)?, &[])?;
+        tell(&control, &serde_json::to_vec(&SetUp::Go)?, &[])?;
         match hear(&control)?.0 {
             SetUp::Ready { pid } => {
                 self.entry.pid = Some((pid, sys::process::start_time(pid)?));
@@ -300,7 +300,7 @@ impl<'a> Making<'a> {
                 }
                 Ok(())
             }
-            other => Err(self.refusal(other)),
+            other => Err(refusal(other)),
         }
     }
 
@@ -315,20 +315,6 @@ impl<'a> Making<'a> {
             )
             .into(),
             _ => source,
-        }
-    }
-
-    /// What `init` said instead of what it should have.
-    fn refusal(&self, said: SetUp) -> Cause {
-        match said {
-            SetUp::Refused { doing, why, pid } => {
-                // The pid 1 that failed is a child of ours that nobody else waits for.
-                if let Some(pid) = pid {
-                    let _ = sys::process::wait(pid);
-                }
-                format!("init cannot {doing}: {why}").into()
-            }
-            other => format!("init said {other:?} out of turn").into(),
         }
     }
 
@@ -378,6 +364,31 @@ impl<'a> Making<'a> {
     }
 }
 
+/// Tells `init` something. When it has ended, what it said before is why.
+fn tell(control: &OwnedFd, message: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Cause> {
+    let Err(err) = sys::socket::send_with_fds(control, message, fds) else { return Ok(()) };
+    let has_ended = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
+    // Nobody is there who could let us wait.
+    match has_ended.contains(&err.kind()).then(|| hear(control)) {
+        Some(Ok((said @ SetUp::Refused { .. }, _))) => Err(refusal(said)),
+        _ => Err(err.into()),
+    }
+}
+
+/// What `init` said instead of what it should have.
+fn refusal(said: SetUp) -> Cause {
+    match said {
+        SetUp::Refused { doing, why, pid } => {
+            // The pid 1 that failed is a child of ours that nobody else waits for.
+            if let Some(pid) = pid {
+                let _ = sys::process::wait(pid);
+            }
+            format!("init cannot {doing}: {why}").into()
+        }
+        other => format!("init said {other:?} out of turn").into(),
+    }
+}
+
 /// One message of `init`.
 pub(super) fn hear(control: &OwnedFd) -> Result<(SetUp, Vec<OwnedFd>), Cause> {
     if !sys::fd::wait_readable(control, INIT_MAX_MS)? {
@@ -404,4 +415,26 @@ fn end_first(child: &Mutex<Option<Child>>) -> Option<i32> {
 /// The child, whoever panicked with it in hand.
 fn lock(child: &Mutex<Option<Child>>) -> MutexGuard<'_, Option<Child>> {
     child.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_init_that_has_ended_is_told_by_its_last_words() {
+        let told = |last: Option<SetUp>| {
+            let (ours, theirs) = sys::socket::pair().expect("a pair");
+            if let Some(last) = last {
+                let last = serde_json::to_vec(&last).expect("JSON");
+                sys::socket::send_with_fds(&theirs, &last, &[]).expect("send");
+            }
+            drop(theirs);
+            tell(&ours, b"{}", &[]).expect_err("nobody is there").to_string()
+        };
+        let (doing, why) = ("make a pid namespace".into(), "there are too many".into());
+        let refused = SetUp::Refused { doing, why, pid: None };
+        assert_eq!(told(Some(refused)), "init cannot make a pid namespace: there are too many");
+        assert!(told(None).contains("Broken pipe"));
+    }
 }

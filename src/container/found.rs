@@ -156,7 +156,7 @@ impl Host {
 
     /// The ports of a container, but for those that an app has published meanwhile: better one port
     /// that leads elsewhere than a container without rules.
-    fn free_ports(&self, entry: &Entry) -> Result<Vec<PortMap>, Cause> {
+    pub(super) fn free_ports(&self, entry: &Entry) -> Result<Vec<PortMap>, Cause> {
         let published = self.net.published_ports()?;
         let mut ports = ports(entry);
         for PortMap { host, .. } in ports.extract_if(.., |port| published.contains(&port.host)) {

@@ -183,7 +183,7 @@ impl Host {
             return Ok(());
         }
         crate::warn!("net.rules_restored", handle = entry.spec.handle);
-        self.write_rules(entry)
+        self.write_rules(entry, &self.free_ports(entry)?)
     }
 
     /// What becomes of traffic that no opening of a container lets through.
@@ -196,10 +196,10 @@ impl Host {
         }
     }
 
-    /// Writes all rules of a container, whatever it has.
-    pub(super) fn write_rules(&self, entry: &Entry) -> Result<(), Cause> {
+    /// Writes all rules of a container, whatever it has, with these of its ports.
+    pub(super) fn write_rules(&self, entry: &Entry, ports: &[PortMap]) -> Result<(), Cause> {
         let (slot, spec) = (entry.slot, &entry.spec);
-        self.net.allow(slot, &ports(entry), &spec.egress, self.otherwise(spec))?;
+        self.net.allow(slot, ports, &spec.egress, self.otherwise(spec))?;
         match spec.bandwidth {
             None => Ok(()),
             limit => Ok(self.net.limit_bandwidth(slot, limit)?),

@@ -783,6 +783,23 @@ fn a_link_that_somebody_else_made_is_left_alone_and_its_slot_passed_over() {
 }
 
 #[test]
+fn a_port_that_was_published_meanwhile_costs_a_container_only_that_port() {
+    let lab = lab_of("published");
+    let host = lab.host();
+    let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
+    let (slot, (port, _)) = (container.entry().slot, container.entry().ports[0]);
+    tool("nft", &["flush", "ruleset"]);
+    let app = (host.net().addresses(slot).container, 8080);
+    host.net().publish(port, &[app]).expect("publish");
+    assert!(host.mend_rules().expect("mend"));
+    assert!(host.net().is_allowed(slot).expect("look"), "it has its other rules");
+    host.net().publish(port, &[]).expect("publish");
+    drop(container);
+    host.destroy(&"web-0".parse().expect("handle")).expect("destroy");
+    lab.close(host);
+}
+
+#[test]
 fn a_container_that_is_taken_over_gets_its_rules_back() {
     let lab = lab_of("flushed");
     let host = lab.host();
