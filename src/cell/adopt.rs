@@ -54,7 +54,7 @@ pub(super) enum Look {
         /// What it needs on the box, where that can be read.
         needs: Option<Resources>,
         /// Connected already.
-        container: Option<Container>,
+        container: Option<Box<Container>>,
     },
 }
 
@@ -175,11 +175,11 @@ impl Shared {
     pub(super) async fn look(
         self: &Arc<Self>,
         instance: &Instance,
-        container: Option<Container>,
+        container: Option<Box<Container>>,
         max: Duration,
     ) -> Look {
         let container = match container {
-            Some(container) => container,
+            Some(container) => *container,
             None => match self.open(instance).await {
                 Ok(container) => container,
                 Err(look) => return look,
@@ -194,7 +194,7 @@ impl Shared {
                 why,
                 needs: Some(Resources::of(&container.entry().spec.limits)),
                 // Pid 1 may listen to a new connection where this one is broken.
-                container: container.is_connected().then_some(container),
+                container: container.is_connected().then(|| Box::new(container)),
             },
         }
     }

@@ -53,7 +53,7 @@ impl Shared {
         self: &Arc<Self>,
         instance: Instance,
         needs: Option<Resources>,
-        container: Option<Container>,
+        container: Option<Box<Container>>,
         why: &str,
     ) {
         let place = &instance.place;
@@ -76,7 +76,7 @@ impl Shared {
         self: Arc<Self>,
         instance: Instance,
         needs: Resources,
-        mut container: Option<Container>,
+        mut container: Option<Box<Container>>,
         cancel: Cancel,
     ) {
         let mut pauses = Pauses::new();

@@ -48,6 +48,7 @@ impl Host {
                 Sight::Closed(Closed { for_good: false, .. }) => {}
                 told => return told,
             }
+            // No event: nothing tells that a descriptor is free, or that a disk reads again.
             std::thread::sleep(READ_AGAIN);
             sight = self.sight_once(handle);
         }
