@@ -26,6 +26,7 @@ mod manifest;
 mod merge;
 mod name;
 mod notes;
+mod registry;
 mod tree;
 pub mod unpack;
 mod wire;
