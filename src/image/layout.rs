@@ -3,9 +3,10 @@
 //! no link of it is followed.
 
 use super::error::{ImageError, UnpackError};
-use super::import::{FILE_BUFFER, decoded, unpack_hashed};
 use super::local::Rootfs;
 use super::manifest::{self, Blob, Choice, Image};
+use super::platform::Runs;
+use super::stream::unpack_packed;
 use super::unpack::Options;
 use super::{notes, tree};
 use crate::sys::beneath::{self, Links};
@@ -14,7 +15,7 @@ use crate::unit::Digest;
 use crate::volume::Store;
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -47,7 +48,7 @@ pub fn import_layout(store: &Store, path: &Path) -> Result<Rootfs, ImageError> {
         pin = store.pin(&chains);
     }
     let bytes = notes::layers_bytes(store, &chains)?;
-    Ok(Rootfs { layers: chains, env: image.env, bytes, pin })
+    Ok(Rootfs { layers: chains, env: image.config.env, bytes, pin })
 }
 
 /// Directory and tag of what a client names.
@@ -107,24 +108,24 @@ impl Layout {
     /// Finds an image.
     fn image(&self, tag: Option<&str>) -> Result<Image, ImageError> {
         let wrong = |why| ImageError::Layout { layout: self.path.clone(), why };
-        let architecture = architecture();
+        let runs = Runs::here();
         let index = self.small("index.json", None).map_err(|err| match err {
             ImageError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 wrong("it has no `index.json`, so it is no image layout".into())
             }
             err => err,
         })?;
-        let mut choice = manifest::choose(&index, tag, architecture).map_err(wrong)?;
+        let mut choice = manifest::choose(&index, tag, &runs).map_err(wrong)?;
         for _ in 0..INDEXES_MAX {
             match choice {
                 Choice::Manifest(blob) => {
                     let manifest = self.json(&blob)?;
                     let config = self.json(&manifest::config(&manifest).map_err(wrong)?)?;
-                    return manifest::image(&manifest, &config, architecture).map_err(wrong);
+                    return manifest::image(&manifest, &config, &runs).map_err(wrong);
                 }
                 Choice::Index(blob) => {
                     let index = self.json(&blob)?;
-                    choice = manifest::choose(&index, None, architecture).map_err(wrong)?;
+                    choice = manifest::choose(&index, None, &runs).map_err(wrong)?;
                 }
             }
         }
@@ -153,9 +154,7 @@ impl Layout {
             // One byte more than there should be shows that there are more.
             let file = file.take(blob.size.saturating_add(1));
             let checked = Checked { file, hash: &mut hash, read: &mut read };
-            let stream = decoded(BufReader::with_capacity(FILE_BUFFER, checked))
-                .map_err(|err| self.unreadable(err))?;
-            unpack_hashed(store, stream, draft.dir(), &Options::default()).map_err(
+            unpack_packed(store, checked, draft.dir(), &Options::default()).map_err(
                 |source: UnpackError| ImageError::Blob {
                     layout: self.path.clone(),
                     blob: blob.digest,
@@ -233,16 +232,6 @@ impl Layout {
 
     fn unreadable(&self, source: io::Error) -> ImageError {
         ImageError::Read { archive: self.path.clone(), source }
-    }
-}
-
-/// The architecture of this program in the words of images.
-fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        other => other,
     }
 }
 

@@ -16,6 +16,8 @@
 //! ```
 
 mod archive;
+mod catalog;
+mod config;
 mod copy;
 mod error;
 mod import;
@@ -26,13 +28,15 @@ mod manifest;
 mod merge;
 mod name;
 mod notes;
+mod platform;
 mod registry;
+mod stream;
 mod tree;
 pub mod unpack;
 mod wire;
 
 pub use error::ImageError;
-pub use import::{import_droplet, import_stack, known_stack};
+pub use import::{Progress, import_droplet, import_stack, known_stack};
 pub use layout::import_layout;
 pub use local::{Rootfs, import_local};
 pub use merge::merge;

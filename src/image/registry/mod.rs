@@ -13,7 +13,6 @@ pub mod credentials;
 pub mod download;
 pub mod failure;
 mod http;
-pub mod platform;
 mod proxy;
 pub mod repository;
 pub mod settings;

@@ -1,4 +1,4 @@
-//! Which image of an index runs on this box. Pure.
+//! Which image of an index runs on this box.
 
 /// What an image was made for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +16,11 @@ pub struct Platform {
 pub struct Runs(Vec<(&'static str, &'static str)>);
 
 impl Runs {
+    /// What this box runs.
+    pub fn here() -> Runs {
+        Runs::on(std::env::consts::ARCH, level())
+    }
+
     /// What a box runs with the architecture `arch`, in Rust's words. `level` is that of its
     /// processor: 1 to 4 on x86-64, 5 to 7 on 32-bit ARM.
     pub fn on(arch: &str, level: u8) -> Runs {
@@ -56,6 +61,31 @@ impl Runs {
     /// The box in the words of images.
     pub fn name(&self) -> String {
         format!("linux/{}", self.0.first().map_or("unknown", |(architecture, _)| architecture))
+    }
+}
+
+/// The level of the processor, for [`Runs::on`].
+#[cfg(target_arch = "x86_64")]
+fn level() -> u8 {
+    use std::is_x86_feature_detected as has;
+    let second = has!("sse4.2") && has!("popcnt") && has!("cmpxchg16b");
+    let third = has!("avx2") && has!("bmi1") && has!("bmi2") && has!("fma") && has!("movbe");
+    let fourth = has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");
+    match (second, second && third, second && third && fourth) {
+        (_, _, true) => 4,
+        (_, true, _) => 3,
+        (true, ..) => 2,
+        _ => 1,
+    }
+}
+
+/// The level of the processor, for [`Runs::on`]: what the program was compiled for at least.
+#[cfg(not(target_arch = "x86_64"))]
+fn level() -> u8 {
+    match (cfg!(target_feature = "v7"), cfg!(target_feature = "v6")) {
+        (true, _) => 7,
+        (_, true) => 6,
+        _ => 5,
     }
 }
 
