@@ -36,17 +36,11 @@ pub fn import_layout(store: &Store, path: &Path) -> Result<Rootfs, ImageError> {
     for (_, diff) in &image.layers {
         chains.push(chains.last().map_or(*diff, |below| below.chain(diff)));
     }
-    let mut pin = store.pin(&chains);
+    let pin = store.pin(&chains);
     for ((blob, diff), chain) in image.layers.iter().zip(&chains) {
         layout.import(store, blob, diff, chain)?;
     }
-    // Below a layer that hides everything nothing counts; an overlay cannot say that of its root.
-    let hides = |chain: &Digest| hides_all(store, chain);
-    let hides = hides_last(&chains, hides).map_err(|err| layout.unreadable(err))?;
-    if hides > 0 {
-        chains.drain(..hides);
-        pin = store.pin(&chains);
-    }
+    let chains = without_hidden(store, chains).map_err(|err| layout.unreadable(err))?;
     let bytes = notes::layers_bytes(store, &chains)?;
     Ok(Rootfs { layers: chains, env: image.config.env, bytes, pin })
 }
@@ -66,6 +60,14 @@ fn reference(path: &Path) -> (PathBuf, Option<String>) {
         }
         None => whole(),
     }
+}
+
+/// The layers that count: below one that hides everything nothing does, and an overlay cannot say
+/// that of its root.
+pub(super) fn without_hidden(store: &Store, mut chains: Vec<Digest>) -> io::Result<Vec<Digest>> {
+    let hides = hides_last(&chains, |chain| hides_all(store, chain))?;
+    chains.drain(..hides);
+    Ok(chains)
 }
 
 /// Where the last layer is that hides all those below it; 0 when none does.

@@ -16,7 +16,7 @@
 //! ```
 
 mod archive;
-mod catalog;
+pub mod catalog;
 mod config;
 mod copy;
 mod error;
@@ -29,15 +29,19 @@ mod merge;
 mod name;
 mod notes;
 mod platform;
-mod registry;
+mod pull;
+pub mod registry;
+mod schema1;
 mod stream;
 mod tree;
 pub mod unpack;
 mod wire;
 
+pub use config::{Exposed, ImageConfig, Protocol};
 pub use error::ImageError;
 pub use import::{Progress, import_droplet, import_stack, known_stack};
 pub use layout::import_layout;
 pub use local::{Rootfs, import_local};
 pub use merge::merge;
 pub use notes::{LayerSize, collect, layers_bytes, layers_size};
+pub use pull::{Pulled, pull};

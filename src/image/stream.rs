@@ -94,7 +94,7 @@ fn decode<'a>(
     to: SyncSender<io::Result<Vec<u8>>>,
 ) -> io::Result<Digest> {
     let mut hash = Sha256::new();
-    let mut work = || {
+    let work = || {
         let mut stream = decoded(packed)?;
         let (mut seen, mut sure_until) = (0u64, 0u64);
         loop {

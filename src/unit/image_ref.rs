@@ -53,6 +53,12 @@ impl ImageRef {
         self.host.as_deref()
     }
 
+    /// The same, at the registry `host` when it names none.
+    pub fn at(&self, host: &str) -> ImageRef {
+        let host = self.host.clone().unwrap_or_else(|| host.to_owned());
+        ImageRef { host: Some(host), ..self.clone() }
+    }
+
     /// The repository in the registry `host`: on Docker Hub, a name of one part is an official
     /// image.
     pub fn repository(&self, host: &str) -> String {

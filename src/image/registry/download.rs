@@ -1,7 +1,6 @@
 //! A blob as a stream that survives bad links: what has come is kept in a file, what is missing is
 //! asked for again from there, and at the end it is what its digest says or an error.
 
-use super::backoff;
 use super::failure::{Failure, Kind};
 use super::http;
 use super::repository::Piece;
@@ -181,7 +180,7 @@ impl<'a> Download<'a> {
         let had_some = self.given > self.since;
         self.failed += 1;
         let jitter = u64::from(self.hash.clone().finalize()[0]) * 4;
-        let pause = backoff::pause(self.failed, failure.kind, failure.after, jitter);
+        let pause = failure.pause(self.failed, jitter);
         match pause {
             Some(pause) if self.connections < CONNECTIONS_MAX => {
                 crate::warn!("blob.again", failed = self.failed, at = self.given, err = failure);
@@ -210,11 +209,6 @@ impl<'a> Download<'a> {
             }
             _ => Ok(()),
         }
-    }
-
-    /// The digest of what has come.
-    pub fn digest(&self) -> Digest {
-        Digest::finish(self.hash.clone())
     }
 
     /// Its content is where it belongs: the file is not needed any more.

@@ -42,6 +42,11 @@ impl Failure {
         Failure::new(Kind::Passing, text)
     }
 
+    /// How long to wait before asking again, after so many failures in a row; `None`: give up.
+    pub fn pause(&self, failed: u32, jitter: u64) -> Option<Duration> {
+        super::backoff::pause(failed, self.kind, self.after, jitter)
+    }
+
     /// Something that must not be taken.
     pub fn wrong(text: impl Into<String>) -> Failure {
         Failure::new(Kind::Wrong, text)

@@ -10,11 +10,11 @@
 mod backoff;
 mod challenge;
 pub mod credentials;
-pub mod download;
+pub(super) mod download;
 pub mod failure;
 mod http;
 mod proxy;
-pub mod repository;
+pub(super) mod repository;
 pub mod settings;
 mod tls;
 mod token;

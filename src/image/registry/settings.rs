@@ -21,6 +21,8 @@ pub struct Settings {
     pub v1: Vec<String>,
     /// For a registry: those that are asked before it, in order.
     pub mirrors: BTreeMap<String, Vec<String>>,
+    /// Whether mirrors may say what a tag means; by digest they cannot lie.
+    pub mirrors_tell_tags: bool,
     /// Servers of tokens that get the logins of any registry which names them.
     pub realms: Vec<String>,
     /// Directory of `<host[:port]>/{ca.crt,client.cert,client.key}`, as docker has it.
@@ -49,6 +51,7 @@ impl Default for Settings {
             insecure: Vec::new(),
             v1: Vec::new(),
             mirrors: BTreeMap::new(),
+            mirrors_tell_tags: false,
             realms: Vec::new(),
             certs: "/etc/terrarium/certs.d".into(),
             credentials: "/etc/terrarium/auth.json".into(),
