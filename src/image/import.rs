@@ -23,7 +23,7 @@ const VCAP: (u32, u32) = (2000, 2000);
 const DROPLET_MAX: Bytes = Bytes::mib(8 << 10);
 
 /// Is told how many bytes of a file are done, and how many there are.
-pub type Progress = dyn FnMut(u64, u64) + Send;
+pub type Progress<'a> = dyn FnMut(u64, u64) + Send + 'a;
 
 /// Makes a stack's archive (tar, plain or as zstd or gzip) a layer and returns its chain id, which
 /// for a lowest layer is the digest of the unpacked tar. A file that was imported before, by path,
@@ -31,7 +31,7 @@ pub type Progress = dyn FnMut(u64, u64) + Send;
 pub fn import_stack(
     store: &Store,
     archive: &Path,
-    progress: &mut Progress,
+    progress: &mut Progress<'_>,
 ) -> Result<Digest, ImageError> {
     import_pinned(store, archive, progress).map(|(chain, _)| chain)
 }
@@ -41,7 +41,7 @@ pub fn import_stack(
 pub(super) fn import_pinned(
     store: &Store,
     archive: &Path,
-    progress: &mut Progress,
+    progress: &mut Progress<'_>,
 ) -> Result<(Digest, Pin), ImageError> {
     let (file, meta) = open(archive)?;
     let known = file_key("stack", archive, &meta);
@@ -107,7 +107,7 @@ struct Source<'a> {
     archive: &'a Path,
     file: File,
     meta: Metadata,
-    progress: &'a mut Progress,
+    progress: &'a mut Progress<'a>,
 }
 
 impl Source<'_> {
@@ -171,7 +171,7 @@ struct Tell<'a> {
     file: File,
     done: u64,
     total: u64,
-    progress: &'a mut Progress,
+    progress: &'a mut Progress<'a>,
 }
 
 impl Read for Tell<'_> {

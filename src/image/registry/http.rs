@@ -249,21 +249,55 @@ fn redirect(from: &Uri, answer: &Response<Body>) -> Result<Option<Uri>, Failure>
 
 /// A request without an answer.
 fn lost(uri: &Uri, err: &ureq::Error) -> Failure {
-    let said = crate::log::chain(err);
-    let is_certificate = said.contains("certificate");
+    let authority = authority(uri);
+    if let Some(err) = tls_error(err) {
+        return Failure::new(Kind::Here, failure::clean(&untrusted(&authority, err)));
+    }
     let text = match err {
-        ureq::Error::HostNotFound => format!("{}: no such host", authority(uri)),
+        ureq::Error::HostNotFound => format!("{authority}: no such host"),
         ureq::Error::Timeout(what) => format!("{uri}: no answer in time ({what})"),
-        _ if is_certificate => format!(
-            "{}: {said}; if the registry has a certificate of its own, put it (or its issuer's) \
-             into [registry] certs as {}/ca.crt",
-            authority(uri),
-            authority(uri)
-        ),
-        _ => format!("{uri}: {said}"),
+        other => format!("{uri}: {}", crate::log::chain(other)),
     };
-    let kind = if is_certificate { Kind::Here } else { Kind::Passing };
-    Failure::new(kind, failure::clean(&text))
+    Failure::passing(failure::clean(&text))
+}
+
+/// What TLS has against the server, or the server against us.
+fn tls_error(err: &ureq::Error) -> Option<&rustls::Error> {
+    match err {
+        ureq::Error::Io(err) => err.get_ref()?.downcast_ref(),
+        ureq::Error::Other(err) => err.downcast_ref(),
+        _ => None,
+    }
+}
+
+/// The same for people, with the cure.
+fn untrusted(authority: &str, err: &rustls::Error) -> String {
+    use rustls::{AlertDescription as Alert, CertificateError as Bad, Error};
+    match err {
+        Error::InvalidCertificate(
+            Bad::NotValidYet
+            | Bad::NotValidYetContext { .. }
+            | Bad::Expired
+            | Bad::ExpiredContext { .. },
+        ) => format!("{authority}: {err}; is the clock of this box right?"),
+        Error::InvalidCertificate(_) => format!(
+            "{authority}: {err}; if the registry has a certificate of its own, put its issuer's \
+             into [registry] certs as {authority}/ca.crt"
+        ),
+        Error::AlertReceived(
+            Alert::BadCertificate
+            | Alert::CertificateRequired
+            | Alert::UnknownCA
+            | Alert::AccessDenied,
+        ) => format!(
+            "{authority} wants a certificate of us ({err}): put one into [registry] certs as \
+             {authority}/client.cert and client.key"
+        ),
+        Error::InvalidMessage(_) => format!(
+            "{authority} does not speak TLS; if that is meant, name it in [registry] insecure"
+        ),
+        err => format!("{authority}: TLS: {err}"),
+    }
 }
 
 /// A body that ended too early.

@@ -91,7 +91,8 @@ impl<'a> Repository<'a> {
             match repository.ping() {
                 Ok(Speaks::Second) => return Ok(Some(repository)),
                 Ok(Speaks::Other) => return Ok(None),
-                // The other scheme is tried only where there was no answer at all.
+                // Without TLS there was an answer: that is what it has to say.
+                Err(err) if scheme == "http" && err.kind != Kind::Passing => return Err(err),
                 Err(err) => drop(first.get_or_insert(err)),
             }
         }
