@@ -8,7 +8,7 @@ use super::manifest::{self, Blob, Choice, Image};
 use super::platform::Runs;
 use super::stream::unpack_packed;
 use super::unpack::Options;
-use super::{notes, tree};
+use super::{implied, notes, tree};
 use crate::sys::beneath::{self, Links};
 use crate::sys::file;
 use crate::unit::Digest;
@@ -37,8 +37,8 @@ pub fn import_layout(store: &Store, path: &Path) -> Result<Rootfs, ImageError> {
         chains.push(chains.last().map_or(*diff, |below| below.chain(diff)));
     }
     let pin = store.pin(&chains);
-    for ((blob, diff), chain) in image.layers.iter().zip(&chains) {
-        layout.import(store, blob, diff, chain)?;
+    for (at, (blob, diff)) in image.layers.iter().enumerate() {
+        layout.import(store, blob, diff, &chains[..=at])?;
     }
     let chains = without_hidden(store, chains).map_err(|err| layout.unreadable(err))?;
     let bytes = notes::layers_bytes(store, &chains)?;
@@ -134,14 +134,15 @@ impl Layout {
         Err(wrong(format!("its index leads to more than {INDEXES_MAX} others")))
     }
 
-    /// Makes one layer, unless it is there.
+    /// Makes the topmost layer of `chains`, unless it is there; the others are.
     fn import(
         &self,
         store: &Store,
         blob: &Blob,
         diff: &Digest,
-        chain: &Digest,
+        chains: &[Digest],
     ) -> Result<(), ImageError> {
+        let Some((chain, below)) = chains.split_last() else { return Ok(()) };
         let _turn = store.turn(chain);
         if store.layer(chain).is_some() {
             return Ok(());
@@ -176,6 +177,7 @@ impl Layout {
                 "layer {digest} holds {unpacked}, the configuration says {diff}"
             )));
         }
+        implied::settle(store, draft.dir(), &summary.implied, below)?;
         draft.commit(chain).map_err(in_store)?;
         notes::record(store, chain, summary.size());
         crate::info!(

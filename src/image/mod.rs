@@ -20,6 +20,8 @@ pub mod catalog;
 mod config;
 mod copy;
 mod error;
+mod fetch;
+mod implied;
 mod import;
 mod layout;
 mod local;

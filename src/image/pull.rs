@@ -10,36 +10,26 @@
 
 use super::catalog::{self, Known};
 use super::config::ImageConfig;
-use super::error::{ImageError, UnpackError};
+use super::error::ImageError;
+use super::fetch::{Fetch, Layer};
 use super::layout;
 use super::local::Rootfs;
 use super::manifest::{self, Blob, Choice, Image, Kind};
-use super::notes;
 use super::platform::Runs;
 use super::registry::Http;
 use super::registry::credentials::{Credentials, Login};
-use super::registry::download::{self, Download, Pace, Wanted};
+use super::registry::download::Wanted;
 use super::registry::failure::{self, Failure};
 use super::registry::repository::{Document, Repository};
 use super::registry::settings::Settings;
 use super::schema1;
-use super::stream::unpack_packed;
-use super::unpack::Options;
-use crate::unit::{Bytes, Digest, ImageRef};
+use crate::unit::{Digest, ImageRef};
 use crate::volume::{Pin, Store};
-use std::fs;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Indexes that lead to one another.
 const INDEXES_MAX: usize = 3;
-/// Layers that are fetched at a time, at least: waiting for a network costs no processor.
-const WORKERS_MIN: usize = 3;
-/// How long half a layer is kept for the next try.
-const HALF_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// An image that is here.
 #[derive(Clone, Debug)]
@@ -101,13 +91,6 @@ struct Pull<'a> {
     /// Nothing of that name is here: it is worth waiting for.
     patient: bool,
     progress: &'a (dyn Fn(u64, u64) + Sync),
-}
-
-/// A layer that is to be made.
-struct Layer {
-    blob: Blob,
-    diff: Digest,
-    chain: Digest,
 }
 
 impl Pull<'_> {
@@ -212,10 +195,10 @@ impl Pull<'_> {
         }
         let pin = self.store.pin(&chains);
         let diffs = layers.iter().map(|(_, diff)| *diff).collect();
-        let layers = layers.into_iter().zip(&chains);
-        let layers =
-            layers.map(|((blob, diff), chain)| Layer { blob, diff, chain: *chain }).collect();
-        self.layers(repository, layers)?;
+        let of =
+            |((blob, diff), chain): ((Blob, Digest), &Digest)| Layer { blob, diff, chain: *chain };
+        let layers = layers.into_iter().zip(&chains).map(of).collect();
+        self.fetch(repository).all(layers, self.progress)?;
         let raw = String::from_utf8_lossy(&raw).into_owned();
         let image = Known { diffs, ..Known::new(digest, id.digest, config, raw) };
         self.finish(image, chains, pin)
@@ -241,15 +224,18 @@ impl Pull<'_> {
         let (mut chains, mut diffs) = (Vec::new(), Vec::new());
         let mut pin = Pin::default();
         for blob in &image.layers {
-            let below = chains.last().copied();
             let wanted = Wanted { digest: Some(*blob), size: None };
-            let (diff, chain) = self.unknown(repository, wanted, below)?;
+            let (diff, chain) = self.fetch(repository).unknown(wanted, &chains)?;
             diffs.push(diff);
             chains.push(chain);
             pin = self.store.pin(&chains);
         }
         let known = Known::new(digest, Digest::of(image.newest.as_bytes()), config, image.newest);
         self.finish(Known { diffs, ..known }, chains, pin)
+    }
+
+    fn fetch<'a>(&'a self, repository: &'a Repository<'a>) -> Fetch<'a> {
+        Fetch::new(self.store, self.settings, self.name, repository)
     }
 
     /// Writes down an image whose layers are here.
@@ -271,143 +257,6 @@ impl Pull<'_> {
     fn add(&self, image: &Known) -> Result<(), ImageError> {
         catalog::add(self.store, self.name, image)
             .map_err(|source| ImageError::Read { archive: self.store.dir().join("images"), source })
-    }
-
-    /// Makes all layers that are not here, several at a time; the first failure ends all.
-    fn layers(&self, repository: &Repository<'_>, layers: Vec<Layer>) -> Result<(), ImageError> {
-        let missing = |layer: &&Layer| self.store.layer(&layer.chain).is_none();
-        let missing: Vec<&Layer> = layers.iter().filter(missing).collect();
-        let all = missing.iter().map(|layer| layer.blob.size).sum();
-        self.sweep();
-        let (next, done, failed) = (AtomicUsize::new(0), AtomicU64::new(0), AtomicBool::new(false));
-        let first: Mutex<Option<ImageError>> = Mutex::default();
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        let work = || {
-            while !failed.load(Ordering::Relaxed) {
-                let Some(layer) = missing.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
-                let tell = |bytes: u64| {
-                    let done = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
-                    (self.progress)(done.min(all), all);
-                };
-                if let Err(err) = self.layer(repository, layer, &failed, &tell) {
-                    failed.store(true, Ordering::Relaxed);
-                    first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(err);
-                }
-            }
-        };
-        thread::scope(|scope| {
-            for _ in 0..missing.len().min(cores.max(WORKERS_MIN)) {
-                scope.spawn(work);
-            }
-        });
-        first.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
-    }
-
-    /// Makes one layer, unless it is here. Who asks for the same blob at the same time waits.
-    fn layer(
-        &self,
-        repository: &Repository<'_>,
-        layer: &Layer,
-        failed: &AtomicBool,
-        tell: &(dyn Fn(u64) + Sync),
-    ) -> Result<(), ImageError> {
-        let Layer { blob, diff, chain } = layer;
-        let _turn = self.store.turn(&blob.digest);
-        if self.store.layer(chain).is_some() {
-            tell(blob.size);
-            return Ok(());
-        }
-        let wanted = Wanted { digest: Some(blob.digest), size: Some(blob.size) };
-        let mut tried = self.unpack(repository, wanted, Some(diff), &|_| *chain, failed, tell);
-        if tried.as_ref().is_err_and(is_mismatch) {
-            // What was kept from an earlier time may have been damaged by a power cut: once more.
-            tried = self.unpack(repository, wanted, Some(diff), &|_| *chain, failed, tell);
-        }
-        tried.map(|_| ())
-    }
-
-    /// Makes a layer of which only the blob is known.
-    fn unknown(
-        &self,
-        repository: &Repository<'_>,
-        wanted: Wanted,
-        below: Option<Digest>,
-    ) -> Result<(Digest, Digest), ImageError> {
-        let chain = |diff: &Digest| below.map_or(*diff, |below| below.chain(diff));
-        let failed = AtomicBool::new(false);
-        self.unpack(repository, wanted, None, &chain, &failed, &|_| ())
-    }
-
-    /// Fetches and unpacks a blob into a draft, and makes that the layer that `chain` names when all
-    /// of it was right.
-    fn unpack(
-        &self,
-        repository: &Repository<'_>,
-        wanted: Wanted,
-        expected: Option<&Digest>,
-        chain: &dyn Fn(&Digest) -> Digest,
-        failed: &AtomicBool,
-        tell: &(dyn Fn(u64) + Sync),
-    ) -> Result<(Digest, Digest), ImageError> {
-        let digest = wanted.digest.unwrap_or(Digest::of(b""));
-        let image = self.name.to_string();
-        let in_store = |source| ImageError::Store { archive: image.clone().into(), source };
-        let broken = |source| ImageError::Layer { image: image.clone(), layer: digest, source };
-        // Twice: what comes is kept until it is unpacked.
-        let room = Bytes::new(wanted.size.unwrap_or_default());
-        self.store.ensure_room(room).map_err(in_store)?;
-        let part = self.parts().map_err(UnpackError::stream).map_err(broken)?.join(digest.hex());
-        let pace = Pace { window: self.settings.idle * 2, least: self.settings.least_bytes };
-        let open = |from, etag: Option<&str>| match failed.load(Ordering::Relaxed) {
-            false => repository.blob(&digest, from, etag),
-            true => Err(Failure::wrong("another layer failed")),
-        };
-        let mut source = Download::new(&part, wanted, pace, open)
-            .map_err(UnpackError::stream)
-            .map_err(broken)?;
-        let draft = self.store.draft().map_err(in_store)?;
-        let counted = Counted { source: &mut source, tell, failed };
-        let unpacked = unpack_packed(self.store, counted, draft.dir(), &Options::default());
-        let (summary, diff) = unpacked.map_err(|err| match download::failure_in(&err) {
-            Some(failure) => self.failed(failure),
-            None => broken(err),
-        })?;
-        if expected.is_some_and(|expected| *expected != diff) {
-            let why = format!("holds {diff}, the configuration says another");
-            return Err(broken(UnpackError::archive(why)));
-        }
-        let chain = chain(&diff);
-        draft.commit(&chain).map_err(in_store)?;
-        notes::record(self.store, &chain, summary.size());
-        source.settle();
-        crate::info!(
-            "layer.made",
-            image = image,
-            digest = digest,
-            files = summary.made,
-            bytes = summary.bytes,
-            skipped = summary.skipped
-        );
-        Ok((diff, chain))
-    }
-
-    /// Where half layers are kept.
-    fn parts(&self) -> std::io::Result<PathBuf> {
-        let dir = self.store.dir().join("downloads");
-        fs::create_dir_all(&dir)?;
-        Ok(dir)
-    }
-
-    /// Removes half layers that nobody came back for.
-    fn sweep(&self) {
-        let items = self.parts().and_then(fs::read_dir).into_iter().flatten().flatten();
-        for item in items {
-            let age = item.metadata().and_then(|meta| meta.modified());
-            let age = age.ok().and_then(|time| time.elapsed().ok());
-            if age.is_some_and(|age| age > HALF_KEPT) {
-                let _ = fs::remove_file(item.path());
-            }
-        }
     }
 
     /// Asks again for what only failed at the moment.
@@ -433,24 +282,6 @@ impl Pull<'_> {
     }
 }
 
-/// Counts what goes by, and ends when another layer has failed.
-struct Counted<'a, R> {
-    source: &'a mut R,
-    tell: &'a (dyn Fn(u64) + Sync),
-    failed: &'a AtomicBool,
-}
-
-impl<R: std::io::Read> std::io::Read for Counted<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        if self.failed.load(Ordering::Relaxed) {
-            return Err(std::io::Error::other(Failure::wrong("another layer failed")));
-        }
-        let read = self.source.read(buffer)?;
-        (self.tell)(read as u64);
-        Ok(read)
-    }
-}
-
 /// The digest of a document that is what was asked for and what its sender says.
 fn check(document: &Document, wanted: Option<&Digest>) -> Result<Digest, Failure> {
     let is = match manifest::kind(&document.bytes, &document.media_type) {
@@ -464,10 +295,6 @@ fn check(document: &Document, wanted: Option<&Digest>) -> Result<Digest, Failure
         }
         _ => Ok(is),
     }
-}
-
-fn is_mismatch(err: &ImageError) -> bool {
-    matches!(err, ImageError::Pull { source, .. } if download::is_mismatch(source))
 }
 
 /// Milliseconds since 1970.
