@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SendError, SyncSender, sync_channel};
 use std::thread;
 
 /// Bytes of one piece, and pieces between two threads.
@@ -66,22 +66,22 @@ fn pump(
 ) -> io::Result<()> {
     let mut to = Some(to);
     while !given_up.load(Ordering::Relaxed) {
-        let mut piece = vec![0; PIECE];
-        match fill(&mut source, &mut piece) {
-            Ok(0) => return Ok(()),
-            Ok(length) => {
-                piece.truncate(length);
-                if to.as_ref().is_some_and(|to| to.send(Ok(piece)).is_err()) {
-                    to = None;
-                }
+        let (piece, err) = fill(&mut source);
+        let is_end = piece.is_empty() && err.is_none();
+        if !piece.is_empty() && to.as_ref().is_some_and(|to| to.send(Ok(piece)).is_err()) {
+            to = None;
+        }
+        match (err, &to) {
+            (Some(err), Some(to)) => {
+                // Told where the stream is unpacked, unless nobody listens there any more.
+                return match to.send(Err(err)) {
+                    Err(SendError(Err(err))) => Err(err),
+                    _ => Ok(()),
+                };
             }
-            Err(err) => {
-                if let Some(to) = to {
-                    let _ = to.send(Err(err));
-                    return Ok(());
-                }
-                return Err(err);
-            }
+            (Some(err), None) => return Err(err),
+            (None, _) if is_end => return Ok(()),
+            (None, _) => {}
         }
     }
     Err(io::ErrorKind::Interrupted.into())
@@ -104,14 +104,18 @@ fn decode<'a>(
                 store.ensure_room(Bytes::new(ROOM)).map_err(io::Error::other)?;
                 sure_until = seen + ROOM / 2;
             }
-            let mut piece = vec![0; PIECE];
-            let length = fill(&mut stream, &mut piece)?;
-            piece.truncate(length);
+            let (piece, err) = fill(&mut stream);
             hash.update(&piece);
-            seen += length as u64;
+            seen += piece.len() as u64;
+            let is_end = piece.is_empty();
             // Who gave up does so for a better reason than ours.
-            if length == 0 || to.send(Ok(piece)).is_err() {
+            if to.send(Ok(piece)).is_err() {
                 return Ok(());
+            }
+            match err {
+                Some(err) => return Err(err),
+                None if is_end => return Ok(()),
+                None => {}
             }
         }
     };
@@ -125,20 +129,20 @@ fn decode<'a>(
     }
 }
 
-/// Reads until the buffer is full or there is no more.
-fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match source.read(&mut buffer[filled..]) {
+/// A whole piece, or what there was before the end or the error.
+fn fill(source: &mut impl Read) -> (Vec<u8>, Option<io::Error>) {
+    let (mut piece, mut filled) = (vec![0; PIECE], 0);
+    let mut failed = None;
+    while filled < PIECE && failed.is_none() {
+        match source.read(&mut piece[filled..]) {
             Ok(0) => break,
             Ok(read) => filled += read,
             Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
-            // What is there comes first; the error is met again, or was of the moment.
-            Err(_) if filled > 0 => break,
-            Err(err) => return Err(err),
+            Err(err) => failed = Some(err),
         }
     }
-    Ok(filled)
+    piece.truncate(filled);
+    (piece, failed)
 }
 
 /// The tar stream inside, by its first bytes.

@@ -54,8 +54,8 @@ pub struct Download<'a> {
     connections: u32,
     since: u64,
     window: (Instant, u64),
-    /// The end was reached, and it is right.
-    done: bool,
+    /// How it ended; an end that is wrong stays so, however often it is asked for.
+    end: Option<Result<(), Failure>>,
 }
 
 impl<'a> Download<'a> {
@@ -80,7 +80,7 @@ impl<'a> Download<'a> {
             connections: 0,
             since: 0,
             window: (Instant::now(), 0),
-            done: false,
+            end: None,
         })
     }
 
@@ -198,7 +198,6 @@ impl<'a> Download<'a> {
 
     /// All has come: is it what was wanted?
     fn finish(&mut self) -> Result<(), Failure> {
-        self.done = true;
         let is = Digest::finish(self.hash.clone());
         match self.wanted.digest {
             Some(digest) if digest != is => {
@@ -211,6 +210,11 @@ impl<'a> Download<'a> {
         }
     }
 
+    fn ends(&mut self, end: Result<(), Failure>) -> io::Result<usize> {
+        self.end = Some(end.clone());
+        end.map(|()| 0).map_err(as_io)
+    }
+
     /// Its content is where it belongs: the file is not needed any more.
     pub fn settle(mut self) {
         self.part.forget();
@@ -219,13 +223,19 @@ impl<'a> Download<'a> {
 
 impl Read for Download<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.done || buffer.is_empty() {
+        if let Some(end) = &self.end {
+            return end.clone().map(|()| 0).map_err(as_io);
+        }
+        if buffer.is_empty() {
             return Ok(0);
         }
         let kept = self.part.read(buffer)?;
         let read = match kept {
             0 => {
-                let read = self.fetch(buffer).map_err(as_io)?;
+                let read = match self.fetch(buffer) {
+                    Ok(read) => read,
+                    Err(failure) => return self.ends(Err(failure)),
+                };
                 self.part.write(&buffer[..read])?;
                 read
             }
@@ -235,13 +245,13 @@ impl Read for Download<'_> {
         self.given += read as u64;
         if self.wanted.size.is_some_and(|size| self.given > size) {
             self.part.forget();
-            return Err(as_io(Failure::wrong(format!(
-                "more bytes came than the {} of its descriptor",
-                self.wanted.size.unwrap_or_default()
-            ))));
+            let size = self.wanted.size.unwrap_or_default();
+            let text = format!("more bytes came than the {size} of its descriptor");
+            return self.ends(Err(Failure::wrong(text)));
         }
         if read == 0 {
-            self.finish().map_err(as_io)?;
+            let end = self.finish();
+            return self.ends(end);
         }
         Ok(read)
     }
