@@ -118,6 +118,18 @@ impl ImageConfig {
         Ok((whole.config.unwrap_or_default().checked()?, platform, diffs))
     }
 
+    /// This one, of a layer of the first version, above that of the layers below: what they say of
+    /// environment and volumes goes on, where this one says nothing else.
+    pub fn over(mut self, below: ImageConfig) -> ImageConfig {
+        let name = |entry: &String| entry.split('=').next().unwrap_or_default().to_owned();
+        let own: Vec<String> = self.env.iter().map(name).collect();
+        let kept = below.env.into_iter().filter(|entry| !own.contains(&name(entry)));
+        self.env = kept.chain(self.env).collect();
+        let volumes = below.volumes.into_iter().filter(|path| !self.volumes.contains(path));
+        self.volumes = volumes.chain(self.volumes.clone()).collect();
+        self
+    }
+
     /// Reads what an image of the first version says of one of its layers.
     pub fn read_first(json: &[u8]) -> Result<(ImageConfig, Platform), String> {
         let whole: Whole = manifest::read(json, "a configuration")?;

@@ -79,8 +79,8 @@ pub enum ImageError {
     Layer {
         /// The image's name.
         image: String,
-        /// The layer's blob.
-        layer: Digest,
+        /// The layer's blob, or its id.
+        layer: String,
         /// Why.
         source: UnpackError,
     },

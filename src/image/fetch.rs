@@ -8,6 +8,7 @@ use super::error::{ImageError, UnpackError};
 use super::manifest::Blob;
 use super::registry::download::{self, Download, Pace, Wanted};
 use super::registry::failure::Failure;
+use super::registry::first::First;
 use super::registry::repository::Repository;
 use super::registry::settings::Settings;
 use super::stream::unpack_packed;
@@ -41,12 +42,30 @@ pub struct Layer {
     pub chain: Digest,
 }
 
+/// Who has the blobs.
+#[derive(Clone, Copy)]
+pub enum Source<'a> {
+    /// A repository of today.
+    Second(&'a Repository<'a>),
+    /// One of the first version, whose layers have ids.
+    First(&'a First<'a>),
+}
+
+/// A blob as its source names it.
+#[derive(Clone, Debug)]
+pub enum Name {
+    /// By what is in it.
+    Digest(Digest),
+    /// Just so; 64 hex digits.
+    Id(String),
+}
+
 /// The fetching of one image's layers.
 pub struct Fetch<'a> {
     store: &'a Store,
     settings: &'a Settings,
     name: &'a ImageRef,
-    repository: &'a Repository<'a>,
+    source: Source<'a>,
     /// Set once; nobody goes on.
     failed: AtomicBool,
     state: Mutex<State>,
@@ -73,10 +92,10 @@ impl<'a> Fetch<'a> {
         store: &'a Store,
         settings: &'a Settings,
         name: &'a ImageRef,
-        repository: &'a Repository<'a>,
+        source: Source<'a>,
     ) -> Fetch<'a> {
         let (failed, state, changed) = (AtomicBool::new(false), Mutex::default(), Condvar::new());
-        Fetch { store, settings, name, repository, failed, state, changed }
+        Fetch { store, settings, name, source, failed, state, changed }
     }
 
     /// Makes all layers that are not here; the first failure ends all. `progress` is told bytes of
@@ -138,15 +157,16 @@ impl<'a> Fetch<'a> {
             return Ok(());
         }
         let wanted = Wanted { digest: Some(blob.digest), size: Some(blob.size) };
-        let mut tried = self.unpack(wanted, tell);
+        let name = Name::Digest(blob.digest);
+        let mut tried = self.unpack(&name, wanted, tell);
         if tried.as_ref().is_err_and(is_mismatch) {
             // What was kept from an earlier time may have been damaged by a power cut: once more.
-            tried = self.unpack(wanted, tell);
+            tried = self.unpack(&name, wanted, tell);
         }
         let unpacked = tried?;
         if unpacked.diff != *diff {
             let why = format!("holds {}, the configuration says {diff}", unpacked.diff);
-            return Err(self.broken(&blob.digest, UnpackError::archive(why)));
+            return Err(self.broken(&name, UnpackError::archive(why)));
         }
         if unpacked.summary.implied.is_empty() {
             return self.show(unpacked, &[], chain);
@@ -171,12 +191,12 @@ impl<'a> Fetch<'a> {
     }
 
     /// Makes a layer of which only the blob is known; what it is, and its name above `below`.
-    pub fn unknown(
-        &self,
-        wanted: Wanted,
-        below: &[Digest],
-    ) -> Result<(Digest, Digest), ImageError> {
-        let unpacked = self.unpack(wanted, &|_| ())?;
+    pub fn unknown(&self, name: &Name, below: &[Digest]) -> Result<(Digest, Digest), ImageError> {
+        let digest = match name {
+            Name::Digest(digest) => Some(*digest),
+            Name::Id(_) => None,
+        };
+        let unpacked = self.unpack(name, Wanted { digest, size: None }, &|_| ())?;
         let diff = unpacked.diff;
         let chain = below.last().map_or(diff, |below| below.chain(&diff));
         self.show(unpacked, below, &chain)?;
@@ -186,18 +206,27 @@ impl<'a> Fetch<'a> {
     /// Fetches and unpacks a blob.
     fn unpack(
         &self,
+        name: &Name,
         wanted: Wanted,
         tell: &(dyn Fn(u64) + Sync),
     ) -> Result<Unpacked<'a>, ImageError> {
-        let digest = wanted.digest.unwrap_or(Digest::of(b""));
-        let broken = |source| self.broken(&digest, UnpackError::stream(source));
+        let broken = |source| self.broken(name, UnpackError::stream(source));
         // What comes is kept until it is unpacked: it needs its own room.
         let room = Bytes::new(wanted.size.unwrap_or_default());
         self.store.ensure_room(room).map_err(|source| self.in_store(source))?;
-        let part = self.parts().map_err(broken)?.join(digest.hex());
+        let part = self.parts().map_err(broken)?.join(match name {
+            Name::Digest(digest) => digest.hex(),
+            Name::Id(id) => format!("v1-{id}"),
+        });
         let pace = Pace { window: self.settings.idle * 2, least: self.settings.least_bytes };
         let open = |from, etag: Option<&str>| match self.failed.load(Ordering::Relaxed) {
-            false => self.repository.blob(&digest, from, etag),
+            false => match (self.source, name) {
+                (Source::Second(repository), Name::Digest(digest)) => {
+                    repository.blob(digest, from, etag)
+                }
+                (Source::First(repository), Name::Id(id)) => repository.layer(id, from, etag),
+                _ => Err(Failure::wrong("a layer is named as its registry does not name layers")),
+            },
             true => Err(Failure::wrong(GIVEN_UP)),
         };
         let mut source = Download::new(&part, wanted, pace, open).map_err(broken)?;
@@ -206,7 +235,7 @@ impl<'a> Fetch<'a> {
         let unpacked = unpack_packed(self.store, counted, draft.dir(), &Options::default());
         let (summary, diff) = unpacked.map_err(|err| match download::failure_in(&err) {
             Some(failure) => self.lost(failure),
-            None => self.broken(&digest, err),
+            None => self.broken(name, err),
         })?;
         source.settle();
         Ok(Unpacked { draft, summary, diff })
@@ -261,8 +290,12 @@ impl<'a> Fetch<'a> {
         ImageError::Pull { image: self.name.to_string(), source }
     }
 
-    fn broken(&self, layer: &Digest, source: UnpackError) -> ImageError {
-        ImageError::Layer { image: self.name.to_string(), layer: *layer, source }
+    fn broken(&self, layer: &Name, source: UnpackError) -> ImageError {
+        let layer = match layer {
+            Name::Digest(digest) => digest.to_string(),
+            Name::Id(id) => id.clone(),
+        };
+        ImageError::Layer { image: self.name.to_string(), layer, source }
     }
 
     fn in_store(&self, source: crate::volume::VolumeError) -> ImageError {

@@ -11,15 +11,15 @@
 use super::catalog::{self, Known};
 use super::config::ImageConfig;
 use super::error::ImageError;
-use super::fetch::{Fetch, Layer};
+use super::fetch::{Fetch, Layer, Name, Source};
 use super::layout;
 use super::local::Rootfs;
 use super::manifest::{self, Blob, Choice, Image, Kind};
 use super::platform::Runs;
 use super::registry::Http;
 use super::registry::credentials::{Credentials, Login};
-use super::registry::download::Wanted;
 use super::registry::failure::{self, Failure};
+use super::registry::first::First;
 use super::registry::repository::{Document, Repository};
 use super::registry::settings::Settings;
 use super::schema1;
@@ -139,8 +139,7 @@ impl Pull<'_> {
     ) -> Result<Pulled, ImageError> {
         let found = self.again(|| Repository::find(http, address, repository, login.clone()));
         let Some(repository) = found.map_err(|err| self.failed(err))? else {
-            let text = format!("{address} is no registry of the second version");
-            return Err(self.failed(Failure::wrong(text)));
+            return self.old(http, address, repository, login.as_ref());
         };
         let (digest, document, kind) =
             self.document(&repository).map_err(|err| self.failed(err))?;
@@ -198,10 +197,56 @@ impl Pull<'_> {
         let of =
             |((blob, diff), chain): ((Blob, Digest), &Digest)| Layer { blob, diff, chain: *chain };
         let layers = layers.into_iter().zip(&chains).map(of).collect();
-        self.fetch(repository).all(layers, self.progress)?;
+        self.fetch(Source::Second(repository)).all(layers, self.progress)?;
         let raw = String::from_utf8_lossy(&raw).into_owned();
         let image = Known { diffs, ..Known::new(digest, id.digest, config, raw) };
         self.finish(image, chains, pin)
+    }
+
+    /// An image of a registry that speaks the first version only.
+    fn old(
+        &self,
+        http: &Http,
+        address: &str,
+        repository: &str,
+        login: Option<&Login>,
+    ) -> Result<Pulled, ImageError> {
+        let failed = |err| self.failed(err);
+        let host = self.name.host().unwrap_or_default();
+        if !self.settings.is_old(host) || self.name.digest().is_some() {
+            return Err(failed(Failure::wrong(format!(
+                "{address} speaks the first version of the protocol only, in which nothing is named \
+                 by what it is; if that will do, name {host} in [registry] v1"
+            ))));
+        }
+        let first = self.again(|| First::find(http, address, repository, login)).map_err(failed)?;
+        let id = self.again(|| first.id(self.name.tag())).map_err(failed)?;
+        let digest = Digest::of(format!("first version {host}/{repository} {id}").as_bytes());
+        if let Some((image, pin)) = catalog::find(self.store, &digest) {
+            self.add(&image)?;
+            return Ok(Pulled { image, pin });
+        }
+        let ids = self.again(|| first.layers(&id)).map_err(failed)?;
+        let (mut chains, mut diffs, mut config) = (Vec::new(), Vec::new(), ImageConfig::default());
+        let (mut pin, mut raw) = (Pin::default(), Vec::new());
+        for id in ids {
+            raw = self.again(|| first.about(&id)).map_err(failed)?;
+            let (own, platform) =
+                ImageConfig::read_first(&raw).map_err(|why| failed(Failure::wrong(why)))?;
+            if !platform.architecture.is_empty() && self.runs.rank(&platform).is_none() {
+                let text = format!("the image is for {platform}; this box is {}", self.runs.name());
+                return Err(failed(Failure::wrong(failure::clean(&text))));
+            }
+            config = own.over(config);
+            let source = Source::First(&first);
+            let (diff, chain) = self.fetch(source).unknown(&Name::Id(id), &chains)?;
+            diffs.push(diff);
+            chains.push(chain);
+            pin = self.store.pin(&chains);
+        }
+        let raw = String::from_utf8_lossy(&raw).into_owned();
+        let known = Known::new(digest, Digest::of(raw.as_bytes()), config, raw);
+        self.finish(Known { diffs, ..known }, chains, pin)
     }
 
     /// An image of the first schema: what its layers become shows when they are unpacked.
@@ -224,8 +269,8 @@ impl Pull<'_> {
         let (mut chains, mut diffs) = (Vec::new(), Vec::new());
         let mut pin = Pin::default();
         for blob in &image.layers {
-            let wanted = Wanted { digest: Some(*blob), size: None };
-            let (diff, chain) = self.fetch(repository).unknown(wanted, &chains)?;
+            let name = Name::Digest(*blob);
+            let (diff, chain) = self.fetch(Source::Second(repository)).unknown(&name, &chains)?;
             diffs.push(diff);
             chains.push(chain);
             pin = self.store.pin(&chains);
@@ -234,8 +279,8 @@ impl Pull<'_> {
         self.finish(Known { diffs, ..known }, chains, pin)
     }
 
-    fn fetch<'a>(&'a self, repository: &'a Repository<'a>) -> Fetch<'a> {
-        Fetch::new(self.store, self.settings, self.name, repository)
+    fn fetch<'a>(&'a self, source: Source<'a>) -> Fetch<'a> {
+        Fetch::new(self.store, self.settings, self.name, source)
     }
 
     /// Writes down an image whose layers are here.

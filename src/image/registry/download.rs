@@ -102,6 +102,8 @@ impl<'a> Download<'a> {
             self.connections += 1;
             let mut piece = (self.open)(self.given, self.etag.as_deref())?;
             self.check_length(&piece)?;
+            // Nobody else says it.
+            self.wanted.size = self.wanted.size.or(piece.length.map(|length| piece.from + length));
             self.skip(&mut piece)?;
             self.etag = piece.etag.clone();
             self.window = (Instant::now(), self.given);

@@ -12,6 +12,7 @@ mod challenge;
 pub mod credentials;
 pub(super) mod download;
 pub mod failure;
+pub(super) mod first;
 mod http;
 mod proxy;
 pub(super) mod repository;

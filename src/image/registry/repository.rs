@@ -108,10 +108,12 @@ impl<'a> Repository<'a> {
             StatusCode::OK => Ok(Speaks::Second),
             StatusCode::UNAUTHORIZED => {
                 let asked = challenges(&answer);
-                if asked.iter().any(|one| matches!(one.scheme.as_str(), "bearer" | "basic")) {
-                    self.enter(&asked)?;
+                let known = |one: &Challenge| matches!(one.scheme.as_str(), "bearer" | "basic");
+                match (asked.iter().any(known), is_second) {
+                    (true, _) => self.enter(&asked).map(|()| Speaks::Second),
+                    (false, true) => Ok(Speaks::Second),
+                    (false, false) => Ok(Speaks::Other),
                 }
-                Ok(Speaks::Second)
             }
             _ if is_second => Err(http::refusal(&uri, answer)),
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Ok(Speaks::Other),

@@ -55,7 +55,7 @@ struct Image {
 
 impl Image {
     fn new(bytes: usize) -> Image {
-        let tar = super::super::image::one_file("file", &noise(bytes));
+        let tar = crate::image::one_file("file", &noise(bytes));
         let config = serde_json::json!({
             "architecture": "amd64", "os": "linux", "config": {},
             "rootfs": {"type": "layers", "diff_ids": [Digest::of(&tar)]},
@@ -374,5 +374,76 @@ fn a_login_goes_to_nobody_else() {
     let text = bed.refused(&settings, &greedy.name());
     assert!(text.contains("its login would go there") && !text.contains("secret"), "{text}");
     assert_eq!(stranger.count(""), 0);
+    bed.close();
+}
+
+/// A registry of the first version: index and endpoint in one, for `a/b`, two layers.
+fn first_version(asked: &Asked, _: &Image) -> Option<Answer> {
+    let ids = ["1".repeat(64), "2".repeat(64)];
+    let token = asked.headers.get("authorization").map(String::as_str) == Some("Token t");
+    let json = |value: serde_json::Value| Answer::ok(value.to_string());
+    let path = asked.path.strip_prefix("/v1/").unwrap_or_default();
+    let answer = match path.split('/').collect::<Vec<_>>()[..] {
+        ["repositories", "a", "b", "images"] => json(serde_json::json!([]))
+            .header("X-Docker-Token", "t")
+            .header("X-Docker-Endpoints", "127.0.0.1:5000"),
+        _ if !token => Answer::status(401),
+        ["repositories", "a", "b", "tags"] => json(serde_json::json!({"1": ids[1]})),
+        ["images", id, "ancestry"] if id == ids[1] => json(serde_json::json!([ids[1], ids[0]])),
+        ["images", id, "json"] => {
+            let env = if id == ids[0] { ["A=1", "B=1"] } else { ["B=2", "C=2"] };
+            json(serde_json::json!({"id": id, "config": {"Env": env, "Cmd": ["/bin/sh"]}}))
+        }
+        ["images", id, "layer"] => {
+            let name = if id == ids[0] { "lower" } else { "upper" };
+            Answer::ok(crate::image::one_file(name, &noise(200_000)))
+        }
+        _ => Answer::status(404),
+    };
+    Some(answer)
+}
+
+#[test]
+fn a_registry_of_the_first_version_is_asked_when_it_is_named() {
+    let bed = Bed::new("first");
+    let server = Server::start(5000, 10, first_version);
+    let text = bed.refused(&settings(&bed), &server.name());
+    assert!(text.contains("name 127.0.0.1:5000 in [registry] v1"), "{text}");
+    let settings = Settings { v1: vec![server.authority.clone()], ..settings(&bed) };
+    let pulled = bed.pull(&settings, &server.name()).expect("pulled");
+    assert_eq!(pulled.image.config.env, ["A=1", "B=2", "C=2"]);
+    let files = ["lower", "upper"];
+    for (layer, file) in pulled.image.layers.iter().zip(files) {
+        let found = std::fs::read(bed.store.layer(layer).expect("layer").join(file)).expect("file");
+        assert!(found == noise(200_000));
+    }
+    assert_eq!(pulled.image.layers.len(), 2);
+    bed.pull(&settings, &server.name()).expect("here");
+    assert_eq!(server.count("/layer"), 2);
+    drop(pulled);
+    bed.close();
+}
+
+#[test]
+fn an_image_of_the_first_schema_comes_from_registries_that_are_named() {
+    let bed = Bed::new("schema1");
+    let server = Server::start(5000, 100_000, |asked, image| {
+        let about = r#"{"id":"a","parent":"","config":{"Env":["A=b"],"Cmd":["/x"]},"os":"linux"}"#;
+        let document = serde_json::json!({
+            "schemaVersion": 1, "name": "a/b", "tag": "1", "architecture": "amd64",
+            "fsLayers": [{"blobSum": Digest::of(&image.layer)}],
+            "history": [{"v1Compatibility": about}],
+        });
+        let kind = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+        let is_manifest = asked.path.contains("/manifests/");
+        is_manifest.then(|| Answer::ok(document.to_string()).header("Content-Type", kind))
+    });
+    let text = bed.refused(&settings(&bed), &server.name());
+    assert!(text.contains("its manifest is of the first schema"), "{text}");
+    let settings = Settings { v1: vec![server.authority.clone()], ..settings(&bed) };
+    let pulled = bed.pull(&settings, &server.name()).expect("pulled");
+    assert_eq!((pulled.image.config.env.len(), pulled.image.layers.len()), (1, 1));
+    assert_eq!(pulled.image.layers[0], Digest::of(&server.image.layer));
+    drop(pulled);
     bed.close();
 }
