@@ -77,12 +77,16 @@ pub fn meaning(store: &Store, name: &ImageRef) -> Option<Digest> {
     (known == key(name)).then(|| digest.parse().ok())?
 }
 
-/// Adds an image under its name. Its layers are there.
-pub fn add(store: &Store, name: &ImageRef, known: &Known) -> io::Result<()> {
+/// Adds an image. Its layers are there.
+pub fn add(store: &Store, known: &Known) -> io::Result<()> {
     fs::create_dir_all(dir(store).join("names"))?;
     let text = serde_json::to_vec(known).map_err(io::Error::other)?;
-    write(&image_path(store, &known.digest), &text)?;
-    let text = format!("{} {}\n", key(name), known.digest);
+    write(&image_path(store, &known.digest), &text)
+}
+
+/// Gives a name to an image that was added; nothing else has it any more.
+pub fn name(store: &Store, name: &ImageRef, digest: &Digest) -> io::Result<()> {
+    let text = format!("{} {digest}\n", key(name));
     write(&name_path(store, name), text.as_bytes())
 }
 

@@ -63,8 +63,8 @@ pub enum ImageError {
     Blob {
         /// The layout's directory.
         layout: PathBuf,
-        /// The layer's blob.
-        blob: Digest,
+        /// The layer's blob, or its file.
+        blob: String,
         /// Why.
         source: UnpackError,
     },

@@ -38,7 +38,7 @@ pub fn import_layout(store: &Store, path: &Path) -> Result<Rootfs, ImageError> {
     }
     let pin = store.pin(&chains);
     for (at, (blob, diff)) in image.layers.iter().enumerate() {
-        layout.import(store, blob, diff, &chains[..=at])?;
+        layout.import(store, &LayerFile::Blob(*blob), diff, &chains[..=at])?;
     }
     let chains = without_hidden(store, chains).map_err(|err| layout.unreadable(err))?;
     let bytes = notes::layers_bytes(store, &chains)?;
@@ -86,14 +86,24 @@ fn hides_all(store: &Store, chain: &Digest) -> io::Result<bool> {
     Ok(file::xattr(File::open(layer)?.as_fd(), tree::OPAQUE)?.as_deref() == Some(b"y"))
 }
 
-/// An open layout.
-struct Layout {
-    path: PathBuf,
-    dir: File,
+/// An open layout, or another directory with files of images.
+pub(super) struct Layout {
+    /// Named in errors.
+    pub(super) path: PathBuf,
+    pub(super) dir: File,
+}
+
+/// A layer's packed tar in a layout.
+#[derive(Clone, Debug)]
+pub(super) enum LayerFile {
+    /// Named by what is in it.
+    Blob(Blob),
+    /// Named somehow, beneath the directory.
+    Path(PathBuf),
 }
 
 impl Layout {
-    fn open(path: PathBuf) -> Result<Layout, ImageError> {
+    pub(super) fn open(path: PathBuf) -> Result<Layout, ImageError> {
         let err = match beneath::open_place(&path) {
             Ok(dir) => return Ok(Layout { path, dir }),
             Err(err) => err,
@@ -135,10 +145,10 @@ impl Layout {
     }
 
     /// Makes the topmost layer of `chains`, unless it is there; the others are.
-    fn import(
+    pub(super) fn import(
         &self,
         store: &Store,
-        blob: &Blob,
+        layer: &LayerFile,
         diff: &Digest,
         chains: &[Digest],
     ) -> Result<(), ImageError> {
@@ -150,32 +160,32 @@ impl Layout {
         let in_store = |source| ImageError::Store { archive: self.path.clone(), source };
         let wrong = |why| ImageError::Layout { layout: self.path.clone(), why };
         let draft = store.draft().map_err(in_store)?;
-        let mut hash = Sha256::new();
-        let mut read = 0;
-        let (summary, unpacked) = {
-            let file = self.file(&blob_path(blob))?;
-            // One byte more than there should be shows that there are more.
-            let file = file.take(blob.size.saturating_add(1));
-            let checked = Checked { file, hash: &mut hash, read: &mut read };
-            unpack_packed(store, checked, draft.dir(), &Options::default()).map_err(
-                |source: UnpackError| ImageError::Blob {
-                    layout: self.path.clone(),
-                    blob: blob.digest,
-                    source,
-                },
-            )?
+        let (name, file, size) = match layer {
+            LayerFile::Blob(blob) => {
+                // One byte more than there should be shows that there are more.
+                let size = blob.size.saturating_add(1);
+                (blob.digest.to_string(), self.file(&blob_path(blob))?, size)
+            }
+            LayerFile::Path(path) => (path.display().to_string(), self.linked(path)?, u64::MAX),
         };
-        if read != blob.size || Digest::finish(hash) != blob.digest {
-            let Blob { digest, size } = blob;
+        let (mut hash, mut read) = (Sha256::new(), 0);
+        let checked = Checked { file: file.take(size), hash: &mut hash, read: &mut read };
+        let unpacked = unpack_packed(store, checked, draft.dir(), &Options::default());
+        let (summary, unpacked) = unpacked.map_err(|source: UnpackError| ImageError::Blob {
+            layout: self.path.clone(),
+            blob: name.clone(),
+            source,
+        })?;
+        if let LayerFile::Blob(Blob { digest, size }) = layer
+            && (read != *size || Digest::finish(hash) != *digest)
+        {
             return Err(wrong(format!(
                 "blob {digest} is damaged: it does not hold the {size} bytes that it is named by"
             )));
         }
         if unpacked != *diff {
-            let digest = blob.digest;
-            return Err(wrong(format!(
-                "layer {digest} holds {unpacked}, the configuration says {diff}"
-            )));
+            let text = format!("layer {name} holds {unpacked}, the configuration says {diff}");
+            return Err(wrong(text));
         }
         implied::settle(store, draft.dir(), &summary.implied, below)?;
         draft.commit(chain).map_err(in_store)?;
@@ -192,7 +202,7 @@ impl Layout {
     }
 
     /// A document, whole and as its digest says.
-    fn json(&self, blob: &Blob) -> Result<Vec<u8>, ImageError> {
+    pub(super) fn json(&self, blob: &Blob) -> Result<Vec<u8>, ImageError> {
         let data = self.small(&blob_path(blob), Some(blob.size))?;
         if Digest::of(&data) != blob.digest {
             let why = format!("blob {} is damaged: it holds something else", blob.digest);
@@ -202,7 +212,7 @@ impl Layout {
     }
 
     /// A file of at most 4 MiB, with this length when it is known.
-    fn small(&self, name: &str, size: Option<u64>) -> Result<Vec<u8>, ImageError> {
+    pub(super) fn small(&self, name: &str, size: Option<u64>) -> Result<Vec<u8>, ImageError> {
         let mut data = Vec::new();
         let max = size.unwrap_or(JSON_MAX).min(JSON_MAX);
         let read = self.file(name)?.take(max + 1).read_to_end(&mut data);
@@ -234,7 +244,18 @@ impl Layout {
         checked.map_err(|source| ImageError::Read { archive: self.path.join(name), source })
     }
 
-    fn unreadable(&self, source: io::Error) -> ImageError {
+    /// Opens a regular file, through links that stay inside: `docker save` has one for a layer that
+    /// is there twice.
+    pub(super) fn linked(&self, name: &Path) -> Result<File, ImageError> {
+        let opened = beneath::open_file(self.dir.as_fd(), name, Links::Within);
+        let checked = opened.and_then(|file| match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")),
+        });
+        checked.map_err(|source| ImageError::Read { archive: self.path.join(name), source })
+    }
+
+    pub(super) fn unreadable(&self, source: io::Error) -> ImageError {
         ImageError::Read { archive: self.path.clone(), source }
     }
 }

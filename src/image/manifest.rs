@@ -14,6 +14,8 @@ const IMAGES_MAX: usize = 10_000;
 
 /// The annotation with an image's tag.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The annotation with its whole name, of containerd and docker.
+const WHOLE_NAME: &str = "io.containerd.image.name";
 /// Media types of lists of images.
 const INDEXES: [&str; 2] = [
     "application/vnd.oci.image.index.v1+json",
@@ -31,6 +33,15 @@ pub struct Blob {
     pub digest: Digest,
     /// Its length in bytes.
     pub size: u64,
+}
+
+/// An image that an index names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Its manifest, or an index of its own.
+    pub choice: Choice,
+    /// What it is called: a whole name, or a tag; `None`: nothing.
+    pub name: Option<String>,
 }
 
 /// What an index leads to.
@@ -164,6 +175,28 @@ pub fn choose(json: &[u8], tag: Option<&str>, runs: &Runs) -> Result<Choice, Str
         true => Ok(Choice::Index(blob)),
         false => Ok(Choice::Manifest(blob)),
     }
+}
+
+/// All images of an index that run on this box or do not say where, in its order.
+pub fn all(json: &[u8], runs: &Runs) -> Result<Vec<Named>, String> {
+    let index: Index = read(json, "its index")?;
+    if index.manifests.len() > IMAGES_MAX {
+        return Err(format!("its index names more than {IMAGES_MAX} images"));
+    }
+    let fits = |one: &&Descriptor| {
+        one.platform.as_ref().is_none_or(|platform| runs.rank(&platform.read()).is_some())
+    };
+    let read = |one: &Descriptor| {
+        let blob = blob(one, "an image")?;
+        let choice = match INDEXES.contains(&one.media_type.as_str()) {
+            true => Choice::Index(blob),
+            false => Choice::Manifest(blob),
+        };
+        let annotations = one.annotations.as_ref();
+        let name = annotations.and_then(|all| all.get(WHOLE_NAME).or_else(|| all.get(REF_NAME)));
+        Ok(Named { choice, name: name.cloned() })
+    };
+    index.manifests.iter().filter(fits).map(read).collect()
 }
 
 impl PlatformText {

@@ -300,7 +300,8 @@ impl Pull<'_> {
     }
 
     fn add(&self, image: &Known) -> Result<(), ImageError> {
-        catalog::add(self.store, self.name, image)
+        catalog::add(self.store, image)
+            .and_then(|()| catalog::name(self.store, self.name, &image.digest))
             .map_err(|source| ImageError::Read { archive: self.store.dir().join("images"), source })
     }
 

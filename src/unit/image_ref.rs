@@ -78,6 +78,12 @@ impl ImageRef {
         self.digest.as_ref()
     }
 
+    /// The same repository's image of another tag; `None`: it is no tag.
+    pub fn tagged(&self, tag: &str) -> Option<ImageRef> {
+        let tag = Some(read_tag(tag).ok()?);
+        Some(ImageRef { tag, digest: None, ..self.clone() })
+    }
+
     /// The same image, and nothing else that may get its tag.
     pub fn pinned(&self, digest: Digest) -> ImageRef {
         ImageRef { digest: Some(digest), ..self.clone() }

@@ -10,6 +10,7 @@ use nix::sched::{CloneFlags, unshare};
 use server::{Registry, Setup, tool};
 use std::fs;
 use std::path::{Path, PathBuf};
+use terrarium::image::catalog::Known;
 use terrarium::image::registry::settings::Settings;
 use terrarium::image::{ImageError, Pulled, pull};
 use terrarium::unit::ImageRef;
@@ -262,5 +263,52 @@ fn tls_is_checked_with_the_operators_own_certificates() {
     let text = bed.refused(&settings, "localhost:5000/ops/app:1");
     assert!(text.contains("localhost:5000"), "{text}");
     registry.stop();
+    bed.close();
+}
+
+#[test]
+fn files_of_other_tools_are_loaded_and_run_without_a_registry() {
+    let bed = Bed::new("load");
+    let layout = image(&bed);
+    let from = format!("oci:{}:one", layout.display());
+    let [saved, archive] = ["saved.tar", "oci.tar"].map(|name| bed.lab.dir.join(name));
+    let copy = |to: &str| drop(tool("skopeo", &["--insecure-policy", "copy", "-q", &from, to]));
+    copy(&format!("docker-archive:{}:reg.lan/ops/app:1", saved.display()));
+    copy(&format!("oci-archive:{}:reg.lan/ops/other:2", archive.display()));
+    let load = |path: &Path, name: Option<&str>| {
+        let name: Option<ImageRef> = name.map(|name| name.parse().expect("a name"));
+        let loaded = terrarium::image::load(&bed.store, "docker.io", path, name.as_ref());
+        let loaded = loaded.unwrap_or_else(|err| panic!("{}", terrarium::log::chain(&err)));
+        let [one] = loaded.try_into().expect("one image");
+        one
+    };
+    let first = load(&saved, None);
+    let names: Vec<String> = first.names.iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["reg.lan/ops/app:1"]);
+    let second = load(&archive, None);
+    let third = load(&layout, Some("mine/app"));
+    assert_eq!(first.image.layers, second.image.layers);
+    assert_eq!(second.image, Known { used_ms: second.image.used_ms, ..third.image.clone() });
+    assert_eq!(third.names[0].to_string(), "docker.io/mine/app:one");
+    let theirs = bed.lab.dir.join("theirs");
+    tool("umoci", &["unpack", "--image", &format!("{}:one", layout.display()), text(&theirs)]);
+    tree::same(&bed.store, &bed.dir("ours"), &first.image.layers, &theirs.join("rootfs"));
+    // There is no registry, and none is needed.
+    for name in ["reg.lan/ops/app:1", "reg.lan/ops/other:2", "mine/app:one"] {
+        assert_eq!(bed.pull(&bed.settings(), name).expect(name).image.layers, first.image.layers);
+    }
+    let listed = terrarium::image::catalog::list(&bed.store).expect("list");
+    assert_eq!(listed.iter().map(|(_, names)| names.len()).sum::<usize>(), 3);
+    // What is damaged is told, and leaves nothing.
+    let mut bytes = fs::read(&saved).expect("read");
+    let at = bytes.windows(9).position(|window| window == b"file 299\n").expect("in a layer");
+    bytes[at] ^= 1;
+    drop((first, second, third));
+    terrarium::image::collect(&bed.store, || Some(Default::default())).expect("collect");
+    assert_eq!(bed.store.layers().expect("layers"), []);
+    fs::write(&saved, bytes).expect("write");
+    let err = terrarium::image::load(&bed.store, "docker.io", &saved, None).expect_err("damaged");
+    let text = terrarium::log::chain(&err);
+    assert!(text.contains("the configuration says"), "{text}");
     bed.close();
 }
