@@ -337,7 +337,9 @@ impl Shared {
     /// Removes layers that no release, no container and no stack of the box refers to. Left out
     /// while something is staged: its layers are not in the records yet. Blocking.
     pub(super) fn collect_layers(&self) {
-        if let Err(err) = crate::image::collect(self.host.store(), || self.used_layers()) {
+        if let Err(err) =
+            crate::image::collect(self.host.store(), &self.keep, || self.used_layers())
+        {
             crate::warn!("layer.left", err = chain(&err));
         }
     }

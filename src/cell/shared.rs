@@ -12,6 +12,7 @@ use crate::exec::cancel::Canceller;
 use crate::exec::env::{self, Facts};
 use crate::exec::logs::Logs;
 use crate::exec::room::{Insufficient, Resources, Room};
+use crate::image::catalog::Keep;
 use crate::init::proto::Bind;
 use crate::model::lrp::ActualLrp;
 use crate::unit::{AppName, Handle};
@@ -52,6 +53,8 @@ pub struct CellParts {
     pub logs: Logs,
     /// Directories.
     pub paths: Paths,
+    /// Images that stay though nothing is made of them.
+    pub keep: Keep,
     /// What the box gives away.
     pub total: Resources,
     /// The box's own address, for `CF_INSTANCE_IP`.
@@ -82,6 +85,7 @@ pub(crate) struct Shared {
     pub(super) store: RecordStore,
     pub(super) logs: Logs,
     pub(super) paths: Paths,
+    pub(super) keep: Keep,
     pub(super) host_ip: Ipv4Addr,
     pub(super) instance_ports: RangeInclusive<u16>,
     pub(super) state: Mutex<State>,
@@ -156,6 +160,7 @@ impl Cell {
                 store: parts.store,
                 logs: parts.logs,
                 paths: parts.paths,
+                keep: parts.keep,
                 host_ip: parts.host_ip,
                 instance_ports: parts.instance_ports,
                 state: Mutex::new(state),

@@ -15,6 +15,7 @@ use super::notes;
 use crate::unit::{Digest, ImageRef};
 use crate::volume::{Pin, Store};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -111,6 +112,61 @@ pub fn list(store: &Store) -> io::Result<Vec<(Known, Vec<String>)>> {
     Ok(all)
 }
 
+/// Which images stay although nothing on the box is made of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// Bytes that images of the catalogue may hold, those in use included; `None`: all stay.
+    pub bytes: Option<u64>,
+    /// These stay all the same; names in full.
+    pub always: Vec<ImageRef>,
+}
+
+/// The layers of images that stay, with those in use. Images beyond what `keep` says are forgotten,
+/// those that were not asked for the longest first.
+pub fn keep(
+    store: &Store,
+    used: BTreeSet<Digest>,
+    keep: &Keep,
+) -> Result<BTreeSet<Digest>, ImageError> {
+    let unreadable = |source| ImageError::Read { archive: dir(store), source };
+    let mut all = list(store).map_err(unreadable)?;
+    let always: Vec<String> = keep.always.iter().map(key).collect();
+    let stays = |(known, names): &(Known, Vec<String>)| {
+        known.layers.iter().all(|layer| used.contains(layer))
+            || names.iter().any(|name| always.contains(name))
+    };
+    all.sort_by_key(|image| (!stays(image), std::cmp::Reverse(image.0.used_ms)));
+    let mut kept = used.clone();
+    for image in all {
+        let (known, names) = &image;
+        let more: BTreeSet<Digest> = kept.iter().chain(&known.layers).copied().collect();
+        let bytes = match keep.bytes {
+            None => 0,
+            Some(_) => notes::layers_bytes(store, &more.iter().copied().collect::<Vec<_>>())?,
+        };
+        if stays(&image) || keep.bytes.is_none_or(|most| bytes <= most) {
+            kept = more;
+            continue;
+        }
+        for name in names {
+            gone(fs::remove_file(path_of(store, name))).map_err(unreadable)?;
+        }
+        remove(store, &known.digest).map_err(unreadable)?;
+        crate::info!("image.removed", digest = known.digest, names = names.join(" "));
+    }
+    Ok(kept)
+}
+
+/// An image is asked for now: it goes later than others.
+pub fn touch(store: &Store, known: &Known, now_ms: u64) {
+    /// What is written at most once in this time.
+    const OFTEN: u64 = 3_600_000;
+    if now_ms.abs_diff(known.used_ms) > OFTEN {
+        // Costs it its place in the row, nothing more.
+        let _ = add(store, &Known { used_ms: now_ms, ..known.clone() });
+    }
+}
+
 /// Forgets a name; what has none is for the collection.
 pub fn forget(store: &Store, name: &ImageRef) -> io::Result<()> {
     gone(fs::remove_file(name_path(store, name)))
@@ -145,7 +201,11 @@ fn image_path(store: &Store, digest: &Digest) -> PathBuf {
 }
 
 fn name_path(store: &Store, name: &ImageRef) -> PathBuf {
-    dir(store).join("names").join(Digest::of(key(name).as_bytes()).hex())
+    path_of(store, &key(name))
+}
+
+fn path_of(store: &Store, key: &str) -> PathBuf {
+    dir(store).join("names").join(Digest::of(key.as_bytes()).hex())
 }
 
 fn write(path: &std::path::Path, text: &[u8]) -> io::Result<()> {

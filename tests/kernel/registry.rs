@@ -10,7 +10,7 @@ use nix::sched::{CloneFlags, unshare};
 use server::{Registry, Setup, tool};
 use std::fs;
 use std::path::{Path, PathBuf};
-use terrarium::image::catalog::Known;
+use terrarium::image::catalog::{Keep, Known};
 use terrarium::image::registry::settings::Settings;
 use terrarium::image::{ImageError, Pulled, pull};
 use terrarium::unit::ImageRef;
@@ -304,7 +304,8 @@ fn files_of_other_tools_are_loaded_and_run_without_a_registry() {
     let at = bytes.windows(9).position(|window| window == b"file 299\n").expect("in a layer");
     bytes[at] ^= 1;
     drop((first, second, third));
-    terrarium::image::collect(&bed.store, || Some(Default::default())).expect("collect");
+    let none = Keep { bytes: Some(0), ..Keep::default() };
+    terrarium::image::collect(&bed.store, &none, || Some(Default::default())).expect("collect");
     assert_eq!(bed.store.layers().expect("layers"), []);
     fs::write(&saved, bytes).expect("write");
     let err = terrarium::image::load(&bed.store, "docker.io", &saved, None).expect_err("damaged");

@@ -6,7 +6,7 @@ use super::super::words::{shown, word};
 use super::net::all;
 use super::read::{number_or_auto, set};
 use super::{Amount, Paths};
-use crate::unit::Bytes;
+use crate::unit::{Bytes, ImageRef};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -259,9 +259,8 @@ fn read_threshold(value: &Value<'_>) -> Option<Cleanup> {
 
 /// The name of an image as a client writes it.
 fn read_image(text: &str) -> Result<String, String> {
-    let good = (1..=TEXT_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-    match good {
-        true => Ok(text.to_owned()),
-        false => Err(format!("`{}` is no image; such as \"docker:///busybox\"", shown(text))),
+    match text.parse::<ImageRef>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(format!("`{}` is no image; such as \"docker:///busybox#1.36\"", shown(text))),
     }
 }

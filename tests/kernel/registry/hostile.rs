@@ -216,7 +216,8 @@ fn a_connection_that_is_cut_again_and_again_is_gone_on_with() {
         let name = server.name().parse().expect("name");
         terrarium::image::catalog::forget(&bed.store, &name).expect("forget");
         terrarium::image::catalog::remove(&bed.store, &image.digest).expect("remove");
-        terrarium::image::collect(&bed.store, || Some(Default::default())).expect("collect");
+        terrarium::image::collect(&bed.store, &Default::default(), || Some(Default::default()))
+            .expect("collect");
         assert_eq!(bed.store.layers().expect("layers"), []);
     }
     bed.close();
