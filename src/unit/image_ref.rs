@@ -115,7 +115,7 @@ impl ImageRef {
             Some(text) if text.contains(':') => image.digest = Some(read_digest(text)?),
             Some(text) => image.tag = Some(read_tag(text)?),
         }
-        Ok(image.checked()?)
+        image.checked()
     }
 
     /// Reads `[host[:port]/]path[:tag][@digest]`.
@@ -249,7 +249,7 @@ fn check_part(part: &str) -> Result<(), String> {
     };
     let is_word = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = part.as_bytes();
-    if !bytes.first().is_some_and(|b| is_word(b)) || !bytes.last().is_some_and(|b| is_word(b)) {
+    if !bytes.first().is_some_and(&is_word) || !bytes.last().is_some_and(&is_word) {
         return Err(why);
     }
     let mut joints = bytes.split(is_word).filter(|joint| !joint.is_empty());

@@ -55,7 +55,7 @@ fn a_container_is_made_of_an_image_of_a_registry_and_later_without_it() {
     // A process with an image of its own, in a container of the stack.
     garden.make("three");
     let pea = json!({"path": "/bin/sh", "args": ["-c", "cat /etc/issue"], "image": {"uri": IMAGE}});
-    assert_eq!(garden.run("three", &pea).finish().stdout, "from the registry\n");
+    assert_eq!(garden.run("three", &pea).finish().out, "from the registry\n");
     let said = garden.create_fails(&json!({"rootfs": "docker://127.0.0.1:5000/ops/other"}));
     assert!(said.contains("cannot fetch the image 127.0.0.1:5000/ops/other"), "{said}");
     garden.finish();
