@@ -13,6 +13,7 @@ use crate::exec::env::{self, Facts};
 use crate::exec::logs::Logs;
 use crate::exec::room::{Insufficient, Resources, Room};
 use crate::image::catalog::Keep;
+use crate::image::registry::settings::Settings as Registries;
 use crate::init::proto::Bind;
 use crate::model::lrp::ActualLrp;
 use crate::unit::{AppName, Handle};
@@ -55,6 +56,8 @@ pub struct CellParts {
     pub paths: Paths,
     /// Images that stay though nothing is made of them.
     pub keep: Keep,
+    /// How images are fetched.
+    pub registries: Registries,
     /// What the box gives away.
     pub total: Resources,
     /// The box's own address, for `CF_INSTANCE_IP`.
@@ -86,6 +89,7 @@ pub(crate) struct Shared {
     pub(super) logs: Logs,
     pub(super) paths: Paths,
     pub(super) keep: Keep,
+    pub(super) registries: Registries,
     pub(super) host_ip: Ipv4Addr,
     pub(super) instance_ports: RangeInclusive<u16>,
     pub(super) state: Mutex<State>,
@@ -161,6 +165,7 @@ impl Cell {
                 logs: parts.logs,
                 paths: parts.paths,
                 keep: parts.keep,
+                registries: parts.registries,
                 host_ip: parts.host_ip,
                 instance_ports: parts.instance_ports,
                 state: Mutex::new(state),

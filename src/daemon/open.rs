@@ -158,6 +158,7 @@ impl<'a> Opening<'a> {
                 lifecycle: parts::lifecycle(self.config),
             },
             keep: garden::keep(self.config),
+            registries: garden::registries(self.config),
             total,
             host_ip: parts::external_address(self.config),
             instance_ports: self.config.net.ports.0..=self.config.net.ports.1,

@@ -4,6 +4,7 @@ use super::egress::Rule;
 use crate::unit::{AppName, Bytes, ImageRef};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,6 +43,15 @@ pub enum Image {
     Ref(ImageRef),
     /// `archive`, absolute: a file of `docker save`, or an OCI layout as an archive or a directory.
     Archive(PathBuf),
+}
+
+impl fmt::Display for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Image::Ref(name) => name.fmt(f),
+            Image::Archive(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// How the app is staged.
