@@ -18,7 +18,7 @@ use crate::init::proto::Bind;
 use crate::model::lrp::ActualLrp;
 use crate::unit::{AppName, Handle};
 use smol::channel::{Receiver, Sender, bounded};
-use smol::lock::Mutex as Turns;
+use smol::lock::{Mutex as Turns, Semaphore};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
@@ -26,6 +26,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Images that are fetched for apps at a time, those that were given up on included.
+const FETCHES_MAX: usize = 4;
 
 /// Directories of the box that the cell works with.
 #[derive(Clone, Debug)]
@@ -90,6 +93,8 @@ pub(crate) struct Shared {
     pub(super) paths: Paths,
     pub(super) keep: Keep,
     pub(super) registries: Registries,
+    /// Whoever fetches an image has one, also when nobody waits for it any more.
+    pub(super) fetches: Arc<Semaphore>,
     pub(super) host_ip: Ipv4Addr,
     pub(super) instance_ports: RangeInclusive<u16>,
     pub(super) state: Mutex<State>,
@@ -166,6 +171,7 @@ impl Cell {
                 paths: parts.paths,
                 keep: parts.keep,
                 registries: parts.registries,
+                fetches: Arc::new(Semaphore::new(FETCHES_MAX)),
                 host_ip: parts.host_ip,
                 instance_ports: parts.instance_ports,
                 state: Mutex::new(state),

@@ -33,8 +33,15 @@ pub async fn stage(
     shared.say(app, "STG", false, format!("Fetching image {wanted}"));
     let (inner, name, what) = (shared.clone(), app.clone(), wanted.clone());
     // Who gives up on it leaves it to its end; the next one goes on from there.
-    let fetched = cancel.or(smol::unblock(move || fetch(&inner, &name, &what))).await;
-    let (known, bytes, _pin) = fetched.ok_or("it was stopped")??;
+    let fetched = cancel.or(async {
+        let turn = shared.fetches.acquire_arc().await;
+        smol::unblock(move || {
+            let _turn = turn;
+            fetch(&inner, &name, &what)
+        })
+        .await
+    });
+    let (known, bytes, _pin) = fetched.await.ok_or("it was stopped")??;
     let image = StagedImage {
         digest: known.digest,
         layers: known.layers,
