@@ -5,6 +5,7 @@ use super::server::{Registry, Setup};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Answers with what it was started with; then with whatever is in its directory.
 const SERVE: &str = "#!/bin/sh\n\
@@ -12,14 +13,30 @@ const SERVE: &str = "#!/bin/sh\n\
     ln -s /etc /tmp/etc\n\
     exec /bin/busybox httpd -f -p \"$PORT\" -h /tmp\n";
 
-/// An OCI layout with one image of busybox that serves, and as tag `one`.
-fn layout(dir: &Path, how: &[&str]) -> PathBuf {
+/// An OCI layout with one image, as tag `one`: what `fill` puts into its root, run as `how` says.
+fn image(dir: &Path, fill: impl FnOnce(&Path), how: &[&str]) -> PathBuf {
     let (layout, bundle) = (dir.join("layout"), dir.join("bundle"));
     let image = format!("{}:one", text(&layout));
     tool("umoci", &["init", "--layout", text(&layout)]);
     tool("umoci", &["new", "--image", &image]);
     tool("umoci", &["unpack", "--image", &image, text(&bundle)]);
-    let root = bundle.join("rootfs");
+    fill(&bundle.join("rootfs"));
+    tool("umoci", &["repack", "--image", &image, text(&bundle)]);
+    fs::remove_dir_all(&bundle).expect("clean up");
+    tool("umoci", &[&["config", "--image", &image][..], how].concat());
+    layout
+}
+
+/// One of busybox that serves.
+fn layout(dir: &Path, how: &[&str]) -> PathBuf {
+    let serve = ["--config.env", "GREETING=hello", "--config.env", "NAME=image"];
+    let ports = ["--config.exposedports", "9000/tcp", "--config.exposedports", "7000/udp"];
+    let entry = ["--config.entrypoint", "/bin/serve", "--config.cmd", "a b"];
+    image(dir, fill, &[&serve[..], &ports, &entry, how].concat())
+}
+
+/// Busybox, two users, and what serves.
+fn fill(root: &Path) {
     for dir in ["bin", "etc", "tmp", "srv"] {
         fs::create_dir_all(root.join(dir)).expect("directory");
     }
@@ -33,13 +50,6 @@ fn layout(dir: &Path, how: &[&str]) -> PathBuf {
     fs::write(root.join("etc/passwd"), "root:x:0:0::/:/bin/sh\nann:x:1000:50::/srv:/bin/sh\n")
         .expect("write");
     fs::write(root.join("etc/group"), "staff:x:50:\nmore:x:60:\n").expect("write");
-    tool("umoci", &["repack", "--image", &image, text(&bundle)]);
-    fs::remove_dir_all(&bundle).expect("clean up");
-    let serve = ["--config.env", "GREETING=hello", "--config.env", "NAME=image"];
-    let ports = ["--config.exposedports", "9000/tcp", "--config.exposedports", "7000/udp"];
-    let entry = ["--config.entrypoint", "/bin/serve", "--config.cmd", "a b"];
-    tool("umoci", &[&["config", "--image", &image][..], &serve, &ports, &entry, how].concat());
-    layout
 }
 
 /// Puts it into the registry, under `tag`.
@@ -62,7 +72,7 @@ fn manifest(lab: &Lab, name: &str, rest: &str) -> String {
     let dir = lab.root.join("src");
     fs::create_dir_all(&dir).expect("directory");
     let path = dir.join(format!("{name}.toml"));
-    let shape = "[run]\nmemory = \"32MiB\"\ndisk = \"64MiB\"\n";
+    let shape = "[run]\nmemory = \"64MiB\"\ndisk = \"96MiB\"\n";
     fs::write(&path, format!("name = \"{name}\"\n{rest}\n{shape}")).expect("manifest");
     text(&path).to_owned()
 }
@@ -194,4 +204,121 @@ fn an_image_that_cannot_be_had_or_run_is_a_failure_with_its_reason() {
     assert!(view["reason"].as_str().expect("a reason").contains("no start command"), "{view}");
     registry.stop();
     lab.finish();
+}
+
+#[test]
+fn the_layers_of_a_stopped_app_stay_and_those_of_a_deleted_one_go() {
+    let (mut lab, dir) = lab("layers");
+    lab.configure("cleanup", "[garden]\ncleanup_threshold = \"1MiB\"\n");
+    lab.end_daemon(Signal::SIGTERM);
+    lab.serve();
+    let registry = Registry::start(&dir, Setup::Plain);
+    push(&layout(&dir, &[]), "1");
+    lab.ok(&["apply", &manifest(&lab, "app", "image.ref = \"127.0.0.1:5000/ops/app:1\"")]);
+    lab.until_state("app", "running");
+    registry.stop();
+    lab.ok(&["stop", "app"]);
+    let store = lab.root.join("var/lib/terrarium/store");
+    let count = |dir: &str| fs::read_dir(store.join(dir)).map(Iterator::count).unwrap_or_default();
+    let layers = count("layers");
+    // Another app comes and goes, and so does the daemon: both times it looks for litter.
+    lab.ok(&["apply", &lab.app("web", "exec sleep 1000\n", "")]);
+    let both = count("layers");
+    assert!(layers > 0 && both > layers, "{layers} {both}");
+    lab.ok(&["delete", "web"]);
+    lab.until("the droplet's layer is gone", |_| (count("layers") < both).then_some(()));
+    lab.end_daemon(Signal::SIGKILL);
+    lab.serve();
+    lab.ok(&["start", "app"]);
+    lab.until_state("app", "running");
+    let kept = count("layers");
+    lab.ok(&["delete", "app"]);
+    lab.until("the image's layers are gone", |_| {
+        (count("layers") + layers <= kept && count("images/names") == 0).then_some(())
+    });
+    lab.finish();
+}
+
+/// Debian's redis with all that it needs, libc included.
+const REDIS: [&str; 20] = [
+    "redis-server",
+    "redis-tools",
+    "libatomic1",
+    "libc6",
+    "libcap2",
+    "libgcc-s1",
+    "libgcrypt20",
+    "libgpg-error0",
+    "libhiredis0.14",
+    "libjemalloc2",
+    "liblua5.1-0",
+    "liblz4-1",
+    "liblzf1",
+    "liblzma5",
+    "libssl3",
+    "libstdc++6",
+    "libsystemd0",
+    "libzstd1",
+    "lua-bitop",
+    "lua-cjson",
+];
+
+/// Unpacks it; the packages are fetched once and kept beside what cargo builds.
+fn unpack_redis(root: &Path) {
+    let debs = Path::new(env!("CARGO_TARGET_TMPDIR")).join("redis-debs");
+    let count = || fs::read_dir(&debs).map(Iterator::count).unwrap_or_default();
+    if count() != REDIS.len() {
+        let _ = fs::remove_dir_all(&debs);
+        fs::create_dir_all(&debs).expect("directory");
+        let script = "cd \"$0\" && exec apt-get -q download \"$@\"";
+        tool("sh", &[&["-c", script, text(&debs)][..], &REDIS].concat());
+    }
+    for item in fs::read_dir(&debs).expect("packages").flatten() {
+        tool("dpkg-deb", &["-x", text(&item.path()), text(root)]);
+    }
+}
+
+#[test]
+fn redis_of_debian_in_an_image_answers_its_own_client() {
+    // Before the lab, which has no way to the world.
+    let unpacked = Path::new(env!("CARGO_TARGET_TMPDIR")).join("redis-root");
+    let _ = fs::remove_dir_all(&unpacked);
+    fs::create_dir_all(&unpacked).expect("directory");
+    unpack_redis(&unpacked);
+    let (lab, dir) = lab("redis");
+    let registry = Registry::start(&dir, Setup::Plain);
+    let fill = |root: &Path| {
+        tool("cp", &["-a", &format!("{}/.", text(&unpacked)), text(root)]);
+        fs::create_dir_all(root.join("data")).expect("directory");
+        std::os::unix::fs::chown(root.join("data"), Some(999), Some(999)).expect("owner");
+        let user = "root:x:0:0::/:/bin/sh\nredis:x:999:999::/data:/bin/false\n";
+        fs::write(root.join("etc/passwd"), user).expect("write");
+    };
+    let mut how = vec!["--config.user", "redis", "--config.workingdir", "/data"];
+    how.extend(["--config.volume", "/data", "--config.exposedports", "6379/tcp"]);
+    // Found by PATH, for there is no shell.
+    how.extend(["--config.entrypoint", "redis-server"]);
+    for word in ["--protected-mode", "no"] {
+        how.extend(["--config.cmd", word]);
+    }
+    push(&image(&dir, fill, &how), "redis");
+    let rest = "image.ref = \"127.0.0.1:5000/ops/app:redis\"\nport = [{ publish = 6379 }]";
+    lab.ok(&["apply", &manifest(&lab, "cache", rest)]);
+    lab.until_state("cache", "running");
+    let cli = |words: &[&str]| {
+        let client = [text(&unpacked), "/usr/bin/redis-cli", "-h", "127.0.0.1"];
+        let ran = Command::new("chroot").args(client).args(words).output().expect("chroot");
+        ran.status.success().then(|| String::from_utf8_lossy(&ran.stdout).trim().to_owned())
+    };
+    assert_eq!(cli(&["PING"]).as_deref(), Some("PONG"));
+    assert_eq!(cli(&["SET", "a", "b"]).as_deref(), Some("OK"));
+    assert_eq!(cli(&["SAVE"]).as_deref(), Some("OK"));
+    let said = lab.ok(&["exec", "cache", "--", "redis-cli", "CONFIG", "GET", "dir"]).out;
+    assert_eq!(said, "dir\n/data\n");
+    // Its data ends with the instance.
+    lab.ok(&["restart", "cache"]);
+    lab.until("redis is another one", |_| cli(&["GET", "a"]).filter(String::is_empty));
+    registry.stop();
+    lab.finish();
+    fs::remove_dir_all(&unpacked).expect("clean up");
 }
