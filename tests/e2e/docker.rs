@@ -4,6 +4,7 @@ use super::lab::{Lab, get, tool};
 use super::server::{Registry, Setup};
 use nix::sys::signal::Signal;
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -203,6 +204,23 @@ fn an_image_that_cannot_be_had_or_run_is_a_failure_with_its_reason() {
     let view = lab.until_state("mute", "failed");
     assert!(view["reason"].as_str().expect("a reason").contains("no start command"), "{view}");
     registry.stop();
+    lab.finish();
+}
+
+#[test]
+fn who_stops_or_changes_an_app_does_not_wait_for_a_registry_that_says_nothing() {
+    let (lab, _) = lab("silent");
+    let silent = TcpListener::bind("127.0.0.1:5000").expect("bind");
+    let path = manifest(&lab, "app", "image.ref = \"127.0.0.1:5000/ops/app:1\"");
+    let mut waiting = lab.command(&["apply", &path]).spawn().expect("apply");
+    // Accepted by the kernel; nobody ever answers.
+    let held = silent.accept().expect("a request");
+    assert_eq!(lab.view("app")["state"], "staging");
+    lab.ok(&["stop", "app"]);
+    assert_eq!(lab.view("app")["state"], "stopped");
+    waiting.wait().expect("apply has ended");
+    lab.ok(&["delete", "app"]);
+    drop((held, silent));
     lab.finish();
 }
 
