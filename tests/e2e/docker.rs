@@ -129,6 +129,11 @@ fn an_image_of_a_registry_runs_and_later_without_the_registry() {
     lab.ok(&["apply", &path]);
     lab.until_state("app", "running");
     assert_eq!(lab.view("app")["image"], shown.as_str());
+    // Who names a digest asks nobody at all, also for an app that is new.
+    let pinned = format!("image.ref = \"{shown}\"\nenv.NAME = \"pinned\"");
+    lab.ok(&["apply", &manifest(&lab, "pinned", &pinned)]);
+    lab.until_state("pinned", "running");
+    assert_eq!(lab.view("pinned")["image"], shown.as_str());
     // Another image under the same tag comes with the next `apply`, and not before.
     let registry = Registry::start(&dir, Setup::Plain);
     let image = format!("{}:one", text(&made));
