@@ -74,7 +74,9 @@ pub fn desired_lrps(
             // The launcher joins entrypoint and command itself, without a shell.
             lrp.command.clear();
         }
+        // What has no name is nothing that a process could look up, and no process could have.
         let env = image.env.iter().filter_map(|entry| entry.split_once('='));
+        let env = env.filter(|(name, _)| !name.is_empty());
         let own = recipe::without_lang(std::mem::take(&mut lrp.env), &manifest.env);
         lrp.env = env.map(|(name, value)| pair(name, value)).chain(own).collect();
         lrp.image = Some(ImageFacts {

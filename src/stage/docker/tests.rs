@@ -12,7 +12,7 @@ fn manifest(text: &str) -> Manifest {
 fn config() -> ImageConfig {
     let port = |port, protocol| Exposed { port, protocol };
     ImageConfig {
-        env: vec!["PATH=/opt".into(), "A=image".into()],
+        env: vec!["PATH=/opt".into(), "A=image".into(), "=x".into(), "y".into()],
         entrypoint: vec!["/bin/run".into()],
         cmd: vec!["a b".into()],
         workdir: "/srv".into(),
@@ -69,6 +69,7 @@ fn what_the_manifest_leaves_open_is_the_images() {
     let facts = lrp.image.as_ref().expect("an image");
     assert_eq!((facts.dir.as_str(), facts.volumes.as_slice()), ("/srv", &["/data".to_owned()][..]));
     let got = ["PATH", "A", "B", "PORT", "LANG"].map(|name| value(&lrp, name));
+    assert!(lrp.env.iter().all(|(name, _)| !name.is_empty() && name != "y"), "{:?}", lrp.env);
     assert_eq!(got, [Some("/opt"), Some("image"), Some("manifest"), Some("80"), None]);
     assert!(value(&lrp, "VCAP_APPLICATION").is_some_and(|text| text.contains("\"disk\":512")));
 }
