@@ -4,9 +4,10 @@ use super::lab::{Lab, get, tool};
 use super::server::{Registry, Setup};
 use nix::sys::signal::Signal;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Answers with what it was started with; then with whatever is in its directory.
 const SERVE: &str = "#!/bin/sh\n\
@@ -344,4 +345,30 @@ fn redis_of_debian_in_an_image_answers_its_own_client() {
     registry.stop();
     lab.finish();
     fs::remove_dir_all(&unpacked).expect("clean up");
+}
+
+#[test]
+fn a_run_without_a_daemon_shows_how_an_archive_becomes_an_app_and_leaves_nothing() {
+    let lab = Lab::new("run");
+    let made = layout(&lab.root, &[]);
+    let rest = format!("image.archive = \"{}\"\nport = [{{ publish = 8000 }}]", made.display());
+    let path = manifest(&lab, "app", &rest);
+    let mut child = lab.command(&["run", &path]).stdout(Stdio::piped()).spawn().expect("run");
+    let lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
+    let mut lines = lines.map_while(Result::ok);
+    let said: Vec<String> =
+        lines.by_ref().take_while(|line| !line.contains("became healthy")).collect();
+    let said = said.join("\n");
+    assert!(
+        said.contains("Fetching image /") && said.contains("is here: one layer, 2MiB"),
+        "{said}"
+    );
+    assert!(answer(&lab, 8000).contains("hello image 9000"));
+    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+    nix::sys::signal::kill(pid, Signal::SIGINT).expect("Ctrl-C");
+    lines.for_each(drop);
+    assert_eq!(child.wait().expect("wait").code(), Some(0));
+    lab.assert_empty();
+    lab.assert_nothing_left();
+    fs::remove_dir_all(&lab.root).expect("clean up");
 }

@@ -50,7 +50,11 @@ pub async fn stage(
         volumes: known.config.volumes.clone(),
     };
     let size = Bytes::mib(bytes.div_ceil(1 << 20));
-    let text = format!("Image {} has {} layers and {size}", image.digest, image.layers.len());
+    let layers = match image.layers.len() {
+        1 => "one layer".to_owned(),
+        count => format!("{count} layers"),
+    };
+    let text = format!("Image {} is here: {layers}, {size}", image.digest);
     shared.say(app, "STG", false, text);
     let result = docker::result(&wanted.to_string(), &known.config);
     // What cannot run is found here, while somebody looks, not at every start.
