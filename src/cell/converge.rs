@@ -8,7 +8,7 @@ use crate::exec::cancel;
 use crate::log::chain;
 use crate::model::lrp::{DesiredLrp, ProcessGuid};
 use crate::net::RuleWatch;
-use crate::stage::recipe;
+use crate::stage::{docker, recipe};
 use crate::unit::{AppName, Digest};
 use async_io::Async;
 use smol::future;
@@ -337,7 +337,9 @@ impl Shared {
     /// Removes layers that no release, no container and no stack of the box refers to. Left out
     /// while something is staged: its layers are not in the records yet. Blocking.
     pub(super) fn collect_layers(&self) {
-        if let Err(err) = crate::image::collect(self.host.store(), || self.used_layers()) {
+        if let Err(err) =
+            crate::image::collect(self.host.store(), &self.keep, || self.used_layers())
+        {
             crate::warn!("layer.left", err = chain(&err));
         }
     }
@@ -351,7 +353,7 @@ impl Shared {
                 return None;
             }
             let releases = state.apps.values().filter_map(|app| app.release.as_ref());
-            used.extend(releases.flat_map(|release| [release.stack, release.droplet]));
+            used.extend(releases.flat_map(Release::layers));
         }
         let unknown = |err| crate::warn!("layer.all_kept", err = chain(&err));
         for handle in self.host.list().map_err(unknown).ok()? {
@@ -386,8 +388,12 @@ pub(super) fn desired(apps: &BTreeMap<AppName, AppRecord>) -> BTreeMap<ProcessGu
 
 /// The LRPs of one release. Staging has seen that every process has a start command.
 pub(super) fn lrps(release: &Release, restarts: u64) -> Vec<DesiredLrp> {
-    let Release { manifest, result, droplet, .. } = release;
-    recipe::desired_lrps(manifest, result, *droplet, restarts).unwrap_or_default()
+    let Release { manifest, result, droplet, image, .. } = release;
+    let lrps = match image {
+        Some(image) => docker::desired_lrps(manifest, result, image, restarts),
+        None => recipe::desired_lrps(manifest, result, *droplet, restarts),
+    };
+    lrps.unwrap_or_default()
 }
 
 /// Who is worked on, and whether it is on its way out.

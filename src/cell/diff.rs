@@ -178,6 +178,7 @@ mod tests {
             version: version.into(),
             stack: "tiny".into(),
             droplet: Digest::of(b""),
+            image: None,
             instances,
             limits: Limits::default(),
             command: String::new(),

@@ -107,14 +107,13 @@ async fn create(
     release: &Release,
     cell: &Sink,
 ) -> Result<Arc<Container>, ContainerError> {
-    let layers = vec![release.stack, release.droplet];
     let spec = ContainerSpec {
         limits: lrp.limits.clone(),
         ports: lrp.ports.iter().map(|port| port.container).collect(),
         egress: lrp.egress.clone(),
         binds: shared.lifecycle_binds(),
         owner: owner::lrp(key),
-        ..ContainerSpec::new(shared.fresh_handle(key), layers)
+        ..ContainerSpec::new(shared.fresh_handle(key), release.layers())
     };
     let guid = spec.handle.clone();
     cell.say(false, format!("Cell creating container for instance {guid}"));
@@ -167,6 +166,10 @@ async fn live(
     // Stopped before it began: then there is nothing to say good-bye to.
     let end = match (cancel.is_cancelled(), &first) {
         (true, First::Start(_)) => Err(StepError::Cancelled),
+        (false, First::Start(_)) => match make_volumes(&exec, lrp, cancel).await {
+            Ok(()) => keep(&exec, first, monitor, cancel, healthy).await,
+            err => err,
+        },
         _ => keep(&exec, first, monitor, cancel, healthy).await,
     };
     if cancel.is_cancelled() {
@@ -263,16 +266,38 @@ fn place(container: &Container) -> Place {
     }
 }
 
+/// Makes the directories that an image wants its containers to have.
+async fn make_volumes(exec: &Executor, lrp: &DesiredLrp, cancel: &Cancel) -> StepResult {
+    let volumes = lrp.image.as_ref().map(|image| image.volumes.clone()).unwrap_or_default();
+    if volumes.is_empty() {
+        return Ok(());
+    }
+    let mut process = process(lrp, "make-dirs", volumes, "/");
+    process.user = "root".into();
+    exec.run(&RunAction { process, log_source: lrp.log_source.clone() }, cancel).await
+}
+
 /// The launcher with the start command, as Diego's recipe runs it.
 fn main_process(lrp: &DesiredLrp) -> RunAction {
-    let process = ProcessSpec {
-        id: MAIN.into(),
-        path: "/tmp/lifecycle/launcher".into(),
-        args: vec!["app".into(), lrp.command.clone(), lrp.metadata.clone()],
+    let (role, dir) = match &lrp.image {
+        Some(image) => ("docker-launcher", image.dir.as_str()),
+        None => ("launcher", "/home/vcap"),
+    };
+    let args = vec!["app".into(), lrp.command.clone(), lrp.metadata.clone()];
+    let process = ProcessSpec { id: MAIN.into(), ..process(lrp, role, args, dir) };
+    RunAction { process, log_source: lrp.log_source.clone() }
+}
+
+/// One of our own programs with an instance's environment.
+fn process(lrp: &DesiredLrp, role: &str, args: Vec<String>, dir: &str) -> ProcessSpec {
+    ProcessSpec {
+        id: String::new(),
+        path: format!("/tmp/lifecycle/{role}"),
+        args,
         program: Default::default(),
         argv0: None,
         env: lrp.env.clone(),
-        dir: Some("/home/vcap".into()),
+        dir: Some(dir.into()),
         dir_must_exist: false,
         user: lrp.user.clone(),
         nofile: Some(lrp.nofile),
@@ -280,8 +305,7 @@ fn main_process(lrp: &DesiredLrp) -> RunAction {
         tty: None,
         stdin: false,
         keep_stdin: false,
-    };
-    RunAction { process, log_source: lrp.log_source.clone() }
+    }
 }
 
 /// Cuts text to at most `max` bytes, at a character.

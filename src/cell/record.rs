@@ -1,5 +1,6 @@
 //! What is kept about an app, as it stands in the records.
 
+use crate::model::image::StagedImage;
 use crate::model::manifest::Manifest;
 use crate::model::task::StagingResult;
 use crate::unit::Digest;
@@ -44,8 +45,21 @@ pub struct Release {
     pub fingerprint: Digest,
     /// What the builder said.
     pub result: StagingResult,
-    /// Chain id of the stack's layer.
+    /// Chain id of the stack's layer; of an app from an image the image's digest.
     pub stack: Digest,
-    /// Chain id of the droplet's layer above it.
+    /// Chain id of the droplet's layer above it; of an app from an image the image's digest.
     pub droplet: Digest,
+    /// The image, for an app that comes as one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<StagedImage>,
+}
+
+impl Release {
+    /// The layers of its containers, lowest first.
+    pub fn layers(&self) -> Vec<Digest> {
+        match &self.image {
+            Some(image) => image.layers.clone(),
+            None => vec![self.stack, self.droplet],
+        }
+    }
 }

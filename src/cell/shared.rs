@@ -12,11 +12,13 @@ use crate::exec::cancel::Canceller;
 use crate::exec::env::{self, Facts};
 use crate::exec::logs::Logs;
 use crate::exec::room::{Insufficient, Resources, Room};
+use crate::image::catalog::Keep;
+use crate::image::registry::settings::Settings as Registries;
 use crate::init::proto::Bind;
 use crate::model::lrp::ActualLrp;
 use crate::unit::{AppName, Handle};
 use smol::channel::{Receiver, Sender, bounded};
-use smol::lock::Mutex as Turns;
+use smol::lock::{Mutex as Turns, Semaphore};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
@@ -24,6 +26,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Images that are fetched for apps at a time, those that were given up on included.
+const FETCHES_MAX: usize = 4;
 
 /// Directories of the box that the cell works with.
 #[derive(Clone, Debug)]
@@ -52,6 +57,10 @@ pub struct CellParts {
     pub logs: Logs,
     /// Directories.
     pub paths: Paths,
+    /// Images that stay though nothing is made of them.
+    pub keep: Keep,
+    /// How images are fetched.
+    pub registries: Registries,
     /// What the box gives away.
     pub total: Resources,
     /// The box's own address, for `CF_INSTANCE_IP`.
@@ -82,6 +91,10 @@ pub(crate) struct Shared {
     pub(super) store: RecordStore,
     pub(super) logs: Logs,
     pub(super) paths: Paths,
+    pub(super) keep: Keep,
+    pub(super) registries: Registries,
+    /// Whoever fetches an image has one, also when nobody waits for it any more.
+    pub(super) fetches: Arc<Semaphore>,
     pub(super) host_ip: Ipv4Addr,
     pub(super) instance_ports: RangeInclusive<u16>,
     pub(super) state: Mutex<State>,
@@ -156,6 +169,9 @@ impl Cell {
                 store: parts.store,
                 logs: parts.logs,
                 paths: parts.paths,
+                keep: parts.keep,
+                registries: parts.registries,
+                fetches: Arc::new(Semaphore::new(FETCHES_MAX)),
                 host_ip: parts.host_ip,
                 instance_ports: parts.instance_ports,
                 state: Mutex::new(state),

@@ -1,4 +1,6 @@
-//! Stages one app as a Task in its own container.
+//! Stages one app: from its source as a Task in its own container, or as an image.
+
+mod docker;
 
 use super::Shared;
 use super::record::{AppRecord, Release};
@@ -32,9 +34,13 @@ pub async fn stage(
     cancel: &Cancel,
 ) -> Result<Release, String> {
     let manifest = record.manifest.clone();
+    if let Some(wanted) = &manifest.image {
+        return docker::stage(shared, record, wanted, cancel).await;
+    }
     let (inner, declared) = (shared.clone(), manifest.clone());
     let prepared = smol::unblock(move || prepare(&inner, &declared)).await?;
     if let Some(old) = &record.release
+        && old.image.is_none()
         && old.fingerprint == prepared.fingerprint
         && shared.host.store().layer(&old.droplet).is_some()
         && recipe::desired_lrps(&manifest, &old.result, old.droplet, 0).is_ok()
@@ -50,7 +56,7 @@ pub async fn stage(
     // A process without a start command is found here, while somebody looks, not at every start.
     recipe::desired_lrps(&manifest, &result, droplet, 0).map_err(|err| err.to_string())?;
     let Prepared { fingerprint, stack, .. } = prepared;
-    Ok(Release { manifest, fingerprint, result, stack, droplet })
+    Ok(Release { manifest, fingerprint, result, stack, droplet, image: None })
 }
 
 /// What staging needs from the box.

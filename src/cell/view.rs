@@ -2,12 +2,12 @@
 
 use super::converge::{desired, lrps};
 use super::error::{CellError, Kind};
-use super::record::AppRecord;
+use super::record::{AppRecord, Release};
 use super::shared::{Cell, Shared, State};
 use super::{crash, diff};
 use crate::container::Container;
 use crate::model::lrp::{ActualLrp, DesiredLrp, LrpState};
-use crate::model::manifest::Process;
+use crate::model::manifest::{Image, Process};
 use crate::model::view::{AppView, InstanceView, PortView, ProcessView};
 use crate::unit::AppName;
 use std::collections::BTreeMap;
@@ -142,7 +142,7 @@ fn view(shared: &Shared, state: &State, app: &AppRecord) -> AppView {
                 running: instances.iter().filter(|one| one.state == "running").count() as u32,
                 memory_bytes: declared.memory.get(),
                 disk_bytes: declared.disk.get(),
-                command: lrp.map(|lrp| lrp.command.clone()).unwrap_or_default(),
+                command: lrp.map(|lrp| shown_command(lrp, current)).unwrap_or_default(),
                 instances,
             }
         })
@@ -151,15 +151,37 @@ fn view(shared: &Shared, state: &State, app: &AppRecord) -> AppView {
         name: app.manifest.name.clone(),
         state: summary(state, app, &processes).to_owned(),
         reason: app.failure.clone(),
-        buildpack: current.map(|release| {
+        buildpack: current.filter(|release| release.image.is_none()).map(|release| {
             let known = &release.result.lifecycle_metadata;
             let names = [&known.detected_buildpack, &known.buildpack_key];
             names.into_iter().find(|name| !name.is_empty()).cloned().unwrap_or_default()
         }),
-        stack: manifest.build.stack.clone(),
+        stack: match manifest.image {
+            Some(_) => String::new(),
+            None => manifest.build.stack.clone(),
+        },
+        image: manifest.image.as_ref().map(|image| shown_image(image, current)),
         manifest: app.file.display().to_string(),
         temporary: app.temporary,
         processes,
+    }
+}
+
+/// An image with the digest that it had when it was staged.
+fn shown_image(image: &Image, current: Option<&Release>) -> String {
+    let name = image.to_string();
+    match current.and_then(|release| release.image.as_ref()) {
+        Some(staged) if !name.contains('@') => format!("{name}@{}", staged.digest),
+        _ => name,
+    }
+}
+
+/// How a process starts, in words when it is the image itself that says so.
+fn shown_command(lrp: &DesiredLrp, current: Option<&Release>) -> String {
+    let own = || current?.result.process_types.get(&lrp.guid.process).cloned();
+    match lrp.command.is_empty() {
+        true => own().unwrap_or_default(),
+        false => lrp.command.clone(),
     }
 }
 
@@ -274,6 +296,7 @@ mod tests {
             reason: None,
             buildpack: None,
             stack: "tiny".into(),
+            image: None,
             manifest: "/two.toml".into(),
             temporary: false,
             processes: processes.iter().map(process).collect(),

@@ -105,8 +105,13 @@ pub fn app(app: &AppView, now_ms: u64, color: bool) -> String {
         field("reason", reason);
     }
     field("manifest", &app.manifest);
-    field("stack", &app.stack);
-    field("buildpack", app.buildpack.as_deref().unwrap_or("-"));
+    match &app.image {
+        Some(image) => field("image", image),
+        None => {
+            field("stack", &app.stack);
+            field("buildpack", app.buildpack.as_deref().unwrap_or("-"));
+        }
+    }
     for process in &app.processes {
         out.push_str(&self::process(process, now_ms, color));
     }

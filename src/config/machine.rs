@@ -6,12 +6,14 @@
 mod garden;
 mod net;
 mod read;
+mod registry;
 #[cfg(test)]
 mod tests;
 
 pub use super::address::Registry;
 pub use garden::{Cleanup, Garden, Graph, IdMapping, RootFs};
 pub use net::{HostEntry, Net};
+pub use registry::Registries;
 
 use super::Diagnostics;
 use super::sink::MAX_TEXT;
@@ -38,6 +40,8 @@ pub struct Config {
     pub net: Net,
     /// `[garden]`.
     pub garden: Garden,
+    /// `[registry]`.
+    pub registry: Registries,
     /// `[cgroup]`.
     pub cgroup: Cgroup,
     /// `[log]`.
@@ -177,6 +181,7 @@ impl Config {
             store: Store { size_max: Amount::Auto, quotas: true },
             net: Net::defaults(),
             garden: Garden::defaults(&paths),
+            registry: Registries::defaults(&paths),
             cgroup: Cgroup { parent: "terrarium".into() },
             log: Log { level: Level::Info, app_bytes: Bytes::mib(4), app_files: 2 },
             socket: Socket { group: "terrarium".into(), mode: 0o660 },

@@ -3,6 +3,7 @@
 //! Keys, defaults and limits of each section stand in the function that reads it. Keys that the
 //! format knows but this version does not are refused by name, never ignored.
 
+mod image;
 mod network;
 mod places;
 mod process;
@@ -40,14 +41,13 @@ const ENV_MAX: usize = 128 * 1024;
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Top-level keys of the format that later versions bring.
-const LATER: [&str; 22] = [
+const LATER: [&str; 21] = [
     "after",
     "credential",
     "device",
     "env_file",
     "file",
     "hook",
-    "image",
     "labels",
     "layer",
     "log",
@@ -99,12 +99,21 @@ pub(super) fn parse_with_places(
 fn read(mut top: Section<'_>, file: &str, dir: &Path, places: &mut Places) -> Option<Manifest> {
     let name = read_name(&mut top, file);
     read_kind(&mut top);
-    let source = read_source(&mut top, dir, places);
-    let build = read_build(top.section("build"), places);
-    let (run, command) = read_run(top.section("run"), places);
+    let image = image::read(&mut top, dir, places);
+    let source = match image {
+        Some(_) => Some(PathBuf::new()),
+        None => read_source(&mut top, dir, places),
+    };
+    let build = match image {
+        Some(_) => read_build(None, places),
+        None => read_build(top.section("build"), places),
+    };
+    let user = if image.is_some() { "" } else { "vcap" };
+    let (run, command) = read_run(top.section("run"), user, places);
     let env = read_env(top.section("env"));
     let restart = read_restart(top.section("restart"));
-    let ports = network::read_ports(&mut top, places);
+    let place = image.as_ref().map(|(place, _)| place);
+    let ports = network::read_ports(&mut top, place, places);
     let egress = network::read_egress(&mut top);
     let processes = process::read(&mut top, &run, ports.as_deref(), places);
     let web = processes.as_ref().is_none_or(|all| all.contains_key("web"));
@@ -119,14 +128,25 @@ fn read(mut top: Section<'_>, file: &str, dir: &Path, places: &mut Places) -> Op
         top.misplaced(key, &format!("it belongs below [{home}]"));
     }
     top.finish();
+    let processes = processes?;
+    // One that is only implied is nobody's when `web` wants none.
+    let is_used = |port: &network::PortDraft<'_>| {
+        !port.implied || processes.values().any(|it| it.ports.contains(&port.model.name))
+    };
+    let ports = ports?.into_iter().filter(is_used).map(|port| port.model).collect();
+    let image = match image {
+        Some((_, image)) => Some(image?),
+        None => None,
+    };
     Some(Manifest {
         name: name?,
         source: source?,
+        image,
         build,
         run,
-        processes: processes?,
+        processes,
         env,
-        ports: ports?.into_iter().map(|port| port.model).collect(),
+        ports,
         egress,
         restart,
     })
@@ -177,10 +197,8 @@ fn read_kind(top: &mut Section<'_>) {
 
 fn read_source(top: &mut Section<'_>, dir: &Path, places: &mut Places) -> Option<PathBuf> {
     let Some(mut source) = top.section("source") else {
-        // An app from an image has no source; that [image] is refused is enough to say.
-        if !top.has("image") {
-            top.missing("source", "add [source] with the app's directory as `path`".into());
-        }
+        let cure = "add [source] with the app's directory as `path`, or [image] with `ref`";
+        top.missing("source", cure.into());
         return None;
     };
     let path = match source.take("path") {
@@ -208,13 +226,16 @@ fn read_build(section: Option<Section<'_>>, places: &mut Places) -> Build {
     };
     let Some(mut section) = section else { return build };
     if let Some(lifecycle) = section.take("lifecycle") {
-        if lifecycle.text(64).is_some_and(|text| matches!(text, "docker" | "cnb")) {
-            lifecycle.place.fail(
+        match lifecycle.text(64) {
+            Some("docker") => lifecycle.place.fail(
+                "an app that comes as an image has no [build]",
+                "write [image] with `ref` instead of [source] and [build]",
+            ),
+            Some("cnb") => lifecycle.place.fail(
                 "this lifecycle is not supported by this version yet",
                 "only \"buildpack\" is, which is the default",
-            );
-        } else {
-            lifecycle.one_of(&[("buildpack", ())]);
+            ),
+            _ => drop(lifecycle.one_of(&[("buildpack", ())])),
         }
     }
     if let Some(list) = section.take("buildpacks") {
@@ -264,7 +285,11 @@ fn read_buildpacks(list: &Value<'_>, places: &mut Places) -> Vec<String> {
 }
 
 /// Reads `[run]`; also the place of its command, which is checked once the processes are known.
-fn read_run<'a>(section: Option<Section<'a>>, places: &mut Places) -> (Run, Option<Place<'a>>) {
+fn read_run<'a>(
+    section: Option<Section<'a>>,
+    user: &str,
+    places: &mut Places,
+) -> (Run, Option<Place<'a>>) {
     let mut run = Run {
         instances: 1,
         memory: Bytes::mib(256),
@@ -273,7 +298,7 @@ fn read_run<'a>(section: Option<Section<'a>>, places: &mut Places) -> (Run, Opti
         pids: 256,
         nofile: 16_384,
         command: None,
-        user: "vcap".into(),
+        user: user.into(),
     };
     let Some(mut section) = section else { return (run, None) };
     let shape = read_shape(&mut section);

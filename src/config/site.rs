@@ -4,7 +4,7 @@
 use super::diagnostic::{Diagnostics, Finding};
 use super::machine::{Amount, Config};
 use super::manifest::{self, Places};
-use crate::model::manifest::{Manifest, Process};
+use crate::model::manifest::{Image, Manifest, Process};
 use crate::unit::Bytes;
 use std::collections::BTreeMap;
 use std::fs;
@@ -88,8 +88,15 @@ impl Site {
     ) -> Result<(Manifest, Option<Diagnostics>), Diagnostics> {
         let (manifest, places) = manifest::parse_with_places(text, file, dir)?;
         let mut notes = Notes::default();
-        self.judge_source(&manifest, &places, &mut notes);
-        self.judge_build(&manifest, &places, &mut notes);
+        match &manifest.image {
+            Some(Image::Archive(path)) => judge_archive(path, &places, &mut notes),
+            // Whether a registry has it, its staging finds out: to ask takes a network and time.
+            Some(Image::Ref(_)) => {}
+            None => {
+                self.judge_source(&manifest, &places, &mut notes);
+                self.judge_build(&manifest, &places, &mut notes);
+            }
+        }
         self.judge_sizes(&manifest, &places, &mut notes);
         for (port, at) in &places.published {
             if self.ports.contains(port) {
@@ -186,6 +193,20 @@ impl Site {
         all("memory", |process| process.memory, self.memory);
         all("disk", |process| process.disk, self.disk);
     }
+}
+
+/// Looks whether the archive of an image is there, whatever is in it.
+fn judge_archive(path: &Path, places: &Places, notes: &mut Notes) {
+    let shown = path.display();
+    let (what, cure) = match fs::metadata(path).and_then(|_| fs::File::open(path)) {
+        Ok(_) => return,
+        Err(err) if err.kind() == io::ErrorKind::NotFound => (
+            format!("{shown} is not there"),
+            "write the archive's file or directory; a relative path starts at this file".to_owned(),
+        ),
+        Err(err) => (format!("{shown} cannot be read"), err.to_string()),
+    };
+    notes.fail(&places.source, what, cure);
 }
 
 /// What was found.

@@ -9,10 +9,13 @@ use crate::config::machine::{self, Cleanup, Config, Graph, RootFs};
 use crate::container::{GardenNetworks, Host, IdMapping, Manner, RootDriver};
 use crate::garden::{Backend, Settings};
 use crate::image;
+use crate::image::catalog::Keep;
+use crate::image::registry::settings::Settings as Registries;
 use crate::sys;
-use crate::unit::Bytes;
+use crate::unit::{Bytes, ImageRef};
 use smol::Task;
 use smol::net::TcpListener;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -65,6 +68,7 @@ pub fn backend(
     let garden = &config.garden;
     let settings = Settings {
         stacks: config.paths.stacks(),
+        registries: registries(config),
         default_rootfs: match &garden.default_rootfs {
             RootFs::Auto => None,
             RootFs::Stack(name) => Some(name.clone()),
@@ -83,6 +87,41 @@ pub fn backend(
         store_max_bytes: store_max.get(),
     };
     Ok(Backend::new(host.clone(), settings))
+}
+
+/// How images are fetched.
+pub fn registries(config: &Config) -> Registries {
+    let own = &config.registry;
+    let names = |all: &[machine::Registry]| all.iter().map(ToString::to_string).collect();
+    let mut mirrors: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (of, mirror) in &own.mirrors {
+        mirrors.entry(of.to_string()).or_default().push(mirror.to_string());
+    }
+    Registries {
+        default: own.default.to_string(),
+        // Checked when it was read.
+        insecure: own.insecure.iter().filter_map(|text| text.parse().ok()).collect(),
+        v1: names(&own.v1),
+        mirrors,
+        mirrors_tell_tags: own.mirrors_tell_tags,
+        realms: names(&own.token_servers),
+        certs: own.certs.clone(),
+        credentials: own.logins.clone(),
+        ..Registries::default()
+    }
+}
+
+/// Which images stay though nothing is made of them.
+pub fn keep(config: &Config) -> Keep {
+    let default = config.registry.default.to_string();
+    let images = config.garden.persistent_images.iter().filter_map(|text| text.parse().ok());
+    Keep {
+        bytes: match config.garden.cleanup_threshold {
+            Cleanup::Never => None,
+            Cleanup::Above(bytes) => Some(bytes.get()),
+        },
+        always: images.map(|image: ImageRef| image.at(&default)).collect(),
+    }
 }
 
 /// Containers that nobody can reach, as the protocol is switched off, are worth a word.

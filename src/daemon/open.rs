@@ -157,6 +157,8 @@ impl<'a> Opening<'a> {
                 buildpacks: paths.buildpacks().into(),
                 lifecycle: parts::lifecycle(self.config),
             },
+            keep: garden::keep(self.config),
+            registries: garden::registries(self.config),
             total,
             host_ip: parts::external_address(self.config),
             instance_ports: self.config.net.ports.0..=self.config.net.ports.1,

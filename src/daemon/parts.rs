@@ -19,7 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Names by which the binary is known inside containers; each is a role.
-const ROLES: [&str; 5] = ["builder", "launcher", "healthcheck", "untar", "cat-file"];
+const ROLES: [&str; 7] =
+    ["builder", "launcher", "docker-launcher", "make-dirs", "healthcheck", "untar", "cat-file"];
 
 /// Name of our tables in the kernel.
 const TABLE: &str = "terrarium";

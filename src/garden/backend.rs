@@ -9,6 +9,7 @@ use super::subject::Subject;
 use super::{Done, GardenError};
 use crate::container::{Container, Fault, Host, Manner, RootDriver};
 use crate::exec::cancel::{Cancel, Canceller, pair};
+use crate::image::registry::settings::Settings as Registries;
 use crate::model::garden::ContainerSpec;
 use crate::unit::Handle;
 use smol::channel::{Receiver, Sender, bounded};
@@ -29,6 +30,8 @@ const REMOVALS_MAX: usize = 64;
 pub struct Settings {
     /// Directory of `<stack>.tar.zst` files.
     pub stacks: PathBuf,
+    /// How images are fetched.
+    pub registries: Registries,
     /// The root of who names none: a stack's name, or a path. `None`: the first stack by name.
     pub default_rootfs: Option<String>,
     /// How roots are made of layers.
@@ -166,7 +169,7 @@ impl Backend {
         };
         let claim = self.shared.claim(&handle)?;
         let wanted = Wanted::read(&spec)?;
-        let root = self.shared.rootfs(&wanted.image).await?;
+        let root = self.shared.rootfs(&wanted.image, &spec.image).await?;
         let record = Record::new(&handle, &spec, &root.env, root.bytes, now_ms());
         let record = Record { grace_ns: self.grace_of(spec.grace_time), ..record };
         let name = self.shared.fresh_id();

@@ -12,7 +12,7 @@ use crate::model::garden::{
 };
 use crate::model::process::{ProcessSpec, Program, Rlimit, WindowSize};
 use crate::net::Bandwidth;
-use crate::unit::{Bytes, Digest, Handle};
+use crate::unit::{Bytes, Digest, Handle, ImageRef};
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -26,8 +26,8 @@ pub enum Image {
     Stack(String),
     /// A directory or tar file of the box.
     Local(PathBuf),
-    /// An image in a registry: what follows `docker://`, and the tag behind `#`.
-    Registry(String),
+    /// An image in a registry.
+    Registry(ImageRef),
     /// An OCI image layout in a directory: `oci:///path`.
     Layout(PathBuf),
 }
@@ -259,9 +259,9 @@ fn named_image(uri: &str) -> Result<Image, String> {
     match scheme {
         _ if scheme.contains('/') => Ok(Image::Local(uri.into())),
         "preloaded" => Ok(Image::Stack(rest.to_owned())),
-        "docker" => match rest.strip_prefix("//") {
-            Some(reference) => Ok(Image::Registry(reference.to_owned())),
-            None => Err(format!("`{uri}` is no image: write docker:///name#tag")),
+        "docker" => match rest.starts_with("//") {
+            true => uri.parse().map(Image::Registry).map_err(|err| format!("{err}")),
+            false => Err(format!("`{uri}` is no image: write docker:///name#tag")),
         },
         "oci" => Ok(Image::Layout(rest.strip_prefix("//").unwrap_or(rest).into())),
         "" => Ok(Image::Local(rest.into())),
@@ -423,8 +423,16 @@ mod tests {
         for (uri, rootfs, expected) in [
             ("", "", Ok(Image::Default)),
             ("", "/srv/root", local("/srv/root")),
-            ("docker:///busybox#1.36", "/old", Ok(Image::Registry("/busybox#1.36".into()))),
-            ("docker://host:5000/a/b", "", Ok(Image::Registry("host:5000/a/b".into()))),
+            (
+                "docker:///busybox#1.36",
+                "/old",
+                Ok(Image::Registry("busybox:1.36".parse().expect("name"))),
+            ),
+            (
+                "docker://host:5000/a/b",
+                "",
+                Ok(Image::Registry("host:5000/a/b".parse().expect("name"))),
+            ),
             ("preloaded:cflinuxfs4", "", Ok(Image::Stack("cflinuxfs4".into()))),
             ("oci:///srv/image", "", Ok(Image::Layout("/srv/image".into()))),
             ("/srv/with:colon", "", local("/srv/with:colon")),

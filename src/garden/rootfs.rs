@@ -3,7 +3,9 @@
 use super::backend::Shared;
 use super::plan::Image;
 use super::{Done, GardenError};
+use crate::image::registry::credentials::Login;
 use crate::image::{self, Rootfs};
+use crate::model::garden::ImageRef as Asked;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,26 +16,26 @@ const SUFFIX: &str = ".tar.zst";
 const NAMED_MAX: usize = 8;
 
 impl Shared {
-    /// The layers of an image, imported when the store has them not yet. They stay in the store for as
-    /// long as the answer is held.
-    pub(super) async fn rootfs(self: &Arc<Self>, image: &Image) -> Done<Rootfs> {
-        let (path, is_layout) = match image {
-            Image::Default => (self.default_root()?, false),
-            Image::Stack(name) => (self.stack(name)?, false),
-            Image::Local(path) => (path.clone(), false),
-            Image::Layout(path) => (path.clone(), true),
-            Image::Registry(reference) => {
-                return Err(GardenError::Failed(format!(
-                    "docker://{reference} cannot be fetched: this version reaches no registry; name \
-                     a directory or tar file of this box, `preloaded:STACK`, or an OCI layout as \
-                     `oci:///DIR`"
-                )));
-            }
+    /// The layers of an image, imported or fetched when the store has them not yet. They stay in the
+    /// store for as long as the answer is held.
+    pub(super) async fn rootfs(self: &Arc<Self>, image: &Image, login: &Asked) -> Done<Rootfs> {
+        let (shared, login) = (self.clone(), login_of(login));
+        let image = match image {
+            Image::Default => Image::Local(self.default_root()?),
+            Image::Stack(name) => Image::Local(self.stack(name)?),
+            image => image.clone(),
         };
-        let shared = self.clone();
-        let imported = smol::unblock(move || match is_layout {
-            true => image::import_layout(shared.host.store(), &path),
-            false => image::import_local(shared.host.store(), &path),
+        let imported = smol::unblock(move || {
+            let store = shared.host.store();
+            match image {
+                Image::Layout(path) => image::import_layout(store, &path),
+                Image::Registry(name) => {
+                    let registries = &shared.settings.registries;
+                    image::pull(store, registries, &name, login, &|_, _| ())?.rootfs(store)
+                }
+                Image::Local(path) => image::import_local(store, &path),
+                Image::Default | Image::Stack(_) => unreachable!("resolved above"),
+            }
         });
         imported.await.map_err(|err| GardenError::Failed(crate::log::chain(&err)))
     }
@@ -82,6 +84,12 @@ impl Shared {
             ))
         })
     }
+}
+
+/// Who fetches an image; `None`: whoever the box knows.
+fn login_of(asked: &Asked) -> Option<Login> {
+    let is_one = !asked.username.is_empty() || !asked.password.is_empty();
+    is_one.then(|| Login::new(&*asked.username, &*asked.password))
 }
 
 /// The cure of who has named a stack that is not there.

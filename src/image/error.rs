@@ -1,5 +1,6 @@
 //! What can go wrong between an archive and a layer.
 
+use super::registry::failure::Failure;
 use crate::unit::Digest;
 use crate::volume::VolumeError;
 use std::error::Error;
@@ -62,8 +63,24 @@ pub enum ImageError {
     Blob {
         /// The layout's directory.
         layout: PathBuf,
-        /// The layer's blob.
-        blob: Digest,
+        /// The layer's blob, or its file.
+        blob: String,
+        /// Why.
+        source: UnpackError,
+    },
+    /// A registry did not give an image.
+    Pull {
+        /// The image's name.
+        image: String,
+        /// Why.
+        source: Failure,
+    },
+    /// One layer of an image from a registry cannot or must not be unpacked.
+    Layer {
+        /// The image's name.
+        image: String,
+        /// The layer's blob, or its id.
+        layer: String,
         /// Why.
         source: UnpackError,
     },
@@ -174,6 +191,10 @@ impl fmt::Display for ImageError {
             E::Blob { layout, blob, .. } => {
                 write!(f, "image layout {}: cannot unpack layer {blob}", layout.display())
             }
+            E::Pull { image, .. } => write!(f, "cannot fetch the image {image}"),
+            E::Layer { image, layer, .. } => {
+                write!(f, "image {image}: cannot unpack layer {layer}")
+            }
             E::Tree { layer, .. } => write!(f, "cannot put together the layers up to {layer}"),
             E::Store { archive, .. } => write!(f, "cannot store {}", archive.display()),
         }
@@ -186,7 +207,9 @@ impl Error for ImageError {
             ImageError::Unpack { source, .. }
             | ImageError::Copy { source, .. }
             | ImageError::Blob { source, .. }
+            | ImageError::Layer { source, .. }
             | ImageError::Tree { source, .. } => Some(source),
+            ImageError::Pull { source, .. } => Some(source),
             ImageError::Read { source, .. } => Some(source),
             ImageError::Store { source, .. } => Some(source),
             ImageError::Changed { .. }

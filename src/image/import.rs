@@ -1,31 +1,29 @@
 //! Stacks and droplets: local archive files that become layers, once each.
 
-use super::error::{ImageError, UnpackError};
+use super::error::ImageError;
 use super::notes;
-use super::unpack::{self, Options, Summary};
+use super::stream::unpack_packed;
+use super::unpack::Options;
 use crate::sys::beneath;
 use crate::unit::{Bytes, Digest};
 use crate::volume::{Pin, Store};
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File, Metadata};
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Room that is made sure of ahead of the unpacking, and how often we look.
-const ROOM: u64 = 16 << 20;
 /// Read from the file at once.
-pub(super) const FILE_BUFFER: usize = 256 << 10;
-/// Unpacked bytes that are hashed at once.
-const STREAM_BUFFER: usize = 64 << 10;
-/// Largest zstd window, as a power of two: 128 MiB, what `zstd` itself takes without being asked.
-const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+const FILE_BUFFER: usize = 256 << 10;
 /// Where a droplet's files live, and who owns them.
 const DROPLET_PREFIX: &str = "home/vcap";
 const VCAP: (u32, u32) = (2000, 2000);
 /// Files of a droplet together.
 const DROPLET_MAX: Bytes = Bytes::mib(8 << 10);
+
+/// Is told how many bytes of a file are done, and how many there are.
+pub type Progress<'a> = dyn FnMut(u64, u64) + Send + 'a;
 
 /// Makes a stack's archive (tar, plain or as zstd or gzip) a layer and returns its chain id, which
 /// for a lowest layer is the digest of the unpacked tar. A file that was imported before, by path,
@@ -33,7 +31,7 @@ const DROPLET_MAX: Bytes = Bytes::mib(8 << 10);
 pub fn import_stack(
     store: &Store,
     archive: &Path,
-    progress: &mut dyn FnMut(u64, u64),
+    progress: &mut Progress<'_>,
 ) -> Result<Digest, ImageError> {
     import_pinned(store, archive, progress).map(|(chain, _)| chain)
 }
@@ -43,7 +41,7 @@ pub fn import_stack(
 pub(super) fn import_pinned(
     store: &Store,
     archive: &Path,
-    progress: &mut dyn FnMut(u64, u64),
+    progress: &mut Progress<'_>,
 ) -> Result<(Digest, Pin), ImageError> {
     let (file, meta) = open(archive)?;
     let known = file_key("stack", archive, &meta);
@@ -109,7 +107,7 @@ struct Source<'a> {
     archive: &'a Path,
     file: File,
     meta: Metadata,
-    progress: &'a mut dyn FnMut(u64, u64),
+    progress: &'a mut Progress<'a>,
 }
 
 impl Source<'_> {
@@ -128,8 +126,7 @@ impl Source<'_> {
         let total = meta.len();
         let watch = file.try_clone().map_err(unreadable)?;
         let tell = Tell { file, done: 0, total, progress };
-        let stream = decoded(BufReader::with_capacity(FILE_BUFFER, tell)).map_err(unreadable)?;
-        let unpacked = unpack_hashed(store, stream, draft.dir(), options);
+        let unpacked = unpack_packed(store, tell, draft.dir(), options);
         let (summary, diff) =
             unpacked.map_err(|source| ImageError::Unpack { archive: archive.into(), source })?;
         if summary.made == 0 {
@@ -157,22 +154,6 @@ impl Source<'_> {
     }
 }
 
-/// Unpacks a tar stream into `dir`, with room made ahead of it; what was unpacked, and the digest of
-/// the stream.
-pub(super) fn unpack_hashed(
-    store: &Store,
-    stream: impl Read,
-    dir: &Path,
-    options: &Options,
-) -> Result<(Summary, Digest), UnpackError> {
-    let mut hash = Sha256::new();
-    let tap = Tap { stream, hash: &mut hash, store, seen: 0, sure_until: 0 };
-    let mut tap = BufReader::with_capacity(STREAM_BUFFER, tap);
-    let summary = unpack::unpack(&mut tap, dir, options)?;
-    drop(tap);
-    Ok((summary, Digest::finish(hash)))
-}
-
 /// Opens the file, which must be one.
 fn open(archive: &Path) -> Result<(File, Metadata), ImageError> {
     let opened = beneath::open_followed(archive).and_then(|file| {
@@ -185,26 +166,12 @@ fn open(archive: &Path) -> Result<(File, Metadata), ImageError> {
     opened.map_err(|source| ImageError::Read { archive: archive.into(), source })
 }
 
-/// The tar stream inside, by the first bytes of the file.
-pub(super) fn decoded<'a>(mut file: BufReader<impl Read + 'a>) -> io::Result<Box<dyn Read + 'a>> {
-    let start = file.fill_buf()?;
-    if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        let mut zstd = zstd::stream::read::Decoder::with_buffer(file)?;
-        zstd.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-        Ok(Box::new(zstd))
-    } else if start.starts_with(&[0x1f, 0x8b]) {
-        Ok(Box::new(flate2::bufread::MultiGzDecoder::new(file)))
-    } else {
-        Ok(Box::new(file))
-    }
-}
-
 /// Tells how far the file is read.
 struct Tell<'a> {
     file: File,
     done: u64,
     total: u64,
-    progress: &'a mut dyn FnMut(u64, u64),
+    progress: &'a mut Progress<'a>,
 }
 
 impl Read for Tell<'_> {
@@ -212,29 +179,6 @@ impl Read for Tell<'_> {
         let n = self.file.read(buffer)?;
         self.done += n as u64;
         (self.progress)(self.done, self.total);
-        Ok(n)
-    }
-}
-
-/// Hashes the tar stream as it goes by, and keeps the store ahead of it: what is unpacked is never
-/// longer than the stream, so room for the stream is room for the files.
-struct Tap<'a, R> {
-    stream: R,
-    hash: &'a mut Sha256,
-    store: &'a Store,
-    seen: u64,
-    sure_until: u64,
-}
-
-impl<R: Read> Read for Tap<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.seen >= self.sure_until {
-            self.store.ensure_room(Bytes::new(ROOM)).map_err(io::Error::other)?;
-            self.sure_until = self.seen + ROOM / 2;
-        }
-        let n = self.stream.read(buffer)?;
-        self.hash.update(&buffer[..n]);
-        self.seen += n as u64;
         Ok(n)
     }
 }

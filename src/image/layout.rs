@@ -3,18 +3,19 @@
 //! no link of it is followed.
 
 use super::error::{ImageError, UnpackError};
-use super::import::{FILE_BUFFER, decoded, unpack_hashed};
 use super::local::Rootfs;
 use super::manifest::{self, Blob, Choice, Image};
+use super::platform::Runs;
+use super::stream::unpack_packed;
 use super::unpack::Options;
-use super::{notes, tree};
+use super::{implied, notes, tree};
 use crate::sys::beneath::{self, Links};
 use crate::sys::file;
 use crate::unit::Digest;
 use crate::volume::Store;
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -35,19 +36,13 @@ pub fn import_layout(store: &Store, path: &Path) -> Result<Rootfs, ImageError> {
     for (_, diff) in &image.layers {
         chains.push(chains.last().map_or(*diff, |below| below.chain(diff)));
     }
-    let mut pin = store.pin(&chains);
-    for ((blob, diff), chain) in image.layers.iter().zip(&chains) {
-        layout.import(store, blob, diff, chain)?;
+    let pin = store.pin(&chains);
+    for (at, (blob, diff)) in image.layers.iter().enumerate() {
+        layout.import(store, &LayerFile::Blob(*blob), diff, &chains[..=at])?;
     }
-    // Below a layer that hides everything nothing counts; an overlay cannot say that of its root.
-    let hides = |chain: &Digest| hides_all(store, chain);
-    let hides = hides_last(&chains, hides).map_err(|err| layout.unreadable(err))?;
-    if hides > 0 {
-        chains.drain(..hides);
-        pin = store.pin(&chains);
-    }
+    let chains = without_hidden(store, chains).map_err(|err| layout.unreadable(err))?;
     let bytes = notes::layers_bytes(store, &chains)?;
-    Ok(Rootfs { layers: chains, env: image.env, bytes, pin })
+    Ok(Rootfs { layers: chains, env: image.config.env, bytes, pin })
 }
 
 /// Directory and tag of what a client names.
@@ -67,6 +62,14 @@ fn reference(path: &Path) -> (PathBuf, Option<String>) {
     }
 }
 
+/// The layers that count: below one that hides everything nothing does, and an overlay cannot say
+/// that of its root.
+pub(super) fn without_hidden(store: &Store, mut chains: Vec<Digest>) -> io::Result<Vec<Digest>> {
+    let hides = hides_last(&chains, |chain| hides_all(store, chain))?;
+    chains.drain(..hides);
+    Ok(chains)
+}
+
 /// Where the last layer is that hides all those below it; 0 when none does.
 fn hides_last(chains: &[Digest], hides: impl Fn(&Digest) -> io::Result<bool>) -> io::Result<usize> {
     for (at, chain) in chains.iter().enumerate().rev() {
@@ -83,14 +86,24 @@ fn hides_all(store: &Store, chain: &Digest) -> io::Result<bool> {
     Ok(file::xattr(File::open(layer)?.as_fd(), tree::OPAQUE)?.as_deref() == Some(b"y"))
 }
 
-/// An open layout.
-struct Layout {
-    path: PathBuf,
-    dir: File,
+/// An open layout, or another directory with files of images.
+pub(super) struct Layout {
+    /// Named in errors.
+    pub(super) path: PathBuf,
+    pub(super) dir: File,
+}
+
+/// A layer's packed tar in a layout.
+#[derive(Clone, Debug)]
+pub(super) enum LayerFile {
+    /// Named by what is in it.
+    Blob(Blob),
+    /// Named somehow, beneath the directory.
+    Path(PathBuf),
 }
 
 impl Layout {
-    fn open(path: PathBuf) -> Result<Layout, ImageError> {
+    pub(super) fn open(path: PathBuf) -> Result<Layout, ImageError> {
         let err = match beneath::open_place(&path) {
             Ok(dir) => return Ok(Layout { path, dir }),
             Err(err) => err,
@@ -107,38 +120,39 @@ impl Layout {
     /// Finds an image.
     fn image(&self, tag: Option<&str>) -> Result<Image, ImageError> {
         let wrong = |why| ImageError::Layout { layout: self.path.clone(), why };
-        let architecture = architecture();
+        let runs = Runs::here();
         let index = self.small("index.json", None).map_err(|err| match err {
             ImageError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 wrong("it has no `index.json`, so it is no image layout".into())
             }
             err => err,
         })?;
-        let mut choice = manifest::choose(&index, tag, architecture).map_err(wrong)?;
+        let mut choice = manifest::choose(&index, tag, &runs).map_err(wrong)?;
         for _ in 0..INDEXES_MAX {
             match choice {
                 Choice::Manifest(blob) => {
                     let manifest = self.json(&blob)?;
                     let config = self.json(&manifest::config(&manifest).map_err(wrong)?)?;
-                    return manifest::image(&manifest, &config, architecture).map_err(wrong);
+                    return manifest::image(&manifest, &config, &runs).map_err(wrong);
                 }
                 Choice::Index(blob) => {
                     let index = self.json(&blob)?;
-                    choice = manifest::choose(&index, None, architecture).map_err(wrong)?;
+                    choice = manifest::choose(&index, None, &runs).map_err(wrong)?;
                 }
             }
         }
         Err(wrong(format!("its index leads to more than {INDEXES_MAX} others")))
     }
 
-    /// Makes one layer, unless it is there.
-    fn import(
+    /// Makes the topmost layer of `chains`, unless it is there; the others are.
+    pub(super) fn import(
         &self,
         store: &Store,
-        blob: &Blob,
+        layer: &LayerFile,
         diff: &Digest,
-        chain: &Digest,
+        chains: &[Digest],
     ) -> Result<(), ImageError> {
+        let Some((chain, below)) = chains.split_last() else { return Ok(()) };
         let _turn = store.turn(chain);
         if store.layer(chain).is_some() {
             return Ok(());
@@ -146,35 +160,34 @@ impl Layout {
         let in_store = |source| ImageError::Store { archive: self.path.clone(), source };
         let wrong = |why| ImageError::Layout { layout: self.path.clone(), why };
         let draft = store.draft().map_err(in_store)?;
-        let mut hash = Sha256::new();
-        let mut read = 0;
-        let (summary, unpacked) = {
-            let file = self.file(&blob_path(blob))?;
-            // One byte more than there should be shows that there are more.
-            let file = file.take(blob.size.saturating_add(1));
-            let checked = Checked { file, hash: &mut hash, read: &mut read };
-            let stream = decoded(BufReader::with_capacity(FILE_BUFFER, checked))
-                .map_err(|err| self.unreadable(err))?;
-            unpack_hashed(store, stream, draft.dir(), &Options::default()).map_err(
-                |source: UnpackError| ImageError::Blob {
-                    layout: self.path.clone(),
-                    blob: blob.digest,
-                    source,
-                },
-            )?
+        let (name, file, size) = match layer {
+            LayerFile::Blob(blob) => {
+                // One byte more than there should be shows that there are more.
+                let size = blob.size.saturating_add(1);
+                (blob.digest.to_string(), self.file(&blob_path(blob))?, size)
+            }
+            LayerFile::Path(path) => (path.display().to_string(), self.linked(path)?, u64::MAX),
         };
-        if read != blob.size || Digest::finish(hash) != blob.digest {
-            let Blob { digest, size } = blob;
+        let (mut hash, mut read) = (Sha256::new(), 0);
+        let checked = Checked { file: file.take(size), hash: &mut hash, read: &mut read };
+        let unpacked = unpack_packed(store, checked, draft.dir(), &Options::default());
+        let (summary, unpacked) = unpacked.map_err(|source: UnpackError| ImageError::Blob {
+            layout: self.path.clone(),
+            blob: name.clone(),
+            source,
+        })?;
+        if let LayerFile::Blob(Blob { digest, size }) = layer
+            && (read != *size || Digest::finish(hash) != *digest)
+        {
             return Err(wrong(format!(
                 "blob {digest} is damaged: it does not hold the {size} bytes that it is named by"
             )));
         }
         if unpacked != *diff {
-            let digest = blob.digest;
-            return Err(wrong(format!(
-                "layer {digest} holds {unpacked}, the configuration says {diff}"
-            )));
+            let text = format!("layer {name} holds {unpacked}, the configuration says {diff}");
+            return Err(wrong(text));
         }
+        implied::settle(store, draft.dir(), &summary.implied, below)?;
         draft.commit(chain).map_err(in_store)?;
         notes::record(store, chain, summary.size());
         crate::info!(
@@ -189,7 +202,7 @@ impl Layout {
     }
 
     /// A document, whole and as its digest says.
-    fn json(&self, blob: &Blob) -> Result<Vec<u8>, ImageError> {
+    pub(super) fn json(&self, blob: &Blob) -> Result<Vec<u8>, ImageError> {
         let data = self.small(&blob_path(blob), Some(blob.size))?;
         if Digest::of(&data) != blob.digest {
             let why = format!("blob {} is damaged: it holds something else", blob.digest);
@@ -199,7 +212,7 @@ impl Layout {
     }
 
     /// A file of at most 4 MiB, with this length when it is known.
-    fn small(&self, name: &str, size: Option<u64>) -> Result<Vec<u8>, ImageError> {
+    pub(super) fn small(&self, name: &str, size: Option<u64>) -> Result<Vec<u8>, ImageError> {
         let mut data = Vec::new();
         let max = size.unwrap_or(JSON_MAX).min(JSON_MAX);
         let read = self.file(name)?.take(max + 1).read_to_end(&mut data);
@@ -231,18 +244,19 @@ impl Layout {
         checked.map_err(|source| ImageError::Read { archive: self.path.join(name), source })
     }
 
-    fn unreadable(&self, source: io::Error) -> ImageError {
-        ImageError::Read { archive: self.path.clone(), source }
+    /// Opens a regular file, through links that stay inside: `docker save` has one for a layer that
+    /// is there twice.
+    pub(super) fn linked(&self, name: &Path) -> Result<File, ImageError> {
+        let opened = beneath::open_file(self.dir.as_fd(), name, Links::Within);
+        let checked = opened.and_then(|file| match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")),
+        });
+        checked.map_err(|source| ImageError::Read { archive: self.path.join(name), source })
     }
-}
 
-/// The architecture of this program in the words of images.
-fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        other => other,
+    pub(super) fn unreadable(&self, source: io::Error) -> ImageError {
+        ImageError::Read { archive: self.path.clone(), source }
     }
 }
 

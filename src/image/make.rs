@@ -46,6 +46,7 @@ impl Job<'_> {
             // It may be the one whose time is to be put back: that time is out of date now.
             self.tree.leave(&entry.path)?;
         }
+        self.tree.told(&[above, &[name]].concat());
         at::set_owner(&dir, owner.0, owner.1).map_err(refused())?;
         self.attributes(&dir, entry)?;
         dir.set_permissions(Permissions::from_mode(entry.mode))

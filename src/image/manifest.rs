@@ -1,6 +1,8 @@
 //! The JSON documents of an image: index, manifest, configuration; OCI image specification 1.1.
 //! Text in, checked values out; each error completes "image layout X: ...".
 
+use super::config::ImageConfig;
+use super::platform::{Platform, Runs};
 use crate::unit::Digest;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -12,11 +14,17 @@ const IMAGES_MAX: usize = 10_000;
 
 /// The annotation with an image's tag.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The annotation with its whole name, of containerd and docker.
+const WHOLE_NAME: &str = "io.containerd.image.name";
 /// Media types of lists of images.
 const INDEXES: [&str; 2] = [
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 ];
+
+/// Media types of configurations of containers' images.
+const CONFIGS: [&str; 2] =
+    ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
 
 /// A blob, named by what is in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +33,15 @@ pub struct Blob {
     pub digest: Digest,
     /// Its length in bytes.
     pub size: u64,
+}
+
+/// An image that an index names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Its manifest, or an index of its own.
+    pub choice: Choice,
+    /// What it is called: a whole name, or a tag; `None`: nothing.
+    pub name: Option<String>,
 }
 
 /// What an index leads to.
@@ -36,13 +53,24 @@ pub enum Choice {
     Manifest(Blob),
 }
 
+/// What a document of a registry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A list of images.
+    Index,
+    /// One image.
+    Manifest,
+    /// One image, as registries wrote them before 2015.
+    First,
+}
+
 /// An image's manifest and configuration together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     /// Each layer's blob and the digest of what is in it unpacked, lowest first.
     pub layers: Vec<(Blob, Digest)>,
-    /// Environment of its processes.
-    pub env: Vec<String>,
+    /// How its processes are run.
+    pub config: ImageConfig,
 }
 
 #[derive(Deserialize)]
@@ -58,16 +86,18 @@ struct Descriptor {
     media_type: String,
     digest: String,
     size: u64,
-    platform: Option<Platform>,
+    platform: Option<PlatformText>,
     annotations: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Deserialize)]
-struct Platform {
+struct PlatformText {
     #[serde(default)]
     architecture: String,
     #[serde(default)]
     os: String,
+    #[serde(default)]
+    variant: String,
 }
 
 #[derive(Deserialize)]
@@ -77,28 +107,48 @@ struct Manifest {
     layers: Vec<Descriptor>,
 }
 
+/// What tells documents apart.
 #[derive(Deserialize)]
-struct Config {
-    architecture: Option<String>,
-    os: Option<String>,
-    config: Option<Inner>,
-    rootfs: Rootfs,
+#[serde(rename_all = "camelCase")]
+struct Shape {
+    media_type: Option<String>,
+    layers: Option<serde::de::IgnoredAny>,
+    manifests: Option<serde::de::IgnoredAny>,
+    fs_layers: Option<serde::de::IgnoredAny>,
 }
 
-#[derive(Deserialize)]
-struct Inner {
-    #[serde(rename = "Env")]
-    env: Option<Vec<String>>,
+/// What a document is; `told` is what its sender calls it. One that can be read in two ways is
+/// refused: two programs would see two images under one digest.
+pub fn kind(json: &[u8], told: &str) -> Result<Kind, String> {
+    let shape: Shape = read(json, "a manifest")?;
+    let (media, told) = (shape.media_type.as_deref().unwrap_or_default(), clean(told));
+    if !media.is_empty() && media != told && is_manifest_type(&told) {
+        return Err(format!("a manifest was sent as `{told}` and calls itself `{}`", clean(media)));
+    }
+    let has = (shape.layers.is_some(), shape.manifests.is_some(), shape.fs_layers.is_some());
+    let kind = match has {
+        (true, false, false) => Kind::Manifest,
+        (false, true, false) => Kind::Index,
+        (false, false, true) => Kind::First,
+        (false, false, false) => return Err("a manifest has neither layers nor images".into()),
+        _ => return Err("a manifest has two kinds of content, and could be read as either".into()),
+    };
+    let media = if media.is_empty() { &told } else { media };
+    match (INDEXES.contains(&media), kind) {
+        (true, Kind::Manifest | Kind::First) => Err("an index has layers of its own".into()),
+        (false, Kind::Index) if is_manifest_type(media) => Err("a manifest lists images".into()),
+        _ => Ok(kind),
+    }
 }
 
-#[derive(Deserialize)]
-struct Rootfs {
-    diff_ids: Vec<String>,
+fn is_manifest_type(text: &str) -> bool {
+    text.starts_with("application/vnd.oci.image.")
+        || text.starts_with("application/vnd.docker.distribution.manifest.")
 }
 
-/// The first image of an index that has this tag, if one is asked for, and runs on
-/// linux/`architecture` or does not say where.
-pub fn choose(json: &[u8], tag: Option<&str>, architecture: &str) -> Result<Choice, String> {
+/// The image of an index that has this tag, if one is asked for, and runs best on this box or does
+/// not say where; the first of equals.
+pub fn choose(json: &[u8], tag: Option<&str>, runs: &Runs) -> Result<Choice, String> {
     let index: Index = read(json, "its index")?;
     if index.manifests.len() > IMAGES_MAX {
         return Err(format!("its index names more than {IMAGES_MAX} images"));
@@ -109,41 +159,80 @@ pub fn choose(json: &[u8], tag: Option<&str>, architecture: &str) -> Result<Choi
         let tags = index.manifests.iter().filter_map(tag_of);
         return Err(format!("no image has the tag `{}`; it has {}", clean(tag), list(tags)));
     }
-    let fits = |one: &&&Descriptor| {
-        let runs = |p: &Platform| p.os == "linux" && p.architecture == architecture;
-        one.platform.as_ref().is_none_or(runs)
+    let rank = |one: &Descriptor| match &one.platform {
+        None => Some(usize::MAX),
+        Some(platform) => runs.rank(&platform.read()),
     };
-    let Some(chosen) = tagged.iter().find(fits) else {
+    let ranked = tagged.iter().enumerate().filter_map(|(at, one)| Some((rank(one)?, at)));
+    let Some((_, best)) = ranked.min() else {
         let platforms = tagged.iter().filter_map(|one| one.platform.as_ref());
-        let platforms: Vec<_> = platforms.map(|p| format!("{}/{}", p.os, p.architecture)).collect();
+        let platforms: Vec<_> = platforms.map(|platform| platform.read().to_string()).collect();
         let has = list(platforms.iter().map(String::as_str));
-        return Err(format!("no image runs on linux/{architecture}; it has {has}"));
+        return Err(format!("no image runs on {}; it has {has}", runs.name()));
     };
-    let blob = blob(chosen, "an image")?;
-    match INDEXES.contains(&chosen.media_type.as_str()) {
+    let blob = blob(tagged[best], "an image")?;
+    match INDEXES.contains(&tagged[best].media_type.as_str()) {
         true => Ok(Choice::Index(blob)),
         false => Ok(Choice::Manifest(blob)),
+    }
+}
+
+/// All images of an index that run on this box or do not say where, in its order.
+pub fn all(json: &[u8], runs: &Runs) -> Result<Vec<Named>, String> {
+    let index: Index = read(json, "its index")?;
+    if index.manifests.len() > IMAGES_MAX {
+        return Err(format!("its index names more than {IMAGES_MAX} images"));
+    }
+    let fits = |one: &&Descriptor| {
+        one.platform.as_ref().is_none_or(|platform| runs.rank(&platform.read()).is_some())
+    };
+    let read = |one: &Descriptor| {
+        let blob = blob(one, "an image")?;
+        let choice = match INDEXES.contains(&one.media_type.as_str()) {
+            true => Choice::Index(blob),
+            false => Choice::Manifest(blob),
+        };
+        let annotations = one.annotations.as_ref();
+        let name = annotations.and_then(|all| all.get(WHOLE_NAME).or_else(|| all.get(REF_NAME)));
+        Ok(Named { choice, name: name.cloned() })
+    };
+    index.manifests.iter().filter(fits).map(read).collect()
+}
+
+impl PlatformText {
+    fn read(&self) -> Platform {
+        Platform {
+            os: self.os.clone(),
+            architecture: self.architecture.clone(),
+            variant: self.variant.clone(),
+        }
     }
 }
 
 /// The configuration that a manifest names.
 pub fn config(manifest: &[u8]) -> Result<Blob, String> {
     let manifest: Manifest = read(manifest, "a manifest")?;
-    blob(&manifest.config, "the configuration")
+    let kind = &manifest.config.media_type;
+    match kind.is_empty() || CONFIGS.contains(&kind.as_str()) {
+        true => blob(&manifest.config, "the configuration"),
+        false => {
+            Err(format!("it is no image of a container: its configuration is `{}`", clean(kind)))
+        }
+    }
 }
 
 /// Puts a manifest and its configuration together.
-pub fn image(manifest: &[u8], config: &[u8], architecture: &str) -> Result<Image, String> {
+pub fn image(manifest: &[u8], config: &[u8], runs: &Runs) -> Result<Image, String> {
     let manifest: Manifest = read(manifest, "a manifest")?;
-    let config: Config = read(config, "a configuration")?;
-    let runs = config.os.as_deref().is_none_or(|os| os == "linux")
-        && config.architecture.as_deref().is_none_or(|its| its == architecture);
-    if !runs {
-        let [os, its] = [&config.os, &config.architecture].map(|it| it.as_deref().unwrap_or("any"));
-        let (os, its) = (clean(os), clean(its));
-        return Err(format!("the image is for {os}/{its}; this box is linux/{architecture}"));
+    let (config, platform, diffs) = ImageConfig::read(config)?;
+    let is_told = !platform.architecture.is_empty();
+    // The variant of a single image is often wrong, and it was named by the operator.
+    let platform = Platform { variant: String::new(), ..platform };
+    if is_told && runs.rank(&platform).is_none() {
+        let (its, name) = (clean(&platform.to_string()), runs.name());
+        return Err(format!("the image is for {its}; this box is {name}"));
     }
-    let (layers, diffs) = (&manifest.layers, &config.rootfs.diff_ids);
+    let layers = &manifest.layers;
     if layers.len() != diffs.len() {
         let (layers, diffs) = (layers.len(), diffs.len());
         return Err(format!("the manifest names {layers} layers, the configuration {diffs}"));
@@ -152,15 +241,21 @@ pub fn image(manifest: &[u8], config: &[u8], architecture: &str) -> Result<Image
         let has = layers.len();
         return Err(format!("the image has {has} layers; 1 to {LAYERS_MAX} can be used"));
     }
-    let pair = |(layer, diff): (&Descriptor, &String)| {
-        Ok((blob(layer, "a layer")?, digest(diff, "a layer's content")?))
+    let pair = |(layer, diff): (&Descriptor, Digest)| {
+        let kind = &layer.media_type;
+        if kind.contains("foreign") || kind.contains("nondistributable") {
+            let (digest, kind) = (clean(&layer.digest), clean(kind));
+            return Err(format!(
+                "layer {digest} is a foreign one ({kind}), which no registry gives out"
+            ));
+        }
+        Ok((blob(layer, "a layer")?, diff))
     };
     let layers = layers.iter().zip(diffs).map(pair).collect::<Result<_, String>>()?;
-    let env = config.config.and_then(|inner| inner.env).unwrap_or_default();
-    Ok(Image { layers, env })
+    Ok(Image { layers, config })
 }
 
-fn read<'a, T: Deserialize<'a>>(json: &'a [u8], what: &str) -> Result<T, String> {
+pub(super) fn read<'a, T: Deserialize<'a>>(json: &'a [u8], what: &str) -> Result<T, String> {
     serde_json::from_slice(json).map_err(|err| format!("{what} cannot be read: {err}"))
 }
 
@@ -168,7 +263,7 @@ fn blob(of: &Descriptor, what: &str) -> Result<Blob, String> {
     Ok(Blob { digest: digest(&of.digest, what)?, size: of.size })
 }
 
-fn digest(text: &str, what: &str) -> Result<Digest, String> {
+pub(super) fn digest(text: &str, what: &str) -> Result<Digest, String> {
     text.parse().map_err(|err| format!("the digest of {what}: {err}"))
 }
 
@@ -188,13 +283,17 @@ fn list<'a>(words: impl Iterator<Item = &'a str>) -> String {
     if words.is_empty() { "none that says so".into() } else { words.join(", ") }
 }
 
-fn clean(word: &str) -> String {
+pub(super) fn clean(word: &str) -> String {
     word.chars().take(64).flat_map(char::escape_debug).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn amd() -> Runs {
+        Runs::on("x86_64", 1)
+    }
 
     fn named(digit: char) -> String {
         format!("sha256:{}", digit.to_string().repeat(64))
@@ -229,17 +328,53 @@ mod tests {
             one('5', &tag("example.com/a:v2")),
             one('6', &format!(r#","mediaType":"{}"{}"#, INDEXES[0], tag("all"))),
         ]);
-        assert_eq!(digit_of(choose(&all, None, "amd64")), '3');
-        assert_eq!(digit_of(choose(&all, None, "arm64")), '2');
-        assert_eq!(digit_of(choose(&all, Some("v1"), "amd64")), '4');
-        assert_eq!(digit_of(choose(&all, Some("v2"), "amd64")), '5');
-        assert_eq!(digit_of(choose(&all, Some("all"), "amd64")), 'i');
-        let err = choose(&all, Some("v\n3"), "amd64").expect_err("no such tag");
+        assert_eq!(digit_of(choose(&all, None, &amd())), '3');
+        assert_eq!(digit_of(choose(&all, None, &Runs::on("aarch64", 0))), '2');
+        assert_eq!(digit_of(choose(&all, Some("v1"), &amd())), '4');
+        assert_eq!(digit_of(choose(&all, Some("v2"), &amd())), '5');
+        assert_eq!(digit_of(choose(&all, Some("all"), &amd())), 'i');
+        let err = choose(&all, Some("v\n3"), &amd()).expect_err("no such tag");
         assert_eq!(err, r"no image has the tag `v\n3`; it has `v1`, `example.com/a:v2`, `all`");
         let other = index(&[one('2', &on("linux", "arm64"))]);
-        let err = choose(&other, None, "amd64").expect_err("not for this box");
+        let err = choose(&other, None, &amd()).expect_err("not for this box");
         assert_eq!(err, "no image runs on linux/amd64; it has `linux/arm64`");
-        assert!(choose(&index(&[]), None, "amd64").is_err());
+        assert!(choose(&index(&[]), None, &amd()).is_err());
+    }
+
+    #[test]
+    fn a_document_is_one_thing() {
+        let list = "application/vnd.oci.image.index.v1+json";
+        let one = "application/vnd.oci.image.manifest.v1+json";
+        assert_eq!(kind(br#"{"layers":[]}"#, ""), Ok(Kind::Manifest));
+        assert_eq!(kind(br#"{"manifests":[]}"#, list), Ok(Kind::Index));
+        assert_eq!(kind(br#"{"fsLayers":[]}"#, "text/plain"), Ok(Kind::First));
+        let named = format!(r#"{{"mediaType":"{one}","layers":[]}}"#);
+        assert_eq!(kind(named.as_bytes(), "application/json"), Ok(Kind::Manifest));
+        for (text, told) in [
+            (r#"{"layers":[],"manifests":[]}"#, ""),
+            ("{}", ""),
+            ("[]", one),
+            (r#"{"layers":[]}"#, list),
+            (r#"{"manifests":[]}"#, one),
+            (&named, list),
+        ] {
+            assert!(kind(text.as_bytes(), told).is_err(), "{text} {told}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_containers_image_is_refused() {
+        let with = |media: &str| one('c', &format!(r#","mediaType":"{media}""#));
+        let chart = format!(
+            r#"{{"config":{},"layers":[]}}"#,
+            with("application/vnd.cncf.helm.config.v1+json")
+        );
+        assert!(config(chart.as_bytes()).expect_err("a chart").contains("no image of a container"));
+        let foreign = with("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip");
+        let text = format!(r#"{{"config":{},"layers":[{foreign}]}}"#, with(CONFIGS[0]));
+        let about = format!(r#"{{"rootfs":{{"diff_ids":["{}"]}}}}"#, named('a'));
+        let err = image(text.as_bytes(), about.as_bytes(), &amd()).expect_err("a foreign layer");
+        assert!(err.contains("is a foreign one"), "{err}");
     }
 
     #[test]
@@ -256,11 +391,11 @@ mod tests {
             )
             .into_bytes()
         };
-        let good = image(&manifest(&[one('1', "")]), &config("amd64", &[named('a')]), "amd64");
+        let good = image(&manifest(&[one('1', "")]), &config("amd64", &[named('a')]), &amd());
         let good = good.expect("an image");
-        assert_eq!((good.layers.len(), good.env), (1, vec!["A=b".to_owned()]));
+        assert_eq!((good.layers.len(), good.config.env), (1, vec!["A=b".to_owned()]));
         let said = |manifest: &[u8], config: &[u8]| {
-            image(manifest, config, "amd64").expect_err("must be refused")
+            image(manifest, config, &amd()).expect_err("must be refused")
         };
         let none = manifest(&[]);
         assert!(said(&none, &config("amd64", &[])).contains("has 0 layers"));

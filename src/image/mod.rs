@@ -1,38 +1,53 @@
-//! From archives to layers: what a container's root filesystem is made of.
+//! From registries and archives to layers: what a container's root filesystem is made of.
 //!
-//! Owns: reading tar streams that nobody vouches for, laying them out in overlay form, naming
-//! layers by what is in them, remembering which file became which layer.
-//! Must not: trust a name, size or owner from an archive; follow a path out of the layer; run a
-//! program; show a layer before it is complete.
-//! Called by: `container`, `stage`, `daemon`. Calls: `volume`, `sys`, `unit`.
-//! Entry points: [`import_stack`], [`import_droplet`], [`import_local`], [`import_layout`],
-//! [`merge`], [`collect`], [`unpack::unpack`].
+//! Owns: talking to registries, reading tar streams that nobody vouches for, laying them out in
+//! overlay form, naming layers by what is in them, remembering which file became which layer and
+//! which images are here.
+//! Must not: trust a name, size, owner, digest or redirect that it did not check; follow a path out
+//! of the layer; run a program; show a layer before it is complete.
+//! Called by: `container`, `stage`, `daemon`, `garden`. Calls: `volume`, `sys`, `unit`.
+//! Entry points: [`pull`], [`load`], [`import_stack`], [`import_droplet`], [`import_local`],
+//! [`import_layout`], [`merge`], [`collect`], [`catalog`], [`unpack::unpack`].
 //! Ancestor: garden-linux's repository_fetcher and rootfs_provider.
 //!
 //! ```text
-//! file ─► [zstd | gzip] ─► hash, room ─► archive (headers) ─► unpack (what),
-//! make (each kind) ─► tree (where, by fd)
+//! name ─► registry ─► fetch ─┐
+//! file, layout ──────────────┴► stream: [zstd | gzip] ─► hash, room ─► archive (headers) ─►
+//!                               unpack (what), make (each kind) ─► tree (where, by fd) ─► implied
 //! directory ─► copy ─► tree
 //! ```
 
 mod archive;
+pub mod catalog;
+mod config;
 mod copy;
 mod error;
+mod fetch;
+mod implied;
 mod import;
 mod layout;
+mod load;
 mod local;
 mod make;
 mod manifest;
 mod merge;
 mod name;
 mod notes;
+mod platform;
+mod pull;
+pub mod registry;
+mod schema1;
+mod stream;
 mod tree;
 pub mod unpack;
 mod wire;
 
+pub use config::{Exposed, ImageConfig, Protocol};
 pub use error::ImageError;
-pub use import::{import_droplet, import_stack, known_stack};
+pub use import::{Progress, import_droplet, import_stack, known_stack};
 pub use layout::import_layout;
+pub use load::{Loaded, load};
 pub use local::{Rootfs, import_local};
 pub use merge::merge;
 pub use notes::{LayerSize, collect, layers_bytes, layers_size};
+pub use pull::{Pulled, pull};

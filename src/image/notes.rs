@@ -8,10 +8,11 @@
 //!
 //! A note that is lost costs time, never content.
 
+use super::catalog::{self, Keep};
 use super::error::ImageError;
 use crate::sys::{beneath, file};
 use crate::unit::Digest;
-use crate::volume::{Pin, Store, VolumeError};
+use crate::volume::{Pin, Store};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
@@ -100,20 +101,25 @@ fn noted(store: &Store, chain: &Digest) -> Option<LayerSize> {
 }
 
 /// Removes every layer that is not in use. `used` is asked after the search has begun and tells
-/// every layer that something on the box is made of (trees go with their layers), or `None` to keep all this time. Layers that
-/// are pinned, or were while this runs, stay; so a container may be made at the same time, of
-/// layers that are pinned until the depot names them.
+/// every layer that something on the box is made of (trees go with their layers), or `None` to keep
+/// all this time; images of the catalogue stay as `keep` says. Layers that are pinned, or were while
+/// this runs, stay; so a container may be made at the same time, of layers that are pinned until the
+/// depot names them.
 pub fn collect(
     store: &Store,
+    keep: &Keep,
     used: impl FnOnce() -> Option<BTreeSet<Digest>>,
-) -> Result<(), VolumeError> {
+) -> Result<(), ImageError> {
+    let refused = |source| ImageError::Store { archive: store.dir().join("layers"), source };
     let round = store.begin_round();
     let Some(used) = used() else { return Ok(()) };
-    for chain in store.layers()?.into_iter().filter(|chain| !used.contains(chain)) {
+    let used = catalog::keep(store, used, keep)?;
+    for chain in store.layers().map_err(refused)?.into_iter().filter(|chain| !used.contains(chain))
+    {
         if is_tree_of(store, &chain, &used) {
             continue;
         }
-        if round.remove(&chain)? {
+        if round.remove(&chain).map_err(refused)? {
             let _ = fs::remove_file(dir(store).join(about(&chain)));
             crate::info!("layer.removed", digest = chain);
         }

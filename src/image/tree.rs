@@ -5,6 +5,7 @@
 use super::error::UnpackError;
 use crate::sys::at;
 use crate::sys::file::{self, FileTime};
+use std::collections::BTreeSet;
 use std::fs::{File, Metadata, Permissions};
 use std::io;
 use std::os::fd::AsFd;
@@ -24,6 +25,8 @@ pub struct Tree {
     /// The directory that was used last. Archives keep neighbours together, so most entries cost
     /// no lookup; and its time can be put back once, when the walk leaves it.
     last: Option<Parent>,
+    /// Directories that were made because something is in them, by path.
+    implied: BTreeSet<Vec<u8>>,
 }
 
 /// An open directory with the time that it is to keep.
@@ -47,7 +50,19 @@ pub enum Was {
 impl Tree {
     /// Starts below `root`, an open directory.
     pub fn new(root: File, owner: (u32, u32)) -> Tree {
-        Tree { root, owner, last: None }
+        Tree { root, owner, last: None, implied: BTreeSet::new() }
+    }
+
+    /// The archive says itself what the directory at `path` is.
+    pub fn told(&mut self, path: &[&[u8]]) {
+        if !self.implied.is_empty() {
+            self.implied.remove(&joined(path));
+        }
+    }
+
+    /// Directories of which the archive says nothing but that something is in them.
+    pub fn implied(self) -> Vec<Vec<u8>> {
+        self.implied.into_iter().collect()
     }
 
     /// The root itself.
@@ -84,7 +99,7 @@ impl Tree {
     }
 
     /// Makes the missing ones of `parts`, 0755.
-    fn make_parents(&self, parts: &[&[u8]], entry: &[u8]) -> Result<File, UnpackError> {
+    fn make_parents(&mut self, parts: &[&[u8]], entry: &[u8]) -> Result<File, UnpackError> {
         let refused = || UnpackError::refused(entry, "cannot get a parent directory");
         let mut above =
             File::from(file::open_dir_in_root(self.root.as_fd(), b".").map_err(refused())?);
@@ -92,7 +107,11 @@ impl Tree {
             let so_far = joined(&parts[..=at]);
             above = match file::open_dir_in_root(self.root.as_fd(), &so_far) {
                 Ok(dir) => File::from(dir),
-                Err(err) if is_missing(&err) => self.make_parent(&above, name, entry)?,
+                Err(err) if is_missing(&err) => {
+                    let made = self.make_parent(&above, name, entry)?;
+                    self.implied.insert(so_far);
+                    made
+                }
                 Err(err) => return Err(refused()(err)),
             };
         }
@@ -160,7 +179,7 @@ pub fn set_opaque(dir: &File) -> io::Result<()> {
 }
 
 /// Whether it is a whiteout. No archive can bring a device, so all devices here are ours.
-pub fn is_whiteout(meta: &Metadata) -> bool {
+pub(super) fn is_whiteout(meta: &Metadata) -> bool {
     meta.file_type().is_char_device() && meta.rdev() == 0
 }
 
@@ -216,6 +235,6 @@ fn joined(parts: &[&[u8]]) -> Vec<u8> {
     if parts.is_empty() { b".".to_vec() } else { parts.join(&b'/') }
 }
 
-fn time_of(meta: &Metadata) -> FileTime {
+pub(super) fn time_of(meta: &Metadata) -> FileTime {
     FileTime { seconds: meta.mtime(), nanos: meta.mtime_nsec() as u32 }
 }

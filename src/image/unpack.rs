@@ -72,7 +72,7 @@ impl Default for Options {
 }
 
 /// What was unpacked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Entries that were made.
     pub made: u64,
@@ -85,6 +85,9 @@ pub struct Summary {
     /// The archive hides everything that lies below it. Overlay cannot say that of a root, so
     /// nothing may be put below this layer.
     pub hides_all: bool,
+    /// Directories of which the archive says nothing but that something is in them: 0755, and
+    /// root's, until [`super::implied`] makes them what they are in the layers below.
+    pub implied: Vec<Vec<u8>>,
 }
 
 impl Summary {
@@ -111,7 +114,8 @@ pub fn unpack(
     }
     job.tree.leave(b".")?;
     archive.drain()?;
-    Ok(job.summary)
+    let Job { tree, summary, .. } = job;
+    Ok(Summary { implied: tree.implied(), ..summary })
 }
 
 /// A stream that is an error after so many bytes. Files alone are not all that an archive can be

@@ -72,10 +72,14 @@ fn shell() -> &'static str {
 
 /// What the app finds in its environment beside what it inherits.
 fn environment(app: &Path, child: &mut Command) -> Result<(), u8> {
-    let get = |name: &str| env::var(name).unwrap_or_default();
     let home = app.parent().unwrap_or(app);
     child.env("HOME", app).env("TMPDIR", home.join("tmp")).env("DEPS_DIR", home.join("deps"));
+    platform(child)
+}
 
+/// What the platform tells every app, however it comes.
+pub(super) fn platform(child: &mut Command) -> Result<(), u8> {
+    let get = |name: &str| env::var(name).unwrap_or_default();
     let index = Some(get("INSTANCE_INDEX")).filter(|index| !index.is_empty());
     let index = index.unwrap_or_else(|| get("CF_INSTANCE_INDEX"));
     let application =

@@ -4,9 +4,9 @@
 //! (an app's, and those of Garden's clients: D17).
 //! Must not: use smol, unsafe or the daemon's state; trust archives, buildpacks or apps; write
 //! anywhere but where its arguments say.
-//! Called by: `main` (the roles, two of them started by `container`), `exec` and `cell` ([`pack`]). Calls: `sys`, `unit`, `log` (chains only).
+//! Called by: `main` (the roles, two of them started by `container`), `exec` and `cell` ([`pack`]). Calls: `sys`, `model`, `unit`, `log` (chains only).
 //! Entry points: [`run`], [`ROLES`], [`pack::pack_dir`], [`pack::tree_digest`], [`survey`].
-//! Ancestor: buildpack_app_lifecycle, and the tar that garden ran inside.
+//! Ancestor: buildpack_app_lifecycle, docker_app_lifecycle, and the tar that garden ran inside.
 
 /// Prints a line on stdout; that nobody reads it is no reason to stop.
 macro_rules! say {
@@ -26,6 +26,7 @@ macro_rules! complain {
 
 mod builder;
 mod cat_file;
+mod docker;
 mod error;
 mod flags;
 mod healthcheck;
@@ -45,7 +46,8 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// The names that [`run`] knows: links of these names lie beside the binary in `/tmp/lifecycle`.
-pub const ROLES: [&str; 5] = ["builder", "cat-file", "healthcheck", "launcher", "untar"];
+pub const ROLES: [&str; 7] =
+    ["builder", "cat-file", "docker-launcher", "healthcheck", "launcher", "make-dirs", "untar"];
 
 /// More names that [`run`] knows: those that are started without any file in the container, see
 /// [`crate::model::process::Program::Ours`].
@@ -53,13 +55,16 @@ pub const INNER_ROLES: [&str; 2] = ["tar-in", "tar-out"];
 
 /// Runs the program `role` with `args` (without its own name); `None` when there is no such role.
 ///
-/// `launcher` returns only when it fails: otherwise the app has taken its place.
+/// `launcher` and `docker-launcher` return only when they fail: otherwise the app has taken their
+/// place.
 pub fn run(role: &str, args: &[OsString]) -> Option<ExitCode> {
     let result = match role {
         "builder" => builder::run(args),
         "cat-file" => cat_file::run(args),
+        "docker-launcher" => docker::run(args),
         "healthcheck" => healthcheck::run(args),
         "launcher" => launcher::run(args),
+        "make-dirs" => docker::make_dirs(args),
         "tar-in" => untar::tar_in(args),
         "tar-out" => tar_out::run(args),
         "untar" => untar::run(args),

@@ -34,13 +34,16 @@ pub struct DesiredLrp {
     pub version: String,
     /// Name of the stack, the lowest layer.
     pub stack: String,
-    /// SHA-256 of the droplet, the layer above it.
+    /// SHA-256 of the droplet, the layer above it; of an app from an image that of its manifest.
     pub droplet: crate::unit::Digest,
+    /// For an app from an image, what else it is run with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageFacts>,
     /// How many instances.
     pub instances: u32,
     /// Limits of each instance's container.
     pub limits: Limits,
-    /// Start command; empty: the droplet's own.
+    /// Start command; empty: the droplet's own, or the image's.
     pub command: String,
     /// The launcher's third argument.
     pub metadata: String,
@@ -60,6 +63,15 @@ pub struct DesiredLrp {
     pub health: Health,
     /// When it is started again.
     pub restart: Restart,
+}
+
+/// How the processes of an app from an image begin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageFacts {
+    /// Working directory, absolute; made when missing.
+    pub dir: String,
+    /// Directories that are made when missing.
+    pub volumes: Vec<String>,
 }
 
 /// One port of an LRP.

@@ -1,9 +1,10 @@
 //! One app as its owner declares it. The TOML text is read and checked by `config::manifest`.
 
 use super::egress::Rule;
-use crate::unit::{AppName, Bytes};
+use crate::unit::{AppName, Bytes, ImageRef};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,8 +13,12 @@ use std::time::Duration;
 pub struct Manifest {
     /// `name`.
     pub name: AppName,
-    /// `[source] path`, absolute: relative paths are taken from the manifest's directory.
+    /// `[source] path`, absolute: relative paths are taken from the manifest's directory. Empty for
+    /// an app from an image.
     pub source: PathBuf,
+    /// `[image]`, instead of a source that is built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Image>,
     /// `[build]`.
     pub build: Build,
     /// `[run]`, the defaults of every process.
@@ -28,6 +33,25 @@ pub struct Manifest {
     pub egress: Vec<Rule>,
     /// `[restart]`.
     pub restart: Restart,
+}
+
+/// Where an app's image comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Image {
+    /// `ref`: a registry.
+    Ref(ImageRef),
+    /// `archive`, absolute: a file of `docker save`, or an OCI layout as an archive or a directory.
+    Archive(PathBuf),
+}
+
+impl fmt::Display for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Image::Ref(name) => name.fmt(f),
+            Image::Archive(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// How the app is staged.
@@ -63,7 +87,7 @@ pub struct Run {
     pub nofile: u64,
     /// Overrides what the droplet says, for the web process.
     pub command: Option<String>,
-    /// Default `vcap`.
+    /// Default `vcap`; for an app from an image empty: the image's own.
     pub user: String,
 }
 
@@ -89,7 +113,7 @@ pub struct Process {
 pub struct Port {
     /// What other sections call it; default `web` for a single unnamed one.
     pub name: String,
-    /// Inside the container; default 8080.
+    /// Inside the container; default 8080. Of an app from an image 0: the one that the image exposes.
     pub container: u16,
     /// On the box, in front of all running instances; `None`: only the instances' own host ports.
     pub publish: Option<u16>,
@@ -116,7 +140,7 @@ pub struct Health {
 pub enum Check {
     /// A TCP connection to this container port.
     Port {
-        /// Port inside the container.
+        /// Port inside the container; 0 as in [`Port::container`].
         port: u16,
     },
     /// A GET that answers 200.

@@ -9,6 +9,7 @@
 pub mod action;
 pub mod egress;
 pub mod garden;
+pub mod image;
 pub mod limits;
 pub mod lrp;
 pub mod manifest;

@@ -23,7 +23,7 @@ pub struct Task {
     pub action: Action,
 }
 
-/// What the builder leaves behind: Diego's `result.json` of the buildpack lifecycle.
+/// What the builder leaves behind: Diego's `result.json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StagingResult {
     /// Which buildpack made it.
@@ -39,7 +39,7 @@ pub struct StagingResult {
     pub lifecycle_type: String,
 }
 
-/// The part of [`StagingResult`] about buildpacks.
+/// The part of [`StagingResult`] about what the app is made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LifecycleMetadata {
     /// Key of the last buildpack.
@@ -48,4 +48,7 @@ pub struct LifecycleMetadata {
     /// Its name, or what it printed at detection.
     #[serde(default)]
     pub detected_buildpack: String,
+    /// The image's name, as it was asked for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub docker_image: String,
 }

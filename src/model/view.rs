@@ -15,8 +15,11 @@ pub struct AppView {
     pub reason: Option<String>,
     /// The buildpack that staged it.
     pub buildpack: Option<String>,
-    /// The stack it runs on.
+    /// The stack it runs on; empty for an app from an image.
     pub stack: String,
+    /// The image that it comes as, with its digest once that is known.
+    #[serde(default)]
+    pub image: Option<String>,
     /// The manifest it came from.
     pub manifest: String,
     /// It belongs to a `run` and goes with it.

@@ -3,13 +3,15 @@
 //! Owns: the two recipes, the choice of buildpacks, and what makes a droplet or an instance stale.
 //! Must not: run anything; touch the host; unpack what an app's owner wrote (that happens in
 //! containers only).
-//! Called by: `cell`. Calls: `model`, `unit`.
+//! Called by: `cell`. Calls: `image` (its plain values), `model`, `unit`.
 //! Entry points: [`recipe::choose_buildpacks`], [`recipe::staging_task`],
-//! [`recipe::desired_lrps`], [`recipe::fingerprint`].
+//! [`recipe::desired_lrps`], [`recipe::fingerprint`], [`docker::result`], [`docker::desired_lrps`].
 //! Ancestor: the recipe builders of stager and nsync.
 
+pub mod docker;
 pub mod recipe;
 
+use crate::unit::Bytes;
 use std::fmt;
 
 /// Why there is no recipe.
@@ -30,6 +32,20 @@ pub enum StageError {
         processes: Vec<String>,
         /// The process types that the buildpack has commands for.
         known: Vec<String>,
+    },
+    /// Neither the manifest nor the image says how these processes start.
+    ImageNoCommand {
+        /// The process types; never empty.
+        processes: Vec<String>,
+    },
+    /// The image exposes ports, but none that a route or a check could reach.
+    ImageNoTcp,
+    /// The image alone is more than an instance may have.
+    ImageTooLarge {
+        /// The limit.
+        disk: Bytes,
+        /// What the image has, rounded up.
+        image: Bytes,
     },
 }
 
@@ -53,6 +69,24 @@ impl fmt::Display for StageError {
                     list(known)
                 )
             }
+            StageError::ImageNoCommand { processes } => {
+                let first = processes.first().map_or("web", String::as_str);
+                write!(
+                    f,
+                    "no start command for process {}; write command = \"...\" below \
+                     [process.{first}] (an image's entrypoint and command are for `web`)",
+                    list(processes)
+                )
+            }
+            StageError::ImageNoTcp => f.write_str(
+                "the image exposes no TCP port, only others; write container = NUMBER below \
+                 [[port]], or ports = [] below [process.web]",
+            ),
+            StageError::ImageTooLarge { disk, image } => write!(
+                f,
+                "the image has {image} and counts as part of `disk`, which is {disk}; write a \
+                 larger `disk` below [run]",
+            ),
         }
     }
 }

@@ -23,7 +23,8 @@ use crate::model::manifest::{Build, Health, Manifest, Process};
 use crate::model::process::ProcessSpec;
 use crate::model::task::{StagingResult, Task};
 use crate::unit::{AppName, Bytes, Digest, xxh64_hex};
-use env::{Facts, common_env, pair};
+use env::{Facts, common_env};
+pub(super) use env::{pair, without_lang};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -308,6 +309,7 @@ fn lrp(
         version,
         stack: manifest.build.stack.clone(),
         droplet,
+        image: None,
         instances: process.instances,
         limits,
         command: command.to_owned(),

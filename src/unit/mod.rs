@@ -5,10 +5,12 @@
 //! Called by: every room. Calls: nothing.
 //! Entry points: [`Bytes`], [`AppName`], [`Handle`], [`Slot`], [`IdRange`], [`IdMap`],
 //! [`Digest`], [`span`], [`sparse`], [`xxh64_hex`].
+//! [`ImageRef`], [`Digest`], [`span`], [`xxh64_hex`].
 
 mod bytes;
 mod digest;
 mod ids;
+mod image_ref;
 mod name;
 mod slot;
 pub mod span;
@@ -18,6 +20,7 @@ mod xxh64;
 pub use bytes::Bytes;
 pub use digest::{BadDigest, Digest};
 pub use ids::IdMap;
+pub use image_ref::{BadImageRef, ImageRef};
 pub use name::{AppName, BadName, Handle};
 pub use slot::{IdRange, Slot};
 pub use xxh64::xxh64_hex;

@@ -20,6 +20,10 @@ mod net;
 mod peas;
 mod place;
 mod process;
+mod registry;
+#[allow(dead_code, reason = "the kernel floor uses all of it")]
+#[path = "../kernel/registry/server.rs"]
+mod server;
 mod settings;
 mod spec;
 mod streams;

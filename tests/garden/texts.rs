@@ -149,10 +149,9 @@ fn a_root_that_will_not_do_is_told_with_the_cure() {
         ),
         (dir, format!("{dir} holds no files; name one that holds a root filesystem")),
         (
-            "docker:///busybox#1.36",
-            "docker:///busybox#1.36 cannot be fetched: this version reaches no registry; name a \
-             directory or tar file of this box, `preloaded:STACK`, or an OCI layout as \
-             `oci:///DIR`"
+            "docker:///busy//box",
+            "`docker:///busy//box` names no image: an empty part in its path; write \
+             [host[:port]/]path[:tag][@sha256:...]"
                 .into(),
         ),
     ] {

@@ -21,6 +21,11 @@ use terrarium::volume::{Store, StoreConfig};
 #[derive(Default)]
 struct Tar(Vec<u8>);
 
+/// A whole archive with one file in it.
+pub fn one_file(path: &str, data: &[u8]) -> Vec<u8> {
+    Tar::default().raw(b'0', path.as_bytes(), data, |_| ()).end()
+}
+
 impl Tar {
     /// An entry of type `kind`; `set` has the last word about its header.
     fn raw(mut self, kind: u8, path: &[u8], data: &[u8], set: impl Fn(&mut [u8; 512])) -> Tar {

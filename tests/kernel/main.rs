@@ -9,6 +9,7 @@ mod init;
 mod lab;
 mod net;
 mod peas;
+mod registry;
 /// The tests of containers, with the other root driver.
 #[allow(clippy::duplicate_mod)]
 #[path = "container.rs"]

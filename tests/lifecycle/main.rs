@@ -2,6 +2,7 @@
 
 mod builder;
 mod buildpacks;
+mod docker;
 mod launcher;
 mod place;
 mod tar;

@@ -34,6 +34,12 @@ pub const TESTS: &[Tool] = &[
     tool("findmnt", "util-linux"),
     tool("chattr", "e2fsprogs"),
     tool("zstd", "zstd"),
+    tool("docker-registry", "docker-registry"),
+    tool("skopeo", "skopeo"),
+    tool("umoci", "umoci"),
+    tool("htpasswd", "apache2-utils"),
+    tool("openssl", "openssl"),
+    tool("getfattr", "attr"),
 ];
 /// It goes into roots without a loader, so the dynamic one of another package will not do.
 const BUSYBOX: &str = "busybox";

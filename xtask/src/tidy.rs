@@ -136,7 +136,7 @@ fn walk(top: &Path, folder: &Path, out: &mut Vec<(String, String)>) -> Result<()
 /// Crates, beside our own, that are compiled for the shipped program.
 fn linked() -> Result<Vec<String>> {
     let out = host::cargo()
-        .args(["tree", "--package", "terrarium", "--edges", "normal,build"])
+        .args(["tree", "--package", "terrarium", "--edges", "normal,no-proc-macro"])
         .args(["--prefix", "none", "--format", "{p}", "--target", &host::target()])
         .output()
         .context("cannot run cargo tree")?;

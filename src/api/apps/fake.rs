@@ -31,6 +31,7 @@ pub fn view(name: &str, state: &str) -> AppView {
         reason: (state == "crashed").then(|| "exit status 1".into()),
         buildpack: Some("procfile".into()),
         stack: "tiny".into(),
+        image: None,
         manifest: format!("/apps/{name}.toml"),
         temporary: false,
         processes: vec![ProcessView {

@@ -1,12 +1,12 @@
 //! `[garden]`: where Garden's clients find the daemon, and what their containers are by default.
 
-use super::super::address::{self, Registry};
+use super::super::address;
 use super::super::cursor::{Section, Value};
 use super::super::words::{shown, word};
 use super::net::all;
 use super::read::{number_or_auto, set};
 use super::{Amount, Paths};
-use crate::unit::Bytes;
+use crate::unit::{Bytes, ImageRef};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use toml::de::DeValue;
 const GRACE_MAX: Duration = Duration::from_secs(3650 * 86_400);
 /// Longest name of a process as the kernel keeps it, in bytes.
 const INIT_NAME_MAX: usize = 15;
-/// Most registries, and most images that are kept.
+/// Most images that are kept.
 const LIST_MAX: usize = 256;
 /// Longest name of an image or path, in bytes.
 const TEXT_MAX: usize = 1024;
@@ -52,10 +52,6 @@ pub struct Garden {
     pub init_name: String,
     /// AppArmor profile of processes in unprivileged containers.
     pub apparmor: Option<String>,
-    /// Where images come from that name no registry.
-    pub default_registry: Registry,
-    /// Registries that may be asked without TLS, or with a certificate that nobody vouches for.
-    pub insecure_registries: Vec<Registry>,
     /// When unused images are removed.
     pub cleanup_threshold: Cleanup,
     /// Images that stay all the same, written as clients write them.
@@ -118,8 +114,6 @@ impl Garden {
             id_mapping: IdMapping::PerContainer,
             init_name: "terrarium".into(),
             apparmor: None,
-            default_registry: Registry { host: "registry-1.docker.io".into(), port: None },
-            insecure_registries: Vec::new(),
             cleanup_threshold: Cleanup::Never,
             persistent_images: Vec::new(),
         }
@@ -191,13 +185,8 @@ impl Garden {
         }
     }
 
-    /// Where images come from and how long they stay.
+    /// How long images stay.
     fn read_images(&mut self, section: &mut Section<'_>) {
-        let registry = section.take("default_registry");
-        set(&mut self.default_registry, registry.and_then(|it| it.parsed(address::registry)));
-        let insecure = section.take("insecure_registries");
-        let insecure = insecure.and_then(|it| all(&it, LIST_MAX, address::registry));
-        set(&mut self.insecure_registries, insecure);
         let threshold = section.take("cleanup_threshold");
         set(&mut self.cleanup_threshold, threshold.and_then(|it| read_threshold(&it)));
         let images = section.take("persistent_images");
@@ -270,9 +259,8 @@ fn read_threshold(value: &Value<'_>) -> Option<Cleanup> {
 
 /// The name of an image as a client writes it.
 fn read_image(text: &str) -> Result<String, String> {
-    let good = (1..=TEXT_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-    match good {
-        true => Ok(text.to_owned()),
-        false => Err(format!("`{}` is no image; such as \"docker:///busybox\"", shown(text))),
+    match text.parse::<ImageRef>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(format!("`{}` is no image; such as \"docker:///busybox#1.36\"", shown(text))),
     }
 }

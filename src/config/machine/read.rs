@@ -42,6 +42,9 @@ impl Config {
         if let Some(section) = top.section("garden") {
             self.garden.read(section, &self.paths, self.net.ports);
         }
+        if let Some(section) = top.section("registry") {
+            self.registry.read(section, &self.paths);
+        }
         if let Some(section) = top.section("log") {
             self.log.read(section);
         }

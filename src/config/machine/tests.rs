@@ -32,9 +32,11 @@ fn the_sample_shows_every_key_with_its_true_default() {
                listen = \"0.0.0.0:7777\"\ndebug = \"[::1]:7778\"\nlisten_anywhere = true\n\
                connections = 16\ngrace_time = \"5m\"\ndefault_rootfs = \"tiny\"\n\
                graph = \"snapshot\"\ncontainers = 7\nid_mapping = \"garden\"\n\
-               init_name = \"wshd\"\napparmor = \"garden\"\ndefault_registry = \"x:5000\"\n\
-               insecure_registries = [\"y\"]\ncleanup_threshold = \"0B\"\n\
+               init_name = \"wshd\"\napparmor = \"garden\"\ncleanup_threshold = \"0B\"\n\
                persistent_images = [\"docker:///busybox\"]\n\
+               [registry]\ndefault = \"x:5000\"\ninsecure = [\"y\"]\nv1 = [\"z\"]\n\
+               mirrors = [\"a=b\"]\nmirrors_tell_tags = true\ntoken_servers = [\"t\"]\n\
+               logins = \"/x\"\ncerts = \"/y\"\n\
                [log]\nlevel = \"warn\"\napp_bytes = \"1MiB\"\napp_files = 1\n\
                [socket]\ngroup = \"x\"\nmode = \"0600\"\n";
     config.apply(odd, "odd").expect("good values");
@@ -108,12 +110,26 @@ fn bad_values_of_garden_are_named_with_their_place() {
         ("id_mapping = \"none\"", "14: `garden.id_mapping` cannot be \"none\""),
         ("init_name = \"sixteen-bytes-xx\"", "13: name `sixteen-bytes-xx` is not good"),
         ("apparmor = \"a b\"", "12: `a b` is no name of a profile"),
-        ("default_registry = \"https://x\"", "20: `https://x` is no registry"),
-        ("insecure_registries = [\"x\", \"y/z\"]", "29: `y/z` is no registry"),
         ("cleanup_threshold = \"-1\"", "21: `-1` is not a size"),
         ("persistent_images = [\"\"]", "22: `` is no image"),
     ] {
         let text = format!("[garden]\n{line}");
+        let bad = defaults().apply(&text, "t").expect_err(line).to_string();
+        assert!(bad.starts_with(&format!("t:2:{expected}")), "{line}: {bad}");
+    }
+}
+
+#[test]
+fn bad_values_of_registries_are_named_with_their_place() {
+    for (line, expected) in [
+        ("default = \"https://x\"", "11: `https://x` is no registry"),
+        ("insecure = [\"x\", \"y/z\"]", "18: `y/z` is no network"),
+        ("insecure = [\"10.0.0.0/33\"]", "13: `10.0.0.0/33` is no network"),
+        ("mirrors = [\"mirror.lan\"]", "12: `mirror.lan` names no mirror"),
+        ("mirrors = [\"a=b/c\"]", "12: `b/c` is no registry"),
+        ("logins = \"auth.json\"", "10: `auth.json` is no absolute path"),
+    ] {
+        let text = format!("[registry]\n{line}");
         let bad = defaults().apply(&text, "t").expect_err(line).to_string();
         assert!(bad.starts_with(&format!("t:2:{expected}")), "{line}: {bad}");
     }

@@ -18,18 +18,32 @@ const RULES_MAX: usize = 64;
 pub(super) struct PortDraft<'a> {
     pub(super) model: Port,
     pub(super) place: Place<'a>,
+    /// Nobody wrote it: an app from an image has one all the same.
+    pub(super) implied: bool,
 }
 
-/// Reads every `[[port]]`. `None`: something is wrong with them, so their names mean nothing.
+/// The number of a port that is whatever the image exposes; its staging finds out.
+pub(super) const IMAGES_OWN: u16 = 0;
+
+/// Reads every `[[port]]`. `image`: where the app's image stands, if it has one; then a port that
+/// has no number is the image's own, and there is one when none is written. `None`: something is
+/// wrong with them, so their names mean nothing.
 pub(super) fn read_ports<'a>(
     top: &mut Section<'a>,
+    image: Option<&Place<'a>>,
     places: &mut Places,
 ) -> Option<Vec<PortDraft<'a>>> {
     let sections = top.sections("port", PORTS_MAX)?;
-    let alone = sections.len() == 1;
+    if let (true, Some(place)) = (sections.is_empty(), image) {
+        let model = Port { name: "web".into(), container: IMAGES_OWN, publish: None };
+        return Some(vec![PortDraft { model, place: place.clone(), implied: true }]);
+    }
+    // One alone needs no number.
+    let usual = if image.is_some() { IMAGES_OWN } else { 8080 };
+    let usual = (sections.len() == 1).then_some(usual);
     let mut seen = Seen::default();
     let ports: Vec<_> =
-        sections.into_iter().map(|section| read_port(section, alone, &mut seen)).collect();
+        sections.into_iter().map(|section| read_port(section, usual, &mut seen)).collect();
     places.published = seen.published.iter().map(|(port, at)| (*port, at.span())).collect();
     ports.into_iter().collect()
 }
@@ -44,7 +58,7 @@ struct Seen<'a> {
 
 fn read_port<'a>(
     mut section: Section<'a>,
-    alone: bool,
+    usual: Option<u16>,
     seen: &mut Seen<'a>,
 ) -> Option<PortDraft<'a>> {
     let place = section.place.clone();
@@ -53,7 +67,7 @@ fn read_port<'a>(
             let name = value.parsed(|text| plain_name("port", text, 20));
             once(&mut seen.names, &value, name, "port name")
         }
-        None if alone => Some("web".to_owned()),
+        None if usual.is_some() => Some("web".to_owned()),
         None => {
             section.missing("name", "each of several ports needs a name".into());
             None
@@ -64,7 +78,7 @@ fn read_port<'a>(
             let port = port_number(&value);
             once(&mut seen.containers, &value, port, "container port")
         }
-        None if alone => Some(8080),
+        None if usual.is_some() => usual,
         None => {
             section.missing("container", "each of several ports needs its number".into());
             None
@@ -76,7 +90,8 @@ fn read_port<'a>(
     });
     section.later(&["protocol", "address", "tls", "host"]);
     section.finish();
-    Some(PortDraft { model: Port { name: name?, container: container?, publish }, place })
+    let model = Port { name: name?, container: container?, publish };
+    Some(PortDraft { model, place, implied: false })
 }
 
 /// Notes a value that was there before.

@@ -3,7 +3,7 @@
 use super::super::cursor::{Section, Value};
 use super::super::sink::Place;
 use super::super::words::{plain_name, shown};
-use super::network::PortDraft;
+use super::network::{IMAGES_OWN, PortDraft};
 use super::places::{Places, Sizes};
 use super::{DAY, read_command, read_shape};
 use crate::model::manifest::{Check, Health, Process, Run};
@@ -145,6 +145,7 @@ fn check_owners(drafts: &BTreeMap<String, Draft<'_>>, ports: &[PortDraft<'_>]) {
         let mine = |draft: &Draft<'_>| draft.process.ports.contains(name);
         let mut owners = drafts.iter().filter(|(_, draft)| mine(draft)).map(|(owner, _)| owner);
         match (owners.next(), owners.next()) {
+            (None, _) if port.implied => {}
             (None, _) => port.place.fail(
                 format!("port `{name}` belongs to no process"),
                 format!("add ports = [\"{name}\"] to one of them"),
@@ -360,7 +361,10 @@ fn no_port(name: &str) -> String {
 
 /// What to choose from.
 fn names_of(ports: &[PortDraft<'_>]) -> String {
-    let show = |port: &PortDraft<'_>| format!("\"{}\" ({})", port.model.name, port.model.container);
+    let show = |port: &PortDraft<'_>| match port.model.container {
+        IMAGES_OWN => format!("\"{}\" (the image's own)", port.model.name),
+        number => format!("\"{}\" ({number})", port.model.name),
+    };
     match ports.is_empty() {
         true => "declare it with [[port]]".into(),
         false => format!("declared: {}", ports.iter().map(show).collect::<Vec<_>>().join(", ")),

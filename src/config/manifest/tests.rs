@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::sink::absent_keys;
 use crate::model::egress::Protocol;
-use crate::model::manifest::Check;
+use crate::model::manifest::{Check, Image};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
@@ -73,7 +73,7 @@ fn every_mistake_is_named_with_its_place_and_its_cure() {
         ("[build]\ntimeout = \"0s\"", "4:11 `build.timeout` is 0s, out of range | 1s to 1d"),
         (
             "[build]\nlifecycle = \"docker\"",
-            "4:13 this lifecycle is not supported by this version yet",
+            "4:13 an app that comes as an image has no [build] | write [image] with `ref`",
         ),
         (
             "[build]\nlifecycle = \"buidpack\"",
@@ -217,7 +217,7 @@ fn every_mistake_is_named_with_its_place_and_its_cure() {
         ("[[egress]]\nallow = \"tcp\"\nports = [\"9-8\"]", "5:10 `9-8` is no port range"),
         ("[[egress]]\nallow = \"tcp\"\nports = [0]", "5:10 `egress.ports` is 0, out of range"),
         ("[[egress]]\nallow = \"tcp\"\nlog = 1", "5:7 `egress.log` must be true or false"),
-        ("[image]\nref = \"x\"", "3:2 `[image]` is not supported by this version yet"),
+        ("[image]\nref = \"x\"", "2:10 `source` and `image` do not go together | an app is built"),
         ("[[volume]]\nname = \"x\"", "3:3 `[[volume]]` is not supported by this version yet"),
         ("after = [\"x\"]", "3:1 `after` is not supported by this version yet"),
         ("name = \"b\"", "3:1 duplicate key"),
@@ -231,6 +231,57 @@ fn every_mistake_is_named_with_its_place_and_its_cure() {
         }
     }
     assert!(failed.is_empty(), "{failed}");
+}
+
+#[test]
+fn an_image_stands_instead_of_source_and_build() {
+    let it = good("name = \"t\"\n[image]\nref = \"docker:///tutum/tomcat#8.0\"\n");
+    let name = "tutum/tomcat:8.0".parse().expect("a name");
+    assert_eq!(it.image, Some(Image::Ref(name)));
+    assert_eq!((it.source.as_os_str().len(), it.run.user.as_str()), (0, ""));
+    // The image says which port.
+    assert_eq!((it.ports.len(), it.ports[0].container, it.ports[0].publish), (1, 0, None));
+    let web = &it.processes["web"];
+    assert_eq!(
+        (web.ports.as_slice(), &web.health.check),
+        (&["web".to_owned()][..], &Check::Port { port: 0 })
+    );
+
+    let it = good(
+        "name = \"t\"\nimage.archive = \"app.tar\"\nport = [{ publish = 80 }]\nrun.user = \"1:2\"\n",
+    );
+    assert_eq!(it.image, Some(Image::Archive("/etc/terrarium/apps.d/app.tar".into())));
+    assert_eq!((it.ports[0].container, it.ports[0].publish, &*it.run.user), (0, Some(80), "1:2"));
+
+    let it = good("name = \"t\"\nimage.ref = \"a\"\n[process.work]\ncommand = \"x\"\n");
+    assert!(it.ports.is_empty(), "nobody listens");
+    let it = good("name = \"t\"\nimage.ref = \"a\"\n[process.web]\nports = []\n");
+    assert_eq!((it.ports.len(), &it.processes["web"].health.check), (0, &Check::Process));
+}
+
+#[test]
+fn mistakes_of_an_image_are_named_with_their_place() {
+    for (text, expected) in [
+        ("[image]", "2:1 `ref` is missing in [image] | add ref ="),
+        ("image = \"x\"", "2:9 `image` must be a table, not a string"),
+        ("[image]\nref = \"a\"\narchive = \"b\"", "4:11 an image has `ref` or `archive`, not both"),
+        ("[image]\nref = \"A b\"", "3:7 `A b` names no image: "),
+        ("[image]\nref = 1", "3:7 `image.ref` must be a string"),
+        ("[image]\narchive = \"\"", "3:11 `image.archive` is empty"),
+        (
+            "[image]\nreff = \"a\"\nref = \"a\"",
+            "3:1 unknown key `reff` in [image] | did you mean `ref`?",
+        ),
+        ("build = {}\n[image]\nref = \"a\"", "2:9 `build` and `image` do not go together"),
+        (
+            "[image]\nref = \"a\"\n[health]\nport = 80",
+            "5:8 there is no port `80` | declared: \"web\" (the image's own)",
+        ),
+    ] {
+        let found = problems(&format!("name = \"t\"\n{text}\n"));
+        assert_eq!(found.len(), 1, "{text}\n{found:#?}");
+        assert!(found[0].starts_with(expected), "{text}\n{found:#?}");
+    }
 }
 
 #[test]

@@ -31,7 +31,7 @@ impl Dir {
     /// What is said of HEAD and `text`: `line:column message | cure`.
     fn said(&self, site: &Site, text: &str) -> (bool, Vec<String>) {
         let text = format!("name = \"web\"\n{text}");
-        let text = match text.contains("source") {
+        let text = match text.contains("source") || text.contains("image") {
             true => text,
             false => format!("source.path = \"app\"\n{text}"),
         };
@@ -152,4 +152,14 @@ fn the_first_stack_is_the_first_by_name_and_of_an_empty_box_there_is_none() {
     fs::create_dir(site.stacks.join("b.tar.zst")).expect("no stack either");
     assert_eq!(site.first_stack().as_deref(), Some("edgefs"));
     assert_eq!(Site { stacks: site.stacks.join("none"), ..site }.first_stack(), None);
+}
+
+#[test]
+fn the_archive_of_an_image_must_be_there_and_nothing_else() {
+    let dir = Dir::new();
+    let bare = Site { stacks: dir.0.join("none"), buildpacks: Vec::new(), ..dir.site() };
+    assert_eq!(dir.said(&bare, "image.ref = \"none.lan/app\""), (true, Vec::new()));
+    assert_eq!(dir.said(&bare, "image.archive = \"app\""), (true, Vec::new()));
+    let (fine, said) = dir.said(&bare, "image.archive = \"app.tar\"");
+    assert!(!fine && said[0].starts_with("2:17 DIR/app.tar is not there | write"), "{said:?}");
 }

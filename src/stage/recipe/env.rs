@@ -3,6 +3,10 @@
 use crate::model::manifest::Manifest;
 use crate::unit::{AppName, Bytes, Digest};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// What stacks have for everybody.
+const LANG: (&str, &str) = ("LANG", "en_US.UTF-8");
 
 /// The variables in their order; later entries win.
 ///
@@ -12,7 +16,7 @@ pub(super) fn common_env(
     facts: Facts,
     memory: Bytes,
 ) -> Vec<(String, String)> {
-    let mut env = vec![pair("LANG", "en_US.UTF-8")];
+    let mut env = vec![pair(LANG.0, LANG.1)];
     env.extend(manifest.env.iter().map(|(name, value)| (name.clone(), value.clone())));
     env.push(pair("VCAP_APPLICATION", &Value::Object(facts.0).to_string()));
     env.push(pair("MEMORY_LIMIT", &format!("{}m", memory.as_mib())));
@@ -20,8 +24,17 @@ pub(super) fn common_env(
     env
 }
 
+/// The same without the language, unless the manifest has one: images say themselves which they have.
+pub(in crate::stage) fn without_lang(
+    env: Vec<(String, String)>,
+    own: &BTreeMap<String, String>,
+) -> Vec<(String, String)> {
+    let usual = |(name, _): &(String, String)| name == LANG.0 && !own.contains_key(name);
+    env.into_iter().filter(|variable| !usual(variable)).collect()
+}
+
 /// One variable.
-pub(super) fn pair(name: &str, value: &str) -> (String, String) {
+pub(in crate::stage) fn pair(name: &str, value: &str) -> (String, String) {
     (name.to_owned(), value.to_owned())
 }
 

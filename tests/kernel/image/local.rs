@@ -236,19 +236,19 @@ fn unused_layers_go_unless_they_are_pinned_or_were_while_it_was_found_out() {
             drop(import(&touched));
             Some([kept].into())
         };
-        collect(store, used).expect("collect");
+        collect(store, &Default::default(), used).expect("collect");
         let mut left = vec![kept, held.layers[0], import(&touched).layers[0]];
         left.sort();
         assert_eq!(store.layers().expect("layers"), left);
         assert_eq!(layers_bytes(store, &[unused]).expect("bytes"), 0, "its note went with it");
-        collect(store, || None).expect("collect");
+        collect(store, &Default::default(), || None).expect("collect");
         assert_eq!(store.layers().expect("layers"), left, "who does not know keeps all");
         let copy = held.clone();
         drop(held);
-        collect(store, || Some([kept].into())).expect("collect");
+        collect(store, &Default::default(), || Some([kept].into())).expect("collect");
         assert_eq!(store.layers().expect("layers").len(), 2);
         drop(copy);
-        collect(store, || Some([kept].into())).expect("collect");
+        collect(store, &Default::default(), || Some([kept].into())).expect("collect");
         assert_eq!(store.layers().expect("layers"), [kept]);
     });
 }
@@ -273,7 +273,7 @@ fn who_imports_and_pins_is_never_robbed_by_who_collects() {
                 let mut rounds = 0;
                 while !done.load(Ordering::Relaxed) || rounds == 0 {
                     let used = || Some(depot.lock().expect("lock").clone());
-                    collect(store, used).expect("collect");
+                    collect(store, &Default::default(), used).expect("collect");
                     rounds += 1;
                 }
             });
@@ -298,7 +298,7 @@ fn who_imports_and_pins_is_never_robbed_by_who_collects() {
             done.store(true, Ordering::Relaxed);
             collector.join().expect("join");
         });
-        collect(store, || Some(BTreeSet::new())).expect("collect");
+        collect(store, &Default::default(), || Some(BTreeSet::new())).expect("collect");
         assert!(store.layers().expect("layers").is_empty());
     });
 }

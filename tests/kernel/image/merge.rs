@@ -86,12 +86,12 @@ fn a_tree_is_what_the_union_of_its_layers_shows() {
         merge(store, &layers[..2]).expect("another");
         assert_eq!(store.layers().expect("layers").len(), 3 + 3);
         // They stay and go with their layers.
-        collect(store, || Some(layers.into())).expect("collect");
+        collect(store, &Default::default(), || Some(layers.into())).expect("collect");
         assert_eq!(store.layers().expect("layers").len(), 3 + 3);
-        collect(store, || Some([layers[0]].into())).expect("collect");
+        collect(store, &Default::default(), || Some([layers[0]].into())).expect("collect");
         assert_eq!(store.layers().expect("layers").len(), 1 + 2, "one is pinned");
         drop(pin);
-        collect(store, || Some([layers[0]].into())).expect("collect");
+        collect(store, &Default::default(), || Some([layers[0]].into())).expect("collect");
         assert_eq!(store.layers().expect("layers").len(), 1 + 1);
     });
 }

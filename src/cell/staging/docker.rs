@@ -1,0 +1,110 @@
+//! Stages an app that comes as an image: gets the image, and records what it says of itself.
+//!
+//! No container is needed, as nothing of the image is run. Whoever starts an instance later finds
+//! its layers here and asks nobody.
+
+use super::Shared;
+use crate::cell::record::{AppRecord, Release};
+use crate::exec::cancel::Cancel;
+use crate::image::catalog::Known;
+use crate::image::{self, ImageError};
+use crate::log::chain;
+use crate::model::image::StagedImage;
+use crate::model::manifest::Image;
+use crate::stage::docker;
+use crate::unit::{AppName, Bytes};
+use crate::volume::Pin;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Lines about one transfer.
+const QUARTERS: u64 = 4;
+
+/// Gets the image and records it. The error is for the user.
+pub async fn stage(
+    shared: &Arc<Shared>,
+    record: &AppRecord,
+    wanted: &Image,
+    cancel: &Cancel,
+) -> Result<Release, String> {
+    let manifest = record.manifest.clone();
+    let app = &manifest.name;
+    shared.say(app, "STG", false, format!("Fetching image {wanted}"));
+    let (inner, name, what) = (shared.clone(), app.clone(), wanted.clone());
+    // Who gives up on it leaves it to its end; the next one goes on from there.
+    let fetched = cancel.or(async {
+        let turn = shared.fetches.acquire_arc().await;
+        smol::unblock(move || {
+            let _turn = turn;
+            fetch(&inner, &name, &what)
+        })
+        .await
+    });
+    let (known, bytes, _pin) = fetched.await.ok_or("it was stopped")??;
+    let image = StagedImage {
+        digest: known.digest,
+        layers: known.layers,
+        bytes,
+        env: known.config.env.clone(),
+        volumes: known.config.volumes.clone(),
+    };
+    let size = Bytes::mib(bytes.div_ceil(1 << 20));
+    let layers = match image.layers.len() {
+        1 => "one layer".to_owned(),
+        count => format!("{count} layers"),
+    };
+    let text = format!("Image {} is here: {layers}, {size}", image.digest);
+    shared.say(app, "STG", false, text);
+    let result = docker::result(&wanted.to_string(), &known.config);
+    // What cannot run is found here, while somebody looks, not at every start.
+    docker::desired_lrps(&manifest, &result, &image, 0).map_err(|err| err.to_string())?;
+    let digest = image.digest;
+    Ok(Release {
+        manifest,
+        fingerprint: digest,
+        result,
+        stack: digest,
+        droplet: digest,
+        image: Some(image),
+    })
+}
+
+/// The image, the bytes that it has, and what keeps its layers until they are recorded. Blocking.
+fn fetch(shared: &Shared, app: &AppName, wanted: &Image) -> Result<(Known, u64, Pin), String> {
+    let store = shared.host.store();
+    let text = |err: ImageError| chain(&err);
+    let (known, pin) = match wanted {
+        Image::Ref(name) => {
+            let said = AtomicU64::new(0);
+            let progress = |done: u64, all: u64| {
+                let quarter = done.saturating_mul(QUARTERS).checked_div(all).unwrap_or_default();
+                if quarter > said.fetch_max(quarter, Ordering::Relaxed) && quarter < QUARTERS {
+                    let text = format!("{} of {} MiB are here", done >> 20, all >> 20);
+                    shared.say(app, "STG", false, text);
+                }
+            };
+            let pulled =
+                image::pull(store, &shared.registries, name, None, &progress).map_err(text)?;
+            (pulled.image, pulled.pin)
+        }
+        Image::Archive(path) => load(shared, path)?,
+    };
+    let bytes = image::layers_bytes(store, &known.layers).map_err(text)?;
+    Ok((known, bytes, pin))
+}
+
+/// The one image of an archive.
+fn load(shared: &Shared, path: &Path) -> Result<(Known, Pin), String> {
+    let default = &shared.registries.default;
+    let all = image::load(shared.host.store(), default, path, None).map_err(|err| chain(&err))?;
+    let count = all.len();
+    let mut all = all.into_iter();
+    match (all.next(), all.next()) {
+        (Some(only), None) => Ok((only.image, only.pin)),
+        _ => Err(format!(
+            "{} has {count} images that run on this box; write one of them to an archive of its own",
+            path.display()
+        )),
+    }
+}

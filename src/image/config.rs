@@ -1,0 +1,248 @@
+//! An image's configuration: what its processes are run with. Text in, checked values out.
+
+use super::manifest::{self, clean};
+use super::platform::Platform;
+use crate::unit::Digest;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Most entries of one list, and longest text in it, in bytes.
+const LIST_MAX: usize = 10_000;
+const TEXT_MAX: usize = 128 << 10;
+
+/// What an image says of its processes. Empty is not said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageConfig {
+    /// `K=V`.
+    #[serde(default)]
+    pub env: Vec<String>,
+    /// Program and first arguments.
+    #[serde(default)]
+    pub entrypoint: Vec<String>,
+    /// Further arguments, or all of it without an entrypoint.
+    #[serde(default)]
+    pub cmd: Vec<String>,
+    /// Where they start.
+    #[serde(default)]
+    pub workdir: String,
+    /// `name`, `uid`, `name:group`, `uid:gid`.
+    #[serde(default)]
+    pub user: String,
+    /// What is listened on, without order.
+    #[serde(default)]
+    pub ports: Vec<Exposed>,
+    /// Directories that are to be the container's own.
+    #[serde(default)]
+    pub volumes: Vec<String>,
+    /// What ends it; a name or a number.
+    #[serde(default)]
+    pub stop_signal: String,
+    /// Free text about it.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A port of `ExposedPorts`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Exposed {
+    /// Its number, not 0.
+    pub port: u16,
+    /// Its protocol.
+    pub protocol: Protocol,
+}
+
+/// What a port speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// `/tcp`, or nothing.
+    Tcp,
+    /// `/udp`.
+    Udp,
+    /// `/sctp`.
+    Sctp,
+}
+
+#[derive(Deserialize)]
+struct Whole {
+    #[serde(default)]
+    architecture: Option<String>,
+    #[serde(default)]
+    os: Option<String>,
+    #[serde(default)]
+    variant: Option<String>,
+    config: Option<Inner>,
+    rootfs: Option<Rootfs>,
+}
+
+#[derive(Deserialize)]
+struct Rootfs {
+    diff_ids: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Inner {
+    env: Option<Vec<String>>,
+    entrypoint: Option<Words>,
+    cmd: Option<Words>,
+    working_dir: Option<String>,
+    user: Option<String>,
+    exposed_ports: Option<BTreeMap<String, serde::de::IgnoredAny>>,
+    volumes: Option<BTreeMap<String, serde::de::IgnoredAny>>,
+    stop_signal: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+}
+
+/// A list, or as very old images have it, one word.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Words {
+    Many(Vec<String>),
+    One(String),
+}
+
+impl ImageConfig {
+    /// Reads a configuration: itself, where it runs, and the digests of what is in its layers,
+    /// lowest first.
+    pub fn read(json: &[u8]) -> Result<(ImageConfig, Platform, Vec<Digest>), String> {
+        let whole: Whole = manifest::read(json, "a configuration")?;
+        let rootfs = whole.rootfs.ok_or("its configuration names no layers")?;
+        let diff = |text: &String| manifest::digest(text, "a layer's content");
+        let diffs = rootfs.diff_ids.iter().map(diff).collect::<Result<_, String>>()?;
+        let platform = Platform {
+            os: whole.os.unwrap_or_default(),
+            architecture: whole.architecture.unwrap_or_default(),
+            variant: whole.variant.unwrap_or_default(),
+        };
+        Ok((whole.config.unwrap_or_default().checked()?, platform, diffs))
+    }
+
+    /// This one, of a layer of the first version, above that of the layers below: what they say of
+    /// environment and volumes goes on, where this one says nothing else.
+    pub fn over(mut self, below: ImageConfig) -> ImageConfig {
+        let name = |entry: &String| entry.split('=').next().unwrap_or_default().to_owned();
+        let own: Vec<String> = self.env.iter().map(name).collect();
+        let kept = below.env.into_iter().filter(|entry| !own.contains(&name(entry)));
+        self.env = kept.chain(self.env).collect();
+        let volumes = below.volumes.into_iter().filter(|path| !self.volumes.contains(path));
+        self.volumes = volumes.chain(self.volumes.clone()).collect();
+        self
+    }
+
+    /// Reads what an image of the first version says of one of its layers.
+    pub fn read_first(json: &[u8]) -> Result<(ImageConfig, Platform), String> {
+        let whole: Whole = manifest::read(json, "a configuration")?;
+        let platform = Platform {
+            os: whole.os.unwrap_or_default(),
+            architecture: whole.architecture.unwrap_or_default(),
+            variant: String::new(),
+        };
+        Ok((whole.config.unwrap_or_default().checked()?, platform))
+    }
+}
+
+impl Inner {
+    fn checked(self) -> Result<ImageConfig, String> {
+        let words = |words: Option<Words>| match words {
+            None => Vec::new(),
+            Some(Words::One(word)) => vec![word],
+            Some(Words::Many(words)) => words,
+        };
+        let ports = self.exposed_ports.unwrap_or_default();
+        let ports = ports.keys().map(|text| exposed(text)).collect::<Result<Vec<_>, _>>()?;
+        let config = ImageConfig {
+            env: self.env.unwrap_or_default(),
+            entrypoint: words(self.entrypoint),
+            cmd: words(self.cmd),
+            workdir: self.working_dir.unwrap_or_default(),
+            user: self.user.unwrap_or_default(),
+            ports: ports.concat(),
+            volumes: self.volumes.unwrap_or_default().into_keys().collect(),
+            stop_signal: self.stop_signal.unwrap_or_default(),
+            labels: self.labels.unwrap_or_default(),
+        };
+        let lists = [&config.env, &config.entrypoint, &config.cmd, &config.volumes];
+        let texts = lists.into_iter().flatten().chain([&config.workdir, &config.user]);
+        for text in texts {
+            if text.len() > TEXT_MAX || text.contains('\0') {
+                let begin: String = text.chars().take(32).collect();
+                return Err(format!(
+                    "its configuration has a text that no process can have, `{}...`",
+                    clean(&begin)
+                ));
+            }
+        }
+        match lists.iter().any(|list| list.len() > LIST_MAX) || config.ports.len() > LIST_MAX {
+            true => Err(format!("its configuration has a list of more than {LIST_MAX} entries")),
+            false => Ok(config),
+        }
+    }
+}
+
+/// Reads `80`, `80/tcp`, `8000-8010/udp`.
+fn exposed(text: &str) -> Result<Vec<Exposed>, String> {
+    let wrong = || format!("its configuration has the port `{}`", clean(text));
+    let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let protocol = match protocol.to_ascii_lowercase().as_str() {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        "sctp" => Protocol::Sctp,
+        _ => return Err(wrong()),
+    };
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    let number = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(wrong);
+    let (first, last) = (number(first)?, number(last)?);
+    if last < first || usize::from(last - first) >= LIST_MAX {
+        return Err(wrong());
+    }
+    Ok((first..=last).map(|port| Exposed { port, protocol }).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(config: &str) -> Result<ImageConfig, String> {
+        let diff = Digest::of(b"");
+        let text =
+            format!(r#"{{"os":"linux","config":{config},"rootfs":{{"diff_ids":["{diff}"]}}}}"#);
+        ImageConfig::read(text.as_bytes()).map(|(config, ..)| config)
+    }
+
+    #[test]
+    fn configurations_are_read_as_programs_write_them() {
+        let text = r#"{"Env":["A=b"],"Entrypoint":["/e"],"Cmd":"one","WorkingDir":"/w","User":"u:g",
+            "ExposedPorts":{"80/tcp":{},"53/UDP":null,"9000-9002":{}},"Volumes":{"/v":{}},
+            "StopSignal":"SIGINT","Labels":{"a":"b"},"Unknown":1}"#;
+        let config = read(text).expect("a configuration");
+        assert_eq!(
+            (config.entrypoint, config.cmd),
+            (vec!["/e".to_owned()], vec!["one".to_owned()])
+        );
+        assert_eq!((config.user.as_str(), config.workdir.as_str()), ("u:g", "/w"));
+        let ports: Vec<_> = config.ports.iter().map(|it| (it.port, it.protocol)).collect();
+        let tcp = Protocol::Tcp;
+        assert_eq!(ports, [(53, Protocol::Udp), (80, tcp), (9000, tcp), (9001, tcp), (9002, tcp)]);
+        assert_eq!(config.volumes, ["/v"]);
+        let nothing = r#"{"Env":null,"Cmd":null,"ExposedPorts":null,"Labels":null}"#;
+        assert_eq!(read(nothing), Ok(ImageConfig::default()));
+        assert_eq!(read("null"), Ok(ImageConfig::default()));
+    }
+
+    #[test]
+    fn what_no_process_can_have_is_refused() {
+        for bad in [
+            r#"{"Env":["A=\u0000"]}"#,
+            r#"{"ExposedPorts":{"0/tcp":{}}}"#,
+            r#"{"ExposedPorts":{"80/x":{}}}"#,
+            r#"{"ExposedPorts":{"9-8":{}}}"#,
+            r#"{"ExposedPorts":{"1-65535":{}}}"#,
+            r#"{"Env":"A=b"}"#,
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        assert!(ImageConfig::read(b"{}").is_err());
+        assert!(ImageConfig::read(br#"{"rootfs":{"diff_ids":["sha256:.."]}}"#).is_err());
+    }
+}

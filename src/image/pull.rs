@@ -1,0 +1,350 @@
+//! From the name of an image to its layers in the store.
+//!
+//! ```text
+//! name ─► manifest (through indexes) ─► configuration ─► layers, several at a time ─► catalogue
+//! ```
+//!
+//! What is here is not asked for again: an image by its digest, a layer by its chain id, and of a
+//! layer that broke off, what has come. An image that is named by tag is asked about each time; when
+//! nobody can be reached, what the tag meant last is taken.
+
+use super::catalog::{self, Known};
+use super::config::ImageConfig;
+use super::error::ImageError;
+use super::fetch::{Fetch, Layer, Name, Source};
+use super::layout;
+use super::local::Rootfs;
+use super::manifest::{self, Blob, Choice, Image, Kind};
+use super::platform::Runs;
+use super::registry::Http;
+use super::registry::credentials::{Credentials, Login};
+use super::registry::failure::{self, Failure};
+use super::registry::first::First;
+use super::registry::repository::{Document, Repository};
+use super::registry::settings::Settings;
+use super::schema1;
+use crate::unit::{Digest, ImageRef};
+use crate::volume::{Pin, Store};
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Indexes that lead to one another.
+const INDEXES_MAX: usize = 3;
+
+/// An image that is here.
+#[derive(Clone, Debug)]
+pub struct Pulled {
+    /// All about it.
+    pub image: Known,
+    /// Keeps its layers.
+    pub pin: Pin,
+}
+
+impl Pulled {
+    /// The root of a container of it.
+    pub fn rootfs(self, store: &Store) -> Result<Rootfs, ImageError> {
+        self.image.rootfs(store, self.pin)
+    }
+}
+
+/// Makes sure that an image is here. `login` goes before the box's own. `progress` is told bytes of
+/// layers: done, and in all. Blocking.
+pub fn pull(
+    store: &Store,
+    settings: &Settings,
+    name: &ImageRef,
+    login: Option<Login>,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<Pulled, ImageError> {
+    let name = name.at(&settings.default);
+    let here = || {
+        let (image, pin) = catalog::find(store, &catalog::meaning(store, &name)?)?;
+        Some(Pulled { image, pin })
+    };
+    if let (Some(_), Some(pulled)) = (name.digest(), here()) {
+        return Ok(pulled);
+    }
+    let patient = here().is_none();
+    let pull = Pull { store, settings, name: &name, runs: Runs::here(), patient, progress };
+    match pull.run(login) {
+        Err(ImageError::Pull { source, .. }) if source.kind == failure::Kind::Passing => {
+            let known = here()
+                .ok_or(ImageError::Pull { image: name.to_string(), source: source.clone() })?;
+            crate::warn!(
+                "image.unreachable",
+                image = name,
+                digest = known.image.digest,
+                err = source
+            );
+            Ok(known)
+        }
+        other => other,
+    }
+}
+
+/// One pull.
+struct Pull<'a> {
+    store: &'a Store,
+    settings: &'a Settings,
+    name: &'a ImageRef,
+    runs: Runs,
+    /// Nothing of that name is here: it is worth waiting for.
+    patient: bool,
+    progress: &'a (dyn Fn(u64, u64) + Sync),
+}
+
+impl Pull<'_> {
+    fn run(&self, login: Option<Login>) -> Result<Pulled, ImageError> {
+        let host = self.name.host().unwrap_or_default();
+        let http = Http::new(self.settings.clone());
+        let credentials =
+            Credentials::read(&self.settings.credentials).map_err(|err| self.failed(err))?;
+        let repository = self.name.repository(host);
+        let mut first = None;
+        for place in self.places(host) {
+            let known = credentials.find(if place == host { host } else { &place }, &repository);
+            let login = login.clone().filter(|_| place == host).or_else(|| known.cloned());
+            let address = self.settings.address(&place);
+            let tried = self.try_place(&http, address, &repository, login);
+            match tried {
+                Err(ImageError::Pull { image, source }) => {
+                    crate::info!(
+                        "image.not_there",
+                        image = image,
+                        registry = address,
+                        err = source
+                    );
+                    // What the registry itself says counts, not what its mirrors do.
+                    first = Some(ImageError::Pull { image, source });
+                }
+                other => return other,
+            }
+        }
+        Err(first.unwrap_or_else(|| self.failed(Failure::wrong("no registry is named"))))
+    }
+
+    /// Who is asked, in order: mirrors, then the registry. A tag is the registry's to tell.
+    fn places(&self, host: &str) -> Vec<String> {
+        let mirrors = self.settings.mirrors.get(host).into_iter().flatten();
+        let asked = self.name.digest().is_some() || self.settings.mirrors_tell_tags;
+        mirrors.filter(|_| asked).cloned().chain([host.to_owned()]).collect()
+    }
+
+    fn try_place(
+        &self,
+        http: &Http,
+        address: &str,
+        repository: &str,
+        login: Option<Login>,
+    ) -> Result<Pulled, ImageError> {
+        let found = self.again(|| Repository::find(http, address, repository, login.clone()));
+        let Some(repository) = found.map_err(|err| self.failed(err))? else {
+            return self.old(http, address, repository, login.as_ref());
+        };
+        let (digest, document, kind) =
+            self.document(&repository).map_err(|err| self.failed(err))?;
+        if let Some((image, pin)) = catalog::find(self.store, &digest) {
+            self.add(&image)?;
+            return Ok(Pulled { image, pin });
+        }
+        match kind {
+            Kind::First => self.first(&repository, digest, &document),
+            _ => self.second(&repository, digest, &document),
+        }
+    }
+
+    /// The manifest that the name leads to on this box.
+    fn document(&self, repository: &Repository<'_>) -> Result<(Digest, Vec<u8>, Kind), Failure> {
+        let wanted = self.name.digest();
+        let reference = wanted.map_or_else(|| self.name.tag().to_owned(), Digest::to_string);
+        let mut document = self.again(|| repository.manifest(&reference))?;
+        let mut digest = check(&document, wanted)?;
+        for _ in 0..=INDEXES_MAX {
+            let kind =
+                manifest::kind(&document.bytes, &document.media_type).map_err(Failure::wrong)?;
+            if kind != Kind::Index {
+                return Ok((digest, document.bytes, kind));
+            }
+            let choice =
+                manifest::choose(&document.bytes, None, &self.runs).map_err(Failure::wrong)?;
+            let (Choice::Index(blob) | Choice::Manifest(blob)) = choice;
+            document = self.again(|| repository.manifest(&blob.digest.to_string()))?;
+            digest = check(&document, Some(&blob.digest))?;
+        }
+        Err(Failure::wrong(format!("its index leads to more than {INDEXES_MAX} others")))
+    }
+
+    /// An image of today: its configuration says what its layers become, so they come in any order.
+    fn second(
+        &self,
+        repository: &Repository<'_>,
+        digest: Digest,
+        document: &[u8],
+    ) -> Result<Pulled, ImageError> {
+        let wrong = |why: String| self.failed(Failure::wrong(why));
+        let id = manifest::config(document).map_err(wrong)?;
+        let raw = self
+            .again(|| repository.document(&id.digest, id.size))
+            .map_err(|err| self.failed(err))?;
+        let Image { layers, config } =
+            manifest::image(document, &raw, &self.runs).map_err(wrong)?;
+        let mut chains: Vec<Digest> = Vec::with_capacity(layers.len());
+        for (_, diff) in &layers {
+            chains.push(chains.last().map_or(*diff, |below| below.chain(diff)));
+        }
+        let pin = self.store.pin(&chains);
+        let diffs = layers.iter().map(|(_, diff)| *diff).collect();
+        let of =
+            |((blob, diff), chain): ((Blob, Digest), &Digest)| Layer { blob, diff, chain: *chain };
+        let layers = layers.into_iter().zip(&chains).map(of).collect();
+        self.fetch(Source::Second(repository)).all(layers, self.progress)?;
+        let raw = String::from_utf8_lossy(&raw).into_owned();
+        let image = Known { diffs, ..Known::new(digest, id.digest, config, raw) };
+        self.finish(image, chains, pin)
+    }
+
+    /// An image of a registry that speaks the first version only.
+    fn old(
+        &self,
+        http: &Http,
+        address: &str,
+        repository: &str,
+        login: Option<&Login>,
+    ) -> Result<Pulled, ImageError> {
+        let failed = |err| self.failed(err);
+        let host = self.name.host().unwrap_or_default();
+        if !self.settings.is_old(host) || self.name.digest().is_some() {
+            return Err(failed(Failure::wrong(format!(
+                "{address} speaks the first version of the protocol only, in which nothing is named \
+                 by what it is; if that will do, name {host} in [registry] v1"
+            ))));
+        }
+        let first = self.again(|| First::find(http, address, repository, login)).map_err(failed)?;
+        let id = self.again(|| first.id(self.name.tag())).map_err(failed)?;
+        let digest = Digest::of(format!("first version {host}/{repository} {id}").as_bytes());
+        if let Some((image, pin)) = catalog::find(self.store, &digest) {
+            self.add(&image)?;
+            return Ok(Pulled { image, pin });
+        }
+        let ids = self.again(|| first.layers(&id)).map_err(failed)?;
+        let (mut chains, mut diffs, mut config) = (Vec::new(), Vec::new(), ImageConfig::default());
+        let (mut pin, mut raw) = (Pin::default(), Vec::new());
+        for id in ids {
+            raw = self.again(|| first.about(&id)).map_err(failed)?;
+            let (own, platform) =
+                ImageConfig::read_first(&raw).map_err(|why| failed(Failure::wrong(why)))?;
+            if !platform.architecture.is_empty() && self.runs.rank(&platform).is_none() {
+                let text = format!("the image is for {platform}; this box is {}", self.runs.name());
+                return Err(failed(Failure::wrong(failure::clean(&text))));
+            }
+            config = own.over(config);
+            let source = Source::First(&first);
+            let (diff, chain) = self.fetch(source).unknown(&Name::Id(id), &chains)?;
+            diffs.push(diff);
+            chains.push(chain);
+            pin = self.store.pin(&chains);
+        }
+        let raw = String::from_utf8_lossy(&raw).into_owned();
+        let known = Known::new(digest, Digest::of(raw.as_bytes()), config, raw);
+        self.finish(Known { diffs, ..known }, chains, pin)
+    }
+
+    /// An image of the first schema: what its layers become shows when they are unpacked.
+    fn first(
+        &self,
+        repository: &Repository<'_>,
+        digest: Digest,
+        document: &[u8],
+    ) -> Result<Pulled, ImageError> {
+        let wrong = |why: String| self.failed(Failure::wrong(why));
+        let host = self.name.host().unwrap_or_default();
+        if !self.settings.is_old(host) {
+            return Err(wrong(format!(
+                "its manifest is of the first schema, which proves little; push it again with a \
+                 program of today, or name {host} in [registry] v1"
+            )));
+        }
+        let image = schema1::read(document).map_err(wrong)?;
+        let config = ImageConfig::read_first(image.newest.as_bytes()).map_err(wrong)?.0;
+        let (mut chains, mut diffs) = (Vec::new(), Vec::new());
+        let mut pin = Pin::default();
+        for blob in &image.layers {
+            let name = Name::Digest(*blob);
+            let (diff, chain) = self.fetch(Source::Second(repository)).unknown(&name, &chains)?;
+            diffs.push(diff);
+            chains.push(chain);
+            pin = self.store.pin(&chains);
+        }
+        let known = Known::new(digest, Digest::of(image.newest.as_bytes()), config, image.newest);
+        self.finish(Known { diffs, ..known }, chains, pin)
+    }
+
+    fn fetch<'a>(&'a self, source: Source<'a>) -> Fetch<'a> {
+        Fetch::new(self.store, self.settings, self.name, source)
+    }
+
+    /// Writes down an image whose layers are here.
+    fn finish(&self, image: Known, chains: Vec<Digest>, pin: Pin) -> Result<Pulled, ImageError> {
+        let place = || self.store.dir().join("layers");
+        let layers = layout::without_hidden(self.store, chains)
+            .map_err(|source| ImageError::Read { archive: place(), source })?;
+        let image = Known { layers, used_ms: now_ms(), ..image };
+        self.add(&image)?;
+        crate::info!(
+            "image.pulled",
+            image = self.name,
+            digest = image.digest,
+            layers = image.layers.len()
+        );
+        Ok(Pulled { image, pin })
+    }
+
+    fn add(&self, image: &Known) -> Result<(), ImageError> {
+        catalog::add(self.store, image)
+            .and_then(|()| catalog::name(self.store, self.name, &image.digest))
+            .map_err(|source| ImageError::Read { archive: self.store.dir().join("images"), source })
+    }
+
+    /// Asks again for what only failed at the moment.
+    fn again<T>(&self, mut ask: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
+        let mut failed = 0;
+        loop {
+            let failure = match ask() {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            failed += 1;
+            let jitter = u64::from(std::process::id());
+            let pause = failure.pause(failed, jitter).filter(|_| self.patient);
+            let Some(pause) = pause else { return Err(failure) };
+            crate::warn!("registry.again", failed = failed, err = failure);
+            // No event: the server is left alone for this long.
+            thread::sleep(pause);
+        }
+    }
+
+    fn failed(&self, source: Failure) -> ImageError {
+        ImageError::Pull { image: self.name.to_string(), source }
+    }
+}
+
+/// The digest of a document that is what was asked for and what its sender says.
+fn check(document: &Document, wanted: Option<&Digest>) -> Result<Digest, Failure> {
+    let is = match manifest::kind(&document.bytes, &document.media_type) {
+        // Its signatures are not part of what is named.
+        Ok(Kind::First) => schema1::digest(&document.bytes).map_err(Failure::wrong)?,
+        _ => Digest::of(&document.bytes),
+    };
+    match wanted.or(document.says.as_ref()) {
+        Some(other) if *other != is => {
+            Err(Failure::wrong(format!("the manifest that came is {is}, not {other}")))
+        }
+        _ => Ok(is),
+    }
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,235 @@
+//! Users and passwords of registries, from the file that docker and podman users have:
+//! `{"auths": {"<host>": {"auth": "<base64 of user:password>", "identitytoken": "..."}}}`.
+
+use super::failure::{Failure, Kind};
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::prelude::BASE64_STANDARD;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// Longest file.
+const FILE_MAX: u64 = 1 << 20;
+/// What Docker Hub is called in such a file.
+const HUB_KEYS: [&str; 4] =
+    ["https://index.docker.io/v1/", "docker.io", "index.docker.io", "registry-1.docker.io"];
+
+/// A user of a registry.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    /// Empty with an identity token.
+    pub user: String,
+    /// Never told to anybody but the registry.
+    pub secret: Secret,
+}
+
+/// How a login is proved.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Secret {
+    /// For Basic, and for asking for a token.
+    Password(String),
+    /// Exchanged for a token.
+    Identity(String),
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Login({})", self.user)
+    }
+}
+
+impl Login {
+    /// A user with a password.
+    pub fn new(user: impl Into<String>, password: impl Into<String>) -> Login {
+        Login { user: user.into(), secret: Secret::Password(password.into()) }
+    }
+
+    /// The value of `Authorization` for Basic; `None` with an identity token.
+    pub fn basic(&self) -> Option<String> {
+        match &self.secret {
+            Secret::Password(password) => {
+                let pair = format!("{}:{password}", self.user);
+                Some(format!("Basic {}", base64(pair.as_bytes())))
+            }
+            Secret::Identity(_) => None,
+        }
+    }
+}
+
+/// All logins of a file.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials(BTreeMap<String, Login>);
+
+#[derive(Deserialize)]
+struct AuthFile {
+    #[serde(default)]
+    auths: BTreeMap<String, Auth>,
+}
+
+#[derive(Default, Deserialize)]
+struct Auth {
+    auth: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
+    identitytoken: Option<String>,
+}
+
+impl Credentials {
+    /// Reads the file; none there is no logins.
+    pub fn read(path: &Path) -> Result<Credentials, Failure> {
+        let broken = |why: String| {
+            let text = format!("the registry logins in {}: {why}", path.display());
+            Failure::new(Kind::Here, text)
+        };
+        let mut text = Vec::new();
+        match File::open(path) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Credentials::default()),
+            opened => opened
+                .and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut text))
+                .map_err(|err| broken(err.to_string()))?,
+        };
+        if text.len() as u64 > FILE_MAX {
+            return Err(broken(format!("the file is longer than {FILE_MAX} bytes")));
+        }
+        Credentials::parse(&text).map_err(broken)
+    }
+
+    /// Reads the file's text. Errors never hold any of it but names of hosts.
+    pub fn parse(text: &[u8]) -> Result<Credentials, String> {
+        let file: AuthFile = serde_json::from_slice(text).map_err(|err| {
+            format!(
+                "line {}, column {}: not the form that `docker login` writes",
+                err.line(),
+                err.column()
+            )
+        })?;
+        let mut logins = BTreeMap::new();
+        for (host, auth) in file.auths {
+            let Some(login) = login(auth).map_err(|why| format!("{host}: {why}"))? else {
+                continue;
+            };
+            logins.insert(key(&host).to_owned(), login);
+        }
+        Ok(Credentials(logins))
+    }
+
+    /// The login for a repository: the longest entry that begins with the host, as podman has it.
+    pub fn find(&self, host: &str, repository: &str) -> Option<&Login> {
+        let mut name = format!("{host}/{repository}");
+        loop {
+            if let Some(login) = self.0.get(&name) {
+                return Some(login);
+            }
+            name.truncate(name.rfind('/')?);
+        }
+    }
+}
+
+/// What an entry says; `None`: nothing, as when a helper program has it.
+fn login(auth: Auth) -> Result<Option<Login>, &'static str> {
+    let pair = match auth.auth.as_deref().filter(|text| !text.is_empty()) {
+        None => None,
+        Some(text) => {
+            let bytes = from_base64(text).ok_or("its `auth` is not base64")?;
+            let text = String::from_utf8(bytes).map_err(|_| "its `auth` is not UTF-8")?;
+            let (user, password) = text.split_once(':').ok_or("its `auth` has no `:`")?;
+            // docker of old padded with NULs.
+            Some((user.to_owned(), password.trim_end_matches('\0').to_owned()))
+        }
+    };
+    let pair = pair.or(auth.username.zip(auth.password));
+    if let Some(token) = auth.identitytoken.filter(|token| !token.is_empty()) {
+        let user = pair.map(|(user, _)| user).unwrap_or_default();
+        return Ok(Some(Login { user, secret: Secret::Identity(token) }));
+    }
+    Ok(pair.map(|(user, password)| Login::new(user, password)))
+}
+
+/// The name of a registry, however it was written.
+fn key(host: &str) -> &str {
+    if HUB_KEYS.contains(&host) {
+        return "docker.io";
+    }
+    let host = host.strip_prefix("https://").or(host.strip_prefix("http://")).unwrap_or(host);
+    let host = host.trim_end_matches('/');
+    host.strip_suffix("/v1").or(host.strip_suffix("/v2")).unwrap_or(host)
+}
+
+/// Reads either alphabet, with or without padding.
+const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
+    .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+    .with_decode_allow_trailing_bits(true);
+
+/// RFC 4648, section 4.
+pub fn base64(bytes: &[u8]) -> String {
+    BASE64_STANDARD.encode(bytes)
+}
+
+/// The inverse, for either alphabet, with or without padding; `None`: it is something else.
+pub fn from_base64(text: &str) -> Option<Vec<u8>> {
+    let text = text.trim().replace('-', "+").replace('_', "/");
+    GeneralPurpose::new(&STANDARD, LENIENT).decode(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_the_standards() {
+        let rows =
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")];
+        for (plain, coded) in rows {
+            assert_eq!(base64(plain.as_bytes()), coded);
+            assert_eq!(from_base64(coded).as_deref(), Some(plain.as_bytes()));
+            assert_eq!(from_base64(coded.trim_end_matches('=')).as_deref(), Some(plain.as_bytes()));
+        }
+        assert_eq!(from_base64("_-8"), Some(vec![0xff, 0xef]));
+        assert_eq!((from_base64("a"), from_base64("a b="), from_base64("ä")), (None, None, None));
+    }
+
+    #[test]
+    fn logins_are_found_as_docker_and_podman_write_them() {
+        let auth = base64(b"ann:pa:ss");
+        let text = format!(
+            r#"{{"auths":{{
+                "https://index.docker.io/v1/": {{"auth":"{auth}"}},
+                "reg.lan:5000": {{"username":"bob","password":"x"}},
+                "reg.lan:5000/ops": {{"auth":"{auth}"}},
+                "http://old.lan/v1/": {{"identitytoken":"t","auth":"{auth}"}},
+                "helper.lan": {{}}
+            }},"credsStore":"desktop"}}"#
+        );
+        let known = Credentials::parse(text.as_bytes()).expect("a file");
+        let user = |host, repository| known.find(host, repository).map(|login| login.user.as_str());
+        assert_eq!(user("docker.io", "library/x"), Some("ann"));
+        assert_eq!(user("reg.lan:5000", "other/app"), Some("bob"));
+        assert_eq!(user("reg.lan:5000", "ops/app"), Some("ann"));
+        assert_eq!(user("reg.lan", "ops/app"), None);
+        assert_eq!(user("helper.lan", "x"), None);
+        assert_eq!(
+            known.find("docker.io", "x").and_then(Login::basic),
+            Some(format!("Basic {auth}"))
+        );
+        let old = known.find("old.lan", "x").expect("a login");
+        assert!(old.secret == Secret::Identity("t".into()) && old.basic().is_none());
+        assert_eq!(format!("{old:?}"), "Login(ann)");
+    }
+
+    #[test]
+    fn a_broken_file_is_told_without_its_secrets() {
+        let told = |text: &str| Credentials::parse(text.as_bytes()).expect_err("refused");
+        assert_eq!(
+            told(r#"{"auths":{"a.lan":{"auth":"c2VjcmV0"}}}"#),
+            "a.lan: its `auth` has no `:`"
+        );
+        let text = told(r#"{"auths":{"a.lan":{"password":"secret""#);
+        assert!(text.starts_with("line 1, column ") && !text.contains("secret"), "{text}");
+        assert!(Credentials::read(Path::new("/nonexistent/auth.json")).is_ok());
+    }
+}

@@ -1,0 +1,337 @@
+//! Requests to registries: one server, one answer, redirects followed by our own rules.
+
+use super::failure::{self, Failure, Kind};
+use super::settings::Settings;
+use super::{backoff, proxy, tls::Tls};
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use ureq::http::{HeaderMap, Response, StatusCode, Uri, header};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
+use ureq::{Agent, Body, Proxy};
+
+/// Redirects of one request.
+const REDIRECTS_MAX: usize = 5;
+/// To find and to reach a server; and until its answer begins.
+const CONNECT: Duration = Duration::from_secs(15);
+const ANSWER: Duration = Duration::from_secs(60);
+/// A document has to be here by then.
+const DOCUMENT: Duration = Duration::from_secs(120);
+/// Longest text of a refusal that is read.
+const REFUSAL_MAX: u64 = 64 << 10;
+/// Bytes that a connection reads at once.
+const BUFFER: usize = 128 << 10;
+
+/// The way to registries. Connections are kept for as long as this is.
+pub struct Http {
+    /// What the operator says.
+    pub settings: Settings,
+    agents: Mutex<BTreeMap<String, Agent>>,
+}
+
+/// What is asked for.
+pub struct Ask<'a> {
+    /// Where.
+    pub uri: &'a Uri,
+    /// `Accept`.
+    pub accept: &'a str,
+    /// `Authorization`; goes to this server only.
+    pub authorization: Option<&'a str>,
+    /// First byte that is wanted, and the `ETag` of what came before.
+    pub from: Option<(u64, Option<&'a str>)>,
+    /// Further headers; go to this server only.
+    pub more: &'a [(&'a str, &'a str)],
+}
+
+impl<'a> Ask<'a> {
+    /// For `uri`, whatever it is.
+    pub fn new(uri: &'a Uri) -> Ask<'a> {
+        Ask { uri, accept: "*/*", authorization: None, from: None, more: &[] }
+    }
+}
+
+impl Http {
+    /// Talks to nobody yet.
+    pub fn new(settings: Settings) -> Http {
+        Http { settings, agents: Mutex::default() }
+    }
+
+    /// Asks, follows redirects, and returns whatever the answer is.
+    pub fn get(&self, ask: &Ask<'_>) -> Result<Response<Body>, Failure> {
+        let mut uri = ask.uri.clone();
+        for _ in 0..=REDIRECTS_MAX {
+            let is_same = origin(&uri) == origin(ask.uri);
+            let answer = self.get_once(&uri, ask, is_same)?;
+            let Some(next) = redirect(&uri, &answer)? else { return Ok(answer) };
+            if uri.scheme_str() == Some("https") && next.scheme_str() != Some("https") {
+                let text = format!("{uri} redirects to {next}, which is not encrypted");
+                return Err(Failure::wrong(failure::clean(&text)));
+            }
+            uri = next;
+        }
+        let text = format!("{} redirects more than {REDIRECTS_MAX} times", ask.uri);
+        Err(Failure::wrong(failure::clean(&text)))
+    }
+
+    fn get_once(&self, uri: &Uri, ask: &Ask<'_>, is_same: bool) -> Result<Response<Body>, Failure> {
+        let agent = self.agent(uri)?;
+        let mut request = agent.get(uri).header(header::ACCEPT, ask.accept);
+        if let Some((from, etag)) = ask.from {
+            request = request.header(header::RANGE, format!("bytes={from}-"));
+            if let Some(etag) = etag {
+                request = request.header(header::IF_RANGE, etag);
+            }
+        }
+        if is_same {
+            for (name, value) in ask.more {
+                request = request.header(*name, *value);
+            }
+            if let Some(authorization) = ask.authorization {
+                request = request.header(header::AUTHORIZATION, authorization);
+            }
+        }
+        request.call().map_err(|err| lost(uri, &err))
+    }
+
+    /// Sends a form, as servers of tokens have it.
+    pub fn post_form(&self, uri: &Uri, form: &[(&str, &str)]) -> Result<Response<Body>, Failure> {
+        let form = form.iter().copied();
+        self.agent(uri)?.post(uri).send_form(form).map_err(|err| lost(uri, &err))
+    }
+
+    /// What talks to the server of `uri`.
+    fn agent(&self, uri: &Uri) -> Result<Agent, Failure> {
+        let (scheme, authority) = (uri.scheme_str().unwrap_or_default(), authority(uri));
+        let is_insecure = self.settings.is_insecure(&authority);
+        let is_https = match scheme {
+            "https" => true,
+            "http" if is_insecure => false,
+            _ => {
+                let text = format!(
+                    "{authority} is asked for without encryption; if that is meant, name it in \
+                     [registry] insecure"
+                );
+                return Err(Failure::new(Kind::Here, failure::clean(&text)));
+            }
+        };
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = format!("{scheme}://{authority}");
+        if let Some(agent) = agents.get(&key) {
+            return Ok(agent.clone());
+        }
+        let proxy = proxy::choose(is_https, &authority, |name| std::env::var(name).ok());
+        let proxy = proxy.map(|text| {
+            Proxy::new(&text).map_err(|_| {
+                let text = "the proxy that the environment names for it cannot be read";
+                Failure::new(Kind::Here, format!("{authority}: {text}"))
+            })
+        });
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(proxy.transpose()?)
+            .user_agent(concat!("terrarium/", env!("CARGO_PKG_VERSION")))
+            .accept_encoding("identity")
+            .timeout_resolve(Some(CONNECT))
+            .timeout_connect(Some(CONNECT))
+            .timeout_recv_response(Some(ANSWER))
+            .timeout_per_read(Some(self.settings.idle))
+            .timeout_per_write(Some(self.settings.idle))
+            .max_response_header_size(64 << 10)
+            .input_buffer_size(BUFFER)
+            .build();
+        // A server without TLS needs nobody who vouches for it.
+        let tls = Tls::new(&authority, &self.settings.certs, is_insecure || !is_https)?;
+        let way =
+            ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default()).chain(tls);
+        let agent = Agent::with_parts(config, way, DefaultResolver::default());
+        agents.insert(key, agent.clone());
+        Ok(agent)
+    }
+}
+
+/// A whole document of at most `most` bytes.
+pub fn document(uri: &Uri, answer: Response<Body>, most: u64) -> Result<Vec<u8>, Failure> {
+    let began = std::time::Instant::now();
+    let mut body = answer.into_body().into_reader();
+    let (mut data, mut piece) = (Vec::new(), [0; 16 << 10]);
+    loop {
+        let read = body.read(&mut piece).map_err(|err| broken_off(uri, &err))?;
+        data.extend_from_slice(&piece[..read]);
+        match read {
+            0 => return Ok(data),
+            _ if data.len() as u64 > most => {
+                let text = format!("{uri} answered with more than {most} bytes");
+                return Err(Failure::wrong(failure::clean(&text)));
+            }
+            _ if began.elapsed() > DOCUMENT => {
+                let text = format!("{uri} was not read within {} s", DOCUMENT.as_secs());
+                return Err(Failure::passing(failure::clean(&text)));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What an answer that is none means.
+pub fn refusal(uri: &Uri, answer: Response<Body>) -> Failure {
+    let (status, headers) = (answer.status(), answer.headers().clone());
+    let mut body = Vec::new();
+    // What could be read of the reason is enough.
+    let _ = answer.into_body().into_reader().take(REFUSAL_MAX).read_to_end(&mut body);
+    let kind = match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Kind::Denied,
+        StatusCode::NOT_FOUND | StatusCode::GONE => Kind::Missing,
+        _ if matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504) => Kind::Passing,
+        _ => Kind::Wrong,
+    };
+    let mut text = format!("{uri} answered {}", status.as_u16());
+    if let Some(reason) = failure::reason(&body) {
+        text = format!("{text}: {reason}");
+    }
+    let after = text_of(&headers, header::RETRY_AFTER.as_str()).and_then(backoff::retry_after);
+    Failure { kind, text: failure::clean(&text), after }
+}
+
+/// A header as text.
+pub fn text_of<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// Scheme, host and port: who gets what was meant for one of them.
+pub fn origin(uri: &Uri) -> (String, String, u16) {
+    let scheme = uri.scheme_str().unwrap_or_default().to_ascii_lowercase();
+    let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+    (scheme, uri.host().unwrap_or_default().to_ascii_lowercase(), port)
+}
+
+/// `host[:port]`, without a user.
+pub fn authority(uri: &Uri) -> String {
+    let host = uri.host().unwrap_or_default().to_ascii_lowercase();
+    match uri.port_u16() {
+        Some(port) => format!("{host}:{port}"),
+        None => host,
+    }
+}
+
+/// Where a redirect leads; `None`: it is none.
+fn redirect(from: &Uri, answer: &Response<Body>) -> Result<Option<Uri>, Failure> {
+    if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
+    }
+    let to = text_of(answer.headers(), header::LOCATION.as_str()).unwrap_or_default();
+    let senseless = || {
+        let text = format!("{from} redirects to `{to}`, which is no address");
+        Failure::wrong(failure::clean(&text))
+    };
+    let whole = match to {
+        "" => return Err(senseless()),
+        to if to.contains("://") => to.to_owned(),
+        to if to.starts_with("//") => format!("{}:{to}", from.scheme_str().unwrap_or_default()),
+        to if to.starts_with('/') => {
+            format!("{}://{}{to}", from.scheme_str().unwrap_or_default(), authority(from))
+        }
+        to => {
+            let above = from.path().rsplit_once('/').map_or("", |(above, _)| above);
+            let scheme = from.scheme_str().unwrap_or_default();
+            format!("{scheme}://{}{above}/{to}", authority(from))
+        }
+    };
+    let next: Uri = whole.parse().map_err(|_| senseless())?;
+    match next.scheme_str() {
+        Some("https" | "http") if next.host().is_some() => Ok(Some(next)),
+        _ => Err(senseless()),
+    }
+}
+
+/// A request without an answer.
+fn lost(uri: &Uri, err: &ureq::Error) -> Failure {
+    let authority = authority(uri);
+    if let Some(err) = tls_error(err) {
+        return Failure::new(Kind::Here, failure::clean(&untrusted(&authority, err)));
+    }
+    let text = match err {
+        ureq::Error::HostNotFound => format!("{authority}: no such host"),
+        ureq::Error::Timeout(what) => format!("{uri}: no answer in time ({what})"),
+        other => format!("{uri}: {}", crate::log::chain(other)),
+    };
+    Failure::passing(failure::clean(&text))
+}
+
+/// What TLS has against the server, or the server against us.
+fn tls_error(err: &ureq::Error) -> Option<&rustls::Error> {
+    match err {
+        ureq::Error::Io(err) => err.get_ref()?.downcast_ref(),
+        ureq::Error::Other(err) => err.downcast_ref(),
+        _ => None,
+    }
+}
+
+/// The same for people, with the cure.
+fn untrusted(authority: &str, err: &rustls::Error) -> String {
+    use rustls::{AlertDescription as Alert, CertificateError as Bad, Error};
+    match err {
+        Error::InvalidCertificate(
+            Bad::NotValidYet
+            | Bad::NotValidYetContext { .. }
+            | Bad::Expired
+            | Bad::ExpiredContext { .. },
+        ) => format!("{authority}: {err}; is the clock of this box right?"),
+        Error::InvalidCertificate(_) => format!(
+            "{authority}: {err}; if the registry has a certificate of its own, put its issuer's \
+             into [registry] certs as {authority}/ca.crt"
+        ),
+        Error::AlertReceived(
+            Alert::BadCertificate
+            | Alert::CertificateRequired
+            | Alert::UnknownCA
+            | Alert::AccessDenied,
+        ) => format!(
+            "{authority} wants a certificate of us ({err}): put one into [registry] certs as \
+             {authority}/client.cert and client.key"
+        ),
+        Error::InvalidMessage(_) => format!(
+            "{authority} does not speak TLS; if that is meant, name it in [registry] insecure"
+        ),
+        err => format!("{authority}: TLS: {err}"),
+    }
+}
+
+/// A body that ended too early.
+pub fn broken_off(uri: &Uri, err: &std::io::Error) -> Failure {
+    Failure::passing(failure::clean(&format!("{uri} broke off: {err}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_are_resolved_and_senseless_ones_refused() {
+        let from: Uri = "https://reg.lan:5000/v2/a/blobs/x?y=1".parse().expect("uri");
+        let to = |location: &str| {
+            let answer = Response::builder().status(307).header("location", location);
+            let answer = answer.body(Body::builder().data("")).expect("answer");
+            redirect(&from, &answer).map(|next| next.expect("a redirect").to_string())
+        };
+        assert_eq!(to("https://s3.lan/b?sig=1").expect("uri"), "https://s3.lan/b?sig=1");
+        assert_eq!(to("/b").expect("uri"), "https://reg.lan:5000/b");
+        assert_eq!(to("//cdn.lan/b").expect("uri"), "https://cdn.lan/b");
+        assert_eq!(to("b").expect("uri"), "https://reg.lan:5000/v2/a/blobs/b");
+        for bad in ["", "ftp://x/y", "file:///etc/passwd", "http://", "https://a b/"] {
+            assert!(to(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        let of = |text: &str| origin(&text.parse().expect("uri"));
+        assert_eq!(of("https://A.lan/x"), of("https://a.lan:443/y"));
+        assert_ne!(of("https://a.lan/"), of("http://a.lan/"));
+        assert_ne!(of("https://a.lan/"), of("https://a.lan:444/"));
+        assert_eq!(authority(&"https://u:p@a.lan:1/".parse().expect("uri")), "a.lan:1");
+    }
+}

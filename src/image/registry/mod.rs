@@ -1,0 +1,23 @@
+//! What registries are asked, and how they answer.
+//!
+//! ```text
+//! settings, credentials ─► http (tls, proxy) ─► token (challenge) ─► repository ─► download
+//! ```
+//!
+//! Everything that a registry says is checked where it enters: digests over exact bytes, lengths,
+//! redirects, whom a login goes to. Failures say what can be done about them ([`failure::Kind`]).
+
+mod backoff;
+mod challenge;
+pub mod credentials;
+pub(super) mod download;
+pub mod failure;
+pub(super) mod first;
+mod http;
+mod proxy;
+pub(super) mod repository;
+pub mod settings;
+mod tls;
+mod token;
+
+pub use http::Http;

@@ -1,0 +1,245 @@
+//! How a repository lets us in: nothing, a password with every request, or a token that another
+//! server gives out.
+
+use super::challenge::Challenge;
+use super::credentials::{Login, Secret};
+use super::failure::{self, Failure, Kind};
+use super::http::{self, Ask, Http};
+use super::settings::host_of;
+use serde::Deserialize;
+use std::time::{Duration, Instant};
+use ureq::http::Uri;
+
+/// Longest answer of a server of tokens.
+const ANSWER_MAX: u64 = 1 << 20;
+/// How long a token is good whose server does not say; and how much earlier it is given up.
+const LIFETIME: u64 = 60;
+const MARGIN: Duration = Duration::from_secs(10);
+/// What we are called by servers of tokens.
+const CLIENT: &str = "terrarium";
+
+/// What is sent as `Authorization`, and until when. By the clock that nobody sets.
+#[derive(Default)]
+pub struct Access {
+    value: Option<String>,
+    until: Option<Instant>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    token: Option<String>,
+    access_token: Option<String>,
+    expires_in: Option<u64>,
+}
+
+impl Access {
+    /// The value, while it is good.
+    pub fn value(&self) -> Option<String> {
+        let good = self.until.is_none_or(|until| Instant::now() < until);
+        self.value.clone().filter(|_| good)
+    }
+
+    /// Does what the registry `authority` asks for before it lets us read `repository`.
+    pub fn obtain(
+        http: &Http,
+        authority: &str,
+        repository: &str,
+        asked: &[Challenge],
+        login: Option<&Login>,
+    ) -> Result<Access, Failure> {
+        let with = |scheme: &str| asked.iter().find(|challenge| challenge.scheme == scheme);
+        if let Some(challenge) = with("bearer") {
+            return bearer(http, authority, repository, challenge, login);
+        }
+        if with("basic").is_some() {
+            let value = login.and_then(Login::basic);
+            let value = value.ok_or_else(|| denied(http, authority, "it wants a user"))?;
+            return Ok(Access { value: Some(value), until: None });
+        }
+        let schemes: Vec<&str> = asked.iter().map(|challenge| challenge.scheme.as_str()).collect();
+        let text = match schemes.is_empty() {
+            true => "it refuses us and does not say what it wants".to_owned(),
+            false => format!("it wants {}; Bearer and Basic are known", schemes.join(", ")),
+        };
+        Err(denied(http, authority, &text))
+    }
+}
+
+/// Asks the server of tokens that the registry names.
+fn bearer(
+    http: &Http,
+    authority: &str,
+    repository: &str,
+    challenge: &Challenge,
+    login: Option<&Login>,
+) -> Result<Access, Failure> {
+    let realm = challenge.get("realm").unwrap_or_default();
+    let wrong = |why: &str| {
+        let text = format!("{authority} names the token server `{realm}`, {why}");
+        Failure::wrong(failure::clean(&text))
+    };
+    let uri: Uri = realm.parse().map_err(|_| wrong("which is no address"))?;
+    if uri.host().is_none() || !matches!(uri.scheme_str(), Some("https" | "http")) {
+        return Err(wrong("which is no address"));
+    }
+    let is_ours = http.settings.realms.iter().any(|known| *known == http::authority(&uri));
+    if login.is_some() && !is_ours && !belongs(authority, &http::authority(&uri)) {
+        return Err(wrong(
+            "which is on another network than it: its login would go there; if that is meant, name \
+             the server in [registry] realms",
+        ));
+    }
+    let own = format!("repository:{repository}:pull");
+    let scope = challenge.get("scope").unwrap_or(&own);
+    let service = challenge.get("service").unwrap_or_default();
+    let answer = match login.map(|login| &login.secret) {
+        Some(Secret::Identity(token)) => http.post_form(
+            &uri,
+            &[
+                ("grant_type", "refresh_token"),
+                ("refresh_token", token),
+                ("service", service),
+                ("scope", scope),
+                ("client_id", CLIENT),
+            ],
+        )?,
+        _ => {
+            let mut query = vec![("service", service)];
+            // One for each: that is how they are understood.
+            query.extend(scope.split_ascii_whitespace().map(|scope| ("scope", scope)));
+            query.push(("client_id", CLIENT));
+            if let Some(login) = login {
+                query.push(("account", &login.user));
+            }
+            let uri = with_query(&uri, &query).ok_or_else(|| wrong("which is no address"))?;
+            let basic = login.and_then(Login::basic);
+            http.get(&Ask {
+                accept: "application/json",
+                authorization: basic.as_deref(),
+                ..Ask::new(&uri)
+            })?
+        }
+    };
+    if !answer.status().is_success() {
+        let refused = http::refusal(&uri, answer);
+        return Err(match refused.kind {
+            Kind::Denied => denied(http, authority, &refused.text),
+            _ => refused,
+        });
+    }
+    let asked = Instant::now();
+    let body = http::document(&uri, answer, ANSWER_MAX)?;
+    let answer: Answer =
+        serde_json::from_slice(&body).map_err(|_| wrong("which answers with no token"))?;
+    let token = answer.token.or(answer.access_token).filter(|token| is_plain(token));
+    let token = token.ok_or_else(|| wrong("which answers with no token"))?;
+    let lifetime = Duration::from_secs(answer.expires_in.unwrap_or(LIFETIME).clamp(LIFETIME, 3600));
+    let until = asked.checked_add(lifetime.saturating_sub(MARGIN));
+    Ok(Access { value: Some(format!("Bearer {token}")), until })
+}
+
+/// Whether it can stand in a header.
+fn is_plain(token: &str) -> bool {
+    !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// Nobody lets us in: what to do about it.
+fn denied(http: &Http, authority: &str, why: &str) -> Failure {
+    let text = format!(
+        "{authority} does not let us in: {why}; put a login for it into {}",
+        http.settings.credentials.display()
+    );
+    Failure::new(Kind::Denied, failure::clean(&text))
+}
+
+/// Whether two servers are one owner's: the same name, or one below the other's domain, which has
+/// to be more than a single word.
+fn belongs(registry: &str, realm: &str) -> bool {
+    let (registry, realm) = (host_of(registry), host_of(realm));
+    let is_address = |host: &str| host.starts_with('[') || host.parse::<std::net::IpAddr>().is_ok();
+    if registry == realm {
+        return true;
+    }
+    if is_address(registry) || is_address(realm) {
+        return false;
+    }
+    let domain = |host: &str| {
+        let above = host.split_once('.').map(|(_, above)| above.to_owned());
+        above.filter(|above| above.contains('.')).unwrap_or_else(|| host.to_owned())
+    };
+    let domain = domain(registry);
+    domain.contains('.')
+        && (realm == domain || realm.strip_suffix(&domain).is_some_and(|it| it.ends_with('.')))
+}
+
+/// The address with a query after its own.
+fn with_query(uri: &Uri, query: &[(&str, &str)]) -> Option<Uri> {
+    let coded = |text: &str| {
+        let mut out = String::new();
+        for byte in text.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                    out.push(char::from(byte));
+                }
+                byte => out.push_str(&format!("%{byte:02X}")),
+            }
+        }
+        out
+    };
+    let query: Vec<String> =
+        query.iter().map(|(name, value)| format!("{name}={}", coded(value))).collect();
+    let joint = if uri.query().is_some() { '&' } else { '?' };
+    format!("{uri}{joint}{}", query.join("&")).parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logins_go_to_servers_of_the_registrys_owner_only() {
+        let yes = [
+            ("registry-1.docker.io", "auth.docker.io"),
+            ("registry.gitlab.com", "gitlab.com"),
+            ("ghcr.io", "ghcr.io"),
+            ("reg.lan:5000", "reg.lan:5001"),
+            ("a.b.example.com", "auth.b.example.com"),
+            ("127.0.0.1:5000", "127.0.0.1:80"),
+            ("ghcr.io", "auth.ghcr.io"),
+        ];
+        let no = [
+            ("registry-1.docker.io", "evil.io"),
+            ("reg.lan", "other.lan"),
+            ("ghcr.io", "notghcr.io"),
+            ("10.0.0.1", "10.0.0.2"),
+            ("localhost", "evil.localhost.com"),
+            ("a.b.example.com", "example.com.evil.org"),
+        ];
+        assert!(yes.iter().all(|(registry, realm)| belongs(registry, realm)));
+        for (registry, realm) in no {
+            assert!(!belongs(registry, realm), "{registry} {realm}");
+        }
+    }
+
+    #[test]
+    fn queries_are_escaped() {
+        let uri: Uri = "https://a.lan/token?x=1".parse().expect("uri");
+        let query = [("service", "a b&c"), ("scope", "repository:x/y:pull,push")];
+        let uri = with_query(&uri, &query).expect("uri").to_string();
+        assert_eq!(
+            uri,
+            "https://a.lan/token?x=1&service=a%20b%26c&scope=repository%3Ax%2Fy%3Apull%2Cpush"
+        );
+    }
+
+    #[test]
+    fn a_token_is_good_until_its_time() {
+        assert_eq!(Access::default().value(), None);
+        let one = |until| Access { value: Some("Bearer x".into()), until };
+        assert_eq!(one(None).value().as_deref(), Some("Bearer x"));
+        assert_eq!(one(Some(Instant::now())).value(), None);
+        assert!(one(Instant::now().checked_add(LONG)).value().is_some());
+    }
+
+    const LONG: Duration = Duration::from_secs(600);
+}

@@ -1,0 +1,179 @@
+//! Manifests of the first schema, as registries gave them out until 2017: a JSON document that is
+//! signed in a form of its own. Pure.
+//!
+//! The digest of such a manifest is that of what was signed: the first `formatLength` bytes and
+//! `formatTail`, both told in the protected part of a signature. Nobody vouches for the key, so the
+//! signature itself proves nothing that the digest does not.
+
+use super::manifest::{self, LAYERS_MAX, clean};
+use super::registry::credentials::from_base64;
+use crate::unit::Digest;
+use serde::Deserialize;
+
+/// The layer that changes nothing: a packed tar without entries.
+const EMPTY: &str = "sha256:a3ed95caeb02ffe68cdd9fd84406680ae93d663cb16422d00e8a7c22955b46d4";
+
+/// An image.
+#[derive(Debug, PartialEq, Eq)]
+pub struct First {
+    /// Digests of its layers' blobs, lowest first, without those that change nothing.
+    pub layers: Vec<Digest>,
+    /// What is said of the newest layer: its configuration counts.
+    pub newest: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    fs_layers: Vec<FsLayer>,
+    history: Vec<Entry>,
+    #[serde(default)]
+    signatures: Vec<Signature>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FsLayer {
+    blob_sum: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    #[serde(rename = "v1Compatibility")]
+    text: String,
+}
+
+#[derive(Deserialize)]
+struct Signature {
+    protected: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Protected {
+    format_length: usize,
+    format_tail: String,
+}
+
+#[derive(Deserialize)]
+struct About {
+    id: String,
+    #[serde(default)]
+    parent: String,
+}
+
+/// Reads a manifest. Each layer must be the next one's parent.
+pub fn read(json: &[u8]) -> Result<First, String> {
+    let document: Document = manifest::read(json, "a manifest of the first schema")?;
+    let (layers, history) = (document.fs_layers, document.history);
+    if layers.len() != history.len() {
+        return Err(format!(
+            "the manifest names {} layers and tells of {}",
+            layers.len(),
+            history.len()
+        ));
+    }
+    if layers.is_empty() || layers.len() > LAYERS_MAX {
+        return Err(format!(
+            "the image has {} layers; 1 to {LAYERS_MAX} can be used",
+            layers.len()
+        ));
+    }
+    let mut about = Vec::with_capacity(history.len());
+    for entry in &history {
+        let one: About = manifest::read(entry.text.as_bytes(), "what is said of a layer")?;
+        about.push(one);
+    }
+    let is_chain = about.windows(2).all(|pair| pair[0].parent == pair[1].id);
+    let ends = about.last().is_some_and(|lowest| lowest.parent.is_empty());
+    let mut ids: Vec<&str> = about.iter().map(|one| one.id.as_str()).collect();
+    ids.sort_unstable();
+    if !is_chain || !ends || ids.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(
+            "its layers are not each other's parents, from the newest to one without".into()
+        );
+    }
+    let blobs = layers.iter().rev().map(|layer| manifest::digest(&layer.blob_sum, "a layer"));
+    let blobs: Vec<Digest> = blobs.collect::<Result<_, String>>()?;
+    let layers: Vec<Digest> = blobs.into_iter().filter(|blob| blob.to_string() != EMPTY).collect();
+    if layers.is_empty() {
+        return Err("none of its layers holds anything".into());
+    }
+    let newest = history.into_iter().next().map(|entry| entry.text).unwrap_or_default();
+    Ok(First { layers, newest })
+}
+
+/// The digest that the manifest is named by.
+pub fn digest(json: &[u8]) -> Result<Digest, String> {
+    let document: Document = manifest::read(json, "a manifest of the first schema")?;
+    let Some(signature) = document.signatures.first() else { return Ok(Digest::of(json)) };
+    let wrong = || format!("its signature cannot be read: `{}`", clean(&signature.protected));
+    let protected = from_base64(&signature.protected).ok_or_else(wrong)?;
+    let protected: Protected = serde_json::from_slice(&protected).map_err(|_| wrong())?;
+    let begin = json.get(..protected.format_length).ok_or_else(wrong)?;
+    let tail = from_base64(&protected.format_tail).ok_or_else(wrong)?;
+    Ok(Digest::of(&[begin, &tail].concat()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::registry::credentials::base64;
+
+    fn blob(digit: char) -> String {
+        format!("sha256:{}", digit.to_string().repeat(64))
+    }
+
+    /// Newest first: id, parent, blob.
+    fn document(rows: &[(&str, &str, &str)]) -> String {
+        let layers = rows.iter().map(|(.., blob)| format!(r#"{{"blobSum":"{blob}"}}"#));
+        let about = rows.iter().map(|(id, parent, _)| {
+            let text = format!(r#"{{"id":"{id}","parent":"{parent}","config":{{"Env":["A=b"]}}}}"#);
+            format!(r#"{{"v1Compatibility":{}}}"#, serde_json::to_string(&text).expect("text"))
+        });
+        let (layers, about): (Vec<_>, Vec<_>) = (layers.collect(), about.collect());
+        format!(r#"{{"fsLayers":[{}],"history":[{}]"#, layers.join(","), about.join(","))
+    }
+
+    #[test]
+    fn layers_come_lowest_first_and_empty_ones_not() {
+        let text =
+            document(&[("c", "b", &blob('3')), ("b", "a", EMPTY), ("a", "", &blob('1'))]) + "}";
+        let image = read(text.as_bytes()).expect("an image");
+        let digests = ['1', '3'].map(|digit| blob(digit).parse::<Digest>().expect("digest"));
+        assert_eq!(image.layers, digests);
+        assert!(image.newest.contains(r#""id":"c""#));
+        assert_eq!(digest(text.as_bytes()), Ok(Digest::of(text.as_bytes())));
+    }
+
+    #[test]
+    fn a_signed_manifest_is_named_by_what_was_signed() {
+        let begin = document(&[("a", "", &blob('1'))]);
+        let tail = base64(b"}");
+        let protected = format!(r#"{{"formatLength":{},"formatTail":"{tail}"}}"#, begin.len());
+        let signed = format!(
+            r#"{begin},"signatures":[{{"protected":"{}"}}]}}"#,
+            base64(protected.as_bytes())
+        );
+        assert_eq!(digest(signed.as_bytes()), Ok(Digest::of(format!("{begin}}}").as_bytes())));
+        let lie = protected.replace("\"formatLength\":", "\"formatLength\":9");
+        let lie =
+            format!(r#"{begin},"signatures":[{{"protected":"{}"}}]}}"#, base64(lie.as_bytes()));
+        assert!(digest(lie.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn families_that_are_none_are_refused() {
+        let (one, two) = (blob('1'), blob('2'));
+        for rows in [
+            &[("b", "x", &*two), ("a", "", &*one)][..],
+            &[("b", "a", &*two), ("a", "b", &*one)],
+            &[("a", "a", &*two), ("a", "", &*one)],
+            &[("a", "", EMPTY)],
+            &[],
+        ] {
+            assert!(read((document(rows) + "}").as_bytes()).is_err(), "{rows:?}");
+        }
+    }
+}

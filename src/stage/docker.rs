@@ -1,0 +1,141 @@
+//! The recipe of an app that comes as an image: what its staging records, and the LRPs that run it.
+//! Diego's docker lifecycle.
+
+use super::StageError;
+use super::recipe::{self, pair};
+use crate::image::{ImageConfig, Protocol};
+use crate::model::image::{Execution, ExposedPort, StagedImage};
+use crate::model::lrp::{DesiredLrp, ImageFacts};
+use crate::model::manifest::{Check, Manifest};
+use crate::model::task::{LifecycleMetadata, StagingResult};
+use crate::unit::Bytes;
+
+/// What an app listens on whose image says nothing.
+const USUAL_PORT: u16 = 8080;
+/// Who runs when neither manifest nor image says.
+const USUAL_USER: &str = "root";
+
+/// What staging records of the image called `name`.
+pub fn result(name: &str, config: &ImageConfig) -> StagingResult {
+    let protocol = |protocol| match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+        Protocol::Sctp => "sctp",
+    };
+    let port = |it: &crate::image::Exposed| ExposedPort {
+        port: it.port,
+        protocol: protocol(it.protocol).into(),
+    };
+    let mut ports: Vec<ExposedPort> = config.ports.iter().map(port).collect();
+    ports.sort();
+    let execution = Execution {
+        cmd: config.cmd.clone(),
+        entrypoint: config.entrypoint.clone(),
+        workdir: config.workdir.clone(),
+        ports,
+        user: config.user.clone(),
+    };
+    let words: Vec<&str> =
+        config.entrypoint.iter().chain(&config.cmd).map(String::as_str).collect();
+    let command = words.join(" ");
+    let web = (!words.is_empty()).then(|| pair("web", &command));
+    StagingResult {
+        lifecycle_metadata: LifecycleMetadata {
+            docker_image: name.into(),
+            ..LifecycleMetadata::default()
+        },
+        process_types: web.into_iter().collect(),
+        execution_metadata: serde_json::to_string(&execution)
+            .expect("our own type with text keys becomes JSON"),
+        lifecycle_type: "docker".into(),
+    }
+}
+
+/// One LRP for each process of the manifest, by name; `generation` as in [`recipe::desired_lrps`].
+pub fn desired_lrps(
+    manifest: &Manifest,
+    result: &StagingResult,
+    image: &StagedImage,
+    generation: u64,
+) -> Result<Vec<DesiredLrp>, StageError> {
+    let execution: Execution = serde_json::from_str(&result.execution_metadata).unwrap_or_default();
+    let whole = resolve(manifest, &execution)?;
+    // What is changed below follows from the image's digest, which makes the version, too.
+    let mut lrps = recipe::desired_lrps(&whole, result, image.digest, generation).map_err(
+        |err| match err {
+            StageError::NoCommand { processes, .. } => StageError::ImageNoCommand { processes },
+            other => other,
+        },
+    )?;
+    for lrp in &mut lrps {
+        let process = &manifest.processes[&lrp.guid.process];
+        lrp.limits.disk = Some(rest(process.disk, image.bytes)?);
+        if lrp.guid.process == "web" && !says_command(manifest) {
+            // The launcher joins entrypoint and command itself, without a shell.
+            lrp.command.clear();
+        }
+        // What has no name is nothing that a process could look up, and no process could have.
+        let env = image.env.iter().filter_map(|entry| entry.split_once('='));
+        let env = env.filter(|(name, _)| !name.is_empty());
+        let own = recipe::without_lang(std::mem::take(&mut lrp.env), &manifest.env);
+        lrp.env = env.map(|(name, value)| pair(name, value)).chain(own).collect();
+        lrp.image = Some(ImageFacts {
+            dir: match execution.workdir.starts_with('/') {
+                true => execution.workdir.clone(),
+                false => format!("/{}", execution.workdir),
+            },
+            volumes: image.volumes.clone(),
+        });
+    }
+    Ok(lrps)
+}
+
+/// Whether the manifest itself says how `web` starts.
+fn says_command(manifest: &Manifest) -> bool {
+    let own = manifest.processes.get("web").and_then(|web| web.command.as_deref());
+    let said = own.or(manifest.run.command.as_deref());
+    said.is_some_and(|command| !command.trim().is_empty())
+}
+
+/// The manifest with what it leaves to the image.
+fn resolve(manifest: &Manifest, execution: &Execution) -> Result<Manifest, StageError> {
+    let mut whole = manifest.clone();
+    if whole.run.user.is_empty() {
+        whole.run.user = match execution.user.is_empty() {
+            true => USUAL_USER.into(),
+            false => execution.user.clone(),
+        };
+    }
+    if whole.ports.iter().all(|port| port.container != 0) {
+        return Ok(whole);
+    }
+    let mut tcp = execution.ports.iter().filter(|port| port.protocol == "tcp");
+    let number = match tcp.next() {
+        Some(port) => port.port,
+        None if execution.ports.is_empty() => USUAL_PORT,
+        None => return Err(StageError::ImageNoTcp),
+    };
+    whole.ports.iter_mut().filter(|port| port.container == 0).for_each(|it| it.container = number);
+    for process in whole.processes.values_mut() {
+        if let Check::Port { port: port @ 0 } | Check::Http { port: port @ 0, .. } =
+            &mut process.health.check
+        {
+            *port = number;
+        }
+    }
+    Ok(whole)
+}
+
+/// What an instance may write itself: as for Diego's docker apps, the image is part of the limit.
+fn rest(disk: Bytes, image_bytes: u64) -> Result<Bytes, StageError> {
+    match disk.get().checked_sub(image_bytes) {
+        Some(rest) if rest > 0 => Ok(Bytes::new(rest)),
+        _ => Err(StageError::ImageTooLarge {
+            disk,
+            image: Bytes::mib(image_bytes.div_ceil(1 << 20)),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

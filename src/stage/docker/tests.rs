@@ -1,0 +1,119 @@
+use super::*;
+use crate::image::Exposed;
+use crate::unit::Digest;
+use std::path::Path;
+
+fn manifest(text: &str) -> Manifest {
+    let text = format!("name = \"app\"\nimage.ref = \"ops/app\"\n{text}");
+    crate::config::manifest::parse(&text, "app.toml", Path::new("/"))
+        .unwrap_or_else(|problems| panic!("{}", problems.render(false)))
+}
+
+fn config() -> ImageConfig {
+    let port = |port, protocol| Exposed { port, protocol };
+    ImageConfig {
+        env: vec!["PATH=/opt".into(), "A=image".into(), "=x".into(), "y".into()],
+        entrypoint: vec!["/bin/run".into()],
+        cmd: vec!["a b".into()],
+        workdir: "/srv".into(),
+        user: "1000:50".into(),
+        ports: vec![port(9000, Protocol::Tcp), port(53, Protocol::Udp), port(80, Protocol::Tcp)],
+        ..ImageConfig::default()
+    }
+}
+
+fn image() -> StagedImage {
+    StagedImage {
+        digest: Digest::of(b"image"),
+        layers: vec![Digest::of(b"layer")],
+        bytes: 12 << 20,
+        env: config().env,
+        volumes: vec!["/data".into()],
+    }
+}
+
+fn lrps(text: &str, config: &ImageConfig) -> Result<Vec<DesiredLrp>, StageError> {
+    desired_lrps(&manifest(text), &result("ops/app", config), &image(), 1)
+}
+
+fn web(text: &str) -> DesiredLrp {
+    lrps(text, &config()).expect("LRPs").remove(0)
+}
+
+fn value<'a>(lrp: &'a DesiredLrp, name: &str) -> Option<&'a str> {
+    let mut all = lrp.env.iter().rev().filter(|(key, _)| key == name);
+    all.next().map(|(_, value)| value.as_str())
+}
+
+#[test]
+fn staging_records_what_diegos_docker_builder_does() {
+    let text = serde_json::to_value(result("ops/app:1", &config())).expect("JSON");
+    assert_eq!(text["lifecycle_type"], "docker");
+    assert_eq!(text["lifecycle_metadata"]["docker_image"], "ops/app:1");
+    assert_eq!(text["process_types"]["web"], "/bin/run a b");
+    let wanted = "{\"cmd\":[\"a b\"],\"entrypoint\":[\"/bin/run\"],\"workdir\":\"/srv\",\
+                  \"ports\":[{\"Port\":53,\"Protocol\":\"udp\"},{\"Port\":80,\"Protocol\":\"tcp\"},\
+                  {\"Port\":9000,\"Protocol\":\"tcp\"}],\"user\":\"1000:50\"}";
+    assert_eq!(text["execution_metadata"], wanted);
+    assert_eq!(result("x", &ImageConfig::default()).execution_metadata, "{}");
+}
+
+#[test]
+fn what_the_manifest_leaves_open_is_the_images() {
+    let lrp = web("env.B = \"manifest\"\n");
+    assert_eq!((lrp.command.as_str(), lrp.user.as_str()), ("", "1000:50"));
+    assert_eq!((lrp.ports.len(), lrp.ports[0].container), (1, 80));
+    assert_eq!(lrp.health.check, Check::Port { port: 80 });
+    // The image is part of the limit.
+    assert_eq!(lrp.limits.disk, Some(Bytes::mib(500)));
+    let facts = lrp.image.as_ref().expect("an image");
+    assert_eq!((facts.dir.as_str(), facts.volumes.as_slice()), ("/srv", &["/data".to_owned()][..]));
+    let got = ["PATH", "A", "B", "PORT", "LANG"].map(|name| value(&lrp, name));
+    assert!(lrp.env.iter().all(|(name, _)| !name.is_empty() && name != "y"), "{:?}", lrp.env);
+    assert_eq!(got, [Some("/opt"), Some("image"), Some("manifest"), Some("80"), None]);
+    assert!(value(&lrp, "VCAP_APPLICATION").is_some_and(|text| text.contains("\"disk\":512")));
+}
+
+#[test]
+fn what_the_manifest_says_wins() {
+    let lrp = web("env = { A = \"mine\", LANG = \"C\" }\nport = [{ container = 7000 }]\n\
+                   run = { user = \"root\", command = \"sh x\" }\n");
+    assert_eq!((lrp.command.as_str(), lrp.user.as_str()), ("sh x", "root"));
+    assert_eq!((lrp.ports[0].container, &lrp.health.check), (7000, &Check::Port { port: 7000 }));
+    assert_eq!((value(&lrp, "A"), value(&lrp, "LANG")), (Some("mine"), Some("C")));
+}
+
+#[test]
+fn an_image_that_says_nothing_runs_as_root_on_the_usual_port() {
+    let bare = ImageConfig { cmd: vec!["/x".into()], ..ImageConfig::default() };
+    let lrp = lrps("", &bare).expect("LRPs").remove(0);
+    assert_eq!((lrp.user.as_str(), lrp.ports[0].container), ("root", 8080));
+    assert_eq!(lrp.image.map(|facts| facts.dir), Some("/".into()));
+}
+
+#[test]
+fn what_cannot_run_is_refused_with_its_cure() {
+    let silent = ImageConfig::default();
+    let said = lrps("", &silent).expect_err("no command").to_string();
+    assert!(
+        said.contains("no start command for process `web`") && said.contains("image"),
+        "{said}"
+    );
+    let said = lrps("[process.web]\n[process.w]\n", &config()).expect_err("no command").to_string();
+    assert!(said.contains("process `w`") && !said.contains("Procfile"), "{said}");
+    let udp =
+        ImageConfig { ports: vec![Exposed { port: 53, protocol: Protocol::Udp }], ..config() };
+    let said = lrps("", &udp).expect_err("no port").to_string();
+    assert!(said.starts_with("the image exposes no TCP port"), "{said}");
+    assert!(lrps("port = [{ container = 53 }]\n", &udp).is_ok());
+    let said = lrps("run.disk = \"12MiB\"\n", &config()).expect_err("too large").to_string();
+    assert!(said.contains("12MiB") && said.contains("disk"), "{said}");
+}
+
+#[test]
+fn another_image_is_another_version() {
+    let other = StagedImage { digest: Digest::of(b"other"), ..image() };
+    let staged = result("ops/app", &config());
+    let after = desired_lrps(&manifest(""), &staged, &other, 1).expect("LRPs");
+    assert_ne!(web("").version, after[0].version);
+}

@@ -1,0 +1,62 @@
+//! Containers from images of a registry: Debian's own, with an image that umoci made.
+
+use super::place::Garden;
+use super::server::{Registry, Setup, tool};
+use nix::sys::signal::Signal;
+use serde_json::json;
+use std::fs;
+use std::path::Path;
+
+const IMAGE: &str = "docker://127.0.0.1:5000/ops/app#1";
+
+/// Puts an image with busybox into the registry, for ann.
+fn push(dir: &Path) {
+    let (layout, bundle) = (dir.join("layout"), dir.join("bundle"));
+    let text = |path: &Path| path.to_str().expect("text").to_owned();
+    let image = format!("{}:one", text(&layout));
+    tool("umoci", &["init", "--layout", &text(&layout)]);
+    tool("umoci", &["new", "--image", &image]);
+    tool("umoci", &["unpack", "--image", &image, &text(&bundle)]);
+    let root = bundle.join("rootfs");
+    for dir in ["bin", "etc", "tmp", "dev", "proc", "sys"] {
+        fs::create_dir_all(root.join(dir)).expect("directory");
+    }
+    fs::copy("/bin/busybox", root.join("bin/sh")).expect("busybox");
+    fs::write(root.join("etc/passwd"), "root:x:0:0::/:/bin/sh\n").expect("write");
+    fs::write(root.join("etc/issue"), "from the registry\n").expect("write");
+    tool("umoci", &["repack", "--image", &image, &text(&bundle)]);
+    tool("umoci", &["config", "--image", &image, "--config.env", "GREETING=hello"]);
+    let from = format!("oci:{image}");
+    let to = "docker://127.0.0.1:5000/ops/app:1";
+    let how = ["--insecure-policy", "copy", "-q", "--dest-tls-verify=false"];
+    tool("skopeo", &[&how[..], &["--dest-creds", "ann:secret", &from, to]].concat());
+}
+
+#[test]
+fn a_container_is_made_of_an_image_of_a_registry_and_later_without_it() {
+    let more = "[registry]\ninsecure = [\"127.0.0.0/8\"]";
+    let mut garden = Garden::with("registry", more);
+    let dir = garden.lab().root.join("registry");
+    fs::create_dir_all(&dir).expect("directory");
+    let registry = Registry::start(&dir, Setup::Basic);
+    push(&dir);
+    let with = |password: &str| json!({"uri": IMAGE, "username": "ann", "password": password});
+    let said = garden.create_fails(&json!({"handle": "no", "image": with("wrong")}));
+    assert!(said.contains("cannot fetch the image 127.0.0.1:5000/ops/app:1"), "{said}");
+    assert!(!said.contains("wrong"), "{said}");
+    garden.create(&json!({"handle": "one", "image": with("secret")}));
+    assert_eq!(garden.says("one", "cat /etc/issue; echo $GREETING"), "from the registry\nhello");
+    // The registry is gone, and so is the daemon's memory.
+    registry.stop();
+    garden.destroy("one");
+    garden.restart(Signal::SIGKILL);
+    garden.create(&json!({"handle": "two", "rootfs": IMAGE}));
+    assert_eq!(garden.says("two", "cat /etc/issue"), "from the registry");
+    // A process with an image of its own, in a container of the stack.
+    garden.make("three");
+    let pea = json!({"path": "/bin/sh", "args": ["-c", "cat /etc/issue"], "image": {"uri": IMAGE}});
+    assert_eq!(garden.run("three", &pea).finish().out, "from the registry\n");
+    let said = garden.create_fails(&json!({"rootfs": "docker://127.0.0.1:5000/ops/other"}));
+    assert!(said.contains("cannot fetch the image 127.0.0.1:5000/ops/other"), "{said}");
+    garden.finish();
+}

@@ -1,0 +1,450 @@
+//! A server of ours that holds one image and misbehaves in the way that is asked for.
+
+use super::Bed;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use terrarium::image::registry::settings::Settings;
+use terrarium::unit::Digest;
+
+/// One request.
+struct Asked {
+    path: String,
+    headers: BTreeMap<String, String>,
+    /// How often this path was asked for before.
+    before: usize,
+}
+
+/// One answer.
+#[derive(Default)]
+struct Answer {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    /// Bytes of the body that are sent before the connection is cut.
+    cut: Option<usize>,
+    /// The body is never sent to its end, nor is the connection closed.
+    stalls: bool,
+}
+
+impl Answer {
+    fn ok(body: impl Into<Vec<u8>>) -> Answer {
+        Answer { status: 200, body: body.into(), ..Answer::default() }
+    }
+
+    fn status(status: u16) -> Answer {
+        Answer { status, ..Answer::default() }
+    }
+
+    fn header(mut self, name: &str, value: impl ToString) -> Answer {
+        self.headers.push((name.into(), value.to_string()));
+        self
+    }
+}
+
+type Mind = dyn Fn(&Asked, &Image) -> Option<Answer> + Send + Sync;
+
+/// An image of one layer with one file.
+struct Image {
+    layer: Vec<u8>,
+    config: Vec<u8>,
+    manifest: Vec<u8>,
+}
+
+impl Image {
+    fn new(bytes: usize) -> Image {
+        let tar = crate::image::one_file("file", &noise(bytes));
+        let config = serde_json::json!({
+            "architecture": "amd64", "os": "linux", "config": {},
+            "rootfs": {"type": "layers", "diff_ids": [Digest::of(&tar)]},
+        });
+        let config = config.to_string().into_bytes();
+        let one = |kind: &str, data: &[u8]| serde_json::json!({"mediaType": kind, "digest": Digest::of(data), "size": data.len()});
+        let manifest = serde_json::json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": one("application/vnd.oci.image.config.v1+json", &config),
+            "layers": [one("application/vnd.oci.image.layer.v1.tar", &tar)],
+        });
+        Image { layer: tar, config, manifest: manifest.to_string().into_bytes() }
+    }
+
+    /// What an honest server says.
+    fn honest(&self, asked: &Asked) -> Answer {
+        let last = asked.path.rsplit('/').next().unwrap_or_default();
+        let named = |data: &[u8]| Digest::of(data).to_string() == last;
+        match () {
+            () if asked.path == "/v2/" => Answer::ok("{}"),
+            () if asked.path.contains("/manifests/") => Answer::ok(self.manifest.clone())
+                .header("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+                .header("Docker-Content-Digest", Digest::of(&self.manifest)),
+            () if named(&self.config) => Answer::ok(self.config.clone()),
+            () if named(&self.layer) => self.part(asked),
+            () => Answer::status(404),
+        }
+    }
+
+    /// The layer, from where it is asked for.
+    fn part(&self, asked: &Asked) -> Answer {
+        let Some(from) = asked.headers.get("range").and_then(|it| it.strip_prefix("bytes=")) else {
+            return Answer::ok(self.layer.clone());
+        };
+        let from: usize = from.trim_end_matches('-').parse().expect("a range");
+        let range = format!("bytes {from}-{}/{}", self.layer.len() - 1, self.layer.len());
+        let part = Answer { status: 206, ..Answer::ok(&self.layer[from..]) };
+        part.header("Content-Range", range)
+    }
+}
+
+/// Bytes that do not repeat.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 7u64;
+    let mut next = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+/// A running server at 127.0.0.1 and a port; it is gone with the test's network.
+struct Server {
+    authority: String,
+    asked: Arc<Mutex<Vec<String>>>,
+    image: Arc<Image>,
+}
+
+impl Server {
+    /// `mind` says what is different from an honest server.
+    fn start(
+        port: u16,
+        bytes: usize,
+        mind: impl Fn(&Asked, &Image) -> Option<Answer> + Send + Sync + 'static,
+    ) -> Server {
+        let listener = TcpListener::bind(("127.0.0.1", port)).expect("bind");
+        let image = Arc::new(Image::new(bytes));
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (own, list, mind) =
+            (image.clone(), asked.clone(), Arc::<Mind>::from(Box::new(mind) as Box<Mind>));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let (image, list, mind) = (own.clone(), list.clone(), mind.clone());
+                std::thread::spawn(move || while serve(&stream, &image, &list, &*mind) {});
+            }
+        });
+        Server { authority: format!("127.0.0.1:{port}"), asked, image }
+    }
+
+    fn name(&self) -> String {
+        format!("{}/a/b:1", self.authority)
+    }
+
+    /// How often something with this text was asked for.
+    fn count(&self, text: &str) -> usize {
+        self.asked.lock().expect("lock").iter().filter(|line| line.contains(text)).count()
+    }
+
+    fn layer(&self) -> String {
+        Digest::of(&self.image.layer).to_string()
+    }
+}
+
+/// Answers one request; whether the connection goes on.
+fn serve(stream: &TcpStream, image: &Image, list: &Mutex<Vec<String>>, mind: &Mind) -> bool {
+    let mut lines = BufReader::new(stream.take(64 << 10)).lines().map_while(Result::ok);
+    let Some(first) = lines.next() else { return false };
+    let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
+    let headers = lines.take_while(|line| !line.is_empty());
+    let headers = headers.filter_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        Some((name.to_ascii_lowercase(), value.trim().to_owned()))
+    });
+    let headers: BTreeMap<String, String> = headers.collect();
+    let before = {
+        let mut list = list.lock().expect("lock");
+        let before = list.iter().filter(|line| line.split(' ').next() == Some(&*path)).count();
+        let secret = headers.get("authorization").map(String::as_str).unwrap_or("-");
+        list.push(format!("{path} {secret}"));
+        before
+    };
+    let asked = Asked { path, headers, before };
+    let answer = mind(&asked, image).unwrap_or_else(|| image.honest(&asked));
+    let mut head = format!("HTTP/1.1 {} X\r\n", answer.status);
+    if !answer.headers.iter().any(|(name, _)| name == "Content-Length") {
+        head += &format!("Content-Length: {}\r\n", answer.body.len());
+    }
+    for (name, value) in &answer.headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    let body = &answer.body[..answer.cut.unwrap_or(answer.body.len()).min(answer.body.len())];
+    let mut stream = stream;
+    if stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(b"\r\n")).is_err()
+        || stream.write_all(body).is_err()
+    {
+        return false;
+    }
+    if answer.stalls {
+        // Until the client has enough of it.
+        let _ = stream.read(&mut [0]);
+    }
+    let goes_on = answer.cut.is_none() && !answer.stalls;
+    if !goes_on {
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+    goes_on
+}
+
+fn settings(bed: &Bed) -> Settings {
+    bed.insecure("127.0.0.0/8")
+}
+
+#[test]
+fn a_connection_that_is_cut_again_and_again_is_gone_on_with() {
+    let bed = Bed::new("cut");
+    for (at, every) in [10_007, 100_003, 262_144].into_iter().enumerate() {
+        let server = Server::start(5000 + at as u16, 1 << 20, move |asked, image| {
+            let is_layer = asked.path.ends_with(&Digest::of(&image.layer).to_string());
+            is_layer.then(|| Answer { cut: Some(every), ..image.part(asked) })
+        });
+        let pulled = bed.pull(&settings(&bed), &server.name()).expect("pulled");
+        let asked = server.count(&server.layer());
+        assert!(asked > (1 << 20) / every, "asked {asked} times");
+        let image = pulled.image.clone();
+        drop(pulled);
+        // The next round fetches it again.
+        let name = server.name().parse().expect("name");
+        terrarium::image::catalog::forget(&bed.store, &name).expect("forget");
+        terrarium::image::catalog::remove(&bed.store, &image.digest).expect("remove");
+        terrarium::image::collect(&bed.store, &Default::default(), || Some(Default::default()))
+            .expect("collect");
+        assert_eq!(bed.store.layers().expect("layers"), []);
+    }
+    bed.close();
+}
+
+#[test]
+fn what_came_is_kept_for_the_next_time_and_what_is_damaged_is_not() {
+    let bed = Bed::new("kept");
+    let server = Server::start(5000, 1 << 20, |asked, image| {
+        let is_layer = asked.path.ends_with(&Digest::of(&image.layer).to_string());
+        match (is_layer, asked.before) {
+            (false, _) => None,
+            (true, 0) => Some(Answer { cut: Some(700_000), ..image.part(asked) }),
+            // Then nobody is at home for a while.
+            (true, 1..=4) => Some(Answer::status(404)),
+            (true, _) => None,
+        }
+    });
+    bed.refused(&settings(&bed), &server.name());
+    let part = bed.store.dir().join("downloads").join(server.layer().trim_start_matches("sha256:"));
+    let kept = std::fs::metadata(&part).expect("kept").len();
+    assert!(kept > 600_000, "{kept}");
+    // A power cut has damaged it: it is found out, and all is fetched.
+    let mut bytes = std::fs::read(&part).expect("read");
+    bytes[1000] ^= 1;
+    std::fs::write(&part, bytes).expect("write");
+    while server.count(&server.layer()) < 5 {
+        bed.refused(&settings(&bed), &server.name());
+    }
+    bed.pull(&settings(&bed), &server.name()).expect("pulled");
+    assert!(!part.exists());
+    bed.close();
+}
+
+#[test]
+fn lies_are_refused_by_name_and_leave_nothing() {
+    let bed = Bed::new("lies");
+    type Lie = fn(&Asked, &Image) -> Option<Answer>;
+    let rows: [(&str, Lie); 9] = [
+        ("is something else", |asked, image| {
+            asked
+                .path
+                .ends_with(&Digest::of(&image.layer).to_string())
+                .then(|| Answer::ok(vec![0; image.layer.len()]))
+        }),
+        ("its descriptor says", |asked, image| {
+            asked
+                .path
+                .ends_with(&Digest::of(&image.layer).to_string())
+                .then(|| Answer::ok([&image.layer[..], b"more"].concat()))
+        }),
+        ("its descriptor says", |asked, image| {
+            let is_layer = asked.path.ends_with(&Digest::of(&image.layer).to_string());
+            is_layer.then(|| Answer::ok(image.layer.clone()).header("Content-Length", 1u64 << 42))
+        }),
+        ("the manifest that came is", |asked, _| {
+            asked.path.contains("/manifests/").then(|| {
+                Answer::ok(r#"{"layers":[]}"#).header("Docker-Content-Digest", Digest::of(b""))
+            })
+        }),
+        ("answered with something else", |asked, image| {
+            asked.path.ends_with(&Digest::of(&image.config).to_string()).then(|| Answer::ok("{}"))
+        }),
+        ("redirects more than 5 times", |asked, _| {
+            asked
+                .path
+                .contains("/manifests/")
+                .then(|| Answer::status(307).header("Location", format!("{}x", asked.path)))
+        }),
+        ("more than 4194304 bytes", |asked, _| {
+            asked.path.contains("/manifests/").then(|| Answer::ok(vec![b' '; 5 << 20]))
+        }),
+        ("could be read as either", |asked, _| {
+            asked
+                .path
+                .contains("/manifests/")
+                .then(|| Answer::ok(r#"{"layers":[],"manifests":[]}"#))
+        }),
+        ("answered 502", |asked, _| {
+            asked
+                .path
+                .contains("/manifests/")
+                .then(|| Answer { status: 502, ..Answer::ok("<html>\x1b[31m</html>") })
+        }),
+    ];
+    for (at, (expected, lie)) in rows.into_iter().enumerate() {
+        let server = Server::start(5000 + at as u16, 10_000, lie);
+        let text = bed.refused(&settings(&bed), &server.name());
+        assert!(text.contains(expected) && !text.contains('\x1b'), "{expected}: {text}");
+    }
+    bed.close();
+}
+
+#[test]
+fn a_busy_server_is_asked_again_when_it_says() {
+    let bed = Bed::new("busy");
+    let server = Server::start(5000, 10_000, |asked, _| {
+        let is_first = asked.path.contains("/manifests/") && asked.before == 0;
+        let broken = asked.path.contains("/blobs/") && asked.before == 0;
+        match (is_first, broken) {
+            (true, _) => Some(Answer::status(429).header("Retry-After", 1)),
+            (_, true) => Some(Answer::status(503)),
+            _ => None,
+        }
+    });
+    bed.pull(&settings(&bed), &server.name()).expect("pulled");
+    assert_eq!(server.count("/manifests/"), 2);
+    bed.close();
+}
+
+#[test]
+fn a_server_that_gives_next_to_nothing_is_left() {
+    let bed = Bed::new("slow");
+    let server = Server::start(5000, 100_000, |asked, image| {
+        let is_layer = asked.path.ends_with(&Digest::of(&image.layer).to_string());
+        (is_layer && asked.before < 2).then(|| Answer {
+            cut: Some(100),
+            stalls: true,
+            ..image.part(asked)
+        })
+    });
+    let settings = Settings { idle: Duration::from_millis(300), ..settings(&bed) };
+    bed.pull(&settings, &server.name()).expect("pulled");
+    assert_eq!(server.count(&server.layer()), 3);
+    bed.close();
+}
+
+#[test]
+fn a_login_goes_to_nobody_else() {
+    let bed = Bed::new("leak");
+    // What is redirected to is another server, and gets no login.
+    let storage = Server::start(5001, 10_000, |_, _| None);
+    let server = Server::start(5000, 10_000, |asked, image| {
+        if asked.headers.get("authorization").map(String::as_str) != Some("Basic YW5uOnNlY3JldA==")
+        {
+            return Some(Answer::status(401).header("WWW-Authenticate", "Basic realm=x"));
+        }
+        let is_layer = asked.path.ends_with(&Digest::of(&image.layer).to_string());
+        let to = format!("http://127.0.0.1:5001{}", asked.path);
+        is_layer.then(|| Answer::status(307).header("Location", to))
+    });
+    let settings = settings(&bed);
+    let auth = r#"{"auths":{"127.0.0.1:5000":{"auth":"YW5uOnNlY3JldA=="}}}"#;
+    std::fs::write(&settings.credentials, auth).expect("write");
+    bed.pull(&settings, &server.name()).expect("pulled");
+    assert_eq!((storage.count("/blobs/"), storage.count("Basic")), (1, 0));
+    // A registry that sends us to a stranger for a token.
+    let stranger = Server::start(5003, 10, |_, _| Some(Answer::ok(r#"{"token":"t"}"#)));
+    let greedy = Server::start(5002, 10, |asked, _| {
+        let is_bare = !asked.headers.contains_key("authorization");
+        let challenge = r#"Bearer realm="http://127.0.0.2:5003/token",service="x""#;
+        is_bare.then(|| Answer::status(401).header("WWW-Authenticate", challenge))
+    });
+    std::fs::write(&settings.credentials, auth.replace("5000", "5002")).expect("write");
+    let text = bed.refused(&settings, &greedy.name());
+    assert!(text.contains("its login would go there") && !text.contains("secret"), "{text}");
+    assert_eq!(stranger.count(""), 0);
+    bed.close();
+}
+
+/// A registry of the first version: index and endpoint in one, for `a/b`, two layers.
+fn first_version(asked: &Asked, _: &Image) -> Option<Answer> {
+    let ids = ["1".repeat(64), "2".repeat(64)];
+    let token = asked.headers.get("authorization").map(String::as_str) == Some("Token t");
+    let json = |value: serde_json::Value| Answer::ok(value.to_string());
+    let path = asked.path.strip_prefix("/v1/").unwrap_or_default();
+    let answer = match path.split('/').collect::<Vec<_>>()[..] {
+        ["repositories", "a", "b", "images"] => json(serde_json::json!([]))
+            .header("X-Docker-Token", "t")
+            .header("X-Docker-Endpoints", "127.0.0.1:5000"),
+        _ if !token => Answer::status(401),
+        ["repositories", "a", "b", "tags"] => json(serde_json::json!({"1": ids[1]})),
+        ["images", id, "ancestry"] if id == ids[1] => json(serde_json::json!([ids[1], ids[0]])),
+        ["images", id, "json"] => {
+            let env = if id == ids[0] { ["A=1", "B=1"] } else { ["B=2", "C=2"] };
+            json(serde_json::json!({"id": id, "config": {"Env": env, "Cmd": ["/bin/sh"]}}))
+        }
+        ["images", id, "layer"] => {
+            let name = if id == ids[0] { "lower" } else { "upper" };
+            Answer::ok(crate::image::one_file(name, &noise(200_000)))
+        }
+        _ => Answer::status(404),
+    };
+    Some(answer)
+}
+
+#[test]
+fn a_registry_of_the_first_version_is_asked_when_it_is_named() {
+    let bed = Bed::new("first");
+    let server = Server::start(5000, 10, first_version);
+    let text = bed.refused(&settings(&bed), &server.name());
+    assert!(text.contains("name 127.0.0.1:5000 in [registry] v1"), "{text}");
+    let settings = Settings { v1: vec![server.authority.clone()], ..settings(&bed) };
+    let pulled = bed.pull(&settings, &server.name()).expect("pulled");
+    assert_eq!(pulled.image.config.env, ["A=1", "B=2", "C=2"]);
+    let files = ["lower", "upper"];
+    for (layer, file) in pulled.image.layers.iter().zip(files) {
+        let found = std::fs::read(bed.store.layer(layer).expect("layer").join(file)).expect("file");
+        assert!(found == noise(200_000));
+    }
+    assert_eq!(pulled.image.layers.len(), 2);
+    bed.pull(&settings, &server.name()).expect("here");
+    assert_eq!(server.count("/layer"), 2);
+    drop(pulled);
+    bed.close();
+}
+
+#[test]
+fn an_image_of_the_first_schema_comes_from_registries_that_are_named() {
+    let bed = Bed::new("schema1");
+    let server = Server::start(5000, 100_000, |asked, image| {
+        let about = r#"{"id":"a","parent":"","config":{"Env":["A=b"],"Cmd":["/x"]},"os":"linux"}"#;
+        let document = serde_json::json!({
+            "schemaVersion": 1, "name": "a/b", "tag": "1", "architecture": "amd64",
+            "fsLayers": [{"blobSum": Digest::of(&image.layer)}],
+            "history": [{"v1Compatibility": about}],
+        });
+        let kind = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+        let is_manifest = asked.path.contains("/manifests/");
+        is_manifest.then(|| Answer::ok(document.to_string()).header("Content-Type", kind))
+    });
+    let text = bed.refused(&settings(&bed), &server.name());
+    assert!(text.contains("its manifest is of the first schema"), "{text}");
+    let settings = Settings { v1: vec![server.authority.clone()], ..settings(&bed) };
+    let pulled = bed.pull(&settings, &server.name()).expect("pulled");
+    assert_eq!((pulled.image.config.env.len(), pulled.image.layers.len()), (1, 1));
+    assert_eq!(pulled.image.layers[0], Digest::of(&server.image.layer));
+    drop(pulled);
+    bed.close();
+}
