@@ -1,10 +1,14 @@
 //! The real binary against a real kernel, one promise per test: `cargo xtask test e2e`.
 
 mod cli;
+mod images;
 mod isolation;
 mod lab;
 mod limits;
 mod running;
+#[allow(dead_code, reason = "the kernel floor uses all of it")]
+#[path = "../kernel/registry/server.rs"]
+mod server;
 mod settings;
 mod staging;
 

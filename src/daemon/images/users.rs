@@ -43,7 +43,8 @@ pub fn refusal(image: &str, users: &[String]) -> ServiceError {
         more => format!(" and {more} more"),
     };
     let image = image.escape_default();
-    let text = format!("{what} {shown}{more} {are} made of image {image}; destroy them first");
+    let cure = if users.len() == 1 { "destroy it" } else { "destroy them" };
+    let text = format!("{what} {shown}{more} {are} made of image {image}; {cure} first");
     ServiceError::new(ErrorKind::Conflict, text)
 }
 
