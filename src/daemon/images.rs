@@ -1,5 +1,6 @@
 //! The images of the store as the local API wants them.
 
+mod flow;
 mod users;
 
 use super::service::Service;
@@ -8,7 +9,6 @@ use crate::api::apps::images::{
     Saved,
 };
 use crate::api::apps::{ErrorKind, Served, ServiceError};
-use crate::api::http::within;
 use crate::container::Host;
 use crate::image::catalog::{self, Known};
 use crate::image::registry::settings::Settings as Registries;
@@ -16,10 +16,11 @@ use crate::image::{self, ImageError, Save};
 use crate::log::chain;
 use crate::unit::{Digest, ImageRef};
 use crate::volume::Store;
-use smol::channel::{Sender, bounded};
+use flow::{Incoming, Outgoing};
+use smol::channel::bounded;
 use smol::stream;
 use std::collections::BTreeSet;
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,10 +32,6 @@ const WORKERS_MAX: usize = 8;
 const OFTEN: Duration = Duration::from_millis(250);
 /// Events, and pieces of an archive, that a client may be behind.
 const BEHIND_MAX: usize = 16;
-/// Bytes of one piece of an archive.
-const PIECE: usize = 64 << 10;
-/// A client that takes nothing of an archive for so long gets no more of it.
-const STALL: Duration = Duration::from_secs(600);
 /// Digits that a digest may be cut to.
 const DIGITS_MIN: usize = 6;
 
@@ -210,7 +207,7 @@ impl ImageService for Service {
         let worker = self.images.worker()?;
         let work = move |host: &Host, default: &str| {
             let _worker = worker;
-            let stream = Incoming { pieces, piece: Vec::new(), at: 0, is_end: false };
+            let stream = Incoming::new(pieces);
             let (store, from) = (host.store(), Path::new(&from));
             let loaded = image::load_stream(store, default, from, stream, name.as_ref());
             let loaded = loaded.map_err(|err| failed(&err))?;
@@ -242,10 +239,9 @@ impl ImageService for Service {
         let (to, pieces) = bounded(BEHIND_MAX);
         let work = move || {
             let _worker = worker;
-            let mut out = Outgoing { to, piece: Vec::with_capacity(PIECE) };
+            let mut out = Outgoing::new(to);
             if let Err(err) = save.write(host.store(), &mut out) {
-                // Whether the client has left or this failed: it must not take this for the end.
-                let _ = out.give(Err(io::Error::other(chain(&err))));
+                out.fail(io::Error::other(chain(&err)));
             }
         };
         smol::spawn(smol::unblock(work)).detach();
@@ -298,63 +294,6 @@ impl ImageService for Service {
         })?;
         let images = before.saturating_sub(after) as u64;
         Ok(CollectedView { images, layers: collected.layers, bytes: collected.bytes })
-    }
-}
-
-/// An archive as it comes in. Without its end it has broken off.
-struct Incoming {
-    pieces: Pieces,
-    piece: Vec<u8>,
-    at: usize,
-    is_end: bool,
-}
-
-impl Read for Incoming {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.at == self.piece.len() {
-            if self.is_end {
-                return Ok(0);
-            }
-            let piece = self.pieces.recv_blocking();
-            let piece = piece.map_err(|_| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-            (self.piece, self.at) = (piece?, 0);
-            self.is_end = self.piece.is_empty();
-        }
-        let length = buffer.len().min(self.piece.len() - self.at);
-        buffer[..length].copy_from_slice(&self.piece[self.at..self.at + length]);
-        self.at += length;
-        Ok(length)
-    }
-}
-
-/// An archive on its way to a client.
-struct Outgoing {
-    to: Sender<io::Result<Vec<u8>>>,
-    piece: Vec<u8>,
-}
-
-impl Outgoing {
-    fn give(&self, piece: io::Result<Vec<u8>>) -> io::Result<()> {
-        let given = smol::block_on(within(STALL, self.to.send(piece)));
-        let given = given.ok_or_else(|| io::Error::from(io::ErrorKind::TimedOut))?;
-        given.map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
-}
-
-impl Write for Outgoing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.piece.extend_from_slice(bytes);
-        if self.piece.len() >= PIECE {
-            self.flush()?;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match std::mem::take(&mut self.piece) {
-            none if none.is_empty() => Ok(()),
-            piece => self.give(Ok(piece)),
-        }
     }
 }
 

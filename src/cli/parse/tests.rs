@@ -181,6 +181,7 @@ fn every_word_of_image_is_understood() {
         "image pull UPPER",
         "image load",
         "image load a.tar --name A:B:C",
+        &format!("image load a.tar --name app@{digest}"),
         "image save app",
         "image rm",
         "image gc now",

@@ -257,11 +257,17 @@ impl Typed {
         if name.is_some() && what != "load" {
             return Err(self.wrong("--name belongs to `image load`"));
         }
+        let label = |word| match named(word) {
+            Ok(name) if name.digest().is_some() => {
+                Err(self.wrong("--name has a digest; an image gets its own from what is in it"))
+            }
+            name => name,
+        };
         let image = match (what.as_str(), words) {
             ("ls" | "list", []) => Image::List,
             ("pull", [name]) => Image::Pull(named(name)?),
             ("load", [path]) => {
-                Image::Load { path: path.into(), name: name.map(named).transpose()? }
+                Image::Load { path: path.into(), name: name.map(label).transpose()? }
             }
             ("save", [image, file]) => Image::Save { image: self.text(image)?, file: file.into() },
             ("rm" | "remove", [_, ..]) => {

@@ -1,4 +1,4 @@
-//! Finding images by what a person types, and archives in pieces.
+//! Finding images by what a person types.
 
 use super::*;
 use crate::image::ImageConfig;
@@ -38,22 +38,4 @@ fn an_image_is_found_by_name_by_digest_and_by_how_that_begins() {
         assert_eq!(err.kind, ErrorKind::NotFound, "{text}");
         assert!(err.message.contains("`terrarium image ls`"), "{err}");
     }
-}
-
-#[test]
-fn an_archive_without_its_end_has_broken_off() {
-    let read = |pieces: Vec<io::Result<Vec<u8>>>| {
-        let (to, from) = bounded(pieces.len().max(1));
-        pieces.into_iter().for_each(|piece| to.try_send(piece).expect("room"));
-        drop(to);
-        let mut all = Vec::new();
-        let mut stream = Incoming { pieces: from, piece: Vec::new(), at: 0, is_end: false };
-        stream.read_to_end(&mut all).map(|_| all)
-    };
-    let whole = read(vec![Ok(b"arch".to_vec()), Ok(b"ive".to_vec()), Ok(Vec::new())]);
-    assert_eq!(whole.expect("whole"), b"archive");
-    let cut = read(vec![Ok(b"arch".to_vec())]).expect_err("cut");
-    assert_eq!(cut.kind(), io::ErrorKind::UnexpectedEof);
-    let broken = read(vec![Ok(b"arch".to_vec()), Err(io::Error::other("gone"))]);
-    assert_eq!(broken.expect_err("broken").to_string(), "gone");
 }
