@@ -74,6 +74,9 @@ struct Job<'a> {
     buffer: Vec<u8>,
 }
 
+/// Extended attributes: name and value.
+type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// What a header says beside the name.
 struct Said<'a> {
     kind: EntryType,
@@ -81,7 +84,7 @@ struct Said<'a> {
     size: u64,
     /// Owner, mode and time; `None`: root's, nobody's to read, 1970.
     meta: Option<&'a Metadata>,
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    xattrs: Attributes,
 }
 
 impl<'a> Said<'a> {
@@ -189,7 +192,7 @@ impl Job<'_> {
     }
 
     /// The extended attributes that a layer's file may have, by name.
-    fn attributes(&self, file: &File) -> Result<Vec<(Vec<u8>, Vec<u8>)>, UnpackError> {
+    fn attributes(&self, file: &File) -> Result<Attributes, UnpackError> {
         let unread = || self.refused("has extended attributes that cannot be read");
         let mut names = file::xattr_names(file.as_fd()).map_err(unread())?;
         names.sort_unstable();

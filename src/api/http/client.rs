@@ -173,7 +173,7 @@ impl Client {
         &self.socket
     }
 
-    /// Sends `call` with a body that comes in pieces, until these end, and reads the head of its
+    /// Sends `call` with a body that comes in pieces, an empty one last, and reads the head of its
     /// answer. A server that answers earlier gets no more of them.
     pub async fn send_pieces(
         &self,
@@ -220,9 +220,13 @@ async fn write_pieces(
     pieces: Receiver<io::Result<Vec<u8>>>,
 ) -> Result<(), ClientError> {
     writer.write_all(head).await.map_err(ClientError::Broken)?;
-    while let Ok(piece) = pieces.recv().await {
-        let chunk = proto::chunk(&piece.map_err(ClientError::Source)?);
-        writer.write_all(&chunk).await.map_err(ClientError::Broken)?;
+    loop {
+        let piece = pieces.recv().await.map_err(|_| io::ErrorKind::UnexpectedEof.into());
+        let piece = piece.and_then(|piece| piece).map_err(ClientError::Source)?;
+        if piece.is_empty() {
+            break;
+        }
+        writer.write_all(&proto::chunk(&piece)).await.map_err(ClientError::Broken)?;
     }
     writer.write_all(proto::LAST_CHUNK).await.map_err(ClientError::Broken)
 }

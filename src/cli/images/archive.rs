@@ -10,7 +10,7 @@ use std::thread;
 const PIECE: usize = 64 << 10;
 const AHEAD: usize = 8;
 
-/// The archive at `path` in pieces; a directory is packed. Read by a thread of its own, which ends
+/// The archive at `path` in pieces, an empty one last; a directory is packed. Read by a thread of its own, which ends
 /// when nobody wants the pieces any more.
 pub fn read(path: &Path) -> io::Result<Receiver<io::Result<Vec<u8>>>> {
     let is_dir = fs::metadata(path)?.is_dir();
@@ -38,8 +38,9 @@ fn send(mut file: File, to: &Sender<io::Result<Vec<u8>>>) {
             piece.truncate(read);
             piece
         });
+        // The empty piece tells the end.
         let is_last = read.as_ref().map_or(true, Vec::is_empty);
-        if is_last && read.is_ok() || to.send_blocking(read).is_err() || is_last {
+        if to.send_blocking(read).is_err() || is_last {
             return;
         }
     }
@@ -52,13 +53,20 @@ fn pack(dir: &Path, to: &mut Pieces) -> io::Result<()> {
     tar.append_dir_all(".", dir)?;
     tar.finish()?;
     drop(tar);
-    to.flush()
+    to.flush()?;
+    to.give(Vec::new())
 }
 
 /// Sends on what is written.
 struct Pieces {
     to: Sender<io::Result<Vec<u8>>>,
     piece: Vec<u8>,
+}
+
+impl Pieces {
+    fn give(&self, piece: Vec<u8>) -> io::Result<()> {
+        self.to.send_blocking(Ok(piece)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
 }
 
 impl Write for Pieces {
@@ -73,7 +81,7 @@ impl Write for Pieces {
     fn flush(&mut self) -> io::Result<()> {
         match std::mem::take(&mut self.piece) {
             none if none.is_empty() => Ok(()),
-            piece => self.to.send_blocking(Ok(piece)).map_err(|_| io::ErrorKind::BrokenPipe.into()),
+            piece => self.give(piece),
         }
     }
 }
