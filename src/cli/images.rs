@@ -131,14 +131,14 @@ async fn remove(ui: &mut Ui, remote: &Remote, images: &[String]) -> Result<u8, C
     for image in images {
         match (remote.remove_image(image).await, &failed) {
             (Ok(gone), _) if ui.json => ui.item(&gone)?,
-            (Ok(gone), _) => gone
-                .names
-                .iter()
-                .map(|name| format!("{name}: forgotten"))
-                .chain(
-                    gone.digest.map(|it| format!("{it}: removed; its layers go with `image gc`")),
-                )
-                .for_each(|text| ui.note(&clean(&text))),
+            (Ok(gone), _) => {
+                for name in &gone.names {
+                    ui.note(&clean(&format!("{name}: forgotten")));
+                }
+                if let Some(digest) = gone.digest {
+                    ui.note(&format!("{digest}: removed; its layers go with `image gc`"));
+                }
+            }
             (Err(err), None) => failed = Some(err),
             (Err(err), Some(_)) => {
                 ui.complain(&format!("terrarium: {}\n", crate::log::chain(&err)));

@@ -517,3 +517,16 @@ fn archives_are_read_and_written_by_the_client_itself() {
     let left = std::fs::read_dir(world.dir.path()).expect("list").count();
     assert_eq!(left, 5, "the socket, two archives, a layout, and what was saved");
 }
+
+#[test]
+fn progress_is_shown_to_who_watches_a_line_for_each_second() {
+    let world = World::new(&[]);
+    let mut ui = world.ui(&Global::default());
+    ui.is_watched = true;
+    let name = "ops/app:1".parse().expect("a name");
+    let remote = world.remote();
+    let pulled = images::image(&mut ui, &remote, parse::Image::Pull(name));
+    assert_eq!(smol::block_on(pulled).expect("pulled"), 0);
+    assert_eq!(world.err.take(), "ops/app:1: 5M of 10M\n");
+    assert!(world.out.take().starts_with("ops/app:1@sha256:"));
+}
