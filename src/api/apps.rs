@@ -14,11 +14,19 @@
 //! | POST | `/v1/apps/N/scale` | [`ScaleRequest`] | `{}` |
 //! | GET | `/v1/apps/N/logs?lines=&follow=&process=&index=` | | a line of JSON for each `LogLine` |
 //! | POST | `/v1/apps/N/instances/P/I/exec` | [`ExecRequest`] | 101, then `http::wire` frames |
+//! | GET | `/v1/images` | | [`images::ImagesView`] |
+//! | POST | `/v1/images?from=&name=` | an archive | list of [`images::NamedImage`] |
+//! | GET | `/v1/images/I` | | a document in docker's words; `I`: a name, a digest, its beginning |
+//! | DELETE | `/v1/images/I` | | [`images::RemovedView`] |
+//! | POST | `/v1/images/I/pull` | | a line of JSON for each [`images::PullEvent`] |
+//! | GET | `/v1/images/I/archive` | | an archive, its image's id in `Terrarium-Image-Id` |
+//! | POST | `/v1/collect` | | [`images::CollectedView`] |
 //!
 //! Errors: `ErrorView` with 404, 409, 422 or 500.
 
 mod exec;
 mod handle;
+pub mod images;
 mod route;
 
 #[cfg(test)]

@@ -345,7 +345,7 @@ impl Shared {
     }
 
     /// The layers that something refers to; `None` while that cannot be told.
-    fn used_layers(&self) -> Option<BTreeSet<Digest>> {
+    pub(super) fn used_layers(&self) -> Option<BTreeSet<Digest>> {
         let mut used = BTreeSet::new();
         {
             let state = self.state();

@@ -1,6 +1,7 @@
 //! What the box gets back when it is quiet.
 
 use super::shared::Cell;
+use crate::image::{self, Collected, ImageError};
 use crate::log::chain;
 use smol::future;
 use std::time::Duration;
@@ -18,6 +19,19 @@ impl Cell {
     pub fn look_for_litter(&self) {
         self.shared.state().litter = true;
         self.shared.wake();
+    }
+
+    /// Removes now the layers that nothing on the box is made of; `None`: all are kept, as something
+    /// is being staged or the containers cannot be told.
+    pub async fn collect(&self) -> Result<Option<Collected>, ImageError> {
+        let shared = self.shared.clone();
+        let work =
+            move || image::collect(shared.host.store(), &shared.keep, || shared.used_layers());
+        let collected = smol::unblock(work).await;
+        // The store has room again for whoever waits for it.
+        self.shared.state().waiting.room_returned();
+        self.shared.wake();
+        collected
     }
 
     /// Lets the store be looked at: containers have gone that this room knows nothing of.

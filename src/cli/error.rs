@@ -16,7 +16,7 @@ use std::time::Duration;
 pub mod code {
     /// The app is there but does not run as it should.
     pub const NOT_RUNNING: u8 = 3;
-    /// There is no such app.
+    /// There is no such app or image.
     pub const NOT_FOUND: u8 = 4;
     /// A manifest is invalid; nothing was changed.
     pub const INVALID: u8 = 5;

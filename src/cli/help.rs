@@ -23,9 +23,9 @@ pub fn overview() -> String {
     out.push_str("\nFlags of every verb:\n");
     out.push_str(&flags(GLOBAL));
     out.push_str(
-        "\nExit codes: 0 done, 1 failed, 2 usage, 3 not running, 4 no such app,\n\
-        5 manifest invalid, 6 no daemon, 7 waited long enough, 9 conflict; `exec`: 125 for\n\
-        all of these.\n\
+        "\nExit codes: 0 done, 1 failed, 2 usage, 3 not running, 4 no such app or\n\
+        image, 5 manifest invalid, 6 no daemon, 7 waited long enough, 9 conflict; `exec`: 125\n\
+        for all of these.\n\
         `terrarium VERB --help` shows the flags of a verb and an example.\n",
     );
     out

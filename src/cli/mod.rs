@@ -16,6 +16,7 @@ pub mod text;
 mod change;
 mod error;
 mod exec;
+mod images;
 mod look;
 mod manifests;
 mod remote;
@@ -128,6 +129,7 @@ fn dispatch(
             smol::block_on(change::act(ui, &remote()?, act, &names, wait))
         }
         Command::Exec(exec) => exec::exec(ui, remote(), exec),
+        Command::Image(image) => smol::block_on(images::image(ui, &remote()?, image)),
         Command::Status => smol::block_on(look::status(ui, &remote()?)),
         Command::Apps => smol::block_on(look::apps(ui, &remote()?)),
         Command::App { name } => smol::block_on(look::app(ui, &remote()?, &name)),

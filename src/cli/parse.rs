@@ -3,7 +3,7 @@
 mod typed;
 
 use super::verbs::Id;
-use crate::unit::AppName;
+use crate::unit::{AppName, ImageRef};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -55,6 +55,7 @@ pub enum Command {
     Help {
         verb: Option<Id>,
     },
+    Image(Image),
     Init,
     Lifecycle {
         role: OsString,
@@ -92,6 +93,19 @@ pub enum Act {
     Stop,
     Restart,
     Delete,
+}
+
+/// `image`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Image {
+    List,
+    Pull(ImageRef),
+    Load { path: PathBuf, name: Option<ImageRef> },
+    Save { image: String, file: PathBuf },
+    Remove(Vec<String>),
+    Collect,
+    Inspect(String),
 }
 
 /// `exec`.
@@ -192,6 +206,7 @@ fn meaning(id: Id, typed: &Typed) -> Result<Command, UsageError> {
         Id::Exec => typed.exec(),
         Id::Help if typed.words.is_empty() => Ok(Command::Help { verb: None }),
         Id::Help => Ok(Command::Help { verb: Some(named(typed.only()?)?.id) }),
+        Id::Image => typed.image(),
         Id::Init => Ok(Command::Init),
         Id::Lifecycle => Err(typed.wrong(typed.missing())),
         Id::Logs => typed.logs(),

@@ -2,12 +2,16 @@
 
 use super::error::CliError;
 use super::parse::{Global, UsageError};
+use crate::api::apps::images::{CollectedView, ImagesView, NamedImage, RemovedView};
 use crate::api::apps::{ApplyRequest, LogQuery, Ping, ScaleRequest};
 use crate::api::http::client::{Call, Client, Reply};
 use crate::config::machine::Paths;
 use crate::model::view::{AppView, BoxView, ErrorView};
-use crate::unit::AppName;
+use crate::unit::{AppName, ImageRef};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
+use smol::channel::Receiver;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Where the daemon's socket should be: `--host`, else `TERRARIUM_HOST` unless there is a
@@ -48,7 +52,11 @@ impl Remote {
 
     /// Sends a call; anything but success is its `ErrorView`.
     pub async fn send(&self, call: Call) -> Result<Reply, CliError> {
-        let reply = self.0.send(&call).await?;
+        Remote::judge(self.0.send(&call).await?).await
+    }
+
+    /// What answers is good, or its `ErrorView`.
+    async fn judge(reply: Reply) -> Result<Reply, CliError> {
         let status = reply.status();
         if matches!(status, 101 | 200..300) {
             return Ok(reply);
@@ -79,6 +87,53 @@ impl Remote {
             call = call.query("containers", most);
         }
         Ok(self.send(call).await?.json().await?)
+    }
+
+    /// All images.
+    pub async fn images(&self) -> Result<ImagesView, CliError> {
+        self.get(&["v1", "images"]).await
+    }
+
+    /// All about one image.
+    pub async fn inspect_image(&self, image: &str) -> Result<Value, CliError> {
+        self.get(&["v1", "images", image]).await
+    }
+
+    /// Fetches an image; the reply is a stream of `PullEvent`.
+    pub async fn pull_image(&self, name: &ImageRef) -> Result<Reply, CliError> {
+        let name = name.to_string();
+        self.send(Call::new("POST", &["v1", "images", &name, "pull"])).await
+    }
+
+    /// Sends an archive that comes in pieces; `from` is what errors call it.
+    pub async fn load_image(
+        &self,
+        from: &str,
+        name: Option<&ImageRef>,
+        pieces: Receiver<io::Result<Vec<u8>>>,
+    ) -> Result<Vec<NamedImage>, CliError> {
+        let mut call = Call::new("POST", &["v1", "images"]).query("from", from);
+        if let Some(name) = name {
+            call = call.query("name", name);
+        }
+        let reply = self.0.send_pieces(call, pieces).await?;
+        Ok(Remote::judge(reply).await?.json().await?)
+    }
+
+    /// An image as an archive; the reply is that.
+    pub async fn save_image(&self, image: &str) -> Result<Reply, CliError> {
+        self.send(Call::new("GET", &["v1", "images", image, "archive"])).await
+    }
+
+    /// Forgets a name, or an image.
+    pub async fn remove_image(&self, image: &str) -> Result<RemovedView, CliError> {
+        let call = Call::new("DELETE", &["v1", "images", image]);
+        Ok(self.send(call).await?.json().await?)
+    }
+
+    /// Removes what nothing is made of.
+    pub async fn collect(&self) -> Result<CollectedView, CliError> {
+        Ok(self.send(Call::new("POST", &["v1", "collect"])).await?.json().await?)
     }
 
     /// All apps.

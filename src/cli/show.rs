@@ -1,5 +1,7 @@
 //! Apps, instances and log lines as a person reads them. Pure.
 
+pub mod images;
+
 use super::text::{Ink, Table, ago, clean, cpu, size, utc};
 use crate::model::view::{
     AppView, BoxView, GardenView, InstanceView, LogLine, PortView, ProcessView,

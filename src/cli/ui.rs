@@ -16,6 +16,8 @@ pub struct Ui {
     pub json: bool,
     /// Only what was asked for.
     pub quiet: bool,
+    /// A person watches stderr.
+    pub is_watched: bool,
     /// Colours on stdout.
     pub color: bool,
     /// Colours on stderr.
@@ -33,6 +35,7 @@ impl Ui {
             err: Box::new(io::stderr()),
             json: global.json,
             quiet: global.quiet,
+            is_watched: !global.quiet && io::stderr().is_terminal(),
             color: wanted && io::stdout().is_terminal(),
             color_err: wanted && io::stderr().is_terminal(),
         }
@@ -42,7 +45,7 @@ impl Ui {
     #[cfg(test)]
     pub fn to(global: &Global, out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Ui {
         let (json, quiet) = (global.json, global.quiet);
-        Ui { out, err, json, quiet, color: false, color_err: false }
+        Ui { out, err, json, quiet, is_watched: false, color: false, color_err: false }
     }
 
     /// What was asked for, to stdout.

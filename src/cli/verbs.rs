@@ -61,6 +61,7 @@ pub enum Id {
     Delete,
     Exec,
     Help,
+    Image,
     Init,
     Lifecycle,
     Logs,
@@ -254,6 +255,24 @@ pub const VERBS: &[Verb] = &[
                   first 20 are shown; --json has all.",
         example: "terrarium status",
         flags: &[],
+    },
+    Verb {
+        id: Id::Image,
+        name: "image",
+        aliases: &["images"],
+        group: Group::Box,
+        args: "ls|pull|load|save|rm|gc|inspect [ARGS]...",
+        summary: "the images of this box: from registries and from files",
+        details: "ls              list them: names, digests, sizes, containers that are made of them\n\
+            pull NAME       fetch one from its registry; prints its name with its digest\n\
+            load FILE|DIR   take those of an archive (`docker save`, OCI) or of an OCI layout\n\
+            save NAME FILE  write one as `docker load` reads it, and tell the id it has there\n\
+            rm NAME...      forget a name; its last one: the image, unless it is in use\n\
+            gc              remove now what nothing on the box is made of\n\
+            inspect NAME    all about one, as JSON, in docker's words\n\
+            NAME is [HOST/]PATH[:TAG], a digest, or six digits or more that it begins with.",
+        example: "terrarium image pull docker.io/library/busybox:1.36",
+        flags: &[flag("name", None, Some("NAME"), "load: what images without a name are called")],
     },
     Verb {
         id: Id::Check,

@@ -15,6 +15,7 @@ mod bench;
 mod figures;
 mod floor;
 mod garden;
+mod images;
 mod lock;
 mod notify;
 mod open;
@@ -216,7 +217,8 @@ fn begin(
         appsd::make_dirs(config);
     }
     let Listeners { socket, debug, garden: doors } = listeners;
-    let apps = Apps::new(service::Service::new(cell.clone(), backend.clone()));
+    let images = images::Images::new(backend.host(), garden::registries(config));
+    let apps = Apps::new(service::Service::new(cell.clone(), backend.clone(), images));
     let serve = smol::spawn(async move {
         let err = server::serve(socket.listener(), &apps, server::Limits::default());
         crate::error!("socket.broken", err = err.await);

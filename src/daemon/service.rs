@@ -1,5 +1,6 @@
 //! The cell as the local API wants it: wishes, views, streams.
 
+use super::images::Images;
 use super::session;
 use crate::api::apps::{
     AppService, ApplyEvent, ApplyRequest, ErrorKind, ExecRequest, ExecSession, LogQuery,
@@ -19,14 +20,15 @@ const BEHIND_MAX: usize = 256;
 
 /// Serves one cell, and tells of what is beside it.
 pub struct Service {
-    cell: Cell,
-    garden: Backend,
+    pub(super) cell: Cell,
+    pub(super) garden: Backend,
+    pub(super) images: Images,
 }
 
 impl Service {
-    /// Serves `cell`; `garden` is only looked at.
-    pub fn new(cell: Cell, garden: Backend) -> Service {
-        Service { cell, garden }
+    /// Serves `cell` and `images`; `garden` is only looked at.
+    pub fn new(cell: Cell, garden: Backend, images: Images) -> Service {
+        Service { cell, garden, images }
     }
 }
 

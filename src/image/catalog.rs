@@ -85,8 +85,12 @@ pub fn add(store: &Store, known: &Known) -> io::Result<()> {
     write(&image_path(store, &known.digest), &text)
 }
 
-/// Gives a name to an image that was added; nothing else has it any more.
+/// Gives a name to an image that was added; nothing else has it any more. What is asked for by digest
+/// has no name: it would be that of a tag which nobody has asked about.
 pub fn name(store: &Store, name: &ImageRef, digest: &Digest) -> io::Result<()> {
+    if name.digest().is_some() {
+        return Ok(());
+    }
     let text = format!("{} {digest}\n", key(name));
     write(&name_path(store, name), text.as_bytes())
 }
@@ -187,7 +191,7 @@ fn read(store: &Store, digest: &Digest) -> Option<Known> {
 }
 
 /// A name in full, without a digest: with one it means itself.
-fn key(name: &ImageRef) -> String {
+pub fn key(name: &ImageRef) -> String {
     let host = name.host().unwrap_or_default();
     format!("{host}/{}:{}", name.repository(host), name.tag())
 }

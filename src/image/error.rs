@@ -91,6 +91,13 @@ pub enum ImageError {
         /// Which entry, and why.
         source: UnpackError,
     },
+    /// A layer cannot be packed into an archive.
+    Pack {
+        /// The layer.
+        layer: Digest,
+        /// Which entry, and why.
+        source: UnpackError,
+    },
     /// The store refused.
     Store {
         /// The archive.
@@ -196,6 +203,7 @@ impl fmt::Display for ImageError {
                 write!(f, "image {image}: cannot unpack layer {layer}")
             }
             E::Tree { layer, .. } => write!(f, "cannot put together the layers up to {layer}"),
+            E::Pack { layer, .. } => write!(f, "cannot pack layer {layer}"),
             E::Store { archive, .. } => write!(f, "cannot store {}", archive.display()),
         }
     }
@@ -208,7 +216,8 @@ impl Error for ImageError {
             | ImageError::Copy { source, .. }
             | ImageError::Blob { source, .. }
             | ImageError::Layer { source, .. }
-            | ImageError::Tree { source, .. } => Some(source),
+            | ImageError::Tree { source, .. }
+            | ImageError::Pack { source, .. } => Some(source),
             ImageError::Pull { source, .. } => Some(source),
             ImageError::Read { source, .. } => Some(source),
             ImageError::Store { source, .. } => Some(source),

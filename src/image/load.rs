@@ -14,7 +14,7 @@ use crate::unit::{Bytes, Digest, ImageRef};
 use crate::volume::{Pin, Store};
 use serde::Deserialize;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -69,9 +69,22 @@ pub fn load(
     if fs::metadata(path).map_err(unreadable)?.is_dir() {
         return load_dir(store, default_host, &Layout::open(path.into())?, name);
     }
+    let file = beneath::open_regular(path).map_err(unreadable)?;
+    load_stream(store, default_host, path, file, name)
+}
+
+/// As [`load`], of an archive that is read from a stream. `path` is what errors call it; nothing is
+/// opened there.
+pub fn load_stream(
+    store: &Store,
+    default_host: &str,
+    path: &Path,
+    stream: impl Read + Send,
+    name: Option<&ImageRef>,
+) -> Result<Vec<Loaded>, ImageError> {
+    let unreadable = |source| ImageError::Read { archive: path.into(), source };
     // Members come in any order, and the table of contents often last: all is unpacked, as a layer
     // is, and goes when it was read.
-    let file = beneath::open_regular(path).map_err(unreadable)?;
     let draft =
         store.draft().map_err(|source| ImageError::Store { archive: path.into(), source })?;
     let options = Options {
@@ -82,7 +95,7 @@ pub fn load(
         max_entries: FILES_MAX,
         ..Options::default()
     };
-    unpack_packed(store, file, draft.dir(), &options)
+    unpack_packed(store, stream, draft.dir(), &options)
         .map_err(|source| ImageError::Unpack { archive: path.into(), source })?;
     let inside = fs::File::open(draft.dir()).map_err(unreadable)?;
     load_dir(store, default_host, &Layout { path: path.into(), dir: inside }, name)

@@ -7,7 +7,7 @@
 //! of the layer; run a program; show a layer before it is complete.
 //! Called by: `container`, `stage`, `daemon`, `garden`. Calls: `volume`, `sys`, `unit`.
 //! Entry points: [`pull`], [`load`], [`import_stack`], [`import_droplet`], [`import_local`],
-//! [`import_layout`], [`merge`], [`collect`], [`catalog`], [`unpack::unpack`].
+//! [`import_layout`], [`Save`], [`merge`], [`collect`], [`catalog`], [`unpack::unpack`].
 //! Ancestor: garden-linux's repository_fetcher and rootfs_provider.
 //!
 //! ```text
@@ -15,12 +15,14 @@
 //! file, layout ──────────────┴► stream: [zstd | gzip] ─► hash, room ─► archive (headers) ─►
 //!                               unpack (what), make (each kind) ─► tree (where, by fd) ─► implied
 //! directory ─► copy ─► tree
+//! layers ─► pack ─► save: an archive as `docker save` writes it
 //! ```
 
 mod archive;
 pub mod catalog;
 mod config;
 mod copy;
+pub mod docker;
 mod error;
 mod fetch;
 mod implied;
@@ -33,9 +35,11 @@ mod manifest;
 mod merge;
 mod name;
 mod notes;
+mod pack;
 mod platform;
 mod pull;
 pub mod registry;
+mod save;
 mod schema1;
 mod stream;
 mod tree;
@@ -46,8 +50,9 @@ pub use config::{Exposed, ImageConfig, Protocol};
 pub use error::ImageError;
 pub use import::{Progress, import_droplet, import_stack, known_stack};
 pub use layout::import_layout;
-pub use load::{Loaded, load};
+pub use load::{Loaded, load, load_stream};
 pub use local::{Rootfs, import_local};
 pub use merge::merge;
-pub use notes::{LayerSize, collect, layers_bytes, layers_size};
+pub use notes::{Collected, LayerSize, collect, layers_bytes, layers_size};
 pub use pull::{Pulled, pull};
+pub use save::Save;

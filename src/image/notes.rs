@@ -100,7 +100,16 @@ fn noted(store: &Store, chain: &Digest) -> Option<LayerSize> {
     Some(LayerSize { bytes: number()?, names: number()? })
 }
 
-/// Removes every layer that is not in use. `used` is asked after the search has begun and tells
+/// What a collection has removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Layers.
+    pub layers: u64,
+    /// Bytes in their files, as far as they were noted.
+    pub bytes: u64,
+}
+
+/// Removes every layer that is not in use; `None`: all were kept, as `used` wants it. `used` is asked after the search has begun and tells
 /// every layer that something on the box is made of (trees go with their layers), or `None` to keep
 /// all this time; images of the catalogue stay as `keep` says. Layers that are pinned, or were while
 /// this runs, stay; so a container may be made at the same time, of layers that are pinned until the
@@ -109,22 +118,26 @@ pub fn collect(
     store: &Store,
     keep: &Keep,
     used: impl FnOnce() -> Option<BTreeSet<Digest>>,
-) -> Result<(), ImageError> {
+) -> Result<Option<Collected>, ImageError> {
     let refused = |source| ImageError::Store { archive: store.dir().join("layers"), source };
     let round = store.begin_round();
-    let Some(used) = used() else { return Ok(()) };
+    let Some(used) = used() else { return Ok(None) };
     let used = catalog::keep(store, used, keep)?;
+    let mut collected = Collected::default();
     for chain in store.layers().map_err(refused)?.into_iter().filter(|chain| !used.contains(chain))
     {
         if is_tree_of(store, &chain, &used) {
             continue;
         }
+        let size = noted(store, &chain).unwrap_or_default();
         if round.remove(&chain).map_err(refused)? {
+            collected.layers += 1;
+            collected.bytes = collected.bytes.saturating_add(size.bytes);
             let _ = fs::remove_file(dir(store).join(about(&chain)));
             crate::info!("layer.removed", digest = chain);
         }
     }
-    Ok(())
+    Ok(Some(collected))
 }
 
 /// Whether `chain` is a tree whose layers are all used.

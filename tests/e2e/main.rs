@@ -2,11 +2,12 @@
 
 mod cli;
 mod docker;
+mod images;
 mod isolation;
 mod lab;
 mod limits;
 mod running;
-
+#[allow(dead_code, reason = "the kernel floor uses all of it")]
 #[path = "../kernel/registry/server.rs"]
 mod server;
 mod settings;

@@ -60,3 +60,29 @@ fn a_container_is_made_of_an_image_of_a_registry_and_later_without_it() {
     assert!(said.contains("cannot fetch the image 127.0.0.1:5000/ops/other"), "{said}");
     garden.finish();
 }
+
+#[test]
+fn an_image_of_a_container_cannot_be_removed() {
+    let garden = Garden::with("imageuse", "[registry]\ninsecure = [\"127.0.0.0/8\"]");
+    let dir = garden.lab().root.join("registry");
+    fs::create_dir_all(&dir).expect("directory");
+    let registry = Registry::start(&dir, Setup::Basic);
+    push(&dir);
+    let image = json!({"uri": IMAGE, "username": "ann", "password": "secret"});
+    garden.create(&json!({"handle": "its user", "image": image}));
+    registry.stop();
+    let list = garden.lab().ok(&["image", "ls"]).out;
+    assert!(list.contains("  1 container\n"), "{list}");
+    let name = "127.0.0.1:5000/ops/app:1";
+    let refused = garden.lab().run(&["image", "rm", name]);
+    assert_eq!(refused.code, 9, "{}", refused.err);
+    let said = format!("container `its user` is made of image {name}; destroy it first\n");
+    assert!(refused.err.ends_with(&said), "{}", refused.err);
+    garden.lab().ok(&["image", "gc"]);
+    assert_eq!(garden.says("its user", "cat /etc/issue"), "from the registry");
+    garden.destroy("its user");
+    garden.lab().ok(&["image", "rm", name]);
+    let left = garden.lab().ok(&["image", "gc"]).err;
+    assert!(left.starts_with("removed no image and 1 layer, "), "{left}");
+    garden.finish();
+}

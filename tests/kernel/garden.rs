@@ -26,6 +26,7 @@ fn backend_of(lab: &Lab, host: Host, manner: Manner) -> (Arc<Host>, Backend) {
         make_stack(&stacks, &host.store().layer(&lab.layer).expect("the lab's layer"));
     }
     let settings = Settings {
+        registries: Default::default(),
         stacks,
         default_rootfs: None,
         root: Default::default(),

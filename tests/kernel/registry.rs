@@ -2,6 +2,7 @@
 //! server of ours that misbehaves.
 
 mod hostile;
+mod saved;
 mod server;
 mod tree;
 

@@ -1,6 +1,10 @@
 //! A service for the tests of this room and of `cli`: remembers what it was asked, and its `exec`
 //! runs a shell of its own: `echo`, `cat`, `exit N`, `size`, `forever`.
 
+mod images;
+
+pub use images::image;
+
 use super::*;
 use crate::model::view::{ContainerView, GardenView, InstanceView, PortView, ProcessView};
 use smol::channel::{self, Receiver};

@@ -1,5 +1,6 @@
 //! Requests of the local dialect to calls of the service, and back.
 
+use super::images::{self, ImageService};
 use super::route::{NoRoute, Route, Verb, route};
 use super::{
     APPLY_MAX, AppService, ApplyRequest, Apps, ErrorKind, ExecRequest, LINES_MAX, LogQuery, Ping,
@@ -15,7 +16,7 @@ use smol::stream::{self, StreamExt};
 /// Longest body of every other request, in bytes.
 const BODY_MAX: usize = 256 * 1024;
 
-impl<S: AppService> Handler for Apps<S> {
+impl<S: AppService + ImageService> Handler for Apps<S> {
     async fn handle(&self, request: &Request, body: &mut Body<'_>) -> Response {
         let result = match route(&request.method, &request.path) {
             Ok(Route::Ping) => Ok(ping()),
@@ -25,6 +26,17 @@ impl<S: AppService> Handler for Apps<S> {
             Ok(Route::App(name, verb)) => self.about(&name, verb, request, body).await,
             Ok(Route::Exec(name, process, index)) => {
                 self.exec(&name, &process, index, request, body).await
+            }
+            Ok(Route::Images) => {
+                self.service.images().await.map(|images| Response::json(200, &images))
+            }
+            Ok(Route::Load) => {
+                let (from, name) = (request.query("from"), request.query("name"));
+                images::load(&self.service, from, name, body).await
+            }
+            Ok(Route::Image(image, verb)) => images::about(&self.service, &image, verb).await,
+            Ok(Route::Collect) => {
+                self.service.collect().await.map(|gone| Response::json(200, &gone))
             }
             Err(NoRoute::Path) => {
                 let path = request.path.join("/");
@@ -112,7 +124,7 @@ impl<S: AppService> Apps<S> {
 }
 
 /// A line of JSON for each item, as it comes.
-fn lines<T: Serialize + 'static>(items: stream::Boxed<T>) -> Response {
+pub(super) fn lines<T: Serialize + 'static>(items: stream::Boxed<T>) -> Response {
     let pieces = items.map(|item| {
         let mut line = serde_json::to_vec(&item).map_err(std::io::Error::other)?;
         line.push(b'\n');
@@ -157,7 +169,7 @@ fn number<T: std::str::FromStr>(request: &Request, key: &str) -> Served<Option<T
     parsed.map_err(|_| invalid(&format!("`{key}` is not a number that will do")))
 }
 
-fn invalid(message: &str) -> ServiceError {
+pub(super) fn invalid(message: &str) -> ServiceError {
     ServiceError::new(ErrorKind::Invalid, message)
 }
 

@@ -1,5 +1,6 @@
 //! Method and path to what is asked. Pure.
 
+use super::images::ImageVerb;
 use super::{ErrorKind, ServiceError};
 use crate::unit::AppName;
 
@@ -18,6 +19,14 @@ pub enum Route {
     App(AppName, Verb),
     /// A command in an instance: app, process, index.
     Exec(AppName, String, u32),
+    /// All images.
+    Images,
+    /// An archive of images.
+    Load,
+    /// Something about one image: its name or digest.
+    Image(String, ImageVerb),
+    /// Remove what nothing is made of.
+    Collect,
 }
 
 /// What is asked about one app.
@@ -87,6 +96,23 @@ pub fn route(method: &str, path: &[String]) -> Result<Route, NoRoute> {
             })?;
             only("POST", Route::Exec(name(app)?, process.to_owned(), index))
         }
+        ["v1", "images"] => match method {
+            "GET" => Ok(Route::Images),
+            "POST" => Ok(Route::Load),
+            _ => Err(NoRoute::Method("GET, POST")),
+        },
+        ["v1", "images", image] if !image.is_empty() => match method {
+            "GET" => Ok(Route::Image(image.into(), ImageVerb::Inspect)),
+            "DELETE" => Ok(Route::Image(image.into(), ImageVerb::Remove)),
+            _ => Err(NoRoute::Method("GET, DELETE")),
+        },
+        ["v1", "images", image, "pull"] => {
+            only("POST", Route::Image(image.into(), ImageVerb::Pull))
+        }
+        ["v1", "images", image, "archive"] => {
+            only("GET", Route::Image(image.into(), ImageVerb::Save))
+        }
+        ["v1", "collect"] => only("POST", Route::Collect),
         _ => Err(NoRoute::Path),
     }
 }
@@ -131,6 +157,27 @@ mod tests {
         }
         let exec = find("POST", "/v1/apps/web/instances/worker/7/exec");
         assert_eq!(exec, Ok(Route::Exec(app, "worker".into(), 7)));
+    }
+
+    #[test]
+    fn an_image_is_one_part_of_the_path_whatever_its_name() {
+        let path = |image: &str, rest: &[&str]| -> Vec<String> {
+            ["v1", "images", image].iter().chain(rest).map(|it| it.to_string()).collect()
+        };
+        let name = "reg.lan:5000/ops/app:1";
+        for (method, rest, verb) in [
+            ("GET", &[][..], ImageVerb::Inspect),
+            ("DELETE", &[], ImageVerb::Remove),
+            ("POST", &["pull"], ImageVerb::Pull),
+            ("GET", &["archive"], ImageVerb::Save),
+        ] {
+            assert_eq!(route(method, &path(name, rest)), Ok(Route::Image(name.into(), verb)));
+            assert!(matches!(route("PUT", &path(name, rest)), Err(NoRoute::Method(_))));
+        }
+        assert_eq!(find("GET", "/v1/images"), Ok(Route::Images));
+        assert_eq!(find("POST", "/v1/images"), Ok(Route::Load));
+        assert_eq!(find("POST", "/v1/collect"), Ok(Route::Collect));
+        assert_eq!(find("GET", "/v1/images/"), Err(NoRoute::Path));
     }
 
     #[test]

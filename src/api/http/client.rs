@@ -4,6 +4,8 @@ use super::body::{BodyError, Inlet, piece};
 use super::proto::{self, Answer, Decoder};
 use super::server::Hijacked;
 use crate::config::machine::Paths;
+use smol::channel::Receiver;
+use smol::future;
 use smol::io::{AsyncWriteExt, BoxedWriter};
 use smol::net::unix::UnixStream;
 use std::fmt;
@@ -29,6 +31,8 @@ pub enum ClientError {
     Broken(io::Error),
     /// "the daemon's answer makes no sense: {0}"
     Nonsense(String),
+    /// "what is to be sent cannot be read"
+    Source(io::Error),
 }
 
 impl fmt::Display for ClientError {
@@ -43,6 +47,7 @@ impl fmt::Display for ClientError {
                 )
             }
             ClientError::Broken(_) => f.write_str("the daemon broke off the connection"),
+            ClientError::Source(_) => f.write_str("what is to be sent cannot be read"),
             ClientError::Nonsense(what) => write!(f, "the daemon's answer makes no sense: {what}"),
         }
     }
@@ -74,7 +79,9 @@ fn cure(socket: &Path, source: &io::Error) -> String {
 impl std::error::Error for ClientError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            ClientError::Unreachable { source, .. } | ClientError::Broken(source) => Some(source),
+            ClientError::Unreachable { source, .. }
+            | ClientError::Broken(source)
+            | ClientError::Source(source) => Some(source),
             ClientError::Nonsense(_) => None,
         }
     }
@@ -104,6 +111,7 @@ pub struct Call {
     method: &'static str,
     target: String,
     body: Option<Vec<u8>>,
+    chunked: bool,
     upgrade: Option<&'static str>,
 }
 
@@ -145,6 +153,9 @@ impl Call {
         if let Some(length) = &length {
             fields.extend([("Content-Type", "application/json"), ("Content-Length", length)]);
         }
+        if self.chunked {
+            fields.push(("Transfer-Encoding", "chunked"));
+        }
         let mut bytes = proto::head(&format!("{} {} HTTP/1.1", self.method, self.target), fields);
         bytes.extend_from_slice(self.body.as_deref().unwrap_or_default());
         bytes
@@ -162,6 +173,30 @@ impl Client {
         &self.socket
     }
 
+    /// Sends `call` with a body that comes in pieces, an empty one last, and reads the head of its
+    /// answer. A server that answers earlier gets no more of them.
+    pub async fn send_pieces(
+        &self,
+        call: Call,
+        pieces: Receiver<io::Result<Vec<u8>>>,
+    ) -> Result<Reply, ClientError> {
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|source| ClientError::Unreachable { socket: self.socket.clone(), source })?;
+        let mut writer: BoxedWriter = Box::pin(stream.clone());
+        let mut inlet = Inlet::new(Box::pin(stream));
+        let call = Call { chunked: true, ..call };
+        let sending = async {
+            match write_pieces(&mut writer, &call.encode(), pieces).await {
+                Err(err @ ClientError::Source(_)) => Err(err),
+                // Why the server takes no more, its answer says.
+                _ => future::pending().await,
+            }
+        };
+        let answer = future::or(head(&mut inlet), sending).await?;
+        Ok(Reply::new(answer, inlet, writer))
+    }
+
     /// Sends `call` and reads the head of its answer.
     pub async fn send(&self, call: &Call) -> Result<Reply, ClientError> {
         let stream = UnixStream::connect(&self.socket)
@@ -176,6 +211,24 @@ impl Client {
             (answer, _) => Ok(Reply::new(answer?, inlet, writer)),
         }
     }
+}
+
+/// Writes a head and pieces as chunks.
+async fn write_pieces(
+    writer: &mut BoxedWriter,
+    head: &[u8],
+    pieces: Receiver<io::Result<Vec<u8>>>,
+) -> Result<(), ClientError> {
+    writer.write_all(head).await.map_err(ClientError::Broken)?;
+    loop {
+        let piece = pieces.recv().await.map_err(|_| io::ErrorKind::UnexpectedEof.into());
+        let piece = piece.and_then(|piece| piece).map_err(ClientError::Source)?;
+        if piece.is_empty() {
+            break;
+        }
+        writer.write_all(&proto::chunk(&piece)).await.map_err(ClientError::Broken)?;
+    }
+    writer.write_all(proto::LAST_CHUNK).await.map_err(ClientError::Broken)
 }
 
 /// The head of the answer; heads with status 100 are skipped.
@@ -228,6 +281,11 @@ impl Reply {
             out.extend_from_slice(&data);
         }
         Ok(out)
+    }
+
+    /// The next piece of the body; `None`: it is whole.
+    pub async fn next_piece(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
+        Ok(piece(&mut self.inlet, &mut self.decoder).await?)
     }
 
     /// The whole body as JSON.

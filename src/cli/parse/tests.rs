@@ -153,3 +153,41 @@ fn mistakes_name_the_cure() {
     let err = typed("apps --json=yes").expect_err("no value").to_string();
     assert!(err.ends_with("see `terrarium apps --help`"), "{err}");
 }
+
+#[test]
+fn every_word_of_image_is_understood() {
+    let digest = format!("sha256:{:0<64}", "ab");
+    let name = |text: &str| text.parse::<ImageRef>().expect("a name");
+    let load = |name| Image::Load { path: "a.tar".into(), name };
+    for (line, meaning) in [
+        ("image ls", Image::List),
+        ("images list", Image::List),
+        ("image pull reg.lan:5000/ops/app:1", Image::Pull(name("reg.lan:5000/ops/app:1"))),
+        ("image load a.tar", load(None)),
+        ("image load --name ops/app a.tar", load(Some(name("ops/app")))),
+        ("image save app x.tar", Image::Save { image: "app".into(), file: "x.tar".into() }),
+        (&format!("image rm app {digest}"), Image::Remove(vec!["app".into(), digest.clone()])),
+        ("image gc", Image::Collect),
+        ("image inspect abcdef", Image::Inspect("abcdef".into())),
+    ] {
+        assert_eq!(command(line), Command::Image(meaning), "{line}");
+    }
+    for line in [
+        "image",
+        "image frobnicate",
+        "image ls all",
+        "image pull",
+        "image pull a b",
+        "image pull UPPER",
+        "image load",
+        "image load a.tar --name A:B:C",
+        &format!("image load a.tar --name app@{digest}"),
+        "image save app",
+        "image rm",
+        "image gc now",
+        "image pull app --name other",
+        "image ls --nonsense",
+    ] {
+        assert!(typed(line).is_err(), "{line}");
+    }
+}

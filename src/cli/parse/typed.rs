@@ -1,9 +1,9 @@
 //! Words and flags of a command line, sorted by the table of verbs, and the checks on each. Pure.
 
-use super::{Act, Command, Exec, Target, UsageError};
+use super::{Act, Command, Exec, Image, Target, UsageError};
 use crate::cli::text::nearest;
 use crate::cli::verbs::{self, Flag, GLOBAL, Group, Id, VERBS, Verb};
-use crate::unit::{AppName, span};
+use crate::unit::{AppName, ImageRef, span};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -242,6 +242,46 @@ impl Typed {
         let stack = self.values("stack").last().map(PathBuf::from);
         let stack = stack.ok_or_else(|| self.wrong("`bench` needs --stack FILE"))?;
         Ok(Command::Bench { stack, rounds })
+    }
+
+    /// `image WHAT ...`.
+    pub fn image(&self) -> Result<Command, UsageError> {
+        let (what, words) = match &self.words[..] {
+            [] => return Err(self.wrong(self.missing())),
+            [what, words @ ..] => (self.text(what)?, words),
+        };
+        let named = |word| -> Result<ImageRef, UsageError> {
+            self.text(word)?.parse().map_err(|err| self.wrong(format!("{err}")))
+        };
+        let name = self.values("name").last();
+        if name.is_some() && what != "load" {
+            return Err(self.wrong("--name belongs to `image load`"));
+        }
+        let label = |word| match named(word) {
+            Ok(name) if name.digest().is_some() => {
+                Err(self.wrong("--name has a digest; an image gets its own from what is in it"))
+            }
+            name => name,
+        };
+        let image = match (what.as_str(), words) {
+            ("ls" | "list", []) => Image::List,
+            ("pull", [name]) => Image::Pull(named(name)?),
+            ("load", [path]) => {
+                Image::Load { path: path.into(), name: name.map(label).transpose()? }
+            }
+            ("save", [image, file]) => Image::Save { image: self.text(image)?, file: file.into() },
+            ("rm" | "remove", [_, ..]) => {
+                Image::Remove(words.iter().map(|word| self.text(word)).collect::<Result<_, _>>()?)
+            }
+            ("gc", []) => Image::Collect,
+            ("inspect", [image]) => Image::Inspect(self.text(image)?),
+            ("ls" | "list" | "pull" | "load" | "save" | "rm" | "remove" | "gc" | "inspect", _) => {
+                let text = format!("`image {what}` has too few or too many words behind it");
+                return Err(self.wrong(text));
+            }
+            _ => return Err(self.wrong(format!("no `image {}`", what.escape_debug()))),
+        };
+        Ok(Command::Image(image))
     }
 
     pub fn logs(&self) -> Result<Command, UsageError> {

@@ -1,0 +1,203 @@
+//! Images in the local dialect: what is told of them, and what the service must be able to do.
+
+use super::{Served, handle};
+use crate::api::http::Body;
+use crate::api::http::server::{Content, Response};
+use crate::model::view::ErrorView;
+use crate::unit::{Digest, ImageRef};
+use serde::{Deserialize, Serialize};
+use smol::channel::{Receiver, Sender, bounded};
+use smol::{future, stream};
+use std::io;
+
+/// Longest archive that is loaded, packed as it comes, in bytes.
+const LOAD_MAX: u64 = 64 << 30;
+/// Pieces of an archive between the connection and who unpacks it.
+const PIECES: usize = 16;
+/// Longest text that says where an archive is from, in bytes.
+const FROM_MAX: usize = 4096;
+/// Header field of an archive: the id that its image has in it.
+pub const SAVED_ID: &str = "Terrarium-Image-Id";
+
+/// One image of the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageView {
+    /// What it is asked for by.
+    pub digest: Digest,
+    /// Digest of its configuration.
+    pub id: Digest,
+    /// Its names in full.
+    pub names: Vec<String>,
+    /// Its layers in the store, lowest first.
+    pub layers: Vec<Digest>,
+    /// Bytes in the files of its layers.
+    pub bytes: u64,
+    /// When it was fetched or last used, in milliseconds since 1970.
+    pub used_ms: u64,
+    /// Handles of containers that are made of it.
+    pub used_by: Vec<String>,
+}
+
+/// All images of the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImagesView {
+    /// In order of digest.
+    pub images: Vec<ImageView>,
+    /// Bytes in the files of all their layers, each layer counted once.
+    pub bytes: u64,
+}
+
+/// What happens while an image is fetched; a line of JSON each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PullEvent {
+    /// Bytes of layers: so many are here, of so many. Some of these are left out.
+    Progress {
+        /// Here.
+        done: u64,
+        /// In all.
+        total: u64,
+    },
+    /// It failed; nothing follows.
+    Error(ErrorView),
+    /// It is here; nothing follows.
+    Done(NamedImage),
+}
+
+/// An image under the name that it was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedImage {
+    /// The name in full; `None`: it has none.
+    pub name: Option<String>,
+    /// What it means.
+    pub digest: Digest,
+}
+
+/// What is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedView {
+    /// Names that mean nothing any more.
+    pub names: Vec<String>,
+    /// The image, when none of its names is left.
+    pub digest: Option<Digest>,
+}
+
+/// What a collection has removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollectedView {
+    /// Images.
+    pub images: u64,
+    /// Layers.
+    pub layers: u64,
+    /// Bytes in the files of these layers.
+    pub bytes: u64,
+}
+
+/// An archive on its way.
+pub struct Saved {
+    /// The id that its image has in it.
+    pub id: Digest,
+    /// Its pieces; dropped when the client leaves.
+    pub pieces: stream::Boxed<io::Result<Vec<u8>>>,
+}
+
+/// An archive that is coming in. An empty piece is its end; without one it has broken off.
+pub type Pieces = Receiver<io::Result<Vec<u8>>>;
+
+/// What the dialect needs of images. As with apps, what a client started goes on when it leaves.
+pub trait ImageService: Send + Sync {
+    /// All images.
+    fn images(&self) -> impl Future<Output = Served<ImagesView>> + Send;
+    /// All about the image of this name, digest, or beginning of a digest, in docker's words.
+    fn inspect(&self, image: &str) -> impl Future<Output = Served<serde_json::Value>> + Send;
+    /// Fetches an image.
+    fn pull(&self, name: ImageRef)
+    -> impl Future<Output = Served<stream::Boxed<PullEvent>>> + Send;
+    /// Takes the images of an archive; those without a name get `name`. `from` is what errors call
+    /// the archive.
+    fn load(
+        &self,
+        from: String,
+        name: Option<ImageRef>,
+        pieces: Pieces,
+    ) -> impl Future<Output = Served<Vec<NamedImage>>> + Send;
+    /// Gives an image as an archive.
+    fn save(&self, image: &str) -> impl Future<Output = Served<Saved>> + Send;
+    /// Forgets a name, or an image with all its names.
+    fn remove(&self, image: &str) -> impl Future<Output = Served<RemovedView>> + Send;
+    /// Removes what nothing is made of.
+    fn collect(&self) -> impl Future<Output = Served<CollectedView>> + Send;
+}
+
+/// What is asked about one image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImageVerb {
+    /// GET.
+    Inspect,
+    /// DELETE.
+    Remove,
+    /// POST pull.
+    Pull,
+    /// GET archive.
+    Save,
+}
+
+/// Answers what is asked about one image.
+pub(super) async fn about(
+    service: &impl ImageService,
+    image: &str,
+    verb: ImageVerb,
+) -> Served<Response> {
+    match verb {
+        ImageVerb::Inspect => Ok(Response::json(200, &service.inspect(image).await?)),
+        ImageVerb::Remove => Ok(Response::json(200, &service.remove(image).await?)),
+        ImageVerb::Pull => Ok(handle::lines(service.pull(named(image)?).await?)),
+        ImageVerb::Save => {
+            let saved = service.save(image).await?;
+            let response = Response::new(200, Content::Stream(saved.pieces));
+            let response = response.with("Content-Type", "application/x-tar");
+            Ok(response.with(SAVED_ID, saved.id.to_string()))
+        }
+    }
+}
+
+/// Takes an archive from the body.
+pub(super) async fn load(
+    service: &impl ImageService,
+    from: Option<&str>,
+    name: Option<&str>,
+    body: &mut Body<'_>,
+) -> Served<Response> {
+    let name = name.map(named).transpose()?;
+    let from = from.unwrap_or("the archive").chars().take(FROM_MAX).collect();
+    let (sender, pieces) = bounded(PIECES);
+    let loading = service.load(from, name, pieces);
+    let (loaded, ()) = future::zip(loading, pump(body, sender)).await;
+    Ok(Response::json(200, &loaded?))
+}
+
+/// Hands the body on, until it ends or nobody wants it any more.
+async fn pump(body: &mut Body<'_>, to: Sender<io::Result<Vec<u8>>>) {
+    let mut left = LOAD_MAX;
+    loop {
+        let piece = match body.next().await {
+            Ok(piece) => Ok(piece.unwrap_or_default()),
+            Err(err) => Err(io::Error::other(err)),
+        };
+        let len = piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        let piece = match left.checked_sub(len) {
+            Some(rest) => {
+                left = rest;
+                piece
+            }
+            None => Err(io::Error::other(format!("it is longer than {} GiB", LOAD_MAX >> 30))),
+        };
+        if to.send(piece).await.is_err() || len == 0 {
+            return;
+        }
+    }
+}
+
+fn named(text: &str) -> Served<ImageRef> {
+    text.parse().map_err(|err| handle::invalid(&format!("{err}")))
+}

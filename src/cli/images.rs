@@ -1,0 +1,149 @@
+//! `image`: what the box has of images. Files are opened here, with the rights of who types; the
+//! daemon gets and gives bytes.
+
+mod archive;
+
+use super::error::CliError;
+use super::parse::Image;
+use super::remote::Remote;
+use super::show;
+use super::text::{clean, size};
+use super::ui::{Ui, now_ms};
+use crate::api::apps::images::{NamedImage, PullEvent, SAVED_ID};
+use crate::api::http::client::{ClientError, Reply};
+use crate::unit::ImageRef;
+use serde_json::json;
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Progress is shown this often at most.
+const OFTEN: Duration = Duration::from_secs(1);
+
+/// The verb.
+pub async fn image(ui: &mut Ui, remote: &Remote, image: Image) -> Result<u8, CliError> {
+    match image {
+        Image::List => {
+            let images = remote.images().await?;
+            match ui.json {
+                true => ui.document(&images)?,
+                false => ui.print(&show::images::list(&images, now_ms(), ui.color))?,
+            }
+            Ok(0)
+        }
+        Image::Pull(name) => pull(ui, remote, &name).await,
+        Image::Load { path, name } => load(ui, remote, &path, name.as_ref()).await,
+        Image::Save { image, file } => save(ui, remote, &image, &file).await,
+        Image::Remove(images) => remove(ui, remote, &images).await,
+        Image::Collect => {
+            let gone = remote.collect().await?;
+            match ui.json {
+                true => ui.document(&gone)?,
+                false => ui.note(&show::images::collected(&gone)),
+            }
+            Ok(0)
+        }
+        Image::Inspect(image) => {
+            let all = remote.inspect_image(&image).await?;
+            ui.document(&all).map(|()| 0)
+        }
+    }
+}
+
+async fn pull(ui: &mut Ui, remote: &Remote, name: &ImageRef) -> Result<u8, CliError> {
+    let mut reply = remote.pull_image(name).await?;
+    let mut shown = None::<Instant>;
+    while let Some(event) = reply.next_line::<PullEvent>().await? {
+        if ui.json {
+            ui.item(&event)?;
+        }
+        match event {
+            PullEvent::Progress { done, total } => {
+                if ui.is_watched && shown.is_none_or(|shown| shown.elapsed() >= OFTEN) {
+                    shown = Some(Instant::now());
+                    ui.note(&format!("{name}: {} of {}", size(done), size(total)));
+                }
+            }
+            PullEvent::Error(view) => return Err(CliError::Refused(view)),
+            PullEvent::Done(_) if ui.json => return Ok(0),
+            PullEvent::Done(NamedImage { name: Some(name), digest }) => {
+                return ui.print(&format!("{}@{digest}\n", clean(&name))).map(|()| 0);
+            }
+            // It was asked for by its digest.
+            PullEvent::Done(_) => return ui.print(&format!("{name}\n")).map(|()| 0),
+        }
+    }
+    let why = "it ended before the image was there".to_owned();
+    Err(ClientError::Nonsense(why).into())
+}
+
+async fn load(
+    ui: &mut Ui,
+    remote: &Remote,
+    path: &Path,
+    name: Option<&ImageRef>,
+) -> Result<u8, CliError> {
+    let unread = |source| CliError::File { doing: "read", path: path.to_owned(), source };
+    let pieces = archive::read(path).map_err(unread)?;
+    let loaded = remote.load_image(&path.display().to_string(), name, pieces).await;
+    let loaded = loaded.map_err(|err| match err {
+        CliError::Client(ClientError::Source(source)) => unread(source),
+        err => err,
+    })?;
+    if ui.json {
+        return ui.document(&loaded).map(|()| 0);
+    }
+    for NamedImage { name, digest } in loaded {
+        let name = name.map_or_else(|| digest.to_string(), |name| format!("{name}@{digest}"));
+        ui.print(&format!("{}\n", clean(&name)))?;
+    }
+    Ok(0)
+}
+
+async fn save(ui: &mut Ui, remote: &Remote, image: &str, file: &Path) -> Result<u8, CliError> {
+    let mut reply = remote.save_image(image).await?;
+    let id = reply.header(SAVED_ID).unwrap_or_default().to_owned();
+    let unwritten = |source| CliError::File { doing: "write", path: file.to_owned(), source };
+    let mut draft = archive::Draft::new(file).map_err(unwritten)?;
+    write(&mut reply, &mut draft, unwritten).await?;
+    draft.finish().map_err(unwritten)?;
+    match ui.json {
+        true => ui.document(&json!({ "file": file, "id": id }))?,
+        false => ui.note(&format!("{}: saved, with the id {}", file.display(), clean(&id))),
+    }
+    Ok(0)
+}
+
+async fn write(
+    reply: &mut Reply,
+    to: &mut impl Write,
+    unwritten: impl Fn(std::io::Error) -> CliError,
+) -> Result<(), CliError> {
+    while let Some(piece) = reply.next_piece().await? {
+        to.write_all(&piece).map_err(&unwritten)?;
+    }
+    Ok(())
+}
+
+/// All of `images`, even when one fails; the first failure is returned, the others are shown.
+async fn remove(ui: &mut Ui, remote: &Remote, images: &[String]) -> Result<u8, CliError> {
+    let mut failed: Option<CliError> = None;
+    for image in images {
+        match (remote.remove_image(image).await, &failed) {
+            (Ok(gone), _) if ui.json => ui.item(&gone)?,
+            (Ok(gone), _) => {
+                for name in &gone.names {
+                    ui.note(&clean(&format!("{name}: forgotten")));
+                }
+                if let Some(digest) = gone.digest {
+                    ui.note(&format!("{digest}: removed; its layers go with `image gc`"));
+                }
+            }
+            (Err(err), None) => failed = Some(err),
+            (Err(err), Some(_)) => {
+                ui.complain(&format!("terrarium: {}\n", crate::log::chain(&err)));
+            }
+        }
+    }
+    failed.map_or(Ok(0), Err)
+}

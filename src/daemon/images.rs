@@ -1,0 +1,301 @@
+//! The images of the store as the local API wants them.
+
+mod flow;
+mod users;
+
+use super::service::Service;
+use crate::api::apps::images::{
+    CollectedView, ImageService, ImageView, ImagesView, NamedImage, Pieces, PullEvent, RemovedView,
+    Saved,
+};
+use crate::api::apps::{ErrorKind, Served, ServiceError};
+use crate::container::Host;
+use crate::image::catalog::{self, Known};
+use crate::image::registry::settings::Settings as Registries;
+use crate::image::{self, ImageError, Save};
+use crate::log::chain;
+use crate::unit::{Digest, ImageRef};
+use crate::volume::Store;
+use flow::{Incoming, Outgoing};
+use smol::channel::bounded;
+use smol::stream;
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Images that are fetched, loaded and saved for the command line at a time.
+const WORKERS_MAX: usize = 8;
+/// Progress is told this often at most.
+const OFTEN: Duration = Duration::from_millis(250);
+/// Events, and pieces of an archive, that a client may be behind.
+const BEHIND_MAX: usize = 16;
+/// Digits that a digest may be cut to.
+const DIGITS_MIN: usize = 6;
+
+/// What is needed beside the cell.
+pub struct Images {
+    host: Arc<Host>,
+    registries: Registries,
+    busy: Arc<AtomicUsize>,
+}
+
+impl Images {
+    /// Of the store of `host`.
+    pub fn new(host: Arc<Host>, registries: Registries) -> Images {
+        Images { host, registries, busy: Arc::default() }
+    }
+
+    /// The right to do something long; given back when it is dropped.
+    fn worker(&self) -> Served<Worker> {
+        let worker = Worker(self.busy.clone());
+        match self.busy.fetch_add(1, Ordering::AcqRel) < WORKERS_MAX {
+            true => Ok(worker),
+            false => {
+                let text = format!("{WORKERS_MAX} images are on their way already; try again");
+                Err(ServiceError::new(ErrorKind::Conflict, text))
+            }
+        }
+    }
+
+    /// Does `work` with the host on a thread that may block.
+    async fn unblock<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Host, &str) -> Served<T> + Send + 'static,
+    ) -> Served<T> {
+        let (host, default) = (self.host.clone(), self.registries.default.clone());
+        smol::unblock(move || work(&host, &default)).await
+    }
+}
+
+/// One of the few.
+struct Worker(Arc<AtomicUsize>);
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Images of the catalogue with their names.
+type All = Vec<(Known, Vec<String>)>;
+
+fn all(store: &Store) -> Served<All> {
+    catalog::list(store)
+        .map_err(|source| failed(&ImageError::Read { archive: store.dir().join("images"), source }))
+}
+
+fn failed(err: &dyn std::error::Error) -> ServiceError {
+    ServiceError::new(ErrorKind::Failed, chain(err))
+}
+
+/// The image that `text` names, and the name, when it is one: a name, a digest, or how a digest
+/// begins.
+fn find(all: &All, text: &str, default: &str) -> Served<(usize, Option<String>)> {
+    let name = text.parse::<ImageRef>().ok().map(|name| name.at(default));
+    if let Some(digest) = name.as_ref().and_then(ImageRef::digest) {
+        let at = all.iter().position(|(known, _)| known.digest == *digest);
+        return at.map(|at| (at, None)).ok_or_else(|| unknown(text));
+    }
+    let key = name.as_ref().map(catalog::key);
+    if let Some(key) = key
+        && let Some(at) = all.iter().position(|(_, names)| names.contains(&key))
+    {
+        return Ok((at, Some(key)));
+    }
+    let digits = text.strip_prefix("sha256:").unwrap_or(text);
+    let is_hex = digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if !is_hex || digits.len() < DIGITS_MIN {
+        return Err(unknown(text));
+    }
+    let begins = |(_, (known, _)): &(usize, &(Known, _))| known.digest.hex().starts_with(digits);
+    let mut found = all.iter().enumerate().filter(begins).map(|(at, _)| at);
+    match (found.next(), found.next()) {
+        (Some(at), None) => Ok((at, None)),
+        (None, _) => Err(unknown(text)),
+        (Some(_), Some(_)) => {
+            let text = format!("several images begin with `{digits}`; write more of the digest");
+            Err(ServiceError::new(ErrorKind::Invalid, text))
+        }
+    }
+}
+
+fn unknown(text: &str) -> ServiceError {
+    let text = text.escape_default();
+    let cure = "`terrarium image ls` lists those of this box";
+    ServiceError::new(ErrorKind::NotFound, format!("no image `{text}` here; {cure}"))
+}
+
+impl ImageService for Service {
+    async fn images(&self) -> Served<ImagesView> {
+        let work = |host: &Host, _: &str| {
+            let store = host.store();
+            let all = all(store)?;
+            let used = users::of(host, &all)?;
+            let bytes =
+                |layers: &[Digest]| image::layers_bytes(store, layers).map_err(|err| failed(&err));
+            let layers: BTreeSet<Digest> =
+                all.iter().flat_map(|(known, _)| known.layers.iter().copied()).collect();
+            let total = bytes(&layers.into_iter().collect::<Vec<_>>())?;
+            let view = |((known, names), used_by): ((Known, Vec<String>), Vec<String>)| {
+                let bytes = bytes(&known.layers)?;
+                let Known { digest, id, layers, used_ms, .. } = known;
+                Ok(ImageView { digest, id, names, layers, bytes, used_ms, used_by })
+            };
+            let images = all.into_iter().zip(used).map(view).collect::<Served<_>>()?;
+            Ok(ImagesView { images, bytes: total })
+        };
+        self.images.unblock(work).await
+    }
+
+    async fn inspect(&self, image: &str) -> Served<serde_json::Value> {
+        let text = image.to_owned();
+        let work = move |host: &Host, default: &str| {
+            let all = all(host.store())?;
+            let (at, _) = find(&all, &text, default)?;
+            let used = users::of(host, &all)?;
+            let (known, names) = &all[at];
+            let bytes = image::layers_bytes(host.store(), &known.layers);
+            let bytes = bytes.map_err(|err| failed(&err))?;
+            Ok(image::docker::inspect(known, names, bytes, &used[at]))
+        };
+        self.images.unblock(work).await
+    }
+
+    async fn pull(&self, name: ImageRef) -> Served<stream::Boxed<PullEvent>> {
+        let worker = self.images.worker()?;
+        let (host, registries) = (self.images.host.clone(), self.images.registries.clone());
+        let name = name.at(&registries.default);
+        let (sender, receiver) = bounded(BEHIND_MAX);
+        let tell = sender.clone();
+        let work = move || {
+            let told = Mutex::new(None::<Instant>);
+            let progress = |done, total| {
+                let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+                if told.is_none_or(|told| told.elapsed() >= OFTEN) {
+                    *told = Some(Instant::now());
+                    // A client that is behind, or has left, misses it.
+                    let _ = tell.try_send(PullEvent::Progress { done, total });
+                }
+            };
+            match image::pull(host.store(), &registries, &name, None, &progress) {
+                Err(err) => PullEvent::Error(failed(&err).view()),
+                Ok(pulled) => {
+                    let name = name.digest().is_none().then(|| catalog::key(&name));
+                    PullEvent::Done(NamedImage { name, digest: pulled.image.digest })
+                }
+            }
+        };
+        // Goes on without the client.
+        let whole = async move {
+            let last = smol::unblock(work).await;
+            drop(worker);
+            let _ = sender.send(last).await;
+        };
+        smol::spawn(whole).detach();
+        Ok(Box::pin(receiver))
+    }
+
+    async fn load(
+        &self,
+        from: String,
+        name: Option<ImageRef>,
+        pieces: Pieces,
+    ) -> Served<Vec<NamedImage>> {
+        let worker = self.images.worker()?;
+        let work = move |host: &Host, default: &str| {
+            let _worker = worker;
+            let stream = Incoming::new(pieces);
+            let (store, from) = (host.store(), Path::new(&from));
+            let loaded = image::load_stream(store, default, from, stream, name.as_ref());
+            let loaded = loaded.map_err(|err| failed(&err))?;
+            let named = loaded.into_iter().flat_map(|loaded| {
+                let digest = loaded.image.digest;
+                let names: Vec<_> = loaded.names.iter().map(|it| Some(catalog::key(it))).collect();
+                let names = if names.is_empty() { vec![None] } else { names };
+                names.into_iter().map(move |name| NamedImage { name, digest })
+            });
+            Ok(named.collect())
+        };
+        self.images.unblock(work).await
+    }
+
+    async fn save(&self, image: &str) -> Served<Saved> {
+        let worker = self.images.worker()?;
+        let text = image.to_owned();
+        let look = move |host: &Host, default: &str| {
+            let all = all(host.store())?;
+            let (at, name) = find(&all, &text, default)?;
+            let (known, names) = &all[at];
+            let found = catalog::find(host.store(), &known.digest);
+            let (known, pin) = found.ok_or_else(|| unknown(&text))?;
+            let names = name.map_or_else(|| names.clone(), |name| vec![name]);
+            Save::new(host.store(), &known, &names, pin).map_err(|err| failed(&err))
+        };
+        let save = self.images.unblock(look).await?;
+        let (id, host) = (save.id, self.images.host.clone());
+        let (to, pieces) = bounded(BEHIND_MAX);
+        let work = move || {
+            let _worker = worker;
+            let mut out = Outgoing::new(to);
+            if let Err(err) = save.write(host.store(), &mut out) {
+                out.fail(io::Error::other(chain(&err)));
+            }
+        };
+        smol::spawn(smol::unblock(work)).detach();
+        Ok(Saved { id, pieces: Box::pin(pieces) })
+    }
+
+    async fn remove(&self, image: &str) -> Served<RemovedView> {
+        // Those are known to their clients by other names.
+        let garden = self.garden.view(usize::MAX).await.containers;
+        let text = image.to_owned();
+        let work = move |host: &Host, default: &str| {
+            let store = host.store();
+            let all = all(store)?;
+            let (at, name) = find(&all, &text, default)?;
+            let (known, names) = &all[at];
+            let unwritten =
+                |source| failed(&ImageError::Read { archive: store.dir().join("images"), source });
+            let forget = |key: &String| match key.parse() {
+                Ok(name) => catalog::forget(store, &name).map_err(unwritten),
+                Err(err) => Err(failed(&err)),
+            };
+            if let Some(name) = name.filter(|_| names.len() > 1) {
+                forget(&name)?;
+                return Ok(RemovedView { names: vec![name], digest: None });
+            }
+            let handle = |name: &String| {
+                let own = garden.iter().find(|container| container.name == *name);
+                own.map_or_else(|| name.clone(), |container| container.handle.clone())
+            };
+            let users: Vec<String> = users::of(host, &all)?[at].iter().map(handle).collect();
+            if !users.is_empty() {
+                return Err(users::refusal(&text, &users));
+            }
+            names.iter().try_for_each(forget)?;
+            catalog::remove(store, &known.digest).map_err(unwritten)?;
+            crate::info!("image.removed", digest = known.digest, names = names.join(" "));
+            Ok(RemovedView { names: names.clone(), digest: Some(known.digest) })
+        };
+        self.images.unblock(work).await
+    }
+
+    async fn collect(&self) -> Served<CollectedView> {
+        let count = |host: &Host, _: &str| Ok(all(host.store())?.len());
+        let before = self.images.unblock(count).await?;
+        let collected = self.cell.collect().await.map_err(|err| failed(&err))?;
+        let after = self.images.unblock(count).await?;
+        let collected = collected.ok_or_else(|| {
+            let text = "nothing can be removed while an app is being staged; try again later";
+            ServiceError::new(ErrorKind::Conflict, text)
+        })?;
+        let images = before.saturating_sub(after) as u64;
+        Ok(CollectedView { images, layers: collected.layers, bytes: collected.bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! Archives between connections, which never block, and threads that do.
+
+use crate::api::apps::images::Pieces;
+use crate::api::http::within;
+use smol::channel::Sender;
+use std::io::{self, Read, Write};
+use std::time::Duration;
+
+/// Bytes of one piece of an archive.
+const PIECE: usize = 64 << 10;
+/// A client that takes nothing of an archive for so long gets no more of it.
+const STALL: Duration = Duration::from_secs(600);
+/// An archive as it comes in. Without its end it has broken off.
+pub struct Incoming {
+    pieces: Pieces,
+    piece: Vec<u8>,
+    at: usize,
+    is_end: bool,
+}
+
+impl Incoming {
+    /// Nothing is read yet.
+    pub fn new(pieces: Pieces) -> Incoming {
+        Incoming { pieces, piece: Vec::new(), at: 0, is_end: false }
+    }
+}
+
+impl Read for Incoming {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.piece.len() {
+            if self.is_end {
+                return Ok(0);
+            }
+            let piece = self.pieces.recv_blocking();
+            let piece = piece.map_err(|_| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+            (self.piece, self.at) = (piece?, 0);
+            self.is_end = self.piece.is_empty();
+        }
+        let length = buffer.len().min(self.piece.len() - self.at);
+        buffer[..length].copy_from_slice(&self.piece[self.at..self.at + length]);
+        self.at += length;
+        Ok(length)
+    }
+}
+
+/// An archive on its way to a client.
+pub struct Outgoing {
+    to: Sender<io::Result<Vec<u8>>>,
+    piece: Vec<u8>,
+}
+
+impl Outgoing {
+    /// Nothing is sent yet.
+    pub fn new(to: Sender<io::Result<Vec<u8>>>) -> Outgoing {
+        Outgoing { to, piece: Vec::with_capacity(PIECE) }
+    }
+
+    /// Breaks it off: the client, if it is still there, does not take this for the end.
+    pub fn fail(&self, err: io::Error) {
+        let _ = self.give(Err(err));
+    }
+
+    fn give(&self, piece: io::Result<Vec<u8>>) -> io::Result<()> {
+        let given = smol::block_on(within(STALL, self.to.send(piece)));
+        let given = given.ok_or_else(|| io::Error::from(io::ErrorKind::TimedOut))?;
+        given.map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+impl Write for Outgoing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.piece.extend_from_slice(bytes);
+        if self.piece.len() >= PIECE {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match std::mem::take(&mut self.piece) {
+            none if none.is_empty() => Ok(()),
+            piece => self.give(Ok(piece)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smol::channel::bounded;
+
+    #[test]
+    fn an_archive_without_its_end_has_broken_off() {
+        let read = |pieces: Vec<io::Result<Vec<u8>>>| {
+            let (to, from) = bounded(pieces.len().max(1));
+            pieces.into_iter().for_each(|piece| to.try_send(piece).expect("room"));
+            drop(to);
+            let mut all = Vec::new();
+            let mut stream = Incoming::new(from);
+            stream.read_to_end(&mut all).map(|_| all)
+        };
+        let whole = read(vec![Ok(b"arch".to_vec()), Ok(b"ive".to_vec()), Ok(Vec::new())]);
+        assert_eq!(whole.expect("whole"), b"archive");
+        let cut = read(vec![Ok(b"arch".to_vec())]).expect_err("cut");
+        assert_eq!(cut.kind(), io::ErrorKind::UnexpectedEof);
+        let broken = read(vec![Ok(b"arch".to_vec()), Err(io::Error::other("gone"))]);
+        assert_eq!(broken.expect_err("broken").to_string(), "gone");
+    }
+}

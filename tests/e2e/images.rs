@@ -1,0 +1,163 @@
+//! `terrarium image`, with Debian's own registry on the box's loopback.
+
+use super::lab::Lab;
+use super::server::{Registry, Setup, tool};
+use serde_json::Value;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+const NAME: &str = "127.0.0.1:5000/ops/app:1";
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a UTF-8 path")
+}
+
+/// Puts an image of two layers into the registry, the second of which hides what the first has; what
+/// another tool unpacks, and the digest of its manifest.
+fn push(dir: &Path) -> (String, String) {
+    let (layout, bundle) = (dir.join("layout"), dir.join("bundle"));
+    let image = format!("{}:one", text(&layout));
+    tool("umoci", &["init", "--layout", text(&layout)]);
+    tool("umoci", &["new", "--image", &image]);
+    tool("umoci", &["unpack", "--image", &image, text(&bundle)]);
+    let root = bundle.join("rootfs");
+    for dir in ["bin", "etc", "old/deep"] {
+        fs::create_dir_all(root.join(dir)).expect("directory");
+    }
+    fs::copy("/bin/busybox", root.join("bin/sh")).expect("busybox");
+    fs::hard_link(root.join("bin/sh"), root.join("bin/again")).expect("link");
+    fs::write(root.join("old/deep/file"), "hidden").expect("write");
+    tool("umoci", &["repack", "--refresh-bundle", "--image", &image, text(&bundle)]);
+    fs::remove_dir_all(root.join("old")).expect("remove");
+    fs::write(root.join("etc/issue"), "from the registry\n").expect("write");
+    tool("umoci", &["repack", "--image", &image, text(&bundle)]);
+    tool("umoci", &["config", "--image", &image, "--config.env", "GREETING=hello"]);
+    let (from, to) = (format!("oci:{image}"), format!("docker://{NAME}"));
+    let how = ["--insecure-policy", "copy", "-q", "--dest-tls-verify=false"];
+    tool("skopeo", &[&how[..], &[&from, &to]].concat());
+    let told = tool("skopeo", &["inspect", "--tls-verify=false", "--format", "{{.Digest}}", &to]);
+    (unpacked(&image, &dir.join("original")), told.trim().to_owned())
+}
+
+fn json(out: &str) -> Value {
+    serde_json::from_str(out).unwrap_or_else(|err| panic!("{err}: {out}"))
+}
+
+/// What an image of an archive looks like when another tool unpacks it.
+fn tree(dir: &Path, archive: &Path, name: &str) -> String {
+    let (layout, bundle) = (dir.join(format!("{name}-oci")), dir.join(name));
+    let to = format!("oci:{}:one", text(&layout));
+    let from = format!("docker-archive:{}", text(archive));
+    tool("skopeo", &["--insecure-policy", "copy", "-q", &from, &to]);
+    unpacked(&to[4..], &bundle)
+}
+
+/// What is in an image of a layout.
+fn unpacked(image: &str, bundle: &Path) -> String {
+    tool("umoci", &["unpack", "--image", image, text(bundle)]);
+    listed(&bundle.join("rootfs"))
+}
+
+/// Every name with kind, mode, owner, size, time, links and content.
+fn listed(root: &Path) -> String {
+    let script = "cd \"$0\" && find . -mindepth 1 -printf '%P %y %m %U:%G %n %l %T@\\n' | sort \
+                  && find . -type f -exec sha256sum {} + | sort -k2";
+    tool("sh", &["-c", script, text(root)])
+}
+
+#[test]
+fn images_are_pulled_saved_removed_loaded_and_collected() {
+    let mut lab = Lab::new("images");
+    lab.configure("registry", "[registry]\ninsecure = [\"127.0.0.0/8\"]\n");
+    lab.serve();
+    let dir = lab.root.join("registry");
+    fs::create_dir_all(&dir).expect("directory");
+    let registry = Registry::start(&dir, Setup::Plain);
+    let (original, digest) = push(&dir);
+    let none = lab.ok(&["image", "ls"]).out;
+    assert!(none.starts_with("no images; `terrarium image pull NAME`"), "{none}");
+
+    // By tag it gets that name, by digest none; both tell what can be pinned.
+    let pinned = format!("127.0.0.1:5000/ops/app@{digest}");
+    assert_eq!(lab.ok(&["image", "pull", &pinned]).out, format!("{pinned}\n"));
+    let nameless = json(&lab.ok(&["image", "ls", "--json"]).out);
+    assert_eq!(nameless["images"][0]["names"], Value::Array(vec![]), "{nameless}");
+    let pulled = lab.ok(&["image", "pull", NAME]);
+    assert_eq!((pulled.out, pulled.err), (format!("{NAME}@{digest}\n"), String::new()));
+    let missing = lab.run(&["image", "pull", "127.0.0.1:5000/ops/none:1"]);
+    assert_eq!((missing.code, missing.out.as_str()), (1, ""));
+    assert!(
+        missing.err.starts_with("terrarium: cannot fetch the image 127.0.0.1:5000/ops/none:1: "),
+        "{}",
+        missing.err
+    );
+    let list = lab.ok(&["image", "ls"]).out;
+    let line = list.lines().nth(1).expect("a line");
+    assert!(line.starts_with(NAME) && line.contains(&digest[7..19]), "{list}");
+    assert!(list.contains("\n1 image, "), "{list}");
+    let all = json(&lab.ok(&["image", "inspect", NAME]).out);
+    assert_eq!(all["Digest"].as_str(), Some(digest.as_str()), "{all}");
+    assert_eq!(all["RepoDigests"][0].as_str(), Some(pinned.as_str()), "{all}");
+    let env = all["Config"]["Env"].as_array().expect("an environment");
+    assert_eq!(env.last(), Some(&"GREETING=hello".into()), "{all}");
+
+    // Who leaves has asked all the same.
+    lab.ok(&["image", "rm", &digest]);
+    let socket = lab.root.join("run/terrarium/terrarium.sock");
+    let mut client = std::os::unix::net::UnixStream::connect(socket).expect("connect");
+    let path = NAME.replace('/', "%2F");
+    write!(client, "POST /v1/images/{path}/pull HTTP/1.1\r\nHost: x\r\n\r\n").expect("ask");
+    drop(client);
+    lab.until("it is here again", |lab| {
+        (lab.run(&["image", "inspect", NAME]).code == 0).then_some(())
+    });
+
+    // The registry is gone from here on.
+    registry.stop();
+    let archive = lab.root.join("saved.tar");
+    let saved = json(&lab.ok(&["image", "save", NAME, text(&archive), "--json"]).out);
+    let told = json(&tool("skopeo", &["inspect", &format!("docker-archive:{}", text(&archive))]));
+    assert_eq!(told["Layers"].as_array().map(Vec::len), Some(2), "{told}");
+    assert_eq!(tree(&dir, &archive, "first"), original);
+
+    let gone = lab.ok(&["image", "rm", &digest[7..17]]).err;
+    assert!(gone.starts_with(&format!("{NAME}: forgotten\n{digest}: removed")), "{gone}");
+    assert_eq!(lab.run(&["image", "inspect", NAME]).code, 4);
+    let gone = lab.ok(&["image", "gc", "--json"]).out;
+    let gone = json(&gone);
+    assert!(gone["layers"] == 2 && gone["bytes"].as_u64() > Some(100_000), "{gone}");
+    assert_eq!(json(&lab.ok(&["image", "gc", "--json"]).out)["layers"], 0);
+    let layers = lab.root.join("var/lib/terrarium/store/layers");
+    assert_eq!(fs::read_dir(&layers).expect("layers").count(), 0);
+
+    // An archive that is cut leaves nothing; the whole one is the same image again.
+    let bytes = fs::read(&archive).expect("read");
+    let cut = lab.root.join("cut.tar");
+    fs::write(&cut, &bytes[..bytes.len() / 2]).expect("write");
+    let refused = lab.run(&["image", "load", text(&cut)]);
+    assert!(refused.code == 1 && refused.err.contains("cut.tar"), "{}", refused.err);
+    assert_eq!(fs::read_dir(&layers).expect("layers").count(), 0);
+    let tmp = lab.root.join("var/lib/terrarium/store/tmp");
+    assert_eq!(fs::read_dir(tmp).expect("tmp").count(), 0);
+    let loaded = lab.ok(&["image", "load", text(&archive)]).out;
+    let id = saved["id"].as_str().expect("an id");
+    assert_eq!(loaded, format!("{NAME}@{id}\n"));
+    let second = lab.root.join("second.tar");
+    lab.ok(&["image", "save", id, text(&second)]);
+    assert!(fs::read(&second).expect("read") == bytes, "packed the same again");
+    assert_eq!(tree(&dir, &second, "second"), original);
+
+    // A directory is packed by the client.
+    let layout = dir.join("layout");
+    let loaded = lab.ok(&["image", "load", text(&layout), "--name", "mine/app"]).out;
+    assert_eq!(loaded, format!("docker.io/mine/app:one@{digest}\n"));
+    assert_eq!(
+        json(&lab.ok(&["image", "ls", "--json"]).out)["images"].as_array().map(Vec::len),
+        Some(2)
+    );
+    lab.ok(&["image", "rm", NAME, "mine/app:one"]);
+    lab.ok(&["image", "gc"]);
+    assert_eq!(fs::read_dir(&layers).expect("layers").count(), 0);
+    lab.finish();
+}
