@@ -126,7 +126,7 @@ struct Led {
 
 enum What {
     /// An image that is here.
-    Here(Known, Pin),
+    Here(Box<Known>, Pin),
     /// A manifest of an image that is to be fetched.
     There(Vec<u8>, Kind),
 }
@@ -195,7 +195,7 @@ impl Pull<'_> {
         let pulled = match what {
             What::Here(image, pin) => {
                 hit(self.store, self.name, &image, &through);
-                return Ok(Pulled { image, pin });
+                return Ok(Pulled { image: *image, pin });
             }
             What::There(document, Kind::First) => self.first(&repository, digest, &document),
             What::There(document, _) => self.second(&repository, digest, &document),
@@ -214,7 +214,7 @@ impl Pull<'_> {
         let mut through = vec![digest];
         for _ in 0..=INDEXES_MAX {
             if let Some((image, pin)) = catalog::find(self.store, &digest) {
-                return Ok(Led { digest, through, what: What::Here(image, pin) });
+                return Ok(Led { digest, through, what: What::Here(image.into(), pin) });
             }
             if kind != Kind::Index {
                 return Ok(Led { digest, through, what: What::There(bytes, kind) });
@@ -223,7 +223,11 @@ impl Pull<'_> {
             let (Choice::Index(blob) | Choice::Manifest(blob)) = choice;
             through.push(blob.digest);
             if let Some((image, pin)) = catalog::find(self.store, &blob.digest) {
-                return Ok(Led { digest: blob.digest, through, what: What::Here(image, pin) });
+                return Ok(Led {
+                    digest: blob.digest,
+                    through,
+                    what: What::Here(image.into(), pin),
+                });
             }
             let document = self.again(|| repository.manifest(&blob.digest.to_string()))?;
             (digest, bytes, kind) = check(document, Some(&blob.digest))?;

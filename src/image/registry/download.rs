@@ -234,6 +234,7 @@ impl<'a> Download<'a> {
             if left.is_zero() {
                 return;
             }
+            // No event: the server is left alone, in slices that end when nobody wants it.
             std::thread::sleep(left.min(LOOK));
         }
     }
@@ -506,8 +507,7 @@ mod tests {
                 Ok(piece)
             };
             let download = Download::new(&bed.part(), wanted, PACE, open).expect("new");
-            let failure = all(download).expect_err("a lie");
-            failure
+            all(download).expect_err("a lie")
         };
         let wanted = bed.wanted();
         let damaged = told(wanted, Some(vec![7; 1000]));
