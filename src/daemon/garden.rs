@@ -12,7 +12,7 @@ use crate::image;
 use crate::image::catalog::Keep;
 use crate::image::registry::settings::Settings as Registries;
 use crate::sys;
-use crate::unit::{Bytes, ImageRef};
+use crate::unit::{Bytes, ImageRef, registry_name};
 use smol::Task;
 use smol::net::TcpListener;
 use std::collections::BTreeMap;
@@ -92,19 +92,20 @@ pub fn backend(
 /// How images are fetched.
 pub fn registries(config: &Config) -> Registries {
     let own = &config.registry;
-    let names = |all: &[machine::Registry]| all.iter().map(ToString::to_string).collect();
+    // As names of images have it: Docker Hub is known by several.
+    let folded = |one: &machine::Registry| registry_name(&one.to_string()).to_owned();
     let mut mirrors: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (of, mirror) in &own.mirrors {
-        mirrors.entry(of.to_string()).or_default().push(mirror.to_string());
+        mirrors.entry(folded(of)).or_default().push(folded(mirror));
     }
     Registries {
-        default: own.default.to_string(),
+        default: folded(&own.default),
         // Checked when it was read.
         insecure: own.insecure.iter().filter_map(|text| text.parse().ok()).collect(),
-        v1: names(&own.v1),
+        v1: own.v1.iter().map(folded).collect(),
         mirrors,
         mirrors_tell_tags: own.mirrors_tell_tags,
-        realms: names(&own.token_servers),
+        realms: own.token_servers.iter().map(ToString::to_string).collect(),
         certs: own.certs.clone(),
         credentials: own.logins.clone(),
         ..Registries::default()
@@ -113,7 +114,7 @@ pub fn registries(config: &Config) -> Registries {
 
 /// Which images stay though nothing is made of them.
 pub fn keep(config: &Config) -> Keep {
-    let default = config.registry.default.to_string();
+    let default = registries(config).default;
     let images = config.garden.persistent_images.iter().filter_map(|text| text.parse().ok());
     Keep {
         bytes: match config.garden.cleanup_threshold {

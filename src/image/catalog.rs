@@ -2,7 +2,10 @@
 //!
 //! ```text
 //! images/<hex>.json         one image, named by the digest of its manifest
-//! images/names/<hash>       a name and, behind a blank, the digest that it means
+//! images/names/<hash>       a name, the digest that it means, and `loaded` when a file gave it
+//! images/aliases/<hex>      for another digest that leads to an image, as that of its index: the
+//!                           image's, and `asked` when somebody asked for it by this digest
+//! *.new                     a file that is being written
 //! ```
 //!
 //! Each file is replaced in one step and forced to the disk, after the layers that it speaks of: an
@@ -18,12 +21,17 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Format of the files; newer ones are left alone.
 const FORMAT: u32 = 1;
 /// Longest file.
 const FILE_MAX: u64 = 16 << 20;
+/// How long an image without a name is left alone: it may be about to get one. And a draft: it may
+/// be about to be finished.
+const SETTLED: Duration = Duration::from_secs(3600);
 
 /// One image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,48 +76,75 @@ pub fn find(store: &Store, digest: &Digest) -> Option<(Known, Pin)> {
     known.layers.iter().all(|layer| store.layer(layer).is_some()).then_some((known, pin))
 }
 
-/// What a name means here.
+/// Who gave a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A registry, which is asked again each time.
+    Registry,
+    /// A file; a registry need not know it.
+    File,
+}
+
+/// What a name means here. A digest means itself, or the image that it leads to.
 pub fn meaning(store: &Store, name: &ImageRef) -> Option<Digest> {
-    if let Some(digest) = name.digest() {
-        return Some(*digest);
+    let Some(digest) = name.digest() else { return Some(named(store, name)?.0) };
+    let alias = || Some(words(&alias_path(store, digest))?.0);
+    match image_path(store, digest).exists() {
+        true => Some(*digest),
+        false => Some(alias().unwrap_or(*digest)),
     }
-    let text = fs::read_to_string(name_path(store, name)).ok()?;
-    let (known, digest) = text.trim_end().rsplit_once(' ')?;
-    (known == key(name)).then(|| digest.parse().ok())?
+}
+
+/// Who gave this name, if it means something here.
+pub fn origin(store: &Store, name: &ImageRef) -> Option<Origin> {
+    named(store, name).map(|(_, origin)| origin)
+}
+
+fn named(store: &Store, name: &ImageRef) -> Option<(Digest, Origin)> {
+    let (known, digest, origin) = read_name(&name_path(store, name))?;
+    (known == key(name)).then_some((digest, origin))
 }
 
 /// Adds an image. Its layers are there.
 pub fn add(store: &Store, known: &Known) -> io::Result<()> {
-    fs::create_dir_all(dir(store).join("names"))?;
     let text = serde_json::to_vec(known).map_err(io::Error::other)?;
     write(&image_path(store, &known.digest), &text)
 }
 
 /// Gives a name to an image that was added; nothing else has it any more. What is asked for by digest
 /// has no name: it would be that of a tag which nobody has asked about.
-pub fn name(store: &Store, name: &ImageRef, digest: &Digest) -> io::Result<()> {
+pub fn name(store: &Store, name: &ImageRef, digest: &Digest, origin: Origin) -> io::Result<()> {
     if name.digest().is_some() {
         return Ok(());
     }
-    let text = format!("{} {digest}\n", key(name));
+    let more = if origin == Origin::File { " loaded" } else { "" };
+    let text = format!("{} {digest}{more}\n", key(name));
     write(&name_path(store, name), text.as_bytes())
+}
+
+/// Writes down that `from` leads to the image `to`; `is_asked`: somebody asked for it by `from`, so
+/// the image stays without a name. Once asked for is for ever.
+pub fn alias(store: &Store, from: &Digest, to: &Digest, is_asked: bool) -> io::Result<()> {
+    if from == to && !is_asked {
+        return Ok(());
+    }
+    let path = alias_path(store, from);
+    let was_asked = words(&path).is_some_and(|(_, asked)| asked);
+    let more = if is_asked || was_asked { " asked" } else { "" };
+    write(&path, format!("{to}{more}\n").as_bytes())
 }
 
 /// All images with their names, in order of digest.
 pub fn list(store: &Store) -> io::Result<Vec<(Known, Vec<String>)>> {
-    let mut names: Vec<(String, Digest)> = Vec::new();
-    for item in entries(dir(store).join("names"))? {
-        let text = fs::read_to_string(item).unwrap_or_default();
-        let Some((name, digest)) = text.trim_end().rsplit_once(' ') else { continue };
-        names.extend(digest.parse().ok().map(|digest| (name.to_owned(), digest)));
-    }
-    names.sort();
+    let names = entries(dir(store).join("names"))?;
+    let mut names: Vec<_> = names.iter().filter_map(|item| read_name(item)).collect();
+    names.sort_by(|one, other| one.0.cmp(&other.0));
     let mut all = Vec::new();
     for item in entries(dir(store))? {
         let hex = item.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let Ok(digest) = format!("sha256:{hex}").parse() else { continue };
         let Some(known) = read(store, &digest) else { continue };
-        let own = names.iter().filter(|(_, of)| *of == digest).map(|(name, _)| name.clone());
+        let own = names.iter().filter(|(_, of, _)| *of == digest).map(|(name, ..)| name.clone());
         all.push((known, own.collect()));
     }
     all.sort_by_key(|(known, _)| known.digest);
@@ -127,13 +162,24 @@ pub struct Keep {
 
 /// The layers of images that stay, with those in use. Images beyond what `keep` says are forgotten,
 /// those that were not asked for the longest first.
+///
+/// An image that nothing is made of and that nobody can ask for any more, as its tag means another
+/// one now, goes whatever `keep` says. One that was asked for by digest, or loaded from a file
+/// without a name, can be asked for: it is treated as one with a name.
 pub fn keep(
     store: &Store,
     used: BTreeSet<Digest>,
     keep: &Keep,
 ) -> Result<BTreeSet<Digest>, ImageError> {
     let unreadable = |source| ImageError::Read { archive: dir(store), source };
+    sweep(store);
     let mut all = list(store).map_err(unreadable)?;
+    let asked = asked(store).map_err(unreadable)?;
+    let now = now_ms();
+    let is_lost = |(known, names): &(Known, Vec<String>)| {
+        let settled = u128::from(now.abs_diff(known.used_ms)) > SETTLED.as_millis();
+        names.is_empty() && !asked.contains(&known.digest) && settled
+    };
     let always: Vec<String> = keep.always.iter().map(key).collect();
     let stays = |(known, names): &(Known, Vec<String>)| {
         known.layers.iter().all(|layer| used.contains(layer))
@@ -148,7 +194,8 @@ pub fn keep(
             None => 0,
             Some(_) => notes::layers_bytes(store, &more.iter().copied().collect::<Vec<_>>())?,
         };
-        if stays(&image) || keep.bytes.is_none_or(|most| bytes <= most) {
+        let fits = || !is_lost(&image) && keep.bytes.is_none_or(|most| bytes <= most);
+        if stays(&image) || fits() {
             kept = more;
             continue;
         }
@@ -162,23 +209,53 @@ pub fn keep(
 }
 
 /// An image is asked for now: it goes later than others.
-pub fn touch(store: &Store, known: &Known, now_ms: u64) {
+pub fn touch(store: &Store, known: &Known) {
     /// What is written at most once in this time.
     const OFTEN: u64 = 3_600_000;
-    if now_ms.abs_diff(known.used_ms) > OFTEN {
+    let now = now_ms();
+    if now.abs_diff(known.used_ms) > OFTEN {
         // Costs it its place in the row, nothing more.
-        let _ = add(store, &Known { used_ms: now_ms, ..known.clone() });
+        let _ = add(store, &Known { used_ms: now, ..known.clone() });
     }
 }
 
-/// Forgets a name; what has none is for the collection.
+/// Forgets a name, or a digest that leads to an image; what has none is for the collection.
 pub fn forget(store: &Store, name: &ImageRef) -> io::Result<()> {
-    gone(fs::remove_file(name_path(store, name)))
+    gone(fs::remove_file(match name.digest() {
+        Some(digest) => alias_path(store, digest),
+        None => name_path(store, name),
+    }))
 }
 
-/// Forgets an image; its layers are for the collection.
+/// Forgets an image and what else led to it; its layers are for the collection.
 pub fn remove(store: &Store, digest: &Digest) -> io::Result<()> {
-    gone(fs::remove_file(image_path(store, digest)))
+    gone(fs::remove_file(image_path(store, digest)))?;
+    for item in entries(dir(store).join("aliases"))? {
+        if words(&item).is_some_and(|(to, _)| to == *digest) {
+            gone(fs::remove_file(item))?;
+        }
+    }
+    Ok(())
+}
+
+/// Images that somebody asked for by a digest.
+fn asked(store: &Store) -> io::Result<BTreeSet<Digest>> {
+    let all = entries(dir(store).join("aliases"))?;
+    let all = all.iter().filter_map(|item| words(item));
+    Ok(all.filter(|(_, asked)| *asked).map(|(to, _)| to).collect())
+}
+
+/// Removes drafts that a power cut has left.
+fn sweep(store: &Store) {
+    let places = [dir(store), dir(store).join("names"), dir(store).join("aliases")];
+    for item in places.iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten() {
+        let age = item.metadata().and_then(|meta| meta.modified()).ok();
+        let age = age.and_then(|time| time.elapsed().ok());
+        if is_draft(&item.path()) && age.is_some_and(|age| age > SETTLED) {
+            // The next time, then.
+            let _ = fs::remove_file(item.path());
+        }
+    }
 }
 
 fn read(store: &Store, digest: &Digest) -> Option<Known> {
@@ -212,20 +289,64 @@ fn path_of(store: &Store, key: &str) -> PathBuf {
     dir(store).join("names").join(Digest::of(key.as_bytes()).hex())
 }
 
-fn write(path: &std::path::Path, text: &[u8]) -> io::Result<()> {
-    let draft = path.with_extension("new");
-    let mut file = File::create(&draft)?;
-    file.write_all(text)?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
-    File::open(path.parent().unwrap_or(path))?.sync_all()
+fn alias_path(store: &Store, digest: &Digest) -> PathBuf {
+    dir(store).join("aliases").join(digest.hex())
 }
 
-fn entries(dir: PathBuf) -> io::Result<Vec<PathBuf>> {
-    match fs::read_dir(dir) {
-        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        items => items?.map(|item| item.map(|item| item.path())).collect(),
+/// A name, what it means, and who gave it.
+fn read_name(path: &Path) -> Option<(String, Digest, Origin)> {
+    let text = fs::read_to_string(path).ok()?;
+    let mut words = text.split_whitespace();
+    let (name, digest) = (words.next()?.to_owned(), words.next()?.parse().ok()?);
+    let is_loaded = words.next() == Some("loaded");
+    Some((name, digest, if is_loaded { Origin::File } else { Origin::Registry }))
+}
+
+/// What an alias leads to, and whether it was asked for.
+fn words(path: &Path) -> Option<(Digest, bool)> {
+    let text = fs::read_to_string(path).ok()?;
+    let mut words = text.split_whitespace();
+    Some((words.next()?.parse().ok()?, words.next() == Some("asked")))
+}
+
+/// Replaces a file in one step, if it is to change. Two who write the same one do not meet: the last
+/// one counts.
+fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+    static DRAFTS: AtomicU64 = AtomicU64::new(0);
+    if fs::read(path).is_ok_and(|old| old == text) {
+        return Ok(());
     }
+    let above = path.parent().unwrap_or(path);
+    fs::create_dir_all(above)?;
+    let own = DRAFTS.fetch_add(1, Ordering::Relaxed);
+    let draft = path.with_extension(format!("{}-{own}.new", std::process::id()));
+    let written = || {
+        let mut file = File::create_new(&draft)?;
+        file.write_all(text)?;
+        file.sync_all()?;
+        fs::rename(&draft, path)?;
+        File::open(above)?.sync_all()
+    };
+    written().inspect_err(|_| drop(fs::remove_file(&draft)))
+}
+
+fn is_draft(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == "new")
+}
+
+/// Files of a directory, without drafts.
+fn entries(dir: PathBuf) -> io::Result<Vec<PathBuf>> {
+    let items = match fs::read_dir(dir) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        items => items?.map(|item| item.map(|item| item.path())),
+    };
+    items.filter(|item| item.as_ref().map_or(true, |path| !is_draft(path))).collect()
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn gone(removed: io::Result<()>) -> io::Result<()> {

@@ -5,6 +5,7 @@ use super::platform::Platform;
 use crate::unit::Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 /// Most entries of one list, and longest text in it, in bytes.
 const LIST_MAX: usize = 10_000;
@@ -149,15 +150,14 @@ impl Inner {
             Some(Words::One(word)) => vec![word],
             Some(Words::Many(words)) => words,
         };
-        let ports = self.exposed_ports.unwrap_or_default();
-        let ports = ports.keys().map(|text| exposed(text)).collect::<Result<Vec<_>, _>>()?;
+        let ports = all_exposed(&self.exposed_ports.unwrap_or_default())?;
         let config = ImageConfig {
             env: self.env.unwrap_or_default(),
             entrypoint: words(self.entrypoint),
             cmd: words(self.cmd),
             workdir: self.working_dir.unwrap_or_default(),
             user: self.user.unwrap_or_default(),
-            ports: ports.concat(),
+            ports,
             volumes: self.volumes.unwrap_or_default().into_keys().collect(),
             stop_signal: self.stop_signal.unwrap_or_default(),
             labels: self.labels.unwrap_or_default(),
@@ -173,15 +173,33 @@ impl Inner {
                 ));
             }
         }
-        match lists.iter().any(|list| list.len() > LIST_MAX) || config.ports.len() > LIST_MAX {
-            true => Err(format!("its configuration has a list of more than {LIST_MAX} entries")),
+        match lists.iter().any(|list| list.len() > LIST_MAX) {
+            true => Err(too_long()),
             false => Ok(config),
         }
     }
 }
 
+fn too_long() -> String {
+    format!("its configuration has a list of more than {LIST_MAX} entries")
+}
+
+/// All ports of `ExposedPorts`. A short key may stand for many: they are counted before they are
+/// there.
+fn all_exposed(keys: &BTreeMap<String, serde::de::IgnoredAny>) -> Result<Vec<Exposed>, String> {
+    let mut ports = Vec::new();
+    for text in keys.keys() {
+        let (range, protocol) = exposed(text)?;
+        if ports.len() + range.len() > LIST_MAX {
+            return Err(too_long());
+        }
+        ports.extend(range.map(|port| Exposed { port, protocol }));
+    }
+    Ok(ports)
+}
+
 /// Reads `80`, `80/tcp`, `8000-8010/udp`.
-fn exposed(text: &str) -> Result<Vec<Exposed>, String> {
+fn exposed(text: &str) -> Result<(RangeInclusive<u16>, Protocol), String> {
     let wrong = || format!("its configuration has the port `{}`", clean(text));
     let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let protocol = match protocol.to_ascii_lowercase().as_str() {
@@ -196,7 +214,7 @@ fn exposed(text: &str) -> Result<Vec<Exposed>, String> {
     if last < first || usize::from(last - first) >= LIST_MAX {
         return Err(wrong());
     }
-    Ok((first..=last).map(|port| Exposed { port, protocol }).collect())
+    Ok((first..=last, protocol))
 }
 
 #[cfg(test)]
@@ -228,6 +246,18 @@ mod tests {
         let nothing = r#"{"Env":null,"Cmd":null,"ExposedPorts":null,"Labels":null}"#;
         assert_eq!(read(nothing), Ok(ImageConfig::default()));
         assert_eq!(read("null"), Ok(ImageConfig::default()));
+    }
+
+    /// Each key stands for as many ports as a list may have: all of them would be gigabytes.
+    #[test]
+    fn ports_are_counted_before_they_are_made() {
+        let one = r#"{"ExposedPorts":{"1-10000/tcp":{}}}"#;
+        assert_eq!(read(one).expect("just enough").ports.len(), LIST_MAX);
+        let keys: Vec<String> =
+            (1..=20_000).map(|first| format!(r#""{first}-{}":{{}}"#, first + 9_999)).collect();
+        let err =
+            read(&format!("{{\"ExposedPorts\":{{{}}}}}", keys.join(","))).expect_err("too many");
+        assert!(err.contains("more than 10000 entries"), "{err}");
     }
 
     #[test]

@@ -6,8 +6,8 @@
 
 use super::error::{ImageError, UnpackError};
 use super::manifest::Blob;
-use super::registry::download::{self, Download, Pace, Wanted};
-use super::registry::failure::Failure;
+use super::registry::download::{self, Download, Kept, Pace, Wanted};
+use super::registry::failure::{Failure, Kind};
 use super::registry::first::First;
 use super::registry::repository::Repository;
 use super::registry::settings::Settings;
@@ -15,7 +15,7 @@ use super::stream::unpack_packed;
 use super::unpack::{Options, Summary};
 use super::{implied, notes};
 use crate::unit::{Bytes, Digest, ImageRef};
-use crate::volume::{Draft, Store};
+use crate::volume::{Draft, Pin, Store, VolumeError};
 use std::fs;
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -26,6 +26,8 @@ use std::time::Duration;
 
 /// Layers that are fetched at a time, at least: waiting for a network costs no processor.
 const WORKERS_MIN: usize = 3;
+/// Room that is made sure of ahead of what comes: for it, and for what others write meanwhile.
+const ROOM: u64 = 32 << 20;
 /// How long half a layer is kept for the next try.
 const HALF_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// What a layer says that was given up because of another one.
@@ -84,6 +86,8 @@ struct Unpacked<'a> {
     draft: Draft<'a>,
     summary: Summary,
     diff: Digest,
+    /// The blob, until the layer is in the store.
+    kept: Kept,
 }
 
 impl<'a> Fetch<'a> {
@@ -158,12 +162,7 @@ impl<'a> Fetch<'a> {
         }
         let wanted = Wanted { digest: Some(blob.digest), size: Some(blob.size) };
         let name = Name::Digest(blob.digest);
-        let mut tried = self.unpack(&name, wanted, tell);
-        if tried.as_ref().is_err_and(is_mismatch) {
-            // What was kept from an earlier time may have been damaged by a power cut: once more.
-            tried = self.unpack(&name, wanted, tell);
-        }
-        let unpacked = tried?;
+        let unpacked = self.unpack(&name, wanted, tell)?;
         if unpacked.diff != *diff {
             let why = format!("holds {}, the configuration says {diff}", unpacked.diff);
             return Err(self.broken(&name, UnpackError::archive(why)));
@@ -190,17 +189,28 @@ impl<'a> Fetch<'a> {
         Ok(())
     }
 
-    /// Makes a layer of which only the blob is known; what it is, and its name above `below`.
-    pub fn unknown(&self, name: &Name, below: &[Digest]) -> Result<(Digest, Digest), ImageError> {
-        let digest = match name {
-            Name::Digest(digest) => Some(*digest),
-            Name::Id(_) => None,
+    /// Makes a layer of which only the blob is known, above the layers `chains`, and adds its name to
+    /// them; what it is, and what keeps them all.
+    pub fn unknown(
+        &self,
+        name: &Name,
+        chains: &mut Vec<Digest>,
+    ) -> Result<(Digest, Pin), ImageError> {
+        let (digest, turn) = match name {
+            Name::Digest(digest) => (Some(*digest), *digest),
+            Name::Id(id) => (None, Digest::of(format!("first version layer {id}").as_bytes())),
         };
+        // Two at a time would write into one another's part.
+        let _turn = self.store.turn(&turn);
         let unpacked = self.unpack(name, Wanted { digest, size: None }, &|_| ())?;
         let diff = unpacked.diff;
-        let chain = below.last().map_or(diff, |below| below.chain(&diff));
-        self.show(unpacked, below, &chain)?;
-        Ok((diff, chain))
+        let chain = chains.last().map_or(diff, |below| below.chain(&diff));
+        let below = chains.clone();
+        chains.push(chain);
+        // Before it is there: a collection may begin at any moment.
+        let pin = self.store.pin(chains);
+        self.show(unpacked, &below, &chain)?;
+        Ok((diff, pin))
     }
 
     /// Fetches and unpacks a blob.
@@ -210,10 +220,28 @@ impl<'a> Fetch<'a> {
         wanted: Wanted,
         tell: &(dyn Fn(u64) + Sync),
     ) -> Result<Unpacked<'a>, ImageError> {
+        match self.unpack_once(name, wanted, tell) {
+            // What was kept from an earlier time may have been damaged by a power cut: once more.
+            Err(ImageError::Pull { source, .. }) if source.kind == Kind::Mismatch => {
+                self.unpack_once(name, wanted, tell)
+            }
+            tried => tried,
+        }
+    }
+
+    fn unpack_once(
+        &self,
+        name: &Name,
+        wanted: Wanted,
+        tell: &(dyn Fn(u64) + Sync),
+    ) -> Result<Unpacked<'a>, ImageError> {
         let broken = |source| self.broken(name, UnpackError::stream(source));
-        // What comes is kept until it is unpacked: it needs its own room.
-        let room = Bytes::new(wanted.size.unwrap_or_default());
-        self.store.ensure_room(room).map_err(|source| self.in_store(source))?;
+        let options = Options::default();
+        let most = options.max_bytes;
+        if let Some(size) = wanted.size.filter(|size| *size > most.get()) {
+            let why = format!("has {size} bytes; layers of at most {most} are fetched");
+            return Err(self.broken(name, UnpackError::archive(why)));
+        }
         let part = self.parts().map_err(broken)?.join(match name {
             Name::Digest(digest) => digest.hex(),
             Name::Id(id) => format!("v1-{id}"),
@@ -229,16 +257,45 @@ impl<'a> Fetch<'a> {
             },
             true => Err(Failure::wrong(GIVEN_UP)),
         };
-        let mut source = Download::new(&part, wanted, pace, open).map_err(broken)?;
+        let source = Download::new(&part, wanted, pace, open).map_err(broken)?;
+        let mut source = source.until(&self.failed).at_most(most.get());
         let draft = self.store.draft().map_err(|source| self.in_store(source))?;
-        let counted = Counted { source: &mut source, tell, failed: &self.failed };
-        let unpacked = unpack_packed(self.store, counted, draft.dir(), &Options::default());
+        let counted = Counted {
+            source: &mut source,
+            tell,
+            failed: &self.failed,
+            store: self.store,
+            seen: 0,
+            sure_until: 0,
+        };
+        let unpacked = unpack_packed(self.store, counted, draft.dir(), &options);
         let (summary, diff) = unpacked.map_err(|err| match download::failure_in(&err) {
             Some(failure) => self.lost(failure),
-            None => self.broken(name, err),
+            None if is_ours(&err) => self.broken(name, err),
+            None => match self.read_on(&mut source) {
+                // What could not be unpacked is not what was asked for.
+                Err(failure) if failure.kind == Kind::Mismatch => self.lost(failure),
+                _ => self.broken(name, err),
+            },
         })?;
-        source.settle();
-        Ok(Unpacked { draft, summary, diff })
+        Ok(Unpacked { draft, summary, diff, kept: source.kept() })
+    }
+
+    /// Reads a blob that cannot be unpacked to its end, which is bounded: only there it shows whether
+    /// it is the right one.
+    fn read_on(&self, source: &mut impl Read) -> Result<(), Failure> {
+        let mut scratch = vec![0; 64 << 10];
+        while !self.failed.load(Ordering::Relaxed) {
+            match source.read(&mut scratch) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(err) => {
+                    let other = || Failure::new(Kind::Here, err.to_string());
+                    return Err(download::failure_in(&err).unwrap_or_else(other));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Makes an unpacked layer one of the store.
@@ -248,9 +305,10 @@ impl<'a> Fetch<'a> {
         below: &[Digest],
         chain: &Digest,
     ) -> Result<(), ImageError> {
-        let Unpacked { draft, summary, .. } = unpacked;
+        let Unpacked { draft, summary, kept, .. } = unpacked;
         implied::settle(self.store, draft.dir(), &summary.implied, below)?;
         draft.commit(chain).map_err(|source| self.in_store(source))?;
+        kept.forget();
         notes::record(self.store, chain, summary.size());
         crate::info!(
             "layer.made",
@@ -303,11 +361,15 @@ impl<'a> Fetch<'a> {
     }
 }
 
-/// Counts what goes by, and ends when another layer has failed.
+/// Counts what goes by, has room for it made, as all of it is kept until it is unpacked, and ends
+/// when another layer has failed.
 struct Counted<'a, R> {
     source: &'a mut R,
     tell: &'a (dyn Fn(u64) + Sync),
     failed: &'a AtomicBool,
+    store: &'a Store,
+    seen: u64,
+    sure_until: u64,
 }
 
 impl<R: Read> Read for Counted<'_, R> {
@@ -315,12 +377,31 @@ impl<R: Read> Read for Counted<'_, R> {
         if self.failed.load(Ordering::Relaxed) {
             return Err(io::Error::other(Failure::wrong(GIVEN_UP)));
         }
+        if self.seen >= self.sure_until {
+            self.store.ensure_room(Bytes::new(ROOM)).map_err(io::Error::other)?;
+            self.sure_until = self.seen + ROOM / 2;
+        }
         let read = self.source.read(buffer)?;
+        self.seen += read as u64;
         (self.tell)(read as u64);
         Ok(read)
     }
 }
 
-fn is_mismatch(err: &ImageError) -> bool {
-    matches!(err, ImageError::Pull { source, .. } if download::is_mismatch(source))
+/// Whether it is the store's fault, or the disk's, and not what came.
+fn is_ours(err: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(err);
+    while let Some(err) = next {
+        let io = err.downcast_ref::<io::Error>();
+        let full = |err: &io::Error| {
+            use io::ErrorKind as K;
+            matches!(err.kind(), K::StorageFull | K::QuotaExceeded | K::ReadOnlyFilesystem)
+        };
+        let is_volume = |err: &io::Error| err.get_ref().is_some_and(|it| it.is::<VolumeError>());
+        if err.is::<VolumeError>() || io.is_some_and(|err| full(err) || is_volume(err)) {
+            return true;
+        }
+        next = err.source();
+    }
+    false
 }

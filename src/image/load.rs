@@ -1,7 +1,7 @@
 //! Images from files: what `docker save` writes, OCI layouts as directories and as archives. They
 //! are in the catalogue afterwards, and can be run without any network.
 
-use super::catalog::{self, Known};
+use super::catalog::{self, Known, Origin};
 use super::config::ImageConfig;
 use super::error::ImageError;
 use super::layout::{self, LayerFile, Layout};
@@ -16,7 +16,6 @@ use serde::Deserialize;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Files of an archive, and their bytes together.
 const FILES_MAX: u64 = 100_000;
@@ -248,17 +247,20 @@ impl Found {
         let layers =
             layout::without_hidden(store, chains).map_err(|source| dir.unreadable(source))?;
         let raw = String::from_utf8_lossy(&self.raw).into_owned();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let image = Known {
             layers,
             diffs: self.layers.iter().map(|(_, diff)| *diff).collect(),
-            used_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            used_ms: catalog::now_ms(),
             ..Known::new(self.digest, Digest::of(&self.raw), self.config, raw)
         };
         let failed = |source| ImageError::Read { archive: store.dir().join("images"), source };
         catalog::add(store, &image).map_err(failed)?;
         for name in &self.names {
-            catalog::name(store, name, &image.digest).map_err(failed)?;
+            catalog::name(store, name, &image.digest, Origin::File).map_err(failed)?;
+        }
+        if self.names.is_empty() {
+            // Its digest is all that it can be asked for by.
+            catalog::alias(store, &image.digest, &image.digest, true).map_err(failed)?;
         }
         crate::info!("image.loaded", path = dir.path.display(), digest = image.digest);
         Ok(Loaded { image, names: self.names, pin })

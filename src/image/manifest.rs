@@ -3,6 +3,7 @@
 
 use super::config::ImageConfig;
 use super::platform::{Platform, Runs};
+use super::registry::failure;
 use crate::unit::Digest;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -256,7 +257,9 @@ pub fn image(manifest: &[u8], config: &[u8], runs: &Runs) -> Result<Image, Strin
 }
 
 pub(super) fn read<'a, T: Deserialize<'a>>(json: &'a [u8], what: &str) -> Result<T, String> {
-    serde_json::from_slice(json).map_err(|err| format!("{what} cannot be read: {err}"))
+    // serde repeats words of the document.
+    let told = |err: serde_json::Error| failure::clean(&err.to_string());
+    serde_json::from_slice(json).map_err(|err| format!("{what} cannot be read: {}", told(err)))
 }
 
 fn blob(of: &Descriptor, what: &str) -> Result<Blob, String> {

@@ -6,9 +6,10 @@
 //!
 //! What is here is not asked for again: an image by its digest, a layer by its chain id, and of a
 //! layer that broke off, what has come. An image that is named by tag is asked about each time; when
-//! nobody can be reached, what the tag meant last is taken.
+//! nobody can be reached, what the tag meant last is taken. A name that a file gave is taken too when
+//! the registry does not know it.
 
-use super::catalog::{self, Known};
+use super::catalog::{self, Known, Origin, now_ms};
 use super::config::ImageConfig;
 use super::error::ImageError;
 use super::fetch::{Fetch, Layer, Name, Source};
@@ -25,8 +26,8 @@ use super::registry::settings::Settings;
 use super::schema1;
 use crate::unit::{Digest, ImageRef};
 use crate::volume::{Pin, Store};
+use std::io;
 use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Indexes that lead to one another.
 const INDEXES_MAX: usize = 3;
@@ -61,25 +62,73 @@ pub fn pull(
         let (image, pin) = catalog::find(store, &catalog::meaning(store, &name)?)?;
         Some(Pulled { image, pin })
     };
-    if let (Some(_), Some(pulled)) = (name.digest(), here()) {
+    if let (Some(digest), Some(pulled)) = (name.digest(), here()) {
+        hit(store, &name, &pulled.image, &[*digest]);
         return Ok(pulled);
     }
     let patient = here().is_none();
     let pull = Pull { store, settings, name: &name, runs: Runs::here(), patient, progress };
     match pull.run(login) {
-        Err(ImageError::Pull { source, .. }) if source.kind == failure::Kind::Passing => {
+        Err(ImageError::Pull { source, .. })
+            if will_do(catalog::origin(store, &name), source.kind) =>
+        {
             let known = here()
                 .ok_or(ImageError::Pull { image: name.to_string(), source: source.clone() })?;
-            crate::warn!(
-                "image.unreachable",
-                image = name,
-                digest = known.image.digest,
-                err = source
-            );
+            let digest = known.image.digest;
+            crate::warn!("image.unreachable", image = name, digest = digest, err = source);
+            catalog::touch(store, &known.image);
             Ok(known)
         }
         other => other,
     }
+}
+
+/// Whether an image that is here will do although its registry failed so.
+fn will_do(origin: Option<Origin>, failed: failure::Kind) -> bool {
+    use failure::Kind as K;
+    match failed {
+        K::Passing | K::Untrusted => true,
+        // Nobody has to have pushed what a file brought.
+        K::Denied | K::Missing => origin == Some(Origin::File),
+        K::Wrong | K::Mismatch | K::Here => false,
+    }
+}
+
+/// An image that is here was asked for, and `through` led to it: what that changes is written down.
+/// It is here all the same when that fails.
+fn hit(store: &Store, name: &ImageRef, image: &Known, through: &[Digest]) {
+    catalog::touch(store, image);
+    if let Err(err) = record(store, name, image, through) {
+        crate::warn!("image.not_recorded", image = name, digest = image.digest, err = err);
+    }
+}
+
+/// What led to an image: the name, unless it is a digest that counts, and digests of indexes.
+fn record(store: &Store, name: &ImageRef, image: &Known, through: &[Digest]) -> io::Result<()> {
+    for from in through {
+        catalog::alias(store, from, &image.digest, name.digest() == Some(from))?;
+    }
+    match name.digest() {
+        // What a tag beside a digest means is not told by it.
+        Some(_) => Ok(()),
+        None => catalog::name(store, name, &image.digest, Origin::Registry),
+    }
+}
+
+/// Where a name leads.
+struct Led {
+    /// The digest of the image's manifest.
+    digest: Digest,
+    /// All digests on the way, that one too.
+    through: Vec<Digest>,
+    what: What,
+}
+
+enum What {
+    /// An image that is here.
+    Here(Box<Known>, Pin),
+    /// A manifest of an image that is to be fetched.
+    There(Vec<u8>, Kind),
 }
 
 /// One pull.
@@ -141,35 +190,47 @@ impl Pull<'_> {
         let Some(repository) = found.map_err(|err| self.failed(err))? else {
             return self.old(http, address, repository, login.as_ref());
         };
-        let (digest, document, kind) =
+        let Led { digest, through, what } =
             self.document(&repository).map_err(|err| self.failed(err))?;
-        if let Some((image, pin)) = catalog::find(self.store, &digest) {
-            self.add(&image)?;
-            return Ok(Pulled { image, pin });
-        }
-        match kind {
-            Kind::First => self.first(&repository, digest, &document),
-            _ => self.second(&repository, digest, &document),
-        }
+        let pulled = match what {
+            What::Here(image, pin) => {
+                hit(self.store, self.name, &image, &through);
+                return Ok(Pulled { image: *image, pin });
+            }
+            What::There(document, Kind::First) => self.first(&repository, digest, &document),
+            What::There(document, _) => self.second(&repository, digest, &document),
+        }?;
+        record(self.store, self.name, &pulled.image, &through)
+            .map_err(|err| self.unrecorded(err))?;
+        Ok(pulled)
     }
 
-    /// The manifest that the name leads to on this box.
-    fn document(&self, repository: &Repository<'_>) -> Result<(Digest, Vec<u8>, Kind), Failure> {
+    /// The manifest that the name leads to on this box, unless its image is here.
+    fn document(&self, repository: &Repository<'_>) -> Result<Led, Failure> {
         let wanted = self.name.digest();
         let reference = wanted.map_or_else(|| self.name.tag().to_owned(), Digest::to_string);
-        let mut document = self.again(|| repository.manifest(&reference))?;
-        let mut digest = check(&document, wanted)?;
+        let document = self.again(|| repository.manifest(&reference))?;
+        let (mut digest, mut bytes, mut kind) = check(document, wanted)?;
+        let mut through = vec![digest];
         for _ in 0..=INDEXES_MAX {
-            let kind =
-                manifest::kind(&document.bytes, &document.media_type).map_err(Failure::wrong)?;
-            if kind != Kind::Index {
-                return Ok((digest, document.bytes, kind));
+            if let Some((image, pin)) = catalog::find(self.store, &digest) {
+                return Ok(Led { digest, through, what: What::Here(image.into(), pin) });
             }
-            let choice =
-                manifest::choose(&document.bytes, None, &self.runs).map_err(Failure::wrong)?;
+            if kind != Kind::Index {
+                return Ok(Led { digest, through, what: What::There(bytes, kind) });
+            }
+            let choice = manifest::choose(&bytes, None, &self.runs).map_err(Failure::wrong)?;
             let (Choice::Index(blob) | Choice::Manifest(blob)) = choice;
-            document = self.again(|| repository.manifest(&blob.digest.to_string()))?;
-            digest = check(&document, Some(&blob.digest))?;
+            through.push(blob.digest);
+            if let Some((image, pin)) = catalog::find(self.store, &blob.digest) {
+                return Ok(Led {
+                    digest: blob.digest,
+                    through,
+                    what: What::Here(image.into(), pin),
+                });
+            }
+            let document = self.again(|| repository.manifest(&blob.digest.to_string()))?;
+            (digest, bytes, kind) = check(document, Some(&blob.digest))?;
         }
         Err(Failure::wrong(format!("its index leads to more than {INDEXES_MAX} others")))
     }
@@ -215,15 +276,15 @@ impl Pull<'_> {
         let host = self.name.host().unwrap_or_default();
         if !self.settings.is_old(host) || self.name.digest().is_some() {
             return Err(failed(Failure::wrong(format!(
-                "{address} speaks the first version of the protocol only, in which nothing is named \
-                 by what it is; if that will do, name {host} in [registry] v1"
+                "{address} is no registry, or one of the first version, in which nothing is named by \
+                 what it is; if that is meant and will do, name {host} in [registry] v1"
             ))));
         }
         let first = self.again(|| First::find(http, address, repository, login)).map_err(failed)?;
         let id = self.again(|| first.id(self.name.tag())).map_err(failed)?;
         let digest = Digest::of(format!("first version {host}/{repository} {id}").as_bytes());
         if let Some((image, pin)) = catalog::find(self.store, &digest) {
-            self.add(&image)?;
+            hit(self.store, self.name, &image, &[]);
             return Ok(Pulled { image, pin });
         }
         let ids = self.again(|| first.layers(&id)).map_err(failed)?;
@@ -239,14 +300,15 @@ impl Pull<'_> {
             }
             config = own.over(config);
             let source = Source::First(&first);
-            let (diff, chain) = self.fetch(source).unknown(&Name::Id(id), &chains)?;
+            let (diff, own) = self.fetch(source).unknown(&Name::Id(id), &mut chains)?;
             diffs.push(diff);
-            chains.push(chain);
-            pin = self.store.pin(&chains);
+            pin = own;
         }
         let raw = String::from_utf8_lossy(&raw).into_owned();
         let known = Known::new(digest, Digest::of(raw.as_bytes()), config, raw);
-        self.finish(Known { diffs, ..known }, chains, pin)
+        let pulled = self.finish(Known { diffs, ..known }, chains, pin)?;
+        record(self.store, self.name, &pulled.image, &[]).map_err(|err| self.unrecorded(err))?;
+        Ok(pulled)
     }
 
     /// An image of the first schema: what its layers become shows when they are unpacked.
@@ -270,10 +332,9 @@ impl Pull<'_> {
         let mut pin = Pin::default();
         for blob in &image.layers {
             let name = Name::Digest(*blob);
-            let (diff, chain) = self.fetch(Source::Second(repository)).unknown(&name, &chains)?;
+            let (diff, own) = self.fetch(Source::Second(repository)).unknown(&name, &mut chains)?;
             diffs.push(diff);
-            chains.push(chain);
-            pin = self.store.pin(&chains);
+            pin = own;
         }
         let known = Known::new(digest, Digest::of(image.newest.as_bytes()), config, image.newest);
         self.finish(Known { diffs, ..known }, chains, pin)
@@ -289,7 +350,7 @@ impl Pull<'_> {
         let layers = layout::without_hidden(self.store, chains)
             .map_err(|source| ImageError::Read { archive: place(), source })?;
         let image = Known { layers, used_ms: now_ms(), ..image };
-        self.add(&image)?;
+        catalog::add(self.store, &image).map_err(|err| self.unrecorded(err))?;
         crate::info!(
             "image.pulled",
             image = self.name,
@@ -299,10 +360,8 @@ impl Pull<'_> {
         Ok(Pulled { image, pin })
     }
 
-    fn add(&self, image: &Known) -> Result<(), ImageError> {
-        catalog::add(self.store, image)
-            .and_then(|()| catalog::name(self.store, self.name, &image.digest))
-            .map_err(|source| ImageError::Read { archive: self.store.dir().join("images"), source })
+    fn unrecorded(&self, source: io::Error) -> ImageError {
+        ImageError::Read { archive: self.store.dir().join("images"), source }
     }
 
     /// Asks again for what only failed at the moment.
@@ -328,23 +387,21 @@ impl Pull<'_> {
     }
 }
 
-/// The digest of a document that is what was asked for and what its sender says.
-fn check(document: &Document, wanted: Option<&Digest>) -> Result<Digest, Failure> {
-    let is = match manifest::kind(&document.bytes, &document.media_type) {
+/// A document that is what was asked for and what its sender says: its digest, the bytes that the
+/// digest is over, and what they are. Nothing else of it may be read.
+fn check(document: Document, wanted: Option<&Digest>) -> Result<(Digest, Vec<u8>, Kind), Failure> {
+    let Document { bytes, media_type, says } = document;
+    let told = manifest::kind(&bytes, &media_type);
+    let bytes = match told {
         // Its signatures are not part of what is named.
-        Ok(Kind::First) => schema1::digest(&document.bytes).map_err(Failure::wrong)?,
-        _ => Digest::of(&document.bytes),
+        Ok(Kind::First) => schema1::signed(&bytes).map_err(Failure::wrong)?,
+        _ => bytes,
     };
-    match wanted.or(document.says.as_ref()) {
+    let is = Digest::of(&bytes);
+    match wanted.or(says.as_ref()) {
         Some(other) if *other != is => {
             Err(Failure::wrong(format!("the manifest that came is {is}, not {other}")))
         }
-        _ => Ok(is),
+        _ => Ok((is, bytes, told.map_err(Failure::wrong)?)),
     }
-}
-
-/// Milliseconds since 1970.
-fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

@@ -3,7 +3,8 @@
 //!
 //! The digest of such a manifest is that of what was signed: the first `formatLength` bytes and
 //! `formatTail`, both told in the protected part of a signature. Nobody vouches for the key, so the
-//! signature itself proves nothing that the digest does not.
+//! signature itself proves nothing that the digest does not. What is signed is put together first,
+//! and nothing but that is ever read: the rest of the document has no digest.
 
 use super::manifest::{self, LAYERS_MAX, clean};
 use super::registry::credentials::from_base64;
@@ -22,11 +23,19 @@ pub struct First {
     pub newest: String,
 }
 
+/// Most signatures that are looked at.
+const SIGNATURES_MAX: usize = 64;
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Document {
     fs_layers: Vec<FsLayer>,
     history: Vec<Entry>,
+}
+
+/// What is known of a document before it is known what of it was signed.
+#[derive(Deserialize)]
+struct Envelope {
     #[serde(default)]
     signatures: Vec<Signature>,
 }
@@ -63,7 +72,7 @@ struct About {
     parent: String,
 }
 
-/// Reads a manifest. Each layer must be the next one's parent.
+/// Reads what [`signed`] has made of a manifest. Each layer must be the next one's parent.
 pub fn read(json: &[u8]) -> Result<First, String> {
     let document: Document = manifest::read(json, "a manifest of the first schema")?;
     let (layers, history) = (document.fs_layers, document.history);
@@ -104,16 +113,41 @@ pub fn read(json: &[u8]) -> Result<First, String> {
     Ok(First { layers, newest })
 }
 
-/// The digest that the manifest is named by.
-pub fn digest(json: &[u8]) -> Result<Digest, String> {
-    let document: Document = manifest::read(json, "a manifest of the first schema")?;
-    let Some(signature) = document.signatures.first() else { return Ok(Digest::of(json)) };
-    let wrong = || format!("its signature cannot be read: `{}`", clean(&signature.protected));
-    let protected = from_base64(&signature.protected).ok_or_else(wrong)?;
-    let protected: Protected = serde_json::from_slice(&protected).map_err(|_| wrong())?;
-    let begin = json.get(..protected.format_length).ok_or_else(wrong)?;
-    let tail = from_base64(&protected.format_tail).ok_or_else(wrong)?;
-    Ok(Digest::of(&[begin, &tail].concat()))
+/// What was signed: the bytes that the manifest's digest is over, and all that may be read of it. A
+/// document without signatures is itself.
+pub fn signed(json: &[u8]) -> Result<Vec<u8>, String> {
+    let envelope: Envelope = manifest::read(json, "a manifest of the first schema")?;
+    if envelope.signatures.len() > SIGNATURES_MAX {
+        return Err(format!("the manifest has more than {SIGNATURES_MAX} signatures"));
+    }
+    let mut payload: Option<Vec<u8>> = None;
+    for signature in &envelope.signatures {
+        let one = signature.payload(json)?;
+        if payload.as_ref().is_some_and(|other| *other != one) {
+            return Err("its signatures are not of the same manifest".into());
+        }
+        payload = Some(one);
+    }
+    Ok(payload.unwrap_or_else(|| json.to_vec()))
+}
+
+impl Signature {
+    /// What it is of.
+    fn payload(&self, json: &[u8]) -> Result<Vec<u8>, String> {
+        let wrong = || format!("its signature cannot be read: `{}`", clean(&self.protected));
+        let protected = from_base64(&self.protected).ok_or_else(wrong)?;
+        let protected: Protected = serde_json::from_slice(&protected).map_err(|_| wrong())?;
+        let begin = json.get(..protected.format_length).ok_or_else(wrong)?;
+        let tail = from_base64(&protected.format_tail).ok_or_else(wrong)?;
+        let payload = [begin, &tail].concat();
+        // The signatures come after what is signed: whoever signs them too signs something else.
+        let inside: Envelope =
+            manifest::read(&payload, "what is signed of a manifest of the first schema")?;
+        match inside.signatures.is_empty() {
+            true => Ok(payload),
+            false => Err("what is signed of the manifest has signatures itself".into()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -144,23 +178,43 @@ mod tests {
         let digests = ['1', '3'].map(|digit| blob(digit).parse::<Digest>().expect("digest"));
         assert_eq!(image.layers, digests);
         assert!(image.newest.contains(r#""id":"c""#));
-        assert_eq!(digest(text.as_bytes()), Ok(Digest::of(text.as_bytes())));
+        assert_eq!(signed(text.as_bytes()).as_deref(), Ok(text.as_bytes()));
+    }
+
+    /// `begin`, then what is not signed: `more`, and a signature for each length.
+    fn with_signatures(begin: &str, more: &str, lengths: &[usize]) -> String {
+        let one = |length: &usize| {
+            let tail = base64(b"}");
+            let text = format!(r#"{{"formatLength":{length},"formatTail":"{tail}"}}"#);
+            format!(r#"{{"protected":"{}"}}"#, base64(text.as_bytes()))
+        };
+        let all: Vec<String> = lengths.iter().map(one).collect();
+        format!(r#"{begin}{more},"signatures":[{}]}}"#, all.join(","))
     }
 
     #[test]
-    fn a_signed_manifest_is_named_by_what_was_signed() {
+    fn a_signed_manifest_is_what_was_signed() {
         let begin = document(&[("a", "", &blob('1'))]);
-        let tail = base64(b"}");
-        let protected = format!(r#"{{"formatLength":{},"formatTail":"{tail}"}}"#, begin.len());
-        let signed = format!(
-            r#"{begin},"signatures":[{{"protected":"{}"}}]}}"#,
-            base64(protected.as_bytes())
-        );
-        assert_eq!(digest(signed.as_bytes()), Ok(Digest::of(format!("{begin}}}").as_bytes())));
-        let lie = protected.replace("\"formatLength\":", "\"formatLength\":9");
-        let lie =
-            format!(r#"{begin},"signatures":[{{"protected":"{}"}}]}}"#, base64(lie.as_bytes()));
-        assert!(digest(lie.as_bytes()).is_err());
+        let is = format!("{begin}}}").into_bytes();
+        let length = begin.len();
+        let text = with_signatures(&begin, "", &[length, length]);
+        assert_eq!(signed(text.as_bytes()), Ok(is));
+        for lengths in [&[length * 10][..], &[length - 1], &[length, 0], &[0, length]] {
+            let text = with_signatures(&begin, "", lengths);
+            assert!(signed(text.as_bytes()).is_err(), "{lengths:?}");
+        }
+    }
+
+    /// A pin of a few bytes, and an image behind them.
+    #[test]
+    fn what_is_not_signed_is_not_read() {
+        let whole = document(&[("a", "", &blob('1'))]);
+        let begin = r#"{"schemaVersion":1"#;
+        let rest = format!(",{}", &whole[1..]);
+        let text = with_signatures(begin, &rest, &[begin.len()]);
+        let payload = signed(text.as_bytes()).expect("signed");
+        assert_eq!(payload, format!("{begin}}}").as_bytes());
+        assert!(read(&payload).is_err());
     }
 
     #[test]

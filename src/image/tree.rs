@@ -17,6 +17,11 @@ pub const OPAQUE: &std::ffi::CStr = c"trusted.overlay.opaque";
 /// only symlinks can build something deeper.
 const REMOVE_DEPTH_MAX: usize = 300;
 
+/// Most directories that an archive may leave out, and the bytes of their paths together: each is
+/// remembered until the end, and one short entry can bring a hundred of them.
+const IMPLIED_MAX: usize = 100_000;
+const IMPLIED_BYTES_MAX: usize = 8 << 20;
+
 /// A directory tree that only grows through this.
 pub struct Tree {
     root: File,
@@ -27,6 +32,8 @@ pub struct Tree {
     last: Option<Parent>,
     /// Directories that were made because something is in them, by path.
     implied: BTreeSet<Vec<u8>>,
+    /// How many were made so, whatever the archive said of them later, and the bytes of their paths.
+    made: (usize, usize),
 }
 
 /// An open directory with the time that it is to keep.
@@ -50,7 +57,7 @@ pub enum Was {
 impl Tree {
     /// Starts below `root`, an open directory.
     pub fn new(root: File, owner: (u32, u32)) -> Tree {
-        Tree { root, owner, last: None, implied: BTreeSet::new() }
+        Tree { root, owner, last: None, implied: BTreeSet::new(), made: (0, 0) }
     }
 
     /// The archive says itself what the directory at `path` is.
@@ -108,6 +115,7 @@ impl Tree {
             above = match file::open_dir_in_root(self.root.as_fd(), &so_far) {
                 Ok(dir) => File::from(dir),
                 Err(err) if is_missing(&err) => {
+                    self.count_implied(so_far.len(), entry)?;
                     let made = self.make_parent(&above, name, entry)?;
                     self.implied.insert(so_far);
                     made
@@ -116,6 +124,16 @@ impl Tree {
             };
         }
         Ok(above)
+    }
+
+    /// One more that the archive does not mention.
+    fn count_implied(&mut self, bytes: usize, entry: &[u8]) -> Result<(), UnpackError> {
+        self.made = (self.made.0 + 1, self.made.1 + bytes);
+        if self.made.0 > IMPLIED_MAX || self.made.1 > IMPLIED_BYTES_MAX {
+            let why = "needs more parent directories that the archive does not have than are made";
+            return Err(UnpackError::entry(entry, why));
+        }
+        Ok(())
     }
 
     /// Makes the directory `name`, where there is nothing, or a whiteout whose place it takes.

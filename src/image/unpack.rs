@@ -93,7 +93,7 @@ pub struct Summary {
 impl Summary {
     /// What the layer holds, as it is noted.
     pub(super) fn size(&self) -> LayerSize {
-        LayerSize { bytes: self.bytes, names: self.made }
+        LayerSize { bytes: self.bytes, names: self.made + self.implied.len() as u64 }
     }
 }
 

@@ -16,6 +16,11 @@ const LATEST: &str = "latest";
 const HUB: &str = "docker.io";
 const HUB_ALIASES: [&str; 3] = [HUB, "index.docker.io", "registry-1.docker.io"];
 
+/// The one name of a registry that is known by several.
+pub fn registry_name(host: &str) -> &str {
+    if HUB_ALIASES.contains(&host) { HUB } else { host }
+}
+
 /// An image in a registry.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -236,7 +241,7 @@ fn read_host(text: &str) -> Result<String, String> {
         return Err(format!("`{}` is no host", name.unwrap_or_default()));
     }
     let host = text.to_ascii_lowercase();
-    Ok(if HUB_ALIASES.contains(&host.as_str()) { HUB.to_owned() } else { host })
+    Ok(registry_name(&host).to_owned())
 }
 
 /// Lower-case letters and digits, joined by one `.`, one or two `_`, or any number of `-`.

@@ -20,7 +20,7 @@ mod xxh64;
 pub use bytes::Bytes;
 pub use digest::{BadDigest, Digest};
 pub use ids::IdMap;
-pub use image_ref::{BadImageRef, ImageRef};
+pub use image_ref::{BadImageRef, ImageRef, registry_name};
 pub use name::{AppName, BadName, Handle};
 pub use slot::{IdRange, Slot};
 pub use xxh64::xxh64_hex;

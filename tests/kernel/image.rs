@@ -427,6 +427,23 @@ fn archives_that_read_two_ways_or_break_off_are_refused() {
     });
 }
 
+/// One short entry brings hundreds of directories, and each of their paths is remembered.
+#[test]
+fn directories_that_an_archive_leaves_out_are_counted() {
+    with_store("implied-many", |_, store| {
+        let below = "a-directory-of-many/".repeat(200);
+        let deep = |tar: Tar, at: usize| {
+            tar.pax(&[("path", format!("{at}/{below}f").as_bytes())]).file("f", "")
+        };
+        let few = (0..10).fold(Tar::default(), deep);
+        let summary = into(&empty(store, "few"), few.end()).expect("unpacked");
+        assert_eq!(summary.implied.len(), 10 * 201);
+        let many = (0..40).fold(Tar::default(), deep);
+        let err = into(&empty(store, "many"), many.end()).expect_err("refused");
+        assert!(err.to_string().contains("more parent directories"), "{err}");
+    });
+}
+
 #[test]
 fn archives_of_gnu_tar_come_out_as_gnu_tar_puts_them() {
     with_store("gnu", |lab, store| {

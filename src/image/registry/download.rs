@@ -9,10 +9,14 @@ use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use ureq::http::Uri;
 
 /// Progress that makes a server worth being asked at once.
 const PROGRESS: u64 = 4 << 10;
+/// How often somebody who waits looks whether he still has to.
+const LOOK: Duration = Duration::from_millis(100);
 /// Most connections for one blob.
 const CONNECTIONS_MAX: u32 = 10_000;
 
@@ -54,13 +58,20 @@ pub struct Download<'a> {
     connections: u32,
     since: u64,
     window: (Instant, u64),
+    /// The server has nothing behind what we have, though something is missing: all is asked for,
+    /// once.
+    anew: bool,
+    /// Nobody wants it any more.
+    given_up: Option<&'a AtomicBool>,
+    /// Most bytes, when nobody says how many they are.
+    most: u64,
     /// How it ended; an end that is wrong stays so, however often it is asked for.
     end: Option<Result<(), Failure>>,
 }
 
 impl<'a> Download<'a> {
     /// Nothing is asked for before the first read. What the file `part` has from an earlier time
-    /// counts as come.
+    /// counts as come, if a digest says whether it is right.
     pub fn new(
         part: &Path,
         wanted: Wanted,
@@ -71,7 +82,7 @@ impl<'a> Download<'a> {
             open: Box::new(open),
             wanted,
             pace,
-            part: Part::open(part)?,
+            part: Part::open(part, wanted.digest.is_none())?,
             hash: Sha256::new(),
             given: 0,
             piece: None,
@@ -80,8 +91,21 @@ impl<'a> Download<'a> {
             connections: 0,
             since: 0,
             window: (Instant::now(), 0),
+            anew: false,
+            given_up: None,
+            most: u64::MAX,
             end: None,
         })
+    }
+
+    /// The same; waits end when `given_up` is set.
+    pub fn until(self, given_up: &'a AtomicBool) -> Download<'a> {
+        Download { given_up: Some(given_up), ..self }
+    }
+
+    /// The same, of so many bytes at most.
+    pub fn at_most(self, bytes: u64) -> Download<'a> {
+        Download { most: bytes, ..self }
     }
 
     /// Reads from the network, over as many connections as it takes.
@@ -100,7 +124,13 @@ impl<'a> Download<'a> {
                 return Ok(0);
             }
             self.connections += 1;
-            let mut piece = (self.open)(self.given, self.etag.as_deref())?;
+            let from = if self.anew { 0 } else { self.given };
+            let mut piece = (self.open)(from, self.etag.as_deref())?;
+            let is_short = self.wanted.size.is_some_and(|size| self.given < size);
+            if piece.is_past_end && is_short && !self.anew {
+                self.anew = true;
+                return self.fetch_once(buffer);
+            }
             self.check_length(&piece)?;
             // Nobody else says it.
             self.wanted.size = self.wanted.size.or(piece.length.map(|length| piece.from + length));
@@ -144,12 +174,21 @@ impl<'a> Download<'a> {
         }
         let mut scratch = [0; 16 << 10];
         let mut left = self.given - piece.from.min(self.given);
+        let mut window = (Instant::now(), left);
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(scratch.len());
             match piece.body.read(&mut scratch[..most]) {
                 Ok(0) => return Err(Failure::passing(format!("{} ended too early", piece.uri))),
                 Ok(read) => left -= read as u64,
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
                 Err(err) => return Err(http::broken_off(&piece.uri, &err)),
+            }
+            if self.is_given_up() {
+                return Err(Failure::wrong("it is not wanted any more"));
+            }
+            if window.0.elapsed() >= self.pace.window {
+                self.pace.check(window.1 - left, &piece.uri)?;
+                window = (Instant::now(), left);
             }
         }
         Ok(())
@@ -163,13 +202,9 @@ impl<'a> Download<'a> {
         }
         let came = self.given + read as u64 - before;
         self.window = (Instant::now(), self.given + read as u64);
-        match (came < self.pace.least, &self.piece) {
-            (true, Some(piece)) => {
-                let seconds = self.pace.window.as_secs();
-                let text = format!("{} gave {came} bytes in {seconds} s", piece.uri);
-                Err(Failure::passing(text))
-            }
-            _ => Ok(()),
+        match &self.piece {
+            Some(piece) => self.pace.check(came, &piece.uri),
+            None => Ok(()),
         }
     }
 
@@ -179,23 +214,33 @@ impl<'a> Download<'a> {
         if self.given - self.since >= PROGRESS {
             (self.failed, self.since) = (0, self.given);
         }
-        let had_some = self.given > self.since;
         self.failed += 1;
         let jitter = u64::from(self.hash.clone().finalize()[0]) * 4;
-        let pause = failure.pause(self.failed, jitter);
-        match pause {
-            Some(pause) if self.connections < CONNECTIONS_MAX => {
+        match failure.pause(self.failed, jitter) {
+            Some(pause) if self.connections < CONNECTIONS_MAX && !self.is_given_up() => {
                 crate::warn!("blob.again", failed = self.failed, at = self.given, err = failure);
-                // No event: the server is left alone for this long.
-                std::thread::sleep(if had_some {
-                    pause.min(Duration::from_millis(250))
-                } else {
-                    pause
-                });
+                self.wait(pause);
                 Ok(())
             }
             _ => Err(failure),
         }
+    }
+
+    /// Leaves the server alone for this long; there is no event for it.
+    fn wait(&self, pause: Duration) {
+        let begin = Instant::now();
+        while !self.is_given_up() {
+            let left = pause.saturating_sub(begin.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            // No event: the server is left alone, in slices that end when nobody wants it.
+            std::thread::sleep(left.min(LOOK));
+        }
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.given_up.is_some_and(|given_up| given_up.load(Ordering::Relaxed))
     }
 
     /// All has come: is it what was wanted?
@@ -206,7 +251,7 @@ impl<'a> Download<'a> {
                 // What is wrong is of no use to the next try.
                 self.part.forget();
                 let text = format!("what came for {digest} is something else ({is})");
-                Err(Failure::wrong(text))
+                Err(Failure::new(Kind::Mismatch, text))
             }
             _ => Ok(()),
         }
@@ -217,9 +262,9 @@ impl<'a> Download<'a> {
         end.map(|()| 0).map_err(as_io)
     }
 
-    /// Its content is where it belongs: the file is not needed any more.
-    pub fn settle(mut self) {
-        self.part.forget();
+    /// All was read; the file that is left of it.
+    pub fn kept(self) -> Kept {
+        Kept(self.part)
     }
 }
 
@@ -249,6 +294,11 @@ impl Read for Download<'_> {
             self.part.forget();
             let size = self.wanted.size.unwrap_or_default();
             let text = format!("more bytes came than the {size} of its descriptor");
+            return self.ends(Err(Failure::new(Kind::Mismatch, text)));
+        }
+        if self.given > self.most {
+            self.part.forget();
+            let text = format!("it has more than {} bytes, and nobody says how many", self.most);
             return self.ends(Err(Failure::wrong(text)));
         }
         if read == 0 {
@@ -256,6 +306,27 @@ impl Read for Download<'_> {
             return self.ends(end);
         }
         Ok(read)
+    }
+}
+
+impl Pace {
+    /// Whether so many bytes in a window are enough.
+    fn check(&self, came: u64, uri: &Uri) -> Result<(), Failure> {
+        if came >= self.least {
+            return Ok(());
+        }
+        let seconds = self.window.as_secs();
+        Err(Failure::passing(format!("{uri} gave {came} bytes in {seconds} s")))
+    }
+}
+
+/// What was kept of a blob that came whole.
+pub struct Kept(Part);
+
+impl Kept {
+    /// Its content is where it belongs: the file is not needed any more.
+    pub fn forget(mut self) {
+        self.0.forget();
     }
 }
 
@@ -286,12 +357,26 @@ struct Part {
     file: File,
     at_end: bool,
     forgotten: bool,
+    /// Of no use to anybody else: nothing says what it must be.
+    is_own: bool,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if self.is_own {
+            self.forget();
+        }
+    }
 }
 
 impl Part {
-    fn open(path: &Path) -> io::Result<Part> {
-        let file = File::options().read(true).append(true).create(true).open(path)?;
-        Ok(Part { path: path.to_owned(), file, at_end: false, forgotten: false })
+    fn open(path: &Path, is_own: bool) -> io::Result<Part> {
+        let mut options = File::options();
+        let file = options.read(true).append(true).create(true).open(path)?;
+        if is_own {
+            file.set_len(0)?;
+        }
+        Ok(Part { path: path.to_owned(), file, at_end: false, forgotten: false, is_own })
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -315,15 +400,10 @@ impl Part {
     }
 }
 
-/// Whether asking once more from the beginning may help: what was kept may have been damaged.
-pub fn is_mismatch(failure: &Failure) -> bool {
-    failure.kind == Kind::Wrong && failure.text.starts_with("what came for ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
     use ureq::Body;
 
     const PACE: Pace = Pace { window: Duration::from_secs(3600), least: 0 };
@@ -351,7 +431,8 @@ mod tests {
             let rest = &self.data[from as usize..];
             let body = Body::builder().data(rest[..rest.len().min(most)].to_vec()).into_reader();
             let uri = "https://a.lan/b".parse().expect("uri");
-            Piece { from, length: Some(rest.len() as u64), etag: None, body, uri }
+            let length = Some(rest.len() as u64);
+            Piece { from, length, etag: None, body, uri, is_past_end: false }
         }
 
         fn part(&self) -> PathBuf {
@@ -369,7 +450,7 @@ mod tests {
         let mut data = Vec::new();
         match download.read_to_end(&mut data) {
             Ok(_) => {
-                download.settle();
+                download.kept().forget();
                 Ok(data)
             }
             Err(err) => Err(failure_in(&err).expect("a failure")),
@@ -426,17 +507,49 @@ mod tests {
                 Ok(piece)
             };
             let download = Download::new(&bed.part(), wanted, PACE, open).expect("new");
-            let failure = all(download).expect_err("a lie");
-            assert_eq!(failure.kind, Kind::Wrong, "{failure}");
-            failure
+            all(download).expect_err("a lie")
         };
         let wanted = bed.wanted();
         let damaged = told(wanted, Some(vec![7; 1000]));
-        assert!(is_mismatch(&damaged) && !bed.part().exists(), "{damaged}");
+        assert!(damaged.kind == Kind::Mismatch && !bed.part().exists(), "{damaged}");
         let long = told(wanted, Some(vec![7; 1001]));
         assert!(long.text.contains("more bytes came") && !bed.part().exists(), "{long}");
-        let text = told(Wanted { size: Some(999), ..wanted }, None).text;
+        assert_eq!(long.kind, Kind::Mismatch);
+        let short = told(Wanted { size: Some(999), ..wanted }, None);
+        assert_eq!(short.kind, Kind::Wrong);
+        let text = short.text;
         assert_eq!(text, "https://a.lan/b has 1000 bytes, its descriptor says 999");
+    }
+
+    #[test]
+    fn a_server_that_knows_nothing_behind_a_part_is_asked_for_all_once() {
+        let bed = Bed::new("past", 1000);
+        let asked = std::sync::Mutex::new(Vec::new());
+        let past = |from| Piece { length: Some(0), is_past_end: true, ..bed.piece(from, 0) };
+        let tried = |is_odd: bool| {
+            std::fs::write(bed.part(), &bed.data[..600]).expect("write");
+            let open = |from, _: Option<&str>| {
+                asked.lock().expect("lock").push(from);
+                Ok(if from == 0 && !is_odd { bed.piece(0, usize::MAX) } else { past(from) })
+            };
+            all(Download::new(&bed.part(), bed.wanted(), PACE, open).expect("new"))
+        };
+        assert!(tried(false).expect("data") == bed.data);
+        assert!(tried(true).is_err());
+        assert_eq!(asked.into_inner().expect("list"), [600, 0, 600, 0]);
+    }
+
+    /// The pause is far longer than any test.
+    #[test]
+    fn a_wait_ends_when_nobody_wants_it_any_more() {
+        let bed = Bed::new("unwanted", 10);
+        let given_up = AtomicBool::new(false);
+        let open = |_, _: Option<&str>| {
+            given_up.store(true, Ordering::Relaxed);
+            Err(Failure { after: Some(Duration::from_secs(60)), ..Failure::passing("busy") })
+        };
+        let download = Download::new(&bed.part(), bed.wanted(), PACE, open).expect("new");
+        assert_eq!(all(download.until(&given_up)).expect_err("busy").text, "busy");
     }
 
     #[test]

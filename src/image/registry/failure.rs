@@ -15,6 +15,11 @@ pub enum Kind {
     Missing,
     /// What came is not what was asked for, or cannot be used. Asking again does not help.
     Wrong,
+    /// What came is not what its digest says, to the last byte. What was kept of it is forgotten, and
+    /// asking once more from the beginning may help.
+    Mismatch,
+    /// Who answers cannot prove that he is the registry.
+    Untrusted,
     /// The box's own fault: settings, files, a full disk.
     Here,
 }
@@ -29,12 +34,14 @@ pub struct Failure {
     pub text: String,
     /// The pause that the server asked for.
     pub after: Option<Duration>,
+    /// Nobody answered: there was no connection, or none with TLS.
+    pub is_unreached: bool,
 }
 
 impl Failure {
     /// One of this kind.
     pub fn new(kind: Kind, text: impl Into<String>) -> Failure {
-        Failure { kind, text: text.into(), after: None }
+        Failure { kind, text: text.into(), after: None, is_unreached: false }
     }
 
     /// The network, or the server, at this moment.

@@ -35,6 +35,8 @@ impl<'a> First<'a> {
                 break;
             }
             match First::find_at(http, scheme, authority, name, login) {
+                // An answer is an answer: another one that anybody could give does not count.
+                Err(err) if !err.is_unreached => return Err(err),
                 Err(err) => drop(first.get_or_insert(err)),
                 found => return found,
             }

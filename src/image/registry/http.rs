@@ -19,8 +19,9 @@ const CONNECT: Duration = Duration::from_secs(15);
 const ANSWER: Duration = Duration::from_secs(60);
 /// A document has to be here by then.
 const DOCUMENT: Duration = Duration::from_secs(120);
-/// Longest text of a refusal that is read.
-const REFUSAL_MAX: u64 = 64 << 10;
+/// Longest text of a refusal that is read, and how long it may take.
+const REFUSAL_MAX: usize = 64 << 10;
+const REFUSAL: Duration = Duration::from_secs(5);
 /// Bytes that a connection reads at once.
 const BUFFER: usize = 128 << 10;
 
@@ -30,6 +31,10 @@ pub struct Http {
     pub settings: Settings,
     agents: Mutex<BTreeMap<String, Agent>>,
 }
+
+/// Goes with an answer that another server gave than the one that was asked.
+#[derive(Clone, Copy)]
+struct Elsewhere;
 
 /// What is asked for.
 pub struct Ask<'a> {
@@ -61,17 +66,26 @@ impl Http {
     /// Asks, follows redirects, and returns whatever the answer is.
     pub fn get(&self, ask: &Ask<'_>) -> Result<Response<Body>, Failure> {
         let mut uri = ask.uri.clone();
-        for _ in 0..=REDIRECTS_MAX {
+        for hop in 0..=REDIRECTS_MAX {
             let is_same = origin(&uri) == origin(ask.uri);
-            let answer = self.get_once(&uri, ask, is_same)?;
-            let Some(next) = redirect(&uri, &answer)? else { return Ok(answer) };
+            let mut answer = self.get_once(&uri, ask, is_same).map_err(|err| {
+                // Who redirects was reached.
+                Failure { is_unreached: err.is_unreached && hop == 0, ..err }
+            })?;
+            let Some(next) = redirect(&uri, &answer)? else {
+                if !is_same {
+                    answer.extensions_mut().insert(Elsewhere);
+                }
+                return Ok(answer);
+            };
             if uri.scheme_str() == Some("https") && next.scheme_str() != Some("https") {
+                let (uri, next) = (shown(&uri), shown(&next));
                 let text = format!("{uri} redirects to {next}, which is not encrypted");
                 return Err(Failure::wrong(failure::clean(&text)));
             }
             uri = next;
         }
-        let text = format!("{} redirects more than {REDIRECTS_MAX} times", ask.uri);
+        let text = format!("{} redirects more than {REDIRECTS_MAX} times", shown(ask.uri));
         Err(Failure::wrong(failure::clean(&text)))
     }
 
@@ -155,6 +169,7 @@ impl Http {
 
 /// A whole document of at most `most` bytes.
 pub fn document(uri: &Uri, answer: Response<Body>, most: u64) -> Result<Vec<u8>, Failure> {
+    let shown = shown(uri);
     let began = std::time::Instant::now();
     let mut body = answer.into_body().into_reader();
     let (mut data, mut piece) = (Vec::new(), [0; 16 << 10]);
@@ -164,11 +179,11 @@ pub fn document(uri: &Uri, answer: Response<Body>, most: u64) -> Result<Vec<u8>,
         match read {
             0 => return Ok(data),
             _ if data.len() as u64 > most => {
-                let text = format!("{uri} answered with more than {most} bytes");
+                let text = format!("{shown} answered with more than {most} bytes");
                 return Err(Failure::wrong(failure::clean(&text)));
             }
             _ if began.elapsed() > DOCUMENT => {
-                let text = format!("{uri} was not read within {} s", DOCUMENT.as_secs());
+                let text = format!("{shown} was not read within {} s", DOCUMENT.as_secs());
                 return Err(Failure::passing(failure::clean(&text)));
             }
             _ => {}
@@ -179,21 +194,47 @@ pub fn document(uri: &Uri, answer: Response<Body>, most: u64) -> Result<Vec<u8>,
 /// What an answer that is none means.
 pub fn refusal(uri: &Uri, answer: Response<Body>) -> Failure {
     let (status, headers) = (answer.status(), answer.headers().clone());
-    let mut body = Vec::new();
-    // What could be read of the reason is enough.
-    let _ = answer.into_body().into_reader().take(REFUSAL_MAX).read_to_end(&mut body);
+    let is_elsewhere = is_elsewhere(&answer);
+    let body = begin_of(answer);
     let kind = match status {
+        // Addresses of storage are good for a while only: the registry gives out another one.
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if is_elsewhere => Kind::Passing,
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Kind::Denied,
         StatusCode::NOT_FOUND | StatusCode::GONE => Kind::Missing,
         _ if matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504) => Kind::Passing,
         _ => Kind::Wrong,
     };
-    let mut text = format!("{uri} answered {}", status.as_u16());
+    let mut text = format!("{} answered {}", shown(uri), status.as_u16());
     if let Some(reason) = failure::reason(&body) {
         text = format!("{text}: {reason}");
     }
     let after = text_of(&headers, header::RETRY_AFTER.as_str()).and_then(backoff::retry_after);
-    Failure { kind, text: failure::clean(&text), after }
+    Failure { after, ..Failure::new(kind, failure::clean(&text)) }
+}
+
+/// What could be read of a refusal's body in a short time, which is enough.
+fn begin_of(answer: Response<Body>) -> Vec<u8> {
+    let began = std::time::Instant::now();
+    let mut body = answer.into_body().into_reader();
+    let (mut data, mut piece) = (Vec::new(), [0; 4 << 10]);
+    while data.len() < REFUSAL_MAX && began.elapsed() < REFUSAL {
+        match body.read(&mut piece) {
+            Ok(0) | Err(_) => break,
+            Ok(read) => data.extend_from_slice(&piece[..read]),
+        }
+    }
+    data
+}
+
+/// Whether another server answered than the one that was asked.
+pub fn is_elsewhere(answer: &Response<Body>) -> bool {
+    answer.extensions().get::<Elsewhere>().is_some()
+}
+
+/// An address for people: what is behind the `?` may be a right to read.
+pub fn shown(uri: &Uri) -> String {
+    let text = uri.to_string();
+    text.split_once('?').map_or(text.clone(), |(text, _)| text.to_owned())
 }
 
 /// A header as text.
@@ -224,12 +265,16 @@ fn redirect(from: &Uri, answer: &Response<Body>) -> Result<Option<Uri>, Failure>
     }
     let to = text_of(answer.headers(), header::LOCATION.as_str()).unwrap_or_default();
     let senseless = || {
-        let text = format!("{from} redirects to `{to}`, which is no address");
+        let to = to.split('?').next().unwrap_or_default();
+        let text = format!("{} redirects to `{to}`, which is no address", shown(from));
         Failure::wrong(failure::clean(&text))
     };
+    let has_scheme = to.split_once("://").is_some_and(|(scheme, _)| {
+        scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+    });
     let whole = match to {
         "" => return Err(senseless()),
-        to if to.contains("://") => to.to_owned(),
+        to if has_scheme => to.to_owned(),
         to if to.starts_with("//") => format!("{}:{to}", from.scheme_str().unwrap_or_default()),
         to if to.starts_with('/') => {
             format!("{}://{}{to}", from.scheme_str().unwrap_or_default(), authority(from))
@@ -251,14 +296,17 @@ fn redirect(from: &Uri, answer: &Response<Body>) -> Result<Option<Uri>, Failure>
 fn lost(uri: &Uri, err: &ureq::Error) -> Failure {
     let authority = authority(uri);
     if let Some(err) = tls_error(err) {
-        return Failure::new(Kind::Here, failure::clean(&untrusted(&authority, err)));
+        let text = failure::clean(&untrusted(&authority, err));
+        return Failure { is_unreached: true, ..Failure::new(Kind::Untrusted, text) };
     }
+    let uri = shown(uri);
     let text = match err {
         ureq::Error::HostNotFound => format!("{authority}: no such host"),
         ureq::Error::Timeout(what) => format!("{uri}: no answer in time ({what})"),
         other => format!("{uri}: {}", crate::log::chain(other)),
     };
-    Failure::passing(failure::clean(&text))
+    let is_unreached = !matches!(err, ureq::Error::Timeout(ureq::Timeout::RecvResponse));
+    Failure { is_unreached, ..Failure::passing(failure::clean(&text)) }
 }
 
 /// What TLS has against the server, or the server against us.
@@ -302,7 +350,7 @@ fn untrusted(authority: &str, err: &rustls::Error) -> String {
 
 /// A body that ended too early.
 pub fn broken_off(uri: &Uri, err: &std::io::Error) -> Failure {
-    Failure::passing(failure::clean(&format!("{uri} broke off: {err}")))
+    Failure::passing(failure::clean(&format!("{} broke off: {err}", shown(uri))))
 }
 
 #[cfg(test)]
@@ -321,6 +369,10 @@ mod tests {
         assert_eq!(to("/b").expect("uri"), "https://reg.lan:5000/b");
         assert_eq!(to("//cdn.lan/b").expect("uri"), "https://cdn.lan/b");
         assert_eq!(to("b").expect("uri"), "https://reg.lan:5000/v2/a/blobs/b");
+        assert_eq!(to("/b?to=http://x/").expect("uri"), "https://reg.lan:5000/b?to=http://x/");
+        let told = to("http://a b/?sig=secret").expect_err("senseless").text;
+        assert!(told.starts_with("https://reg.lan:5000/v2/a/blobs/x redirects"), "{told}");
+        assert!(!told.contains("secret") && !told.contains("y=1"), "{told}");
         for bad in ["", "ftp://x/y", "file:///etc/passwd", "http://", "https://a b/"] {
             assert!(to(bad).is_err(), "{bad}");
         }

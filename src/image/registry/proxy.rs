@@ -14,11 +14,19 @@ pub fn choose(
         let set = |name: &str| var(name).filter(|value| !value.trim().is_empty());
         set(name).or_else(|| set(&name.to_ascii_lowercase()))
     };
-    if either("NO_PROXY").is_some_and(|list| is_exempt(authority, &list)) {
+    // The box itself: a proxy would take its own loopback.
+    if is_loopback(authority) || either("NO_PROXY").is_some_and(|list| is_exempt(authority, &list))
+    {
         return None;
     }
     let own = if is_https { "HTTPS_PROXY" } else { "HTTP_PROXY" };
     either(own).or_else(|| either("ALL_PROXY"))
+}
+
+fn is_loopback(authority: &str) -> bool {
+    let host = host_of(authority).trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Whether a list of names, `.suffixes`, addresses and networks has the host.
@@ -70,6 +78,9 @@ mod tests {
                 && at(true, "db").is_some()
                 && at(true, "11.0.0.1").is_some()
         );
+        for own in ["localhost:5000", "127.0.0.9:1", "[::1]:5000"] {
+            assert_eq!(choose(false, own, |_| Some("http://p:1".into())), None, "{own}");
+        }
         assert_eq!(choose(true, "x", |_| None), None);
         assert_eq!(
             choose(true, "x", |name| (name == "ALL_PROXY").then(|| "s".into())).as_deref(),

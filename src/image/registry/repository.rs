@@ -4,7 +4,7 @@ use super::challenge::{self, Challenge};
 use super::credentials::Login;
 use super::failure::{self, Failure, Kind};
 use super::http::{self, Ask, Http};
-use super::token::Access;
+use super::token::{Access, Door};
 use crate::unit::Digest;
 use std::sync::{Mutex, PoisonError};
 use ureq::http::{Response, StatusCode, Uri, header};
@@ -54,6 +54,8 @@ pub struct Piece {
     pub body: BodyReader<'static>,
     /// Where they come from, for errors.
     pub uri: Uri,
+    /// There is nothing at that byte (416).
+    pub is_past_end: bool,
 }
 
 /// What a registry speaks.
@@ -66,8 +68,8 @@ pub enum Speaks {
 }
 
 impl<'a> Repository<'a> {
-    /// The repository `name` of the registry at `authority`, whose scheme is found out. `Err` with
-    /// `None` in it: it speaks, but not this version.
+    /// The repository `name` of the registry at `authority`, whose scheme is found out: without TLS
+    /// only where that is allowed and nobody answers with it. `None`: it speaks, but not this version.
     pub fn find(
         http: &'a Http,
         authority: &str,
@@ -91,8 +93,8 @@ impl<'a> Repository<'a> {
             match repository.ping() {
                 Ok(Speaks::Second) => return Ok(Some(repository)),
                 Ok(Speaks::Other) => return Ok(None),
-                // Without TLS there was an answer: that is what it has to say.
-                Err(err) if scheme == "http" && err.kind != Kind::Passing => return Err(err),
+                // An answer is an answer: another one that anybody could give does not count.
+                Err(err) if !err.is_unreached => return Err(err),
                 Err(err) => drop(first.get_or_insert(err)),
             }
         }
@@ -103,6 +105,11 @@ impl<'a> Repository<'a> {
     fn ping(&self) -> Result<Speaks, Failure> {
         let uri = self.uri("/v2/")?;
         let answer = self.http.get(&Ask::new(&uri))?;
+        // From here on it was reached, whoever else is not.
+        self.speaks(&uri, answer).map_err(|err| Failure { is_unreached: false, ..err })
+    }
+
+    fn speaks(&self, uri: &Uri, answer: Response<Body>) -> Result<Speaks, Failure> {
         let is_second = answer.headers().contains_key("docker-distribution-api-version");
         match answer.status() {
             StatusCode::OK => Ok(Speaks::Second),
@@ -110,14 +117,15 @@ impl<'a> Repository<'a> {
                 let asked = challenges(&answer);
                 let known = |one: &Challenge| matches!(one.scheme.as_str(), "bearer" | "basic");
                 match (asked.iter().any(known), is_second) {
-                    (true, _) => self.enter(&asked).map(|()| Speaks::Second),
+                    // What scope it names here is of no repository.
+                    (true, _) => self.enter(&asked, false).map(|()| Speaks::Second),
                     (false, true) => Ok(Speaks::Second),
                     (false, false) => Ok(Speaks::Other),
                 }
             }
-            _ if is_second => Err(http::refusal(&uri, answer)),
+            _ if is_second => Err(http::refusal(uri, answer)),
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Ok(Speaks::Other),
-            _ => Err(http::refusal(&uri, answer)),
+            _ => Err(http::refusal(uri, answer)),
         }
     }
 
@@ -165,9 +173,9 @@ impl<'a> Repository<'a> {
         let value = self.access().value();
         let answer = self.http.get(&Ask { authorization: value.as_deref(), ..*ask })?;
         let answer = match answer.status() {
-            StatusCode::UNAUTHORIZED => {
+            StatusCode::UNAUTHORIZED if !http::is_elsewhere(&answer) => {
                 let asked = challenges(&answer);
-                self.enter(&asked)?;
+                self.enter(&asked, true)?;
                 let value = self.access().value();
                 self.http.get(&Ask { authorization: value.as_deref(), ..*ask })?
             }
@@ -196,10 +204,17 @@ impl<'a> Repository<'a> {
         refused
     }
 
-    fn enter(&self, asked: &[Challenge]) -> Result<(), Failure> {
-        let login = self.login.as_ref();
-        let access = Access::obtain(self.http, &self.authority, &self.name, asked, login)?;
-        *self.access() = access;
+    /// Does what it asks for. `is_about_us`: it was asked for this repository.
+    fn enter(&self, asked: &[Challenge], is_about_us: bool) -> Result<(), Failure> {
+        let door = Door {
+            http: self.http,
+            authority: &self.authority,
+            is_https: self.base.starts_with("https:"),
+            repository: &self.name,
+            is_about_us,
+            login: self.login.as_ref(),
+        };
+        *self.access() = Access::obtain(&door, asked)?;
         Ok(())
     }
 
@@ -238,14 +253,16 @@ pub fn piece(uri: Uri, answer: Response<Body>, asked: u64) -> Result<Piece, Fail
                 }
             }
         }
-        // There is nothing after what we have: whether that is all shows its digest.
+        // There is nothing after what we have; whether that is all shows its digest.
         StatusCode::RANGE_NOT_SATISFIABLE => {
             let body = Body::builder().data("").into_reader();
-            return Ok(Piece { from: asked, length: Some(0), etag, body, uri });
+            let length = Some(0);
+            return Ok(Piece { from: asked, length, etag, body, uri, is_past_end: true });
         }
         _ => 0,
     };
-    Ok(Piece { from, length, etag, body: answer.into_body().into_reader(), uri })
+    let body = answer.into_body().into_reader();
+    Ok(Piece { from, length, etag, body, uri, is_past_end: false })
 }
 
 /// Reads `bytes 5-9/10`; registries of the first version leave out the unit.

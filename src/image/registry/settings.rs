@@ -1,5 +1,6 @@
 //! What the operator says about registries. Plain data.
 
+use crate::unit::registry_name;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -67,7 +68,9 @@ impl Settings {
         let host = host_of(authority);
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         self.insecure.iter().any(|one| match one {
-            Insecure::Host(name) => name == authority || name == host,
+            Insecure::Host(name) => {
+                [authority, host].iter().any(|one| registry_name(one) == registry_name(name))
+            }
             Insecure::Network(net, length) => {
                 bare.parse().is_ok_and(|address| is_within(address, *net, *length))
             }
@@ -136,6 +139,9 @@ mod tests {
         let insecure = ["reg.lan:5000", "10.0.0.0/8", "old", "fd00::/8"];
         let insecure = insecure.map(|text| text.parse().expect("a name")).to_vec();
         let settings = Settings { insecure, ..Settings::default() };
+        let hub = Insecure::Host("docker.io".into());
+        let settings_of_hub = Settings { insecure: vec![hub], ..Settings::default() };
+        assert!(settings_of_hub.is_insecure("registry-1.docker.io"));
         let yes = ["reg.lan:5000", "10.1.2.3", "10.1.2.3:80", "old:99", "[fd00::1]:5000"];
         let no = ["reg.lan", "reg.lan:5001", "11.0.0.1", "127.0.0.1", "[fe00::1]", "a.old"];
         assert!(yes.iter().all(|name| settings.is_insecure(name)));

@@ -15,6 +15,8 @@ const ANSWER_MAX: u64 = 1 << 20;
 /// How long a token is good whose server does not say; and how much earlier it is given up.
 const LIFETIME: u64 = 60;
 const MARGIN: Duration = Duration::from_secs(10);
+/// Most scopes that a registry may add.
+const SCOPES_MAX: usize = 8;
 /// What we are called by servers of tokens.
 const CLIENT: &str = "terrarium";
 
@@ -23,6 +25,22 @@ const CLIENT: &str = "terrarium";
 pub struct Access {
     value: Option<String>,
     until: Option<Instant>,
+}
+
+/// A repository that wants to know who we are.
+pub struct Door<'a> {
+    /// The way there.
+    pub http: &'a Http,
+    /// Its registry.
+    pub authority: &'a str,
+    /// Whether that is reached with TLS.
+    pub is_https: bool,
+    /// Its name.
+    pub repository: &'a str,
+    /// Whether the registry was asked for it, or only whether it is one.
+    pub is_about_us: bool,
+    /// Ours for it.
+    pub login: Option<&'a Login>,
 }
 
 #[derive(Deserialize)]
@@ -39,17 +57,12 @@ impl Access {
         self.value.clone().filter(|_| good)
     }
 
-    /// Does what the registry `authority` asks for before it lets us read `repository`.
-    pub fn obtain(
-        http: &Http,
-        authority: &str,
-        repository: &str,
-        asked: &[Challenge],
-        login: Option<&Login>,
-    ) -> Result<Access, Failure> {
+    /// Does what the registry asks for before it lets us read.
+    pub fn obtain(door: &Door<'_>, asked: &[Challenge]) -> Result<Access, Failure> {
+        let Door { http, authority, login, .. } = *door;
         let with = |scheme: &str| asked.iter().find(|challenge| challenge.scheme == scheme);
         if let Some(challenge) = with("bearer") {
-            return bearer(http, authority, repository, challenge, login);
+            return bearer(door, challenge);
         }
         if with("basic").is_some() {
             let value = login.and_then(Login::basic);
@@ -65,14 +78,22 @@ impl Access {
     }
 }
 
+/// What a token is for: ours, and what the registry wants for this very repository. At `/v2/` it
+/// names a placeholder, or nothing.
+fn scopes(door: &Door<'_>, challenge: &Challenge) -> Vec<String> {
+    let mut scopes = vec![format!("repository:{}:pull", door.repository)];
+    let theirs = challenge.get("scope").filter(|_| door.is_about_us).unwrap_or_default();
+    for scope in theirs.split_ascii_whitespace().take(SCOPES_MAX) {
+        if scopes.iter().all(|own| own != scope) {
+            scopes.push(scope.to_owned());
+        }
+    }
+    scopes
+}
+
 /// Asks the server of tokens that the registry names.
-fn bearer(
-    http: &Http,
-    authority: &str,
-    repository: &str,
-    challenge: &Challenge,
-    login: Option<&Login>,
-) -> Result<Access, Failure> {
+fn bearer(door: &Door<'_>, challenge: &Challenge) -> Result<Access, Failure> {
+    let Door { http, authority, login, .. } = *door;
     let realm = challenge.get("realm").unwrap_or_default();
     let wrong = |why: &str| {
         let text = format!("{authority} names the token server `{realm}`, {why}");
@@ -82,6 +103,9 @@ fn bearer(
     if uri.host().is_none() || !matches!(uri.scheme_str(), Some("https" | "http")) {
         return Err(wrong("which is no address"));
     }
+    if door.is_https && uri.scheme_str() != Some("https") {
+        return Err(wrong("which is not encrypted, as the registry is"));
+    }
     let is_ours = http.settings.realms.iter().any(|known| *known == http::authority(&uri));
     if login.is_some() && !is_ours && !belongs(authority, &http::authority(&uri)) {
         return Err(wrong(
@@ -89,8 +113,7 @@ fn bearer(
              the server in [registry] realms",
         ));
     }
-    let own = format!("repository:{repository}:pull");
-    let scope = challenge.get("scope").unwrap_or(&own);
+    let scopes = scopes(door, challenge);
     let service = challenge.get("service").unwrap_or_default();
     let answer = match login.map(|login| &login.secret) {
         Some(Secret::Identity(token)) => http.post_form(
@@ -99,14 +122,14 @@ fn bearer(
                 ("grant_type", "refresh_token"),
                 ("refresh_token", token),
                 ("service", service),
-                ("scope", scope),
+                ("scope", &scopes.join(" ")),
                 ("client_id", CLIENT),
             ],
         )?,
         _ => {
             let mut query = vec![("service", service)];
             // One for each: that is how they are understood.
-            query.extend(scope.split_ascii_whitespace().map(|scope| ("scope", scope)));
+            query.extend(scopes.iter().map(|scope| ("scope", scope.as_str())));
             query.push(("client_id", CLIENT));
             if let Some(login) = login {
                 query.push(("account", &login.user));
@@ -219,6 +242,22 @@ mod tests {
         for (registry, realm) in no {
             assert!(!belongs(registry, realm), "{registry} {realm}");
         }
+    }
+
+    /// ghcr.io names a placeholder at `/v2/`.
+    #[test]
+    fn a_token_is_for_the_repository_whatever_the_door_says() {
+        let http = Http::new(Default::default());
+        let text = r#"Bearer realm="x",scope="repository:user/image:pull repository:a/b:pull""#;
+        let challenge = &super::super::challenge::parse(text)[0];
+        let of = |is_about_us| {
+            let (http, authority, repository) = (&http, "ghcr.io", "a/b");
+            let door =
+                Door { http, authority, is_https: true, repository, is_about_us, login: None };
+            scopes(&door, challenge)
+        };
+        assert_eq!(of(false), ["repository:a/b:pull"]);
+        assert_eq!(of(true), ["repository:a/b:pull", "repository:user/image:pull"]);
     }
 
     #[test]

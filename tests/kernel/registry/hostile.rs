@@ -1,5 +1,7 @@
 //! A server of ours that holds one image and misbehaves in the way that is asked for.
 
+mod here;
+
 use super::Bed;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -56,9 +58,21 @@ struct Image {
 impl Image {
     fn new(bytes: usize) -> Image {
         let tar = crate::image::one_file("file", &noise(bytes));
+        Image::of(&tar, tar.clone())
+    }
+
+    /// Its layer is packed by gzip.
+    fn packed(bytes: usize) -> Image {
+        let tar = crate::image::one_file("file", &noise(bytes));
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(&tar).expect("packed");
+        Image::of(&tar, gzip.finish().expect("packed"))
+    }
+
+    fn of(tar: &[u8], layer: Vec<u8>) -> Image {
         let config = serde_json::json!({
             "architecture": "amd64", "os": "linux", "config": {},
-            "rootfs": {"type": "layers", "diff_ids": [Digest::of(&tar)]},
+            "rootfs": {"type": "layers", "diff_ids": [Digest::of(tar)]},
         });
         let config = config.to_string().into_bytes();
         let one = |kind: &str, data: &[u8]| serde_json::json!({"mediaType": kind, "digest": Digest::of(data), "size": data.len()});
@@ -66,9 +80,9 @@ impl Image {
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": one("application/vnd.oci.image.config.v1+json", &config),
-            "layers": [one("application/vnd.oci.image.layer.v1.tar", &tar)],
+            "layers": [one("application/vnd.oci.image.layer.v1.tar", &layer)],
         });
-        Image { layer: tar, config, manifest: manifest.to_string().into_bytes() }
+        Image { layer, config, manifest: manifest.to_string().into_bytes() }
     }
 
     /// What an honest server says.
@@ -122,8 +136,16 @@ impl Server {
         bytes: usize,
         mind: impl Fn(&Asked, &Image) -> Option<Answer> + Send + Sync + 'static,
     ) -> Server {
+        Server::with(port, Image::new(bytes), mind)
+    }
+
+    fn with(
+        port: u16,
+        image: Image,
+        mind: impl Fn(&Asked, &Image) -> Option<Answer> + Send + Sync + 'static,
+    ) -> Server {
         let listener = TcpListener::bind(("127.0.0.1", port)).expect("bind");
-        let image = Arc::new(Image::new(bytes));
+        let image = Arc::new(image);
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
         let (own, list, mind) =
             (image.clone(), asked.clone(), Arc::<Mind>::from(Box::new(mind) as Box<Mind>));

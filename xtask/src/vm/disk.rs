@@ -17,22 +17,30 @@ use std::process::Command;
 const FORMAT: u32 = 1;
 const SUITE: &str = "bookworm";
 /// systemd and what looks at containers from outside; no recommended packages beside them.
-const PACKAGES: [&str; 16] = [
+const PACKAGES: [&str; 23] = [
+    "apache2-utils",
+    "attr",
     "btrfs-progs",
     "busybox-static",
     "dbus",
+    "docker-registry",
     "e2fsprogs",
     "initramfs-tools",
     "iproute2",
     "kmod",
     "mount",
+    // What skopeo depends on under another name, which debootstrap does not resolve.
+    "netavark",
     "nftables",
     "openssh-server",
+    "openssl",
     "procps",
+    "skopeo",
     "systemd",
     "systemd-sysv",
     "tar",
     "udev",
+    "umoci",
     "zstd",
 ];
 /// Comes last, so that its first ramdisk is made only once.
