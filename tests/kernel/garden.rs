@@ -30,7 +30,6 @@ fn backend_of(lab: &Lab, host: Host, manner: Manner) -> (Arc<Host>, Backend) {
         stacks,
         default_rootfs: None,
         root: Default::default(),
-        registries: Default::default(),
         manner,
         containers_max: 4,
         grace: Duration::ZERO,
