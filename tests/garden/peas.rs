@@ -140,7 +140,7 @@ fn what_is_refused_of_a_pea_is_refused_before_anything_is_made() {
     wanted["env"] = json!(["without a value"]);
     wanted["limits"] = json!({"pid_limits": {"max": 20}});
     let (_, _, message) = garden.run_fails(&c, &wanted);
-    assert!(message.contains("without a value"), "{message}");
+    assert!(message.contains("entry 1 has no `=`"), "{message}");
     assert_eq!(disks(&garden), 1, "the container's own");
     wanted["env"] = json!([]);
     assert_eq!(garden.run(&c, &wanted).finish().status, 0, "nothing of it is in the way");

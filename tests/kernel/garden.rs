@@ -204,10 +204,9 @@ fn everything_is_there_again_after_a_restart_of_the_daemon() {
     assert!(before.container_ip.starts_with("10.77.0."), "{before:?}");
     first.close();
     assert_eq!(block_on(session.exit()), None, "the daemon ends, the process goes on");
-    drop((session, out, first));
+    drop((session, out));
 
-    let parts = Arc::into_inner(host).expect("nobody else").into_parts();
-    let (host, second) = backend(&lab, lab.host_of(parts));
+    let (host, second) = backend(&lab, lab.host_of(ended(host, first).into_parts()));
     assert_eq!(second.list(&[("key".into(), "value".into())]), ["web"]);
     assert_eq!(block_on(second.info("web")).expect("info"), before);
     let session = block_on(second.attach("web", "A b")).expect("attach");
@@ -472,15 +471,21 @@ fn an_end_that_nobody_could_hear_is_told_as_such() {
     let told = block_on(session.exit()).expect("the daemon goes on");
     let text = told.expect_err("it still runs");
     assert!(text.contains("closed the connection"), "{text}");
-    let info = block_on(backend.info("c")).expect("info");
-    assert_eq!(info.process_ids, [session.process_id.clone()]);
-    let again = ProcessSpec { id: session.process_id.clone(), ..shell(":") };
-    let err = block_on(backend.run("c", again)).err().expect("it may run");
-    assert!(err.to_string().contains("already in use"), "{err}");
+    let id = session.process_id.clone();
     drop(session);
-    // The next daemon has it back.
-    let (host, backend) = self::backend(&lab, lab.host_of(ended(host, backend).into_parts()));
-    let info = block_on(backend.info("c")).expect("info");
+    // Whoever asks has the container connected again, with all that runs in it.
+    let begin = std::time::Instant::now();
+    let info = loop {
+        match block_on(backend.info("c")) {
+            Ok(info) => break info,
+            Err(err) => assert!(begin.elapsed() < Duration::from_secs(60), "{err}"),
+        }
+        block_on(async_io::Timer::after(Duration::from_millis(50)));
+    };
+    assert_eq!(info.process_ids, [id.clone()]);
+    let again = ProcessSpec { id, ..shell(":") };
+    let err = block_on(backend.run("c", again)).err().expect("it runs");
+    assert!(err.to_string().contains("already in use"), "{err}");
     let session = block_on(backend.attach("c", &info.process_ids[0])).expect("attach");
     block_on(session.order(Order::Kill));
     assert_eq!(exit(&session), 137);

@@ -39,6 +39,7 @@ pub const TESTS: &[Tool] = &[
     tool("umoci", "umoci"),
     tool("htpasswd", "apache2-utils"),
     tool("openssl", "openssl"),
+    tool("update-ca-certificates", "ca-certificates"),
     tool("getfattr", "attr"),
 ];
 /// It goes into roots without a loader, so the dynamic one of another package will not do.

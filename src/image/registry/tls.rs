@@ -81,7 +81,7 @@ fn roots(own: &Path) -> Result<RootCertStore, Failure> {
     }
     match store.is_empty() {
         true => Err(Failure::new(
-            Kind::Here,
+            Kind::Untrusted,
             format!(
                 "this box trusts no certificates: install the package ca-certificates, or put the \
                  registry's own as {}/ca.crt",

@@ -17,11 +17,12 @@ use std::process::Command;
 const FORMAT: u32 = 1;
 const SUITE: &str = "bookworm";
 /// systemd and what looks at containers from outside; no recommended packages beside them.
-const PACKAGES: [&str; 23] = [
+const PACKAGES: [&str; 24] = [
     "apache2-utils",
     "attr",
     "btrfs-progs",
     "busybox-static",
+    "ca-certificates",
     "dbus",
     "docker-registry",
     "e2fsprogs",
