@@ -23,10 +23,15 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Format of the files; newer ones are left alone.
 const FORMAT: u32 = 1;
+/// Held while a file is replaced, and while all are listed: a directory that changes meanwhile may
+/// not tell of what was there all the time, and what is not told of is collected.
+static WRITES: RwLock<()> = RwLock::new(());
+
 /// Longest file.
 const FILE_MAX: u64 = 16 << 20;
 /// How long an image without a name is left alone: it may be about to get one. And a draft: it may
@@ -136,6 +141,7 @@ pub fn alias(store: &Store, from: &Digest, to: &Digest, is_asked: bool) -> io::R
 
 /// All images with their names, in order of digest.
 pub fn list(store: &Store) -> io::Result<Vec<(Known, Vec<String>)>> {
+    let _turn = WRITES.read().unwrap_or_else(PoisonError::into_inner);
     let names = entries(dir(store).join("names"))?;
     let mut names: Vec<_> = names.iter().filter_map(|item| read_name(item)).collect();
     names.sort_by(|one, other| one.0.cmp(&other.0));
@@ -240,6 +246,7 @@ pub fn remove(store: &Store, digest: &Digest) -> io::Result<()> {
 
 /// Images that somebody asked for by a digest.
 fn asked(store: &Store) -> io::Result<BTreeSet<Digest>> {
+    let _turn = WRITES.read().unwrap_or_else(PoisonError::into_inner);
     let all = entries(dir(store).join("aliases"))?;
     let all = all.iter().filter_map(|item| words(item));
     Ok(all.filter(|(_, asked)| *asked).map(|(to, _)| to).collect())
@@ -313,6 +320,7 @@ fn words(path: &Path) -> Option<(Digest, bool)> {
 /// one counts.
 fn write(path: &Path, text: &[u8]) -> io::Result<()> {
     static DRAFTS: AtomicU64 = AtomicU64::new(0);
+    let _turn = WRITES.write().unwrap_or_else(PoisonError::into_inner);
     if fs::read(path).is_ok_and(|old| old == text) {
         return Ok(());
     }

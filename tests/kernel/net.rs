@@ -243,7 +243,14 @@ impl Drop for Server {
 fn talk(netns: &File, to: Ipv4Addr, port: u16) -> Result<String, ErrorKind> {
     inside(netns, || {
         let to = SocketAddr::from((to, port));
-        let mut stream = TcpStream::connect_timeout(&to, PATIENCE).map_err(|e| e.kind())?;
+        let mut stream = match TcpStream::connect_timeout(&to, PATIENCE) {
+            // The standard library saw that there was an error, and it was gone when it asked which.
+            Err(err) if err.raw_os_error().is_none() && err.kind() != ErrorKind::TimedOut => {
+                TcpStream::connect_timeout(&to, PATIENCE)
+            }
+            connected => connected,
+        }
+        .map_err(|err| err.kind())?;
         stream.set_read_timeout(Some(Duration::from_secs(5))).expect("time-out");
         let mut text = String::new();
         stream.read_to_string(&mut text).map_err(|err| err.kind())?;
