@@ -304,13 +304,20 @@ impl<'a> Making<'a> {
         }
     }
 
-    /// The cause of a failed step, which is the memory limit when the kernel has killed `init` for it:
-    /// what was seen of that, a closed connection or a silence, tells nobody anything.
+    /// The cause of a failed step, which is the memory limit when the kernel has killed `init` for it,
+    /// or refused it memory: a closed connection, a silence or ENOMEM tells nobody anything.
     fn short_of_memory(&self, source: Cause) -> Cause {
+        /// ENOMEM, as it is told; from `init` only words come.
+        const NO_MEMORY: &str = "(os error 12)";
+        let is_short = |limit: crate::unit::Bytes| {
+            let refused =
+                limit.get() < MEMORY_MIN && crate::log::chain(&*source).contains(NO_MEMORY);
+            refused || self.group.stats().is_ok_and(|stats| stats.oom_kills > 0)
+        };
         match self.entry.spec.limits.memory {
-            Some(limit) if self.group.stats().is_ok_and(|stats| stats.oom_kills > 0) => format!(
-                "its memory limit of {} bytes is too small for its init process, which the kernel \
-                 has killed; ask for {MEMORY_MIN} or more",
+            Some(limit) if is_short(limit) => format!(
+                "its memory limit of {} bytes is too small for its init process; ask for \
+                 {MEMORY_MIN} or more",
                 limit.get()
             )
             .into(),
