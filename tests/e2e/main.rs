@@ -12,6 +12,8 @@ mod running;
 mod server;
 mod settings;
 mod staging;
+#[path = "../kernel/tool.rs"]
+mod tool;
 
 /// A web app for busybox: it answers with its instance index.
 const WEB: &str = r#"

@@ -28,4 +28,6 @@ mod settings;
 mod spec;
 mod streams;
 mod texts;
+#[path = "../kernel/tool.rs"]
+mod tool;
 mod wire;

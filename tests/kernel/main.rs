@@ -15,4 +15,5 @@ mod registry;
 #[path = "container.rs"]
 mod snapshot;
 mod streams;
+mod tool;
 mod volume;
