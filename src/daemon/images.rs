@@ -16,11 +16,10 @@ use crate::image::{self, ImageError, Save};
 use crate::log::chain;
 use crate::unit::{Digest, ImageRef};
 use crate::volume::Store;
-use flow::{Incoming, Outgoing};
+use flow::Incoming;
 use smol::channel::bounded;
 use smol::stream;
 use std::collections::BTreeSet;
-use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,12 +39,14 @@ pub struct Images {
     host: Arc<Host>,
     registries: Registries,
     busy: Arc<AtomicUsize>,
+    /// Held by who removes names.
+    removals: Arc<Mutex<()>>,
 }
 
 impl Images {
     /// Of the store of `host`.
     pub fn new(host: Arc<Host>, registries: Registries) -> Images {
-        Images { host, registries, busy: Arc::default() }
+        Images { host, registries, busy: Arc::default(), removals: Arc::default() }
     }
 
     /// The right to do something long; given back when it is dropped.
@@ -92,11 +93,18 @@ fn failed(err: &dyn std::error::Error) -> ServiceError {
 }
 
 /// The image that `text` names, and the name, when it is one: a name, a digest, or how a digest
-/// begins.
-fn find(all: &All, text: &str, default: &str) -> Served<(usize, Option<String>)> {
+/// begins. `led` tells which image a digest leads to, as that of an index.
+fn find(
+    all: &All,
+    text: &str,
+    default: &str,
+    led: impl Fn(&Digest) -> Digest,
+) -> Served<(usize, Option<String>)> {
     let name = text.parse::<ImageRef>().ok().map(|name| name.at(default));
-    if let Some(digest) = name.as_ref().and_then(ImageRef::digest) {
-        let at = all.iter().position(|(known, _)| known.digest == *digest);
+    let pinned = name.as_ref().and_then(ImageRef::digest).copied();
+    if let Some(digest) = pinned.or_else(|| text.parse().ok()) {
+        let digest = led(&digest);
+        let at = all.iter().position(|(known, _)| known.digest == digest);
         return at.map(|at| (at, None)).ok_or_else(|| unknown(text));
     }
     let key = name.as_ref().map(catalog::key);
@@ -107,12 +115,17 @@ fn find(all: &All, text: &str, default: &str) -> Served<(usize, Option<String>)>
     }
     let digits = text.strip_prefix("sha256:").unwrap_or(text);
     let is_hex = digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    if !is_hex || digits.len() < DIGITS_MIN {
+    if !is_hex || digits.is_empty() {
         return Err(unknown(text));
     }
     let begins = |(_, (known, _)): &(usize, &(Known, _))| known.digest.hex().starts_with(digits);
     let mut found = all.iter().enumerate().filter(begins).map(|(at, _)| at);
     match (found.next(), found.next()) {
+        (Some(_), _) if digits.len() < DIGITS_MIN => {
+            let text =
+                format!("no image is called `{text}`; of a digest, write {DIGITS_MIN} digits");
+            Err(ServiceError::new(ErrorKind::NotFound, text))
+        }
         (Some(at), None) => Ok((at, None)),
         (None, _) => Err(unknown(text)),
         (Some(_), Some(_)) => {
@@ -126,6 +139,13 @@ fn unknown(text: &str) -> ServiceError {
     let text = text.escape_default();
     let cure = "`terrarium image ls` lists those of this box";
     ServiceError::new(ErrorKind::NotFound, format!("no image `{text}` here; {cure}"))
+}
+
+/// One that is listed, and of which a layer is gone, or its file just now.
+fn incomplete(listed: &Known) -> ServiceError {
+    let Known { digest, .. } = listed;
+    let text = format!("image {digest} is not whole on this box; pull or load it again");
+    ServiceError::new(ErrorKind::NotFound, text)
 }
 
 impl ImageService for Service {
@@ -153,13 +173,16 @@ impl ImageService for Service {
     async fn inspect(&self, image: &str) -> Served<serde_json::Value> {
         let text = image.to_owned();
         let work = move |host: &Host, default: &str| {
-            let all = all(host.store())?;
-            let (at, _) = find(&all, &text, default)?;
+            let store = host.store();
+            let all = all(store)?;
+            let (at, _) = find(&all, &text, default, |digest| catalog::led(store, digest))?;
             let used = users::of(host, &all)?;
-            let (known, names) = &all[at];
-            let bytes = image::layers_bytes(host.store(), &known.layers);
+            let (listed, names) = &all[at];
+            let (known, _pin) =
+                catalog::find(store, &listed.digest).ok_or_else(|| incomplete(listed))?;
+            let bytes = image::layers_bytes(store, &known.layers);
             let bytes = bytes.map_err(|err| failed(&err))?;
-            Ok(image::docker::inspect(known, names, bytes, &used[at]))
+            Ok(image::docker::inspect(&known, names, bytes, &used[at]))
         };
         self.images.unblock(work).await
     }
@@ -212,7 +235,7 @@ impl ImageService for Service {
             let loaded = image::load_stream(store, default, from, stream, name.as_ref());
             let loaded = loaded.map_err(|err| failed(&err))?;
             let named = loaded.into_iter().flat_map(|loaded| {
-                let digest = loaded.image.digest;
+                let digest = loaded.digest;
                 let names: Vec<_> = loaded.names.iter().map(|it| Some(catalog::key(it))).collect();
                 let names = if names.is_empty() { vec![None] } else { names };
                 names.into_iter().map(move |name| NamedImage { name, digest })
@@ -226,23 +249,21 @@ impl ImageService for Service {
         let worker = self.images.worker()?;
         let text = image.to_owned();
         let look = move |host: &Host, default: &str| {
-            let all = all(host.store())?;
-            let (at, name) = find(&all, &text, default)?;
-            let (known, names) = &all[at];
-            let found = catalog::find(host.store(), &known.digest);
-            let (known, pin) = found.ok_or_else(|| unknown(&text))?;
+            let store = host.store();
+            let all = all(store)?;
+            let (at, name) = find(&all, &text, default, |digest| catalog::led(store, digest))?;
+            let (listed, names) = &all[at];
+            let found = catalog::find(store, &listed.digest);
+            let (known, pin) = found.ok_or_else(|| incomplete(listed))?;
             let names = name.map_or_else(|| names.clone(), |name| vec![name]);
-            Save::new(host.store(), &known, &names, pin).map_err(|err| failed(&err))
+            Save::new(store, &known, &names, pin).map_err(|err| failed(&err))
         };
         let save = self.images.unblock(look).await?;
         let (id, host) = (save.id, self.images.host.clone());
         let (to, pieces) = bounded(BEHIND_MAX);
         let work = move || {
             let _worker = worker;
-            let mut out = Outgoing::new(to);
-            if let Err(err) = save.write(host.store(), &mut out) {
-                out.fail(io::Error::other(chain(&err)));
-            }
+            flow::send(to, |out| save.write(host.store(), out));
         };
         smol::spawn(smol::unblock(work)).detach();
         Ok(Saved { id, pieces: Box::pin(pieces) })
@@ -251,11 +272,13 @@ impl ImageService for Service {
     async fn remove(&self, image: &str) -> Served<RemovedView> {
         // Those are known to their clients by other names.
         let garden = self.garden.view(usize::MAX).await.containers;
-        let text = image.to_owned();
+        let (text, removals) = (image.to_owned(), self.images.removals.clone());
         let work = move |host: &Host, default: &str| {
+            // Who finds another name still there leaves the image to it.
+            let _turn = removals.lock().unwrap_or_else(PoisonError::into_inner);
             let store = host.store();
             let all = all(store)?;
-            let (at, name) = find(&all, &text, default)?;
+            let (at, name) = find(&all, &text, default, |digest| catalog::led(store, digest))?;
             let (known, names) = &all[at];
             let unwritten =
                 |source| failed(&ImageError::Read { archive: store.dir().join("images"), source });

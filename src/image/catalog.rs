@@ -92,11 +92,18 @@ pub enum Origin {
 
 /// What a name means here. A digest means itself, or the image that it leads to.
 pub fn meaning(store: &Store, name: &ImageRef) -> Option<Digest> {
-    let Some(digest) = name.digest() else { return Some(named(store, name)?.0) };
+    match name.digest() {
+        Some(digest) => Some(led(store, digest)),
+        None => Some(named(store, name)?.0),
+    }
+}
+
+/// The image's digest that a digest leads to here: that of an index, to one of its images.
+pub fn led(store: &Store, digest: &Digest) -> Digest {
     let alias = || Some(words(&alias_path(store, digest))?.0);
     match image_path(store, digest).exists() {
-        true => Some(*digest),
-        false => Some(alias().unwrap_or(*digest)),
+        true => *digest,
+        false => alias().unwrap_or(*digest),
     }
 }
 
@@ -139,7 +146,8 @@ pub fn alias(store: &Store, from: &Digest, to: &Digest, is_asked: bool) -> io::R
     write(&path, format!("{to}{more}\n").as_bytes())
 }
 
-/// All images with their names, in order of digest.
+/// All images with their names, in order of digest, without what they say of themselves (`raw` and
+/// `config` are empty: [`find`] has them), which may be megabytes each.
 pub fn list(store: &Store) -> io::Result<Vec<(Known, Vec<String>)>> {
     let _turn = WRITES.read().unwrap_or_else(PoisonError::into_inner);
     let names = entries(dir(store).join("names"))?;
@@ -149,7 +157,8 @@ pub fn list(store: &Store) -> io::Result<Vec<(Known, Vec<String>)>> {
     for item in entries(dir(store))? {
         let hex = item.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let Ok(digest) = format!("sha256:{hex}").parse() else { continue };
-        let Some(known) = read(store, &digest) else { continue };
+        let Some(mut known) = read(store, &digest) else { continue };
+        (known.raw, known.config) = (String::new(), ImageConfig::default());
         let own = names.iter().filter(|(_, of, _)| *of == digest).map(|(name, ..)| name.clone());
         all.push((known, own.collect()));
     }
@@ -252,7 +261,7 @@ fn asked(store: &Store) -> io::Result<BTreeSet<Digest>> {
     Ok(all.filter(|(_, asked)| *asked).map(|(to, _)| to).collect())
 }
 
-/// Removes drafts that a power cut has left.
+/// Removes drafts that a power cut has left, and what leads to images that are gone.
 fn sweep(store: &Store) {
     let places = [dir(store), dir(store).join("names"), dir(store).join("aliases")];
     for item in places.iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten() {
@@ -261,6 +270,17 @@ fn sweep(store: &Store) {
         if is_draft(&item.path()) && age.is_some_and(|age| age > SETTLED) {
             // The next time, then.
             let _ = fs::remove_file(item.path());
+        }
+    }
+    // Images are written before what leads to them, and none is while this looks.
+    let _turn = WRITES.write().unwrap_or_else(PoisonError::into_inner);
+    let names = entries(dir(store).join("names")).unwrap_or_default();
+    let names = names.iter().map(|item| (item, read_name(item).map(|(_, to, _)| to)));
+    let aliases = entries(dir(store).join("aliases")).unwrap_or_default();
+    let aliases = aliases.iter().map(|item| (item, words(item).map(|(to, _)| to)));
+    for (item, to) in names.chain(aliases) {
+        if to.is_some_and(|to| !image_path(store, &to).exists()) {
+            let _ = fs::remove_file(item);
         }
     }
 }

@@ -6,7 +6,7 @@
 use super::Shared;
 use crate::cell::record::{AppRecord, Release};
 use crate::exec::cancel::Cancel;
-use crate::image::catalog::Known;
+use crate::image::catalog::{self, Known};
 use crate::image::{self, ImageError};
 use crate::log::chain;
 use crate::model::image::StagedImage;
@@ -101,7 +101,9 @@ fn load(shared: &Shared, path: &Path) -> Result<(Known, Pin), String> {
     let count = all.len();
     let mut all = all.into_iter();
     match (all.next(), all.next()) {
-        (Some(only), None) => Ok((only.image, only.pin)),
+        (Some(only), None) => catalog::find(shared.host.store(), &only.digest).ok_or_else(|| {
+            format!("the image of {} has gone again; apply it again", path.display())
+        }),
         _ => Err(format!(
             "{} has {count} images that run on this box; write one of them to an archive of its own",
             path.display()
