@@ -85,16 +85,34 @@ pub fn desired_lrps(
         let own = recipe::without_lang(std::mem::take(&mut lrp.env), &manifest.env);
         lrp.env = env.map(|(name, value)| pair(name, value)).chain(own).collect();
         lrp.metadata.clone_from(&metadata);
-        lrp.image = Some(ImageFacts {
-            dir: match execution.workdir.starts_with('/') {
-                true => execution.workdir.clone(),
-                false => format!("/{}", execution.workdir),
-            },
-            volumes: image.volumes.clone(),
-        });
+        lrp.image =
+            Some(ImageFacts { dir: from_root(&execution.workdir), volumes: image.volumes.clone() });
         fits(lrp)?;
     }
     Ok(lrps)
+}
+
+/// Where a working directory leads from `/`, whatever of it is a link: `..` as docker reads it.
+fn from_root(workdir: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in workdir.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// The image's user; a side of the colon that is empty says nothing.
+fn user_of(text: &str) -> String {
+    match text.split_once(':').unwrap_or((text, "")) {
+        ("", "") => USUAL_USER.into(),
+        (user, "") => user.into(),
+        ("", group) => format!("{USUAL_USER}:{group}"),
+        _ => text.into(),
+    }
 }
 
 /// Whether the processes of an instance can be started at all.
@@ -129,10 +147,7 @@ fn says_command(manifest: &Manifest) -> bool {
 fn resolve(manifest: &Manifest, execution: &Execution) -> Result<Manifest, StageError> {
     let mut whole = manifest.clone();
     if whole.run.user.is_empty() {
-        whole.run.user = match execution.user.is_empty() {
-            true => USUAL_USER.into(),
-            false => execution.user.clone(),
-        };
+        whole.run.user = user_of(&execution.user);
     }
     if whole.ports.iter().all(|port| port.container != 0) {
         return Ok(whole);

@@ -110,6 +110,32 @@ fn what_cannot_run_is_refused_with_its_cure() {
     assert!(said.contains("12MiB") && said.contains("disk"), "{said}");
 }
 
+#[test]
+fn directories_and_users_are_read_as_docker_reads_them() {
+    for (text, dir) in [
+        ("", "/"),
+        ("srv/x/", "/srv/x"),
+        ("/a/./b//..", "/a"),
+        ("../../x/../y", "/y"),
+        ("/..", "/"),
+    ] {
+        let lrp =
+            lrps("", &ImageConfig { workdir: text.into(), ..config() }).expect("LRPs").remove(0);
+        assert_eq!(lrp.image.expect("an image").dir, dir, "{text}");
+    }
+    for (text, user) in [
+        ("", "root"),
+        (":", "root"),
+        ("ann", "ann"),
+        ("7:", "7"),
+        (":50", "root:50"),
+        ("a:b", "a:b"),
+    ] {
+        let lrp = lrps("", &ImageConfig { user: text.into(), ..config() }).expect("LRPs").remove(0);
+        assert_eq!(lrp.user, user, "{text}");
+    }
+}
+
 /// Tens of thousands of ports are nothing unusual for telephony, and no business of the launcher.
 #[test]
 fn any_number_of_ports_fits_into_a_start() {
