@@ -201,11 +201,9 @@ impl fmt::Display for ImageError {
                 "{} is not there; name a root directory or a tar archive of this box",
                 place(path)
             ),
-            E::Kind { path } => write!(
-                f,
-                "{} is neither a directory nor a file; name a root directory or a tar archive",
-                place(path)
-            ),
+            E::Kind { path } => {
+                write!(f, "{} is neither a directory nor a file; name one of these", place(path))
+            }
             E::Copy { directory, .. } => write!(f, "cannot import {}", place(directory)),
             E::Layout { layout, why } => write!(f, "image layout {}: {why}", place(layout)),
             E::Blob { layout, blob, .. } => {

@@ -79,7 +79,10 @@ pub fn load(
     if fs::metadata(path).map_err(unreadable)?.is_dir() {
         return load_dir(store, default_host, &Layout::open(path.into())?, name);
     }
-    let file = beneath::open_regular(path).map_err(unreadable)?;
+    let file = beneath::open_followed(path).map_err(unreadable)?;
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(ImageError::Kind { path: path.into() });
+    }
     load_stream(store, default_host, path, file, name)
 }
 

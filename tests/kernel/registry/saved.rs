@@ -30,6 +30,13 @@ fn what_is_saved_is_read_by_other_tools_and_is_the_same_again() {
     assert!(saved(&bed, &known, "reg.lan/ops/app:1") == (bytes.clone(), id.clone()), "twice");
     let archive = bed.lab.dir.join("saved.tar");
     fs::write(&archive, &bytes).expect("write");
+    // Under another name, too. What is no file is not read.
+    let link = bed.lab.dir.join("link.tar");
+    std::os::unix::fs::symlink("saved.tar", &link).expect("link");
+    assert_eq!(load(&bed.store, "docker.io", &link, None).expect("loaded").len(), 1);
+    let fifo = load(&bed.store, "docker.io", Path::new("/dev/null"), None);
+    let said = chain(&fifo.expect_err("a device"));
+    assert!(said.contains("neither a directory nor a file"), "{said}");
 
     // Other tools find the image, and the tree that they make of it is the one that was loaded.
     let from = format!("docker-archive:{}", archive.display());
