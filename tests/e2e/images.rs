@@ -194,7 +194,7 @@ fn nothing_is_left_of_a_file_when_a_signal_ends_its_saving() {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !files().iter().any(|name| name.ends_with(".part")) {
         assert!(Instant::now() < deadline, "{:?}", files());
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::park_timeout(Duration::from_millis(10));
     }
     let pid = nix::unistd::Pid::from_raw(save.id() as i32);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("signal");
