@@ -362,7 +362,8 @@ impl Shared {
             if let Some(entry) = self.host.entry(&handle).map_err(unknown).ok()? {
                 used.extend(entry.spec.layers);
             }
-            used.extend(self.host.pea_layers(&handle).map_err(unknown).ok()?);
+            let peas = self.host.pea_layers(&handle).map_err(unknown).ok()?;
+            used.extend(peas.into_iter().flatten());
         }
         let store = self.host.store();
         let stacks = std::fs::read_dir(&self.paths.stacks).into_iter().flatten().flatten();

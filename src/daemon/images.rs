@@ -130,10 +130,11 @@ fn unknown(text: &str) -> ServiceError {
 
 impl ImageService for Service {
     async fn images(&self) -> Served<ImagesView> {
-        let work = |host: &Host, _: &str| {
+        let apps = self.cell.idle_images();
+        let work = move |host: &Host, _: &str| {
             let store = host.store();
             let all = all(store)?;
-            let used = users::of(host, &all)?;
+            let used = users::of(host, &apps, &all)?;
             let bytes =
                 |layers: &[Digest]| image::layers_bytes(store, layers).map_err(|err| failed(&err));
             let layers: BTreeSet<Digest> =
@@ -151,11 +152,11 @@ impl ImageService for Service {
     }
 
     async fn inspect(&self, image: &str) -> Served<serde_json::Value> {
-        let text = image.to_owned();
+        let (text, apps) = (image.to_owned(), self.cell.idle_images());
         let work = move |host: &Host, default: &str| {
             let all = all(host.store())?;
             let (at, _) = find(&all, &text, default)?;
-            let used = users::of(host, &all)?;
+            let used = users::of(host, &apps, &all)?;
             let (known, names) = &all[at];
             let bytes = image::layers_bytes(host.store(), &known.layers);
             let bytes = bytes.map_err(|err| failed(&err))?;
@@ -251,7 +252,7 @@ impl ImageService for Service {
     async fn remove(&self, image: &str) -> Served<RemovedView> {
         // Those are known to their clients by other names.
         let garden = self.garden.view(usize::MAX).await.containers;
-        let text = image.to_owned();
+        let (text, apps) = (image.to_owned(), self.cell.idle_images());
         let work = move |host: &Host, default: &str| {
             let store = host.store();
             let all = all(store)?;
@@ -271,9 +272,9 @@ impl ImageService for Service {
                 let own = garden.iter().find(|container| container.name == *name);
                 own.map_or_else(|| name.clone(), |container| container.handle.clone())
             };
-            let users: Vec<String> = users::of(host, &all)?[at].iter().map(handle).collect();
+            let users = &users::of(host, &apps, &all)?[at];
             if !users.is_empty() {
-                return Err(users::refusal(&text, &users));
+                return Err(users::refusal(&text, users, handle));
             }
             names.iter().try_for_each(forget)?;
             catalog::remove(store, &known.digest).map_err(unwritten)?;

@@ -1,5 +1,6 @@
 //! Apps that come as images: of Debian's own registry server, and of archives. umoci makes them.
 
+mod held;
 mod oci;
 mod software;
 
