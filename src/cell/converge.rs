@@ -202,6 +202,7 @@ impl Shared {
         if state.closing {
             return;
         }
+        let preloading = state.preloading;
         let waiting: Vec<(AppName, AppRecord)> = state
             .apps
             .iter()
@@ -209,6 +210,8 @@ impl Shared {
                 let decided = app.staged == Some(app.generation);
                 !app.deleting && !app.stopped && !decided && !state.staging.contains_key(*name)
             })
+            // Its image may be on its way here without a network. It takes nobody's turn meanwhile.
+            .filter(|(_, app)| !preloading || !self.lacks_image(app))
             .map(|(name, app)| (name.clone(), app.clone()))
             .collect();
         for (name, app) in waiting {

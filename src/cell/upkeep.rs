@@ -51,6 +51,17 @@ impl Cell {
         apps.filter_map(|(name, app)| Some((name.clone(), image(app)?))).collect()
     }
 
+    /// More images that came with the box are here.
+    pub fn preloaded(&self) {
+        self.shared.wake();
+    }
+
+    /// No more images that came with the box will be here: who needs others asks registries.
+    pub fn preload_is_over(&self) {
+        self.shared.state().preloading = false;
+        self.shared.wake();
+    }
+
     /// Lets the store be looked at: containers have gone that this room knows nothing of.
     pub fn look_at_store(&self) {
         let _ = self.shared.went.try_send(());

@@ -2,6 +2,7 @@
 
 mod held;
 mod oci;
+mod preload;
 mod software;
 
 use super::lab::{Lab, get, tool};
