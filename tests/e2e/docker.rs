@@ -1,6 +1,7 @@
 //! Apps that come as images: of Debian's own registry server, and of archives. umoci makes them.
 
 mod held;
+mod member;
 mod oci;
 mod preload;
 mod software;
