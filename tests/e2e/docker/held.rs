@@ -60,6 +60,36 @@ fn an_app_of_a_digest_starts_after_a_reboot_without_its_registry() {
 }
 
 #[test]
+fn an_app_whose_store_was_lost_gets_the_very_image_again_that_it_had() {
+    let (mut lab, dir) = lab("lost");
+    let registry = Registry::start(&dir, Setup::Plain);
+    let made = layout(&dir, &[]);
+    push(&made, "1");
+    let rest = format!("image.ref = \"{NAME}\"\nport = [{{ publish = 8000 }}]");
+    lab.ok(&["apply", &manifest(&lab, "app", &rest)]);
+    lab.until_state("app", "running");
+    let shown = lab.view("app")["image"].clone();
+    lab.ok(&["stop", "app"]);
+    let depot = lab.root.join("var/lib/terrarium/depot");
+    lab.until("nothing of it is left", |_| {
+        fs::read_dir(&depot).ok()?.next().is_none().then_some(())
+    });
+    lab.end_daemon(Signal::SIGTERM);
+    // Nothing is mounted now. Meanwhile the tag has come to mean another image.
+    fs::remove_file(lab.root.join("var/lib/terrarium/store.img")).expect("remove");
+    let one = format!("{}:one", text(&made));
+    tool("umoci", &["config", "--image", &one, "--config.env", "NAME=another"]);
+    push(&made, "1");
+    lab.serve();
+    lab.ok(&["start", "app"]);
+    lab.until_state("app", "running");
+    assert!(answer(&lab, 8000).contains("hello image 9000"));
+    assert_eq!(lab.view("app")["image"], shown);
+    registry.stop();
+    lab.finish();
+}
+
+#[test]
 fn an_image_that_an_app_starts_from_is_not_removed() {
     let (mut lab, dir) = lab("held");
     let registry = Registry::start(&dir, Setup::Plain);
