@@ -202,6 +202,7 @@ impl Shared {
         if state.closing {
             return;
         }
+        let preloading = state.preloading;
         let waiting: Vec<(AppName, AppRecord)> = state
             .apps
             .iter()
@@ -209,6 +210,8 @@ impl Shared {
                 let decided = app.staged == Some(app.generation);
                 !app.deleting && !app.stopped && !decided && !state.staging.contains_key(*name)
             })
+            // Its image may be on its way here without a network. It takes nobody's turn meanwhile.
+            .filter(|(_, app)| !preloading || !self.lacks_image(app))
             .map(|(name, app)| (name.clone(), app.clone()))
             .collect();
         for (name, app) in waiting {
@@ -362,7 +365,8 @@ impl Shared {
             if let Some(entry) = self.host.entry(&handle).map_err(unknown).ok()? {
                 used.extend(entry.spec.layers);
             }
-            used.extend(self.host.pea_layers(&handle).map_err(unknown).ok()?);
+            let peas = self.host.pea_layers(&handle).map_err(unknown).ok()?;
+            used.extend(peas.into_iter().flatten());
         }
         let store = self.host.store();
         let stacks = std::fs::read_dir(&self.paths.stacks).into_iter().flatten().flatten();

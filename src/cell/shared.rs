@@ -2,6 +2,7 @@
 
 use super::diff::Key;
 use super::error::CellError;
+use super::lost::Lost;
 use super::placement::Waiting;
 use super::pulse::Pulse;
 use super::record::AppRecord;
@@ -130,6 +131,10 @@ pub(super) struct State {
     pub(super) watchers: Vec<Sender<()>>,
     /// A droplet was replaced: its layer can be removed when nothing runs in it any more.
     pub(super) litter: bool,
+    /// Images that came with the box are being loaded.
+    pub(super) preloading: bool,
+    /// Images that the store has lost.
+    pub(super) lost: Lost,
     /// No more work is begun: the daemon ends.
     pub(super) closing: bool,
 }
@@ -161,6 +166,8 @@ impl Cell {
             watchers: Vec::new(),
             // What the last daemon left is not known.
             litter: true,
+            preloading: true,
+            lost: Lost::new(),
             closing: false,
         };
         Cell {

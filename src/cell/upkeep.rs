@@ -1,8 +1,11 @@
 //! What the box gets back when it is quiet.
 
+use super::record::AppRecord;
 use super::shared::Cell;
 use crate::image::{self, Collected, ImageError};
 use crate::log::chain;
+use crate::model::lrp::LrpState;
+use crate::unit::{AppName, Digest};
 use smol::future;
 use std::time::Duration;
 
@@ -32,6 +35,31 @@ impl Cell {
         self.shared.state().waiting.room_returned();
         self.shared.wake();
         collected
+    }
+
+    /// Apps of images that have no container now, as they are stopped or wait for something, with the
+    /// digest of the image that they start from.
+    pub fn idle_images(&self) -> Vec<(AppName, Digest)> {
+        let state = self.shared.state();
+        let image = |app: &AppRecord| Some(app.release.as_ref()?.image.as_ref()?.digest);
+        let lives = |name: &AppName| {
+            let own = state.actual.iter().filter(|(key, _)| key.0.app == *name);
+            own.map(|(_, record)| &record.state)
+                .any(|state| matches!(state, LrpState::Claimed(_) | LrpState::Running(_)))
+        };
+        let apps = state.apps.iter().filter(|(name, _)| !lives(name));
+        apps.filter_map(|(name, app)| Some((name.clone(), image(app)?))).collect()
+    }
+
+    /// More images that came with the box are here.
+    pub fn preloaded(&self) {
+        self.shared.wake();
+    }
+
+    /// No more images that came with the box will be here: who needs others asks registries.
+    pub fn preload_is_over(&self) {
+        self.shared.state().preloading = false;
+        self.shared.wake();
     }
 
     /// Lets the store be looked at: containers have gone that this room knows nothing of.

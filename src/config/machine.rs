@@ -151,6 +151,11 @@ impl Paths {
         self.lib.join("stacks")
     }
 
+    /// Archives and layouts of images that came with the box.
+    pub fn images(&self) -> PathBuf {
+        self.lib.join("images")
+    }
+
     /// Directories of buildpacks, by name; what the owner put in `etc` hides what came with the box.
     pub fn buildpacks(&self) -> [PathBuf; 2] {
         [&self.etc, &self.lib].map(|dir| dir.join("buildpacks"))

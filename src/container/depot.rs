@@ -209,8 +209,8 @@ impl Depot {
         Ok(peas)
     }
 
-    /// The layers below a container's peas.
-    pub fn pea_layers(&self, handle: &Handle) -> io::Result<Vec<Digest>> {
+    /// The layers below each of a container's peas, lowest first.
+    pub fn pea_layers(&self, handle: &Handle) -> io::Result<Vec<Vec<Digest>>> {
         let items = match fs::read_dir(self.dir(handle).join(PEAS)) {
             Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other?,
@@ -218,7 +218,7 @@ impl Depot {
         let mut all = Vec::new();
         for item in items {
             match fs::read_to_string(item?.path()) {
-                Ok(text) => all.extend(layers_and_id(&text).0),
+                Ok(text) => all.push(layers_and_id(&text).0),
                 // It has ended meanwhile.
                 Err(err) if err.kind() == io::ErrorKind::NotFound => {}
                 Err(err) => return Err(err),
@@ -296,7 +296,7 @@ mod tests {
         fs::write(depot.dir(&web).join("peas/.pea-x"), "half").expect("a draft");
         let peas = depot.peas(&web).expect("peas");
         let layers = depot.pea_layers(&web).expect("layers");
-        assert!(peas.iter().all(|(_, pea)| layers.contains(&Digest::of(pea.as_bytes()))));
+        assert!(peas.iter().all(|(_, pea)| layers.contains(&vec![Digest::of(pea.as_bytes())])));
         fs::remove_dir_all(&dir).expect("clean");
         assert_eq!(peas.len(), 400);
         for (disk, pea) in peas {

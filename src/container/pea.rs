@@ -146,8 +146,8 @@ impl Host {
         Ok(peas.into_iter().map(|(_, pea)| pea).collect())
     }
 
-    /// The layers that the peas of a container are made of.
-    pub fn pea_layers(&self, container: &Handle) -> Result<Vec<Digest>, ContainerError> {
+    /// The layers that each pea of a container is made of, lowest first.
+    pub fn pea_layers(&self, container: &Handle) -> Result<Vec<Vec<Digest>>, ContainerError> {
         let layers = self.depot.pea_layers(container);
         layers.map_err(|source| step("list the layers of the peas of", container, source))
     }

@@ -150,10 +150,11 @@ fn incomplete(listed: &Known) -> ServiceError {
 
 impl ImageService for Service {
     async fn images(&self) -> Served<ImagesView> {
-        let work = |host: &Host, _: &str| {
+        let apps = self.cell.idle_images();
+        let work = move |host: &Host, _: &str| {
             let store = host.store();
             let all = all(store)?;
-            let used = users::of(host, &all)?;
+            let used = users::of(host, &apps, &all)?;
             let bytes =
                 |layers: &[Digest]| image::layers_bytes(store, layers).map_err(|err| failed(&err));
             let layers: BTreeSet<Digest> =
@@ -171,12 +172,12 @@ impl ImageService for Service {
     }
 
     async fn inspect(&self, image: &str) -> Served<serde_json::Value> {
-        let text = image.to_owned();
+        let (text, apps) = (image.to_owned(), self.cell.idle_images());
         let work = move |host: &Host, default: &str| {
             let store = host.store();
             let all = all(store)?;
             let (at, _) = find(&all, &text, default, |digest| catalog::led(store, digest))?;
-            let used = users::of(host, &all)?;
+            let used = users::of(host, &apps, &all)?;
             let (listed, names) = &all[at];
             let (known, _pin) =
                 catalog::find(store, &listed.digest).ok_or_else(|| incomplete(listed))?;
@@ -272,7 +273,8 @@ impl ImageService for Service {
     async fn remove(&self, image: &str) -> Served<RemovedView> {
         // Those are known to their clients by other names.
         let garden = self.garden.view(usize::MAX).await.containers;
-        let (text, removals) = (image.to_owned(), self.images.removals.clone());
+        let (text, apps) = (image.to_owned(), self.cell.idle_images());
+        let removals = self.images.removals.clone();
         let work = move |host: &Host, default: &str| {
             // Who finds another name still there leaves the image to it.
             let _turn = removals.lock().unwrap_or_else(PoisonError::into_inner);
@@ -294,9 +296,9 @@ impl ImageService for Service {
                 let own = garden.iter().find(|container| container.name == *name);
                 own.map_or_else(|| name.clone(), |container| container.handle.clone())
             };
-            let users: Vec<String> = users::of(host, &all)?[at].iter().map(handle).collect();
+            let users = &users::of(host, &apps, &all)?[at];
             if !users.is_empty() {
-                return Err(users::refusal(&text, &users));
+                return Err(users::refusal(&text, users, handle));
             }
             names.iter().try_for_each(forget)?;
             catalog::remove(store, &known.digest).map_err(unwritten)?;

@@ -20,6 +20,7 @@ mod lock;
 mod notify;
 mod open;
 mod parts;
+mod preload;
 mod service;
 mod session;
 
@@ -229,7 +230,12 @@ fn begin(
     let guard = smol::spawn(async move { guarded.guard_rules().await });
     let small = cell.clone();
     let small = smol::spawn(async move { small.keep_store_small().await });
-    let mut tasks = vec![serve, converge, guard, small];
+    let registries = garden::registries(config);
+    let host = Arc::downgrade(&backend.host());
+    let preloaded = config.registry.preload.clone();
+    let preload = preload::preload(preloaded, registries.default, host, cell.clone());
+    let preload = smol::spawn(preload);
+    let mut tasks = vec![serve, converge, guard, small, preload];
     tasks.extend(debug.map(|listener| {
         smol::spawn(figures::serve(listener, config, Arc::downgrade(&backend.host())))
     }));

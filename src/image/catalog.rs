@@ -5,6 +5,7 @@
 //! images/names/<hash>       a name, the digest that it means, and `loaded` when a file gave it
 //! images/aliases/<hex>      for another digest that leads to an image, as that of its index: the
 //!                           image's, and `asked` when somebody asked for it by this digest
+//! images/preloaded/         which images came from files of the box: see `preload.rs`
 //! *.new                     a file that is being written
 //! ```
 //!
@@ -14,7 +15,7 @@
 use super::config::ImageConfig;
 use super::error::ImageError;
 use super::local::Rootfs;
-use super::notes;
+use super::{notes, preload};
 use crate::unit::{Digest, ImageRef};
 use crate::volume::{Pin, Store};
 use serde::{Deserialize, Serialize};
@@ -79,6 +80,11 @@ pub fn find(store: &Store, digest: &Digest) -> Option<(Known, Pin)> {
     let known = read(store, digest)?;
     let pin = store.pin(&known.layers);
     known.layers.iter().all(|layer| store.layer(layer).is_some()).then_some((known, pin))
+}
+
+/// Whether an image of this digest is listed. A look at a name, no more.
+pub fn has(store: &Store, digest: &Digest) -> bool {
+    image_path(store, digest).exists()
 }
 
 /// Who gave a name.
@@ -180,7 +186,8 @@ pub struct Keep {
 ///
 /// An image that nothing is made of and that nobody can ask for any more, as its tag means another
 /// one now, goes whatever `keep` says. One that was asked for by digest, or loaded from a file
-/// without a name, can be asked for: it is treated as one with a name.
+/// without a name, can be asked for: it is treated as one with a name. One of a file that came with
+/// the box stays while that file is there.
 pub fn keep(
     store: &Store,
     used: BTreeSet<Digest>,
@@ -190,6 +197,7 @@ pub fn keep(
     sweep(store);
     let mut all = list(store).map_err(unreadable)?;
     let asked = asked(store).map_err(unreadable)?;
+    let pinned = preload::pinned(store).map_err(unreadable)?;
     let now = now_ms();
     let is_lost = |(known, names): &(Known, Vec<String>)| {
         let settled = u128::from(now.abs_diff(known.used_ms)) > SETTLED.as_millis();
@@ -198,6 +206,7 @@ pub fn keep(
     let always: Vec<String> = keep.always.iter().map(key).collect();
     let stays = |(known, names): &(Known, Vec<String>)| {
         known.layers.iter().all(|layer| used.contains(layer))
+            || pinned.contains(&known.digest)
             || names.iter().any(|name| always.contains(name))
     };
     all.sort_by_key(|image| (!stays(image), std::cmp::Reverse(image.0.used_ms)));
@@ -300,7 +309,7 @@ pub fn key(name: &ImageRef) -> String {
     format!("{host}/{}:{}", name.repository(host), name.tag())
 }
 
-fn dir(store: &Store) -> PathBuf {
+pub(super) fn dir(store: &Store) -> PathBuf {
     store.dir().join("images")
 }
 
@@ -338,7 +347,7 @@ fn words(path: &Path) -> Option<(Digest, bool)> {
 
 /// Replaces a file in one step, if it is to change. Two who write the same one do not meet: the last
 /// one counts.
-fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+pub(super) fn write(path: &Path, text: &[u8]) -> io::Result<()> {
     static DRAFTS: AtomicU64 = AtomicU64::new(0);
     let _turn = WRITES.write().unwrap_or_else(PoisonError::into_inner);
     if fs::read(path).is_ok_and(|old| old == text) {
@@ -363,7 +372,7 @@ fn is_draft(path: &Path) -> bool {
 }
 
 /// Files of a directory, without drafts.
-fn entries(dir: PathBuf) -> io::Result<Vec<PathBuf>> {
+pub(super) fn entries(dir: PathBuf) -> io::Result<Vec<PathBuf>> {
     let items = match fs::read_dir(dir) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         items => items?.map(|item| item.map(|item| item.path())),
@@ -377,7 +386,7 @@ pub(super) fn now_ms() -> u64 {
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn gone(removed: io::Result<()>) -> io::Result<()> {
+pub(super) fn gone(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

@@ -196,7 +196,7 @@ fn hash(mut file: &File) -> io::Result<Digest> {
 }
 
 /// What tells one state of a file from another.
-fn identity(meta: &Metadata) -> (u64, u64, u64, i64, i64) {
+pub(super) fn identity(meta: &Metadata) -> (u64, u64, u64, i64, i64) {
     (meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec())
 }
 

@@ -7,7 +7,8 @@
 //! of the layer; run a program; show a layer before it is complete.
 //! Called by: `container`, `stage`, `daemon`, `garden`. Calls: `volume`, `sys`, `unit`.
 //! Entry points: [`pull`], [`load`], [`import_stack`], [`import_droplet`], [`import_local`],
-//! [`import_layout`], [`Save`], [`merge`], [`collect`], [`catalog`], [`unpack::unpack`].
+//! [`import_layout`], [`Save`], [`merge`], [`collect`], [`catalog`], [`preload::preload`],
+//! [`unpack::unpack`].
 //! Ancestor: garden-linux's repository_fetcher and rootfs_provider.
 //!
 //! ```text
@@ -37,6 +38,7 @@ mod name;
 mod notes;
 mod pack;
 mod platform;
+pub mod preload;
 mod pull;
 pub mod registry;
 mod save;

@@ -34,7 +34,7 @@ pub struct ImageView {
     pub bytes: u64,
     /// When it was fetched or last used, in milliseconds since 1970.
     pub used_ms: u64,
-    /// Handles of containers that are made of it.
+    /// Handles of containers that it is in, and `app NAME` for each app of it that has none.
     pub used_by: Vec<String>,
 }
 

@@ -36,7 +36,7 @@ fn the_sample_shows_every_key_with_its_true_default() {
                persistent_images = [\"docker:///busybox\"]\n\
                [registry]\ndefault = \"x:5000\"\ninsecure = [\"y\"]\nv1 = [\"z\"]\n\
                mirrors = [\"a=b\"]\nmirrors_tell_tags = true\ntoken_servers = [\"t\"]\n\
-               logins = \"/x\"\ncerts = \"/y\"\n\
+               logins = \"/x\"\ncerts = \"/y\"\npreload = \"/z\"\n\
                [log]\nlevel = \"warn\"\napp_bytes = \"1MiB\"\napp_files = 1\n\
                [socket]\ngroup = \"x\"\nmode = \"0600\"\n";
     config.apply(odd, "odd").expect("good values");
@@ -128,6 +128,7 @@ fn bad_values_of_registries_are_named_with_their_place() {
         ("mirrors = [\"mirror.lan\"]", "12: `mirror.lan` names no mirror"),
         ("mirrors = [\"a=b/c\"]", "12: `b/c` is no registry"),
         ("logins = \"auth.json\"", "10: `auth.json` is no absolute path"),
+        ("preload = \"images\"", "11: `images` is no absolute path"),
     ] {
         let text = format!("[registry]\n{line}");
         let bad = defaults().apply(&text, "t").expect_err(line).to_string();
