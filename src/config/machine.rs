@@ -16,6 +16,7 @@ pub use net::{HostEntry, Net};
 pub use registry::Registries;
 
 use super::Diagnostics;
+use super::diagnostic::Finding;
 use super::sink::MAX_TEXT;
 use super::words::word;
 use crate::log::Level;
@@ -293,9 +294,17 @@ pub fn load(root: &Path, file: Option<&Path>) -> Result<Config, ConfigError> {
         }
     }
 
-    let mut bad = Vec::new();
+    let (mut bad, mut rootfs) = (Vec::new(), None);
     for (path, text) in &texts {
         bad.extend(config.apply(text, &path.to_string_lossy()).err());
+        rootfs = config.garden.rootfs_at.take().map(|span| (path, text, span)).or(rootfs);
+    }
+    // Only the last word counts: an earlier one need not be there.
+    if let (Some((path, text, span)), Some((message, cure))) =
+        (rootfs, config.garden.judge_rootfs(&config.paths))
+    {
+        let found = Finding { span, message, cure: Some(cure), see: None, warning: false };
+        bad.extend(Diagnostics::new(&path.to_string_lossy(), text, vec![found], 0));
     }
     if bad.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(bad)) }
 }

@@ -128,7 +128,13 @@ impl Host {
             }
             Ok(())
         });
-        ports.extend(self.claims().add_ports(&handle, &spec.host_ports)?);
+        let mut more = self.claims().add_ports(&handle, &spec.host_ports);
+        if more.is_err() {
+            // One that was destroyed a moment ago may still have it.
+            self.finish();
+            more = self.claims().add_ports(&handle, &spec.host_ports);
+        }
+        ports.extend(more?);
         let addresses = match &*spec.network {
             "" => None,
             network => {

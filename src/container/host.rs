@@ -245,7 +245,17 @@ impl Host {
             let parts = "it is being made or removed at this moment".into();
             return Err(ContainerError::Left { handle: handle.clone(), parts });
         };
+        // Two entries with one slot are not of our making; the network is the other's, then. One that
+        // cannot be read has the slot that was kept for it, if any.
+        let slot = match &entry {
+            Some(entry) => own_slot.then_some(entry.slot),
+            None => claims.slot(handle),
+        };
         drop(claims);
+        // A full disk: should we be killed now, it is found as one whose first process has ended.
+        if let Err(err) = self.depot.mark_leaving(handle) {
+            crate::warn!("container.unmarked", handle = handle, err = err);
+        }
         let mut left = Left::default();
         let group = self.cgroups.find(handle);
         left.note("processes", end_group(&group));
@@ -253,8 +263,6 @@ impl Host {
             left.note("init process", end(pid, started).map_err(Cause::from));
         }
         sys::fault::point(format_args!("destroy:processes"));
-        // Two entries with one slot are not of our making; the network is the other's, then.
-        let slot = entry.filter(|_| own_slot).map(|entry| entry.slot);
         // What fails here is tried again below, and told there.
         let revoked = slot.filter(|slot| self.net.revoke(*slot).is_ok());
         sys::fault::point(format_args!("destroy:rules"));

@@ -54,10 +54,16 @@ impl PeaRoot {
     ) -> io::Result<Option<(Answer, Vec<OwnedFd>)>> {
         let too_long = async {
             async_io::Timer::after(ANSWER_MAX).await;
-            let text = format!("the root's keeper has not answered for {} s", ANSWER_MAX.as_secs());
-            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+            None
         };
-        smol::future::or(self.ask(spec, sent), too_long).await
+        let asked = async { Some(self.ask(spec, sent).await) };
+        if let Some(answer) = smol::future::or(asked, too_long).await {
+            return answer;
+        }
+        // What it forks after all finds nobody who opens its gate, and ends.
+        self.keeper.lock().await.channel = None;
+        let text = format!("the root's keeper has not answered for {} s", ANSWER_MAX.as_secs());
+        Err(io::Error::new(io::ErrorKind::TimedOut, text))
     }
 
     async fn ask(
