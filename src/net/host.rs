@@ -12,7 +12,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use std::{fs, io};
+use std::fs;
 
 const IPV4: &str = "/proc/sys/net/ipv4/conf";
 /// One a millisecond.
@@ -275,14 +275,13 @@ pub(super) fn failed(doing: &'static str, link: &str) -> impl FnOnce(NetlinkErro
 /// Writes a setting below an open directory; `shown` is that directory's name in an error.
 fn set(dir: &File, shown: &str, name: &str, value: &'static str) -> Result<(), NetError> {
     let path = format!("/proc/self/fd/{}/{name}", dir.as_raw_fd());
-    let write = || -> io::Result<()> {
-        let now = fs::read(&path)?;
-        match now.trim_ascii() == value.as_bytes() {
-            true => Ok(()),
-            false => fs::write(&path, value),
-        }
-    };
-    write().map_err(|source| NetError::Setting {
+    // Links are new, so that what they have is hardly ever right already.
+    let written = fs::write(&path, value).or_else(|err| {
+        // But where it is, a setting may be read-only.
+        let is_right = fs::read(&path).is_ok_and(|now| now.trim_ascii() == value.as_bytes());
+        if is_right { Ok(()) } else { Err(err) }
+    });
+    written.map_err(|source| NetError::Setting {
         file: PathBuf::from(shown).join(name),
         value,
         source,
