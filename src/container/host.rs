@@ -8,6 +8,7 @@ use super::posture::Posture;
 use super::program::OwnProgram;
 use super::record::Records;
 use super::spans::{CreateSpans, Spans};
+use super::spawner::Spawner;
 use super::spec::ContainerSpec;
 use crate::cgroup::{Cgroups, Group};
 use crate::net::egress::Range;
@@ -62,7 +63,7 @@ pub struct GardenNetworks {
 /// Everything that containers share. One per daemon.
 pub struct Host {
     pub(super) depot: Depot,
-    pub(super) program: PathBuf,
+    pub(super) spawner: Spawner,
     pub(super) own: Arc<OwnProgram>,
     pub(super) store: Store,
     pub(super) cgroups: Cgroups,
@@ -92,7 +93,7 @@ impl Host {
             leaving: Leaving::new(net.clone(), parts.depot.clone(), claims.clone()),
             depot: parts.depot,
             own: OwnProgram::new(&parts.program),
-            program: parts.program,
+            spawner: Spawner::new(&parts.program),
             store: parts.store,
             cgroups: parts.cgroups,
             net,

@@ -14,5 +14,6 @@ mod registry;
 #[allow(clippy::duplicate_mod)]
 #[path = "container.rs"]
 mod snapshot;
+mod spawner;
 mod streams;
 mod volume;
