@@ -65,6 +65,7 @@ struct Making<'a> {
 impl Host {
     /// Makes a container; on any failure nothing of it is left on the box.
     pub fn create(&self, spec: ContainerSpec, fault: Fault) -> Result<Container, ContainerError> {
+        self.stir();
         let handle = spec.handle.clone();
         let mut undo = Undo::default();
         let mut watch = Watch::start();

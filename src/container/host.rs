@@ -19,6 +19,7 @@ use crate::sys;
 use crate::sys::signal::KILL;
 use crate::unit::Handle;
 use crate::volume::Store;
+use smol::channel::{self, Receiver, Sender};
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -78,6 +79,8 @@ pub struct Host {
     pub(super) sought: Mutex<BTreeSet<Handle>>,
     leaving: Leaving,
     pub(super) spans: Spans,
+    /// Has a word in it when a container was made or removed since somebody looked.
+    stirred: (Sender<()>, Receiver<()>),
 }
 
 /// How long a killed pid 1 may take to be gone, in milliseconds: it has to take its whole pid
@@ -105,6 +108,7 @@ impl Host {
             records: Records::default(),
             sought: Mutex::default(),
             spans: Spans::default(),
+            stirred: channel::bounded(1),
         };
         host.sweep_strays();
         host
@@ -128,6 +132,16 @@ impl Host {
     /// How long making containers has taken until now.
     pub fn create_spans(&self) -> CreateSpans {
         self.spans.read()
+    }
+
+    /// Where a word comes whenever a container is made or removed.
+    pub fn stirred(&self) -> Receiver<()> {
+        self.stirred.1.clone()
+    }
+
+    /// Says it. A word that nobody has taken yet is as good.
+    pub(super) fn stir(&self) {
+        let _ = self.stirred.0.try_send(());
     }
 
     /// Waits until nothing is left of containers that were destroyed before. Blocking.
@@ -234,6 +248,7 @@ impl Host {
     /// that are gone already count as removed; all parts are tried before it reports what is left,
     /// and then the depot entry stays for the next try, and its slot and ports with it.
     pub fn destroy(&self, handle: &Handle) -> Result<(), ContainerError> {
+        self.stir();
         let mut claims = self.claims();
         if claims.is_leaving(handle) {
             return Ok(());
