@@ -264,16 +264,20 @@ impl Host {
         drop(claims);
         let mut left = Left::default();
         let group = self.cgroups.find(handle);
-        left.note("processes", end_group(&group));
-        if let Some((pid, started)) = entry.as_ref().and_then(Entry::process) {
-            left.note("init process", end(pid, started).map_err(Cause::from));
-        }
-        sys::fault::point(format_args!("destroy:processes"));
+        // What fails here fails again below, and is told there.
+        let _ = group.thaw_all();
+        // Its whole pid namespace dies with pid 1, which takes about as long as to remove the rules.
+        let dying = entry.as_ref().and_then(Entry::process).map(kill).transpose();
         // Two entries with one slot are not of our making; the network is the other's, then.
         let slot = entry.filter(|_| own_slot).map(|entry| entry.slot);
-        // What fails here is tried again below, and told there.
+        // As above.
         let revoked = slot.filter(|slot| self.net.revoke(*slot).is_ok());
         sys::fault::point(format_args!("destroy:rules"));
+        let ended = dying.and_then(|pidfd| pidfd.flatten().as_ref().map_or(Ok(()), await_end));
+        left.note("init process", ended.map_err(Cause::from));
+        // As a rule nobody: an `init` that never came so far, and keepers of peas.
+        left.note("processes", end_group(&group));
+        sys::fault::point(format_args!("destroy:processes"));
         left.note("disks of peas", self.remove_peas(handle, |_| true));
         left.note("disk", self.store.remove_writable(handle).map_err(Cause::from));
         sys::fault::point(format_args!("destroy:disk"));
@@ -316,12 +320,15 @@ impl Left {
     }
 }
 
-/// Kills pid 1 if it is still the process that was recorded, waits for its end and reaps it when
-/// it is our child. The pid namespace dies with it.
-fn end(pid: i32, started: u64) -> io::Result<()> {
-    let Some(pidfd) = open_process(pid, started)? else { return Ok(()) };
-    let _ = sys::process::pidfd_send_signal(&pidfd, KILL);
-    await_end(&pidfd)
+/// Kills pid 1 if it is still the process that was recorded; to be followed by [`await_end`]. The pid
+/// namespace dies with it.
+fn kill((pid, started): (i32, u64)) -> io::Result<Option<OwnedFd>> {
+    let pidfd = open_process(pid, started)?;
+    if let Some(pidfd) = &pidfd {
+        // Dead already is just as well.
+        let _ = sys::process::pidfd_send_signal(pidfd, KILL);
+    }
+    Ok(pidfd)
 }
 
 /// The process that had this pid at that time, if it is there: it may have ended and wait for us.

@@ -17,7 +17,7 @@ const CREATE: [&str; 13] = [
 ];
 
 /// Points of a removal.
-const DESTROY: [&str; 6] = ["processes", "rules", "disk", "cgroup", "links", "entry"];
+const DESTROY: [&str; 6] = ["rules", "processes", "disk", "cgroup", "links", "entry"];
 
 /// A box with a container that has nothing to do with what dies, and its process.
 struct Scene {
