@@ -11,6 +11,7 @@ use super::error::{Cause, ContainerError};
 use super::host::{Host, await_end, step};
 use super::link::ANSWER_MAX;
 use super::posture::{self, Posture};
+use super::spawner::Init;
 use crate::init::proto::{Answer, Bind, MAX_MESSAGE, Order, PeaPlan, PeaStart, Plan, Reply, SetUp};
 use crate::model::limits::Limits;
 use crate::model::process::ProcessSpec;
@@ -21,9 +22,7 @@ use async_io::Async;
 use smol::lock::Mutex;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
@@ -204,27 +203,18 @@ impl Host {
         // With limits of its own what it puts there is on its own account, of which pid 1 takes nothing.
         let memory = entry.spec.limits.memory.filter(|_| limits.is_none());
         let plan = self.pea_plan(entry, (writable, memory), layers, binds)?;
-        let order = serde_json::to_vec(&Order::Pea(PeaPlan { beside: pid, plan }))?;
+        let order = serde_json::to_vec(&Order::Pea(Box::new(PeaPlan { beside: pid, plan })))?;
         if order.len() > MAX_MESSAGE {
             return Err(format!("the plan takes {} bytes, over {MAX_MESSAGE}", order.len()).into());
         }
-        let (ours, theirs) = sys::socket::pair()?;
-        let mut child = Command::new(&self.program)
-            .arg0("terrarium")
-            .arg("init")
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
-            .current_dir("/")
-            .env_clear()
-            .process_group(0)
-            .spawn()?;
-        let pid = child.id() as i32;
+        let Init { pid, channel: ours } = self.spawner.spawn()?;
         let made = self.order(&entry.spec.handle, pid, &ours, &order, &pidfd);
         if made.is_err() {
             // If it goes on, the keeper has nobody to serve, and ends too.
-            let _ = child.kill();
+            Init::end(pid);
+        } else {
+            Init::wait(pid)?;
         }
-        child.wait()?;
         match made {
             Ok(keeper) => {
                 let channel = Some(Async::new(ours)?);

@@ -21,6 +21,7 @@ mod notify;
 mod open;
 mod parts;
 mod preload;
+mod rest;
 mod service;
 mod session;
 
@@ -239,6 +240,7 @@ fn begin(
     tasks.extend(debug.map(|listener| {
         smol::spawn(figures::serve(listener, config, Arc::downgrade(&backend.host())))
     }));
+    tasks.push(smol::spawn(rest::follow(backend.host().stirred())));
     tasks.extend(garden::serve(doors, config, backend));
     tasks.extend(garden::tend(config, backend, cell));
     if with_apps {
