@@ -167,14 +167,14 @@ impl<'a> Fetch<'a> {
             let why = format!("holds {}, the configuration says {diff}", unpacked.diff);
             return Err(self.broken(&name, UnpackError::archive(why)));
         }
-        if unpacked.summary.implied.is_empty() {
-            return self.show(unpacked, &[], chain);
+        if !unpacked.summary.needs_below() {
+            return self.show(&name, unpacked, &[], chain);
         }
         // Nobody may hold a turn while he waits.
         drop(turn);
         self.wait_below(at)?;
         let below: Vec<Digest> = layers[..at].iter().map(|layer| layer.chain).collect();
-        self.show(unpacked, &below, chain)
+        self.show(&name, unpacked, &below, chain)
     }
 
     /// Waits until all layers below are here.
@@ -209,7 +209,7 @@ impl<'a> Fetch<'a> {
         chains.push(chain);
         // Before it is there: a collection may begin at any moment.
         let pin = self.store.pin(chains);
-        self.show(unpacked, &below, &chain)?;
+        self.show(name, unpacked, &below, &chain)?;
         Ok((diff, pin))
     }
 
@@ -301,12 +301,14 @@ impl<'a> Fetch<'a> {
     /// Makes an unpacked layer one of the store.
     fn show(
         &self,
+        name: &Name,
         unpacked: Unpacked<'_>,
         below: &[Digest],
         chain: &Digest,
     ) -> Result<(), ImageError> {
-        let Unpacked { draft, summary, kept, .. } = unpacked;
-        implied::settle(self.store, draft.dir(), &summary.implied, below)?;
+        let Unpacked { draft, mut summary, kept, .. } = unpacked;
+        implied::settle(self.store, draft.dir(), &mut summary, below)
+            .map_err(|source| self.broken(name, source))?;
         draft.commit(chain).map_err(|source| self.in_store(source))?;
         kept.forget();
         notes::record(self.store, chain, summary.size());

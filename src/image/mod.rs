@@ -14,7 +14,8 @@
 //! ```text
 //! name ─► registry ─► fetch ─┐
 //! file, layout ──────────────┴► stream: [zstd | gzip] ─► hash, room ─► archive (headers) ─►
-//!                               unpack (what), make (each kind) ─► tree (where, by fd) ─► implied
+//!                               unpack (what), make, link (each kind) ─► tree (where, by fd) ─►
+//!                               implied, lower (what layers below say)
 //! directory ─► copy ─► tree
 //! layers ─► pack ─► save: an archive as `docker save` writes it
 //! ```
@@ -29,8 +30,10 @@ mod fetch;
 mod implied;
 mod import;
 mod layout;
+mod link;
 mod load;
 mod local;
+mod lower;
 mod make;
 mod manifest;
 mod merge;

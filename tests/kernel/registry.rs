@@ -1,10 +1,11 @@
 //! Images from registries: Debian's own registry server with images that other tools made, and a
 //! server of ours that misbehaves.
 
+mod below;
 mod hostile;
 mod saved;
 mod server;
-mod tree;
+pub mod tree;
 
 use crate::volume::Lab;
 use nix::sched::{CloneFlags, unshare};
