@@ -1,0 +1,228 @@
+//! Who pulls: this program, others, and tar alone.
+
+use super::image::{Image, Packed};
+use super::meter::{self, Cost, Standing};
+use crate::host;
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A way to an image's files, as a line for bash: `$1` is the image's name, `$2` an empty directory on
+/// btrfs, `$3` a compressed layer and so on.
+pub struct Peer {
+    pub name: &'static str,
+    /// Programs without which it is left out.
+    needs: &'static [&'static str],
+    cold: &'static str,
+    /// Again, right after.
+    warm: Option<&'static str>,
+    /// Given plain layers instead, or only one kind of packed ones.
+    food: Food,
+    pub role: Role,
+}
+
+/// Which layers a line is given.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Food {
+    Any,
+    Only(&'static str),
+    Plain,
+}
+
+/// What we want to know by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Us.
+    Ours,
+    /// Who does the same.
+    Peer,
+    /// Inflating into tar, without a network, a digest or a promise that it is on the disk.
+    Inflate,
+    /// A part of the work, for comparison.
+    Part,
+}
+
+const PODMAN: &str = "podman --log-level error --root $2/root --runroot $2/run --tmpdir $2/tmp \
+    --storage-driver overlay --cgroup-manager cgroupfs pull --quiet --tls-verify=false $1";
+const SKOPEO: &str = "skopeo --insecure-policy copy --quiet --src-tls-verify=false \
+    docker://$1 oci:$2/layout:a";
+
+const fn each(
+    name: &'static str,
+    needs: &'static [&'static str],
+    food: Food,
+    role: Role,
+    cold: &'static str,
+) -> Peer {
+    Peer { name, needs, cold, warm: None, food, role }
+}
+
+/// All others. Layers are laid out one after the other where tar does it.
+pub const PEERS: &[Peer] = &[
+    Peer {
+        warm: Some(SKOPEO),
+        ..each(
+            "skopeo + umoci",
+            &["skopeo", "umoci"],
+            // The umoci of Debian 12 knows no other.
+            Food::Only("gzip"),
+            Role::Peer,
+            "skopeo --insecure-policy copy --quiet --src-tls-verify=false docker://$1 \
+             oci:$2/layout:a && umoci --log error unpack --image $2/layout:a $2/bundle",
+        )
+    },
+    Peer {
+        warm: Some(PODMAN),
+        ..each("podman", &["podman"], Food::Any, Role::Peer, PODMAN)
+    },
+    each("skopeo, packed", &["skopeo"], Food::Any, Role::Part, SKOPEO),
+    each(
+        "gunzip | tar",
+        &["gunzip"],
+        Food::Only("gzip"),
+        Role::Inflate,
+        "for layer in ${@:3}; do gunzip -c $layer | tar -xp --numeric-owner -C $2; done",
+    ),
+    each(
+        "pigz | tar",
+        &["pigz"],
+        Food::Only("gzip"),
+        Role::Inflate,
+        "for layer in ${@:3}; do pigz -dc $layer | tar -xp --numeric-owner -C $2; done",
+    ),
+    each(
+        "igzip | tar",
+        &["igzip"],
+        Food::Only("gzip"),
+        Role::Inflate,
+        "for layer in ${@:3}; do igzip -dc $layer | tar -xp --numeric-owner -C $2; done",
+    ),
+    each(
+        "zstd | tar",
+        &["zstd"],
+        Food::Only("zstd"),
+        Role::Inflate,
+        "for layer in ${@:3}; do zstd -qdc $layer | tar -xp --numeric-owner -C $2; done",
+    ),
+    each(
+        "igzip",
+        &["igzip"],
+        Food::Only("gzip"),
+        Role::Part,
+        "for layer in ${@:3}; do igzip -dc $layer; done",
+    ),
+    each(
+        "zstd",
+        &["zstd"],
+        Food::Only("zstd"),
+        Role::Part,
+        "for layer in ${@:3}; do zstd -qdc $layer; done",
+    ),
+    each(
+        "tar of plain",
+        &[],
+        Food::Plain,
+        Role::Part,
+        "for layer in ${@:3}; do tar -xpf $layer --numeric-owner -C $2; done",
+    ),
+    each(
+        "the same, synced",
+        &[],
+        Food::Plain,
+        Role::Part,
+        "for layer in ${@:3}; do tar -xpf $layer --numeric-owner -C $2; sync -f $2; done",
+    ),
+];
+
+impl Peer {
+    /// Whether it can be measured with layers packed so.
+    pub fn takes(&self, packing: &str) -> bool {
+        let eats = !matches!(self.food, Food::Only(only) if only != packing);
+        eats && self.missing().is_none()
+    }
+
+    /// The program that it lacks.
+    pub fn missing(&self) -> Option<&'static str> {
+        self.needs.iter().find(|program| host::find(program).is_none()).copied()
+    }
+
+    /// One round, in a directory of its own that is gone after: cold and warm.
+    pub fn round(&self, image: &Image, packed: &Packed, ground: &Path) -> Result<(Cost, Option<Cost>)> {
+        let place = Place::make(ground)?;
+        let layers = if self.food == Food::Plain { &image.tars } else { &packed.layers };
+        let line = |text: &str| {
+            let mut bash = Command::new("bash");
+            bash.args(["-c", &format!("set -e -o pipefail; {text}"), "bash"]);
+            bash.arg(&packed.tag).arg(&place.0).args(layers);
+            bash
+        };
+        let cold = meter::measure(&line(self.cold)).with_context(|| self.name.to_owned())?;
+        let warm = self.warm.map(|text| meter::measure(&line(text))).transpose()?;
+        place.remove()?;
+        Ok((cold, warm))
+    }
+}
+
+/// A subvolume on the ground where peers work.
+struct Place(PathBuf);
+
+impl Place {
+    fn make(ground: &Path) -> Result<Place> {
+        let place = Place(ground.join("place"));
+        btrfs(&["subvolume", "create"], &place.0)?;
+        Ok(place)
+    }
+
+    /// Takes it away, and waits until the kernel has done so: it would work beside who comes next.
+    fn remove(self) -> Result<()> {
+        // Podman mounts its own directory on itself.
+        let mut umount = Command::new("umount");
+        let _ = umount.arg(self.0.join("root/overlay")).stderr(Stdio::null()).status();
+        btrfs(&["subvolume", "delete"], &self.0)?;
+        settled(self.0.parent().unwrap_or(&self.0))
+    }
+}
+
+/// Waits until all subvolumes of `place` that were removed are gone from the disk.
+fn settled(place: &Path) -> Result<()> {
+    btrfs(&["subvolume", "sync"], place)?;
+    btrfs(&["filesystem", "sync"], place)
+}
+
+fn btrfs(what: &[&str], place: &Path) -> Result<()> {
+    host::capture(Command::new("btrfs").args(what).arg(place)).map(drop)
+}
+
+/// This program: a daemon that runs, and its command line.
+pub struct Ours<'a> {
+    pub program: &'a Path,
+    pub root: &'a Path,
+    pub daemon: u32,
+}
+
+impl Ours<'_> {
+    /// One round: cold and warm, then the image is removed.
+    pub fn round(&self, packed: &Packed) -> Result<(Cost, Option<Cost>, u64)> {
+        let (cold, rest_kib) = self.pull(packed)?;
+        let (warm, _) = self.pull(packed)?;
+        host::capture(&mut self.line(&["image", "rm", &packed.tag]))?;
+        host::capture(&mut self.line(&["image", "gc"]))?;
+        settled(&self.root.join("var/lib/terrarium/store"))?;
+        Ok((cold, Some(warm), rest_kib))
+    }
+
+    /// The daemon's part and the command line's together; and what the daemon had in memory before.
+    fn pull(&self, packed: &Packed) -> Result<(Cost, u64)> {
+        let before = Standing::begin(self.daemon)?;
+        let cli = meter::measure(&self.line(&["image", "pull", &packed.tag]))?;
+        let (cpu_us, rss_kib) = before.end()?;
+        let cost = Cost { cpu_us: cli.cpu_us + cpu_us, rss_kib, ..cli };
+        Ok((cost, before.rest_kib))
+    }
+
+    fn line(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.program);
+        command.arg("--root").arg(self.root).args(args);
+        command
+    }
+}
