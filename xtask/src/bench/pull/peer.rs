@@ -3,9 +3,14 @@
 use super::image::{Image, Packed};
 use super::meter::{self, Cost, Standing};
 use crate::host;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Until the kernel has removed a tree, and how often we look: it does not tell.
+const SETTLES: Duration = Duration::from_secs(120);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A way to an image's files, as a line for bash: `$1` is the image's name, `$2` an empty directory on
 /// btrfs, `$3` a compressed layer and so on.
@@ -183,14 +188,22 @@ impl Place {
     }
 }
 
-/// Waits until all subvolumes of `place` that were removed are gone from the disk.
+/// Waits until all subvolumes of `place` that were removed are gone from the disk. Committing wakes
+/// the kernel's thread that does it, which else has a look every half a minute.
 fn settled(place: &Path) -> Result<()> {
-    btrfs(&["subvolume", "sync"], place)?;
-    btrfs(&["filesystem", "sync"], place)
+    btrfs(&["filesystem", "sync"], place)?;
+    let begun = Instant::now();
+    while !btrfs(&["subvolume", "list", "-d"], place)?.is_empty() {
+        if begun.elapsed() > SETTLES {
+            bail!("{} still has removed subvolumes", place.display());
+        }
+        std::thread::sleep(LOOK);
+    }
+    btrfs(&["filesystem", "sync"], place).map(drop)
 }
 
-fn btrfs(what: &[&str], place: &Path) -> Result<()> {
-    host::capture(Command::new("btrfs").args(what).arg(place)).map(drop)
+fn btrfs(what: &[&str], place: &Path) -> Result<String> {
+    host::capture(Command::new("btrfs").args(what).arg(place))
 }
 
 /// This program: a daemon that runs, and its command line.
