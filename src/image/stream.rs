@@ -275,9 +275,7 @@ mod tests {
 
     #[test]
     fn packed_streams_are_known_by_their_first_bytes() {
-        let of = |bytes: &'static [u8]| {
-            decoded(bytes).map(|_| ()).map_err(|err| err.to_string())
-        };
+        let of = |bytes: &'static [u8]| decoded(bytes).map(|_| ()).map_err(|err| err.to_string());
         assert!(of(b"\x28\xb5\x2f\xfd..").is_ok() && of(b"\x1f\x8b..").is_ok() && of(b"").is_ok());
         assert!(of(b"\xfd7zXZ\0....").expect_err("xz").contains("packed with xz"));
         assert!(of(b"BZh91AY&SY").expect_err("bzip2").contains("packed with bzip2"));

@@ -33,9 +33,9 @@ const REGISTRY: &str = "127.0.0.1:5000";
 const REGISTRY_STARTS: Duration = Duration::from_secs(60);
 
 /// Rounds, unless the caller says how many.
-pub const ROUNDS: usize = 7;
-/// The file system that peers work on; it is sparse.
-const GROUND_BYTES: u64 = 8 << 30;
+pub const ROUNDS: usize = 5;
+/// The file system that peers work on.
+const GROUND_BYTES: u64 = 4 << 30;
 
 /// What was measured of one of them with one image.
 #[derive(Clone, Debug)]
@@ -69,9 +69,8 @@ pub fn run(rounds: usize) -> Result<()> {
     let stack = rootfs::run("edgefs", rootfs::Mode::WhenNeeded)?;
     let program = host::build(true)?;
     let root = demo::lay_out(&tiny, CHORE)?;
-    let settings = format!(
-        "[cgroup]\nparent = \"{CGROUPS}\"\n[registry]\ninsecure = [\"{REGISTRY}\"]\n"
-    );
+    let settings =
+        format!("[cgroup]\nparent = \"{CGROUPS}\"\n[registry]\ninsecure = [\"{REGISTRY}\"]\n");
     std::fs::write(root.join("etc/terrarium/terrarium.toml"), settings)?;
     let dir = host::target_dir().join(CHORE);
     let mut apart = host::alone();
@@ -83,7 +82,8 @@ pub fn run(rounds: usize) -> Result<()> {
     let clean = State::need_none(&[CGROUPS, &dir.to_string_lossy()], SETTLE);
     // As large as all images together: it goes even when something failed.
     let log = std::fs::read_to_string(dir.join("daemon.log")).unwrap_or_default();
-    let gone = std::fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()));
+    let gone =
+        std::fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()));
     if result.is_err() {
         eprintln!("the daemon's log:\n{log}");
     }
@@ -169,8 +169,11 @@ fn section(
 /// A btrfs of its own for the others; the loop device goes with the mount.
 fn ground(dir: &Path) -> Result<PathBuf> {
     let (file, place) = (dir.join("ground.img"), dir.join("ground"));
-    File::create(&file)?.set_len(GROUND_BYTES)?;
-    host::run(Command::new("mkfs.btrfs").arg("--quiet").arg(&file))?;
+    // As the store's own file is made.
+    let length = GROUND_BYTES.to_string();
+    host::run(Command::new("fallocate").args(["--length", &length]).arg(&file))?;
+    let mut format = Command::new("mkfs.btrfs");
+    host::run(format.args(["--quiet", "--nodiscard"]).arg(&file).stderr(Stdio::null()))?;
     std::fs::create_dir_all(&place)?;
     host::run(Command::new("mount").args(["-o", "loop"]).arg(&file).arg(&place))?;
     Ok(place)

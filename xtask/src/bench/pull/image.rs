@@ -53,7 +53,7 @@ pub fn make(dir: &Path, tiny: &Path, stack: &Path) -> Result<Vec<Image>> {
     let small = plain(tiny, "small.tar")?;
     let whole = plain(stack, "whole.tar")?;
     let large = dir.join("large.tar");
-    first(&whole, &large)?;
+    first(&whole, &large, LARGE)?;
     let many = many(&whole, dir)?;
     let images = [("small", vec![small]), ("80 MB", vec![large]), ("30,000 files", many)];
     let image = |(name, tars): (&'static str, Vec<PathBuf>)| {
@@ -67,13 +67,13 @@ pub fn make(dir: &Path, tiny: &Path, stack: &Path) -> Result<Vec<Image>> {
     images.into_iter().map(image).collect()
 }
 
-/// The beginning of a tar: whole entries, as many as there is room for.
-fn first(whole: &Path, to: &Path) -> Result<()> {
+/// The beginning of a tar: whole entries, as many as go into `most` bytes.
+fn first(whole: &Path, to: &Path, most: u64) -> Result<()> {
     let mut archive = tar::Archive::new(File::open(whole)?);
     let mut end = 0;
     for entry in archive.entries()? {
         let entry = entry?;
-        if entry.raw_file_position() + entry.size() > LARGE {
+        if entry.raw_file_position() + entry.size() > most {
             break;
         }
         end = (entry.raw_file_position() + entry.size()).next_multiple_of(512);
@@ -193,5 +193,38 @@ fn digest(file: &Path) -> Result<String> {
             0 => return Ok(hex(&hash.finalize())),
             read => hash.update(&piece[..read]),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_beginning_of_a_tar_has_whole_entries() {
+        let dir = std::env::temp_dir().join(format!("xtask-first-{}", std::process::id()));
+        std::fs::create_dir(&dir).expect("directory");
+        let (whole, part) = (dir.join("whole"), dir.join("part"));
+        let mut tar = tar::Builder::new(File::create(&whole).expect("file"));
+        for (name, size) in [("a", 100), ("b", 1000), ("c", 10)] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(size);
+            tar.append_data(&mut header, name, vec![7; size as usize].as_slice()).expect("entry");
+        }
+        tar.into_inner().expect("end");
+        let names = |most| {
+            first(&whole, &part, most).expect("cut");
+            let mut tar = tar::Archive::new(File::open(&part).expect("file"));
+            let entries = tar.entries().expect("entries").map(|entry| {
+                let mut entry = entry.expect("entry");
+                let read = io::copy(&mut entry, &mut io::sink()).expect("whole");
+                (entry.path().expect("path").display().to_string(), read)
+            });
+            entries.collect::<Vec<_>>()
+        };
+        let (a, b) = (("a".to_owned(), 100), ("b".to_owned(), 1000));
+        assert_eq!(names(1024 + 512 + 999), [a.clone()]);
+        assert_eq!(names(1024 + 512 + 1000), [a, b]);
+        std::fs::remove_dir_all(&dir).expect("clean");
     }
 }

@@ -79,6 +79,7 @@ fn status(id: u32, name: &str) -> Result<u64> {
 
 /// Bytes of a file.
 pub fn bytes(file: &Path) -> Result<u64> {
-    let meta = std::fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let meta =
+        std::fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?;
     Ok(meta.len())
 }

@@ -51,8 +51,10 @@ const PODMAN: &str = "podman --log-level error --root $2/root --runroot $2/run -
     --storage-driver overlay --cgroup-manager cgroupfs pull --quiet --tls-verify=false $1";
 const SKOPEO: &str = "skopeo --insecure-policy copy --quiet --src-tls-verify=false \
     docker://$1 oci:$2/layout:a";
+const UMOCI: &str = "skopeo --insecure-policy copy --quiet --src-tls-verify=false \
+    docker://$1 oci:$2/layout:a && umoci --log error unpack --image $2/layout:a $2/bundle";
 
-const fn each(
+const fn peer(
     name: &'static str,
     needs: &'static [&'static str],
     food: Food,
@@ -62,82 +64,36 @@ const fn each(
     Peer { name, needs, cold, warm: None, food, role }
 }
 
-/// All others. Layers are laid out one after the other where tar does it.
+const GZIP: Food = Food::Only("gzip");
+const ZSTD: Food = Food::Only("zstd");
+
+/// All others. The umoci of Debian 12 knows no zstd.
 pub const PEERS: &[Peer] = &[
     Peer {
         warm: Some(SKOPEO),
-        ..each(
-            "skopeo + umoci",
-            &["skopeo", "umoci"],
-            // The umoci of Debian 12 knows no other.
-            Food::Only("gzip"),
-            Role::Peer,
-            "skopeo --insecure-policy copy --quiet --src-tls-verify=false docker://$1 \
-             oci:$2/layout:a && umoci --log error unpack --image $2/layout:a $2/bundle",
-        )
+        ..peer("skopeo + umoci", &["skopeo", "umoci"], GZIP, Role::Peer, UMOCI)
     },
-    Peer {
-        warm: Some(PODMAN),
-        ..each("podman", &["podman"], Food::Any, Role::Peer, PODMAN)
-    },
-    each("skopeo, packed", &["skopeo"], Food::Any, Role::Part, SKOPEO),
-    each(
-        "gunzip | tar",
-        &["gunzip"],
-        Food::Only("gzip"),
-        Role::Inflate,
-        "for layer in ${@:3}; do gunzip -c $layer | tar -xp --numeric-owner -C $2; done",
-    ),
-    each(
-        "pigz | tar",
-        &["pigz"],
-        Food::Only("gzip"),
-        Role::Inflate,
-        "for layer in ${@:3}; do pigz -dc $layer | tar -xp --numeric-owner -C $2; done",
-    ),
-    each(
-        "igzip | tar",
-        &["igzip"],
-        Food::Only("gzip"),
-        Role::Inflate,
-        "for layer in ${@:3}; do igzip -dc $layer | tar -xp --numeric-owner -C $2; done",
-    ),
-    each(
-        "zstd | tar",
-        &["zstd"],
-        Food::Only("zstd"),
-        Role::Inflate,
-        "for layer in ${@:3}; do zstd -qdc $layer | tar -xp --numeric-owner -C $2; done",
-    ),
-    each(
-        "igzip",
-        &["igzip"],
-        Food::Only("gzip"),
-        Role::Part,
-        "for layer in ${@:3}; do igzip -dc $layer; done",
-    ),
-    each(
-        "zstd",
-        &["zstd"],
-        Food::Only("zstd"),
-        Role::Part,
-        "for layer in ${@:3}; do zstd -qdc $layer; done",
-    ),
-    each(
-        "tar of plain",
-        &[],
-        Food::Plain,
-        Role::Part,
-        "for layer in ${@:3}; do tar -xpf $layer --numeric-owner -C $2; done",
-    ),
-    each(
-        "the same, synced",
-        &[],
-        Food::Plain,
-        Role::Part,
-        "for layer in ${@:3}; do tar -xpf $layer --numeric-owner -C $2; sync -f $2; done",
-    ),
+    Peer { warm: Some(PODMAN), ..peer("podman", &["podman"], Food::Any, Role::Peer, PODMAN) },
+    peer("skopeo, packed", &["skopeo"], Food::Any, Role::Part, SKOPEO),
+    peer("gunzip | tar", &["gunzip"], GZIP, Role::Inflate, INTO_TAR[0]),
+    peer("pigz | tar", &["pigz"], GZIP, Role::Inflate, INTO_TAR[1]),
+    peer("igzip | tar", &["igzip"], GZIP, Role::Inflate, INTO_TAR[2]),
+    peer("zstd | tar", &["zstd"], ZSTD, Role::Inflate, INTO_TAR[3]),
+    peer("igzip", &["igzip"], GZIP, Role::Part, "for it in ${@:3}; do igzip -dc $it; done"),
+    peer("zstd", &["zstd"], ZSTD, Role::Part, "for it in ${@:3}; do zstd -qdc $it; done"),
+    peer("tar of plain", &[], Food::Plain, Role::Part, TAR),
+    peer("the same, synced", &[], Food::Plain, Role::Part, TAR_SYNC),
 ];
+
+/// Layers one after the other, as tar is one thread.
+const INTO_TAR: [&str; 4] = [
+    "for it in ${@:3}; do gunzip -c $it | tar -xp --numeric-owner -C $2; done",
+    "for it in ${@:3}; do pigz -dc $it | tar -xp --numeric-owner -C $2; done",
+    "for it in ${@:3}; do igzip -dc $it | tar -xp --numeric-owner -C $2; done",
+    "for it in ${@:3}; do zstd -qdc $it | tar -xp --numeric-owner -C $2; done",
+];
+const TAR: &str = "for it in ${@:3}; do tar -xpf $it --numeric-owner -C $2; done";
+const TAR_SYNC: &str = "for it in ${@:3}; do tar -xpf $it --numeric-owner -C $2; sync -f $2; done";
 
 impl Peer {
     /// Whether it can be measured with layers packed so.
@@ -152,7 +108,12 @@ impl Peer {
     }
 
     /// One round, in a directory of its own that is gone after: cold and warm.
-    pub fn round(&self, image: &Image, packed: &Packed, ground: &Path) -> Result<(Cost, Option<Cost>)> {
+    pub fn round(
+        &self,
+        image: &Image,
+        packed: &Packed,
+        ground: &Path,
+    ) -> Result<(Cost, Option<Cost>)> {
         let place = Place::make(ground)?;
         let layers = if self.food == Food::Plain { &image.tars } else { &packed.layers };
         let line = |text: &str| {
