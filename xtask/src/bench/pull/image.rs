@@ -223,8 +223,8 @@ mod tests {
             entries.collect::<Vec<_>>()
         };
         let (a, b) = (("a".to_owned(), 100), ("b".to_owned(), 1000));
-        assert_eq!(names(1024 + 512 + 999), [a.clone()]);
-        assert_eq!(names(1024 + 512 + 1000), [a, b]);
+        assert_eq!(names(1024 + 512 + 1000), [a.clone(), b]);
+        assert_eq!(names(1024 + 512 + 999), [a]);
         std::fs::remove_dir_all(&dir).expect("clean");
     }
 }

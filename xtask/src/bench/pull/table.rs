@@ -3,7 +3,7 @@
 use super::meter::Cost;
 use super::peer::Role;
 use super::{Row, Section};
-use crate::bench::table::{quantile, shown};
+use crate::bench::table::{quantile, shown, verdict};
 
 /// Our time to that of the fastest inflate into tar, in hundredths.
 const INFLATE: u64 = 120;
@@ -82,17 +82,16 @@ fn budgets(section: &Section) -> Vec<String> {
     let peak = ours.and_then(|row| peak_kib(&row.cold));
     let to_fastest = format!("to {}", fastest.map_or("inflate | tar", |row| row.name));
     let rest = format!("MiB above {} at rest", mib(section.rest_kib));
-    let rows: [(&str, Option<u64>, u64, fn(u64) -> String); 3] = [
-        (&to_fastest, to(fastest), INFLATE, hundredths),
-        ("to podman, for docker", to(podman), DOCKER, hundredths),
-        (&rest, peak, RSS_KIB, mib),
-    ];
-    let verdict = super::super::table::verdict;
-    let budget = |(name, is, most, how): (&str, Option<u64>, u64, fn(u64) -> String)| {
-        let (is_text, most_text) = (shown(is, how), how(most));
-        format!("  {name:<28}{is_text:>8}, budget {most_text:>6}  {}", verdict(is, most))
-    };
-    rows.into_iter().map(budget).collect()
+    vec![
+        budget(&to_fastest, to(fastest), INFLATE, hundredths),
+        budget("to podman, for docker", to(podman), DOCKER, hundredths),
+        budget(&rest, peak, RSS_KIB, mib),
+    ]
+}
+
+fn budget(name: &str, is: Option<u64>, most: u64, how: fn(u64) -> String) -> String {
+    let (is_text, most_text) = (shown(is, how), how(most));
+    format!("  {name:<28}{is_text:>8}, budget {most_text:>6}  {}", verdict(is, most))
 }
 
 fn list(costs: &[Cost], of: fn(&Cost) -> u64) -> Vec<u64> {
