@@ -28,6 +28,12 @@ use std::time::Duration;
 const WORKERS_MIN: usize = 3;
 /// Room that is made sure of ahead of what comes: for it, and for what others write meanwhile.
 const ROOM: u64 = 32 << 20;
+/// Room that is asked for once, at the beginning: so many times what comes, and something for the
+/// file system itself. Where btrfs has little that nobody has taken yet, who writes waits for one
+/// commit after the other: a third of the time is enough where it has.
+const TIMES: u64 = 5;
+const SPARE: u64 = 512 << 20;
+const AHEAD_MAX: u64 = 4 << 30;
 /// How long half a layer is kept for the next try.
 const HALF_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// What a layer says that was given up because of another one.
@@ -115,6 +121,9 @@ impl<'a> Fetch<'a> {
         let missing: Vec<usize> = (0..layers.len()).filter(|at| !here[*at]).collect();
         self.state().here = here;
         let whole = missing.iter().map(|at| layers[*at].blob.size).sum();
+        if !missing.is_empty() {
+            self.make_room_ahead(whole);
+        }
         let (next, done) = (AtomicUsize::new(0), AtomicU64::new(0));
         let tell = |bytes: u64| {
             let done = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -145,6 +154,15 @@ impl<'a> Fetch<'a> {
             }
         });
         self.state().first.take().map_or(Ok(()), Err)
+    }
+
+    /// Has room made for all of an image of so many packed bytes. A box that has less is no failure:
+    /// what is needed is made sure of step by step.
+    fn make_room_ahead(&self, packed: u64) {
+        let bytes = packed.saturating_mul(TIMES).saturating_add(SPARE).min(AHEAD_MAX);
+        if let Err(err) = self.store.ensure_room(Bytes::new(bytes)) {
+            crate::warn!("image.little_room", image = self.name, bytes = bytes, err = err);
+        }
     }
 
     /// Makes one layer, unless it is here. Who asks for the same blob at the same time waits.

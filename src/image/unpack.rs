@@ -12,7 +12,7 @@
 //! | hard link | to what is no directory earlier in this archive, a symlink itself; or to a file of the layers below, which comes up ([`super::lower`]); anything else is refused |
 //! | symlink | kept as written; never followed out of the directory |
 //! | device, socket, unknown | not made, counted |
-//! | owner | numeric, 0 to 65535, or refused (D22); or the owner that the caller wants |
+//! | owner | numeric, 0 to 65535, or refused (D24); or the owner that the caller wants |
 //! | mode | all twelve bits; the root directory stays root's and open to all (at least 0755) |
 //! | extended attributes | `user.*` but overlay's, and file capabilities if the caller wants them; all others are dropped |
 //! | time | kept, for directories too; outside 1970 to 9999 the nearer end |
