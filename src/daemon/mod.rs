@@ -184,6 +184,7 @@ impl Embedded {
     /// before the start.
     pub fn stop(self) -> Result<(), DaemonError> {
         let Embedded { socket, host, cell, backend, tasks, lock } = self;
+        host.store().end();
         cell.close();
         backend.close();
         let closed = smol::block_on(async {
@@ -234,7 +235,8 @@ fn begin(
         smol::spawn(figures::serve(listener, config, Arc::downgrade(&backend.host())))
     }));
     tasks.extend(garden::serve(doors, config, backend));
-    tasks.extend(garden::tend(config, backend, cell));
+    tasks.extend(garden::tend(backend, cell));
+    cell.keep_store();
     if with_apps {
         let (config, cell) = (config.clone(), cell.clone());
         tasks.push(smol::spawn(async move { appsd::follow(&config, &cell).await }));

@@ -4,6 +4,7 @@ use super::backend::Shared;
 use super::plan::Image;
 use super::{Done, GardenError};
 use crate::image::registry::credentials::Login;
+use crate::image::work::Wish;
 use crate::image::{self, Rootfs};
 use crate::model::garden::ImageRef as Asked;
 use std::path::PathBuf;
@@ -31,7 +32,9 @@ impl Shared {
                 Image::Layout(path) => image::import_layout(store, &path),
                 Image::Registry(name) => {
                     let registries = &shared.settings.registries;
-                    image::pull(store, registries, &name, login, &|_, _| ())?.rootfs(store)
+                    let wish = Wish::new(store);
+                    let pulled = image::pull(store, registries, &name, login, &wish, &|_, _| ())?;
+                    pulled.rootfs(store)
                 }
                 Image::Local(path) => image::import_local(store, &path),
                 Image::Default | Image::Stack(_) => unreachable!("resolved above"),

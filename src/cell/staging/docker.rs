@@ -7,6 +7,7 @@ use super::Shared;
 use crate::cell::record::{AppRecord, Release};
 use crate::exec::cancel::Cancel;
 use crate::image::catalog::Known;
+use crate::image::work::Wish;
 use crate::image::{self, ImageError};
 use crate::log::chain;
 use crate::model::image::StagedImage;
@@ -32,16 +33,18 @@ pub async fn stage(
     let app = &manifest.name;
     shared.say(app, "STG", false, format!("Fetching image {wanted}"));
     let (inner, name, what) = (shared.clone(), app.clone(), wanted.clone());
-    // Who gives up on it leaves it to its end; the next one goes on from there.
+    // Who gives up on it ends it; what has come is there for the next one.
+    let (wish, _wisher) = Wish::held(shared.host.store());
     let fetched = cancel.or(async {
         let turn = shared.fetches.acquire_arc().await;
         smol::unblock(move || {
             let _turn = turn;
-            fetch(&inner, &name, &what)
+            fetch(&inner, &name, &what, &wish)
         })
         .await
     });
-    let (known, bytes, _pin) = fetched.await.ok_or("it was stopped")??;
+    let (known, bytes, pin) = fetched.await.ok_or("it was stopped")??;
+    shared.state().fetched.insert(app.clone(), pin);
     let image = StagedImage {
         digest: known.digest,
         layers: known.layers,
@@ -71,7 +74,12 @@ pub async fn stage(
 }
 
 /// The image, the bytes that it has, and what keeps its layers until they are recorded. Blocking.
-fn fetch(shared: &Shared, app: &AppName, wanted: &Image) -> Result<(Known, u64, Pin), String> {
+fn fetch(
+    shared: &Shared,
+    app: &AppName,
+    wanted: &Image,
+    wish: &Wish,
+) -> Result<(Known, u64, Pin), String> {
     let store = shared.host.store();
     let text = |err: ImageError| chain(&err);
     let (known, pin) = match wanted {
@@ -84,8 +92,8 @@ fn fetch(shared: &Shared, app: &AppName, wanted: &Image) -> Result<(Known, u64, 
                     shared.say(app, "STG", false, text);
                 }
             };
-            let pulled =
-                image::pull(store, &shared.registries, name, None, &progress).map_err(text)?;
+            let pulled = image::pull(store, &shared.registries, name, None, wish, &progress)
+                .map_err(text)?;
             (pulled.image, pulled.pin)
         }
         Image::Archive(path) => load(shared, path)?,
