@@ -18,6 +18,7 @@ use crate::image::registry::settings::Settings as Registries;
 use crate::init::proto::Bind;
 use crate::model::lrp::ActualLrp;
 use crate::unit::{AppName, Handle};
+use crate::volume::Pin;
 use smol::channel::{Receiver, Sender, bounded};
 use smol::lock::{Mutex as Turns, Semaphore};
 use std::collections::BTreeMap;
@@ -120,6 +121,8 @@ pub(super) struct State {
     pub(super) actual: BTreeMap<Key, ActualLrp>,
     pub(super) supervised: BTreeMap<Key, Supervised>,
     pub(super) staging: BTreeMap<AppName, Canceller>,
+    /// Keeps the layers of images until their app's record names them.
+    pub(super) fetched: BTreeMap<AppName, Pin>,
     /// What stands behind each published port in the kernel now.
     pub(super) published: BTreeMap<u16, Vec<(Ipv4Addr, u16)>>,
     pub(super) room: Room,
@@ -159,6 +162,7 @@ impl Cell {
             actual: parts.records.actual,
             supervised: BTreeMap::new(),
             staging: BTreeMap::new(),
+            fetched: BTreeMap::new(),
             published: BTreeMap::new(),
             room: Room::new(parts.total),
             waiting: Waiting::default(),

@@ -80,6 +80,8 @@ pub struct Store {
     pub size_max: Amount<Bytes>,
     /// What was asked for a container's disk is its limit; `false`: it may write more.
     pub quotas: bool,
+    /// When images that nothing is made of are removed; auto: above half of what the store can hold.
+    pub images_max: Amount<Cleanup>,
 }
 
 /// Control groups.
@@ -184,7 +186,7 @@ impl Config {
                 disk: Amount::Auto,
                 containers: 250,
             },
-            store: Store { size_max: Amount::Auto, quotas: true },
+            store: Store { size_max: Amount::Auto, quotas: true, images_max: Amount::Auto },
             net: Net::defaults(),
             garden: Garden::defaults(&paths),
             registry: Registries::defaults(&paths),

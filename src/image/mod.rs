@@ -7,8 +7,8 @@
 //! of the layer; run a program; show a layer before it is complete.
 //! Called by: `container`, `stage`, `daemon`, `garden`. Calls: `volume`, `sys`, `unit`.
 //! Entry points: [`pull`], [`load`], [`import_stack`], [`import_droplet`], [`import_local`],
-//! [`import_layout`], [`Save`], [`merge`], [`collect`], [`catalog`], [`preload::preload`],
-//! [`unpack::unpack`].
+//! [`import_layout`], [`Save`], [`merge`], [`collect`], [`make_room`], [`catalog`],
+//! [`preload::preload`], [`unpack::unpack`]; [`work`] says how much of it goes on at a time.
 //! Ancestor: garden-linux's repository_fetcher and rootfs_provider.
 //!
 //! ```text
@@ -26,6 +26,7 @@ mod config;
 mod copy;
 pub mod docker;
 mod error;
+mod evict;
 mod fetch;
 mod implied;
 mod import;
@@ -40,6 +41,7 @@ mod merge;
 mod name;
 mod notes;
 mod pack;
+mod parts;
 mod platform;
 pub mod preload;
 mod pull;
@@ -50,9 +52,12 @@ mod stream;
 mod tree;
 pub mod unpack;
 mod wire;
+pub mod work;
+mod zstd;
 
 pub use config::{Exposed, ImageConfig, Protocol};
 pub use error::ImageError;
+pub use evict::{exceeds, make_room};
 pub use import::{Progress, import_droplet, import_stack, known_stack};
 pub use layout::import_layout;
 pub use load::{Loaded, load, load_stream};

@@ -10,6 +10,8 @@
 //! Those that were read go back to be filled again, as memory is dear to get and to give back.
 
 use super::unpack::{self, Options, Summary, UnpackError};
+use super::work::{self, Wish};
+use super::zstd::Zstd;
 use crate::unit::{Bytes, Digest};
 use crate::volume::Store;
 use sha2::{Digest as _, Sha256};
@@ -21,27 +23,40 @@ use std::thread;
 
 /// Bytes of one piece, and pieces between two threads.
 const PIECE: usize = 256 << 10;
-const PIECES: usize = 4;
+const PIECES: usize = 3;
 /// Room that is made sure of ahead of the unpacking, and how often we look.
 const ROOM: u64 = 16 << 20;
-/// Largest zstd window, as a power of two: 128 MiB, what `zstd` itself takes without being asked.
-const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
 /// Unpacks `source`, a tar, plain or as gzip or zstd, into `dir`, with room made ahead of it; what
 /// was unpacked, and the digest of the tar. The source is read to its end, whatever the archive
-/// says: what checks itself there is checked.
+/// says: what checks itself there is checked. Waits until it is this layer's turn; ends at once when
+/// the daemon does.
 pub(super) fn unpack_packed(
     store: &Store,
     source: impl Read + Send,
     dir: &Path,
     options: &Options,
 ) -> Result<(Summary, Digest), UnpackError> {
+    unpack_wanted(store, &Wish::new(store), source, dir, options)
+}
+
+/// The same, until nobody wants it any more.
+pub(super) fn unpack_wanted(
+    store: &Store,
+    wish: &Wish,
+    source: impl Read + Send,
+    dir: &Path,
+    options: &Options,
+) -> Result<(Summary, Digest), UnpackError> {
+    let over = || UnpackError::stream(io::Error::other(Wish::failure()));
+    let _turn = work::layer(&|| wish.is_over()).ok_or_else(over)?;
     let given_up = AtomicBool::new(false);
+    let is_over = || wish.is_over() || given_up.load(Ordering::Relaxed);
     thread::scope(|scope| {
         let (packed, from_source) = row();
         let (plain, mut from_decoder) = row();
-        let reader = scope.spawn(|| pump(source, packed, &given_up));
-        let decoder = scope.spawn(|| decode(store, from_source, plain));
+        let reader = scope.spawn(|| pump(Wanted { source, wish }, packed, &given_up));
+        let decoder = scope.spawn(|| decode(store, from_source, plain, &is_over));
         let unpacked = unpack::unpack(&mut from_decoder, dir, options);
         // Nobody reads it any more: whoever still sends is told.
         drop(from_decoder);
@@ -83,10 +98,15 @@ fn pump(mut source: impl Read, to: Filling, given_up: &AtomicBool) -> io::Result
 }
 
 /// Unpacks the stream, hashes it, and sends it on; its digest.
-fn decode(store: &Store, packed: Pieces, to: Filling) -> io::Result<Digest> {
+fn decode(
+    store: &Store,
+    packed: Pieces,
+    to: Filling,
+    is_over: &dyn Fn() -> bool,
+) -> io::Result<Digest> {
     let mut hash = Sha256::new();
     let work = || {
-        let mut stream = decoded(packed)?;
+        let mut stream = decoded(packed, is_over)?;
         let (mut seen, mut sure_until) = (0u64, 0u64);
         loop {
             if seen >= sure_until {
@@ -118,21 +138,37 @@ fn decode(store: &Store, packed: Pieces, to: Filling) -> io::Result<Digest> {
 }
 
 /// The tar stream inside, by its first bytes.
-fn decoded<'a>(mut packed: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
+fn decoded<'a>(
+    mut packed: impl BufRead + 'a,
+    is_over: &'a dyn Fn() -> bool,
+) -> io::Result<Box<dyn Read + 'a>> {
     let unknown = |name: &str| {
         let text = format!("it is packed with {name}; gzip, zstd and plain tar can be read");
         io::Error::new(io::ErrorKind::Unsupported, text)
     };
     match packed.fill_buf()? {
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
-            let mut zstd = zstd::stream::read::Decoder::with_buffer(packed)?;
-            zstd.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-            Ok(Box::new(zstd))
+            Ok(Box::new(Zstd::new(packed, is_over)?))
         }
         [0x1f, 0x8b, ..] => Ok(Box::new(flate2::bufread::MultiGzDecoder::new(packed))),
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Err(unknown("xz")),
         [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, ..] => Err(unknown("bzip2")),
         _ => Ok(Box::new(packed)),
+    }
+}
+
+/// A source until nobody wants it any more.
+struct Wanted<'a, R> {
+    source: R,
+    wish: &'a Wish,
+}
+
+impl<R: Read> Read for Wanted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.wish.is_over() {
+            true => Err(io::Error::other(Wish::failure())),
+            false => self.source.read(buffer),
+        }
     }
 }
 
@@ -278,7 +314,9 @@ mod tests {
 
     #[test]
     fn packed_streams_are_known_by_their_first_bytes() {
-        let of = |bytes: &'static [u8]| decoded(bytes).map(|_| ()).map_err(|err| err.to_string());
+        let of = |bytes: &'static [u8]| {
+            decoded(bytes, &|| false).map(|_| ()).map_err(|err| err.to_string())
+        };
         assert!(of(b"\x28\xb5\x2f\xfd..").is_ok() && of(b"\x1f\x8b..").is_ok() && of(b"").is_ok());
         assert!(of(b"\xfd7zXZ\0....").expect_err("xz").contains("packed with xz"));
         assert!(of(b"BZh91AY&SY").expect_err("bzip2").contains("packed with bzip2"));
