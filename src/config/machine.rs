@@ -42,6 +42,8 @@ pub struct Config {
     pub garden: Garden,
     /// `[registry]`.
     pub registry: Registries,
+    /// `[downloads]`.
+    pub downloads: Downloads,
     /// `[cgroup]`.
     pub cgroup: Cgroup,
     /// `[log]`.
@@ -79,6 +81,13 @@ pub struct Store {
     pub size_max: Amount<Bytes>,
     /// What was asked for a container's disk is its limit; `false`: it may write more.
     pub quotas: bool,
+}
+
+/// What is kept of files that actions download.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Downloads {
+    /// All together, unpacked; the most that one may be, too.
+    pub size: Bytes,
 }
 
 /// Control groups.
@@ -179,6 +188,7 @@ impl Config {
                 containers: 250,
             },
             store: Store { size_max: Amount::Auto, quotas: true },
+            downloads: Downloads { size: Bytes::mib(1024) },
             net: Net::defaults(),
             garden: Garden::defaults(&paths),
             registry: Registries::defaults(&paths),
