@@ -16,6 +16,8 @@ mod traced;
 
 use crate::api::http::server;
 use crate::garden::Backend;
+use smol::lock::Semaphore;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest body that is JSON, in bytes.
@@ -55,12 +57,14 @@ impl Default for Settings {
 pub struct Garden {
     backend: Backend,
     settings: Settings,
+    /// For long messages to processes.
+    room: Arc<Semaphore>,
 }
 
 impl Garden {
     /// Speaks for `backend`.
     pub fn new(backend: Backend, settings: Settings) -> Garden {
-        Garden { backend, settings }
+        Garden { backend, settings, room: raw::room() }
     }
 
     /// What to serve it with.

@@ -82,6 +82,7 @@ impl Cell {
             }
         }
         self.forget_places().await;
+        self.forget_lost().await;
         let inner = self.shared.clone();
         smol::unblock(move || {
             inner.distrust_published();

@@ -202,6 +202,7 @@ impl Shared {
         if state.closing {
             return;
         }
+        let preloading = state.preloading;
         let waiting: Vec<(AppName, AppRecord)> = state
             .apps
             .iter()
@@ -209,6 +210,8 @@ impl Shared {
                 let decided = app.staged == Some(app.generation);
                 !app.deleting && !app.stopped && !decided && !state.staging.contains_key(*name)
             })
+            // Its image may be on its way here without a network. It takes nobody's turn meanwhile.
+            .filter(|(_, app)| !preloading || !self.lacks_image(app))
             .map(|(name, app)| (name.clone(), app.clone()))
             .collect();
         for (name, app) in waiting {
@@ -271,6 +274,7 @@ impl Shared {
         }
         // Until here: layers that no record names yet are not swept while something is staged.
         state.staging.remove(name);
+        state.fetched.remove(name);
         state.litter = true;
         drop(state);
         self.wake();
@@ -346,12 +350,17 @@ impl Shared {
 
     /// The layers that something refers to; `None` while that cannot be told.
     pub(super) fn used_layers(&self) -> Option<BTreeSet<Digest>> {
+        // Let go of again: the layers are told from the same state.
+        let is_staging = !self.state().staging.is_empty();
+        if is_staging { None } else { self.layers_of_all() }
+    }
+
+    /// The same whether something is being staged or not: of that, only the layers of an image are
+    /// kept otherwise, by a pin.
+    pub(super) fn layers_of_all(&self) -> Option<BTreeSet<Digest>> {
         let mut used = BTreeSet::new();
         {
             let state = self.state();
-            if !state.staging.is_empty() {
-                return None;
-            }
             let releases = state.apps.values().filter_map(|app| app.release.as_ref());
             used.extend(releases.flat_map(Release::layers));
         }
@@ -362,7 +371,8 @@ impl Shared {
             if let Some(entry) = self.host.entry(&handle).map_err(unknown).ok()? {
                 used.extend(entry.spec.layers);
             }
-            used.extend(self.host.pea_layers(&handle).map_err(unknown).ok()?);
+            let peas = self.host.pea_layers(&handle).map_err(unknown).ok()?;
+            used.extend(peas.into_iter().flatten());
         }
         let store = self.host.store();
         let stacks = std::fs::read_dir(&self.paths.stacks).into_iter().flatten().flatten();

@@ -18,6 +18,7 @@ mod disk;
 mod error;
 mod instance;
 mod lease;
+mod lost;
 pub mod owner;
 mod placement;
 mod pulse;

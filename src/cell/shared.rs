@@ -2,6 +2,7 @@
 
 use super::diff::Key;
 use super::error::CellError;
+use super::lost::Lost;
 use super::placement::Waiting;
 use super::pulse::Pulse;
 use super::record::AppRecord;
@@ -18,6 +19,7 @@ use crate::image::registry::settings::Settings as Registries;
 use crate::init::proto::Bind;
 use crate::model::lrp::ActualLrp;
 use crate::unit::{AppName, Handle};
+use crate::volume::Pin;
 use smol::channel::{Receiver, Sender, bounded};
 use smol::lock::{Mutex as Turns, Semaphore};
 use std::collections::BTreeMap;
@@ -123,6 +125,8 @@ pub(super) struct State {
     pub(super) actual: BTreeMap<Key, ActualLrp>,
     pub(super) supervised: BTreeMap<Key, Supervised>,
     pub(super) staging: BTreeMap<AppName, Canceller>,
+    /// Keeps the layers of images until their app's record names them.
+    pub(super) fetched: BTreeMap<AppName, Pin>,
     /// What stands behind each published port in the kernel now.
     pub(super) published: BTreeMap<u16, Vec<(Ipv4Addr, u16)>>,
     pub(super) room: Room,
@@ -134,6 +138,10 @@ pub(super) struct State {
     pub(super) watchers: Vec<Sender<()>>,
     /// A droplet was replaced: its layer can be removed when nothing runs in it any more.
     pub(super) litter: bool,
+    /// Images that came with the box are being loaded.
+    pub(super) preloading: bool,
+    /// Images that the store has lost.
+    pub(super) lost: Lost,
     /// No more work is begun: the daemon ends.
     pub(super) closing: bool,
 }
@@ -158,6 +166,7 @@ impl Cell {
             actual: parts.records.actual,
             supervised: BTreeMap::new(),
             staging: BTreeMap::new(),
+            fetched: BTreeMap::new(),
             published: BTreeMap::new(),
             room: Room::new(parts.total),
             waiting: Waiting::default(),
@@ -165,6 +174,8 @@ impl Cell {
             watchers: Vec::new(),
             // What the last daemon left is not known.
             litter: true,
+            preloading: true,
+            lost: Lost::new(),
             closing: false,
         };
         Cell {

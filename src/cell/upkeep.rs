@@ -1,9 +1,13 @@
 //! What the box gets back when it is quiet.
 
-use super::shared::Cell;
+use super::record::AppRecord;
+use super::shared::{Cell, Shared};
 use crate::image::{self, Collected, ImageError};
 use crate::log::chain;
+use crate::model::lrp::LrpState;
+use crate::unit::{AppName, Bytes, Digest};
 use smol::future;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Quiet this long after the last container went, the store may be cut: a staging makes way for
@@ -21,6 +25,22 @@ impl Cell {
         self.shared.wake();
     }
 
+    /// Lets the next quiet round remove images that are too many, if they are. Blocking.
+    pub fn look_at_images(&self) {
+        if image::exceeds(self.shared.host.store(), &self.shared.keep) {
+            self.look_for_litter();
+        }
+    }
+
+    /// Looks after the store from now on: removes images that nobody uses when something does not
+    /// fit.
+    pub fn keep_store(&self) {
+        // The store is part of what we hold.
+        let shared = Arc::downgrade(&self.shared);
+        let make_room = move |need| shared.upgrade().is_some_and(|shared| shared.make_room(need));
+        self.shared.host.store().keep_with(make_room);
+    }
+
     /// Removes now the layers that nothing on the box is made of; `None`: all are kept, as something
     /// is being staged or the containers cannot be told.
     pub async fn collect(&self) -> Result<Option<Collected>, ImageError> {
@@ -32,6 +52,31 @@ impl Cell {
         self.shared.state().waiting.room_returned();
         self.shared.wake();
         collected
+    }
+
+    /// Apps of images that have no container now, as they are stopped or wait for something, with the
+    /// digest of the image that they start from.
+    pub fn idle_images(&self) -> Vec<(AppName, Digest)> {
+        let state = self.shared.state();
+        let image = |app: &AppRecord| Some(app.release.as_ref()?.image.as_ref()?.digest);
+        let lives = |name: &AppName| {
+            let own = state.actual.iter().filter(|(key, _)| key.0.app == *name);
+            own.map(|(_, record)| &record.state)
+                .any(|state| matches!(state, LrpState::Claimed(_) | LrpState::Running(_)))
+        };
+        let apps = state.apps.iter().filter(|(name, _)| !lives(name));
+        apps.filter_map(|(name, app)| Some((name.clone(), image(app)?))).collect()
+    }
+
+    /// More images that came with the box are here.
+    pub fn preloaded(&self) {
+        self.shared.wake();
+    }
+
+    /// No more images that came with the box will be here: who needs others asks registries.
+    pub fn preload_is_over(&self) {
+        self.shared.state().preloading = false;
+        self.shared.wake();
     }
 
     /// Lets the store be looked at: containers have gone that this room knows nothing of.
@@ -68,6 +113,23 @@ impl Cell {
             }
             if shared.gone.recv().await.is_err() {
                 return future::pending().await;
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Whether images could be removed for something that does not fit. Blocking.
+    fn make_room(&self, need: Bytes) -> bool {
+        let made = image::make_room(self.host.store(), &self.keep, need, || self.layers_of_all());
+        match made {
+            Ok(bytes) => {
+                crate::info!("store.room_made", bytes = bytes);
+                bytes > 0
+            }
+            Err(err) => {
+                crate::warn!("layer.left", err = chain(&err));
+                false
             }
         }
     }

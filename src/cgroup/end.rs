@@ -139,6 +139,12 @@ impl Group {
         }
     }
 
+    /// Lets the processes go on of a group, and of its peas, that was frozen to kill them and then
+    /// left so by a daemon that ended: on v1 nothing that is frozen can be killed.
+    pub fn thaw_all(&self) -> Result<(), CgroupError> {
+        self.family()?.iter().try_for_each(Group::thaw)
+    }
+
     fn freeze(&self) -> Result<(), CgroupError> {
         match self.layout.dir(Controller::Freezer, &self.name.to_string()) {
             Some(Dir::V1(dir)) => v1::freeze(&dir),

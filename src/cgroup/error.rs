@@ -94,7 +94,11 @@ impl fmt::Display for CgroupError {
                  must be root",
             ),
             CgroupError::Refused { doing, path, .. } => {
-                write!(f, "cannot {doing} {}", path.display())
+                write!(f, "cannot {doing} {}", path.display())?;
+                match self.is_not_found() {
+                    true => f.write_str(GONE),
+                    false => Ok(()),
+                }
             }
             CgroupError::Write { text, path, source } => {
                 write!(f, "cannot write `{text}` to {}", path.display())?;
@@ -114,6 +118,10 @@ impl fmt::Display for CgroupError {
         }
     }
 }
+
+/// What a group that is not there means, and what helps.
+const GONE: &str = ", which somebody has removed or which is not mounted here: destroy what it was of and \
+                    make it anew, and leave groups below the daemon's parent to the daemon";
 
 /// Why a file of a group takes no value just then, and what helps.
 fn busy(path: &Path) -> &'static str {

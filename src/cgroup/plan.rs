@@ -70,7 +70,8 @@ impl fmt::Display for Missing {
             false => write!(
                 f,
                 "no mounted cgroup hierarchy has the {name} controller; it must be in the kernel \
-                 and mounted under /sys/fs/cgroup"
+                 and mounted under /sys/fs/cgroup. Who starts this with `ip netns exec` sees no \
+                 cgroups, as that mounts /sys anew: use `nsenter --net=/run/netns/NAME`"
             ),
         }
     }

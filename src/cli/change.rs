@@ -187,13 +187,33 @@ pub async fn act(
                     ));
                 }
             }
-            (Err(err), None) => failed = Some(err),
+            (Err(err), None) => {
+                tell_gardens(ui, remote, name, &err).await;
+                failed = Some(err);
+            }
             (Err(err), Some(_)) => {
                 ui.complain(&format!("terrarium: {}\n", crate::log::chain(&err)));
+                tell_gardens(ui, remote, name, &err).await;
             }
         }
     }
     failed.map_or(Ok(0), Err)
+}
+
+/// Where no app has a name, a container of Garden's clients may: those are not ours to change.
+async fn tell_gardens(ui: &mut Ui, remote: &Remote, name: &AppName, err: &CliError) {
+    let CliError::Refused(view) = err else { return };
+    if ErrorKind::of(view) != ErrorKind::NotFound {
+        return;
+    }
+    let Ok(site) = remote.examine_box(None).await else { return };
+    if site.garden.containers.iter().any(|one| one.handle == name.as_str()) {
+        ui.complain(&format!(
+            "terrarium: {name} is a container of Garden's clients, who destroy it through their \
+             socket: curl --unix-socket /run/terrarium/garden.sock -X DELETE \
+             http://api/containers/{name}\n"
+        ));
+    }
 }
 
 /// The manifest, when it is one of those that the daemon reads by itself.

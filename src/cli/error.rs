@@ -1,6 +1,7 @@
 //! Why a verb did not do what it was asked, and the exit code that says so.
 
 use super::parse::UsageError;
+use super::text::clean;
 use super::verbs::Id;
 use crate::api::apps::ErrorKind;
 use crate::api::http::client::ClientError;
@@ -121,7 +122,11 @@ impl fmt::Display for CliError {
         match self {
             CliError::Usage(err) => err.fmt(f),
             CliError::Client(err) => err.fmt(f),
-            CliError::Refused(view) => f.write_str(&view.message),
+            // Words of archives, registries and apps may be in it. It may have several lines.
+            CliError::Refused(view) => {
+                let lines: Vec<String> = view.message.split('\n').map(clean).collect();
+                f.write_str(&lines.join("\n"))
+            }
             CliError::File { doing, path, .. } => write!(f, "cannot {doing} {}", path.display()),
             CliError::Invalid { bad, all: 1 } if *bad == 1 => {
                 f.write_str("the manifest is invalid; nothing was changed")

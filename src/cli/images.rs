@@ -7,12 +7,16 @@ use super::error::CliError;
 use super::parse::Image;
 use super::remote::Remote;
 use super::show;
+use super::signals::signals;
 use super::text::{clean, size};
 use super::ui::{Ui, now_ms};
 use crate::api::apps::images::{NamedImage, PullEvent, SAVED_ID};
 use crate::api::http::client::{ClientError, Reply};
+use crate::sys::signal::Signal;
 use crate::unit::ImageRef;
 use serde_json::json;
+use smol::future;
+use smol::stream::StreamExt;
 use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -33,7 +37,7 @@ pub async fn image(ui: &mut Ui, remote: &Remote, image: Image) -> Result<u8, Cli
         }
         Image::Pull(name) => pull(ui, remote, &name).await,
         Image::Load { path, name } => load(ui, remote, &path, name.as_ref()).await,
-        Image::Save { image, file } => save(ui, remote, &image, &file).await,
+        Image::Save { image, file } => saved(ui, remote, &image, &file).await,
         Image::Remove(images) => remove(ui, remote, &images).await,
         Image::Collect => {
             let gone = remote.collect().await?;
@@ -100,7 +104,23 @@ async fn load(
     Ok(0)
 }
 
-async fn save(ui: &mut Ui, remote: &Remote, image: &str, file: &Path) -> Result<u8, CliError> {
+/// As [`saved`]; when a signal ends it, nothing of the file is left. One that is written to as it
+/// is, such as a pipe, may block: who types ends that as usual.
+pub fn save(ui: &mut Ui, remote: &Remote, image: &str, file: &Path) -> Result<u8, CliError> {
+    if !archive::Draft::is_apart(file) {
+        return smol::block_on(saved(ui, remote, image, file));
+    }
+    let mut signals = signals(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])?;
+    let ended = async {
+        match signals.next().await {
+            Some(number) => Ok(128 + u8::try_from(number).unwrap_or_default()),
+            None => future::pending().await,
+        }
+    };
+    smol::block_on(future::or(saved(ui, remote, image, file), ended))
+}
+
+async fn saved(ui: &mut Ui, remote: &Remote, image: &str, file: &Path) -> Result<u8, CliError> {
     let mut reply = remote.save_image(image).await?;
     let id = reply.header(SAVED_ID).unwrap_or_default().to_owned();
     let unwritten = |source| CliError::File { doing: "write", path: file.to_owned(), source };

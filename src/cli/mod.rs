@@ -129,6 +129,10 @@ fn dispatch(
             smol::block_on(change::act(ui, &remote()?, act, &names, wait))
         }
         Command::Exec(exec) => exec::exec(ui, remote(), exec),
+        // Takes signals, which is done before anything that may start a thread.
+        Command::Image(parse::Image::Save { image, file }) => {
+            images::save(ui, &remote()?, &image, &file)
+        }
         Command::Image(image) => smol::block_on(images::image(ui, &remote()?, image)),
         Command::Status => smol::block_on(look::status(ui, &remote()?)),
         Command::Apps => smol::block_on(look::apps(ui, &remote()?)),

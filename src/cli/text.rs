@@ -95,6 +95,27 @@ pub fn clean(text: &str) -> String {
     out
 }
 
+/// JSON without what a terminal would take for more than text. Such characters stand within strings
+/// only, where their escapes mean the same.
+pub fn clean_json(text: String) -> String {
+    let is_harmful = |c: char| match c {
+        '\n' => false,
+        '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
+        c => c.is_control(),
+    };
+    if !text.contains(is_harmful) {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len() + 64);
+    for c in text.chars() {
+        match is_harmful(c) {
+            true => drop(write!(out, "\\u{:04x}", c as u32)),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
 /// The candidate that `word` was probably meant to be.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = word.chars().count().div_ceil(3).min(3);
@@ -248,6 +269,15 @@ mod tests {
     fn an_app_cannot_write_to_the_terminal() {
         let text = "a\tb\u{1b}[31mred\r\u{9b}2J\u{7f}\0\u{202e}é\n";
         assert_eq!(clean(text), "a\tb\\x1b[31mred\\r\\u{9b}2J\\x7f\\x00\\u{202e}é\\n");
+    }
+
+    #[test]
+    fn json_says_the_same_and_is_harmless() {
+        let value = "a\u{9b}2J\u{7f}\u{202e}\u{1b}é\n";
+        let text = clean_json(serde_json::to_string(value).expect("JSON"));
+        assert_eq!(text, r#""a\u009b2J\u007f\u202e\u001bé\n""#);
+        assert_eq!(serde_json::from_str::<String>(&text).expect("JSON"), value);
+        assert_eq!(clean_json("{\n  \"é\": 1\n}".into()), "{\n  \"é\": 1\n}");
     }
 
     #[test]

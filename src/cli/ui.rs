@@ -3,6 +3,7 @@
 use super::error::CliError;
 use super::parse::Global;
 use super::show;
+use super::text::clean_json;
 use crate::model::view::LogLine;
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
@@ -57,13 +58,13 @@ impl Ui {
     /// One document, to stdout.
     pub fn document(&mut self, value: &impl Serialize) -> Result<(), CliError> {
         let text = serde_json::to_string_pretty(value);
-        self.print(&(text.expect("our own types always become JSON") + "\n"))
+        self.print(&(clean_json(text.expect("our own types always become JSON")) + "\n"))
     }
 
     /// One item of a stream, to stdout.
     pub fn item(&mut self, value: &impl Serialize) -> Result<(), CliError> {
         let text = serde_json::to_string(value);
-        self.print(&(text.expect("our own types always become JSON") + "\n"))
+        self.print(&(clean_json(text.expect("our own types always become JSON")) + "\n"))
     }
 
     /// A line of an app's log, to stdout.

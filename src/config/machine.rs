@@ -16,6 +16,7 @@ pub use net::{HostEntry, Net};
 pub use registry::Registries;
 
 use super::Diagnostics;
+use super::diagnostic::Finding;
 use super::sink::MAX_TEXT;
 use super::words::word;
 use crate::log::Level;
@@ -81,6 +82,8 @@ pub struct Store {
     pub size_max: Amount<Bytes>,
     /// What was asked for a container's disk is its limit; `false`: it may write more.
     pub quotas: bool,
+    /// When images that nothing is made of are removed; auto: above half of what the store can hold.
+    pub images_max: Amount<Cleanup>,
 }
 
 /// What is kept of files that actions download.
@@ -160,6 +163,11 @@ impl Paths {
         self.lib.join("stacks")
     }
 
+    /// Archives and layouts of images that came with the box.
+    pub fn images(&self) -> PathBuf {
+        self.lib.join("images")
+    }
+
     /// Directories of buildpacks, by name; what the owner put in `etc` hides what came with the box.
     pub fn buildpacks(&self) -> [PathBuf; 2] {
         [&self.etc, &self.lib].map(|dir| dir.join("buildpacks"))
@@ -187,7 +195,7 @@ impl Config {
                 disk: Amount::Auto,
                 containers: 250,
             },
-            store: Store { size_max: Amount::Auto, quotas: true },
+            store: Store { size_max: Amount::Auto, quotas: true, images_max: Amount::Auto },
             downloads: Downloads { size: Bytes::mib(1024) },
             net: Net::defaults(),
             garden: Garden::defaults(&paths),
@@ -298,9 +306,17 @@ pub fn load(root: &Path, file: Option<&Path>) -> Result<Config, ConfigError> {
         }
     }
 
-    let mut bad = Vec::new();
+    let (mut bad, mut rootfs) = (Vec::new(), None);
     for (path, text) in &texts {
         bad.extend(config.apply(text, &path.to_string_lossy()).err());
+        rootfs = config.garden.rootfs_at.take().map(|span| (path, text, span)).or(rootfs);
+    }
+    // Only the last word counts: an earlier one need not be there.
+    if let (Some((path, text, span)), Some((message, cure))) =
+        (rootfs, config.garden.judge_rootfs(&config.paths))
+    {
+        let found = Finding { span, message, cure: Some(cure), see: None, warning: false };
+        bad.extend(Diagnostics::new(&path.to_string_lossy(), text, vec![found], 0));
     }
     if bad.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(bad)) }
 }

@@ -120,6 +120,11 @@ impl Claims {
         Some(held.slot.is_some() && held.slot == entry.map(|entry| entry.slot))
     }
 
+    /// The slot that a container has.
+    pub fn slot(&self, handle: &Handle) -> Option<Slot> {
+        self.held.get(handle)?.slot
+    }
+
     /// Of a container that is being removed only the links are left; they go in the background,
     /// until [`Self::rest`] or [`Self::forget`].
     pub fn leave(&mut self, handle: &Handle) {

@@ -6,6 +6,7 @@ use super::error::{Cause, ProcessError};
 use super::host::Host;
 use super::link::Link;
 use super::pea::PeaRoot;
+use super::posture::Posture;
 use super::program::OwnProgram;
 use super::record::Record;
 use super::spool::Spool;
@@ -42,6 +43,8 @@ pub struct Process {
     pub id: String,
     /// Its streams; taken once.
     pub streams: Streams,
+    /// Limits that were asked for and could not be had, as they are: `nofile 1024, ...`; empty: none.
+    pub lowered: String,
     link: Arc<Link>,
     exit: Receiver<ExitStatus>,
     ended: OnceLock<ExitStatus>,
@@ -76,6 +79,19 @@ impl Container {
             own: host.own.clone(),
             group: host.cgroups.find(&handle),
             init_dir: dir.join("init"),
+            record: host.records.open(entry),
+        })
+    }
+
+    /// One whose pid 1 has ended, as it was found in the depot: it has limits and figures and can be
+    /// destroyed, and nothing runs in it any more.
+    pub(super) fn of_ended(host: &Host, entry: Entry) -> Result<Container, Cause> {
+        let handle = entry.spec.handle.clone();
+        Ok(Container {
+            link: Link::of_ended(handle.clone())?,
+            own: host.own.clone(),
+            group: host.cgroups.find(&handle),
+            init_dir: host.depot.dir(&handle).join("init"),
             record: host.records.open(entry),
         })
     }
@@ -141,13 +157,16 @@ impl Container {
         sys::fault::point(format_args!("run:started"));
         match asked {
             Ok((answer, fds)) => {
-                if let Answer::Started { lowered, .. } = &answer
-                    && !lowered.is_empty()
-                {
-                    let (handle, limits) = (self.handle(), told(lowered));
+                let mut process = self.process(id, tty, fds, exit);
+                if let Answer::Started { lowered, .. } = &answer {
+                    process.lowered = told(lowered);
+                }
+                // Whoever has another name for the container says it himself.
+                if self.entry().spec.posture == Posture::App && !process.lowered.is_empty() {
+                    let (handle, id, limits) = (self.handle(), &process.id, &process.lowered);
                     crate::warn!("process.limits_lowered", handle = handle, id = id, to = limits);
                 }
-                Ok(self.process(id, tty, fds, exit))
+                Ok(process)
             }
             Err(err) => {
                 self.link.unwatch(&id, exit);
@@ -270,6 +289,11 @@ impl Container {
         self.link.is_lost()
     }
 
+    /// Its pid 1 has ended, and with it everything inside.
+    pub fn has_ended(&self) -> bool {
+        self.link.is_gone()
+    }
+
     /// Returns when pid 1, and with it everything inside, is gone.
     pub async fn ended(&self) {
         self.link.ended().await;
@@ -307,7 +331,8 @@ impl Container {
                 ..Streams::default()
             },
         };
-        Process { id, streams, link: self.link.clone(), exit, ended: OnceLock::new() }
+        let (link, lowered) = (self.link.clone(), String::new());
+        Process { id, streams, lowered, link, exit, ended: OnceLock::new() }
     }
 }
 

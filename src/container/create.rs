@@ -7,19 +7,18 @@ use super::host::{self, Host, step};
 use super::posture::{self, Posture};
 use super::recipe::{CREATE, Step};
 use super::spans::Watch;
+use super::spawner::Init;
 use super::spec::{ContainerSpec, RootDriver};
 use super::undo::Undo;
 use crate::cgroup::Group;
 use crate::image;
-use crate::init::proto::{MAX_MESSAGE, Plan, SetUp};
+use crate::init::proto::{MAX_MESSAGE, Order, Owner, Plan, SetUp};
 use crate::net::NetError;
 use crate::sys;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// A failure that a test asks for: after this step was done, as if it had failed.
@@ -55,14 +54,18 @@ struct Making<'a> {
     listener: Option<OwnedFd>,
     control: Option<OwnedFd>,
     netns: Option<OwnedFd>,
-    /// Shared with the undos of [`Step::Spawn`] and [`Step::Init`]; whichever comes first ends it.
-    child: Arc<Mutex<Option<Child>>>,
+    /// There is a bridge that is this container's alone.
+    bridged: bool,
+    /// The first process of `init`. Shared with the undos of the steps that know it; whichever comes
+    /// first ends it.
+    child: Arc<Mutex<Option<i32>>>,
     connected: Option<Container>,
 }
 
 impl Host {
     /// Makes a container; on any failure nothing of it is left on the box.
     pub fn create(&self, spec: ContainerSpec, fault: Fault) -> Result<Container, ContainerError> {
+        self.stir();
         let handle = spec.handle.clone();
         let mut undo = Undo::default();
         let mut watch = Watch::start();
@@ -75,6 +78,7 @@ impl Host {
             listener: None,
             control: None,
             netns: None,
+            bridged: false,
             child: Arc::default(),
             connected: None,
         };
@@ -83,12 +87,13 @@ impl Host {
             // Pushed before the step: a step that fails half-way is taken back too, and every
             // removal is content with what is not there. But links take themselves back: one that
             // was there before is somebody else's.
-            if now != Step::Links {
+            let is_link = matches!(now, Step::Bridge | Step::Links);
+            if !is_link {
                 making.push_undo(now, &mut undo);
             }
             let done = making.act(now).map_err(|source| making.short_of_memory(source));
             done.map_err(|source| step(now.doing(), &handle, source))?;
-            if now == Step::Links {
+            if is_link {
                 making.push_undo(now, &mut undo);
             }
             watch.end(n);
@@ -128,7 +133,13 @@ impl Host {
             }
             Ok(())
         });
-        ports.extend(self.claims().add_ports(&handle, &spec.host_ports)?);
+        let mut more = self.claims().add_ports(&handle, &spec.host_ports);
+        if more.is_err() {
+            // One that was destroyed a moment ago may still have it.
+            self.finish();
+            more = self.claims().add_ports(&handle, &spec.host_ports);
+        }
+        ports.extend(more?);
         let addresses = match &*spec.network {
             "" => None,
             network => {
@@ -166,7 +177,8 @@ impl<'a> Making<'a> {
                     group.remove().map_err(|err| step("remove the cgroup of", &handle, err))
                 });
             }
-            Step::Init => {
+            // Twice: what is made after the first shall be removed when the processes are gone.
+            Step::Init | Step::Plan => {
                 let (child, group) = (self.child.clone(), self.group.clone());
                 undo.push("end the init process", move || {
                     let first = end_first(&child);
@@ -186,7 +198,8 @@ impl<'a> Making<'a> {
                     Ok(())
                 });
             }
-            Step::Links => {
+            Step::Bridge if !self.bridged => {}
+            Step::Bridge | Step::Links => {
                 let slot = self.entry.slot;
                 undo.push("remove links and rules", move || {
                     host.net.release(slot).map_err(|err| step("disconnect", &handle, err))
@@ -222,13 +235,17 @@ impl<'a> Making<'a> {
             }
             Step::Spawn => self.spawn_init()?,
             Step::Init => self.start_init()?,
+            Step::Bridge => {
+                self.bridged = self.may_lose_slot(host.net.make_bridge(self.entry.slot))?;
+            }
+            Step::Plan => self.send_plan()?,
             Step::Links => {
-                let netns = self.netns.as_ref().expect("the init step received it");
-                let attached = host.net.attach(self.entry.slot, netns.as_fd());
-                if matches!(attached, Err(NetError::LinkExists { .. })) {
-                    host.claims().lose_slot(&spec.handle);
-                }
-                attached?;
+                let netns = self.netns.as_ref().expect("the plan step received it");
+                let (slot, netns) = (self.entry.slot, netns.as_fd());
+                self.may_lose_slot(match self.bridged {
+                    true => host.net.plug(slot, netns),
+                    false => host.net.attach(slot, netns),
+                })?;
             }
             Step::Rules => host.write_rules(&self.entry, &host::ports(&self.entry))?,
             Step::Inside => {
@@ -244,31 +261,36 @@ impl<'a> Making<'a> {
         Ok(())
     }
 
+    /// A link that is there already is somebody else's, and its slot with it.
+    fn may_lose_slot<T>(&self, made: Result<T, NetError>) -> Result<T, NetError> {
+        if matches!(made, Err(NetError::LinkExists { .. })) {
+            self.host.claims().lose_slot(&self.entry.spec.handle);
+        }
+        made
+    }
+
     /// Spawns `init`, which does nothing until it is told what. If we end before, so does it.
-    fn spawn_init(&mut self) -> io::Result<()> {
-        let (ours, theirs) = sys::socket::pair()?;
-        let child = Command::new(&self.host.program)
-            .arg0("terrarium")
-            .arg("init")
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
-            .current_dir("/")
-            .env_clear()
-            // Not the daemon's: a key pressed in its terminal is not for containers, and what
-            // `init` leaves can be waited for.
-            .process_group(0)
-            .spawn()?;
-        *lock(&self.child) = Some(child);
-        self.control = Some(ours);
+    fn spawn_init(&mut self) -> Result<(), Cause> {
+        let Init { pid, channel } = self.host.spawner.spawn()?;
+        *lock(&self.child) = Some(pid);
+        self.control = Some(channel);
         Ok(())
     }
 
-    /// Puts `init` into the groups, sends it the plan and takes its network namespace.
+    /// Puts `init` into the groups and has it make the namespaces.
     fn start_init(&mut self) -> Result<(), Cause> {
-        let ours = self.control.take().expect("the spawn step made it");
         // In the groups before it is told what to do, so nothing of it runs unlimited.
-        let pid = lock(&self.child).as_ref().expect("the spawn step made it").id() as i32;
+        let pid = lock(&self.child).expect("the spawn step made it");
         self.group.add(pid)?;
+        let privileged = self.entry.spec.posture == Posture::Privileged;
+        let order = Order::Container(Owner { ids: self.entry.ids(), privileged });
+        let control = self.control.as_ref().expect("the spawn step made it");
+        tell(control, &serde_json::to_vec(&order)?, &[])
+    }
+
+    /// Takes the network namespace of `init` and sends it the plan.
+    fn send_plan(&mut self) -> Result<(), Cause> {
+        let ours = self.control.take().expect("the spawn step made it");
         let plan = serde_json::to_vec(&self.plan()?)?;
         if plan.len() > MAX_MESSAGE {
             return Err(format!("the plan takes {} bytes, over {MAX_MESSAGE}", plan.len()).into());
@@ -278,12 +300,12 @@ impl<'a> Making<'a> {
         let fds = [listener.as_fd(), depot.as_fd(), self.host.seccomp.as_fd()];
         // Before it knows of them: it builds the inside while the network is being made.
         self.host.write_etc(&self.entry)?;
-        tell(&ours, &plan, &fds)?;
-        let (said, mut fds) = hear(&ours)?;
+        let (said, mut came) = hear(&ours)?;
         match said {
-            SetUp::Born => self.netns = Some(fds.pop().ok_or("init sent no network namespace")?),
+            SetUp::Born => self.netns = Some(came.pop().ok_or("init sent no network namespace")?),
             other => return Err(refusal(other)),
         }
+        tell(&ours, &plan, &fds)?;
         self.control = Some(ours);
         Ok(())
     }
@@ -295,8 +317,8 @@ impl<'a> Making<'a> {
         match hear(&control)?.0 {
             SetUp::Ready { pid } => {
                 self.entry.pid = Some((pid, sys::process::start_time(pid)?));
-                if let Some(mut child) = lock(&self.child).take() {
-                    child.wait()?;
+                if let Some(child) = lock(&self.child).take() {
+                    Init::wait(child)?;
                 }
                 Ok(())
             }
@@ -383,7 +405,7 @@ fn tell(control: &OwnedFd, message: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(),
 }
 
 /// What `init` said instead of what it should have.
-fn refusal(said: SetUp) -> Cause {
+pub(super) fn refusal(said: SetUp) -> Cause {
     match said {
         SetUp::Refused { doing, why, pid } => {
             // The pid 1 that failed is a child of ours that nobody else waits for.
@@ -411,16 +433,13 @@ pub(super) fn hear(control: &OwnedFd) -> Result<(SetUp, Vec<OwnedFd>), Cause> {
 
 /// Kills the first process of `init` unless it was ended or waited for before; returns its id, which
 /// is its process group's as well.
-fn end_first(child: &Mutex<Option<Child>>) -> Option<i32> {
-    lock(child).take().map(|mut child| {
-        let _ = child.kill();
-        let _ = child.wait();
-        child.id() as i32
-    })
+fn end_first(child: &Mutex<Option<i32>>) -> Option<i32> {
+    let child = lock(child).take();
+    child.inspect(|pid| Init::end(*pid))
 }
 
 /// The child, whoever panicked with it in hand.
-fn lock(child: &Mutex<Option<Child>>) -> MutexGuard<'_, Option<Child>> {
+fn lock(child: &Mutex<Option<i32>>) -> MutexGuard<'_, Option<i32>> {
     child.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 

@@ -5,6 +5,7 @@
 //! depot/<handle>/init/            exit statuses and spools, owned by the container's root (0700)
 //! depot/<handle>/init.sock        where pid 1 serves
 //! depot/<handle>/peas/<disk>      layers below a pea's disk in the store, and its id; written before it is made
+//! depot/<handle>/leaving         empty; its removal has begun
 //! depot/<handle>/scratch/         empty; pid 1 builds the root there, in its own mount namespace
 //! depot/<handle>/{hosts,resolv.conf,hostname}   an app's, shown read-only inside
 //! ```
@@ -88,6 +89,9 @@ pub fn boot_id() -> String {
         Err(_) => String::new(),
     }
 }
+
+/// Says that the removal of a container has begun.
+const LEAVING: &str = "leaving";
 
 /// Where a container's peas are written down.
 const PEAS: &str = "peas";
@@ -209,8 +213,8 @@ impl Depot {
         Ok(peas)
     }
 
-    /// The layers below a container's peas.
-    pub fn pea_layers(&self, handle: &Handle) -> io::Result<Vec<Digest>> {
+    /// The layers below each of a container's peas, lowest first.
+    pub fn pea_layers(&self, handle: &Handle) -> io::Result<Vec<Vec<Digest>>> {
         let items = match fs::read_dir(self.dir(handle).join(PEAS)) {
             Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other?,
@@ -218,7 +222,7 @@ impl Depot {
         let mut all = Vec::new();
         for item in items {
             match fs::read_to_string(item?.path()) {
-                Ok(text) => all.extend(layers_and_id(&text).0),
+                Ok(text) => all.push(layers_and_id(&text).0),
                 // It has ended meanwhile.
                 Err(err) if err.kind() == io::ErrorKind::NotFound => {}
                 Err(err) => return Err(err),
@@ -247,8 +251,27 @@ impl Depot {
         Ok(handles)
     }
 
-    /// Removes a container's directory; gone already is success.
+    /// Writes down that a container is about to be removed; one without a directory is gone.
+    pub fn mark_leaving(&self, handle: &Handle) -> io::Result<()> {
+        match File::create(self.dir(handle).join(LEAVING)) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the removal of a container has begun.
+    pub fn is_leaving(&self, handle: &Handle) -> io::Result<bool> {
+        self.dir(handle).join(LEAVING).try_exists()
+    }
+
+    /// Removes a container's directory; gone already is success. The entry goes first: what is found
+    /// half-removed is never taken for a container.
     pub fn remove(&self, handle: &Handle) -> io::Result<()> {
+        match fs::remove_file(self.dir(handle).join("container.json")) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
+            _ => {}
+        }
+        crate::sys::fault::point(format_args!("destroy:half-entry"));
         match fs::remove_dir_all(self.dir(handle)) {
             Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
             _ => Ok(()),
@@ -296,7 +319,7 @@ mod tests {
         fs::write(depot.dir(&web).join("peas/.pea-x"), "half").expect("a draft");
         let peas = depot.peas(&web).expect("peas");
         let layers = depot.pea_layers(&web).expect("layers");
-        assert!(peas.iter().all(|(_, pea)| layers.contains(&Digest::of(pea.as_bytes()))));
+        assert!(peas.iter().all(|(_, pea)| layers.contains(&vec![Digest::of(pea.as_bytes())])));
         fs::remove_dir_all(&dir).expect("clean");
         assert_eq!(peas.len(), 400);
         for (disk, pea) in peas {

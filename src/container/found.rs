@@ -30,6 +30,8 @@ pub struct Closed {
     pub why: String,
     /// Asked again, the answer is the same.
     pub for_good: bool,
+    /// Its entry is none of any program: nothing but its removal can come of it.
+    pub is_damaged: bool,
     /// What can be told of it.
     pub seen: Glimpse,
 }
@@ -61,15 +63,17 @@ impl Host {
             Ok(None) => io::Error::new(io::ErrorKind::InvalidData, "its entry is gone"),
             Err(err) => err,
         };
-        let for_good = match err.kind() {
-            io::ErrorKind::Unsupported => true,
-            // A power cut leaves such a thing, and nothing that lives.
-            io::ErrorKind::InvalidData if !self.may_live(handle) => return Sight::Nothing,
-            io::ErrorKind::InvalidData => true,
-            _ => false,
+        let is_damaged = err.kind() == io::ErrorKind::InvalidData;
+        // A power cut leaves such a thing, and nothing that lives.
+        if is_damaged && !self.may_live(handle) {
+            return Sight::Nothing;
+        }
+        let for_good = is_damaged || err.kind() == io::ErrorKind::Unsupported;
+        let why = match is_damaged {
+            true => format!("its entry in the depot is damaged ({err}); destroy it"),
+            false => crate::log::chain(&err),
         };
-        let why = crate::log::chain(&err);
-        Sight::Closed(Closed { why, for_good, seen: self.depot.glimpse(handle) })
+        Sight::Closed(Closed { why, for_good, is_damaged, seen: self.depot.glimpse(handle) })
     }
 
     /// Whether something of this name has processes, or nobody can tell.
@@ -127,19 +131,40 @@ impl Host {
         if !alive {
             return Ok(None);
         }
-        if !self.claims().adopt(&entry) {
-            let why = "another container has its slot or ports; destroy one of them";
-            return Err(step("find again the numbers of", handle, why));
-        }
-        if let Some(had) = entry.addresses {
-            let again = self.net.reclaim(entry.slot, had);
-            again.map_err(|source| step("find again the address of", handle, source))?;
-        }
+        self.adopt_numbers(&entry)?;
         self.renew_rules(&entry)
             .map_err(|source| step("write the network rules of", handle, source))?;
         Container::connect(self, entry)
             .map(Some)
             .map_err(|source| step("connect to the init process of", handle, source))
+    }
+
+    /// A container whose pid 1 has ended since the box was started: all that is known of it, for who
+    /// decides what becomes of it. `None`: it was never finished, is of an earlier run of the box, or
+    /// its removal has begun: destroy it. Blocking.
+    pub fn reopen_ended(&self, handle: &Handle) -> Result<Option<Container>, ContainerError> {
+        let Some(entry) = self.entry(handle)? else { return Ok(None) };
+        let leaves = self.depot.is_leaving(handle);
+        let leaves = leaves.map_err(|source| step("read the depot entry of", handle, source))?;
+        if entry.process().is_none() || leaves {
+            return Ok(None);
+        }
+        self.adopt_numbers(&entry)?;
+        let ended = Container::of_ended(self, entry);
+        ended.map(Some).map_err(|source| step("take over", handle, source))
+    }
+
+    /// Gives a container that was found the numbers and the address of its entry.
+    fn adopt_numbers(&self, entry: &Entry) -> Result<(), ContainerError> {
+        let handle = &entry.spec.handle;
+        if !self.claims().adopt(entry) {
+            let why = "another container has its slot or ports; destroy one of them";
+            return Err(step("find again the numbers of", handle, why));
+        }
+        match entry.addresses.map(|had| self.net.reclaim(entry.slot, had)) {
+            Some(Err(source)) => Err(step("find again the address of", handle, source)),
+            _ => Ok(()),
+        }
     }
 
     /// The rules of a container that is found again. An app's never change, so they are there or

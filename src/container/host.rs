@@ -8,6 +8,7 @@ use super::posture::Posture;
 use super::program::OwnProgram;
 use super::record::Records;
 use super::spans::{CreateSpans, Spans};
+use super::spawner::Spawner;
 use super::spec::ContainerSpec;
 use crate::cgroup::{Cgroups, Group};
 use crate::net::egress::Range;
@@ -18,6 +19,7 @@ use crate::sys;
 use crate::sys::signal::KILL;
 use crate::unit::Handle;
 use crate::volume::Store;
+use smol::channel::{self, Receiver, Sender};
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -62,7 +64,7 @@ pub struct GardenNetworks {
 /// Everything that containers share. One per daemon.
 pub struct Host {
     pub(super) depot: Depot,
-    pub(super) program: PathBuf,
+    pub(super) spawner: Spawner,
     pub(super) own: Arc<OwnProgram>,
     pub(super) store: Store,
     pub(super) cgroups: Cgroups,
@@ -77,6 +79,8 @@ pub struct Host {
     pub(super) sought: Mutex<BTreeSet<Handle>>,
     leaving: Leaving,
     pub(super) spans: Spans,
+    /// Has a word in it when a container was made or removed since somebody looked.
+    stirred: (Sender<()>, Receiver<()>),
 }
 
 /// How long a killed pid 1 may take to be gone, in milliseconds: it has to take its whole pid
@@ -92,7 +96,7 @@ impl Host {
             leaving: Leaving::new(net.clone(), parts.depot.clone(), claims.clone()),
             depot: parts.depot,
             own: OwnProgram::new(&parts.program),
-            program: parts.program,
+            spawner: Spawner::new(&parts.program),
             store: parts.store,
             cgroups: parts.cgroups,
             net,
@@ -104,6 +108,7 @@ impl Host {
             records: Records::default(),
             sought: Mutex::default(),
             spans: Spans::default(),
+            stirred: channel::bounded(1),
         };
         host.sweep_strays();
         host
@@ -127,6 +132,16 @@ impl Host {
     /// How long making containers has taken until now.
     pub fn create_spans(&self) -> CreateSpans {
         self.spans.read()
+    }
+
+    /// Where a word comes whenever a container is made or removed.
+    pub fn stirred(&self) -> Receiver<()> {
+        self.stirred.1.clone()
+    }
+
+    /// Says it. A word that nobody has taken yet is as good.
+    pub(super) fn stir(&self) {
+        let _ = self.stirred.0.try_send(());
     }
 
     /// Waits until nothing is left of containers that were destroyed before. Blocking.
@@ -233,6 +248,7 @@ impl Host {
     /// that are gone already count as removed; all parts are tried before it reports what is left,
     /// and then the depot entry stays for the next try, and its slot and ports with it.
     pub fn destroy(&self, handle: &Handle) -> Result<(), ContainerError> {
+        self.stir();
         let mut claims = self.claims();
         if claims.is_leaving(handle) {
             return Ok(());
@@ -245,19 +261,31 @@ impl Host {
             let parts = "it is being made or removed at this moment".into();
             return Err(ContainerError::Left { handle: handle.clone(), parts });
         };
+        // Two entries with one slot are not of our making; the network is the other's, then. One that
+        // cannot be read has the slot that was kept for it, if any.
+        let slot = match &entry {
+            Some(entry) => own_slot.then_some(entry.slot),
+            None => claims.slot(handle),
+        };
         drop(claims);
+        // A full disk: should we be killed now, it is found as one whose first process has ended.
+        if let Err(err) = self.depot.mark_leaving(handle) {
+            crate::warn!("container.unmarked", handle = handle, err = err);
+        }
         let mut left = Left::default();
         let group = self.cgroups.find(handle);
-        left.note("processes", end_group(&group));
-        if let Some((pid, started)) = entry.as_ref().and_then(Entry::process) {
-            left.note("init process", end(pid, started).map_err(Cause::from));
-        }
-        sys::fault::point(format_args!("destroy:processes"));
-        // Two entries with one slot are not of our making; the network is the other's, then.
-        let slot = entry.filter(|_| own_slot).map(|entry| entry.slot);
-        // What fails here is tried again below, and told there.
+        // What fails here fails again below, and is told there.
+        let _ = group.thaw_all();
+        // Its whole pid namespace dies with pid 1, which takes about as long as to remove the rules.
+        let dying = entry.as_ref().and_then(Entry::process).map(kill).transpose();
+        // As above.
         let revoked = slot.filter(|slot| self.net.revoke(*slot).is_ok());
         sys::fault::point(format_args!("destroy:rules"));
+        let ended = dying.and_then(|pidfd| pidfd.flatten().as_ref().map_or(Ok(()), await_end));
+        left.note("init process", ended.map_err(Cause::from));
+        // As a rule nobody: an `init` that never came so far, and keepers of peas.
+        left.note("processes", end_group(&group));
+        sys::fault::point(format_args!("destroy:processes"));
         left.note("disks of peas", self.remove_peas(handle, |_| true));
         left.note("disk", self.store.remove_writable(handle).map_err(Cause::from));
         sys::fault::point(format_args!("destroy:disk"));
@@ -300,12 +328,15 @@ impl Left {
     }
 }
 
-/// Kills pid 1 if it is still the process that was recorded, waits for its end and reaps it when
-/// it is our child. The pid namespace dies with it.
-fn end(pid: i32, started: u64) -> io::Result<()> {
-    let Some(pidfd) = open_process(pid, started)? else { return Ok(()) };
-    let _ = sys::process::pidfd_send_signal(&pidfd, KILL);
-    await_end(&pidfd)
+/// Kills pid 1 if it is still the process that was recorded; to be followed by [`await_end`]. The pid
+/// namespace dies with it.
+fn kill((pid, started): (i32, u64)) -> io::Result<Option<OwnedFd>> {
+    let pidfd = open_process(pid, started)?;
+    if let Some(pidfd) = &pidfd {
+        // Dead already is just as well.
+        let _ = sys::process::pidfd_send_signal(pidfd, KILL);
+    }
+    Ok(pidfd)
 }
 
 /// The process that had this pid at that time, if it is there: it may have ended and wait for us.

@@ -80,6 +80,15 @@ impl Link {
         Ok(link)
     }
 
+    /// The link to a pid 1 that has ended: whatever is asked of it, it is gone.
+    pub(super) fn of_ended(handle: Handle) -> Result<Arc<Link>, Cause> {
+        // The other end is closed at once: readable for ever, as the pidfd of who has ended is.
+        let (socket, _) = sys::socket::pair()?;
+        let link = Link::new(handle, socket.try_clone()?, socket)?;
+        link.state().closed = true;
+        Ok(link)
+    }
+
     fn new(handle: Handle, socket: OwnedFd, pidfd: OwnedFd) -> Result<Arc<Link>, Cause> {
         let (socket, pidfd) = (Async::new(socket)?, Async::new(pidfd)?);
         Ok(Arc::new(Link { handle, socket, pidfd, state: Mutex::default() }))
@@ -206,6 +215,12 @@ impl Link {
     /// It has ended, and pid 1 is still there.
     pub(super) fn is_lost(&self) -> bool {
         self.state().lost.is_some()
+    }
+
+    /// Pid 1 is known to have ended.
+    pub(super) fn is_gone(&self) -> bool {
+        let state = self.state();
+        state.closed && state.lost.is_none()
     }
 
     /// It is not there any more.

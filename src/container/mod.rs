@@ -31,6 +31,7 @@ mod program;
 pub mod recipe;
 mod record;
 mod spans;
+mod spawner;
 mod spec;
 mod spool;
 mod strays;

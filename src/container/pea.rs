@@ -2,8 +2,8 @@
 //!
 //! A pea's root is made of layers and a writable disk, as a container's; network, pids, ipc, user and
 //! host name are the container's, and so are its /etc/hosts and the like. The disk has the limit
-//! that is asked for, or none but the store's; it is removed by [`Host::remove_pea`], at the latest with the container. What
-//! is written down for it in the depot makes the next daemon find it.
+//! that is asked for, or none but the store's; it is removed by [`Host::remove_pea`], at the latest
+//! with the container. What is written down for it in the depot makes the next daemon find it.
 
 use super::create::hear;
 use super::depot::Entry;
@@ -11,7 +11,9 @@ use super::error::{Cause, ContainerError};
 use super::host::{Host, await_end, step};
 use super::link::ANSWER_MAX;
 use super::posture::{self, Posture};
+use super::spawner::Init;
 use crate::init::proto::{Answer, Bind, MAX_MESSAGE, Order, PeaPlan, PeaStart, Plan, Reply, SetUp};
+use crate::model::limits::Limits;
 use crate::model::process::ProcessSpec;
 use crate::sys;
 use crate::sys::signal::KILL;
@@ -20,9 +22,7 @@ use async_io::Async;
 use smol::lock::Mutex;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
@@ -53,10 +53,16 @@ impl PeaRoot {
     ) -> io::Result<Option<(Answer, Vec<OwnedFd>)>> {
         let too_long = async {
             async_io::Timer::after(ANSWER_MAX).await;
-            let text = format!("the root's keeper has not answered for {} s", ANSWER_MAX.as_secs());
-            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+            None
         };
-        smol::future::or(self.ask(spec, sent), too_long).await
+        let asked = async { Some(self.ask(spec, sent).await) };
+        if let Some(answer) = smol::future::or(asked, too_long).await {
+            return answer;
+        }
+        // What it forks after all finds nobody who opens its gate, and ends.
+        self.keeper.lock().await.channel = None;
+        let text = format!("the root's keeper has not answered for {} s", ANSWER_MAX.as_secs());
+        Err(io::Error::new(io::ErrorKind::TimedOut, text))
     }
 
     async fn ask(
@@ -103,8 +109,8 @@ impl Drop for PeaRoot {
 
 impl Host {
     /// Makes the root filesystem of the pea `pea` (any text; the id of its process) of a container
-    /// that stands: `layers` lowest first, `binds` of the box; beyond `limit` nothing can be written
-    /// into it. On any failure nothing of it is left.
+    /// that stands: `layers` lowest first, `binds` of the box. `limits` are those of its own, if it has
+    /// any: `disk` is the most that can be written into it. On any failure nothing of it is left.
     /// `Absent`: the container is not there, or not at rest. Blocking.
     pub fn make_pea_root(
         &self,
@@ -112,7 +118,7 @@ impl Host {
         pea: &str,
         layers: Vec<Digest>,
         binds: Vec<Bind>,
-        limit: Option<Bytes>,
+        limits: Option<&Limits>,
     ) -> Result<PeaRoot, ContainerError> {
         let entry = self.at_rest(container)?;
         let disk = disk_name(container, pea);
@@ -120,7 +126,7 @@ impl Host {
         // Before the disk is made: whatever happens next, it is found again.
         let written = self.depot.add_pea(container, &disk, pea, &layers);
         written.map_err(|err| refused(err.into()))?;
-        let made = self.build_pea(&entry, (&disk, limit), &layers, binds).map_err(refused);
+        let made = self.build_pea(&entry, (&disk, limits), &layers, binds).map_err(refused);
         // Whoever destroys the container has not seen what was made after he looked.
         let made = made.and_then(|root| self.at_rest(container).map(|_| root));
         if made.is_err()
@@ -145,8 +151,8 @@ impl Host {
         Ok(peas.into_iter().map(|(_, pea)| pea).collect())
     }
 
-    /// The layers that the peas of a container are made of.
-    pub fn pea_layers(&self, container: &Handle) -> Result<Vec<Digest>, ContainerError> {
+    /// The layers that each pea of a container is made of, lowest first.
+    pub fn pea_layers(&self, container: &Handle) -> Result<Vec<Vec<Digest>>, ContainerError> {
         let layers = self.depot.pea_layers(container);
         layers.map_err(|source| step("list the layers of the peas of", container, source))
     }
@@ -183,7 +189,7 @@ impl Host {
     fn build_pea(
         &self,
         entry: &Entry,
-        (disk, limit): (&Handle, Option<Bytes>),
+        (disk, limits): (&Handle, Option<&Limits>),
         layers: &[Digest],
         binds: Vec<Bind>,
     ) -> Result<PeaRoot, Cause> {
@@ -192,29 +198,23 @@ impl Host {
         if sys::process::start_time(pid)? != started {
             return Err("its init process has ended".into());
         }
-        let writable = self.store.create_writable(disk, limit, entry.ids())?;
-        let plan = self.pea_plan(entry, writable, layers, binds)?;
-        let order = serde_json::to_vec(&Order::Pea(PeaPlan { beside: pid, plan }))?;
+        let writable =
+            self.store.create_writable(disk, limits.and_then(|own| own.disk), entry.ids())?;
+        // With limits of its own what it puts there is on its own account, of which pid 1 takes nothing.
+        let memory = entry.spec.limits.memory.filter(|_| limits.is_none());
+        let plan = self.pea_plan(entry, (writable, memory), layers, binds)?;
+        let order = serde_json::to_vec(&Order::Pea(Box::new(PeaPlan { beside: pid, plan })))?;
         if order.len() > MAX_MESSAGE {
             return Err(format!("the plan takes {} bytes, over {MAX_MESSAGE}", order.len()).into());
         }
-        let (ours, theirs) = sys::socket::pair()?;
-        let mut child = Command::new(&self.program)
-            .arg0("terrarium")
-            .arg("init")
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
-            .current_dir("/")
-            .env_clear()
-            .process_group(0)
-            .spawn()?;
-        let pid = child.id() as i32;
+        let Init { pid, channel: ours } = self.spawner.spawn()?;
         let made = self.order(&entry.spec.handle, pid, &ours, &order, &pidfd);
         if made.is_err() {
             // If it goes on, the keeper has nobody to serve, and ends too.
-            let _ = child.kill();
+            Init::end(pid);
+        } else {
+            Init::wait(pid)?;
         }
-        child.wait()?;
         match made {
             Ok(keeper) => {
                 let channel = Some(Async::new(ours)?);
@@ -268,11 +268,12 @@ impl Host {
         }
     }
 
-    /// The container's plan with what is the pea's own.
+    /// The container's plan with what is the pea's own: its disk, and the memory that bounds
+    /// its files in memory.
     fn pea_plan(
         &self,
         entry: &Entry,
-        writable: PathBuf,
+        (writable, memory): (PathBuf, Option<Bytes>),
         layers: &[Digest],
         own: Vec<Bind>,
     ) -> Result<Plan, Cause> {
@@ -298,7 +299,7 @@ impl Host {
             privileged: posture == Posture::Privileged,
             masked,
             read_only,
-            shm_bytes: posture.shm_bytes(entry.spec.limits.memory),
+            shm_bytes: posture.shm_bytes(memory),
             init_name: String::new(),
             apparmor: posture.apparmor(&entry.spec.manner),
         })

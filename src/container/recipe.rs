@@ -5,19 +5,23 @@
 pub enum Step {
     /// Write down in the depot what is about to be made.
     Depot,
-    /// Start `init`, which waits for its plan; coming up takes it as long as the next steps take.
+    /// Start `init`, which waits for its order.
     Spawn,
+    /// Groups with the limits, still empty.
+    Cgroup,
+    /// Put `init` into the groups and tell it whose the container is; it makes user, net, uts, ipc
+    /// and cgroup namespaces, which takes it as long as the next three steps take.
+    Init,
     /// A subvolume with the disk limit, for everything the container writes; the store grows ahead
     /// of it.
     Writable,
-    /// Groups with the limits, still empty.
-    Cgroup,
     /// The socket on which pid 1 will serve.
     Listener,
-    /// Put `init` into the groups and give it the plan; it makes user, net, uts, ipc and cgroup
-    /// namespaces, and begins to build the inside.
-    Init,
-    /// Bridge, address and veth pair.
+    /// A bridge of its own with the gateway's address; a shared one is the next but one's matter.
+    Bridge,
+    /// Take the network namespace of `init` and give it the plan; it begins to build the inside.
+    Plan,
+    /// The veth pair, and what else connects the container.
     Links,
     /// Port map, egress chain and anti-spoofing, in one batch.
     Rules,
@@ -30,13 +34,15 @@ pub enum Step {
 }
 
 /// All steps in the order of creation.
-pub const CREATE: [Step; 11] = [
+pub const CREATE: [Step; 13] = [
     Step::Depot,
     Step::Spawn,
-    Step::Writable,
     Step::Cgroup,
-    Step::Listener,
     Step::Init,
+    Step::Writable,
+    Step::Listener,
+    Step::Bridge,
+    Step::Plan,
     Step::Links,
     Step::Rules,
     Step::Inside,
@@ -54,6 +60,8 @@ impl Step {
             Step::Cgroup => "cgroup",
             Step::Listener => "listener",
             Step::Init => "init",
+            Step::Bridge => "bridge",
+            Step::Plan => "plan",
             Step::Links => "links",
             Step::Rules => "rules",
             Step::Inside => "inside",
@@ -70,7 +78,9 @@ impl Step {
             Step::Writable => "make the writable layer of",
             Step::Cgroup => "make the cgroup of",
             Step::Listener => "make the control socket of",
-            Step::Init => "give its plan to the init process of",
+            Step::Init => "make the namespaces of",
+            Step::Bridge => "make the bridge of",
+            Step::Plan => "give its plan to the init process of",
             Step::Links => "connect the network of",
             Step::Rules => "write the network rules of",
             Step::Inside => "build the inside of",
@@ -92,6 +102,8 @@ mod tests {
             assert!(at(guard) < at(Step::Inside), "{guard:?}");
         }
         assert!(at(Step::Cgroup) < at(Step::Init));
+        // The plan names both.
+        assert!(at(Step::Writable) < at(Step::Plan) && at(Step::Listener) < at(Step::Plan));
         assert!(at(Step::Inside) < at(Step::Commit));
     }
 }

@@ -82,13 +82,13 @@ mod tests {
             let mut watch = Watch::start();
             watch.begin();
             watch.end(0);
-            watch.steps[4] = Duration::from_micros(7);
+            watch.steps[5] = Duration::from_micros(7);
             spans.add(&watch);
         }
         let read = spans.read();
         assert_eq!(read.count, 2);
-        assert_eq!(read.steps[4], ("listener", Duration::from_micros(14)));
-        assert_eq!(read.steps[10], ("connect", Duration::ZERO));
+        assert_eq!(read.steps[5], ("listener", Duration::from_micros(14)));
+        assert_eq!(read.steps[12], ("connect", Duration::ZERO));
         assert!(read.steps[0].1 <= read.total, "{read:?}");
     }
 }

@@ -3,7 +3,7 @@
 use crate::init::proto::SPOOL_MAX;
 use crate::sys::at::{self, Open, Resolve};
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Take};
 use std::path::PathBuf;
 
 /// Most bytes of the line that says how much of a spool was dropped.
@@ -25,22 +25,29 @@ impl Spool {
     /// What it wrote to stdout and to stderr, at most [`SPOOL_MAX`] bytes each and a line about the
     /// rest; nothing when it is asked again. Blocking.
     pub fn take(&self) -> (Vec<u8>, Vec<u8>) {
-        (self.take_one("out"), self.take_one("err"))
+        let all = |file: Option<Take<File>>| {
+            let mut text = Vec::new();
+            // What was read before an error is better than nothing.
+            let _ = file.map(|mut file| file.read_to_end(&mut text));
+            text
+        };
+        let (out, err) = self.open();
+        (all(out), all(err))
     }
 
-    /// Reads and removes one spool file. The directory belongs to the container's root: should one
+    /// The same as files that nobody else finds any more. Blocking.
+    pub fn open(&self) -> (Option<Take<File>>, Option<Take<File>>) {
+        (self.open_one("out"), self.open_one("err"))
+    }
+
+    /// Opens and removes one spool file. The directory belongs to the container's root: should one
     /// ever get out of the container, it must not lead us elsewhere, hold us up or fill us up.
-    fn take_one(&self, stream: &str) -> Vec<u8> {
+    fn open_one(&self, stream: &str) -> Option<Take<File>> {
         let name = format!("{}.{stream}", self.id);
         let flags = Open::O_RDONLY | Open::O_NONBLOCK | Open::O_NOFOLLOW;
         let opened = File::open(&self.dir)
             .and_then(|dir| at::open(&dir, &name, flags, 0, Resolve::RESOLVE_BENEATH));
-        let mut text = Vec::new();
-        if let Ok(file) = opened {
-            // What was read before an error is better than nothing.
-            let _ = File::from(file).take(SPOOL_MAX + LINE_MAX).read_to_end(&mut text);
-        }
         let _ = std::fs::remove_file(self.dir.join(name));
-        text
+        Some(File::from(opened.ok()?).take(SPOOL_MAX + LINE_MAX))
     }
 }

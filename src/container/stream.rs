@@ -111,6 +111,15 @@ impl Inflow {
         }
     }
 
+    /// Returns when the unpacker has ended, which is before its time, with what it had to say. Dropped
+    /// before that, nothing is lost.
+    pub async fn over(&mut self) -> ProcessError {
+        // May be asked again.
+        let _ = self.worker.process.wait().await;
+        self.stdin = None;
+        self.worker.failure().await
+    }
+
     /// The tar is at its end: returns when all of it is unpacked, or says why it is not.
     pub async fn finish(mut self) -> Result<(), ProcessError> {
         self.stdin = None;

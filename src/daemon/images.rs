@@ -12,22 +12,24 @@ use crate::api::apps::{ErrorKind, Served, ServiceError};
 use crate::container::Host;
 use crate::image::catalog::{self, Known};
 use crate::image::registry::settings::Settings as Registries;
+use crate::image::work::Wish;
 use crate::image::{self, ImageError, Save};
 use crate::log::chain;
 use crate::unit::{Digest, ImageRef};
 use crate::volume::Store;
-use flow::{Incoming, Outgoing};
+use flow::Incoming;
 use smol::channel::bounded;
 use smol::stream;
 use std::collections::BTreeSet;
-use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Images that are fetched, loaded and saved for the command line at a time.
+/// Images that are loaded and saved for the command line at a time; and that are fetched for it, with
+/// those that wait for others.
 const WORKERS_MAX: usize = 8;
+const PULLS_MAX: usize = 32;
 /// Progress is told this often at most.
 const OFTEN: Duration = Duration::from_millis(250);
 /// Events, and pieces of an archive, that a client may be behind.
@@ -40,24 +42,26 @@ pub struct Images {
     host: Arc<Host>,
     registries: Registries,
     busy: Arc<AtomicUsize>,
+    /// Held by who removes names.
+    removals: Arc<Mutex<()>>,
+    pulls: Arc<AtomicUsize>,
 }
 
 impl Images {
     /// Of the store of `host`.
     pub fn new(host: Arc<Host>, registries: Registries) -> Images {
-        Images { host, registries, busy: Arc::default() }
+        let (busy, removals, pulls) = Default::default();
+        Images { host, registries, busy, removals, pulls }
     }
 
     /// The right to do something long; given back when it is dropped.
     fn worker(&self) -> Served<Worker> {
-        let worker = Worker(self.busy.clone());
-        match self.busy.fetch_add(1, Ordering::AcqRel) < WORKERS_MAX {
-            true => Ok(worker),
-            false => {
-                let text = format!("{WORKERS_MAX} images are on their way already; try again");
-                Err(ServiceError::new(ErrorKind::Conflict, text))
-            }
-        }
+        Worker::of(&self.busy, WORKERS_MAX)
+    }
+
+    /// The right to fetch something.
+    fn puller(&self) -> Served<Worker> {
+        Worker::of(&self.pulls, PULLS_MAX)
     }
 
     /// Does `work` with the host on a thread that may block.
@@ -72,6 +76,19 @@ impl Images {
 
 /// One of the few.
 struct Worker(Arc<AtomicUsize>);
+
+impl Worker {
+    fn of(busy: &Arc<AtomicUsize>, most: usize) -> Served<Worker> {
+        let worker = Worker(busy.clone());
+        match busy.fetch_add(1, Ordering::AcqRel) < most {
+            true => Ok(worker),
+            false => {
+                let text = format!("{most} images are on their way already; try again");
+                Err(ServiceError::new(ErrorKind::Conflict, text))
+            }
+        }
+    }
+}
 
 impl Drop for Worker {
     fn drop(&mut self) {
@@ -92,11 +109,18 @@ fn failed(err: &dyn std::error::Error) -> ServiceError {
 }
 
 /// The image that `text` names, and the name, when it is one: a name, a digest, or how a digest
-/// begins.
-fn find(all: &All, text: &str, default: &str) -> Served<(usize, Option<String>)> {
+/// begins. `led` tells which image a digest leads to, as that of an index.
+fn find(
+    all: &All,
+    text: &str,
+    default: &str,
+    led: impl Fn(&Digest) -> Digest,
+) -> Served<(usize, Option<String>)> {
     let name = text.parse::<ImageRef>().ok().map(|name| name.at(default));
-    if let Some(digest) = name.as_ref().and_then(ImageRef::digest) {
-        let at = all.iter().position(|(known, _)| known.digest == *digest);
+    let pinned = name.as_ref().and_then(ImageRef::digest).copied();
+    if let Some(digest) = pinned.or_else(|| text.parse().ok()) {
+        let digest = led(&digest);
+        let at = all.iter().position(|(known, _)| known.digest == digest);
         return at.map(|at| (at, None)).ok_or_else(|| unknown(text));
     }
     let key = name.as_ref().map(catalog::key);
@@ -107,12 +131,17 @@ fn find(all: &All, text: &str, default: &str) -> Served<(usize, Option<String>)>
     }
     let digits = text.strip_prefix("sha256:").unwrap_or(text);
     let is_hex = digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    if !is_hex || digits.len() < DIGITS_MIN {
+    if !is_hex || digits.is_empty() {
         return Err(unknown(text));
     }
     let begins = |(_, (known, _)): &(usize, &(Known, _))| known.digest.hex().starts_with(digits);
     let mut found = all.iter().enumerate().filter(begins).map(|(at, _)| at);
     match (found.next(), found.next()) {
+        (Some(_), _) if digits.len() < DIGITS_MIN => {
+            let text =
+                format!("no image is called `{text}`; of a digest, write {DIGITS_MIN} digits");
+            Err(ServiceError::new(ErrorKind::NotFound, text))
+        }
         (Some(at), None) => Ok((at, None)),
         (None, _) => Err(unknown(text)),
         (Some(_), Some(_)) => {
@@ -128,12 +157,20 @@ fn unknown(text: &str) -> ServiceError {
     ServiceError::new(ErrorKind::NotFound, format!("no image `{text}` here; {cure}"))
 }
 
+/// One that is listed, and of which a layer is gone, or its file just now.
+fn incomplete(listed: &Known) -> ServiceError {
+    let Known { digest, .. } = listed;
+    let text = format!("image {digest} is not whole on this box; pull or load it again");
+    ServiceError::new(ErrorKind::NotFound, text)
+}
+
 impl ImageService for Service {
     async fn images(&self) -> Served<ImagesView> {
-        let work = |host: &Host, _: &str| {
+        let apps = self.cell.idle_images();
+        let work = move |host: &Host, _: &str| {
             let store = host.store();
             let all = all(store)?;
-            let used = users::of(host, &all)?;
+            let used = users::of(host, &apps, &all)?;
             let bytes =
                 |layers: &[Digest]| image::layers_bytes(store, layers).map_err(|err| failed(&err));
             let layers: BTreeSet<Digest> =
@@ -151,23 +188,27 @@ impl ImageService for Service {
     }
 
     async fn inspect(&self, image: &str) -> Served<serde_json::Value> {
-        let text = image.to_owned();
+        let (text, apps) = (image.to_owned(), self.cell.idle_images());
         let work = move |host: &Host, default: &str| {
-            let all = all(host.store())?;
-            let (at, _) = find(&all, &text, default)?;
-            let used = users::of(host, &all)?;
-            let (known, names) = &all[at];
-            let bytes = image::layers_bytes(host.store(), &known.layers);
+            let store = host.store();
+            let all = all(store)?;
+            let (at, _) = find(&all, &text, default, |digest| catalog::led(store, digest))?;
+            let used = users::of(host, &apps, &all)?;
+            let (listed, names) = &all[at];
+            let (known, _pin) =
+                catalog::find(store, &listed.digest).ok_or_else(|| incomplete(listed))?;
+            let bytes = image::layers_bytes(store, &known.layers);
             let bytes = bytes.map_err(|err| failed(&err))?;
-            Ok(image::docker::inspect(known, names, bytes, &used[at]))
+            Ok(image::docker::inspect(&known, names, bytes, &used[at]))
         };
         self.images.unblock(work).await
     }
 
     async fn pull(&self, name: ImageRef) -> Served<stream::Boxed<PullEvent>> {
-        let worker = self.images.worker()?;
+        let worker = self.images.puller()?;
         let (host, registries) = (self.images.host.clone(), self.images.registries.clone());
-        let name = name.at(&registries.default);
+        let (wish, wisher) = Wish::held(host.store());
+        let (name, cell) = (name.at(&registries.default), self.cell.clone());
         let (sender, receiver) = bounded(BEHIND_MAX);
         let tell = sender.clone();
         let work = move || {
@@ -180,7 +221,7 @@ impl ImageService for Service {
                     let _ = tell.try_send(PullEvent::Progress { done, total });
                 }
             };
-            match image::pull(host.store(), &registries, &name, None, &progress) {
+            match image::pull(host.store(), &registries, &name, None, &wish, &progress) {
                 Err(err) => PullEvent::Error(failed(&err).view()),
                 Ok(pulled) => {
                     let name = name.digest().is_none().then(|| catalog::key(&name));
@@ -188,14 +229,19 @@ impl ImageService for Service {
                 }
             }
         };
-        // Goes on without the client.
+        // Ends when the client has gone, by itself: a thread cannot be dropped.
         let whole = async move {
             let last = smol::unblock(work).await;
+            smol::unblock(move || cell.look_at_images()).await;
             drop(worker);
             let _ = sender.send(last).await;
         };
         smol::spawn(whole).detach();
-        Ok(Box::pin(receiver))
+        let events = smol::stream::StreamExt::inspect(receiver, move |_| {
+            // Owned by what the client reads from, and dropped with it.
+            let _ = &wisher;
+        });
+        Ok(Box::pin(events))
     }
 
     async fn load(
@@ -204,7 +250,7 @@ impl ImageService for Service {
         name: Option<ImageRef>,
         pieces: Pieces,
     ) -> Served<Vec<NamedImage>> {
-        let worker = self.images.worker()?;
+        let (worker, cell) = (self.images.worker()?, self.cell.clone());
         let work = move |host: &Host, default: &str| {
             let _worker = worker;
             let stream = Incoming::new(pieces);
@@ -212,12 +258,15 @@ impl ImageService for Service {
             let loaded = image::load_stream(store, default, from, stream, name.as_ref());
             let loaded = loaded.map_err(|err| failed(&err))?;
             let named = loaded.into_iter().flat_map(|loaded| {
-                let digest = loaded.image.digest;
+                let digest = loaded.digest;
                 let names: Vec<_> = loaded.names.iter().map(|it| Some(catalog::key(it))).collect();
                 let names = if names.is_empty() { vec![None] } else { names };
                 names.into_iter().map(move |name| NamedImage { name, digest })
             });
-            Ok(named.collect())
+            let named = named.collect();
+            // Nothing holds on to them any more.
+            cell.look_at_images();
+            Ok(named)
         };
         self.images.unblock(work).await
     }
@@ -226,23 +275,21 @@ impl ImageService for Service {
         let worker = self.images.worker()?;
         let text = image.to_owned();
         let look = move |host: &Host, default: &str| {
-            let all = all(host.store())?;
-            let (at, name) = find(&all, &text, default)?;
-            let (known, names) = &all[at];
-            let found = catalog::find(host.store(), &known.digest);
-            let (known, pin) = found.ok_or_else(|| unknown(&text))?;
+            let store = host.store();
+            let all = all(store)?;
+            let (at, name) = find(&all, &text, default, |digest| catalog::led(store, digest))?;
+            let (listed, names) = &all[at];
+            let found = catalog::find(store, &listed.digest);
+            let (known, pin) = found.ok_or_else(|| incomplete(listed))?;
             let names = name.map_or_else(|| names.clone(), |name| vec![name]);
-            Save::new(host.store(), &known, &names, pin).map_err(|err| failed(&err))
+            Save::new(store, &known, &names, pin).map_err(|err| failed(&err))
         };
         let save = self.images.unblock(look).await?;
         let (id, host) = (save.id, self.images.host.clone());
         let (to, pieces) = bounded(BEHIND_MAX);
         let work = move || {
             let _worker = worker;
-            let mut out = Outgoing::new(to);
-            if let Err(err) = save.write(host.store(), &mut out) {
-                out.fail(io::Error::other(chain(&err)));
-            }
+            flow::send(to, |out| save.write(host.store(), out));
         };
         smol::spawn(smol::unblock(work)).detach();
         Ok(Saved { id, pieces: Box::pin(pieces) })
@@ -251,11 +298,14 @@ impl ImageService for Service {
     async fn remove(&self, image: &str) -> Served<RemovedView> {
         // Those are known to their clients by other names.
         let garden = self.garden.view(usize::MAX).await.containers;
-        let text = image.to_owned();
+        let (text, apps) = (image.to_owned(), self.cell.idle_images());
+        let removals = self.images.removals.clone();
         let work = move |host: &Host, default: &str| {
+            // Who finds another name still there leaves the image to it.
+            let _turn = removals.lock().unwrap_or_else(PoisonError::into_inner);
             let store = host.store();
             let all = all(store)?;
-            let (at, name) = find(&all, &text, default)?;
+            let (at, name) = find(&all, &text, default, |digest| catalog::led(store, digest))?;
             let (known, names) = &all[at];
             let unwritten =
                 |source| failed(&ImageError::Read { archive: store.dir().join("images"), source });
@@ -271,9 +321,9 @@ impl ImageService for Service {
                 let own = garden.iter().find(|container| container.name == *name);
                 own.map_or_else(|| name.clone(), |container| container.handle.clone())
             };
-            let users: Vec<String> = users::of(host, &all)?[at].iter().map(handle).collect();
+            let users = &users::of(host, &apps, &all)?[at];
             if !users.is_empty() {
-                return Err(users::refusal(&text, &users));
+                return Err(users::refusal(&text, users, handle));
             }
             names.iter().try_for_each(forget)?;
             catalog::remove(store, &known.digest).map_err(unwritten)?;

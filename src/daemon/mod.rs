@@ -20,6 +20,8 @@ mod lock;
 mod notify;
 mod open;
 mod parts;
+mod preload;
+mod rest;
 mod service;
 mod session;
 
@@ -184,6 +186,7 @@ impl Embedded {
     /// before the start.
     pub fn stop(self) -> Result<(), DaemonError> {
         let Embedded { socket, host, cell, backend, tasks, lock } = self;
+        host.store().end();
         cell.close();
         backend.close();
         let closed = smol::block_on(async {
@@ -229,12 +232,19 @@ fn begin(
     let guard = smol::spawn(async move { guarded.guard_rules().await });
     let small = cell.clone();
     let small = smol::spawn(async move { small.keep_store_small().await });
-    let mut tasks = vec![serve, converge, guard, small];
+    let registries = garden::registries(config);
+    let host = Arc::downgrade(&backend.host());
+    let preloaded = config.registry.preload.clone();
+    let preload = preload::preload(preloaded, registries.default, host, cell.clone());
+    let preload = smol::spawn(preload);
+    let mut tasks = vec![serve, converge, guard, small, preload];
     tasks.extend(debug.map(|listener| {
         smol::spawn(figures::serve(listener, config, Arc::downgrade(&backend.host())))
     }));
+    tasks.push(smol::spawn(rest::follow(backend.host().stirred())));
     tasks.extend(garden::serve(doors, config, backend));
-    tasks.extend(garden::tend(config, backend, cell));
+    tasks.extend(garden::tend(backend, cell));
+    cell.keep_store();
     if with_apps {
         let (config, cell) = (config.clone(), cell.clone());
         tasks.push(smol::spawn(async move { appsd::follow(&config, &cell).await }));

@@ -161,7 +161,7 @@ impl<'a> Opening<'a> {
                 buildpacks: paths.buildpacks().into(),
                 lifecycle: parts::lifecycle(self.config),
             },
-            keep: garden::keep(self.config),
+            keep: garden::keep(self.config, store_max),
             registries: garden::registries(self.config),
             total,
             host_ip: parts::external_address(self.config),

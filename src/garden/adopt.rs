@@ -7,7 +7,7 @@ use super::member::Member;
 use super::plan;
 use super::process::Running;
 use super::record::{self, Record};
-use crate::container::{Closed, Posture, ProcessError, Sight};
+use crate::container::{Closed, ContainerError, Posture, ProcessError, Sight};
 use crate::log::chain;
 use crate::sys::signal::KILL;
 use crate::unit::Handle;
@@ -27,9 +27,9 @@ const FIRST_MAX: Duration = Duration::from_secs(5);
 enum Look {
     /// It is an app's.
     Anothers,
-    /// It is half-made, or dead.
+    /// It is half-made, or of an earlier run of the box.
     Gone,
-    /// It lives and has all its processes.
+    /// It lives and has all its processes, or its pid 1 has ended.
     Stands(Arc<Member>),
     /// It lives, or may.
     Lost(Box<Lost>),
@@ -37,8 +37,9 @@ enum Look {
 
 impl Backend {
     /// Looks at every container of the depot that is no app's: what lives is taken over where it
-    /// stands, with its processes, now or as soon as that can be; what is dead or was never finished
-    /// is destroyed; what a newer program has made is left alone.
+    /// stands, with its processes, now or as soon as that can be; what has ended by itself since the
+    /// box was started stays for its client to see; what is of an earlier run of the box or was never
+    /// finished is destroyed; what a newer program has made is left alone.
     pub async fn adopt(&self) {
         let shared = self.shared.clone();
         let handles = match smol::unblock(move || shared.host.list()).await {
@@ -81,6 +82,9 @@ impl Backend {
                 Err(look) => return look,
             },
         };
+        if member.container.has_ended() {
+            return Look::Stands(member);
+        }
         let too_long = async {
             Timer::after(max).await;
             Err((false, format!("its pid 1 has not answered for {} s", max.as_secs())))
@@ -126,13 +130,29 @@ impl Backend {
         let (shared, known) = (self.shared.clone(), name.clone());
         match smol::unblock(move || shared.host.reopen(&known)).await {
             Ok(Some(container)) => Ok(Member::new(container, record)),
-            Ok(None) => Err(Look::Gone),
-            Err(err) => {
-                self.hold(name).await;
-                let lost = Lost { closed: false, ..Lost::new(name, record, chain(&err)) };
-                Err(Look::Lost(Box::new(lost)))
-            }
+            Ok(None) => self.open_ended(name, record).await,
+            Err(err) => Err(self.unopened(name, record, &err).await),
         }
+    }
+
+    /// The same for one whose pid 1 has ended: it is its client's until he destroys it.
+    async fn open_ended(&self, name: &Handle, record: Record) -> Result<Arc<Member>, Look> {
+        let (shared, known) = (self.shared.clone(), name.clone());
+        match smol::unblock(move || shared.host.reopen_ended(&known)).await {
+            Ok(Some(container)) => {
+                crate::warn!("container.ended", handle = name, garden = record.handle);
+                Ok(Member::new(container, record))
+            }
+            Ok(None) => Err(Look::Gone),
+            Err(err) => Err(self.unopened(name, record, &err).await),
+        }
+    }
+
+    /// What a container comes to that could not be opened.
+    async fn unopened(&self, name: &Handle, record: Record, err: &ContainerError) -> Look {
+        self.hold(name).await;
+        let lost = Lost { closed: false, ..Lost::new(name, record, chain(err)) };
+        Look::Lost(Box::new(lost))
     }
 
     /// Keeps the numbers of what is not taken over from others.
@@ -168,7 +188,7 @@ impl Backend {
         }
     }
 
-    /// Destroys what is half-made or dead.
+    /// Destroys what is half-made, or of an earlier run of the box.
     async fn sweep(&self, name: &Handle, lost: Option<&Arc<Lost>>) {
         if let Some(lost) = lost {
             let mut places = self.shared.places();
@@ -247,10 +267,11 @@ impl Backend {
 
 /// What a container comes to that is not to be touched.
 fn closed_look(name: &Handle, closed: Closed) -> Look {
-    let Closed { why, for_good, seen } = closed;
+    let Closed { why, for_good, is_damaged, seen } = closed;
     let record = record::from_text(&seen.owner).unwrap_or_else(|| record::glimpse(&seen.owner));
-    let lost = Lost { closed: for_good, ..Lost::new(name, record, why) };
-    if for_good && seen.is_apps {
+    let lost = Lost { closed: for_good && !is_damaged, ..Lost::new(name, record, why) };
+    // A damaged one may be whosever: better that somebody can destroy it.
+    if lost.closed && seen.is_apps {
         lost.tell();
         return Look::Anothers;
     }

@@ -62,7 +62,10 @@ pub struct Backend {
 pub(super) struct Shared {
     pub(super) host: Arc<Host>,
     pub(super) settings: Settings,
+    /// For outputs that nobody takes.
     pub(super) budget: Arc<Budget>,
+    /// For input that nobody reads.
+    pub(super) inputs: Arc<Budget>,
     places: Mutex<BTreeMap<String, Place>>,
     /// One for each removal that may begin.
     removals: Semaphore,
@@ -107,6 +110,7 @@ impl Backend {
                 host,
                 settings,
                 budget: Arc::default(),
+                inputs: Arc::default(),
                 places: Mutex::default(),
                 removals: Semaphore::new(REMOVALS_MAX),
                 last_id: AtomicU64::new(0),
@@ -174,7 +178,7 @@ impl Backend {
         let record = Record { grace_ns: self.grace_of(spec.grace_time), ..record };
         let name = self.shared.fresh_id();
         let image_bytes = root.bytes;
-        let subject = Subject { handle, name, disk: spec.limits.disk, image_bytes };
+        let subject = Subject { handle, name, limits: spec.limits, image_bytes, oom_kills: 0 };
         let handle = subject.handle.clone();
         let made = plan::container(&handle, &spec, wanted, &root, record::to_text(&record))?;
         let container = self.shared.make(subject, made).await?;

@@ -7,6 +7,8 @@
 
 use smol::channel::{Receiver, Sender, bounded};
 use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{Read, Take};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -20,7 +22,7 @@ const FLOOR_BYTES: usize = 64 << 10;
 /// Bytes that all listeners of a daemon may have before them together, beyond that.
 const BUDGET_BYTES: usize = 64 << 20;
 
-/// What all listeners of a daemon together have before them.
+/// What all listeners of a daemon together have before them, or all processes that do not read.
 #[derive(Default)]
 pub struct Budget(AtomicUsize);
 
@@ -47,8 +49,8 @@ struct Buffer {
 
 #[derive(Default)]
 struct State {
-    /// Heard before the pieces; not of the budget.
-    first: Option<Vec<u8>>,
+    /// Heard before the pieces, read when it is asked for; not of the budget.
+    first: Option<Take<File>>,
     pieces: VecDeque<Vec<u8>>,
     bytes: usize,
     over: bool,
@@ -57,7 +59,7 @@ struct State {
 impl Budget {
     /// Takes `bytes` more for a listener who has `held` of it; `false`: there is not so much for him.
     /// Nobody gets more than is left for all others after it, so there is some for whoever comes.
-    fn take(&self, held: usize, bytes: usize) -> bool {
+    pub(super) fn take(&self, held: usize, bytes: usize) -> bool {
         let more = |taken: usize| {
             let taken = taken.checked_add(bytes)?;
             let left = BUDGET_BYTES.checked_sub(taken)?;
@@ -66,7 +68,7 @@ impl Budget {
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
-    fn give_back(&self, bytes: usize) {
+    pub(super) fn give_back(&self, bytes: usize) {
         self.0.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
@@ -134,8 +136,8 @@ impl Drop for Buffer {
     }
 }
 
-/// What of a listener's bytes is of the budget.
-fn beyond_floor(bytes: usize) -> usize {
+/// What of one's bytes is of the budget.
+pub(super) fn beyond_floor(bytes: usize) -> usize {
     bytes.saturating_sub(FLOOR_BYTES)
 }
 
@@ -147,10 +149,10 @@ impl Default for Listener {
 }
 
 impl Listener {
-    /// Has `bytes` heard before everything else. The caller sees to it that they are not too many.
-    pub(super) fn hear_first(&self, bytes: Vec<u8>) {
-        if !bytes.is_empty() {
-            self.buffer.state().first = Some(bytes);
+    /// Has a file heard before everything else. It is not in memory: whoever does not read takes none.
+    pub(super) fn hear_first(&self, file: Option<Take<File>>) {
+        if file.is_some() {
+            self.buffer.state().first = file;
             let _ = self.buffer.tell.try_send(());
         }
     }
@@ -158,11 +160,12 @@ impl Listener {
     /// The next piece; `None`: the output is over.
     pub async fn next(&self) -> Option<Vec<u8>> {
         loop {
+            let first = self.buffer.state().first.take();
+            if let Some(piece) = self.next_of(first).await {
+                return Some(piece);
+            }
             {
                 let mut state = self.buffer.state();
-                if let Some(first) = state.first.take() {
-                    return Some(first);
-                }
                 if let Some(piece) = state.pieces.pop_front() {
                     let held = beyond_floor(state.bytes);
                     state.bytes -= piece.len();
@@ -178,6 +181,24 @@ impl Listener {
             // The sender lives in the buffer, which we hold.
             let _ = self.news.recv().await;
         }
+    }
+
+    /// The next piece of what is heard first; `None`: there is no more of it.
+    async fn next_of(&self, first: Option<Take<File>>) -> Option<Vec<u8>> {
+        let mut file = first?;
+        let (piece, file) = smol::unblock(move || {
+            let mut piece = vec![0; FLOOR_BYTES];
+            // What was read before an error is better than nothing.
+            let length = file.read(&mut piece).unwrap_or(0);
+            piece.truncate(length);
+            (piece, file)
+        })
+        .await;
+        if piece.is_empty() {
+            return None;
+        }
+        self.buffer.state().first = Some(file);
+        Some(piece)
     }
 }
 
@@ -270,11 +291,16 @@ mod tests {
         let fan = Fan::new(budget.clone());
         let listener = fan.listen();
         fan.say(b"live");
-        listener.hear_first(vec![b'x'; BYTES_MAX]);
+        let path = std::env::temp_dir().join(format!("fan-first-{}", std::process::id()));
+        std::fs::write(&path, vec![b'x'; BYTES_MAX + 7]).expect("a file");
+        let file = File::open(&path).expect("open");
+        std::fs::remove_file(&path).expect("remove");
+        listener.hear_first(Some(file.take(BYTES_MAX as u64)));
+        assert_eq!(smol::block_on(listener.next()).map(|piece| piece.len()), Some(FLOOR_BYTES));
         assert_eq!(budget.0.load(Ordering::Relaxed), 0);
         drop(fan);
         let heard = all(&listener);
-        assert!(heard.len() == BYTES_MAX + 4 && heard.ends_with(b"xlive"));
+        assert!(heard.len() == BYTES_MAX + 4 - FLOOR_BYTES && heard.ends_with(b"xlive"));
     }
 
     #[test]

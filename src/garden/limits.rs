@@ -16,8 +16,10 @@ impl Backend {
     /// at once. The container itself stands until it is destroyed.
     pub async fn stop(&self, handle: &str, kill: bool) -> Done<()> {
         let member = self.shared.member(handle)?;
-        let stopped = member.container.stop(kill).await;
-        stopped.map_err(|err| member.refused(&err))?;
+        if !member.container.has_ended() {
+            let stopped = member.container.stop(kill).await;
+            stopped.map_err(|err| member.refused(&err))?;
+        }
         if member.record().stopped {
             return Ok(());
         }

@@ -11,7 +11,6 @@ use crate::init::proto::Bind;
 use crate::model::garden::ProcessSpec;
 use crate::model::limits::Limits;
 use crate::model::process;
-use crate::unit::Bytes;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -20,7 +19,6 @@ pub(super) struct Files {
     rootfs: Rootfs,
     binds: Vec<Bind>,
     limits: Option<Limits>,
-    disk: Option<Bytes>,
 }
 
 impl Files {
@@ -58,8 +56,8 @@ impl Shared {
         let rootfs = self.rootfs(&image, &spec.image).await?;
         let disk = spec.limits.map_or(Ok(None), |limits| plan::disk(&limits, rootfs.bytes));
         let disk = disk.map_err(GardenError::Failed)?;
-        let limits = spec.limits.map(|limits| plan::limits(&limits, None));
-        Ok(Files { rootfs, binds, limits, disk })
+        let limits = spec.limits.map(|limits| plan::limits(&limits, disk));
+        Ok(Files { rootfs, binds, limits })
     }
 
     /// Makes the root of a pea, and its groups when it has limits of its own. On a failure nothing of
@@ -70,11 +68,13 @@ impl Shared {
         inner: &str,
         files: Files,
     ) -> Done<Pea> {
-        let Files { rootfs, binds, limits, disk } = files;
+        let Files { rootfs, binds, limits } = files;
+        let disk = limits.as_ref().and_then(|own| own.disk);
         let (shared, name, pea) = (self.clone(), member.name.clone(), inner.to_owned());
-        let layers = rootfs.layers.clone();
-        let made =
-            smol::unblock(move || shared.host.make_pea_root(&name, &pea, layers, binds, disk));
+        let (layers, own) = (rootfs.layers.clone(), limits.clone());
+        let made = smol::unblock(move || {
+            shared.host.make_pea_root(&name, &pea, layers, binds, own.as_ref())
+        });
         let root = made.await.map_err(|err| member.refused(&err))?;
         if disk.is_none() {
             // Somebody may have to keep the store ahead of it.

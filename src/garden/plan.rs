@@ -119,11 +119,12 @@ pub fn ports(asked: &NetIn) -> Result<(u16, u16), String> {
 pub fn bind(asked: &BindMount) -> Result<Bind, String> {
     let BindMount { src_path, dst_path, mode, origin } = asked;
     for path in [src_path, dst_path] {
-        if !path.starts_with('/') || path.contains('\0') {
-            return Err(format!(
-                "bind mount of `{src_path}` on `{dst_path}`: `{path}` is no absolute path"
-            ));
-        }
+        let why = match (path.starts_with('/'), path.contains('\0')) {
+            (true, false) => continue,
+            (_, true) => "holds a NUL",
+            (false, _) => "is no absolute path",
+        };
+        return Err(format!("bind mount of `{src_path}` on `{dst_path}`: `{path}` {why}"));
     }
     let wrong = |what: &str, value: u8| {
         Err(format!(
@@ -152,6 +153,12 @@ pub fn process(asked: &garden::ProcessSpec, inner: &str, env: &[String]) -> Done
     if asked.image.uri.is_empty() && !asked.bind_mounts.is_empty() {
         let text = "bind mounts are for processes with an image of their own";
         return Err(GardenError::Failed(text.into()));
+    }
+    let fields = [("path", &asked.path), ("dir", &asked.dir), ("user", &asked.user)];
+    let args = asked.args.iter().map(|arg| ("args", arg));
+    if let Some((field, _)) = fields.into_iter().chain(args).find(|(_, text)| text.contains('\0')) {
+        let text = format!("`{field}` of the process holds a NUL, which no program can be told");
+        return Err(GardenError::Failed(text));
     }
     let all: Vec<String> = env.iter().chain(&asked.env).cloned().collect();
     let some = |text: &String| (!text.is_empty()).then(|| text.clone());
@@ -239,6 +246,9 @@ pub fn is_plain(inner: &str) -> bool {
 /// Reads `image.uri`, or `rootfs` when that is empty.
 pub fn image(uri: &str, rootfs: &str) -> Result<Image, String> {
     let uri = if uri.is_empty() { rootfs } else { uri };
+    if uri.contains('\0') {
+        return Err(format!("root `{}` holds a NUL", uri.escape_default()));
+    }
     let image = named_image(uri)?;
     match &image {
         Image::Local(path) | Image::Layout(path) if !path.is_absolute() => Err(format!(
@@ -274,21 +284,22 @@ fn named_image(uri: &str) -> Result<Image, String> {
 /// Bytes that the container itself may write; `None`: as much as there is. `image_bytes`: what its
 /// image holds, which counts in total scope.
 pub fn disk(limits: &Limits, image_bytes: u64) -> Result<Option<Bytes>, String> {
-    const TOTAL: u8 = 0;
+    // As in Garden, whatever is not exclusive is total.
+    const EXCLUSIVE: u8 = 1;
     let asked = match limits.disk.byte_hard {
         0 => limits.disk.byte_soft,
         hard => hard,
     };
     match (asked, limits.disk.scope) {
         (0, _) => Ok(None),
-        (total, TOTAL) => match total.checked_sub(image_bytes) {
+        (exclusive, EXCLUSIVE) => Ok(Some(Bytes::new(exclusive))),
+        (total, _) => match total.checked_sub(image_bytes) {
             Some(rest) if rest > 0 => Ok(Some(Bytes::new(rest))),
             _ => Err(format!(
                 "disk limit of {total} bytes is smaller than the image, which has {image_bytes}; \
                  ask for more, or for exclusive scope, which does not count the image"
             )),
         },
-        (exclusive, _) => Ok(Some(Bytes::new(exclusive))),
     }
 }
 
@@ -351,6 +362,10 @@ pub fn environment(entries: &[String]) -> Result<Vec<(String, String)>, String> 
     let mut last: HashMap<&str, usize> = HashMap::with_capacity(entries.len());
     for (at, entry) in entries.iter().enumerate() {
         match entry.split_once('=') {
+            _ if entry.contains('\0') => {
+                let text = format!("invalid environment variable: entry {} holds a NUL", at + 1);
+                return Err(text);
+            }
             Some((name, value)) if !name.is_empty() => {
                 last.insert(name, at);
                 all.push((name, value));

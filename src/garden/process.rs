@@ -15,6 +15,7 @@ use async_io::Timer;
 use smol::future;
 use smol::lock::OnceCell;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -68,6 +69,8 @@ pub struct Session {
     /// Under which its outputs are asked for.
     pub stream_id: String,
     running: Arc<Running>,
+    /// Nonsense of this client is in the log: once is enough.
+    is_told: AtomicBool,
     /// The daemon goes on.
     ended: Cancel,
 }
@@ -86,7 +89,7 @@ impl Running {
         let streams = std::mem::take(&mut process.streams);
         let fans = (Fan::new(budget.clone()), Fan::new(budget.clone()));
         let early = Some(Early { spool, listeners: (fans.0.listen(), fans.1.listen()) });
-        let (input, pieces) = Input::new();
+        let (input, pieces) = Input::new(shared.inputs.clone());
         let (end, alive) = cancel::pair();
         let (clear, there) = cancel::pair();
         let running = Arc::new(Running {
@@ -246,7 +249,7 @@ impl Running {
         let spooled = match early.as_ref().and_then(|early| early.spool.as_ref()) {
             Some(spool) => {
                 let spool = spool.clone();
-                smol::unblock(move || spool.take()).await
+                smol::unblock(move || spool.open()).await
             }
             None => Default::default(),
         };
@@ -264,7 +267,8 @@ impl Running {
         }
         state.streams.push((stream.clone(), (out, err)));
         drop(state);
-        Session { process_id: self.id.clone(), stream_id: stream, running: self.clone(), ended }
+        let (process_id, is_told) = (self.id.clone(), AtomicBool::new(false));
+        Session { process_id, stream_id: stream, running: self.clone(), is_told, ended }
     }
 
     /// An output of one session.
@@ -306,7 +310,21 @@ impl Session {
             Order::Terminate => process.signal(TERM).await,
             Order::Kill => process.signal(KILL).await,
             Order::Nothing => Ok(()),
+            Order::Nonsense(why) => {
+                self.tell_nonsense(why);
+                input.end();
+                Ok(())
+            }
         };
+    }
+
+    /// What Garden's server does: the input is over, and the log says why.
+    fn tell_nonsense(&self, why: &str) {
+        if self.is_told.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let ((name, handle), id) = (&self.running.owner, &self.process_id);
+        crate::warn!("process.nonsense", handle = name, garden = handle, process = id, err = why);
     }
 
     /// Waits for the end: exit status, 128 + n after signal n, or why it cannot be told. `None`: the

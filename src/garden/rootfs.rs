@@ -4,13 +4,17 @@ use super::backend::Shared;
 use super::plan::Image;
 use super::{Done, GardenError};
 use crate::image::registry::credentials::Login;
-use crate::image::{self, Rootfs};
+use crate::image::work::Wish;
+use crate::image::{self, ImageError, Rootfs};
 use crate::model::garden::ImageRef as Asked;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What the file of a stack is called after its name.
 const SUFFIX: &str = ".tar.zst";
+
+/// The cure of who has named a file that is no root.
+const NAME_A_TAR: &str = "name a tar archive of a root filesystem, plain or packed by gzip or zstd";
 
 /// Stacks that an error names.
 const NAMED_MAX: usize = 8;
@@ -31,13 +35,25 @@ impl Shared {
                 Image::Layout(path) => image::import_layout(store, &path),
                 Image::Registry(name) => {
                     let registries = &shared.settings.registries;
-                    image::pull(store, registries, &name, login, &|_, _| ())?.rootfs(store)
+                    let wish = Wish::new(store);
+                    let pulled = image::pull(store, registries, &name, login, &wish, &|_, _| ())?;
+                    pulled.rootfs(store)
+                }
+                Image::Local(path) if is_layout(&path) => {
+                    let why = "it is an image layout, and no root; name it as oci://DIR".into();
+                    Err(ImageError::Layout { layout: path, why })
                 }
                 Image::Local(path) => image::import_local(store, &path),
                 Image::Default | Image::Stack(_) => unreachable!("resolved above"),
             }
         });
-        imported.await.map_err(|err| GardenError::Failed(crate::log::chain(&err)))
+        imported.await.map_err(|err| {
+            let text = crate::log::chain(&err);
+            GardenError::Failed(match err {
+                ImageError::Unpack { .. } => format!("{text}; {NAME_A_TAR}"),
+                _ => text,
+            })
+        })
     }
 
     /// The archive of a stack.
@@ -84,6 +100,11 @@ impl Shared {
             ))
         })
     }
+}
+
+/// Whether a directory is an image layout: no root filesystem has such files at its top. Blocking.
+fn is_layout(path: &Path) -> bool {
+    path.join("oci-layout").is_file() && path.join("index.json").is_file()
 }
 
 /// Who fetches an image; `None`: whoever the box knows.

@@ -66,6 +66,16 @@ impl Backend {
                 return Err(refused);
             }
         };
+        if !process.lowered.is_empty() {
+            let (name, handle, limits) = (&member.name, &member.handle, &process.lowered);
+            crate::warn!(
+                "process.limits_lowered",
+                handle = name,
+                garden = handle,
+                process = id,
+                to = limits
+            );
+        }
         let running = Running::begin(&member, &id, (process, None), is_pea, &self.shared);
         member.processes().insert(id.clone(), running.clone());
         // Who forgot an earlier process of this name may have dropped it meanwhile.

@@ -5,6 +5,7 @@
 //! images/names/<hash>       a name, the digest that it means, and `loaded` when a file gave it
 //! images/aliases/<hex>      for another digest that leads to an image, as that of its index: the
 //!                           image's, and `asked` when somebody asked for it by this digest
+//! images/preloaded/         which images came from files of the box: see `preload.rs`
 //! *.new                     a file that is being written
 //! ```
 //!
@@ -14,7 +15,8 @@
 use super::config::ImageConfig;
 use super::error::ImageError;
 use super::local::Rootfs;
-use super::notes;
+use super::{notes, parts, preload};
+use crate::sys::fault;
 use crate::unit::{Digest, ImageRef};
 use crate::volume::{Pin, Store};
 use serde::{Deserialize, Serialize};
@@ -81,6 +83,11 @@ pub fn find(store: &Store, digest: &Digest) -> Option<(Known, Pin)> {
     known.layers.iter().all(|layer| store.layer(layer).is_some()).then_some((known, pin))
 }
 
+/// Whether an image of this digest is listed. A look at a name, no more.
+pub fn has(store: &Store, digest: &Digest) -> bool {
+    image_path(store, digest).exists()
+}
+
 /// Who gave a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -92,11 +99,18 @@ pub enum Origin {
 
 /// What a name means here. A digest means itself, or the image that it leads to.
 pub fn meaning(store: &Store, name: &ImageRef) -> Option<Digest> {
-    let Some(digest) = name.digest() else { return Some(named(store, name)?.0) };
+    match name.digest() {
+        Some(digest) => Some(led(store, digest)),
+        None => Some(named(store, name)?.0),
+    }
+}
+
+/// The image's digest that a digest leads to here: that of an index, to one of its images.
+pub fn led(store: &Store, digest: &Digest) -> Digest {
     let alias = || Some(words(&alias_path(store, digest))?.0);
     match image_path(store, digest).exists() {
-        true => Some(*digest),
-        false => Some(alias().unwrap_or(*digest)),
+        true => *digest,
+        false => alias().unwrap_or(*digest),
     }
 }
 
@@ -139,7 +153,8 @@ pub fn alias(store: &Store, from: &Digest, to: &Digest, is_asked: bool) -> io::R
     write(&path, format!("{to}{more}\n").as_bytes())
 }
 
-/// All images with their names, in order of digest.
+/// All images with their names, in order of digest, without what they say of themselves (`raw` and
+/// `config` are empty: [`find`] has them), which may be megabytes each.
 pub fn list(store: &Store) -> io::Result<Vec<(Known, Vec<String>)>> {
     let _turn = WRITES.read().unwrap_or_else(PoisonError::into_inner);
     let names = entries(dir(store).join("names"))?;
@@ -149,7 +164,8 @@ pub fn list(store: &Store) -> io::Result<Vec<(Known, Vec<String>)>> {
     for item in entries(dir(store))? {
         let hex = item.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let Ok(digest) = format!("sha256:{hex}").parse() else { continue };
-        let Some(known) = read(store, &digest) else { continue };
+        let Some(mut known) = read(store, &digest) else { continue };
+        (known.raw, known.config) = (String::new(), ImageConfig::default());
         let own = names.iter().filter(|(_, of, _)| *of == digest).map(|(name, ..)| name.clone());
         all.push((known, own.collect()));
     }
@@ -166,12 +182,21 @@ pub struct Keep {
     pub always: Vec<ImageRef>,
 }
 
+impl Keep {
+    /// Whether one of these names, in full, stays always.
+    pub(super) fn is_always(&self, names: &[String]) -> bool {
+        self.always.iter().any(|name| names.contains(&key(name)))
+    }
+}
+
 /// The layers of images that stay, with those in use. Images beyond what `keep` says are forgotten,
-/// those that were not asked for the longest first.
+/// those that were not asked for the longest first; what
+/// has come of blobs counts as well.
 ///
 /// An image that nothing is made of and that nobody can ask for any more, as its tag means another
 /// one now, goes whatever `keep` says. One that was asked for by digest, or loaded from a file
-/// without a name, can be asked for: it is treated as one with a name.
+/// without a name, can be asked for: it is treated as one with a name. One of a file that came with
+/// the box stays while that file is there.
 pub fn keep(
     store: &Store,
     used: BTreeSet<Digest>,
@@ -181,16 +206,19 @@ pub fn keep(
     sweep(store);
     let mut all = list(store).map_err(unreadable)?;
     let asked = asked(store).map_err(unreadable)?;
+    let pinned = preload::pinned(store).map_err(unreadable)?;
     let now = now_ms();
     let is_lost = |(known, names): &(Known, Vec<String>)| {
         let settled = u128::from(now.abs_diff(known.used_ms)) > SETTLED.as_millis();
         names.is_empty() && !asked.contains(&known.digest) && settled
     };
-    let always: Vec<String> = keep.always.iter().map(key).collect();
     let stays = |(known, names): &(Known, Vec<String>)| {
-        known.layers.iter().all(|layer| used.contains(layer))
-            || names.iter().any(|name| always.contains(name))
+        // What is pinned is about to be used.
+        known.layers.iter().all(|layer| used.contains(layer) || store.is_pinned(layer))
+            || pinned.contains(&known.digest)
+            || keep.is_always(names)
     };
+    let parts = parts::sweep(store, keep.bytes);
     all.sort_by_key(|image| (!stays(image), std::cmp::Reverse(image.0.used_ms)));
     let mut kept = used.clone();
     for image in all {
@@ -200,18 +228,29 @@ pub fn keep(
             None => 0,
             Some(_) => notes::layers_bytes(store, &more.iter().copied().collect::<Vec<_>>())?,
         };
-        let fits = || !is_lost(&image) && keep.bytes.is_none_or(|most| bytes <= most);
+        let fits = || {
+            !is_lost(&image) && keep.bytes.is_none_or(|most| bytes.saturating_add(parts) <= most)
+        };
         if stays(&image) || fits() {
             kept = more;
             continue;
         }
-        for name in names {
-            gone(fs::remove_file(path_of(store, name))).map_err(unreadable)?;
-        }
-        remove(store, &known.digest).map_err(unreadable)?;
-        crate::info!("image.removed", digest = known.digest, names = names.join(" "));
+        drop_image(store, known, names)?;
     }
     Ok(kept)
+}
+
+/// Forgets an image with its names: these first, for one without any is removed sooner or later.
+pub(super) fn drop_image(store: &Store, known: &Known, names: &[String]) -> Result<(), ImageError> {
+    let unreadable = |source| ImageError::Read { archive: dir(store), source };
+    for name in names {
+        gone(fs::remove_file(path_of(store, name))).map_err(unreadable)?;
+    }
+    fault::point(format_args!("collect:names"));
+    remove(store, &known.digest).map_err(unreadable)?;
+    fault::point(format_args!("collect:image"));
+    crate::info!("image.removed", digest = known.digest, names = names.join(" "));
+    Ok(())
 }
 
 /// An image is asked for now: it goes later than others.
@@ -252,7 +291,7 @@ fn asked(store: &Store) -> io::Result<BTreeSet<Digest>> {
     Ok(all.filter(|(_, asked)| *asked).map(|(to, _)| to).collect())
 }
 
-/// Removes drafts that a power cut has left.
+/// Removes drafts that a power cut has left, and what leads to images that are gone.
 fn sweep(store: &Store) {
     let places = [dir(store), dir(store).join("names"), dir(store).join("aliases")];
     for item in places.iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten() {
@@ -261,6 +300,17 @@ fn sweep(store: &Store) {
         if is_draft(&item.path()) && age.is_some_and(|age| age > SETTLED) {
             // The next time, then.
             let _ = fs::remove_file(item.path());
+        }
+    }
+    // Images are written before what leads to them, and none is while this looks.
+    let _turn = WRITES.write().unwrap_or_else(PoisonError::into_inner);
+    let names = entries(dir(store).join("names")).unwrap_or_default();
+    let names = names.iter().map(|item| (item, read_name(item).map(|(_, to, _)| to)));
+    let aliases = entries(dir(store).join("aliases")).unwrap_or_default();
+    let aliases = aliases.iter().map(|item| (item, words(item).map(|(to, _)| to)));
+    for (item, to) in names.chain(aliases) {
+        if to.is_some_and(|to| !image_path(store, &to).exists()) {
+            let _ = fs::remove_file(item);
         }
     }
 }
@@ -280,7 +330,7 @@ pub fn key(name: &ImageRef) -> String {
     format!("{host}/{}:{}", name.repository(host), name.tag())
 }
 
-fn dir(store: &Store) -> PathBuf {
+pub(super) fn dir(store: &Store) -> PathBuf {
     store.dir().join("images")
 }
 
@@ -318,7 +368,7 @@ fn words(path: &Path) -> Option<(Digest, bool)> {
 
 /// Replaces a file in one step, if it is to change. Two who write the same one do not meet: the last
 /// one counts.
-fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+pub(super) fn write(path: &Path, text: &[u8]) -> io::Result<()> {
     static DRAFTS: AtomicU64 = AtomicU64::new(0);
     let _turn = WRITES.write().unwrap_or_else(PoisonError::into_inner);
     if fs::read(path).is_ok_and(|old| old == text) {
@@ -343,7 +393,7 @@ fn is_draft(path: &Path) -> bool {
 }
 
 /// Files of a directory, without drafts.
-fn entries(dir: PathBuf) -> io::Result<Vec<PathBuf>> {
+pub(super) fn entries(dir: PathBuf) -> io::Result<Vec<PathBuf>> {
     let items = match fs::read_dir(dir) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         items => items?.map(|item| item.map(|item| item.path())),
@@ -357,7 +407,7 @@ pub(super) fn now_ms() -> u64 {
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn gone(removed: io::Result<()>) -> io::Result<()> {
+pub(super) fn gone(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

@@ -4,6 +4,7 @@ use super::catalog::Known;
 use super::config::{ImageConfig, Protocol};
 use crate::unit::Digest;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 
 /// What of an image of the first version belongs to one layer.
 const OF_A_LAYER: [&str; 7] =
@@ -44,10 +45,10 @@ pub fn config(config: &ImageConfig) -> Value {
 /// layers; `used_by`: what is made of it.
 pub fn inspect(image: &Known, names: &[String], bytes: u64, used_by: &[String]) -> Value {
     let raw: Value = serde_json::from_str(&image.raw).unwrap_or_default();
-    let pinned = names.iter().filter_map(|name| {
-        let (repository, _) = name.rsplit_once(':')?;
-        Some(format!("{repository}@{}", image.digest))
-    });
+    // Several tags may be of one repository.
+    let repositories: BTreeSet<&str> =
+        names.iter().filter_map(|name| Some(name.rsplit_once(':')?.0)).collect();
+    let pinned = repositories.iter().map(|repository| format!("{repository}@{}", image.digest));
     json!({
         "Id": image.id,
         "Digest": image.digest,

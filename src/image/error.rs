@@ -6,7 +6,7 @@ use crate::volume::VolumeError;
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An import that failed; nothing of it is left in the store.
 #[derive(Debug)]
@@ -148,7 +148,7 @@ impl UnpackError {
 }
 
 /// A name from an archive, safe for a terminal and not longer than a line or two.
-fn shown(name: &[u8]) -> String {
+pub(super) fn shown(name: &[u8]) -> String {
     const SHOWN_MAX: usize = 160;
     let text = name[..name.len().min(SHOWN_MAX)].escape_ascii().to_string();
     if name.len() > SHOWN_MAX { format!("{text}... ({} bytes)", name.len()) } else { text }
@@ -169,34 +169,45 @@ impl Error for UnpackError {
     }
 }
 
+/// A path as a person reads it. Some are of an archive's own words: nothing in them moves a cursor.
+fn place(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let show = |c: char| match c {
+        '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            c.escape_unicode().to_string()
+        }
+        c if c.is_control() => c.escape_unicode().to_string(),
+        c => c.to_string(),
+    };
+    text.chars().map(show).collect()
+}
+
 impl fmt::Display for ImageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use ImageError as E;
         match self {
-            E::Unpack { archive, .. } => write!(f, "cannot unpack {}", archive.display()),
-            E::Read { archive, .. } => write!(f, "cannot read {}", archive.display()),
+            E::Unpack { archive, .. } => write!(f, "cannot unpack {}", place(archive)),
+            E::Read { archive, .. } => write!(f, "cannot read {}", place(archive)),
             E::Changed { archive } => {
-                write!(f, "{} changed while it was read; try again", archive.display())
+                write!(f, "{} changed while it was read; try again", place(archive))
             }
             E::Empty { archive } => write!(
                 f,
                 "{} holds no files; name one that holds a root filesystem",
-                archive.display()
+                place(archive)
             ),
             E::Missing { path } => write!(
                 f,
                 "{} is not there; name a root directory or a tar archive of this box",
-                path.display()
+                place(path)
             ),
-            E::Kind { path } => write!(
-                f,
-                "{} is neither a directory nor a file; name a root directory or a tar archive",
-                path.display()
-            ),
-            E::Copy { directory, .. } => write!(f, "cannot import {}", directory.display()),
-            E::Layout { layout, why } => write!(f, "image layout {}: {why}", layout.display()),
+            E::Kind { path } => {
+                write!(f, "{} is neither a directory nor a file; name one of these", place(path))
+            }
+            E::Copy { directory, .. } => write!(f, "cannot import {}", place(directory)),
+            E::Layout { layout, why } => write!(f, "image layout {}: {why}", place(layout)),
             E::Blob { layout, blob, .. } => {
-                write!(f, "image layout {}: cannot unpack layer {blob}", layout.display())
+                write!(f, "image layout {}: cannot unpack layer {blob}", place(layout))
             }
             E::Pull { image, .. } => write!(f, "cannot fetch the image {image}"),
             E::Layer { image, layer, .. } => {
@@ -204,7 +215,7 @@ impl fmt::Display for ImageError {
             }
             E::Tree { layer, .. } => write!(f, "cannot put together the layers up to {layer}"),
             E::Pack { layer, .. } => write!(f, "cannot pack layer {layer}"),
-            E::Store { archive, .. } => write!(f, "cannot store {}", archive.display()),
+            E::Store { archive, .. } => write!(f, "cannot store {}", place(archive)),
         }
     }
 }

@@ -6,6 +6,7 @@ use super::error::{ImageError, UnpackError};
 use super::local::Rootfs;
 use super::manifest::{self, Blob, Choice, Image};
 use super::platform::Runs;
+use super::registry::failure;
 use super::stream::unpack_packed;
 use super::unpack::Options;
 use super::{implied, notes, tree};
@@ -23,6 +24,8 @@ use std::path::{Path, PathBuf};
 const JSON_MAX: u64 = 4 << 20;
 /// Indexes that lead to one another.
 const INDEXES_MAX: usize = 4;
+/// Why a name of the layout's own documents is not opened.
+const OUTSIDE: &str = "it leads out of the directory or archive, where nothing of an image is";
 
 /// Imports an image of the layout at `path`, which may end with `:TAG` or `#TAG`; without one it is
 /// the first image of `index.json` that runs on this box. Layers are named by chain id, as the
@@ -166,16 +169,19 @@ impl Layout {
                 let size = blob.size.saturating_add(1);
                 (blob.digest.to_string(), self.file(&blob_path(blob))?, size)
             }
-            LayerFile::Path(path) => (path.display().to_string(), self.linked(path)?, u64::MAX),
+            LayerFile::Path(path) => {
+                (failure::clean(&path.to_string_lossy()), self.linked(path)?, u64::MAX)
+            }
         };
         let (mut hash, mut read) = (Sha256::new(), 0);
         let checked = Checked { file: file.take(size), hash: &mut hash, read: &mut read };
         let unpacked = unpack_packed(store, checked, draft.dir(), &Options::default());
-        let (summary, unpacked) = unpacked.map_err(|source: UnpackError| ImageError::Blob {
+        let broken = |source: UnpackError| ImageError::Blob {
             layout: self.path.clone(),
             blob: name.clone(),
             source,
-        })?;
+        };
+        let (mut summary, unpacked) = unpacked.map_err(broken)?;
         if let LayerFile::Blob(Blob { digest, size }) = layer
             && (read != *size || Digest::finish(hash) != *digest)
         {
@@ -187,7 +193,7 @@ impl Layout {
             let text = format!("layer {name} holds {unpacked}, the configuration says {diff}");
             return Err(wrong(text));
         }
-        implied::settle(store, draft.dir(), &summary.implied, below)?;
+        implied::settle(store, draft.dir(), &mut summary, below).map_err(broken)?;
         draft.commit(chain).map_err(in_store)?;
         notes::record(store, chain, summary.size());
         crate::info!(
@@ -231,6 +237,7 @@ impl Layout {
     fn file(&self, name: &str) -> Result<File, ImageError> {
         let plain = |why| io::Error::new(io::ErrorKind::InvalidInput, why);
         let opened = match beneath::open_file(self.dir.as_fd(), Path::new(name), Links::Refused) {
+            Err(err) if err.kind() == io::ErrorKind::CrossesDevices => Err(plain(OUTSIDE)),
             // ELOOP, which has no kind.
             Err(err) if err.raw_os_error() == Some(40) => {
                 Err(plain("it is a symbolic link, or below one; put the file itself there"))
@@ -248,6 +255,10 @@ impl Layout {
     /// is there twice.
     pub(super) fn linked(&self, name: &Path) -> Result<File, ImageError> {
         let opened = beneath::open_file(self.dir.as_fd(), name, Links::Within);
+        let opened = opened.map_err(|err| match err.kind() {
+            io::ErrorKind::CrossesDevices => io::Error::new(io::ErrorKind::InvalidInput, OUTSIDE),
+            _ => err,
+        });
         let checked = opened.and_then(|file| match file.metadata()?.is_file() {
             true => Ok(file),
             false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")),

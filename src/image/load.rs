@@ -5,7 +5,7 @@ use super::catalog::{self, Known, Origin};
 use super::config::ImageConfig;
 use super::error::ImageError;
 use super::layout::{self, LayerFile, Layout};
-use super::manifest::{self, Choice, LAYERS_MAX, Named};
+use super::manifest::{self, Blob, Choice, LAYERS_MAX, Named};
 use super::platform::Runs;
 use super::stream::unpack_packed;
 use super::unpack::Options;
@@ -24,12 +24,14 @@ const BYTES_MAX: Bytes = Bytes::mib(64 << 10);
 const INDEXES_MAX: usize = 3;
 /// Most images of one file.
 const IMAGES_MAX: usize = 1000;
+/// Most bytes that their configurations may have together: they are in memory at the same time.
+const CONFIGS_MAX: usize = 16 << 20;
 
 /// An image that was loaded.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// All about it.
-    pub image: Known,
+    /// What it is found by, see [`catalog::find`].
+    pub digest: Digest,
     /// What it is called now.
     pub names: Vec<ImageRef>,
     /// Keeps its layers.
@@ -39,10 +41,19 @@ pub struct Loaded {
 /// An image in a directory.
 struct Found {
     digest: Digest,
+    /// Its configuration, which can be read.
     raw: Vec<u8>,
-    config: ImageConfig,
     layers: Vec<(LayerFile, Digest)>,
     names: Vec<ImageRef>,
+    /// Digests of indexes that lead to it.
+    through: Vec<Digest>,
+}
+
+/// The images of a directory, one by one.
+#[derive(Default)]
+struct All {
+    found: Vec<Found>,
+    bytes: usize,
 }
 
 /// One image of `manifest.json`.
@@ -56,8 +67,8 @@ struct Saved {
 }
 
 /// Loads all images of an archive or a directory that run on this box. Those that have no name get
-/// `name`, or its tag when they have one; without it they have none and are found by digest.
-/// Blocking.
+/// `name`, or its tag when they have one; without it they have none and are found by digest. Who
+/// loads them says what they are for: nobody has asked for those without a name. Blocking.
 pub fn load(
     store: &Store,
     default_host: &str,
@@ -66,17 +77,34 @@ pub fn load(
 ) -> Result<Vec<Loaded>, ImageError> {
     let unreadable = |source| ImageError::Read { archive: path.into(), source };
     if fs::metadata(path).map_err(unreadable)?.is_dir() {
-        return load_dir(store, default_host, &Layout::open(path.into())?, name);
+        let dir = Layout::open(path.into())?;
+        return load_dir(store, (default_host, false), &dir, name);
     }
-    let file = beneath::open_regular(path).map_err(unreadable)?;
-    load_stream(store, default_host, path, file, name)
+    let file = beneath::open_followed(path).map_err(unreadable)?;
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(ImageError::Kind { path: path.into() });
+    }
+    load_from(store, (default_host, false), path, file, name)
 }
 
-/// As [`load`], of an archive that is read from a stream. `path` is what errors call it; nothing is
-/// opened there.
+/// As [`load`], of an archive that somebody sends, who has asked for all that is in it. `path` is what
+/// errors call it; nothing is opened there.
 pub fn load_stream(
     store: &Store,
     default_host: &str,
+    path: &Path,
+    stream: impl Read + Send,
+    name: Option<&ImageRef>,
+) -> Result<Vec<Loaded>, ImageError> {
+    load_from(store, (default_host, true), path, stream, name)
+}
+
+/// The default registry, and whether images without a name were asked for.
+type Manner<'a> = (&'a str, bool);
+
+pub(super) fn load_from(
+    store: &Store,
+    manner: Manner<'_>,
     path: &Path,
     stream: impl Read + Send,
     name: Option<&ImageRef>,
@@ -97,19 +125,19 @@ pub fn load_stream(
     unpack_packed(store, stream, draft.dir(), &options)
         .map_err(|source| ImageError::Unpack { archive: path.into(), source })?;
     let inside = fs::File::open(draft.dir()).map_err(unreadable)?;
-    load_dir(store, default_host, &Layout { path: path.into(), dir: inside }, name)
+    load_dir(store, manner, &Layout { path: path.into(), dir: inside }, name)
 }
 
 fn load_dir(
     store: &Store,
-    default_host: &str,
+    manner: Manner<'_>,
     dir: &Layout,
     name: Option<&ImageRef>,
 ) -> Result<Vec<Loaded>, ImageError> {
     let wrong = |why: &str| ImageError::Layout { layout: dir.path.clone(), why: why.into() };
     let found = match (has(dir, "index.json")?, has(dir, "manifest.json")?) {
-        (true, _) => in_layout(dir, default_host, name)?,
-        (false, true) => in_saved(dir, default_host)?,
+        (true, _) => in_layout(dir, name)?,
+        (false, true) => in_saved(dir)?,
         (false, false) => {
             return Err(wrong(
                 "it is neither what `docker save` writes nor an OCI layout: it has no manifest.json \
@@ -117,10 +145,36 @@ fn load_dir(
             ));
         }
     };
-    if found.is_empty() {
-        return Err(wrong("none of its images runs on this box"));
+    let import = |found: Found| found.import(store, dir);
+    let imported = found.into_iter().map(import).collect::<Result<Vec<_>, _>>()?;
+    // Only now: of a file that is bad nothing is listed.
+    let record = |it: Imported| it.record(store, dir, manner, name);
+    imported.into_iter().map(record).collect()
+}
+
+impl All {
+    /// Adds an image, or names of one that is there.
+    fn add(&mut self, dir: &Layout, found: Found) -> Result<(), ImageError> {
+        if let Some(same) = self.found.iter_mut().find(|it| it.digest == found.digest) {
+            same.names.extend(found.names);
+            same.through.extend(found.through);
+            return Ok(());
+        }
+        self.bytes += found.raw.len();
+        let why = match (self.found.len(), self.bytes) {
+            (IMAGES_MAX.., _) => format!("it holds more than {IMAGES_MAX} images"),
+            (_, bytes) if bytes > CONFIGS_MAX => {
+                let most = CONFIGS_MAX >> 20;
+                format!("the configurations of its images are longer than {most} MiB together")
+            }
+            _ => {
+                self.found.push(found);
+                return Ok(());
+            }
+        };
+        let why = format!("{why}; write them to several files");
+        Err(ImageError::Layout { layout: dir.path.clone(), why })
     }
-    found.into_iter().map(|found| found.load(store, dir, default_host, name)).collect()
 }
 
 fn has(dir: &Layout, file: &str) -> Result<bool, ImageError> {
@@ -134,46 +188,45 @@ fn has(dir: &Layout, file: &str) -> Result<bool, ImageError> {
 }
 
 /// Images of an OCI layout.
-fn in_layout(
-    dir: &Layout,
-    default_host: &str,
-    name: Option<&ImageRef>,
-) -> Result<Vec<Found>, ImageError> {
+fn in_layout(dir: &Layout, name: Option<&ImageRef>) -> Result<Vec<Found>, ImageError> {
     let wrong = |why| ImageError::Layout { layout: dir.path.clone(), why };
     let runs = Runs::here();
-    let all = manifest::all(&dir.small("index.json", None)?, &runs).map_err(wrong)?;
-    let mut found: Vec<Found> = Vec::new();
-    for Named { choice, name: called } in all.into_iter().take(IMAGES_MAX) {
-        let Some(blob) = followed(dir, choice, &runs)? else { continue };
-        let called = called.and_then(|called| full_name(&called, name));
-        let called = called.map(|called| called.at(default_host));
-        if let Some(same) = found.iter_mut().find(|found| found.digest == blob.digest) {
-            same.names.extend(called);
-            continue;
-        }
+    let index = dir.small("index.json", None)?;
+    let mut all = All::default();
+    for Named { choice, name: called } in manifest::all(&index, &runs).map_err(wrong)? {
+        let Some((blob, through)) = followed(dir, choice, &runs)? else { continue };
         let document = dir.json(&blob)?;
         let raw = dir.json(&manifest::config(&document).map_err(wrong)?)?;
         let image = manifest::image(&document, &raw, &runs).map_err(wrong)?;
         let layers = image.layers.into_iter().map(|(blob, diff)| (LayerFile::Blob(blob), diff));
-        let (layers, names) = (layers.collect(), called.into_iter().collect());
-        found.push(Found { digest: blob.digest, raw, config: image.config, layers, names });
+        let names = called.and_then(|called| full_name(&called, name)).into_iter().collect();
+        let layers = layers.collect();
+        all.add(dir, Found { digest: blob.digest, raw, layers, names, through })?;
     }
-    Ok(found)
+    if all.found.is_empty() {
+        let none = || "none of its images runs on this box".to_owned();
+        return Err(wrong(manifest::choose(&index, None, &runs).err().unwrap_or_else(none)));
+    }
+    Ok(all.found)
 }
 
-/// The manifest behind indexes; `None`: none of them runs here.
+/// The manifest behind indexes, and their digests; `None`: none of them runs here.
 fn followed(
     dir: &Layout,
     mut choice: Choice,
     runs: &Runs,
-) -> Result<Option<manifest::Blob>, ImageError> {
+) -> Result<Option<(Blob, Vec<Digest>)>, ImageError> {
+    let mut through = Vec::new();
     for _ in 0..=INDEXES_MAX {
         match choice {
-            Choice::Manifest(blob) => return Ok(Some(blob)),
-            Choice::Index(blob) => match manifest::choose(&dir.json(&blob)?, None, runs) {
-                Ok(next) => choice = next,
-                Err(_) => return Ok(None),
-            },
+            Choice::Manifest(blob) => return Ok(Some((blob, through))),
+            Choice::Index(blob) => {
+                let Ok(next) = manifest::choose(&dir.json(&blob)?, None, runs) else {
+                    return Ok(None);
+                };
+                through.push(blob.digest);
+                choice = next;
+            }
         }
     }
     let why = format!("its index leads to more than {INDEXES_MAX} others");
@@ -183,30 +236,37 @@ fn followed(
 /// A name as a layout has it: a whole one, or a tag of what the caller calls it.
 fn full_name(called: &str, name: Option<&ImageRef>) -> Option<ImageRef> {
     match (called.contains(['/', ':']), name) {
-        (true, _) => called.parse().ok(),
+        (true, _) => whole_name(called),
         (false, Some(name)) => name.tagged(called),
         (false, None) => None,
     }
 }
 
+/// A name that an image can get. One with a digest is none: whether it has that digest is not the
+/// file's to say, and an image that has it is found by it anyway.
+fn whole_name(called: &str) -> Option<ImageRef> {
+    called.parse().ok().filter(|name: &ImageRef| name.digest().is_none())
+}
+
 /// Images of `docker save`.
-fn in_saved(dir: &Layout, default_host: &str) -> Result<Vec<Found>, ImageError> {
+fn in_saved(dir: &Layout) -> Result<Vec<Found>, ImageError> {
     let wrong = |why: String| ImageError::Layout { layout: dir.path.clone(), why };
     let text = dir.small("manifest.json", None)?;
-    let all: Vec<Saved> = manifest::read(&text, "its manifest.json").map_err(wrong)?;
+    let saved: Vec<Saved> = manifest::read(&text, "its manifest.json").map_err(wrong)?;
     let runs = Runs::here();
-    let mut found = Vec::new();
-    for saved in all.into_iter().take(IMAGES_MAX) {
+    let (mut all, mut others) = (All::default(), Vec::new());
+    for saved in saved {
         let raw = dir.small(&saved.config, None)?;
-        let id = Digest::of(&raw);
+        let digest = Digest::of(&raw);
         // `<hex>.json`, or `blobs/sha256/<hex>`.
         let named = Path::new(&saved.config).file_stem().and_then(|name| name.to_str());
-        if named != Some(&id.hex()) {
-            let text = format!("{} is damaged: it holds something else", saved.config);
-            return Err(wrong(text));
+        if named != Some(&digest.hex()) {
+            let config = manifest::clean(&saved.config);
+            return Err(wrong(format!("{config} is damaged: it holds something else")));
         }
-        let (config, platform, diffs) = ImageConfig::read(&raw).map_err(wrong)?;
+        let (_, platform, diffs) = ImageConfig::read(&raw).map_err(wrong)?;
         if !platform.architecture.is_empty() && runs.rank(&platform).is_none() {
+            others.push(platform.to_string());
             continue;
         }
         if saved.layers.len() != diffs.len() || !(1..=LAYERS_MAX).contains(&diffs.len()) {
@@ -217,25 +277,32 @@ fn in_saved(dir: &Layout, default_host: &str) -> Result<Vec<Found>, ImageError> 
             return Err(wrong(text));
         }
         let layers = saved.layers.into_iter().map(|path| LayerFile::Path(PathBuf::from(path)));
+        let layers = layers.zip(diffs).collect();
         let names = saved.repo_tags.unwrap_or_default();
-        let names = names.iter().filter_map(|name| name.parse::<ImageRef>().ok());
-        let names = names.map(|name| name.at(default_host)).collect();
-        found.push(Found { digest: id, raw, config, layers: layers.zip(diffs).collect(), names });
+        let names = names.iter().filter_map(|name| whole_name(name)).collect();
+        all.add(dir, Found { digest, raw, layers, names, through: Vec::new() })?;
     }
-    Ok(found)
+    match (all.found.is_empty(), others.is_empty()) {
+        (false, _) => Ok(all.found),
+        (true, true) => Err(wrong("its manifest.json names no image".into())),
+        (true, false) => {
+            others.dedup();
+            let has = manifest::list(others.iter().map(String::as_str));
+            Err(wrong(format!("no image runs on {}; it has {has}", runs.name())))
+        }
+    }
+}
+
+/// An image whose layers are here.
+struct Imported {
+    found: Found,
+    /// Without those that a later one hides wholly.
+    layers: Vec<Digest>,
+    pin: Pin,
 }
 
 impl Found {
-    fn load(
-        mut self,
-        store: &Store,
-        dir: &Layout,
-        default_host: &str,
-        name: Option<&ImageRef>,
-    ) -> Result<Loaded, ImageError> {
-        if self.names.is_empty() {
-            self.names.extend(name.map(|name| name.at(default_host)));
-        }
+    fn import(self, store: &Store, dir: &Layout) -> Result<Imported, ImageError> {
         let mut chains: Vec<Digest> = Vec::with_capacity(self.layers.len());
         for (_, diff) in &self.layers {
             chains.push(chains.last().map_or(*diff, |below| below.chain(diff)));
@@ -246,23 +313,42 @@ impl Found {
         }
         let layers =
             layout::without_hidden(store, chains).map_err(|source| dir.unreadable(source))?;
-        let raw = String::from_utf8_lossy(&self.raw).into_owned();
-        let image = Known {
-            layers,
-            diffs: self.layers.iter().map(|(_, diff)| *diff).collect(),
-            used_ms: catalog::now_ms(),
-            ..Known::new(self.digest, Digest::of(&self.raw), self.config, raw)
-        };
+        Ok(Imported { found: self, layers, pin })
+    }
+}
+
+impl Imported {
+    /// Puts it into the catalogue.
+    fn record(
+        self,
+        store: &Store,
+        dir: &Layout,
+        (default_host, is_asked): Manner<'_>,
+        name: Option<&ImageRef>,
+    ) -> Result<Loaded, ImageError> {
+        let Imported { found, layers, pin } = self;
+        let Found { digest, raw, names, through, .. } = found;
+        let wrong = |why: String| ImageError::Layout { layout: dir.path.clone(), why };
+        let (config, ..) = ImageConfig::read(&raw).map_err(wrong)?;
+        let id = Digest::of(&raw);
+        let raw = String::from_utf8_lossy(&raw).into_owned();
+        let diffs = found.layers.iter().map(|(_, diff)| *diff).collect();
+        let used_ms = catalog::now_ms();
+        let image = Known { layers, diffs, used_ms, ..Known::new(digest, id, config, raw) };
         let failed = |source| ImageError::Read { archive: store.dir().join("images"), source };
         catalog::add(store, &image).map_err(failed)?;
-        for name in &self.names {
-            catalog::name(store, name, &image.digest, Origin::File).map_err(failed)?;
+        let names = if names.is_empty() { name.cloned().into_iter().collect() } else { names };
+        let names: Vec<ImageRef> = names.iter().map(|name| name.at(default_host)).collect();
+        for name in &names {
+            catalog::name(store, name, &digest, Origin::File).map_err(failed)?;
         }
-        if self.names.is_empty() {
-            // Its digest is all that it can be asked for by.
-            catalog::alias(store, &image.digest, &image.digest, true).map_err(failed)?;
+        // Without a name its digest is all that it can be asked for by.
+        let is_asked = is_asked && names.is_empty();
+        catalog::alias(store, &digest, &digest, is_asked).map_err(failed)?;
+        for index in &through {
+            catalog::alias(store, index, &digest, false).map_err(failed)?;
         }
-        crate::info!("image.loaded", path = dir.path.display(), digest = image.digest);
-        Ok(Loaded { image, names: self.names, pin })
+        crate::info!("image.loaded", path = dir.path.display(), digest = digest);
+        Ok(Loaded { digest, names, pin })
     }
 }

@@ -281,7 +281,7 @@ fn has_tag(one: &Descriptor, tag: &str) -> bool {
 }
 
 /// A few of somebody else's words.
-fn list<'a>(words: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn list<'a>(words: impl Iterator<Item = &'a str>) -> String {
     let words: Vec<String> = words.take(8).map(|word| format!("`{}`", clean(word))).collect();
     if words.is_empty() { "none that says so".into() } else { words.join(", ") }
 }

@@ -10,7 +10,8 @@
 //! Ancestor: wshd, initd, iodaemon.
 //!
 //! ```text
-//! setup      the short-lived process: namespaces, network, then it forks pid 1 and ends
+//! spawner    is executed once, and copied for each container and pea
+//! setup      the copy, short-lived: namespaces, network, then it forks pid 1 and ends
 //! root       pid 1 puts the root together (inside: /proc /sys /dev; bind: the plan's binds)
 //! pea        the same for a pea, by a process that goes into a standing container, and starts there
 //! confine    pid 1 gives up what it does not need
@@ -35,6 +36,7 @@ pub mod proto;
 mod root;
 mod serve;
 mod setup;
+mod spawner;
 mod spool;
 mod start;
 mod table;

@@ -1,6 +1,6 @@
 //! The daemon's first message, looked at before anything is done.
 
-use super::proto::Plan;
+use super::proto::{Owner, Plan};
 use super::{Doing, InitError};
 use crate::sys::seccomp;
 use std::fs::File;
@@ -28,10 +28,15 @@ pub(super) fn check_plan(plan: &Plan) -> Result<(), InitError> {
     if plan.lowers.len() > LOWERS_MAX {
         return refuse(format!("it has {} layers, over {LOWERS_MAX}", plan.lowers.len()));
     }
-    if plan.ids.is_the_boxs() != plan.privileged || !plan.ids.is_whole() {
-        return refuse(format!("ids from {} cannot be mapped", plan.ids.root()));
+    check_owner(&Owner { ids: plan.ids, privileged: plan.privileged })
+}
+
+/// The same for what comes before the plan.
+pub(super) fn check_owner(owner: &Owner) -> Result<(), InitError> {
+    match owner.ids.is_the_boxs() == owner.privileged && owner.ids.is_whole() {
+        true => Ok(()),
+        false => Err(refused(format!("ids from {} cannot be mapped", owner.ids.root()))),
     }
-    Ok(())
 }
 
 /// The three descriptors that the plan of a container comes with.

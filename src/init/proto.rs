@@ -5,9 +5,11 @@
 //! ```text
 //! daemon                                   init
 //!   | spawn, put into the cgroup             |
-//!   | Plan  + [listener, depot, seccomp] --> | makes user, net, uts, ipc, cgroup namespaces
-//!   | <-- Born + [netns]                     | new mounts and pids; forks pid 1, which builds
-//!   | (veth, addresses, rules)               | the inside meanwhile
+//!   | Order::Container --------------------> | makes user, net, uts, ipc, cgroup namespaces
+//!   | (disk, listener, bridge)               |
+//!   | <-- Born + [netns]                     |
+//!   | Plan  + [listener, depot, seccomp] --> | new mounts and pids; forks pid 1, which builds
+//!   | (veth, rules)                          | the inside meanwhile
 //!   | Go ----------------------------------> | own address; lets pid 1 serve
 //!   | <-- Ready{pid}  or  Refused{..}        | the first process ends
 //! ```
@@ -33,13 +35,24 @@ pub const SPOOL_MAX: u64 = 1 << 20;
 
 /// First message: what `terrarium init` is to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(rename_all = "snake_case")]
 pub enum Order {
+    /// Wait, and copy yourself for each channel that comes, as drawn in [`super::spawner`].
+    Spawner,
     /// Make the root of a pea and start processes in it, as drawn in [`super::pea`]. Descriptors:
     /// a pidfd of the container's pid 1, the seccomp filter.
-    Pea(PeaPlan),
-    /// Make a container, as drawn above.
-    Container(Plan),
+    Pea(Box<PeaPlan>),
+    /// Make a container, as drawn above; its [`Plan`] follows.
+    Container(Owner),
+}
+
+/// Whose a container's namespaces are. As its [`Plan`] has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Ids inside are these outside.
+    pub ids: IdMap,
+    /// No user namespace: the box's root.
+    pub privileged: bool,
 }
 
 /// The root filesystem of a pea: a process in a container that has files of its own.

@@ -26,7 +26,7 @@ use crate::model::process::ExitStatus;
 use crate::sys::caps::Caps;
 use crate::sys::fd::{self, PollFd, PollFlags};
 use crate::sys::process::{self, Ended, Resource};
-use crate::sys::signal;
+use crate::sys::{memory, signal};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -38,6 +38,8 @@ const OWN_NOFILE: u64 = 4096;
 const FOR_EMPTY_MAX: usize = 64;
 /// No descriptor is free below our own limit.
 const EMFILE: i32 = 24;
+/// After so long without an event, in milliseconds, pid 1 lets go of what of the program it has used.
+const CALM_MS: u16 = 1000;
 /// Signals that are read as data.
 const WATCHED: [signal::Signal; 2] = [signal::Signal::SIGCHLD, signal::Signal::SIGTERM];
 /// What a ready descriptor belongs to.
@@ -62,6 +64,8 @@ pub struct Server {
     for_empty: Vec<(PeerId, u64)>,
     /// There may be more ended children than the last turn took.
     more_to_reap: bool,
+    /// Something was done since the program was let go of.
+    has_worked: bool,
     /// The box shuts down: everyone has been told to end, and we end with the last of ours.
     leaving: bool,
     /// Our own soft limit of open files.
@@ -106,6 +110,7 @@ impl Server {
             table: Table::default(),
             for_empty: Vec::new(),
             more_to_reap: false,
+            has_worked: true,
             leaving: false,
             nofile,
             buffer: vec![0; MAX_MESSAGE],
@@ -116,7 +121,12 @@ impl Server {
     pub fn run(mut self) -> ! {
         loop {
             match self.wait() {
+                Ok(none) if none.is_empty() && !self.more_to_reap => {
+                    memory::let_go_of_program();
+                    self.has_worked = false;
+                }
                 Ok(ready) => {
+                    self.has_worked = true;
                     for (source, events) in ready {
                         self.handle(source, events);
                     }
@@ -167,7 +177,12 @@ impl Server {
                 }
             }
         }
-        fd::poll(&mut watched, if self.more_to_reap { Some(0) } else { None })?;
+        let patience = match (self.more_to_reap, self.has_worked) {
+            (true, _) => Some(0),
+            (false, true) => Some(CALM_MS),
+            (false, false) => None,
+        };
+        fd::poll(&mut watched, patience)?;
         let events = watched.iter().map(|fd| fd.revents().unwrap_or(PollFlags::POLLERR));
         Ok(sources.into_iter().zip(events).filter(|(_, events)| !events.is_empty()).collect())
     }

@@ -4,13 +4,12 @@
 //! makes belongs to two owners: user, net, uts, ipc and cgroup namespace to the container's user
 //! namespace; mounts and pids to the host's, so that nobody inside ever has rights over them.
 
-use super::order::{Given, check_plan, read_filter, refused, take_given};
-use super::proto::{MAX_MESSAGE, Order, Plan, SetUp};
-use super::{Doing, InitError, confine, inside_net, limits, message, pea, root, serve};
+use super::order::{Given, check_owner, check_plan, read_filter, refused, take_given};
+use super::proto::{MAX_MESSAGE, Order, Owner, Plan, SetUp};
+use super::{Doing, InitError, confine, inside_net, limits, message, pea, root, serve, spawner};
 use crate::sys::fd::{self, PollFd, PollFlags};
 use crate::sys::ns::{self, Fork, Parent, Spaces};
-use crate::sys::process;
-use crate::sys::signal;
+use crate::sys::{process, signal};
 use crate::unit::IdMap;
 use serde::de::DeserializeOwned;
 use std::fs::File;
@@ -46,38 +45,62 @@ pub fn run() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let prepared = prepare_self(&channel).doing(|| "prepare the set-up process".into());
+    match told(&channel, |first| obey(&channel, prepared?, first)) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+/// What a copy that the spawner has made does instead of [`run`]: it inherits what is prepared.
+pub(super) fn obey_as_copy(channel: &OwnedFd, usual: limits::Values) -> bool {
+    let prepared = process::new_group().and_then(|()| fd::close_inherited(&[channel.as_fd()]));
+    let prepared = prepared.doing(|| "prepare the set-up process".into());
+    told(channel, |first| prepared.and_then(|()| obey(channel, usual, first)))
+}
+
+/// Does it, and tells the daemon why it failed. `act` leaves the pid of a pid 1 that it has forked.
+fn told(channel: &OwnedFd, act: impl FnOnce(&mut Option<i32>) -> Result<(), InitError>) -> bool {
     let mut first = None;
-    match set_up(&channel, &mut first) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(err) => {
-            let (doing, why) = err.parts();
-            // The daemon may be gone; then there is nobody to tell.
-            let _ = message::send(&channel, &SetUp::Refused { doing, why, pid: first }, &[]);
-            ExitCode::FAILURE
+    let Err(err) = act(&mut first) else { return true };
+    let (doing, why) = err.parts();
+    // The daemon may be gone; then there is nobody to tell.
+    let _ = message::send(channel, &SetUp::Refused { doing, why, pid: first }, &[]);
+    false
+}
+
+/// The daemon's first message says what this process is.
+fn obey(
+    channel: &OwnedFd,
+    usual: limits::Values,
+    first: &mut Option<i32>,
+) -> Result<(), InitError> {
+    let (order, mut fds): (Order, Vec<OwnedFd>) = receive(channel)?;
+    match order {
+        Order::Spawner => spawner::run(channel, usual),
+        Order::Container(owner) => set_up(channel, owner, usual, first),
+        Order::Pea(order) => {
+            check_plan(&order.plan)?;
+            shed_unusable(order.plan.privileged)?;
+            let (filter, pidfd) = (fds.pop(), fds.pop());
+            let (Some(filter), Some(pidfd)) = (filter, pidfd) else {
+                return Err(refused("it came without pidfd and filter".into()));
+            };
+            pea::make(channel, *order, pidfd, read_filter(filter)?, usual)
         }
     }
 }
 
 /// Everything up to a standing container. `first` becomes the pid of the future pid 1.
-fn set_up(channel: &OwnedFd, first: &mut Option<i32>) -> Result<(), InitError> {
-    let usual = prepare_self(channel).doing(|| "prepare the set-up process".into())?;
-    let (order, mut fds): (Order, Vec<OwnedFd>) = receive(channel)?;
-    let plan = match order {
-        Order::Container(plan) => plan,
-        Order::Pea(order) => {
-            check_plan(&order.plan)?;
-            shed_unusable(&order.plan)?;
-            let (filter, pidfd) = (fds.pop(), fds.pop());
-            let (Some(filter), Some(pidfd)) = (filter, pidfd) else {
-                return Err(refused("it came without pidfd and filter".into()));
-            };
-            return pea::make(channel, order, pidfd, read_filter(filter)?, usual);
-        }
-    };
-    check_plan(&plan)?;
-    shed_unusable(&plan)?;
-    let given = take_given(fds)?;
-    let made = make_spaces(&plan)?;
+fn set_up(
+    channel: &OwnedFd,
+    owner: Owner,
+    usual: limits::Values,
+    first: &mut Option<i32>,
+) -> Result<(), InitError> {
+    check_owner(&owner)?;
+    shed_unusable(owner.privileged)?;
+    let made = make_spaces(&owner)?;
     message::send(channel, &SetUp::Born, &[made.net.as_fd()]).map_err(|_| InitError::Abandoned)?;
     // It ends by itself, while the daemon reads.
     process::wait(made.helper).doing(|| "wait for the helper process".into())?;
@@ -89,6 +112,13 @@ fn set_up(channel: &OwnedFd, first: &mut Option<i32>) -> Result<(), InitError> {
     ] {
         ns::enter(fd, space).doing(|| format!("enter the container's namespaces ({space:?})"))?;
     }
+    // Meanwhile the daemon has made what the plan names.
+    let (plan, fds): (Plan, Vec<OwnedFd>) = receive(channel)?;
+    check_plan(&plan)?;
+    if (plan.ids, plan.privileged) != (owner.ids, owner.privileged) {
+        return Err(refused("it is not the one that was announced".into()));
+    }
+    let given = take_given(fds)?;
     let name = host_name(&plan.handle);
     ns::set_host_name(name).doing(|| format!("set the host name to {name}"))?;
     ns::unshare(Spaces::CLONE_NEWPID).doing(|| "make a pid namespace".into())?;
@@ -151,8 +181,8 @@ fn prepare_self(channel: &OwnedFd) -> std::io::Result<limits::Values> {
 }
 
 /// Without a user namespace of its own a container has what the box's root has.
-fn shed_unusable(plan: &Plan) -> Result<(), InitError> {
-    match plan.privileged {
+fn shed_unusable(privileged: bool) -> Result<(), InitError> {
+    match privileged {
         true => Ok(()),
         false => limits::keep_usable().doing(|| "lower limits that could not be used".into()),
     }
@@ -178,8 +208,8 @@ fn host_name(handle: &str) -> &str {
 
 /// Makes the namespaces by a helper process, which becomes root of the new user namespace before
 /// it makes the others, so that what the kernel puts into them has a mapped owner.
-fn make_spaces(plan: &Plan) -> Result<Made, InitError> {
-    let ids = plan.ids;
+fn make_spaces(owner: &Owner) -> Result<Made, InitError> {
+    let ids = owner.ids;
     let (hear_mapped, mapped) = fd::pipe().doing(|| "make a pipe".into())?;
     let (hear_made, made) = fd::pipe().doing(|| "make a pipe".into())?;
     // What a user namespace uses of inotify, message queues, pending signals and locked memory
@@ -188,7 +218,7 @@ fn make_spaces(plan: &Plan) -> Result<Made, InitError> {
     // (With Garden's map, all such containers together have one share.)
     process::act_as_user(ids.root()).doing(|| format!("act as user {}", ids.root()))?;
     // Privileged: what it makes belongs to the host's user namespace, and so does its root.
-    let fresh = if plan.privileged { Spaces::empty() } else { Spaces::CLONE_NEWUSER };
+    let fresh = if owner.privileged { Spaces::empty() } else { Spaces::CLONE_NEWUSER };
     let forked = ns::fork(fresh, Parent::Caller);
     if !matches!(forked, Ok(Fork::Child)) {
         process::act_as_user(0)
@@ -209,7 +239,7 @@ fn make_spaces(plan: &Plan) -> Result<Made, InitError> {
         Fork::Parent { pid, .. } => pid,
     };
     drop((hear_mapped, made));
-    let opened = map_and_open(pid, (!plan.privileged).then_some(ids), &mapped, &hear_made);
+    let opened = map_and_open(pid, (!owner.privileged).then_some(ids), &mapped, &hear_made);
     drop(mapped);
     let Err(err) = opened else { return opened };
     let how = process::wait(pid).doing(|| "wait for the helper process".into())?;

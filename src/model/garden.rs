@@ -253,10 +253,12 @@ pub enum Order {
     Kill,
     /// Nothing.
     Nothing,
+    /// What nobody understands, and why; it ends the input, as in Garden.
+    Nonsense(&'static str),
 }
 
 impl Message {
-    /// What the client asks. What nobody understands ends the input, as in Garden.
+    /// What the client asks.
     pub fn order(self) -> Order {
         match self {
             // Without a size nothing is asked.
@@ -265,7 +267,10 @@ impl Message {
             Message { source: Some(_), data: None, .. } => Order::EndOfInput,
             Message { signal: Some(0), .. } => Order::Terminate,
             Message { signal: Some(1), .. } => Order::Kill,
-            _ => Order::EndOfInput,
+            Message { signal: Some(_), .. } => {
+                Order::Nonsense("its signal is neither 0 (TERM) nor 1 (KILL)")
+            }
+            _ => Order::Nonsense("it has neither `tty` nor `source` nor `signal`"),
         }
     }
 }

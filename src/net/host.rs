@@ -7,12 +7,12 @@ use crate::netlink::route::message::{Bridge, Veth};
 use crate::netlink::route::queue::Bucket;
 use crate::netlink::{NetlinkError, Route};
 use crate::unit::Slot;
+use std::fs;
 use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use std::{fs, io};
 
 const IPV4: &str = "/proc/sys/net/ipv4/conf";
 /// One a millisecond.
@@ -57,22 +57,45 @@ impl Host {
         netns: BorrowedFd<'_>,
     ) -> Result<(), NetError> {
         let joining = place.shared.then(|| lock(&self.joining));
-        let mac = plan::bridge_mac(place.addresses.gateway);
-        let group = plan::group(&cfg.tag);
-        let message = Bridge { name: &place.bridge, mtu: cfg.mtu, mac, group };
-        let mut route = lock(&self.route);
         if place.shared {
             let link = place.slot.veth_host(&cfg.tag);
-            if route.link(&link).map_err(failed("look up", &link))?.is_some() {
+            if lock(&self.route).link(&link).map_err(failed("look up", &link))?.is_some() {
                 return Err(NetError::LinkExists { link });
             }
         }
-        match route.add_bridge(&message) {
-            Err(err) if place.shared && err.exists() => {}
-            made => made.map_err(failed("make", &place.bridge))?,
-        }
-        let built = self.build(&mut route, cfg, place, netns);
-        drop((route, joining));
+        self.add_bridge(cfg, place)?;
+        let built =
+            self.set_bridge(place).and_then(|index| self.add_veth(cfg, place, index, netns));
+        drop(joining);
+        self.or_remove(cfg, place, built)
+    }
+
+    /// The first half of it, for a bridge that is not shared.
+    pub fn make_bridge(&self, cfg: &NetConfig, place: &Place) -> Result<(), NetError> {
+        self.add_bridge(cfg, place)?;
+        let built = self.set_bridge(place).map(drop);
+        self.or_remove(cfg, place, built)
+    }
+
+    /// The second half.
+    pub fn plug(
+        &self,
+        cfg: &NetConfig,
+        place: &Place,
+        netns: BorrowedFd<'_>,
+    ) -> Result<(), NetError> {
+        let index = index_of(&mut lock(&self.route), &place.bridge);
+        let built = index.and_then(|index| self.add_veth(cfg, place, index, netns));
+        self.or_remove(cfg, place, built)
+    }
+
+    /// After a failure removes what there is.
+    fn or_remove(
+        &self,
+        cfg: &NetConfig,
+        place: &Place,
+        built: Result<(), NetError>,
+    ) -> Result<(), NetError> {
         if built.is_err()
             && let Err(err) = self.remove(cfg, place)
         {
@@ -81,25 +104,43 @@ impl Host {
         built
     }
 
-    fn build(
-        &self,
-        route: &mut Route,
-        cfg: &NetConfig,
-        place: &Place,
-        netns: BorrowedFd<'_>,
-    ) -> Result<(), NetError> {
-        let Place { slot, bridge, addresses, shared } = place;
+    fn add_bridge(&self, cfg: &NetConfig, place: &Place) -> Result<(), NetError> {
+        let mac = plan::bridge_mac(place.addresses.gateway);
+        let group = plan::group(&cfg.tag);
+        let message = Bridge { name: &place.bridge, mtu: cfg.mtu, mac, group };
+        match lock(&self.route).add_bridge(&message) {
+            Err(err) if place.shared && err.exists() => Ok(()),
+            made => made.map_err(failed("make", &place.bridge)),
+        }
+    }
+
+    /// Settings and address of a bridge, which is on then; its index.
+    fn set_bridge(&self, place: &Place) -> Result<u32, NetError> {
+        let Place { bridge, addresses, shared, .. } = place;
         self.harden(bridge)?;
-        let index = index_of(route, bridge)?;
+        let mut route = lock(&self.route);
+        let index = index_of(&mut route, bridge)?;
         match route.add_address(index, addresses.gateway, addresses.prefix) {
             Err(err) if *shared && err.exists() => {}
             added => added.map_err(failed("give an address to", bridge))?,
         }
         route.set_up(index).map_err(failed("switch on", bridge))?;
-        let (outer, inner) = (slot.veth_host(&cfg.tag), slot.veth_inside(&cfg.tag));
-        let veth = Veth { outer: &outer, inner: &inner, mtu: cfg.mtu, bridge: index, netns };
+        Ok(index)
+    }
+
+    /// The veth pair, from the bridge of this index; its outer end is on.
+    fn add_veth(
+        &self,
+        cfg: &NetConfig,
+        place: &Place,
+        bridge: u32,
+        netns: BorrowedFd<'_>,
+    ) -> Result<(), NetError> {
+        let mut route = lock(&self.route);
+        let (outer, inner) = (place.slot.veth_host(&cfg.tag), place.slot.veth_inside(&cfg.tag));
+        let veth = Veth { outer: &outer, inner: &inner, mtu: cfg.mtu, bridge, netns };
         route.add_veth(&veth).map_err(failed("make", &outer))?;
-        let port = index_of(route, &outer)?;
+        let port = index_of(&mut route, &outer)?;
         // With bridge netfilter on, a container's way to its own published port needs this.
         route.set_hairpin(port).map_err(failed("set hairpin on", &outer))?;
         // While the link is off this costs nothing; later it has addresses to take down.
@@ -275,14 +316,13 @@ pub(super) fn failed(doing: &'static str, link: &str) -> impl FnOnce(NetlinkErro
 /// Writes a setting below an open directory; `shown` is that directory's name in an error.
 fn set(dir: &File, shown: &str, name: &str, value: &'static str) -> Result<(), NetError> {
     let path = format!("/proc/self/fd/{}/{name}", dir.as_raw_fd());
-    let write = || -> io::Result<()> {
-        let now = fs::read(&path)?;
-        match now.trim_ascii() == value.as_bytes() {
-            true => Ok(()),
-            false => fs::write(&path, value),
-        }
-    };
-    write().map_err(|source| NetError::Setting {
+    // Links are new, so that what they have is hardly ever right already.
+    let written = fs::write(&path, value).or_else(|err| {
+        // But where it is, a setting may be read-only.
+        let is_right = fs::read(&path).is_ok_and(|now| now.trim_ascii() == value.as_bytes());
+        if is_right { Ok(()) } else { Err(err) }
+    });
+    written.map_err(|source| NetError::Setting {
         file: PathBuf::from(shown).join(name),
         value,
         source,

@@ -107,6 +107,22 @@ impl Net {
         self.host.attach(&self.cfg, &self.place(slot), netns)
     }
 
+    /// Makes a slot's bridge ahead of its container, which [`Net::plug`] is to connect to it. `false`: its
+    /// network is shared, and nothing was made; [`Net::attach`] does all. After a failure nothing is left.
+    pub fn make_bridge(&self, slot: Slot) -> Result<bool, NetError> {
+        let place = self.place(slot);
+        match place.shared {
+            true => Ok(false),
+            false => self.host.make_bridge(&self.cfg, &place).map(|()| true),
+        }
+    }
+
+    /// Makes a veth from the bridge of [`Net::make_bridge`] into `netns`, as [`Net::attach`] does. After
+    /// a failure neither is left.
+    pub fn plug(&self, slot: Slot, netns: BorrowedFd<'_>) -> Result<(), NetError> {
+        self.host.plug(&self.cfg, &self.place(slot), netns)
+    }
+
     /// Waits, as a rule not at all, until packets pass to and from the container; to be called once
     /// its own end is up. Without it the first packets may be lost, and what sent them stalls for a
     /// second. `false`: packets do not pass, as that end is not up.

@@ -139,6 +139,18 @@ pub struct Socket {
     inner: netlink_sys::Socket,
     protocol: Protocol,
     seq: u32,
+    /// Where answers are read into. Kept from one request to the next: to map and unmap it each time
+    /// costs more than a request, and holds up all other threads.
+    buffer: Vec<u8>,
+}
+
+/// How much of what is queued is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// Nothing comes after the verdict on a single request.
+    Verdict,
+    /// All of it.
+    Empty,
 }
 
 /// Everything that was queued for a request, sorted.
@@ -170,14 +182,14 @@ impl Socket {
         };
         let inner =
             open().map_err(|source| NetlinkError::Socket { doing: "open", protocol, source })?;
-        Ok(Socket { inner, protocol, seq: 0 })
+        Ok(Socket { inner, protocol, seq: 0, buffer: Vec::new() })
     }
 
     /// Asks for one thing and waits for the verdict; objects that come before it are returned.
     pub fn request(&mut self, request: Request) -> Result<Vec<Reply>, NetlinkError> {
         let first = self.seq.wrapping_add(1);
         self.send(vec![request.flag(wire::ACK)])?;
-        let answers = self.collect(first)?;
+        let answers = self.collect(first, Until::Verdict)?;
         answers.judge(first, None)?;
         match answers.lost || answers.verdicts.is_empty() {
             true => Err(NetlinkError::Lost),
@@ -191,7 +203,9 @@ impl Socket {
         for _ in 0..DUMP_TRIES_MAX {
             let first = self.seq.wrapping_add(1);
             self.send(vec![request.clone()])?;
-            let answers = self.collect(first)?;
+            let answers = self.collect(first, Until::Empty)?;
+            // What a long list has touched of it is not kept.
+            self.buffer = Vec::new();
             answers.judge(first, None)?;
             if answers.lost || answers.verdicts.is_empty() {
                 return Err(NetlinkError::Lost);
@@ -211,7 +225,7 @@ impl Socket {
         requests.push(nft::batch_end());
         let first = self.seq.wrapping_add(1);
         self.send(requests)?;
-        let answers = self.collect(first)?;
+        let answers = self.collect(first, Until::Empty)?;
         answers.judge(first, Some(first))?;
         match answers.lost || answers.verdicts.is_empty() {
             true => Err(NetlinkError::Lost),
@@ -236,20 +250,23 @@ impl Socket {
         }
     }
 
-    /// Reads all that is queued; answers to requests before `first` are stale and dropped.
-    fn collect(&self, first: u32) -> Result<Answers, NetlinkError> {
+    /// Reads what is queued; answers to requests before `first` are stale and dropped.
+    fn collect(&mut self, first: u32, until: Until) -> Result<Answers, NetlinkError> {
         let mut answers = Answers::default();
-        let mut buffer = Vec::with_capacity(BUFFER);
+        self.buffer.reserve(BUFFER);
         loop {
-            buffer.clear();
-            match self.inner.recv_from(&mut buffer, RECV_FLAGS) {
+            self.buffer.clear();
+            match self.inner.recv_from(&mut self.buffer, RECV_FLAGS) {
                 Ok((len, from)) if from.port_number() == 0 => {
-                    answers.lost |= len > buffer.len();
-                    for message in wire::messages(&buffer) {
+                    answers.lost |= len > self.buffer.len();
+                    for message in wire::messages(&self.buffer) {
                         let offset = message.seq.wrapping_sub(first);
                         if offset <= self.seq.wrapping_sub(first) {
                             answers.sort(&message);
                         }
+                    }
+                    if until == Until::Verdict && !answers.verdicts.is_empty() {
+                        return Ok(answers);
                     }
                 }
                 // Only the kernel is believed.

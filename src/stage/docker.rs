@@ -15,6 +15,10 @@ const USUAL_PORT: u16 = 8080;
 /// Who runs when neither manifest nor image says.
 const USUAL_USER: &str = "root";
 
+/// Most that a process may be given at its start, as JSON, in bytes: a request to pid 1 has 128 KiB,
+/// and there is more in it (addresses, ports).
+const WORDS_MAX: usize = 96 << 10;
+
 /// What staging records of the image called `name`.
 pub fn result(name: &str, config: &ImageConfig) -> StagingResult {
     let protocol = |protocol| match protocol {
@@ -45,8 +49,7 @@ pub fn result(name: &str, config: &ImageConfig) -> StagingResult {
             ..LifecycleMetadata::default()
         },
         process_types: web.into_iter().collect(),
-        execution_metadata: serde_json::to_string(&execution)
-            .expect("our own type with text keys becomes JSON"),
+        execution_metadata: text_of(&execution),
         lifecycle_type: "docker".into(),
     }
 }
@@ -60,6 +63,8 @@ pub fn desired_lrps(
 ) -> Result<Vec<DesiredLrp>, StageError> {
     let execution: Execution = serde_json::from_str(&result.execution_metadata).unwrap_or_default();
     let whole = resolve(manifest, &execution)?;
+    // The launcher wants no ports, and of these an image may have tens of thousands.
+    let metadata = text_of(&Execution { ports: Vec::new(), ..execution.clone() });
     // What is changed below follows from the image's digest, which makes the version, too.
     let mut lrps = recipe::desired_lrps(&whole, result, image.digest, generation).map_err(
         |err| match err {
@@ -79,15 +84,56 @@ pub fn desired_lrps(
         let env = env.filter(|(name, _)| !name.is_empty());
         let own = recipe::without_lang(std::mem::take(&mut lrp.env), &manifest.env);
         lrp.env = env.map(|(name, value)| pair(name, value)).chain(own).collect();
-        lrp.image = Some(ImageFacts {
-            dir: match execution.workdir.starts_with('/') {
-                true => execution.workdir.clone(),
-                false => format!("/{}", execution.workdir),
-            },
-            volumes: image.volumes.clone(),
-        });
+        lrp.metadata.clone_from(&metadata);
+        lrp.image =
+            Some(ImageFacts { dir: from_root(&execution.workdir), volumes: image.volumes.clone() });
+        fits(lrp)?;
     }
     Ok(lrps)
+}
+
+/// Where a working directory leads from `/`, whatever of it is a link: `..` as docker reads it.
+fn from_root(workdir: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in workdir.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// The image's user; a side of the colon that is empty says nothing.
+fn user_of(text: &str) -> String {
+    match text.split_once(':').unwrap_or((text, "")) {
+        ("", "") => USUAL_USER.into(),
+        (user, "") => user.into(),
+        ("", group) => format!("{USUAL_USER}:{group}"),
+        _ => text.into(),
+    }
+}
+
+/// Whether the processes of an instance can be started at all.
+fn fits(lrp: &DesiredLrp) -> Result<(), StageError> {
+    let length = |text: serde_json::Result<String>| text.map_or(usize::MAX, |text| text.len());
+    let env = length(serde_json::to_string(&lrp.env));
+    let main = length(serde_json::to_string(&(&lrp.command, &lrp.metadata)));
+    let volumes = lrp.image.as_ref().map(|image| &image.volumes);
+    let bytes = env.saturating_add(main.max(length(serde_json::to_string(&volumes))));
+    match bytes > WORDS_MAX {
+        false => Ok(()),
+        true => Err(StageError::ImageTooWordy {
+            process: lrp.guid.process.clone(),
+            bytes,
+            most: WORDS_MAX,
+        }),
+    }
+}
+
+fn text_of(execution: &Execution) -> String {
+    serde_json::to_string(execution).expect("our own type with text keys becomes JSON")
 }
 
 /// Whether the manifest itself says how `web` starts.
@@ -101,10 +147,7 @@ fn says_command(manifest: &Manifest) -> bool {
 fn resolve(manifest: &Manifest, execution: &Execution) -> Result<Manifest, StageError> {
     let mut whole = manifest.clone();
     if whole.run.user.is_empty() {
-        whole.run.user = match execution.user.is_empty() {
-            true => USUAL_USER.into(),
-            false => execution.user.clone(),
-        };
+        whole.run.user = user_of(&execution.user);
     }
     if whole.ports.iter().all(|port| port.container != 0) {
         return Ok(whole);

@@ -40,6 +40,15 @@ pub enum StageError {
     },
     /// The image exposes ports, but none that a route or a check could reach.
     ImageNoTcp,
+    /// What a process is given at its start is more than can be handed to it.
+    ImageTooWordy {
+        /// Of this process.
+        process: String,
+        /// What environment, command and volumes take, in bytes.
+        bytes: usize,
+        /// The most that they may.
+        most: usize,
+    },
     /// The image alone is more than an instance may have.
     ImageTooLarge {
         /// The limit.
@@ -81,6 +90,11 @@ impl fmt::Display for StageError {
             StageError::ImageNoTcp => f.write_str(
                 "the image exposes no TCP port, only others; write container = NUMBER below \
                  [[port]], or ports = [] below [process.web]",
+            ),
+            StageError::ImageTooWordy { process, bytes, most } => write!(
+                f,
+                "environment, command and volumes of process `{process}` take {bytes} bytes, at most \
+                 {most} can be handed to it; shorten [env], or make the image with less of them",
             ),
             StageError::ImageTooLarge { disk, image } => write!(
                 f,

@@ -17,6 +17,7 @@ pub mod fd;
 pub mod file;
 pub mod ifaddr;
 pub mod loopdev;
+pub mod memory;
 pub mod mount;
 pub mod ns;
 pub mod process;

@@ -234,6 +234,12 @@ pub fn set_limit(resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes the caller the first process of a process group of its own. setpgid(2).
+pub fn new_group() -> io::Result<()> {
+    let this = nix::unistd::Pid::from_raw(0);
+    Ok(nix::unistd::setpgid(this, this)?)
+}
+
 /// Starts a new session without a terminal. setsid(2).
 pub fn new_session() -> io::Result<()> {
     nix::unistd::setsid()?;

@@ -1,5 +1,11 @@
 //! Apps that come as images: of Debian's own registry server, and of archives. umoci makes them.
 
+mod held;
+mod member;
+mod oci;
+mod preload;
+mod software;
+
 use super::lab::{Lab, get, tool};
 use super::server::{Registry, Setup};
 use nix::sys::signal::Signal;
@@ -7,7 +13,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 /// Answers with what it was started with; then with whatever is in its directory.
 const SERVE: &str = "#!/bin/sh\n\
@@ -261,90 +267,6 @@ fn the_layers_of_a_stopped_app_stay_and_those_of_a_deleted_one_go() {
         (count("layers") + layers <= kept && count("images/names") == 0).then_some(())
     });
     lab.finish();
-}
-
-/// Debian's redis with all that it needs, libc included.
-const REDIS: [&str; 20] = [
-    "redis-server",
-    "redis-tools",
-    "libatomic1",
-    "libc6",
-    "libcap2",
-    "libgcc-s1",
-    "libgcrypt20",
-    "libgpg-error0",
-    "libhiredis0.14",
-    "libjemalloc2",
-    "liblua5.1-0",
-    "liblz4-1",
-    "liblzf1",
-    "liblzma5",
-    "libssl3",
-    "libstdc++6",
-    "libsystemd0",
-    "libzstd1",
-    "lua-bitop",
-    "lua-cjson",
-];
-
-/// Unpacks it; the packages are fetched once and kept beside what cargo builds.
-fn unpack_redis(root: &Path) {
-    let debs = Path::new(env!("CARGO_TARGET_TMPDIR")).join("redis-debs");
-    let count = || fs::read_dir(&debs).map(Iterator::count).unwrap_or_default();
-    if count() != REDIS.len() {
-        let _ = fs::remove_dir_all(&debs);
-        fs::create_dir_all(&debs).expect("directory");
-        let script = "cd \"$0\" && exec apt-get -q download \"$@\"";
-        tool("sh", &[&["-c", script, text(&debs)][..], &REDIS].concat());
-    }
-    for item in fs::read_dir(&debs).expect("packages").flatten() {
-        tool("dpkg-deb", &["-x", text(&item.path()), text(root)]);
-    }
-}
-
-#[test]
-fn redis_of_debian_in_an_image_answers_its_own_client() {
-    // Before the lab, which has no way to the world.
-    let unpacked = Path::new(env!("CARGO_TARGET_TMPDIR")).join("redis-root");
-    let _ = fs::remove_dir_all(&unpacked);
-    fs::create_dir_all(&unpacked).expect("directory");
-    unpack_redis(&unpacked);
-    let (lab, dir) = lab("redis");
-    let registry = Registry::start(&dir, Setup::Plain);
-    let fill = |root: &Path| {
-        tool("cp", &["-a", &format!("{}/.", text(&unpacked)), text(root)]);
-        fs::create_dir_all(root.join("data")).expect("directory");
-        std::os::unix::fs::chown(root.join("data"), Some(999), Some(999)).expect("owner");
-        let user = "root:x:0:0::/:/bin/sh\nredis:x:999:999::/data:/bin/false\n";
-        fs::write(root.join("etc/passwd"), user).expect("write");
-    };
-    let mut how = vec!["--config.user", "redis", "--config.workingdir", "/data"];
-    how.extend(["--config.volume", "/data", "--config.exposedports", "6379/tcp"]);
-    // Found by PATH, for there is no shell.
-    how.extend(["--config.entrypoint", "redis-server"]);
-    for word in ["--protected-mode", "no"] {
-        how.extend(["--config.cmd", word]);
-    }
-    push(&image(&dir, fill, &how), "redis");
-    let rest = "image.ref = \"127.0.0.1:5000/ops/app:redis\"\nport = [{ publish = 6379 }]";
-    lab.ok(&["apply", &manifest(&lab, "cache", rest)]);
-    lab.until_state("cache", "running");
-    let cli = |words: &[&str]| {
-        let client = [text(&unpacked), "/usr/bin/redis-cli", "-h", "127.0.0.1"];
-        let ran = Command::new("chroot").args(client).args(words).output().expect("chroot");
-        ran.status.success().then(|| String::from_utf8_lossy(&ran.stdout).trim().to_owned())
-    };
-    assert_eq!(cli(&["PING"]).as_deref(), Some("PONG"));
-    assert_eq!(cli(&["SET", "a", "b"]).as_deref(), Some("OK"));
-    assert_eq!(cli(&["SAVE"]).as_deref(), Some("OK"));
-    let said = lab.ok(&["exec", "cache", "--", "redis-cli", "CONFIG", "GET", "dir"]).out;
-    assert_eq!(said, "dir\n/data\n");
-    // Its data ends with the instance.
-    lab.ok(&["restart", "cache"]);
-    lab.until("redis is another one", |_| cli(&["GET", "a"]).filter(String::is_empty));
-    registry.stop();
-    lab.finish();
-    fs::remove_dir_all(&unpacked).expect("clean up");
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! `terrarium image`, with Debian's own registry on the box's loopback.
 
-use super::lab::Lab;
+use super::lab::{BINARY, Lab};
 use super::server::{Registry, Setup, tool};
 use serde_json::Value;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 const NAME: &str = "127.0.0.1:5000/ops/app:1";
 
@@ -102,16 +104,8 @@ fn images_are_pulled_saved_removed_loaded_and_collected() {
     let env = all["Config"]["Env"].as_array().expect("an environment");
     assert_eq!(env.last(), Some(&"GREETING=hello".into()), "{all}");
 
-    // Who leaves has asked all the same.
     lab.ok(&["image", "rm", &digest]);
-    let socket = lab.root.join("run/terrarium/terrarium.sock");
-    let mut client = std::os::unix::net::UnixStream::connect(socket).expect("connect");
-    let path = NAME.replace('/', "%2F");
-    write!(client, "POST /v1/images/{path}/pull HTTP/1.1\r\nHost: x\r\n\r\n").expect("ask");
-    drop(client);
-    lab.until("it is here again", |lab| {
-        (lab.run(&["image", "inspect", NAME]).code == 0).then_some(())
-    });
+    lab.ok(&["image", "pull", NAME]);
 
     // The registry is gone from here on.
     registry.stop();
@@ -160,4 +154,44 @@ fn images_are_pulled_saved_removed_loaded_and_collected() {
     lab.ok(&["image", "gc"]);
     assert_eq!(fs::read_dir(&layers).expect("layers").count(), 0);
     lab.finish();
+}
+
+/// A daemon that gives the beginning of an archive and no more of it.
+fn stalling(socket: &Path) -> std::thread::JoinHandle<()> {
+    let listener = std::os::unix::net::UnixListener::bind(socket).expect("bind");
+    std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().expect("a client");
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7\r\narchive\r\n";
+        client.write_all(head.as_bytes()).expect("answer");
+        // Until the client goes.
+        let _ = std::io::copy(&mut client, &mut std::io::sink());
+    })
+}
+
+#[test]
+fn nothing_is_left_of_a_file_when_a_signal_ends_its_saving() {
+    let dir = std::env::temp_dir().join(format!("terrarium-e2e-{}-unsaved", std::process::id()));
+    fs::create_dir_all(&dir).expect("directory");
+    let files = || -> Vec<String> {
+        let items = fs::read_dir(&dir).expect("directory").flatten();
+        items.map(|item| item.file_name().to_string_lossy().into_owned()).collect()
+    };
+    let socket = dir.join("socket");
+    let daemon = stalling(&socket);
+    let mut save = Command::new(BINARY)
+        .args(["image", "save", "ops/app", text(&dir.join("out.tar"))])
+        .args(["--host", text(&socket)])
+        .spawn()
+        .expect("the program starts");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !files().iter().any(|name| name.ends_with(".part")) {
+        assert!(Instant::now() < deadline, "{:?}", files());
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    let pid = nix::unistd::Pid::from_raw(save.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("signal");
+    let ended = save.wait().expect("it ends");
+    daemon.join().expect("the daemon");
+    assert_eq!((ended.code(), files()), (Some(130), vec!["socket".to_owned()]));
+    fs::remove_dir_all(&dir).expect("clean up");
 }

@@ -1,6 +1,7 @@
 //! A box of its own for one test: network and mounts of the calling thread, a root directory, the
 //! real binary. Everything is checked to be gone at the end.
 
+pub use crate::tool::tool;
 use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};
@@ -351,16 +352,6 @@ pub fn fetch(address: &str, port: u64, path: &str) -> Option<String> {
     stream.read_to_string(&mut answer).ok()?;
     let (_, body) = answer.split_once("\r\n\r\n")?;
     Some(body.to_owned())
-}
-
-/// Output of a host tool that must succeed.
-pub fn tool(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(args)
-        .output()
-        .unwrap_or_else(|err| panic!("{program}: {err}; `cargo xtask test e2e` installs it"));
-    assert!(output.status.success(), "{program} {args:?}: {output:?}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Cgroup directories whose path holds `name`.

@@ -1,5 +1,6 @@
 //! The real binary against a real kernel, one promise per test: `cargo xtask test e2e`.
 
+mod bounds;
 mod cli;
 mod docker;
 mod images;
@@ -12,6 +13,8 @@ mod running;
 mod server;
 mod settings;
 mod staging;
+#[path = "../kernel/tool.rs"]
+mod tool;
 
 /// A web app for busybox: it answers with its instance index.
 const WEB: &str = r#"

@@ -259,3 +259,27 @@ fn a_tar_program_that_is_stopped_from_inside_is_given_up() {
     });
     garden.finish();
 }
+
+#[test]
+fn who_streams_into_a_container_that_is_destroyed_hears_of_it() {
+    let garden = Garden::start("tar-gone");
+    garden.make("c");
+    let mut wire = Wire::dial(&garden.socket);
+    let path = container("c", "/files?user=root&destination=/tmp");
+    wire.send(
+        format!("PUT {path} HTTP/1.1\r\nHost: api\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .as_bytes(),
+    );
+    // The first header of a tar, and no more: both sides wait for the client.
+    let tar = pack(&tree(&garden), &["deep"]);
+    wire.send(b"200\r\n");
+    wire.send(&tar[..512]);
+    wire.send(b"\r\n");
+    super::client::eventually("it is unpacked", || {
+        (garden.sh("c", "test -d /tmp/deep").status == 0).then_some(())
+    });
+    garden.destroy("c");
+    let answer = wire.answer();
+    assert_eq!((answer.status(), answer.error().0.as_str()), (404, "ContainerNotFoundError"));
+    garden.finish();
+}

@@ -11,13 +11,13 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
 /// Points of a creation, in order: after each step of its recipe.
-const CREATE: [&str; 11] = [
-    "depot", "spawn", "writable", "cgroup", "listener", "init", "links", "rules", "inside",
-    "commit", "connect",
+const CREATE: [&str; 13] = [
+    "depot", "spawn", "cgroup", "init", "writable", "listener", "bridge", "plan", "links", "rules",
+    "inside", "commit", "connect",
 ];
 
 /// Points of a removal.
-const DESTROY: [&str; 6] = ["processes", "rules", "disk", "cgroup", "links", "entry"];
+const DESTROY: [&str; 7] = ["rules", "processes", "disk", "cgroup", "links", "half-entry", "entry"];
 
 /// A box with a container that has nothing to do with what dies, and its process.
 struct Scene {

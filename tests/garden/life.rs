@@ -4,6 +4,7 @@ use super::client::{container, eventually, hijack, shell};
 use super::place::Garden;
 use super::wire::Wire;
 use serde_json::json;
+use std::time::{Duration, Instant};
 
 const POLITE: &str = "trap 'echo going; exit 5' TERM; echo up; while :; do sleep 1 & wait; done";
 const RUDE: &str = "trap '' TERM; echo up; while :; do sleep 1; done";
@@ -175,5 +176,44 @@ fn a_half_made_container_leaves_nothing() {
     for handle in garden.list("") {
         assert_eq!(garden.says(&handle, "echo whole"), "whole");
     }
+    garden.finish();
+}
+
+#[test]
+fn a_daemon_that_rests_lets_go_of_the_program() {
+    let garden = Garden::start("calm");
+    let daemon = garden.lab().daemon_pid();
+    // KiB of the program's file, but for what was written to.
+    let mapped = || -> u64 {
+        let smaps = std::fs::read_to_string(format!("/proc/{daemon}/smaps")).expect("smaps");
+        let mut counts = false;
+        let mut sum = 0;
+        for line in smaps.lines() {
+            let words: Vec<_> = line.split_ascii_whitespace().collect();
+            match words[..] {
+                [range, rights, ..] if !range.ends_with(':') => {
+                    counts = line.ends_with("/terrarium") && !rights.contains('w');
+                }
+                ["Rss:", kib, ..] if counts => sum += kib.parse::<u64>().expect("a number"),
+                _ => {}
+            }
+        }
+        sum
+    };
+    let mut most = 0;
+    let mut made = Instant::now();
+    garden.make("c");
+    eventually("it rests", || {
+        // Again, as a slow machine may let it rest before it is looked at.
+        if made.elapsed() > Duration::from_secs(5) {
+            garden.destroy("c");
+            garden.make("c");
+            made = Instant::now();
+        }
+        let now = mapped();
+        most = most.max(now);
+        (now * 2 < most).then_some(())
+    });
+    assert_eq!(garden.says("c", "echo awake"), "awake");
     garden.finish();
 }

@@ -129,6 +129,12 @@ fn clients_of_2015_change_limits_of_a_running_container() {
     assert_eq!(put("memory", memory.clone()), memory);
     assert_eq!(put("memory", json!({"limit_in_bytes": 0})), memory, "0 changes nothing");
     assert_eq!(get("memory"), memory);
+    let too_small = json!({"limit_in_bytes": 4096});
+    let refused = garden.fails("PUT", &container("c", "/limits/memory"), Some(&too_small));
+    assert!(refused.2.starts_with("container c: cannot write `4096` to "), "{refused:?}");
+    let cure = " while more is in use; end some of its processes, or give it more";
+    assert!(refused.2.contains(cure), "{refused:?}");
+    assert_eq!(get("memory"), memory, "the old one holds");
     assert_eq!(put("cpu", json!({"limit_in_shares": 256}))["limit_in_shares"], 256);
     // As it is effective: on the second version of control groups, a weight from 1 to 10000.
     let unified = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();

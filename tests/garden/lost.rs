@@ -9,7 +9,7 @@ use std::fs;
 use std::path::PathBuf;
 
 /// The depot's entry of a container.
-fn entry_file(garden: &Garden, handle: &str) -> PathBuf {
+pub fn entry_file(garden: &Garden, handle: &str) -> PathBuf {
     let path = garden.info(handle)["ContainerPath"].as_str().expect("a path").to_owned();
     PathBuf::from(path).join("container.json")
 }
@@ -19,7 +19,7 @@ fn read(file: &PathBuf) -> Value {
 }
 
 /// Its pid 1 as the box numbers it.
-fn first_process(file: &PathBuf) -> Pid {
+pub fn first_process(file: &PathBuf) -> Pid {
     Pid::from_raw(read(file)["pid"][0].as_i64().expect("a pid") as i32)
 }
 
@@ -57,10 +57,13 @@ fn a_container_whose_first_process_is_stopped_is_found_again_when_it_goes_on() {
     assert_eq!(garden.list(""), ["c", "dead"]);
     kill(pids[0], Signal::SIGCONT).expect("continue");
     kill(pids[2], Signal::SIGKILL).expect("kill");
-    eventually("one is found again and one is gone", || {
+    eventually("one is found again, and one is told to have ended", || {
         let found = garden.call("GET", "/containers/c/info", None).status() == 200;
-        (found && garden.list("") == ["c"]).then_some(())
+        let ended = garden.call("GET", "/containers/dead/info", None);
+        let ended = ended.status() == 200 && ended.json()["State"] == "stopped";
+        (found && ended).then_some(())
     });
+    garden.destroy("dead");
     talks(&garden, "c", &process);
     assert_eq!(garden.says("c", "echo lives"), "lives");
     garden.finish();

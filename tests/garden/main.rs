@@ -7,6 +7,7 @@ mod api;
 mod attach;
 mod client;
 mod crowd;
+mod ended;
 mod files;
 mod killed;
 #[allow(dead_code, reason = "the floor below uses all of it")]
@@ -28,4 +29,6 @@ mod settings;
 mod spec;
 mod streams;
 mod texts;
+#[path = "../kernel/tool.rs"]
+mod tool;
 mod wire;

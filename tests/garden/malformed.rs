@@ -92,6 +92,74 @@ fn what_is_no_http_is_refused() {
 }
 
 #[test]
+fn json_is_taken_as_go_takes_it() {
+    let garden = Garden::start("gojson");
+    garden.make("c");
+    for (method, path) in [
+        ("POST", "/containers"),
+        ("PUT", "/containers/c/stop"),
+        ("POST", "/containers/c/net/in"),
+        ("PUT", "/containers/c/grace_time"),
+        ("PUT", "/containers/c/properties/k"),
+        ("PUT", "/containers/c/limits/memory"),
+        ("POST", "/containers/c/processes"),
+    ] {
+        let (status, _, message) = garden.fails(method, path, Some(&json!([])));
+        assert!(status == 500 && message.contains("is a list, not "), "{method} {path}: {message}");
+    }
+    // Nothing but `null` is what an empty object is.
+    garden.does("PUT", "/containers/c/properties/k", Some(&json!(null)));
+    assert_eq!(garden.get("/containers/c/properties/k"), json!({"value": ""}));
+    garden.does("PUT", "/containers/c/grace_time", Some(&json!(null)));
+    garden.does("POST", "/containers/c/net/out", Some(&json!(null)));
+    let ports = garden.ok("POST", "/containers/c/net/in", Some(&json!(null)));
+    assert_eq!(ports["host_port"], ports["container_port"]);
+    let rule = json!({"networks": [{"start": "", "end": null}]});
+    garden.does("POST", "/containers/c/net/out", Some(&rule));
+    // What is no scope is no error of JSON; like Garden, we take it for the total one.
+    let disk = |scope: u32| json!({"limits": {"disk_limits": {"byte_hard": 1000, "scope": scope}}});
+    assert!(garden.create_fails(&disk(7)).contains("is smaller than the image"), "total");
+    assert!(
+        garden.create_fails(&disk(300)).contains("`limits.disk_limits.scope` is the number 300")
+    );
+    // Fields that nobody knows are not looked at.
+    let known =
+        json!({"path": "sh", "args": ["-c", "ulimit -n"], "rlimits": {"nofiles": 7, "nofile": 99}});
+    assert_eq!(garden.run("c", &known).finish().out, "99\n");
+    garden.finish();
+}
+
+#[test]
+fn nul_is_for_names_and_nothing_that_the_kernel_reads() {
+    let garden = Garden::start("nul");
+    let c = garden.create(&json!({"handle": "a\u{0}b"}));
+    assert_eq!(garden.says(&c, "echo here"), "here");
+    for wrong in [
+        json!({"path": "tr\u{0}ue"}),
+        json!({"path": "true", "args": ["a\u{0}b"]}),
+        json!({"path": "true", "env": ["A=a\u{0}b"]}),
+        json!({"path": "true", "dir": "/a\u{0}b"}),
+        json!({"path": "true", "user": "ro\u{0}ot"}),
+    ] {
+        let (status, _, message) = garden.run_fails(&c, &wrong);
+        assert!((400..600).contains(&status) && message.contains("NUL"), "{wrong}: {message}");
+    }
+    for wrong in [
+        json!({"rootfs": "/a\u{0}b"}),
+        json!({"image": {"uri": "oci:///a\u{0}b"}}),
+        json!({"env": ["A=a\u{0}b"]}),
+        json!({"bind_mounts": [{"src_path": "/a\u{0}b", "dst_path": "/mnt"}]}),
+    ] {
+        let message = garden.create_fails(&wrong);
+        assert!(message.contains("NUL"), "{wrong}: {message}");
+    }
+    let files = super::client::container(&c, "/files?user=root&destination=/a%00b");
+    let (_, _, message) = garden.fails("PUT", &files, None);
+    assert!(message.contains("error streaming in") && message.contains("NUL"), "{message}");
+    garden.finish();
+}
+
+#[test]
 fn chunked_bodies_are_read_as_well() {
     let garden = Garden::start("chunked");
     let request = b"POST /containers HTTP/1.1\r\nHost: api\r\nTransfer-Encoding: chunked\r\n\r\n\
@@ -201,6 +269,10 @@ fn messages_that_make_no_sense_end_stdin_and_no_more() {
         let mut other = garden.attach(&c, &process.id);
         other.signal(1);
         assert_eq!(other.finish().status, 137, "{bytes:?}");
+        let log = garden.lab().daemon_log();
+        let told = log.lines().filter(|line| line.contains("process.nonsense")).collect::<Vec<_>>();
+        let last = told.last().unwrap_or_else(|| panic!("{bytes:?}: {log}"));
+        assert!(last.contains(&format!("garden=c process={} err=", process.id)), "{last}");
     }
     let mut process = garden.run(&c, &shell("cat >/dev/null; exec sleep 1000"));
     // A message without an end has one.

@@ -37,6 +37,26 @@ fn a_pea_has_files_of_its_own_and_shares_the_rest() {
 }
 
 #[test]
+fn files_in_memory_of_a_pea_count_as_its_limits_say() {
+    let garden = Garden::start("peashm");
+    let spec = json!({"handle": "c", "limits": {"memory_limits": {"limit_in_bytes": 16 << 20}}});
+    let c = garden.create(&spec);
+    let fill = "exec dd if=/dev/zero of=/dev/shm/x bs=1M count=24";
+    let ends = |id: &str, limits: Value| {
+        let mut wanted = pea(id, fill);
+        wanted["limits"] = limits;
+        garden.run(&c, &wanted).finish().status
+    };
+    assert_eq!(ends("shared", Value::Null), 1, "it is full before its container is");
+    assert_eq!(ends("free", json!({})), 0, "its own limits are none");
+    let memory = |mib: u64| json!({"memory_limits": {"limit_in_bytes": mib << 20}});
+    assert_eq!(ends("small", memory(16)), 137, "more than it may have");
+    assert_eq!(ends("large", memory(64)), 0, "less than it may have");
+    assert_eq!(garden.says(&c, "echo up"), "up");
+    garden.finish();
+}
+
+#[test]
 fn a_pea_may_have_limits_of_its_own_and_goes_with_its_container() {
     let garden = Garden::start("pealim");
     let spec = json!({"handle": "c", "limits": {"memory_limits": {"limit_in_bytes": 64 << 20}}});

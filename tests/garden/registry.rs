@@ -81,6 +81,16 @@ fn an_image_of_a_container_cannot_be_removed() {
     garden.lab().ok(&["image", "gc"]);
     assert_eq!(garden.says("its user", "cat /etc/issue"), "from the registry");
     garden.destroy("its user");
+    // A pea of it, in a container of something else.
+    garden.make("host");
+    let pea = json!({"path": "/bin/sh", "args": ["-c", "read line"], "image": {"uri": IMAGE}});
+    let mut pea = garden.run("host", &pea);
+    let refused = garden.lab().run(&["image", "rm", name]);
+    assert_eq!(refused.code, 9, "{}", refused.err);
+    let said = format!("container `host` is made of image {name}; destroy it first\n");
+    assert!(refused.err.ends_with(&said), "{}", refused.err);
+    pea.end_stdin();
+    pea.finish();
     garden.lab().ok(&["image", "rm", name]);
     let left = garden.lab().ok(&["image", "gc"]).err;
     assert!(left.starts_with("removed no image and 1 layer, "), "{left}");

@@ -1,7 +1,10 @@
 //! What the owner of the box sets.
 
+use super::lab::PATIENCE;
 use super::place::Garden;
 use serde_json::json;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 #[test]
 fn roots_can_be_snapshots() {
@@ -27,5 +30,32 @@ fn ids_and_the_name_of_pid_1_can_be_gardens() {
     let ended = garden.run(&c, &far).finish();
     assert_eq!((ended.status, &*ended.out), (0, "1000000000\n"));
     assert_eq!(garden.says(&c, "head -n1 /proc/1/status"), "Name:\tgarden-init");
+    garden.finish();
+}
+
+#[test]
+fn a_default_root_that_is_not_there_is_refused_at_the_start() {
+    let mut garden = Garden::start("noroot");
+    garden.end(nix::sys::signal::Signal::SIGTERM);
+    let lab = garden.lab();
+    // The last word counts.
+    lab.configure("10-gone", "[garden]\ndefault_rootfs = \"nope\"\n");
+    let mut daemon = lab.command(&["serve"]).stderr(Stdio::piped()).spawn().expect("start");
+    let begin = Instant::now();
+    while daemon.try_wait().expect("its state").is_none() {
+        if begin.elapsed() > PATIENCE {
+            daemon.kill().expect("kill");
+        }
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    let refused = daemon.wait_with_output().expect("what it said");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code().is_some_and(|code| code != 0), "{said}");
+    let place = "10-gone.toml:2:18";
+    assert!(said.contains(place) && said.contains("nope.tar.zst"), "{said}");
+    assert!(said.contains("is not there"), "{said}");
+    lab.configure("20-there", "[garden]\ndefault_rootfs = \"tiny\"\n");
+    garden.serve();
+    garden.make("c");
     garden.finish();
 }

@@ -30,6 +30,12 @@ fn the_command_line_shows_what_gardens_clients_have() {
     let all = json["box"]["garden"]["containers"].as_array().expect("a list").clone();
     assert_eq!((all.len(), &all[21]["handle"]), (22, &json!("z20")));
     assert_eq!(all[0]["memory_limit_bytes"], 67_108_864);
+    let refused = garden.lab().run(&["delete", "z01"]);
+    assert_eq!(refused.code, 4);
+    let whose =
+        "z01 is a container of Garden's clients, who destroy it through their socket: curl ";
+    assert!(refused.err.contains(whose), "{}", refused.err);
+    assert!(garden.list("").contains(&"z01".to_owned()));
     drop(sleep);
     garden.finish();
 }
@@ -118,6 +124,17 @@ fn a_root_that_will_not_do_is_told_with_the_cure() {
     let dir = garden.lab().root.join("rootless");
     std::fs::create_dir(&dir).expect("directory");
     let dir = dir.to_str().expect("UTF-8");
+    let layout = garden.lab().root.join("layout");
+    std::fs::create_dir(&layout).expect("directory");
+    for (file, text) in [("oci-layout", "{\"imageLayoutVersion\":\"1.0.0\"}"), ("index.json", "{}")]
+    {
+        std::fs::write(layout.join(file), text).expect("file");
+    }
+    let layout = layout.to_str().expect("UTF-8");
+    let text = garden.lab().root.join("text");
+    std::fs::write(&text, "no archive").expect("file");
+    let said = garden.create_fails(&json!({"rootfs": text.to_str().expect("UTF-8")}));
+    assert!(said.contains("/text: the archive ends in the middle of a header; name a "), "{said}");
     let stacks = garden.lab().root.join("usr/lib/terrarium/stacks").display().to_string();
     for (root, expected) in [
         ("/nope", "/nope is not there; name a root directory or a tar archive of this box".into()),
@@ -148,6 +165,12 @@ fn a_root_that_will_not_do_is_told_with_the_cure() {
             format!("there is no stack `nope` in {stacks}; it has `edgefs`, `tiny`"),
         ),
         (dir, format!("{dir} holds no files; name one that holds a root filesystem")),
+        (
+            layout,
+            format!(
+                "image layout {layout}: it is an image layout, and no root; name it as oci://DIR"
+            ),
+        ),
         (
             "docker:///busy//box",
             "`docker:///busy//box` names no image: an empty part in its path; write \
@@ -198,5 +221,42 @@ fn a_full_disk_is_told_with_container_scope_and_cure() {
     let said = garden.create_fails(&spec("tiny", 1000, 1));
     assert!(said.contains(" container tiny: Quota exceeded"), "{said}");
     assert!(said.contains("its disk limit is 1000 bytes in exclusive scope, "), "{said}");
+    garden.finish();
+}
+
+#[test]
+fn a_limit_of_one_process_is_told_as_such() {
+    let garden = Garden::start("one-pid");
+    let spec = json!({"handle": "c", "limits": {"pid_limits": {"max": 1}}});
+    let answer = garden.call("POST", "/containers", Some(&spec.to_string()));
+    let said = match answer.status() {
+        200 => garden.run_fails("c", &json!({"path": "/bin/true"})).2,
+        _ => answer.error().1,
+    };
+    assert!(said.contains("its limit is 1 processes and threads"), "{said}");
+    assert!(said.ends_with("or ask for more in `pid_limits`"), "{said}");
+    garden.finish();
+}
+
+#[test]
+fn a_tar_that_needs_more_memory_than_there_is_names_the_limit() {
+    let garden = Garden::start("tar-mem");
+    let limits = json!({"memory_limits": {"limit_in_bytes": 4 << 20}});
+    garden.create(&json!({"handle": "c", "limits": limits}));
+    let hog = garden.run("c", &super::client::shell("exec tail -n 1 /dev/zero")).finish();
+    assert_eq!(hog.status, 137);
+    let mut tar = tar::Builder::new(Vec::new());
+    for n in 0..2000 {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(64 << 10);
+        header.set_mode(0o644);
+        header.set_cksum();
+        let data = vec![b'x'; 64 << 10];
+        tar.append_data(&mut header, format!("dev/shm/{n}"), &*data).expect("a tar");
+    }
+    let answer = stream_into(&garden, "c", "root", "/", &tar.into_inner().expect("a tar"));
+    let said = answer.error().1;
+    assert!(said.contains("error streaming in: container c: "), "{said}");
+    assert!(said.contains("limit of 4194304 bytes") || said.contains("(os error 28)"), "{said}");
     garden.finish();
 }

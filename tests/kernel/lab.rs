@@ -1,5 +1,6 @@
 //! A host of its own for one test: network and mounts of the calling thread, a store, one layer.
 
+pub use crate::tool::tool;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use std::fs;
@@ -22,16 +23,6 @@ pub struct Lab {
     pub state: PathBuf,
     pub layer: Digest,
     cgroup: String,
-}
-
-/// Output of a host tool that must succeed.
-pub fn tool(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(args)
-        .output()
-        .unwrap_or_else(|err| panic!("{program}: {err}; `cargo xtask test kernel` installs it"));
-    assert!(output.status.success(), "{program} {args:?}: {output:?}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 impl Lab {

@@ -15,5 +15,7 @@ mod registry;
 #[allow(clippy::duplicate_mod)]
 #[path = "container.rs"]
 mod snapshot;
+mod spawner;
 mod streams;
+mod tool;
 mod volume;

@@ -284,9 +284,10 @@ fn the_store_knows_peas_that_may_write_without_a_limit() {
     let peas = Peas::new("pahead", Posture::Garden);
     let is_kept = || peas.host.store().keep_ahead();
     assert!(!is_kept(), "the container has a limit");
-    let make = |pea: &str, limit| {
+    let make = |pea: &str, disk| {
+        let own = Limits { disk, ..Limits::default() };
         peas.host
-            .make_pea_root(&handle(), pea, vec![peas.layer], Vec::new(), limit)
+            .make_pea_root(&handle(), pea, vec![peas.layer], Vec::new(), Some(&own))
             .expect("a root")
     };
     let limited = make("limited", Some(Bytes::mib(8)));

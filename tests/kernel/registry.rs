@@ -1,10 +1,11 @@
 //! Images from registries: Debian's own registry server with images that other tools made, and a
 //! server of ours that misbehaves.
 
+mod below;
 mod hostile;
 mod saved;
 mod server;
-mod tree;
+pub mod tree;
 
 use crate::volume::Lab;
 use nix::sched::{CloneFlags, unshare};
@@ -13,6 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use terrarium::image::catalog::{Keep, Known};
 use terrarium::image::registry::settings::Settings;
+use terrarium::image::work::Wish;
 use terrarium::image::{ImageError, Pulled, pull};
 use terrarium::unit::ImageRef;
 use terrarium::volume::Store;
@@ -54,7 +56,7 @@ impl Bed {
 
     fn pull(&self, settings: &Settings, name: &str) -> Result<Pulled, ImageError> {
         let name: ImageRef = name.parse().expect("a name");
-        pull(&self.store, settings, &name, None, &|_, _| ())
+        pull(&self.store, settings, &name, None, &Wish::default(), &|_, _| ())
     }
 
     /// What it says when the image does not come; nothing of it may be left.
@@ -260,6 +262,19 @@ fn tls_is_checked_with_the_operators_own_certificates() {
         fs::copy(certs.join(file), own.join(file)).expect("copy");
     }
     bed.pull(&settings, name).expect("pulled");
+    // A clock that is wrong, of the box or of whoever made the certificate.
+    let digest = bed.pull(&settings, name).expect("pulled").image.digest;
+    let name = name.parse().expect("name");
+    terrarium::image::catalog::forget(&bed.store, &name).expect("forget");
+    terrarium::image::catalog::remove(&bed.store, &digest).expect("remove");
+    registry.stop();
+    server::certificates_for(&dir, "-1");
+    for file in ["ca.crt", "client.cert", "client.key"] {
+        fs::copy(certs.join(file), own.join(file)).expect("copy");
+    }
+    let registry = Registry::start(&dir, Setup::Tls);
+    let text = bed.refused(&settings, "127.0.0.1:5000/ops/app:1");
+    assert!(text.contains("is the clock of this box right?"), "{text}");
     // The certificate is for another name.
     let text = bed.refused(&settings, "localhost:5000/ops/app:1");
     assert!(text.contains("localhost:5000"), "{text}");
@@ -281,22 +296,24 @@ fn files_of_other_tools_are_loaded_and_run_without_a_registry() {
         let loaded = terrarium::image::load(&bed.store, "docker.io", path, name.as_ref());
         let loaded = loaded.unwrap_or_else(|err| panic!("{}", terrarium::log::chain(&err)));
         let [one] = loaded.try_into().expect("one image");
-        one
+        let known =
+            terrarium::image::catalog::find(&bed.store, &one.digest).expect("in the catalogue").0;
+        (known, one.names)
     };
     let first = load(&saved, None);
-    let names: Vec<String> = first.names.iter().map(ToString::to_string).collect();
+    let names: Vec<String> = first.1.iter().map(ToString::to_string).collect();
     assert_eq!(names, ["reg.lan/ops/app:1"]);
     let second = load(&archive, None);
     let third = load(&layout, Some("mine/app"));
-    assert_eq!(first.image.layers, second.image.layers);
-    assert_eq!(second.image, Known { used_ms: second.image.used_ms, ..third.image.clone() });
-    assert_eq!(third.names[0].to_string(), "docker.io/mine/app:one");
+    assert_eq!(first.0.layers, second.0.layers);
+    assert_eq!(second.0, Known { used_ms: second.0.used_ms, ..third.0.clone() });
+    assert_eq!(third.1[0].to_string(), "docker.io/mine/app:one");
     let theirs = bed.lab.dir.join("theirs");
     tool("umoci", &["unpack", "--image", &format!("{}:one", layout.display()), text(&theirs)]);
-    tree::same(&bed.store, &bed.dir("ours"), &first.image.layers, &theirs.join("rootfs"));
+    tree::same(&bed.store, &bed.dir("ours"), &first.0.layers, &theirs.join("rootfs"));
     // There is no registry, and none is needed.
     for name in ["reg.lan/ops/app:1", "reg.lan/ops/other:2", "mine/app:one"] {
-        assert_eq!(bed.pull(&bed.settings(), name).expect(name).image.layers, first.image.layers);
+        assert_eq!(bed.pull(&bed.settings(), name).expect(name).image.layers, first.0.layers);
     }
     let listed = terrarium::image::catalog::list(&bed.store).expect("list");
     assert_eq!(listed.iter().map(|(_, names)| names.len()).sum::<usize>(), 3);
@@ -304,7 +321,6 @@ fn files_of_other_tools_are_loaded_and_run_without_a_registry() {
     let mut bytes = fs::read(&saved).expect("read");
     let at = bytes.windows(9).position(|window| window == b"file 299\n").expect("in a layer");
     bytes[at] ^= 1;
-    drop((first, second, third));
     let none = Keep { bytes: Some(0), ..Keep::default() };
     terrarium::image::collect(&bed.store, &none, || Some(Default::default())).expect("collect");
     assert_eq!(bed.store.layers().expect("layers"), []);

@@ -6,7 +6,8 @@
 
 mod busybox;
 pub mod debian;
-mod pack;
+pub mod pack;
+mod packages;
 mod recipe;
 mod sources;
 mod tree;
@@ -23,6 +24,11 @@ use tree::{Content, Kind, Tree};
 
 /// Raised when this code writes other bytes for the same recipe.
 const FORMAT: u32 = 1;
+
+/// Real software that tests make images of: roots of Debian packages, in a folder of their own, as
+/// they are no stacks.
+pub const SOFTWARE: [&str; 4] =
+    ["software/mosquitto", "software/nginx", "software/postgres", "software/redis"];
 
 /// How eagerly to build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +77,8 @@ impl Stack {
             .with_context(|| format!("no stack `{name}`: cannot read {}", file.display()))?;
         let recipe =
             Recipe::parse(&text).map_err(|why| anyhow::anyhow!("{}: {why}", file.display()))?;
-        std::fs::create_dir_all(output())?;
+        let out = output().join(name);
+        std::fs::create_dir_all(out.parent().unwrap_or(&out))?;
         Ok(Stack { name: name.to_owned(), folder, text, recipe })
     }
 
@@ -117,6 +124,10 @@ impl Stack {
                 let cache = output().join("cache").join(suite);
                 let recipe = &self.recipe;
                 debian::build(recipe, suite, packages, locales, &work.0, &cache, &mut progress)?
+            }
+            Source::Packages { packages, follow, without } => {
+                let skip = |path: &str| self.recipe.drops(path);
+                packages::build(packages, follow, without, skip, &work.0, &mut progress)?
             }
         };
         tree.overlay(&self.folder.join("overlay"))?;

@@ -2,7 +2,7 @@
 //!
 //! `unit` needs nothing; the others need root, and must leave the machine as it was.
 //! Tests find what they need in the environment: `TERRARIUM_BIN`, the static program, and
-//! `TERRARIUM_STACKS`, the directory with `<stack>.tar.zst`.
+//! `TERRARIUM_STACKS`, the directory with `<stack>.tar.zst` and, in `software`, roots to make images of.
 
 use crate::machine::State;
 use crate::{host, rootfs, tidy};
@@ -95,6 +95,7 @@ fn one(floor: Floor, args: &[&str], count: &mut Count) -> Result<()> {
             let stacks = std::env::var("TERRARIUM_E2E_STACKS").ok();
             let stacks: Vec<&str> =
                 stacks.as_deref().unwrap_or("tiny edgefs").split_whitespace().collect();
+            let stacks = [&stacks[..], &rootfs::SOFTWARE].concat();
             whole_programs(
                 &stacks,
                 host::cargo().args(package).args(["--test", "e2e"]),

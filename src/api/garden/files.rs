@@ -17,6 +17,9 @@ use std::time::Duration;
 const UNWANTED_MAX: u64 = 1 << 30;
 const UNWANTED_TIME: Duration = Duration::from_secs(60);
 
+/// One that pauses for longer is not stuck with it, and is answered.
+const UNWANTED_PAUSE: Duration = Duration::from_secs(1);
+
 /// Unpacks the body. A body that breaks off is no whole tar, and the backend is not told that it
 /// were.
 pub(super) async fn take(
@@ -48,7 +51,15 @@ async fn fill(
         Ok(inflow) => inflow,
         Err(err) => return Ok(Err(err)),
     };
-    while let Some(piece) = body.next().await? {
+    loop {
+        let next = async { Ok(body.next().await) };
+        // Who destroys the container ends the program: then nobody waits for the client.
+        let over = async { Err(inflow.over().await) };
+        let piece = match future::or(next, over).await {
+            Ok(piece) => piece?,
+            Err(err) => return Ok(Err(err)),
+        };
+        let Some(piece) = piece else { break };
         // Dropped after an error, the program is killed.
         if let Err(err) = unless_stuck(patience, "in", handle, inflow.write(&piece)).await {
             return Ok(Err(err));
@@ -65,10 +76,15 @@ async fn refused(body: &mut Body<'_>, err: GardenError) -> Refusal {
     err.into()
 }
 
-/// Reads and drops the body to its end, or to `max` bytes of it.
+/// Reads and drops the body to its end, or to `max` bytes of it, or until the client pauses.
 async fn swallow(body: &mut Body<'_>, max: u64) {
     let mut left = max;
-    while let Ok(Some(piece)) = body.next().await {
+    loop {
+        let piece = match within(UNWANTED_PAUSE, body.next()).await {
+            Some(Ok(Some(piece))) => piece,
+            Some(_) => return,
+            None => return body.give_up(),
+        };
         left = left.saturating_sub(piece.len() as u64);
         if left == 0 {
             return;

@@ -215,7 +215,7 @@ impl Garden {
 
     /// The answer that turns into a control connection.
     fn control(&self, status: u16, session: Session, visit: Visit) -> Response {
-        let settings = self.settings;
+        let (settings, room) = (self.settings, self.room.clone());
         let run = move |stream: Hijacked| -> future::Boxed<()> {
             Box::pin(async move {
                 let _visit = visit;
@@ -225,7 +225,7 @@ impl Garden {
                     ..Message::default()
                 };
                 let order = |order| session.order(order);
-                raw::control(stream, first, order, session.exit(), settings).await;
+                raw::control(stream, first, order, session.exit(), (room, settings)).await;
             })
         };
         raw_head(status, run).with("Content-Type", "application/json")

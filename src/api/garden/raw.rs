@@ -1,12 +1,14 @@
 //! Connections on which no HTTP is spoken any more: the control of a process, and its outputs.
 
 use super::Settings;
-use super::sequence::Sequence;
+use super::sequence::{Broken, KEEP, Sequence};
 use crate::api::http::server::Hijacked;
 use crate::api::http::{within, write_while_taken};
 use crate::model::garden::{Message, Order};
 use smol::future;
 use smol::io::{AsyncReadExt, AsyncWriteExt, BoxedReader, BoxedWriter};
+use smol::lock::Semaphore;
+use std::sync::Arc;
 
 /// Bytes that are read at once.
 const PIECE: usize = 8 * 1024;
@@ -22,7 +24,7 @@ pub(super) async fn control<F: Future<Output = ()>>(
     first: Message,
     mut order: impl FnMut(Order) -> F,
     exit: impl Future<Output = End>,
-    settings: Settings,
+    (room, settings): (Arc<Semaphore>, Settings),
 ) {
     let told = within(settings.patience, stream.writer.write_all(&line(&first))).await;
     if !matches!(told, Some(Ok(()))) {
@@ -30,7 +32,7 @@ pub(super) async fn control<F: Future<Output = ()>>(
     }
     let exit = async { Some(exit.await) };
     let gone = async {
-        obey(&mut stream, order, settings).await;
+        obey(&mut stream, order, &room, settings).await;
         None
     };
     // Also while the client still writes: nothing of that is of use any more.
@@ -54,18 +56,26 @@ fn line(message: &Message) -> Vec<u8> {
     line
 }
 
-/// Passes on what the client orders until it has gone. What is no message ends the input; then only
-/// the client's end is waited for.
+/// Passes on what the client orders until it has gone. What is no message is nonsense; then only the
+/// client's end is waited for.
 async fn obey<F: Future<Output = ()>>(
     stream: &mut Hijacked,
     mut order: impl FnMut(Order) -> F,
+    room: &Arc<Semaphore>,
     settings: Settings,
 ) {
     let Hijacked { reader, has_gone, .. } = stream;
     let mut messages = Sequence::default();
-    let mut piece = vec![0; PIECE];
+    let (mut piece, mut held) = (vec![0; PIECE], Vec::new());
     while let Ok(count @ 1..) = reader.read(&mut piece).await {
         messages.push(&piece[..count]);
+        while messages.len() > KEEP * (held.len() + 1) {
+            let Some(more) = within(settings.patience, room.acquire_arc()).await else {
+                order(Order::Nonsense("too much that others have sent is unread")).await;
+                return discard(reader).await;
+            };
+            held.push(more);
+        }
         loop {
             match messages.next() {
                 Ok(Some(message)) => {
@@ -74,16 +84,26 @@ async fn obey<F: Future<Output = ()>>(
                     }
                 }
                 Ok(None) => break,
-                Err(_) => {
-                    order(Order::EndOfInput).await;
+                Err(Broken(why)) => {
+                    order(Order::Nonsense(why)).await;
                     return discard(reader).await;
                 }
             }
         }
+        held.truncate(messages.len() / KEEP);
         future::yield_now().await;
     }
     order(Order::EndOfInput).await;
 }
+
+/// Room for long messages of all control connections, on their way and until they are carried out: each
+/// permit is for [`KEEP`] bytes. A short one needs none.
+pub(super) fn room() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(LONG_BYTES / KEEP))
+}
+
+/// Bytes of long messages at a time.
+const LONG_BYTES: usize = 64 << 20;
 
 /// Waits until an order is carried out. Input waits for as long as the process does not read; when
 /// that takes long, and the client has gone, nothing is waited for any more: `false`.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 pub(super) const MESSAGE_MAX: usize = 4 * 1024 * 1024;
 
 /// What a long message leaves behind for the next one, in bytes.
-const KEEP: usize = 64 * 1024;
+pub(super) const KEEP: usize = 64 * 1024;
 
 /// Finds the messages. Each byte is looked at once, however small the pieces are.
 #[derive(Default)]
@@ -35,7 +35,10 @@ enum Place {
 
 /// What came is no message, and where the next one begins cannot be known.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Broken;
+pub(super) struct Broken(pub(super) &'static str);
+
+const NO_OBJECT: Broken = Broken("it is no JSON object");
+const TOO_LONG: Broken = Broken("it is longer than 4 MiB");
 
 impl Sequence {
     /// More of the stream. Take the messages out before the next piece.
@@ -49,6 +52,11 @@ impl Sequence {
         self.bytes.extend_from_slice(piece);
     }
 
+    /// Bytes of what is not a message yet.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
     /// The next message; `None`: it is not all there.
     pub(super) fn next(&mut self) -> Result<Option<Message>, Broken> {
         if self.depth == 0 {
@@ -58,17 +66,21 @@ impl Sequence {
             match self.bytes.get(self.start) {
                 None => return Ok(None),
                 Some(b'{') => {}
-                Some(_) => return Err(Broken),
+                Some(_) => return Err(NO_OBJECT),
             }
         }
         match self.end() {
             Some(end) if end - self.start <= MESSAGE_MAX => {
                 let message = message(&self.bytes[self.start..end])?;
                 (self.start, self.seen) = (end, end);
+                // It may take long to carry out, and a long one is not to be kept twice.
+                if end == self.bytes.len() {
+                    (self.bytes, self.start, self.seen) = (Vec::new(), 0, 0);
+                }
                 Ok(Some(message))
             }
             None if self.bytes.len() - self.start <= MESSAGE_MAX => Ok(None),
-            _ => Err(Broken),
+            _ => Err(TOO_LONG),
         }
     }
 
@@ -103,9 +115,10 @@ impl Sequence {
 /// One object as a message, without the process's name: clients of 2015 say a number there, and
 /// nobody looks at it.
 fn message(bytes: &[u8]) -> Result<Message, Broken> {
-    let mut fields: Map<String, Value> = decode(bytes).map_err(|_| Broken)?;
+    let mut fields: Map<String, Value> = decode(bytes).map_err(|_| NO_OBJECT)?;
     fields.remove("process_id");
-    serde_json::from_value(Value::Object(fields)).map_err(|_| Broken)
+    let wrong = |_| Broken("a field of it has a wrong type");
+    serde_json::from_value(Value::Object(fields)).map_err(wrong)
 }
 
 #[cfg(test)]
@@ -145,7 +158,7 @@ mod tests {
     #[test]
     fn what_is_no_message_ends_the_sequence() {
         for text in ["5", "nothing", "[]", "}", r#"{"source":"x"}"#, "{]", "{\"a\" 1}"] {
-            assert_eq!(orders(text.as_bytes(), 100), Err(Broken), "{text}");
+            assert!(orders(text.as_bytes(), 100).is_err(), "{text}");
         }
     }
 
@@ -156,7 +169,7 @@ mod tests {
             format!(r#"{{"source":0,"data":"{}"}}"#, "x".repeat(data - frame)).into_bytes()
         };
         assert_eq!(orders(&of(MESSAGE_MAX), 8192).expect("it fits").len(), 1);
-        assert_eq!(orders(&of(MESSAGE_MAX + 1), 8192), Err(Broken));
+        assert_eq!(orders(&of(MESSAGE_MAX + 1), 8192), Err(TOO_LONG));
         let endless = vec![b' '; MESSAGE_MAX + 1];
         assert_eq!(orders(&endless, 8192), Ok(Vec::new()), "space is dropped, not kept");
 

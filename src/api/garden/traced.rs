@@ -164,9 +164,31 @@ impl<'de> Deserializer<'de> for Traced {
         }
     }
 
+    /// A list is no object, though a shape could be filled from one in order.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Wrong> {
+        match self.0 {
+            Value::Array(_) => Err(Wrong::new(Unexpected::Seq, &visitor)),
+            Value::Null => visitor.visit_map(Fields(Map::new().into_iter(), None)),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
+    /// `null` leaves a Go value as it is: empty, in a list too.
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+        match self.0 {
+            Value::Null => visitor.visit_str(""),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
     serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
-        unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str bytes byte_buf unit
+        unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
     }
 }
 
@@ -211,6 +233,7 @@ impl<'de> MapAccess<'de> for Fields {
 mod tests {
     use super::*;
     use crate::model::garden::{ContainerSpec, NetOutRule, Stop};
+    use serde::Deserialize;
     use serde::de::DeserializeOwned;
 
     fn wrong<T: DeserializeOwned>(text: &str) -> String {
@@ -241,9 +264,15 @@ mod tests {
             (r#"{"env":[5]}"#, "field `env[0]` is a number, not a text".into()),
             (r#"{"properties":{"a":{}}}"#, "field `properties.a` is an object, not a text".into()),
             (r#""x""#, "the body is the text \"x\", not an object".into()),
+            ("[]", "the body is a list, not an object".into()),
+            (r#"{"limits":[]}"#, "field `limits` is a list, not an object".into()),
+            (r#"{"netin":[[80,80]]}"#, "field `netin[0]` is a list, not an object".into()),
         ] {
             assert_eq!(wrong::<ContainerSpec>(text), expected);
         }
+        let nulls = serde_json::from_str(r#"{"env":[null,"A=b"],"netin":[null]}"#).expect("JSON");
+        let spec = ContainerSpec::deserialize(Traced(nulls)).expect("as Go takes it");
+        assert_eq!((spec.env, spec.netin.len()), (vec!["".into(), "A=b".into()], 1));
         assert_eq!(
             wrong::<Stop>(r#"{"kill":1.5}"#),
             "field `kill` is the number 1.5, not true or false"

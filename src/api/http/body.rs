@@ -249,6 +249,11 @@ impl<'a> Body<'a> {
         }
     }
 
+    /// What is left of it is not waited for: the connection ends with the answer.
+    pub fn give_up(&mut self) {
+        self.broken = true;
+    }
+
     /// Reads and drops what the handler left, at most `max` bytes. `false`: the place of the next
     /// request is not known, so the connection must close.
     pub(super) async fn drain(&mut self, max: usize) -> bool {

@@ -5,7 +5,7 @@ use super::body::{Body, BodyError, Inlet, within, write_while_taken};
 use super::proto::{self, HEAD_MAX, LAST_CHUNK, Malformed, Request};
 use crate::log::Level;
 use smol::future;
-use smol::io::{AsyncWrite, AsyncWriteExt, BoxedReader, BoxedWriter};
+use smol::io::{AsyncReadExt, AsyncWriteExt, BoxedReader, BoxedWriter};
 use smol::stream::{self, StreamExt};
 use smol::{Executor, Timer};
 use std::fmt;
@@ -124,6 +124,8 @@ pub async fn serve<L: Listener, H: Handler>(
     limits: Limits,
 ) -> io::Error {
     let open = Arc::new(AtomicUsize::new(0));
+    let heard = Arc::new(AtomicUsize::new(0));
+    let mut crowd = Crowd::default();
     // An executor of our own: connections live exactly as long as this future.
     let connections = Executor::new();
     let accept = async {
@@ -138,9 +140,16 @@ pub async fn serve<L: Listener, H: Handler>(
                 }
                 Err(err) => return err,
             };
-            let Some(guard) = Guard::take(&open, limits.connections) else {
-                crate::warn!("api.full", connections = limits.connections);
-                refuse(stream).await;
+            let guard = Guard::take(&open, limits.connections);
+            if let Some(refused) = crowd.count(guard.is_none(), Instant::now()) {
+                crate::warn!("api.full", connections = limits.connections, refused = refused);
+            }
+            let Some(guard) = guard else {
+                match Guard::take(&heard, HEARD_MAX) {
+                    Some(guard) => connections.spawn(refuse(stream, Some(guard))).detach(),
+                    // At least what is there already is read.
+                    None => drop(future::poll_once(refuse(stream, None)).await),
+                }
                 continue;
             };
             connections.spawn(connection(stream, caller, handler, limits, guard)).detach();
@@ -168,11 +177,54 @@ impl Drop for Guard {
     }
 }
 
-/// Says that there is no room. A fresh socket takes these few bytes without waiting.
-async fn refuse(mut stream: impl AsyncWrite + Unpin) {
+/// Connections that were refused and are still heard, how long each is, and how much of it: closed
+/// with something of the client unread or on its way, it would break and not end.
+const HEARD_MAX: usize = 64;
+const HEARD_TIME: Duration = Duration::from_secs(1);
+const HEARD_BYTES: usize = 64 * 1024;
+
+/// Says that there is no room, and hears the client out. A fresh socket takes these few bytes without
+/// waiting.
+async fn refuse(mut stream: impl Stream, _heard: Option<Guard>) {
     let fields = [("Content-Length", "0"), ("Connection", "close"), ("Retry-After", "1")];
     let head = proto::head(&proto::status_line(503), fields);
-    let _ = future::poll_once(stream.write_all(&head)).await;
+    let hear = async {
+        if stream.write_all(&head).await.is_err() || stream.close().await.is_err() {
+            return;
+        }
+        let (mut left, mut piece) = (HEARD_BYTES, [0; 1024]);
+        while let Ok(count @ 1..) = stream.read(&mut piece).await {
+            left = left.saturating_sub(count);
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    within(HEARD_TIME, hear).await;
+}
+
+/// Those who were refused for want of room and of whom the log says nothing yet.
+#[derive(Default)]
+struct Crowd {
+    refused: usize,
+    told: Option<Instant>,
+}
+
+/// The log tells of them no more often.
+const CROWD_EVERY: Duration = Duration::from_secs(10);
+
+impl Crowd {
+    /// One more has come. How many were refused since the last word about it, when it is time for the
+    /// next one: the first is told at once.
+    fn count(&mut self, is_refused: bool, now: Instant) -> Option<usize> {
+        self.refused += usize::from(is_refused);
+        let is_time = self.told.is_none_or(|told| now.duration_since(told) >= CROWD_EVERY);
+        if self.refused == 0 || !is_time {
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.refused))
+    }
 }
 
 /// One connection from its first request to its end. Errors end it; the client sees that.

@@ -6,13 +6,14 @@
 use super::Shared;
 use crate::cell::record::{AppRecord, Release};
 use crate::exec::cancel::Cancel;
-use crate::image::catalog::Known;
+use crate::image::catalog::{self, Known};
+use crate::image::work::Wish;
 use crate::image::{self, ImageError};
 use crate::log::chain;
 use crate::model::image::StagedImage;
 use crate::model::manifest::Image;
 use crate::stage::docker;
-use crate::unit::{AppName, Bytes};
+use crate::unit::{AppName, Bytes, Digest, ImageRef};
 use crate::volume::Pin;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,16 +33,19 @@ pub async fn stage(
     let app = &manifest.name;
     shared.say(app, "STG", false, format!("Fetching image {wanted}"));
     let (inner, name, what) = (shared.clone(), app.clone(), wanted.clone());
-    // Who gives up on it leaves it to its end; the next one goes on from there.
+    let lost = shared.lost_image(record);
+    // Who gives up on it ends it; what has come is there for the next one.
+    let (wish, _wisher) = Wish::held(shared.host.store());
     let fetched = cancel.or(async {
         let turn = shared.fetches.acquire_arc().await;
         smol::unblock(move || {
             let _turn = turn;
-            fetch(&inner, &name, &what)
+            fetch(&inner, &name, &what, (lost, &wish))
         })
         .await
     });
-    let (known, bytes, _pin) = fetched.await.ok_or("it was stopped")??;
+    let (known, bytes, pin) = fetched.await.ok_or("it was stopped")??;
+    shared.state().fetched.insert(app.clone(), pin);
     let image = StagedImage {
         digest: known.digest,
         layers: known.layers,
@@ -70,8 +74,14 @@ pub async fn stage(
     })
 }
 
-/// The image, the bytes that it has, and what keeps its layers until they are recorded. Blocking.
-fn fetch(shared: &Shared, app: &AppName, wanted: &Image) -> Result<(Known, u64, Pin), String> {
+/// The image, the bytes that it has, and what keeps its layers until they are recorded. `lost`: the
+/// one that the app had, which counts more than what its name means now. Blocking.
+fn fetch(
+    shared: &Shared,
+    app: &AppName,
+    wanted: &Image,
+    (lost, wish): (Option<Digest>, &Wish),
+) -> Result<(Known, u64, Pin), String> {
     let store = shared.host.store();
     let text = |err: ImageError| chain(&err);
     let (known, pin) = match wanted {
@@ -84,14 +94,27 @@ fn fetch(shared: &Shared, app: &AppName, wanted: &Image) -> Result<(Known, u64, 
                     shared.say(app, "STG", false, text);
                 }
             };
-            let pulled =
-                image::pull(store, &shared.registries, name, None, &progress).map_err(text)?;
+            let pull = |name: &ImageRef| {
+                image::pull(store, &shared.registries, name, None, wish, &progress).map_err(text)
+            };
+            let before = lost.and_then(|digest| pull(&name.pinned(digest)).ok());
+            let pulled = before.map_or_else(|| pull(name), Ok)?;
             (pulled.image, pulled.pin)
         }
         Image::Archive(path) => load(shared, path)?,
     };
     let bytes = image::layers_bytes(store, &known.layers).map_err(text)?;
     Ok((known, bytes, pin))
+}
+
+impl Shared {
+    /// Whether the app is of an image by name, and nothing on the box has that name.
+    pub(in crate::cell) fn lacks_image(&self, app: &AppRecord) -> bool {
+        let Some(Image::Ref(name)) = &app.manifest.image else { return false };
+        let name = name.at(&self.registries.default);
+        let meant = catalog::meaning(self.host.store(), &name);
+        meant.is_none_or(|digest| !catalog::has(self.host.store(), &digest))
+    }
 }
 
 /// The one image of an archive.
@@ -101,7 +124,9 @@ fn load(shared: &Shared, path: &Path) -> Result<(Known, Pin), String> {
     let count = all.len();
     let mut all = all.into_iter();
     match (all.next(), all.next()) {
-        (Some(only), None) => Ok((only.image, only.pin)),
+        (Some(only), None) => catalog::find(shared.host.store(), &only.digest).ok_or_else(|| {
+            format!("the image of {} has gone again; apply it again", path.display())
+        }),
         _ => Err(format!(
             "{} has {count} images that run on this box; write one of them to an archive of its own",
             path.display()

@@ -22,10 +22,13 @@ pub fn list(all: &ImagesView, now_ms: u64, color: bool) -> String {
     rows.sort_by_key(|(name, image)| (*name == "-", *name, image.digest));
     let mut table = Table::new("", &["NAME", "DIGEST", "SIZE", "LAST USED", "IN USE"]);
     for (name, image) in rows {
-        let used = match image.used_by.len() {
-            0 => ("-".into(), Ink::Dim),
-            1 => ("1 container".into(), Ink::Good),
-            more => (format!("{more} containers"), Ink::Good),
+        let apps = image.used_by.iter().filter(|user| user.starts_with("app ")).count();
+        let used = [(image.used_by.len() - apps, "container"), (apps, "idle app")];
+        let used = used.into_iter().filter(|(number, _)| *number > 0);
+        let used = used.map(|(number, what)| count(number as u64, what));
+        let used = match used.collect::<Vec<_>>().join(", ") {
+            none if none.is_empty() => ("-".into(), Ink::Dim),
+            used => (used, Ink::Good),
         };
         table.row([
             (name.to_owned(), Ink::Plain),
@@ -72,13 +75,13 @@ mod tests {
         let images = vec![
             image(&["reg.lan/b:2", "reg.lan/b:1"], 12_900_000, &["one", "two"]),
             image(&[], 1024, &[]),
-            image(&["reg.lan/a:1"], 640, &["x"]),
+            image(&["reg.lan/a:1"], 640, &["app a", "app b", "x"]),
         ];
         let text = list(&ImagesView { images, bytes: 12_900_000 }, 7_200_000, false);
         let b = &Digest::of(b"reg.lan/b:2").hex()[..12];
         let expected = format!(
             "NAME         DIGEST        SIZE   LAST USED  IN USE\n\
-             reg.lan/a:1  {}  640B   2h         1 container\n\
+             reg.lan/a:1  {}  640B   2h         1 container, 2 idle apps\n\
              reg.lan/b:1  {b}  12.3M  2h         2 containers\n\
              reg.lan/b:2  {b}  12.3M  2h         2 containers\n\
              -            {}  1K     2h         -\n\

@@ -7,7 +7,10 @@ use super::net::all;
 use super::read::{number_or_auto, set};
 use super::{Amount, Paths};
 use crate::unit::{Bytes, ImageRef};
+use std::fs;
+use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 use toml::de::DeValue;
@@ -42,6 +45,8 @@ pub struct Garden {
     pub grace_time: Option<Duration>,
     /// What a container is made of whose client names nothing.
     pub default_rootfs: RootFs,
+    /// Where the text that was read last says so, until all are read.
+    pub(super) rootfs_at: Option<Range<usize>>,
     /// How a container's root is put together.
     pub graph: Graph,
     /// Containers of Garden's clients at once; auto: as many as the cell may have.
@@ -109,6 +114,7 @@ impl Garden {
             connections: 2048,
             grace_time: None,
             default_rootfs: RootFs::Auto,
+            rootfs_at: None,
             graph: Graph::Union,
             containers: Amount::Auto,
             id_mapping: IdMapping::PerContainer,
@@ -131,7 +137,9 @@ impl Garden {
         set(&mut self.connections, connections.map(|number| number as usize));
         set(&mut self.grace_time, section.take("grace_time").and_then(|it| read_grace(&it)));
         let rootfs = section.take("default_rootfs");
+        let at = rootfs.as_ref().map(|it| it.place.span());
         set(&mut self.default_rootfs, rootfs.and_then(|it| it.parsed(read_rootfs)));
+        self.rootfs_at = at.filter(|_| self.default_rootfs != RootFs::Auto);
         let graphs = [("union", Graph::Union), ("snapshot", Graph::Snapshot)];
         set(&mut self.graph, section.take("graph").and_then(|it| it.one_of(&graphs)));
         let containers = section.take("containers");
@@ -183,6 +191,27 @@ impl Garden {
         {
             second.place.fail("`listen` and `debug` are one address", "give one another port");
         }
+    }
+
+    /// What is wrong with the root of who names none, and what to do; `None`: it is there, or nobody
+    /// would use it.
+    pub(super) fn judge_rootfs(&self, paths: &Paths) -> Option<(String, String)> {
+        let (path, cure) = match &self.default_rootfs {
+            _ if !self.enabled => return None,
+            RootFs::Auto => return None,
+            RootFs::Stack(name) => {
+                let cure = "copy it there, or name another stack, a directory or a tar archive";
+                (paths.stacks().join(format!("{name}.tar.zst")), cure)
+            }
+            RootFs::Path(path) => (path.clone(), "name a stack, a directory or a tar archive"),
+        };
+        let why = match fs::metadata(&path) {
+            Ok(meta) if meta.is_dir() || meta.is_file() => return None,
+            Ok(_) => "is neither a directory nor a file".to_owned(),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => "is not there".into(),
+            Err(err) => format!("cannot be read: {err}"),
+        };
+        Some((format!("`garden.default_rootfs`: {} {why}", path.display()), cure.into()))
     }
 
     /// How long images stay.

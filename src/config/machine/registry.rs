@@ -33,6 +33,8 @@ pub struct Registries {
     pub logins: PathBuf,
     /// Directory of certificates, as docker has it.
     pub certs: PathBuf,
+    /// Directory of archives and layouts whose images are loaded at the start.
+    pub preload: PathBuf,
 }
 
 impl Registries {
@@ -46,6 +48,7 @@ impl Registries {
             token_servers: Vec::new(),
             logins: paths.etc.join("auth.json"),
             certs: paths.etc.join("certs.d"),
+            preload: paths.images(),
         }
     }
 
@@ -66,6 +69,9 @@ impl Registries {
         set(&mut self.logins, logins.and_then(|it| it.parsed(|text| read_path(text, &own.logins))));
         let certs = section.take("certs");
         set(&mut self.certs, certs.and_then(|it| it.parsed(|text| read_path(text, &own.certs))));
+        let preload = section.take("preload");
+        let preload = preload.and_then(|it| it.parsed(|text| read_path(text, &own.preload)));
+        set(&mut self.preload, preload);
         section.finish();
     }
 }

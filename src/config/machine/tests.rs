@@ -22,7 +22,7 @@ fn the_sample_shows_every_key_with_its_true_default() {
     // Something else first: a key that the sample lacks would stay as it is here.
     let mut config = defaults();
     let odd = "[cell]\nmemory = \"1GiB\"\ndisk = \"1GiB\"\ncontainers = 1\n\
-               [store]\nsize_max = \"1GiB\"\nquotas = false\n\
+               [store]\nsize_max = \"1GiB\"\nquotas = false\nimages_max = \"never\"\n\
                [downloads]\nsize = \"64MiB\"\n\
                [net]\npool = \"10.1.0.0/16\"\ntag = \"x\"\nmtu = 600\ndns = [\"9.9.9.9\"]\n\
                external_address = \"10.0.0.9\"\nadditional_dns = [\"9.9.9.8\"]\n\
@@ -37,7 +37,7 @@ fn the_sample_shows_every_key_with_its_true_default() {
                persistent_images = [\"docker:///busybox\"]\n\
                [registry]\ndefault = \"x:5000\"\ninsecure = [\"y\"]\nv1 = [\"z\"]\n\
                mirrors = [\"a=b\"]\nmirrors_tell_tags = true\ntoken_servers = [\"t\"]\n\
-               logins = \"/x\"\ncerts = \"/y\"\n\
+               logins = \"/x\"\ncerts = \"/y\"\npreload = \"/z\"\n\
                [log]\nlevel = \"warn\"\napp_bytes = \"1MiB\"\napp_files = 1\n\
                [socket]\ngroup = \"x\"\nmode = \"0600\"\n";
     config.apply(odd, "odd").expect("good values");
@@ -65,6 +65,7 @@ fn bad_values_are_named_with_their_place() {
         ("[cell]\ncontainers = 20000", "2:14: `cell.containers` is 20000, out of range"),
         ("[cell]\nname = \"a b\"", "2:8: name `a b` is not good"),
         ("[store]\nsize_max = \"20GB\"", "2:12: unit `GB` is not known"),
+        ("[store]\nimages_max = 5", "2:14: size `5` has no unit"),
         ("[net]\npool = \"10.254.1.0/16\"", "2:8: `10.254.1.0/16` is not a pool"),
         ("[net]\npool = \"8.8.0.0/16\"", "2:8: `8.8.0.0/16` is not a pool"),
         ("[net]\ntag = \"a1\"", "2:7: `a1` is not a tag"),
@@ -130,6 +131,7 @@ fn bad_values_of_registries_are_named_with_their_place() {
         ("mirrors = [\"mirror.lan\"]", "12: `mirror.lan` names no mirror"),
         ("mirrors = [\"a=b/c\"]", "12: `b/c` is no registry"),
         ("logins = \"auth.json\"", "10: `auth.json` is no absolute path"),
+        ("preload = \"images\"", "11: `images` is no absolute path"),
     ] {
         let text = format!("[registry]\n{line}");
         let bad = defaults().apply(&text, "t").expect_err(line).to_string();

@@ -2,14 +2,17 @@
 
 use crate::api::apps::images::Pieces;
 use crate::api::http::within;
+use crate::image::ImageError;
+use crate::log::chain;
 use smol::channel::Sender;
-use std::io::{self, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::time::Duration;
 
 /// Bytes of one piece of an archive.
 const PIECE: usize = 64 << 10;
 /// A client that takes nothing of an archive for so long gets no more of it.
 const STALL: Duration = Duration::from_secs(600);
+
 /// An archive as it comes in. Without its end it has broken off.
 pub struct Incoming {
     pieces: Pieces,
@@ -43,44 +46,39 @@ impl Read for Incoming {
     }
 }
 
-/// An archive on its way to a client.
-pub struct Outgoing {
+/// Sends an archive to a client: what `write` writes, in pieces, and why it broke off if it did.
+pub fn send(
     to: Sender<io::Result<Vec<u8>>>,
-    piece: Vec<u8>,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), ImageError>,
+) {
+    let mut out = BufWriter::with_capacity(PIECE, Outgoing(to));
+    let written = write(&mut out);
+    // What is left of one that failed is no part of an archive. Nobody takes an error for its end.
+    let (Outgoing(to), _) = out.into_parts();
+    if let Err(err) = written {
+        let _ = give(&to, Err(io::Error::other(chain(&err))));
+    }
 }
 
-impl Outgoing {
-    /// Nothing is sent yet.
-    pub fn new(to: Sender<io::Result<Vec<u8>>>) -> Outgoing {
-        Outgoing { to, piece: Vec::with_capacity(PIECE) }
-    }
+/// The sending end.
+struct Outgoing(Sender<io::Result<Vec<u8>>>);
 
-    /// Breaks it off: the client, if it is still there, does not take this for the end.
-    pub fn fail(&self, err: io::Error) {
-        let _ = self.give(Err(err));
-    }
-
-    fn give(&self, piece: io::Result<Vec<u8>>) -> io::Result<()> {
-        let given = smol::block_on(within(STALL, self.to.send(piece)));
-        let given = given.ok_or_else(|| io::Error::from(io::ErrorKind::TimedOut))?;
-        given.map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
+fn give(to: &Sender<io::Result<Vec<u8>>>, piece: io::Result<Vec<u8>>) -> io::Result<()> {
+    let given = smol::block_on(within(STALL, to.send(piece)));
+    let given = given.ok_or_else(|| io::Error::from(io::ErrorKind::TimedOut))?;
+    given.map_err(|_| io::ErrorKind::BrokenPipe.into())
 }
 
 impl Write for Outgoing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.piece.extend_from_slice(bytes);
-        if self.piece.len() >= PIECE {
-            self.flush()?;
+        if !bytes.is_empty() {
+            give(&self.0, Ok(bytes.to_vec()))?;
         }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match std::mem::take(&mut self.piece) {
-            none if none.is_empty() => Ok(()),
-            piece => self.give(Ok(piece)),
-        }
+        Ok(())
     }
 }
 
@@ -105,5 +103,27 @@ mod tests {
         assert_eq!(cut.kind(), io::ErrorKind::UnexpectedEof);
         let broken = read(vec![Ok(b"arch".to_vec()), Err(io::Error::other("gone"))]);
         assert_eq!(broken.expect_err("broken").to_string(), "gone");
+    }
+
+    #[test]
+    fn an_archive_that_breaks_off_ends_with_why() {
+        let sent = |fails: bool| {
+            let (to, from) = bounded(8);
+            send(to, |out| {
+                let wrote = out.write_all(&vec![7; PIECE + 1]).and_then(|()| match fails {
+                    true => Err(io::Error::other("gone")),
+                    false => out.flush(),
+                });
+                wrote.map_err(|source| ImageError::Read { archive: "x".into(), source })
+            });
+            let mut all = Vec::new();
+            while let Ok(piece) = from.try_recv() {
+                all.push(piece.map(|piece| piece.len()).map_err(|err| err.to_string()));
+            }
+            all
+        };
+        assert_eq!(sent(false).into_iter().sum::<Result<usize, _>>(), Ok(PIECE + 1));
+        let failed = sent(true);
+        assert_eq!(failed.last(), Some(&Err("cannot read x: gone".to_owned())), "{failed:?}");
     }
 }

@@ -1,26 +1,40 @@
-//! Which containers are made of which image.
+//! What is made of which image: containers, peas in them, and apps.
 
 use super::{All, failed};
 use crate::api::apps::{ErrorKind, Served, ServiceError};
 use crate::container::Host;
-use crate::unit::Digest;
+use crate::unit::{AppName, Digest};
 
-/// Containers that a refusal names.
+/// Users that a refusal names.
 const NAMED_MAX: usize = 5;
+/// How a user begins that is an app; no container's name on the box has a blank.
+const APP: &str = "app ";
 
-/// Containers of each image, by their name on the box, in the order of `all`. Blocking.
-pub fn of(host: &Host, all: &All) -> Served<Vec<Vec<String>>> {
+/// Users of each image, in the order of `all`: containers by their name on the box, also for the peas
+/// in them, and `app NAME` for each of `apps`, which have none. Blocking.
+pub fn of(host: &Host, apps: &[(AppName, Digest)], all: &All) -> Served<Vec<Vec<String>>> {
     let mut used = vec![Vec::new(); all.len()];
     let images: Vec<&[Digest]> = all.iter().map(|(known, _)| &known.layers[..]).collect();
     for handle in host.list().map_err(|err| failed(&err))? {
         // One that is gone by now, or cannot be read, is not known to be made of anything: its layers
         // stay all the same.
         let Ok(Some(entry)) = host.entry(&handle) else { continue };
-        for at in made_of(&images, &entry.spec.layers) {
-            used[at].push(handle.to_string());
+        let peas = host.pea_layers(&handle).unwrap_or_default();
+        for layers in peas.iter().chain([&entry.spec.layers]) {
+            for at in made_of(&images, layers) {
+                used[at].push(handle.to_string());
+            }
         }
     }
-    used.iter_mut().for_each(|names| names.sort());
+    for (app, digest) in apps {
+        if let Some(at) = all.iter().position(|(known, _)| known.digest == *digest) {
+            used[at].push(format!("{APP}{app}"));
+        }
+    }
+    for names in &mut used {
+        names.sort();
+        names.dedup();
+    }
     Ok(used)
 }
 
@@ -33,18 +47,30 @@ fn made_of(images: &[&[Digest]], layers: &[Digest]) -> Vec<usize> {
     all.filter(|(_, image)| Some(image.len()) == most).map(|(at, _)| at).collect()
 }
 
-/// Why an image cannot be removed.
-pub fn refusal(image: &str, users: &[String]) -> ServiceError {
-    let shown = users.iter().take(NAMED_MAX).map(|name| format!("`{}`", name.escape_default()));
-    let shown = shown.collect::<Vec<_>>().join(", ");
-    let (what, are) = if users.len() == 1 { ("container", "is") } else { ("containers", "are") };
-    let more = match users.len().saturating_sub(NAMED_MAX) {
+/// Why an image cannot be removed. `called`: what a container's client calls it.
+pub fn refusal(image: &str, users: &[String], called: impl Fn(&String) -> String) -> ServiceError {
+    let app = |user: &String| user.strip_prefix(APP).map(str::to_owned);
+    let (apps, count) = (users.iter().filter_map(app).count(), users.len());
+    let (what, cure) = match (apps, count) {
+        (0, 1) => ("container ", "destroy it"),
+        (0, _) => ("containers ", "destroy them"),
+        (1, 1) => ("app ", "delete it"),
+        (apps, count) if apps == count => ("apps ", "delete them"),
+        _ => ("", "delete apps and destroy containers"),
+    };
+    let shown = |user: &String| match (app(user), what) {
+        (Some(app), "") => format!("app `{app}`"),
+        (None, "") => format!("container `{}`", called(user).escape_default()),
+        (app, _) => format!("`{}`", app.unwrap_or_else(|| called(user)).escape_default()),
+    };
+    let list = users.iter().take(NAMED_MAX).map(shown).collect::<Vec<_>>().join(", ");
+    let more = match count.saturating_sub(NAMED_MAX) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
+    let are = if count == 1 { "is" } else { "are" };
     let image = image.escape_default();
-    let cure = if users.len() == 1 { "destroy it" } else { "destroy them" };
-    let text = format!("{what} {shown}{more} {are} made of image {image}; {cure} first");
+    let text = format!("{what}{list}{more} {are} made of image {image}; {cure} first");
     ServiceError::new(ErrorKind::Conflict, text)
 }
 
@@ -66,10 +92,21 @@ mod tests {
     #[test]
     fn a_refusal_names_a_few() {
         let names: Vec<String> = (1..=7).map(|n| format!("c{n}")).collect();
-        let text = refusal("app", &names).message;
+        let text = refusal("app", &names, String::clone).message;
         assert!(text.starts_with("containers `c1`, `c2`, "), "{text}");
         assert!(text.contains("`c5` and 2 more are made of image app;"), "{text}");
-        let text = refusal("app", &names[..1]).message;
-        assert!(text.starts_with("container `c1` is made of"), "{text}");
+        let text = |users: &[&str]| {
+            let users: Vec<String> = users.iter().map(|user| user.to_string()).collect();
+            refusal("x", &users, String::clone).message
+        };
+        assert_eq!(text(&["c1"]), "container `c1` is made of image x; destroy it first");
+        assert_eq!(text(&["app a"]), "app `a` is made of image x; delete it first");
+        assert_eq!(
+            text(&["app a", "app b"]),
+            "apps `a`, `b` are made of image x; delete them first"
+        );
+        let mixed = "app `a`, container `c` are made of image x; delete apps and destroy containers \
+                     first";
+        assert_eq!(text(&["app a", "c"]), mixed);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Everything may be absent or `null`: both mean zero, empty or none.
 
+use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,6 +15,37 @@ where
     T: Deserialize<'de> + Default,
 {
     Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
+}
+
+/// An address; the empty text is none, as in Go.
+fn address<'de, D: Deserializer<'de>>(from: D) -> Result<Option<IpAddr>, D::Error> {
+    from.deserialize_option(Address)
+}
+
+/// Reads one.
+struct Address;
+
+impl<'de> Visitor<'de> for Address {
+    type Value = Option<IpAddr>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an IP address")
+    }
+
+    fn visit_none<E>(self) -> Result<Option<IpAddr>, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Option<IpAddr>, D::Error> {
+        from.deserialize_str(self)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Option<IpAddr>, E> {
+        match text {
+            "" => Ok(None),
+            text => text.parse().map(Some).map_err(E::custom),
+        }
+    }
 }
 
 /// Whether a number is left out, as Go does with zeros.
@@ -222,8 +254,10 @@ pub struct NetOutRule {
 #[serde(default)]
 pub struct AddressRange {
     /// First.
+    #[serde(deserialize_with = "address")]
     pub start: Option<IpAddr>,
     /// Last.
+    #[serde(deserialize_with = "address")]
     pub end: Option<IpAddr>,
 }
 

@@ -51,8 +51,9 @@ fn messages_are_looked_at_in_the_order_of_the_go_server() {
     assert_eq!(message(r#"{"process_id":"p","source":0}"#), Order::EndOfInput);
     assert_eq!(message(r#"{"signal":0}"#), Order::Terminate);
     assert_eq!(message(r#"{"signal":1}"#), Order::Kill);
-    assert_eq!(message("{}"), Order::EndOfInput);
-    assert_eq!(message(r#"{"signal":9}"#), Order::EndOfInput);
+    assert!(matches!(message("{}"), Order::Nonsense(why) if why.contains("neither `tty`")));
+    let wrong = message(r#"{"signal":9}"#);
+    assert!(matches!(wrong, Order::Nonsense(why) if why.contains("0 (TERM)")));
 }
 
 #[test]

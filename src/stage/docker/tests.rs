@@ -111,6 +111,62 @@ fn what_cannot_run_is_refused_with_its_cure() {
 }
 
 #[test]
+fn directories_and_users_are_read_as_docker_reads_them() {
+    for (text, dir) in [
+        ("", "/"),
+        ("srv/x/", "/srv/x"),
+        ("/a/./b//..", "/a"),
+        ("../../x/../y", "/y"),
+        ("/..", "/"),
+    ] {
+        let lrp =
+            lrps("", &ImageConfig { workdir: text.into(), ..config() }).expect("LRPs").remove(0);
+        assert_eq!(lrp.image.expect("an image").dir, dir, "{text}");
+    }
+    for (text, user) in [
+        ("", "root"),
+        (":", "root"),
+        ("ann", "ann"),
+        ("7:", "7"),
+        (":50", "root:50"),
+        ("a:b", "a:b"),
+    ] {
+        let lrp = lrps("", &ImageConfig { user: text.into(), ..config() }).expect("LRPs").remove(0);
+        assert_eq!(lrp.user, user, "{text}");
+    }
+}
+
+/// Tens of thousands of ports are nothing unusual for telephony, and no business of the launcher.
+#[test]
+fn any_number_of_ports_fits_into_a_start() {
+    let ports = (10_000..=20_000).map(|port| Exposed { port, protocol: Protocol::Udp });
+    let many = ImageConfig { ports: ports.chain(config().ports).collect(), ..config() };
+    let lrp = lrps("", &many).expect("LRPs").remove(0);
+    assert!(lrp.metadata.len() < 200, "{}", lrp.metadata);
+    assert!(lrp.metadata.contains("\"entrypoint\":[\"/bin/run\"]"), "{}", lrp.metadata);
+    assert_eq!(lrp.ports[0].container, 80);
+}
+
+#[test]
+fn what_no_process_can_be_given_is_refused_before_it_is_tried() {
+    let long = "x".repeat(100 << 10);
+    let image = |env: &str, volume: &str| StagedImage {
+        env: vec![format!("A={env}")],
+        volumes: vec![volume.into()],
+        ..image()
+    };
+    let staged = |cmd: &str| result("x", &ImageConfig { cmd: vec![cmd.into()], ..config() });
+    let of = |image: &StagedImage, cmd: &str| desired_lrps(&manifest(""), &staged(cmd), image, 1);
+    assert!(of(&image("b", "/v"), "c").is_ok());
+    for (image, cmd) in
+        [(image(&long, "/v"), "c"), (image("b", &long), "c"), (image("b", "/v"), &long)]
+    {
+        let said = of(&image, cmd).expect_err("too much").to_string();
+        assert!(said.contains("process `web` take 1") && said.contains("98304"), "{said}");
+    }
+}
+
+#[test]
 fn another_image_is_another_version() {
     let other = StagedImage { digest: Digest::of(b"other"), ..image() };
     let staged = result("ops/app", &config());

@@ -139,7 +139,10 @@ impl Lab {
         let bytes = filter::programs();
         let filter = fd::sealed_memory("filter", &bytes).expect("memory");
         let fds = [listener.as_fd(), depot.as_fd(), filter.as_fd()];
-        message::send(&ours, plan, &fds).expect("send the plan");
+        let owner = Owner { ids: plan.ids, privileged: plan.privileged };
+        message::send(&ours, &Order::Container(owner), &[]).expect("send the order");
+        // Which may have refused and gone.
+        let _ = message::send(&ours, plan, &fds);
         SettingUp { channel: ours, child }
     }
 
@@ -172,8 +175,8 @@ impl Lab {
             }
             SetUp::Refused { doing, why, pid } => {
                 assert!(!ok);
-                // Dead, and ours to wait for.
-                process::wait(pid.expect("a dead child")).expect("wait for pid 1");
+                // Dead, and ours to wait for; none if the plan itself was refused.
+                pid.map(|pid| process::wait(pid).expect("wait for pid 1"));
                 Err((doing, why))
             }
             other => panic!("{other:?}"),

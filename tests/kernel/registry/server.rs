@@ -1,5 +1,6 @@
 //! Debian's registry server on loopback, and a server of tokens for it.
 
+pub use crate::tool::tool;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,16 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-/// Runs a program that must succeed; its output.
-pub fn tool(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(args)
-        .output()
-        .unwrap_or_else(|err| panic!("{program}: {err}; `cargo xtask test kernel` installs it"));
-    assert!(output.status.success(), "{program} {args:?}: {output:?}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
 
 /// How the registry is reached.
 pub enum Setup {
@@ -91,6 +82,11 @@ impl Drop for Registry {
 
 /// A certificate for 127.0.0.1, one for a client, and who vouches for both, which is in `client/`.
 pub fn certificates(dir: &Path) {
+    certificates_for(dir, "3650");
+}
+
+/// The same for so many days; fewer than none: they are too old.
+pub fn certificates_for(dir: &Path, days: &str) {
     let client = dir.join("client");
     fs::create_dir_all(&client).expect("directory");
     let at = |path: PathBuf| path.to_str().expect("text").to_owned();
@@ -122,7 +118,7 @@ pub fn certificates(dir: &Path) {
                 &ca.1,
                 "-CAcreateserial",
                 "-days",
-                "3650",
+                days,
                 "-extfile",
                 &names,
                 "-out",

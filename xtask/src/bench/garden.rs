@@ -150,7 +150,7 @@ fn measure(client: &Client, daemon: u32) -> Result<Report> {
     // Takes the stack in, and what else is done once.
     round(client, "warm-up", &mut Level::default())?;
     std::thread::sleep(REST);
-    report.empty_kib = super::rest::pss_kib(daemon)?;
+    report.empty_kib = super::rest::daemon_pss_kib(daemon)?;
     let mut standing = 0;
     for present in LEVELS {
         eprintln!("measuring {ROUNDS} rounds beside {present} containers");
@@ -159,14 +159,14 @@ fn measure(client: &Client, daemon: u32) -> Result<Report> {
             standing += 1;
             if standing == AT_REST {
                 std::thread::sleep(REST);
-                report.rest_kib = super::rest::pss_kib(daemon)?;
+                report.rest_kib = super::rest::daemon_pss_kib(daemon)?;
                 report.rest_pid1_kib = pid1s(client, standing)?;
             }
         }
         std::thread::sleep(REST);
         report.levels.push(level(client, present)?);
     }
-    report.full_kib = super::rest::pss_kib(daemon)?;
+    report.full_kib = super::rest::daemon_pss_kib(daemon)?;
     report.full_pid1_kib = pid1s(client, standing)?;
     for n in 1..standing {
         client.destroy(&standing_name(n))?;

@@ -51,7 +51,7 @@ fn look(program: &Path, root: &Path, daemon: &mut demo::Daemon) -> Result<Rest> 
     daemon.wait_for_socket(&demo::socket(root))?;
     std::thread::sleep(CALM);
     let id = daemon.id();
-    let empty_kib = pss_kib(id)?;
+    let empty_kib = daemon_pss_kib(id)?;
 
     std::fs::create_dir_all(root.join("src"))?;
     std::fs::write(root.join("src/Procfile"), "")?;
@@ -65,7 +65,7 @@ fn look(program: &Path, root: &Path, daemon: &mut demo::Daemon) -> Result<Rest> 
     terrarium(&["apply", &manifest.to_string_lossy()])?;
     demo::wait_until_running("bench", root, program, daemon)?;
     std::thread::sleep(CALM);
-    let full_kib = pss_kib(id)?;
+    let full_kib = daemon_pss_kib(id)?;
 
     let (ticks, written) = (ticks(id)?, written_bytes(id)?);
     std::thread::sleep(IDLE);
@@ -84,12 +84,26 @@ pub fn pss_kib(id: u32) -> Result<u64> {
     field(&format!("/proc/{id}/smaps_rollup"), "Pss:")
 }
 
+/// The same of a daemon with the process that it copies for each container: its child that is in no
+/// pid namespace of its own, as every pid 1 is.
+pub fn daemon_pss_kib(daemon: u32) -> Result<u64> {
+    let space = |id: u32| std::fs::read_link(format!("/proc/{id}/ns/pid")).ok();
+    let dir = format!("/proc/{daemon}/task");
+    let threads = std::fs::read_dir(&dir).with_context(|| format!("cannot read {dir}"))?;
+    // A thread that has ended meanwhile has given its children to another; the next look finds them.
+    let lists = threads.flatten().map(|thread| thread.path().join("children"));
+    let children: String = lists.flat_map(std::fs::read_to_string).collect();
+    let beside = children.split_whitespace().filter_map(|id| id.parse().ok());
+    let beside = beside.filter(|id| space(*id).is_some_and(|its| Some(its) == space(daemon)));
+    beside.map(pss_kib).try_fold(pss_kib(daemon)?, |sum, kib| Ok(sum + kib?))
+}
+
 fn written_bytes(id: u32) -> Result<u64> {
     field(&format!("/proc/{id}/io"), "write_bytes:")
 }
 
 /// The number after `name` in a file of the kernel's.
-fn field(file: &str, name: &str) -> Result<u64> {
+pub fn field(file: &str, name: &str) -> Result<u64> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
     let rest = text.lines().find_map(|line| line.strip_prefix(name));
     let number = rest.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
@@ -97,7 +111,7 @@ fn field(file: &str, name: &str) -> Result<u64> {
 }
 
 /// Processor time of its own so far: fields 14 and 15 of stat, after the name in brackets.
-fn ticks(id: u32) -> Result<u64> {
+pub fn ticks(id: u32) -> Result<u64> {
     let file = format!("/proc/{id}/stat");
     let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
     let after = text.rsplit_once(')').map_or("", |(_, after)| after);

@@ -1,5 +1,6 @@
 //! The bulk of a busybox stack: the program out of its Debian package, and a link per applet.
 
+use super::packages;
 use super::tree::{Content, Tree};
 use crate::host;
 use crate::progress::Progress;
@@ -12,11 +13,10 @@ use std::process::{Command, Stdio};
 pub fn build(package: &str, work: &Path, progress: &mut Progress) -> Result<Tree> {
     host::need(host::DPKG)?;
     progress.stage("fetching the package");
-    fetch(package, work)?;
-    let file = std::fs::read_dir(work)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.extension().is_some_and(|end| end == "deb"))
-        .with_context(|| format!("apt-get has not left {package} in {}", work.display()))?;
+    packages::fetch(&[package], work)?;
+    let file = packages::debs(work)?.pop();
+    let file =
+        file.with_context(|| format!("apt-get has not left {package} in {}", work.display()))?;
     progress.stage("taking the program out");
     let program = extract(&file, "busybox")?;
     let copy = work.join("busybox");
@@ -30,24 +30,6 @@ pub fn build(package: &str, work: &Path, progress: &mut Progress) -> Result<Tree
         tree.link(applet, "/bin/busybox");
     }
     Ok(tree)
-}
-
-/// Asks apt for the package file; renews the lists when they do not know it and we may.
-fn fetch(package: &str, work: &Path) -> Result<()> {
-    let download = || {
-        let mut apt = host::apt();
-        // The sandbox user of apt cannot write here, and what comes is checked by its digest.
-        apt.args(["-o", "APT::Sandbox::User=root", "download", package]).current_dir(work);
-        host::capture(&mut apt)
-    };
-    if download().is_ok() {
-        return Ok(());
-    }
-    if !host::is_root() {
-        bail!("apt-get does not know {package}: run `sudo apt-get update` and try again");
-    }
-    host::refresh();
-    download().map(|_| ())
 }
 
 /// The content of the file called `name` in a Debian package.

@@ -45,6 +45,21 @@ pub enum Source {
         #[serde(default)]
         locales: Vec<String>,
     },
+    /// Files of Debian packages; none of their scripts is run.
+    Packages {
+        /// Which.
+        packages: Vec<String>,
+        /// Of what they depend on, what begins so comes as well.
+        #[serde(default = "libraries")]
+        follow: Vec<String>,
+        /// But not what begins so.
+        #[serde(default)]
+        without: Vec<String>,
+    },
+}
+
+fn libraries() -> Vec<String> {
+    vec!["lib".into(), "zlib1g".into()]
 }
 
 /// One directory of root's.
@@ -111,7 +126,7 @@ mod tests {
 
     #[test]
     fn the_recipes_of_the_repository_are_good() {
-        for stack in ["tiny", "edgefs"] {
+        for stack in ["tiny", "edgefs"].iter().chain(&crate::rootfs::SOFTWARE) {
             let file = crate::host::top().join("rootfs").join(stack).join("rootfs.toml");
             Recipe::parse(&std::fs::read_to_string(file).expect("it is there")).expect(stack);
         }

@@ -41,7 +41,7 @@ fn note(orders: &Sender<Order>) -> impl FnMut(Order) -> future::Ready<()> {
 fn told_at(end: End) -> String {
     let (mut client, stream) = pair();
     let (orders, _heard) = unbounded();
-    let server = control(stream, first(), note(&orders), future::ready(end), settings());
+    let server = control(stream, first(), note(&orders), future::ready(end), (room(), settings()));
     let talk = async {
         let mut out = String::new();
         client.read_to_string(&mut out).await.expect("the end, not a reset");
@@ -66,7 +66,7 @@ fn the_end_of_the_process_is_the_last_line() {
 fn orders_are_heard_after_the_end_of_input_and_the_clients_end_is_one() {
     let (mut client, stream) = pair();
     let (orders, heard) = unbounded();
-    let server = control(stream, first(), note(&orders), future::pending(), settings());
+    let server = control(stream, first(), note(&orders), future::pending(), (room(), settings()));
     let talk = async {
         let text = r#"{"source":0,"data":"in"}{"source":0}{"signal":0} {"tty":{}}{"signal":1}"#;
         client.write_all(text.as_bytes()).await.expect("send");
@@ -95,10 +95,10 @@ fn nonsense_ends_the_input_and_the_end_is_told_all_the_same() {
     let (orders, heard) = unbounded();
     let (end, ended) = bounded(1);
     let exit = async { ended.recv().await.ok() };
-    let server = control(stream, first(), note(&orders), exit, settings());
+    let server = control(stream, first(), note(&orders), exit, (room(), settings()));
     let talk = async {
         client.write_all(b"nonsense{\"signal\":1}").await.expect("send");
-        assert_eq!(heard.recv().await, Ok(Order::EndOfInput));
+        assert_eq!(heard.recv().await, Ok(Order::Nonsense("it is no JSON object")));
         end.send(Ok(3)).await.expect("heard");
         let mut out = String::new();
         client.read_to_string(&mut out).await.expect("the end");
@@ -116,7 +116,7 @@ fn the_end_arrives_while_the_client_still_writes_and_nobody_reads_it() {
     let exit = async { ended.recv().await.ok() };
     // A process that never reads, behind a buffer that is full.
     let stuck = |_: Order| future::pending::<()>();
-    let server = control(stream, first(), stuck, exit, settings());
+    let server = control(stream, first(), stuck, exit, (room(), settings()));
     let (mut reader, mut writer) = (client.clone(), client);
     let write = async {
         let message = format!("{{\"source\":0,\"data\":\"{}\"}}\n", "x".repeat(10_000));
@@ -139,7 +139,13 @@ fn a_client_that_never_closes_is_left_after_a_time() {
     let (mut client, stream) = pair();
     let short = Settings { linger: Duration::from_millis(20), ..settings() };
     let (orders, _heard) = unbounded();
-    smol::block_on(control(stream, first(), note(&orders), future::ready(Some(Ok(0))), short));
+    smol::block_on(control(
+        stream,
+        first(),
+        note(&orders),
+        future::ready(Some(Ok(0))),
+        (room(), short),
+    ));
     let mut out = String::new();
     smol::block_on(client.read_to_string(&mut out)).expect("the end");
     assert!(out.ends_with("\"exit_status\":0}\n"), "{out}");
@@ -150,7 +156,13 @@ fn who_has_gone_before_the_first_word_takes_the_input_along() {
     let (client, stream) = pair();
     drop(client);
     let (orders, heard) = unbounded();
-    smol::block_on(control(stream, first(), note(&orders), future::pending(), settings()));
+    smol::block_on(control(
+        stream,
+        first(),
+        note(&orders),
+        future::pending(),
+        (room(), settings()),
+    ));
     assert_eq!(heard.try_recv(), Ok(Order::EndOfInput));
 }
 
@@ -170,7 +182,7 @@ fn a_client_that_goes_while_its_input_is_blocked_is_let_go() {
             }
         };
         let short = Settings { patience: Duration::from_millis(20), ..settings() };
-        let server = control(stream, first(), stuck, future::pending(), short);
+        let server = control(stream, first(), stuck, future::pending(), (room(), short));
         let talk = async {
             let order = format!("{{\"source\":0,\"data\":\"{}\"}}\n", "x".repeat(1000));
             client.write_all(order.repeat(20).as_bytes()).await.expect("send");

@@ -224,6 +224,36 @@ fn one_connection_too_many_gets_503_and_room_comes_back() {
 }
 
 #[test]
+fn who_is_refused_can_say_all_that_he_wants_and_reads_503() {
+    let limits = Limits { connections: 1, ..Limits::default() };
+    with_server(limits, async |world| {
+        let mut first = world.connect().await;
+        first.write_all(b"GET /lines HTTP/1.1\r\n\r\n").await.expect("send");
+        first.read_exact(&mut [0; 10]).await.expect("it is being served");
+        let mut late = world.connect().await;
+        // The answer is there before anything is asked.
+        late.read_exact(&mut [0; 12]).await.expect("the answer");
+        late.write_all(b"POST /lines HTTP/1.1\r\nContent-Length: 2\r\n\r\n").await.expect("head");
+        late.write_all(b"{}").await.expect("body");
+        let mut out = String::new();
+        late.read_to_string(&mut out).await.expect("an end, and no reset");
+    });
+}
+
+#[test]
+fn a_crowd_is_told_once_and_then_counted() {
+    let (mut crowd, begin) = (Crowd::default(), Instant::now());
+    let at = |seconds| begin + Duration::from_secs(seconds);
+    assert_eq!(crowd.count(false, at(0)), None);
+    assert_eq!(crowd.count(true, at(0)), Some(1));
+    assert!((0..1000).all(|_| crowd.count(true, at(9)).is_none()));
+    assert_eq!(crowd.count(true, at(10)), Some(1001));
+    assert_eq!(crowd.count(true, at(11)), None);
+    assert_eq!(crowd.count(false, at(30)), Some(1), "the last of them is told, too");
+    assert_eq!(crowd.count(false, at(60)), None);
+}
+
+#[test]
 fn a_stream_is_dropped_when_its_client_leaves() {
     with_server(Limits::default(), async |world| {
         let call = Call::new("GET", &["silent"]);

@@ -1,0 +1,197 @@
+//! Images that came with the box: archives and layouts of one directory, in the catalogue for as long
+//! as their file is there, whether anything is made of them or not.
+//!
+//! ```text
+//! images/preloaded/<hash of the path>   JSON: the path, how the file looked, digests of its images
+//! ```
+//!
+//! A file that looks as it did, and all of whose images are here, is not read again. So a name that
+//! means another image by now keeps that meaning.
+
+use super::catalog;
+use super::error::ImageError;
+use super::import::identity;
+use super::load::{self, Loaded};
+use crate::sys::beneath;
+use crate::unit::Digest;
+use crate::volume::Store;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Files of the directory.
+const FILES_MAX: usize = 1000;
+/// Longest note.
+const NOTE_MAX: u64 = 1 << 20;
+/// An image may be collected between its coming and the note that keeps it.
+const TRIES: u32 = 2;
+
+/// What is remembered of a file.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Note {
+    path: PathBuf,
+    /// Hash of its size, times and number, or of those of a layout's index.
+    looks: Digest,
+    /// Its images.
+    images: Vec<Digest>,
+}
+
+/// What became of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preloaded {
+    /// It was read, and held so many images.
+    Read(usize),
+    /// All of it was here.
+    Known,
+}
+
+/// Files and directories of `dir` that images may be in, by name; none when it is not there. What
+/// begins with a dot is left alone: it may not be whole yet.
+pub fn files(dir: &Path) -> Result<Vec<PathBuf>, ImageError> {
+    let unreadable = |source| ImageError::Read { archive: dir.into(), source };
+    let items = match fs::read_dir(dir) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        items => items.map_err(unreadable)?,
+    };
+    let mut found = Vec::new();
+    for item in items {
+        let path = item.map_err(unreadable)?.path();
+        let is_hidden = path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"."));
+        if !is_hidden {
+            found.push(path);
+        }
+        if found.len() > FILES_MAX {
+            let why =
+                format!("it holds more than {FILES_MAX} files; put images into fewer archives");
+            return Err(unreadable(io::Error::other(why)));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Loads the images of one file, unless they are here. Ends early, with an error, when `stop` is set
+/// and it is an archive. Blocking.
+pub fn preload(
+    store: &Store,
+    default_host: &str,
+    path: &Path,
+    stop: &AtomicBool,
+) -> Result<Preloaded, ImageError> {
+    let unreadable = |source| ImageError::Read { archive: path.into(), source };
+    let looks = looks(path).map_err(unreadable)?;
+    let is_here = |note: &Note| note.images.iter().all(|it| catalog::find(store, it).is_some());
+    let known = read(&note_path(store, path)).filter(|note| note.looks == looks);
+    if known.is_some_and(|note| is_here(&note)) {
+        return Ok(Preloaded::Known);
+    }
+    for _ in 0..TRIES {
+        let loaded = load_all(store, default_host, path, stop)?;
+        let mut images: Vec<Digest> = loaded.iter().map(|loaded| loaded.digest).collect();
+        images.sort();
+        images.dedup();
+        let note = Note { path: path.into(), looks, images };
+        let text = serde_json::to_vec(&note).map_err(|err| unreadable(err.into()))?;
+        let to = note_path(store, path);
+        let unwritten = |source| ImageError::Read { archive: to.clone(), source };
+        catalog::write(&to, &text).map_err(unwritten)?;
+        if is_here(&note) {
+            return Ok(Preloaded::Read(note.images.len()));
+        }
+    }
+    Err(unreadable(io::Error::other("its images are removed as soon as they are here")))
+}
+
+/// Images of files that are there; they stay. What is noted of others is forgotten.
+pub(super) fn pinned(store: &Store) -> io::Result<BTreeSet<Digest>> {
+    let mut all = BTreeSet::new();
+    for item in catalog::entries(dir(store))? {
+        match read(&item) {
+            Some(note) if !is_gone(&note.path) => all.extend(note.images),
+            _ => catalog::gone(fs::remove_file(item))?,
+        }
+    }
+    Ok(all)
+}
+
+/// Forgets what is noted of all files but these: the directory is another one now.
+pub fn only(store: &Store, files: &[PathBuf]) -> Result<(), ImageError> {
+    let failed = |source| ImageError::Read { archive: dir(store), source };
+    let keep: BTreeSet<PathBuf> = files.iter().map(|path| note_path(store, path)).collect();
+    for item in catalog::entries(dir(store)).map_err(failed)? {
+        if !keep.contains(&item) {
+            catalog::gone(fs::remove_file(item)).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+fn load_all(
+    store: &Store,
+    default_host: &str,
+    path: &Path,
+    stop: &AtomicBool,
+) -> Result<Vec<Loaded>, ImageError> {
+    let unreadable = |source| ImageError::Read { archive: path.into(), source };
+    if fs::metadata(path).map_err(unreadable)?.is_dir() {
+        return load::load(store, default_host, path, None);
+    }
+    let file = beneath::open_regular(path).map_err(unreadable)?;
+    load::load_from(store, (default_host, false), path, Stoppable { file, stop }, None)
+}
+
+/// A file that ends with an error when nobody wants it any more.
+struct Stoppable<'a> {
+    file: fs::File,
+    stop: &'a AtomicBool,
+}
+
+impl Read for Stoppable<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.stop.load(Ordering::Relaxed) {
+            true => Err(io::Error::other("the daemon ends")),
+            false => self.file.read(buffer),
+        }
+    }
+}
+
+/// How a file looks from outside. A layout is written anew by its index.
+fn looks(path: &Path) -> io::Result<Digest> {
+    let mut text = format!("{:?}", identity(&fs::metadata(path)?));
+    for name in ["index.json", "manifest.json"] {
+        match fs::metadata(path.join(name)) {
+            Ok(meta) => text += &format!(" {name} {:?}", identity(&meta)),
+            Err(err) if is_absent(&err) => {}
+            Err(err) => return Err(err),
+        }
+    }
+    Ok(Digest::of(text.as_bytes()))
+}
+
+/// Only what is known to be gone is: a disk that does not answer may come back.
+fn is_gone(path: &Path) -> bool {
+    fs::metadata(path).is_err_and(|err| is_absent(&err))
+}
+
+fn is_absent(err: &io::Error) -> bool {
+    matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn dir(store: &Store) -> PathBuf {
+    catalog::dir(store).join("preloaded")
+}
+
+fn note_path(store: &Store, path: &Path) -> PathBuf {
+    dir(store).join(Digest::of(path.as_os_str().as_bytes()).hex())
+}
+
+fn read(path: &Path) -> Option<Note> {
+    if fs::metadata(path).ok()?.len() > NOTE_MAX {
+        return None;
+    }
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}

@@ -1,0 +1,121 @@
+//! Images that apps start from: after a reboot too, and not to be removed.
+
+use super::super::lab::{Lab, Ran};
+use super::super::server::{Registry, Setup, tool};
+use super::{answer, lab, layout, manifest, push, text};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+
+const NAME: &str = "127.0.0.1:5000/ops/app:1";
+
+/// The power goes: the daemon and every process of a container are gone at once, and so is what lies
+/// in memory.
+fn power_cut(lab: &mut Lab) {
+    lab.end_daemon(Signal::SIGKILL);
+    // The lab calls its control groups as its root.
+    let group = lab.root.file_name().expect("a name").to_string_lossy().into_owned();
+    let inside = || -> Vec<i32> {
+        let pids = fs::read_dir("/proc").expect("proc").flatten();
+        let pids = pids.filter_map(|item| item.file_name().to_str()?.parse().ok());
+        let is_inside = |pid: &i32| {
+            let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+            groups.contains(&format!("{group}/"))
+        };
+        pids.filter(is_inside).collect()
+    };
+    assert!(!inside().is_empty(), "nothing runs");
+    for pid in inside() {
+        // It may have gone with another one.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+    lab.until("all are gone", |_| inside().is_empty().then_some(()));
+    tool("umount", &[text(&lab.root.join("var/lib/terrarium/store"))]);
+    fs::remove_dir_all(lab.root.join("run/terrarium")).expect("remove");
+}
+
+#[test]
+fn an_app_of_a_digest_starts_after_a_reboot_without_its_registry() {
+    let (mut lab, dir) = lab("reboot");
+    let registry = Registry::start(&dir, Setup::Plain);
+    push(&layout(&dir, &[]), "1");
+    let digest = tool(
+        "skopeo",
+        &["inspect", "--tls-verify=false", "--format", "{{.Digest}}", &format!("docker://{NAME}")],
+    );
+    let pinned = format!("127.0.0.1:5000/ops/app@{}", digest.trim());
+    let rest = format!("image.ref = \"{pinned}\"\nport = [{{ publish = 8000 }}]");
+    lab.ok(&["apply", &manifest(&lab, "app", &rest)]);
+    lab.until_state("app", "running");
+    let before = lab.instance("app", 0)["handle"].clone();
+    registry.stop();
+    power_cut(&mut lab);
+    lab.serve();
+    lab.until("another instance runs", |lab| {
+        let now = lab.instance("app", 0);
+        (now["state"] == "running" && now["handle"] != before).then_some(())
+    });
+    assert!(answer(&lab, 8000).contains("hello image 9000"));
+    lab.finish();
+}
+
+#[test]
+fn an_app_whose_store_was_lost_gets_the_very_image_again_that_it_had() {
+    let (mut lab, dir) = lab("lost");
+    let registry = Registry::start(&dir, Setup::Plain);
+    let made = layout(&dir, &[]);
+    push(&made, "1");
+    let rest = format!("image.ref = \"{NAME}\"\nport = [{{ publish = 8000 }}]");
+    lab.ok(&["apply", &manifest(&lab, "app", &rest)]);
+    lab.until_state("app", "running");
+    let shown = lab.view("app")["image"].clone();
+    lab.ok(&["stop", "app"]);
+    let depot = lab.root.join("var/lib/terrarium/depot");
+    lab.until("nothing of it is left", |_| {
+        fs::read_dir(&depot).ok()?.next().is_none().then_some(())
+    });
+    lab.end_daemon(Signal::SIGTERM);
+    // Nothing is mounted now. Meanwhile the tag has come to mean another image.
+    fs::remove_file(lab.root.join("var/lib/terrarium/store.img")).expect("remove");
+    let one = format!("{}:one", text(&made));
+    tool("umoci", &["config", "--image", &one, "--config.env", "NAME=another"]);
+    push(&made, "1");
+    lab.serve();
+    lab.ok(&["start", "app"]);
+    lab.until_state("app", "running");
+    assert!(answer(&lab, 8000).contains("hello image 9000"));
+    assert_eq!(lab.view("app")["image"], shown);
+    registry.stop();
+    lab.finish();
+}
+
+#[test]
+fn an_image_that_an_app_starts_from_is_not_removed() {
+    let (mut lab, dir) = lab("held");
+    let registry = Registry::start(&dir, Setup::Plain);
+    push(&layout(&dir, &[]), "1");
+    lab.ok(&["apply", &manifest(&lab, "app", &format!("image.ref = \"{NAME}\""))]);
+    lab.until_state("app", "running");
+    registry.stop();
+    let refused = |lab: &Lab, why: &str| {
+        let Ran { code, err, .. } = lab.run(&["image", "rm", NAME]);
+        assert_eq!(code, 9, "{err}");
+        assert!(err.contains(why), "{err}");
+    };
+    let handle = lab.instance("app", 0)["handle"].as_str().expect("a handle").to_owned();
+    refused(&lab, &format!("container `{handle}` is made of image {NAME}; destroy it first"));
+    lab.ok(&["stop", "app"]);
+    lab.assert_empty();
+    let stopped = format!("app `app` is made of image {NAME}; delete it first");
+    refused(&lab, &stopped);
+    assert!(lab.ok(&["image", "ls"]).out.contains("1 idle app"));
+    // What is recorded counts, not what this daemon has seen.
+    lab.end_daemon(Signal::SIGTERM);
+    lab.serve();
+    refused(&lab, &stopped);
+    lab.ok(&["start", "app"]);
+    lab.until_state("app", "running");
+    lab.ok(&["delete", "app"]);
+    lab.ok(&["image", "rm", NAME]);
+    lab.finish();
+}
