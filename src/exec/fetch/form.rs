@@ -1,9 +1,13 @@
 //! Forms of archives: told by content, made into tar.
 
 use flate2::bufread::MultiGzDecoder;
+use flate2::read::DeflateDecoder;
+use rawzip::{CompressionMethod, ZipArchive};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 /// What an archive is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +20,11 @@ pub enum Form {
     Zip,
 }
 
+/// What a mode says of the kind, and a symbolic link's.
+const S_IFMT: u32 = 0o170_000;
+const S_IFLNK: u32 = 0o120_000;
+/// Longest target of one.
+const TARGET_MAX: u64 = 4096;
 /// Bytes that tell the form.
 const HEAD: usize = 512;
 
@@ -53,34 +62,62 @@ pub fn to_tar(form: Form, file: File, to: &mut File, most: u64) -> io::Result<()
 }
 
 fn zip_to_tar(file: File, to: &mut Bounded<'_>) -> io::Result<()> {
-    let mut zip = zip::ZipArchive::new(BufReader::new(file)).map_err(io::Error::other)?;
+    let mut buffer = vec![0; rawzip::RECOMMENDED_BUFFER_SIZE];
+    let zip = ZipArchive::from_file(file, &mut buffer).map_err(io::Error::other)?;
     let mut tar = tar::Builder::new(to);
-    for at in 0..zip.len() {
-        let mut entry = zip.by_index(at).map_err(io::Error::other)?;
-        // Names that lead out are left to the unpacker inside the container, which refuses them.
-        let name = entry.name().map_err(io::Error::other)?.into_owned();
-        let path = Path::new(name.trim_end_matches('/'));
-        let (is_dir, is_link) = (entry.is_dir(), entry.is_symlink());
-        let mode =
-            entry.unix_mode().map_or(if is_dir { 0o755 } else { 0o644 }, |mode| mode & 0o7777);
+    let mut entries = zip.entries(&mut buffer);
+    while let Some(entry) = entries.next_entry().map_err(io::Error::other)? {
+        let path = PathBuf::from(OsStr::from_bytes(entry.file_path().as_bytes()));
+        let mode = entry.mode().value();
+        let method = entry.compression_method();
+        let inside = zip.get_entry(entry.wayfinder()).map_err(io::Error::other)?;
+        let content: Box<dyn Read> = match method {
+            CompressionMethod::STORE => Box::new(inside.reader()),
+            CompressionMethod::DEFLATE => Box::new(DeflateDecoder::new(inside.reader())),
+            other => {
+                let text =
+                    format!("{} is packed by {other:?}; 0 and 8 can be read", path.display());
+                return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+            }
+        };
+        // Checks length and CRC at the end.
+        let content = inside.verifying_reader(content);
         let mut header = tar::Header::new_gnu();
-        header.set_mode(mode);
+        header.set_mode(mode & 0o7777);
         header.set_size(0);
-        if is_dir {
+        if entry.is_dir() {
             header.set_entry_type(tar::EntryType::Directory);
             tar.append_data(&mut header, path, io::empty())?;
-        } else if is_link {
-            let mut target = String::new();
-            entry.by_ref().take(4096).read_to_string(&mut target)?;
+        } else if mode & S_IFMT == S_IFLNK {
+            let mut target = Vec::new();
+            content.take(TARGET_MAX).read_to_end(&mut target)?;
             header.set_entry_type(tar::EntryType::Symlink);
-            tar.append_link(&mut header, path, target)?;
+            tar.append_link(&mut header, path, OsStr::from_bytes(&target))?;
         } else {
             header.set_entry_type(tar::EntryType::Regular);
-            header.set_size(entry.size());
-            tar.append_data(&mut header, path, &mut entry)?;
+            let length = entry.uncompressed_size_hint();
+            header.set_size(length);
+            tar.append_data(&mut header, path, &mut exactly(content, length))?;
         }
     }
     tar.finish()
+}
+
+/// A content that is neither shorter nor longer than the entry says.
+fn exactly(content: impl Read, length: u64) -> impl Read {
+    struct Exactly<R>(R, u64);
+    impl<R: Read> Read for Exactly<R> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let wrong = || io::Error::other("a file in it has another length than it says");
+            let read = self.0.read(buffer)?;
+            self.1 = self.1.checked_sub(read as u64).ok_or_else(wrong)?;
+            if read == 0 && self.1 > 0 && !buffer.is_empty() {
+                return Err(wrong());
+            }
+            Ok(read)
+        }
+    }
+    Exactly(content, length)
 }
 
 /// Ends a stream that is larger than it may be.

@@ -6,7 +6,7 @@ use crate::image::registry::{proxy, tls::Tls};
 use crate::log::chain;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use ureq::http::{Response, Uri, header};
@@ -59,7 +59,7 @@ pub enum Answer {
 
 /// Fetches `url` into `to` unless it is `known`; `hash` sees every byte.
 pub fn download(
-    (url, certs): (&str, &PathBuf),
+    (url, certs): (&str, &Path),
     known: &Version,
     to: &mut File,
     hash: Option<&mut Hasher>,
@@ -95,7 +95,7 @@ pub fn download(
 
 /// Posts `length` bytes of `file`, with their digests.
 pub fn upload(
-    (url, certs): (&str, &PathBuf),
+    (url, certs): (&str, &Path),
     file: &File,
     length: u64,
     digests: &[(&str, String)],
@@ -166,7 +166,7 @@ fn take(
 }
 
 /// What talks to the server of `url`.
-fn agent(url: &str, certs: &PathBuf) -> Result<(Agent, Uri), Lost> {
+fn agent(url: &str, certs: &Path) -> Result<(Agent, Uri), Lost> {
     let senseless = || Lost::Final("its URL is none of http or https".into());
     let uri: Uri = url.parse().map_err(|_| senseless())?;
     let is_https = match (uri.scheme_str(), uri.host()) {

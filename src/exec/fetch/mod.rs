@@ -253,6 +253,7 @@ impl Inner {
             match self.ask_once(wanted, known, given_up) {
                 Ok(answer) => return Ok(answer),
                 Err(Lost::Final(why)) => return Err(FetchError(why)),
+                // No event: a server does not say when it is back.
                 Err(Lost::Passing(why)) => match http::pause(failed, http::TRIES, jitter()) {
                     Some(pause) if !given_up.load(Ordering::Relaxed) => std::thread::sleep(pause),
                     _ => return Err(FetchError(why)),
@@ -272,7 +273,7 @@ impl Inner {
         let mut file = self.scratch().map_err(here)?;
         let mut hash = wanted.checksum.as_ref().map(|sum| Hasher::new(sum.algorithm));
         let bounds = Bounds { given_up, most: self.most };
-        let from = (wanted.url.as_str(), &self.certs);
+        let from = (wanted.url.as_str(), self.certs.as_path());
         match http::download(from, known, &mut file, hash.as_mut(), &bounds)? {
             Answer::Same => Ok(None),
             Answer::New { version, bytes } => {
@@ -327,7 +328,7 @@ impl Inner {
         let file = entry.file.clone();
         let kept = self.dir.join(&file);
         let mut index = self.index();
-        let Ok(gone) = index.keep(id, entry, self.most) else {
+        let Some(gone) = index.keep(id, entry, self.most) else {
             fs::remove_file(path)?;
             return Ok(None);
         };
@@ -379,9 +380,10 @@ impl Inner {
         let digests = digests(&mut file).map_err(here)?;
         for failed in 1.. {
             file.rewind().map_err(here)?;
-            match http::upload((url, &self.certs), &file, length, &digests) {
+            match http::upload((url, self.certs.as_path()), &file, length, &digests) {
                 Ok(()) => return Ok(()),
                 Err(Lost::Final(why)) => return Err(FetchError(why)),
+                // No event: a server does not say when it is back.
                 Err(Lost::Passing(why)) => match http::pause(failed, UPLOAD_TRIES, jitter()) {
                     Some(pause) => std::thread::sleep(pause),
                     None => return Err(FetchError(why)),

@@ -107,8 +107,8 @@ impl Index {
     }
 
     /// Keeps `entry` under `id` in place of what was there, and gives what has to go for it, longest
-    /// unused first. `Err`: what may go is not enough for a cache of `most` bytes; nothing changed.
-    pub fn keep(&mut self, id: &str, entry: Entry, most: u64) -> Result<Vec<Entry>, Entry> {
+    /// unused first. `None`: what may go is not enough for a cache of `most` bytes; nothing changed.
+    pub fn keep(&mut self, id: &str, entry: Entry, most: u64) -> Option<Vec<Entry>> {
         // What is replaced stays on the disk for as long as somebody reads it.
         let old = self.entries.get(id).filter(|old| old.readers == 0).map_or(0, |old| old.bytes);
         let mut all = self.bytes().saturating_sub(old).saturating_add(entry.bytes);
@@ -128,13 +128,13 @@ impl Index {
             leaving.push(name);
         }
         if all > most {
-            return Err(entry);
+            return None;
         }
         leaving.push(id.to_owned());
         let gone = leaving.iter().filter_map(|name| self.remove(name)).collect();
         self.uses += 1;
         self.entries.insert(id.to_owned(), Entry { last_use: self.uses, ..entry });
-        Ok(gone)
+        Some(gone)
     }
 }
 
@@ -170,11 +170,11 @@ mod tests {
         index.keep("a", entry("a", 60), 100).expect("room");
         index.hold("a");
         let before = index.clone();
-        index.keep("b", entry("b", 50), 100).expect_err("a is read");
-        index.keep("c", entry("c", 101), 100).expect_err("it is too large");
+        assert_eq!(index.keep("b", entry("b", 50), 100), None, "a is read");
+        assert_eq!(index.keep("c", entry("c", 101), 100), None, "it is too large");
         assert_eq!(index, before);
         index.release("a", "another file");
-        index.keep("b", entry("b", 50), 100).expect_err("a is still read");
+        assert_eq!(index.keep("b", entry("b", 50), 100), None, "a is still read");
         index.release("a", "a");
         assert_eq!(names(index.keep("b", entry("b", 50), 100).expect("room")), ["a"]);
     }
@@ -184,7 +184,7 @@ mod tests {
         let mut index = Index::default();
         index.keep("a", entry("1", 30), 100).expect("room");
         index.hold("a");
-        index.keep("a", entry("2", 80), 100).expect_err("the old one is read");
+        assert_eq!(index.keep("a", entry("2", 80), 100), None, "the old one is read");
         assert_eq!(names(index.keep("a", entry("2", 70), 100).expect("room")), ["1"]);
         assert_eq!((index.bytes(), index.files().collect::<Vec<_>>()), (100, vec!["2"]));
         index.release("a", "1");
