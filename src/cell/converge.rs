@@ -274,6 +274,7 @@ impl Shared {
         }
         // Until here: layers that no record names yet are not swept while something is staged.
         state.staging.remove(name);
+        state.fetched.remove(name);
         state.litter = true;
         drop(state);
         self.wake();
@@ -349,12 +350,17 @@ impl Shared {
 
     /// The layers that something refers to; `None` while that cannot be told.
     pub(super) fn used_layers(&self) -> Option<BTreeSet<Digest>> {
+        // Let go of again: the layers are told from the same state.
+        let is_staging = !self.state().staging.is_empty();
+        if is_staging { None } else { self.layers_of_all() }
+    }
+
+    /// The same whether something is being staged or not: of that, only the layers of an image are
+    /// kept otherwise, by a pin.
+    pub(super) fn layers_of_all(&self) -> Option<BTreeSet<Digest>> {
         let mut used = BTreeSet::new();
         {
             let state = self.state();
-            if !state.staging.is_empty() {
-                return None;
-            }
             let releases = state.apps.values().filter_map(|app| app.release.as_ref());
             used.extend(releases.flat_map(Release::layers));
         }

@@ -11,6 +11,7 @@ use crate::config::site::Site;
 use crate::container::{Container, ContainerError, Host};
 use crate::exec::cancel::Canceller;
 use crate::exec::env::{self, Facts};
+use crate::exec::fetch::Fetcher;
 use crate::exec::logs::Logs;
 use crate::exec::room::{Insufficient, Resources, Room};
 use crate::image::catalog::Keep;
@@ -18,6 +19,7 @@ use crate::image::registry::settings::Settings as Registries;
 use crate::init::proto::Bind;
 use crate::model::lrp::ActualLrp;
 use crate::unit::{AppName, Handle};
+use crate::volume::Pin;
 use smol::channel::{Receiver, Sender, bounded};
 use smol::lock::{Mutex as Turns, Semaphore};
 use std::collections::BTreeMap;
@@ -58,6 +60,8 @@ pub struct CellParts {
     pub logs: Logs,
     /// Directories.
     pub paths: Paths,
+    /// How actions download and upload.
+    pub fetcher: Fetcher,
     /// Images that stay though nothing is made of them.
     pub keep: Keep,
     /// How images are fetched.
@@ -92,6 +96,7 @@ pub(crate) struct Shared {
     pub(super) store: RecordStore,
     pub(super) logs: Logs,
     pub(super) paths: Paths,
+    pub(super) fetcher: Fetcher,
     pub(super) keep: Keep,
     pub(super) registries: Registries,
     /// Whoever fetches an image has one, also when nobody waits for it any more.
@@ -120,6 +125,8 @@ pub(super) struct State {
     pub(super) actual: BTreeMap<Key, ActualLrp>,
     pub(super) supervised: BTreeMap<Key, Supervised>,
     pub(super) staging: BTreeMap<AppName, Canceller>,
+    /// Keeps the layers of images until their app's record names them.
+    pub(super) fetched: BTreeMap<AppName, Pin>,
     /// What stands behind each published port in the kernel now.
     pub(super) published: BTreeMap<u16, Vec<(Ipv4Addr, u16)>>,
     pub(super) room: Room,
@@ -159,6 +166,7 @@ impl Cell {
             actual: parts.records.actual,
             supervised: BTreeMap::new(),
             staging: BTreeMap::new(),
+            fetched: BTreeMap::new(),
             published: BTreeMap::new(),
             room: Room::new(parts.total),
             waiting: Waiting::default(),
@@ -176,6 +184,7 @@ impl Cell {
                 store: parts.store,
                 logs: parts.logs,
                 paths: parts.paths,
+                fetcher: parts.fetcher,
                 keep: parts.keep,
                 registries: parts.registries,
                 fetches: Arc::new(Semaphore::new(FETCHES_MAX)),

@@ -1,12 +1,13 @@
 //! What the box gets back when it is quiet.
 
 use super::record::AppRecord;
-use super::shared::Cell;
+use super::shared::{Cell, Shared};
 use crate::image::{self, Collected, ImageError};
 use crate::log::chain;
 use crate::model::lrp::LrpState;
-use crate::unit::{AppName, Digest};
+use crate::unit::{AppName, Bytes, Digest};
 use smol::future;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Quiet this long after the last container went, the store may be cut: a staging makes way for
@@ -22,6 +23,22 @@ impl Cell {
     pub fn look_for_litter(&self) {
         self.shared.state().litter = true;
         self.shared.wake();
+    }
+
+    /// Lets the next quiet round remove images that are too many, if they are. Blocking.
+    pub fn look_at_images(&self) {
+        if image::exceeds(self.shared.host.store(), &self.shared.keep) {
+            self.look_for_litter();
+        }
+    }
+
+    /// Looks after the store from now on: removes images that nobody uses when something does not
+    /// fit.
+    pub fn keep_store(&self) {
+        // The store is part of what we hold.
+        let shared = Arc::downgrade(&self.shared);
+        let make_room = move |need| shared.upgrade().is_some_and(|shared| shared.make_room(need));
+        self.shared.host.store().keep_with(make_room);
     }
 
     /// Removes now the layers that nothing on the box is made of; `None`: all are kept, as something
@@ -96,6 +113,23 @@ impl Cell {
             }
             if shared.gone.recv().await.is_err() {
                 return future::pending().await;
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Whether images could be removed for something that does not fit. Blocking.
+    fn make_room(&self, need: Bytes) -> bool {
+        let made = image::make_room(self.host.store(), &self.keep, need, || self.layers_of_all());
+        match made {
+            Ok(bytes) => {
+                crate::info!("store.room_made", bytes = bytes);
+                bytes > 0
+            }
+            Err(err) => {
+                crate::warn!("layer.left", err = chain(&err));
+                false
             }
         }
     }

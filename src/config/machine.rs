@@ -43,6 +43,8 @@ pub struct Config {
     pub garden: Garden,
     /// `[registry]`.
     pub registry: Registries,
+    /// `[downloads]`.
+    pub downloads: Downloads,
     /// `[cgroup]`.
     pub cgroup: Cgroup,
     /// `[log]`.
@@ -80,6 +82,15 @@ pub struct Store {
     pub size_max: Amount<Bytes>,
     /// What was asked for a container's disk is its limit; `false`: it may write more.
     pub quotas: bool,
+    /// When images that nothing is made of are removed; auto: above half of what the store can hold.
+    pub images_max: Amount<Cleanup>,
+}
+
+/// What is kept of files that actions download.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Downloads {
+    /// All together, unpacked; the most that one may be, too.
+    pub size: Bytes,
 }
 
 /// Control groups.
@@ -184,7 +195,8 @@ impl Config {
                 disk: Amount::Auto,
                 containers: 250,
             },
-            store: Store { size_max: Amount::Auto, quotas: true },
+            store: Store { size_max: Amount::Auto, quotas: true, images_max: Amount::Auto },
+            downloads: Downloads { size: Bytes::mib(1024) },
             net: Net::defaults(),
             garden: Garden::defaults(&paths),
             registry: Registries::defaults(&paths),

@@ -5,10 +5,9 @@ use crate::api::garden::{self, Garden};
 use crate::api::http::listen::{self, Socket};
 use crate::api::http::server;
 use crate::cell::Cell;
-use crate::config::machine::{self, Cleanup, Config, Graph, RootFs};
+use crate::config::machine::{self, Amount, Cleanup, Config, Graph, RootFs};
 use crate::container::{GardenNetworks, Host, IdMapping, Manner, RootDriver};
 use crate::garden::{Backend, Settings};
-use crate::image;
 use crate::image::catalog::Keep;
 use crate::image::registry::settings::Settings as Registries;
 use crate::sys;
@@ -113,16 +112,26 @@ pub fn registries(config: &Config) -> Registries {
 }
 
 /// Which images stay though nothing is made of them.
-pub fn keep(config: &Config) -> Keep {
+pub fn keep(config: &Config, store_max: Bytes) -> Keep {
     let default = registries(config).default;
     let images = config.garden.persistent_images.iter().filter_map(|text| text.parse().ok());
     Keep {
-        bytes: match config.garden.cleanup_threshold {
-            Cleanup::Never => None,
-            Cleanup::Above(bytes) => Some(bytes.get()),
-        },
+        bytes: images_max(config, store_max),
         always: images.map(|image: ImageRef| image.at(&default)).collect(),
     }
+}
+
+/// Bytes that all images may have; `None`: they stay until something else needs the room.
+fn images_max(config: &Config, store_max: Bytes) -> Option<u64> {
+    let above = |cleanup| match cleanup {
+        Cleanup::Never => None,
+        Cleanup::Above(bytes) => Some(bytes.get()),
+    };
+    let own = match config.store.images_max {
+        Amount::Auto => Some(store_max.get() / 2),
+        Amount::Fixed(cleanup) => above(cleanup),
+    };
+    own.into_iter().chain(above(config.garden.cleanup_threshold)).min()
 }
 
 /// Containers that nobody can reach, as the protocol is switched off, are worth a word.
@@ -136,28 +145,17 @@ pub fn warn_of_unreachable(config: &Config, backend: &Backend) {
 
 /// What goes on beside requests, until the tasks are dropped: the store shrinks, images that are too
 /// many and that nobody uses are removed, and there is room before those who write without a limit.
-pub fn tend(config: &Config, backend: &Backend, cell: &Cell) -> Vec<Task<()>> {
-    let (gone, cell, host) = (backend.gone(), cell.clone(), Arc::downgrade(&backend.host()));
-    let threshold = config.garden.cleanup_threshold;
+pub fn tend(backend: &Backend, cell: &Cell) -> Vec<Task<()>> {
+    let (gone, cell) = (backend.gone(), cell.clone());
     let litter = smol::spawn(async move {
         while gone.recv().await.is_ok() {
             cell.look_at_store();
-            let Some(host) = host.upgrade() else { return };
-            if smol::unblock(move || exceeds(&host, threshold)).await {
-                cell.look_for_litter();
-            }
+            let cell = cell.clone();
+            smol::unblock(move || cell.look_at_images()).await;
         }
     });
     let backend = backend.clone();
     vec![litter, smol::spawn(async move { backend.tend_store().await })]
-}
-
-/// Whether images hold more than they may. Blocking.
-fn exceeds(host: &Host, threshold: Cleanup) -> bool {
-    let Cleanup::Above(max) = threshold else { return false };
-    let store = host.store();
-    let held = store.layers().ok().and_then(|all| image::layers_bytes(store, &all).ok());
-    held.is_some_and(|held| held > max.get())
 }
 
 /// How containers of Garden's clients are made from now on.
@@ -200,6 +198,19 @@ pub fn serve(doors: Doors, config: &Config, backend: &Backend) -> Vec<Task<()>> 
 mod tests {
     use super::*;
     use crate::config::machine::IdMapping as Setting;
+
+    #[test]
+    fn images_are_bounded_unless_somebody_says_otherwise() {
+        let mut config = Config::defaults(Path::new("/"), "box");
+        let store = Bytes::mib(100);
+        assert_eq!(images_max(&config, store), Some(50 << 20));
+        config.garden.cleanup_threshold = Cleanup::Above(Bytes::mib(7));
+        assert_eq!(images_max(&config, store), Some(7 << 20), "the smaller one");
+        config.store.images_max = Amount::Fixed(Cleanup::Never);
+        assert_eq!(images_max(&config, store), Some(7 << 20));
+        config.garden.cleanup_threshold = Cleanup::Never;
+        assert_eq!(images_max(&config, store), None);
+    }
 
     #[test]
     fn containers_are_made_as_the_settings_say() {

@@ -12,6 +12,7 @@ use crate::api::apps::{ErrorKind, Served, ServiceError};
 use crate::container::Host;
 use crate::image::catalog::{self, Known};
 use crate::image::registry::settings::Settings as Registries;
+use crate::image::work::Wish;
 use crate::image::{self, ImageError, Save};
 use crate::log::chain;
 use crate::unit::{Digest, ImageRef};
@@ -25,8 +26,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Images that are fetched, loaded and saved for the command line at a time.
+/// Images that are loaded and saved for the command line at a time; and that are fetched for it, with
+/// those that wait for others.
 const WORKERS_MAX: usize = 8;
+const PULLS_MAX: usize = 32;
 /// Progress is told this often at most.
 const OFTEN: Duration = Duration::from_millis(250);
 /// Events, and pieces of an archive, that a client may be behind.
@@ -41,24 +44,24 @@ pub struct Images {
     busy: Arc<AtomicUsize>,
     /// Held by who removes names.
     removals: Arc<Mutex<()>>,
+    pulls: Arc<AtomicUsize>,
 }
 
 impl Images {
     /// Of the store of `host`.
     pub fn new(host: Arc<Host>, registries: Registries) -> Images {
-        Images { host, registries, busy: Arc::default(), removals: Arc::default() }
+        let (busy, removals, pulls) = Default::default();
+        Images { host, registries, busy, removals, pulls }
     }
 
     /// The right to do something long; given back when it is dropped.
     fn worker(&self) -> Served<Worker> {
-        let worker = Worker(self.busy.clone());
-        match self.busy.fetch_add(1, Ordering::AcqRel) < WORKERS_MAX {
-            true => Ok(worker),
-            false => {
-                let text = format!("{WORKERS_MAX} images are on their way already; try again");
-                Err(ServiceError::new(ErrorKind::Conflict, text))
-            }
-        }
+        Worker::of(&self.busy, WORKERS_MAX)
+    }
+
+    /// The right to fetch something.
+    fn puller(&self) -> Served<Worker> {
+        Worker::of(&self.pulls, PULLS_MAX)
     }
 
     /// Does `work` with the host on a thread that may block.
@@ -73,6 +76,19 @@ impl Images {
 
 /// One of the few.
 struct Worker(Arc<AtomicUsize>);
+
+impl Worker {
+    fn of(busy: &Arc<AtomicUsize>, most: usize) -> Served<Worker> {
+        let worker = Worker(busy.clone());
+        match busy.fetch_add(1, Ordering::AcqRel) < most {
+            true => Ok(worker),
+            false => {
+                let text = format!("{most} images are on their way already; try again");
+                Err(ServiceError::new(ErrorKind::Conflict, text))
+            }
+        }
+    }
+}
 
 impl Drop for Worker {
     fn drop(&mut self) {
@@ -189,9 +205,10 @@ impl ImageService for Service {
     }
 
     async fn pull(&self, name: ImageRef) -> Served<stream::Boxed<PullEvent>> {
-        let worker = self.images.worker()?;
+        let worker = self.images.puller()?;
         let (host, registries) = (self.images.host.clone(), self.images.registries.clone());
-        let name = name.at(&registries.default);
+        let (wish, wisher) = Wish::held(host.store());
+        let (name, cell) = (name.at(&registries.default), self.cell.clone());
         let (sender, receiver) = bounded(BEHIND_MAX);
         let tell = sender.clone();
         let work = move || {
@@ -204,7 +221,7 @@ impl ImageService for Service {
                     let _ = tell.try_send(PullEvent::Progress { done, total });
                 }
             };
-            match image::pull(host.store(), &registries, &name, None, &progress) {
+            match image::pull(host.store(), &registries, &name, None, &wish, &progress) {
                 Err(err) => PullEvent::Error(failed(&err).view()),
                 Ok(pulled) => {
                     let name = name.digest().is_none().then(|| catalog::key(&name));
@@ -212,14 +229,19 @@ impl ImageService for Service {
                 }
             }
         };
-        // Goes on without the client.
+        // Ends when the client has gone, by itself: a thread cannot be dropped.
         let whole = async move {
             let last = smol::unblock(work).await;
+            smol::unblock(move || cell.look_at_images()).await;
             drop(worker);
             let _ = sender.send(last).await;
         };
         smol::spawn(whole).detach();
-        Ok(Box::pin(receiver))
+        let events = smol::stream::StreamExt::inspect(receiver, move |_| {
+            // Owned by what the client reads from, and dropped with it.
+            let _ = &wisher;
+        });
+        Ok(Box::pin(events))
     }
 
     async fn load(
@@ -228,7 +250,7 @@ impl ImageService for Service {
         name: Option<ImageRef>,
         pieces: Pieces,
     ) -> Served<Vec<NamedImage>> {
-        let worker = self.images.worker()?;
+        let (worker, cell) = (self.images.worker()?, self.cell.clone());
         let work = move |host: &Host, default: &str| {
             let _worker = worker;
             let stream = Incoming::new(pieces);
@@ -241,7 +263,10 @@ impl ImageService for Service {
                 let names = if names.is_empty() { vec![None] } else { names };
                 names.into_iter().map(move |name| NamedImage { name, digest })
             });
-            Ok(named.collect())
+            let named = named.collect();
+            // Nothing holds on to them any more.
+            cell.look_at_images();
+            Ok(named)
         };
         self.images.unblock(work).await
     }

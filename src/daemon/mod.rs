@@ -186,6 +186,7 @@ impl Embedded {
     /// before the start.
     pub fn stop(self) -> Result<(), DaemonError> {
         let Embedded { socket, host, cell, backend, tasks, lock } = self;
+        host.store().end();
         cell.close();
         backend.close();
         let closed = smol::block_on(async {
@@ -242,7 +243,8 @@ fn begin(
     }));
     tasks.push(smol::spawn(rest::follow(backend.host().stirred())));
     tasks.extend(garden::serve(doors, config, backend));
-    tasks.extend(garden::tend(config, backend, cell));
+    tasks.extend(garden::tend(backend, cell));
+    cell.keep_store();
     if with_apps {
         let (config, cell) = (config.clone(), cell.clone());
         tasks.push(smol::spawn(async move { appsd::follow(&config, &cell).await }));

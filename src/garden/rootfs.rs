@@ -4,6 +4,7 @@ use super::backend::Shared;
 use super::plan::Image;
 use super::{Done, GardenError};
 use crate::image::registry::credentials::Login;
+use crate::image::work::Wish;
 use crate::image::{self, ImageError, Rootfs};
 use crate::model::garden::ImageRef as Asked;
 use std::path::{Path, PathBuf};
@@ -34,7 +35,9 @@ impl Shared {
                 Image::Layout(path) => image::import_layout(store, &path),
                 Image::Registry(name) => {
                     let registries = &shared.settings.registries;
-                    image::pull(store, registries, &name, login, &|_, _| ())?.rootfs(store)
+                    let wish = Wish::new(store);
+                    let pulled = image::pull(store, registries, &name, login, &wish, &|_, _| ())?;
+                    pulled.rootfs(store)
                 }
                 Image::Local(path) if is_layout(&path) => {
                     let why = "it is an image layout, and no root; name it as oci://DIR".into();

@@ -96,7 +96,7 @@ impl<R: Read> Archive<R> {
                         let why = "gives all entries one name, size or map";
                         return Err(UnpackError::archive(why));
                     }
-                    self.global = pax;
+                    self.remember(pax);
                 }
                 _ => return self.assemble(header, ahead, &block).map(Some),
             }
@@ -127,6 +127,17 @@ impl<R: Read> Archive<R> {
         io::copy(&mut self.stream, &mut io::sink()).map(drop).map_err(UnpackError::stream)
     }
 
+    /// Takes what is said about all further entries; what was said before stays, unless it is said
+    /// anew.
+    fn remember(&mut self, pax: Pax) {
+        let old = std::mem::replace(&mut self.global, pax);
+        let new = &mut self.global;
+        new.uid = new.uid.or(old.uid);
+        new.gid = new.gid.or(old.gid);
+        new.time = new.time.or(old.time);
+        add_missing(&mut new.xattrs, &old.xattrs);
+    }
+
     /// Puts together what the header, the long names and the PAX records say.
     fn assemble(
         &mut self,
@@ -145,11 +156,15 @@ impl<R: Read> Archive<R> {
         let link = named(ahead.link, pax.link, header.link)?;
         let path = pax.sparse.name.take().unwrap_or(path);
         let map = pax.sparse.map().map_err(|why| UnpackError::entry(&path, why))?;
-        if map != Map::None && header.kind != Kind::File {
+        let kind = match header.kind {
+            Kind::File if path.ends_with(b"/") => Kind::Directory,
+            kind => kind,
+        };
+        if map != Map::None && kind != Kind::File {
             return Err(UnpackError::entry(&path, "has holes, which its kind cannot have"));
         }
         let size = pax.size.unwrap_or(header.size);
-        let size = match header.kind {
+        let size = match kind {
             // GNU and Go agree that a size here says nothing.
             Kind::HardLink => 0,
             Kind::Symlink | Kind::Directory | Kind::Fifo | Kind::Device if size != 0 => {
@@ -157,7 +172,7 @@ impl<R: Read> Archive<R> {
             }
             _ => size,
         };
-        let sparse = match header.kind {
+        let sparse = match kind {
             Kind::Sparse => Some(self.sparse_map(block, size).map_err(|err| err.at(&path))?),
             _ => None,
         };
@@ -168,13 +183,9 @@ impl<R: Read> Archive<R> {
         };
         let size = self.data;
         let mut xattrs = pax.xattrs;
-        for (name, value) in &self.global.xattrs {
-            if !xattrs.iter().any(|(own, _)| own == name) {
-                xattrs.push((name.clone(), value.clone()));
-            }
-        }
+        add_missing(&mut xattrs, &self.global.xattrs);
         Ok(Entry {
-            kind: header.kind,
+            kind,
             path,
             link,
             mode: header.mode,
@@ -314,5 +325,14 @@ impl<R: Read> Archive<R> {
             }
         }
         Ok(Some(block))
+    }
+}
+
+/// Adds those of `more` whose names are not there.
+fn add_missing(xattrs: &mut Vec<(Vec<u8>, Vec<u8>)>, more: &[(Vec<u8>, Vec<u8>)]) {
+    for (name, value) in more {
+        if !xattrs.iter().any(|(own, _)| own == name) {
+            xattrs.push((name.clone(), value.clone()));
+        }
     }
 }

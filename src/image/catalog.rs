@@ -15,7 +15,8 @@
 use super::config::ImageConfig;
 use super::error::ImageError;
 use super::local::Rootfs;
-use super::{notes, preload};
+use super::{notes, parts, preload};
+use crate::sys::fault;
 use crate::unit::{Digest, ImageRef};
 use crate::volume::{Pin, Store};
 use serde::{Deserialize, Serialize};
@@ -181,8 +182,16 @@ pub struct Keep {
     pub always: Vec<ImageRef>,
 }
 
+impl Keep {
+    /// Whether one of these names, in full, stays always.
+    pub(super) fn is_always(&self, names: &[String]) -> bool {
+        self.always.iter().any(|name| names.contains(&key(name)))
+    }
+}
+
 /// The layers of images that stay, with those in use. Images beyond what `keep` says are forgotten,
-/// those that were not asked for the longest first.
+/// those that were not asked for the longest first; what
+/// has come of blobs counts as well.
 ///
 /// An image that nothing is made of and that nobody can ask for any more, as its tag means another
 /// one now, goes whatever `keep` says. One that was asked for by digest, or loaded from a file
@@ -203,12 +212,13 @@ pub fn keep(
         let settled = u128::from(now.abs_diff(known.used_ms)) > SETTLED.as_millis();
         names.is_empty() && !asked.contains(&known.digest) && settled
     };
-    let always: Vec<String> = keep.always.iter().map(key).collect();
     let stays = |(known, names): &(Known, Vec<String>)| {
-        known.layers.iter().all(|layer| used.contains(layer))
+        // What is pinned is about to be used.
+        known.layers.iter().all(|layer| used.contains(layer) || store.is_pinned(layer))
             || pinned.contains(&known.digest)
-            || names.iter().any(|name| always.contains(name))
+            || keep.is_always(names)
     };
+    let parts = parts::sweep(store, keep.bytes);
     all.sort_by_key(|image| (!stays(image), std::cmp::Reverse(image.0.used_ms)));
     let mut kept = used.clone();
     for image in all {
@@ -218,18 +228,29 @@ pub fn keep(
             None => 0,
             Some(_) => notes::layers_bytes(store, &more.iter().copied().collect::<Vec<_>>())?,
         };
-        let fits = || !is_lost(&image) && keep.bytes.is_none_or(|most| bytes <= most);
+        let fits = || {
+            !is_lost(&image) && keep.bytes.is_none_or(|most| bytes.saturating_add(parts) <= most)
+        };
         if stays(&image) || fits() {
             kept = more;
             continue;
         }
-        for name in names {
-            gone(fs::remove_file(path_of(store, name))).map_err(unreadable)?;
-        }
-        remove(store, &known.digest).map_err(unreadable)?;
-        crate::info!("image.removed", digest = known.digest, names = names.join(" "));
+        drop_image(store, known, names)?;
     }
     Ok(kept)
+}
+
+/// Forgets an image with its names: these first, for one without any is removed sooner or later.
+pub(super) fn drop_image(store: &Store, known: &Known, names: &[String]) -> Result<(), ImageError> {
+    let unreadable = |source| ImageError::Read { archive: dir(store), source };
+    for name in names {
+        gone(fs::remove_file(path_of(store, name))).map_err(unreadable)?;
+    }
+    fault::point(format_args!("collect:names"));
+    remove(store, &known.digest).map_err(unreadable)?;
+    fault::point(format_args!("collect:image"));
+    crate::info!("image.removed", digest = known.digest, names = names.join(" "));
+    Ok(())
 }
 
 /// An image is asked for now: it goes later than others.

@@ -148,7 +148,7 @@ impl UnpackError {
 }
 
 /// A name from an archive, safe for a terminal and not longer than a line or two.
-fn shown(name: &[u8]) -> String {
+pub(super) fn shown(name: &[u8]) -> String {
     const SHOWN_MAX: usize = 160;
     let text = name[..name.len().min(SHOWN_MAX)].escape_ascii().to_string();
     if name.len() > SHOWN_MAX { format!("{text}... ({} bytes)", name.len()) } else { text }

@@ -11,27 +11,32 @@ use super::registry::failure::{Failure, Kind};
 use super::registry::first::First;
 use super::registry::repository::Repository;
 use super::registry::settings::Settings;
-use super::stream::unpack_packed;
+use super::stream::unpack_wanted;
 use super::unpack::{Options, Summary};
-use super::{implied, notes};
+use super::work::Wish;
+use super::{implied, notes, parts};
 use crate::unit::{Bytes, Digest, ImageRef};
-use crate::volume::{Draft, Pin, Store, VolumeError};
-use std::fs;
+use crate::volume::{Draft, Pin, Store, Turn, VolumeError};
 use std::io::{self, Read};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Layers that are fetched at a time, at least: waiting for a network costs no processor.
-const WORKERS_MIN: usize = 3;
+/// Layers of one image that are begun at a time. How many are worked on is a matter of the process.
+const WORKERS_MAX: usize = 5;
 /// Room that is made sure of ahead of what comes: for it, and for what others write meanwhile.
 const ROOM: u64 = 32 << 20;
-/// How long half a layer is kept for the next try.
-const HALF_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Room that is asked for once, at the beginning: so many times what comes, and something for the
+/// file system itself. Where btrfs has little that nobody has taken yet, who writes waits for one
+/// commit after the other: a third of the time is enough where it has.
+const TIMES: u64 = 10;
+const SPARE: u64 = 64 << 20;
+const AHEAD_MAX: u64 = 4 << 30;
 /// What a layer says that was given up because of another one.
 const GIVEN_UP: &str = "another layer failed";
+/// How often somebody who waits for layers below looks whether he still has to.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A layer that is to be made.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +73,7 @@ pub struct Fetch<'a> {
     settings: &'a Settings,
     name: &'a ImageRef,
     source: Source<'a>,
+    wish: &'a Wish,
     /// Set once; nobody goes on.
     failed: AtomicBool,
     state: Mutex<State>,
@@ -97,9 +103,10 @@ impl<'a> Fetch<'a> {
         settings: &'a Settings,
         name: &'a ImageRef,
         source: Source<'a>,
+        wish: &'a Wish,
     ) -> Fetch<'a> {
         let (failed, state, changed) = (AtomicBool::new(false), Mutex::default(), Condvar::new());
-        Fetch { store, settings, name, source, failed, state, changed }
+        Fetch { store, settings, name, source, wish, failed, state, changed }
     }
 
     /// Makes all layers that are not here; the first failure ends all. `progress` is told bytes of
@@ -109,12 +116,14 @@ impl<'a> Fetch<'a> {
         layers: Vec<Layer>,
         progress: &(dyn Fn(u64, u64) + Sync),
     ) -> Result<(), ImageError> {
-        self.sweep();
         let here: Vec<bool> =
             layers.iter().map(|layer| self.store.layer(&layer.chain).is_some()).collect();
         let missing: Vec<usize> = (0..layers.len()).filter(|at| !here[*at]).collect();
         self.state().here = here;
         let whole = missing.iter().map(|at| layers[*at].blob.size).sum();
+        if !missing.is_empty() {
+            self.make_room_ahead(whole);
+        }
         let (next, done) = (AtomicUsize::new(0), AtomicU64::new(0));
         let tell = |bytes: u64| {
             let done = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -138,13 +147,24 @@ impl<'a> Fetch<'a> {
                 }
             }
         };
-        let cores = thread::available_parallelism().map_or(1, usize::from);
         thread::scope(|scope| {
-            for _ in 0..missing.len().min(cores.max(WORKERS_MIN)) {
+            for _ in 0..missing.len().min(WORKERS_MAX) {
                 scope.spawn(work);
             }
         });
+        // Afterwards: a clock that was wrong must not take away what was just gone on with.
+        parts::sweep(self.store, None);
         self.state().first.take().map_or(Ok(()), Err)
+    }
+
+    /// Has room made for all of an image of so many packed bytes. A box that has less is no failure:
+    /// what is needed is made sure of step by step.
+    fn make_room_ahead(&self, packed: u64) {
+        let bytes = packed.saturating_mul(TIMES).saturating_add(SPARE).min(AHEAD_MAX);
+        // No image goes for what may not be needed.
+        if let Err(err) = self.store.try_room(Bytes::new(bytes)) {
+            crate::info!("image.little_room", image = self.name, bytes = bytes, err = err);
+        }
     }
 
     /// Makes one layer, unless it is here. Who asks for the same blob at the same time waits.
@@ -155,7 +175,7 @@ impl<'a> Fetch<'a> {
         tell: &(dyn Fn(u64) + Sync),
     ) -> Result<(), ImageError> {
         let Layer { blob, diff, chain } = &layers[at];
-        let turn = self.store.turn(&blob.digest);
+        let turn = self.turn(&blob.digest)?;
         if self.store.layer(chain).is_some() {
             tell(blob.size);
             return Ok(());
@@ -167,24 +187,25 @@ impl<'a> Fetch<'a> {
             let why = format!("holds {}, the configuration says {diff}", unpacked.diff);
             return Err(self.broken(&name, UnpackError::archive(why)));
         }
-        if unpacked.summary.implied.is_empty() {
-            return self.show(unpacked, &[], chain);
+        if !unpacked.summary.needs_below() {
+            return self.show(&name, unpacked, &[], chain);
         }
         // Nobody may hold a turn while he waits.
         drop(turn);
         self.wait_below(at)?;
         let below: Vec<Digest> = layers[..at].iter().map(|layer| layer.chain).collect();
-        self.show(unpacked, &below, chain)
+        self.show(&name, unpacked, &below, chain)
     }
 
     /// Waits until all layers below are here.
     fn wait_below(&self, at: usize) -> Result<(), ImageError> {
         let mut state = self.state();
         while !state.here[..at].iter().all(|here| *here) {
-            if self.failed.load(Ordering::Relaxed) {
-                return Err(self.lost(Failure::wrong(GIVEN_UP)));
+            if self.is_over() {
+                return Err(self.lost(self.why_over()));
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let waited = self.changed.wait_timeout(state, LOOK);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         Ok(())
     }
@@ -198,10 +219,10 @@ impl<'a> Fetch<'a> {
     ) -> Result<(Digest, Pin), ImageError> {
         let (digest, turn) = match name {
             Name::Digest(digest) => (Some(*digest), *digest),
-            Name::Id(id) => (None, Digest::of(format!("first version layer {id}").as_bytes())),
+            Name::Id(id) => (None, parts::turn_of_id(id)),
         };
         // Two at a time would write into one another's part.
-        let _turn = self.store.turn(&turn);
+        let _turn = self.turn(&turn)?;
         let unpacked = self.unpack(name, Wanted { digest, size: None }, &|_| ())?;
         let diff = unpacked.diff;
         let chain = chains.last().map_or(diff, |below| below.chain(&diff));
@@ -209,7 +230,7 @@ impl<'a> Fetch<'a> {
         chains.push(chain);
         // Before it is there: a collection may begin at any moment.
         let pin = self.store.pin(chains);
-        self.show(unpacked, &below, &chain)?;
+        self.show(name, unpacked, &below, &chain)?;
         Ok((diff, pin))
     }
 
@@ -242,12 +263,14 @@ impl<'a> Fetch<'a> {
             let why = format!("has {size} bytes; layers of at most {most} are fetched");
             return Err(self.broken(name, UnpackError::archive(why)));
         }
-        let part = self.parts().map_err(broken)?.join(match name {
-            Name::Digest(digest) => digest.hex(),
-            Name::Id(id) => format!("v1-{id}"),
-        });
+        let part = match name {
+            Name::Digest(digest) => parts::of_blob(self.store, digest),
+            Name::Id(id) => parts::of_id(self.store, id),
+        };
+        let part = part.map_err(broken)?;
         let pace = Pace { window: self.settings.idle * 2, least: self.settings.least_bytes };
-        let open = |from, etag: Option<&str>| match self.failed.load(Ordering::Relaxed) {
+        let is_over = || self.is_over();
+        let open = |from, etag: Option<&str>| match self.is_over() {
             false => match (self.source, name) {
                 (Source::Second(repository), Name::Digest(digest)) => {
                     repository.blob(digest, from, etag)
@@ -255,20 +278,13 @@ impl<'a> Fetch<'a> {
                 (Source::First(repository), Name::Id(id)) => repository.layer(id, from, etag),
                 _ => Err(Failure::wrong("a layer is named as its registry does not name layers")),
             },
-            true => Err(Failure::wrong(GIVEN_UP)),
+            true => Err(self.why_over()),
         };
         let source = Download::new(&part, wanted, pace, open).map_err(broken)?;
-        let mut source = source.until(&self.failed).at_most(most.get());
+        let mut source = source.until(&is_over).at_most(most.get());
         let draft = self.store.draft().map_err(|source| self.in_store(source))?;
-        let counted = Counted {
-            source: &mut source,
-            tell,
-            failed: &self.failed,
-            store: self.store,
-            seen: 0,
-            sure_until: 0,
-        };
-        let unpacked = unpack_packed(self.store, counted, draft.dir(), &options);
+        let counted = Counted { source: &mut source, tell, fetch: self, seen: 0, sure_until: 0 };
+        let unpacked = unpack_wanted(self.store, self.wish, counted, draft.dir(), &options);
         let (summary, diff) = unpacked.map_err(|err| match download::failure_in(&err) {
             Some(failure) => self.lost(failure),
             None if is_ours(&err) => self.broken(name, err),
@@ -285,7 +301,7 @@ impl<'a> Fetch<'a> {
     /// it is the right one.
     fn read_on(&self, source: &mut impl Read) -> Result<(), Failure> {
         let mut scratch = vec![0; 64 << 10];
-        while !self.failed.load(Ordering::Relaxed) {
+        while !self.is_over() {
             match source.read(&mut scratch) {
                 Ok(0) => return Ok(()),
                 Ok(_) => {}
@@ -301,12 +317,14 @@ impl<'a> Fetch<'a> {
     /// Makes an unpacked layer one of the store.
     fn show(
         &self,
+        name: &Name,
         unpacked: Unpacked<'_>,
         below: &[Digest],
         chain: &Digest,
     ) -> Result<(), ImageError> {
-        let Unpacked { draft, summary, kept, .. } = unpacked;
-        implied::settle(self.store, draft.dir(), &summary.implied, below)?;
+        let Unpacked { draft, mut summary, kept, .. } = unpacked;
+        implied::settle(self.store, draft.dir(), &mut summary, below)
+            .map_err(|source| self.broken(name, source))?;
         draft.commit(chain).map_err(|source| self.in_store(source))?;
         kept.forget();
         notes::record(self.store, chain, summary.size());
@@ -321,22 +339,21 @@ impl<'a> Fetch<'a> {
         Ok(())
     }
 
-    /// Where half layers are kept.
-    fn parts(&self) -> io::Result<PathBuf> {
-        let dir = self.store.dir().join("downloads");
-        fs::create_dir_all(&dir)?;
-        Ok(dir)
+    /// The turn of a blob; who waits for somebody else's goes on from there when that one gives up.
+    fn turn(&self, key: &Digest) -> Result<Turn<'a>, ImageError> {
+        let turn = self.store.turn_until(key, &|| self.is_over());
+        turn.ok_or_else(|| self.lost(self.why_over()))
     }
 
-    /// Removes half layers that nobody came back for.
-    fn sweep(&self) {
-        for item in self.parts().and_then(fs::read_dir).into_iter().flatten().flatten() {
-            let age = item.metadata().and_then(|meta| meta.modified());
-            let age = age.ok().and_then(|time| time.elapsed().ok());
-            if age.is_some_and(|age| age > HALF_KEPT) {
-                // Somebody else's turn: fine.
-                let _ = fs::remove_file(item.path());
-            }
+    /// Whether it is of no use to go on.
+    fn is_over(&self) -> bool {
+        self.failed.load(Ordering::Relaxed) || self.wish.is_over()
+    }
+
+    fn why_over(&self) -> Failure {
+        match self.wish.is_over() {
+            true => Wish::failure(),
+            false => Failure::wrong(GIVEN_UP),
         }
     }
 
@@ -366,19 +383,18 @@ impl<'a> Fetch<'a> {
 struct Counted<'a, R> {
     source: &'a mut R,
     tell: &'a (dyn Fn(u64) + Sync),
-    failed: &'a AtomicBool,
-    store: &'a Store,
+    fetch: &'a Fetch<'a>,
     seen: u64,
     sure_until: u64,
 }
 
 impl<R: Read> Read for Counted<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.failed.load(Ordering::Relaxed) {
-            return Err(io::Error::other(Failure::wrong(GIVEN_UP)));
+        if self.fetch.is_over() {
+            return Err(io::Error::other(self.fetch.why_over()));
         }
         if self.seen >= self.sure_until {
-            self.store.ensure_room(Bytes::new(ROOM)).map_err(io::Error::other)?;
+            self.fetch.store.ensure_room(Bytes::new(ROOM)).map_err(io::Error::other)?;
             self.sure_until = self.seen + ROOM / 2;
         }
         let read = self.source.read(buffer)?;

@@ -2,8 +2,10 @@
 //! the layers below say. In a union the upper layer's directory hides theirs, so it is made like
 //! it.
 
-use super::tree::{is_whiteout, look};
-use super::{error::ImageError, tree};
+use super::error::UnpackError;
+use super::lower;
+use super::tree::{self, is_whiteout, look};
+use super::unpack::{Options, Summary};
 use crate::sys::{at, file};
 use crate::unit::Digest;
 use crate::volume::Store;
@@ -18,7 +20,7 @@ use std::path::Path;
 const OVERLAY: &[u8] = b"trusted.overlay.";
 
 /// What one layer says of a path.
-enum Says {
+pub(super) enum Says {
     /// It is this directory.
     Is(File),
     /// It is nothing, or nothing that goes on below.
@@ -27,39 +29,43 @@ enum Says {
     Nothing,
 }
 
-/// Makes the directories `implied` in the layer at `dir` what they are in the layers `below`, lowest
-/// first.
+/// Makes what the layer at `dir` only implies, by `summary`, what it is in the layers `below`, lowest
+/// first: directories, and files that it links.
 pub fn settle(
     store: &Store,
     dir: &Path,
-    implied: &[Vec<u8>],
+    summary: &mut Summary,
     below: &[Digest],
-) -> Result<(), ImageError> {
-    let unreadable = |path: &Path| {
-        let archive = path.to_owned();
-        |source| ImageError::Read { archive, source }
-    };
-    if implied.is_empty() || below.is_empty() {
+) -> Result<(), UnpackError> {
+    if !summary.needs_below() || below.is_empty() && summary.links.is_empty() {
         return Ok(());
     }
-    let own = File::open(dir).map_err(unreadable(dir))?;
+    let unreadable = || UnpackError::refused(b".", "cannot be compared with the layers below");
+    let own = File::open(dir).map_err(unreadable())?;
     let mut layers = Vec::with_capacity(below.len());
     for layer in below.iter().rev() {
         let path = store.dir().join("layers").join(layer.hex());
-        layers.push(File::open(&path).map_err(unreadable(&path))?);
+        layers.push(File::open(&path).map_err(unreadable())?);
     }
-    for path in implied {
-        settle_one(&own, path, &layers).map_err(unreadable(dir))?;
+    for path in &summary.implied {
+        settle_one(&own, path, &layers)
+            .map_err(UnpackError::refused(path, "cannot be made as in the layers below"))?;
     }
+    let room = Options::default().max_bytes.get().saturating_sub(summary.bytes);
+    summary.bytes += lower::settle(store, &own, &summary.links, &layers, room)?;
     Ok(())
 }
 
-fn settle_one(own: &File, path: &[u8], layers: &[File]) -> io::Result<()> {
+pub(super) fn settle_one(own: &File, path: &[u8], layers: &[File]) -> io::Result<()> {
     // Gone, replaced, or below something that hides what is below: it is what it is.
     let (Says::Is(own), false) = says(own, path)? else { return Ok(()) };
     for layer in layers {
         match says(layer, path)? {
-            (Says::Is(theirs), _) => return copy(&theirs, &own),
+            (Says::Is(theirs), _) => {
+                copy_attributes(&theirs, &own)?;
+                let time = tree::time_of(&theirs.metadata()?);
+                return file::set_times(own.as_fd(), b".", time);
+            }
             (Says::Hidden, _) | (Says::Nothing, true) => return Ok(()),
             (Says::Nothing, false) => {}
         }
@@ -67,11 +73,11 @@ fn settle_one(own: &File, path: &[u8], layers: &[File]) -> io::Result<()> {
     Ok(())
 }
 
-/// What a layer has at a path, and whether it hides what the layers below have there.
-fn says(layer: &File, path: &[u8]) -> io::Result<(Says, bool)> {
+/// What a layer has at a path, which is empty for its root, and whether it hides what the layers below have there.
+pub(super) fn says(layer: &File, path: &[u8]) -> io::Result<(Says, bool)> {
     let mut dir = layer.try_clone()?;
     let mut hides = is_opaque(&dir)?;
-    for name in path.split(|byte| *byte == b'/') {
+    for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
         match look(&dir, name)? {
             None => return Ok((Says::Nothing, hides)),
             Some(meta) if is_whiteout(&meta) || !meta.is_dir() => return Ok((Says::Hidden, true)),
@@ -82,12 +88,12 @@ fn says(layer: &File, path: &[u8]) -> io::Result<(Says, bool)> {
     Ok((Says::Is(dir), hides))
 }
 
-fn is_opaque(dir: &File) -> io::Result<bool> {
+pub(super) fn is_opaque(dir: &File) -> io::Result<bool> {
     Ok(file::xattr(dir.as_fd(), tree::OPAQUE)?.as_deref() == Some(b"y"))
 }
 
-/// Owner, mode, attributes and time.
-fn copy(from: &File, to: &File) -> io::Result<()> {
+/// Owner, mode and extended attributes.
+pub(super) fn copy_attributes(from: &File, to: &File) -> io::Result<()> {
     let meta = from.metadata()?;
     at::set_owner(to, meta.uid(), meta.gid())?;
     for name in file::xattr_names(from.as_fd())? {
@@ -99,6 +105,5 @@ fn copy(from: &File, to: &File) -> io::Result<()> {
             file::set_xattr(to.as_fd(), &name, &value)?;
         }
     }
-    to.set_permissions(Permissions::from_mode(meta.mode() & 0o7777))?;
-    file::set_times(to.as_fd(), b".", tree::time_of(&meta))
+    to.set_permissions(Permissions::from_mode(meta.mode() & 0o7777))
 }

@@ -51,7 +51,9 @@ pub(super) fn import_pinned(
         return Ok((chain, pin));
     }
     let source = Source { store, archive, file, meta, progress };
-    source.import(&Options::default(), |diff| *diff, &[known])
+    // The lowest layer: nothing is below.
+    let options = Options { lower_links: false, ..Options::default() };
+    source.import(&options, |diff| *diff, &[known])
 }
 
 /// The layer that a stack's archive has become, if it was imported before and is still there.
@@ -87,6 +89,7 @@ pub fn import_droplet(
         prefix: Some(DROPLET_PREFIX),
         owner: Some(VCAP),
         whiteouts: false,
+        lower_links: false,
         file_capabilities: false,
         max_bytes: DROPLET_MAX,
         ..Options::default()

@@ -176,11 +176,12 @@ impl Layout {
         let (mut hash, mut read) = (Sha256::new(), 0);
         let checked = Checked { file: file.take(size), hash: &mut hash, read: &mut read };
         let unpacked = unpack_packed(store, checked, draft.dir(), &Options::default());
-        let (summary, unpacked) = unpacked.map_err(|source: UnpackError| ImageError::Blob {
+        let broken = |source: UnpackError| ImageError::Blob {
             layout: self.path.clone(),
             blob: name.clone(),
             source,
-        })?;
+        };
+        let (mut summary, unpacked) = unpacked.map_err(broken)?;
         if let LayerFile::Blob(Blob { digest, size }) = layer
             && (read != *size || Digest::finish(hash) != *digest)
         {
@@ -192,7 +193,7 @@ impl Layout {
             let text = format!("layer {name} holds {unpacked}, the configuration says {diff}");
             return Err(wrong(text));
         }
-        implied::settle(store, draft.dir(), &summary.implied, below)?;
+        implied::settle(store, draft.dir(), &mut summary, below).map_err(broken)?;
         draft.commit(chain).map_err(in_store)?;
         notes::record(store, chain, summary.size());
         crate::info!(

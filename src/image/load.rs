@@ -67,8 +67,8 @@ struct Saved {
 }
 
 /// Loads all images of an archive or a directory that run on this box. Those that have no name get
-/// `name`, or its tag when they have one; without it they have none and are found by digest.
-/// Blocking.
+/// `name`, or its tag when they have one; without it they have none and are found by digest. Who
+/// loads them says what they are for: nobody has asked for those without a name. Blocking.
 pub fn load(
     store: &Store,
     default_host: &str,
@@ -77,20 +77,34 @@ pub fn load(
 ) -> Result<Vec<Loaded>, ImageError> {
     let unreadable = |source| ImageError::Read { archive: path.into(), source };
     if fs::metadata(path).map_err(unreadable)?.is_dir() {
-        return load_dir(store, default_host, &Layout::open(path.into())?, name);
+        let dir = Layout::open(path.into())?;
+        return load_dir(store, (default_host, false), &dir, name);
     }
     let file = beneath::open_followed(path).map_err(unreadable)?;
     if !file.metadata().map_err(unreadable)?.is_file() {
         return Err(ImageError::Kind { path: path.into() });
     }
-    load_stream(store, default_host, path, file, name)
+    load_from(store, (default_host, false), path, file, name)
 }
 
-/// As [`load`], of an archive that is read from a stream. `path` is what errors call it; nothing is
-/// opened there.
+/// As [`load`], of an archive that somebody sends, who has asked for all that is in it. `path` is what
+/// errors call it; nothing is opened there.
 pub fn load_stream(
     store: &Store,
     default_host: &str,
+    path: &Path,
+    stream: impl Read + Send,
+    name: Option<&ImageRef>,
+) -> Result<Vec<Loaded>, ImageError> {
+    load_from(store, (default_host, true), path, stream, name)
+}
+
+/// The default registry, and whether images without a name were asked for.
+type Manner<'a> = (&'a str, bool);
+
+pub(super) fn load_from(
+    store: &Store,
+    manner: Manner<'_>,
     path: &Path,
     stream: impl Read + Send,
     name: Option<&ImageRef>,
@@ -111,12 +125,12 @@ pub fn load_stream(
     unpack_packed(store, stream, draft.dir(), &options)
         .map_err(|source| ImageError::Unpack { archive: path.into(), source })?;
     let inside = fs::File::open(draft.dir()).map_err(unreadable)?;
-    load_dir(store, default_host, &Layout { path: path.into(), dir: inside }, name)
+    load_dir(store, manner, &Layout { path: path.into(), dir: inside }, name)
 }
 
 fn load_dir(
     store: &Store,
-    default_host: &str,
+    manner: Manner<'_>,
     dir: &Layout,
     name: Option<&ImageRef>,
 ) -> Result<Vec<Loaded>, ImageError> {
@@ -134,7 +148,7 @@ fn load_dir(
     let import = |found: Found| found.import(store, dir);
     let imported = found.into_iter().map(import).collect::<Result<Vec<_>, _>>()?;
     // Only now: of a file that is bad nothing is listed.
-    let record = |it: Imported| it.record(store, dir, default_host, name);
+    let record = |it: Imported| it.record(store, dir, manner, name);
     imported.into_iter().map(record).collect()
 }
 
@@ -309,7 +323,7 @@ impl Imported {
         self,
         store: &Store,
         dir: &Layout,
-        default_host: &str,
+        (default_host, is_asked): Manner<'_>,
         name: Option<&ImageRef>,
     ) -> Result<Loaded, ImageError> {
         let Imported { found, layers, pin } = self;
@@ -329,7 +343,8 @@ impl Imported {
             catalog::name(store, name, &digest, Origin::File).map_err(failed)?;
         }
         // Without a name its digest is all that it can be asked for by.
-        catalog::alias(store, &digest, &digest, names.is_empty()).map_err(failed)?;
+        let is_asked = is_asked && names.is_empty();
+        catalog::alias(store, &digest, &digest, is_asked).map_err(failed)?;
         for index in &through {
             catalog::alias(store, index, &digest, false).map_err(failed)?;
         }

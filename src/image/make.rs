@@ -2,17 +2,22 @@
 
 use super::archive::{Archive, Entry};
 use super::error::UnpackError;
-use super::name;
 use super::tree::{self, Was};
 use super::unpack::{BUFFER, Job};
 use crate::sys::at;
 use crate::sys::file;
 use crate::unit::IdRange;
+use std::borrow::Cow;
 use std::ffi::CString;
-use std::fs::{File, Metadata, Permissions};
+use std::fs::{File, Permissions};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+
+/// Zeros that become a hole: so many, where a multiple of so many bytes of an entry's data have gone
+/// before.
+const HOLE: usize = 64 << 10;
+static ZEROS: [u8; HOLE] = [0; HOLE];
 
 /// Most extended attributes of one entry; an inode holds fewer anyway.
 const XATTRS_MAX: usize = 64;
@@ -64,7 +69,8 @@ impl Job<'_> {
         let refused = || refused(entry);
         let owner = self.owner(entry)?;
         self.count(entry)?;
-        let file = self.place(above, name, entry, |dir| file::create_file(dir.as_fd(), name))?;
+        let make = |dir: &File| file::create_file_as(dir.as_fd(), name, entry.mode);
+        let file = self.place(above, name, entry, make)?;
         match &entry.sparse {
             None => {
                 self.copy(archive, &file, entry, 0, entry.size)?;
@@ -76,16 +82,21 @@ impl Job<'_> {
                 }
             }
         }
-        // Owner before mode: changing it clears setuid.
-        at::set_owner(&file, owner.0, owner.1).map_err(refused())?;
+        // Most files have owner and mode already: asking costs less than saying it again.
+        let is = at::stat(&file).map_err(refused())?;
+        // Owner before attributes: changing it clears capabilities.
+        if (is.uid, is.gid) != owner {
+            at::set_owner(&file, owner.0, owner.1).map_err(refused())?;
+        }
         self.attributes(&file, entry)?;
-        file.set_permissions(Permissions::from_mode(entry.mode)).map_err(refused())?;
-        let parent = self.tree.parent(above, &entry.path)?;
-        file::set_times(parent.as_fd(), name, entry.time).map_err(refused())
+        if is.mode != entry.mode {
+            file.set_permissions(Permissions::from_mode(entry.mode)).map_err(refused())?;
+        }
+        file::set_times_of(file.as_fd(), entry.time).map_err(refused())
     }
 
     /// Makes what is no directory under `name`, in the place of whatever has that name.
-    fn place<T>(
+    pub(super) fn place<T>(
         &mut self,
         above: &[&[u8]],
         name: &[u8],
@@ -102,7 +113,8 @@ impl Job<'_> {
         made.map_err(refused(entry))
     }
 
-    /// Copies `len` bytes of the entry's data to `offset`.
+    /// Copies `len` bytes of the entry's data to `offset`, but for zeros: where there are many they
+    /// become a hole, so that they take no room, whatever the archive claims of them.
     fn copy<R: Read>(
         &mut self,
         archive: &mut Archive<R>,
@@ -111,18 +123,32 @@ impl Job<'_> {
         offset: u64,
         len: u64,
     ) -> Result<(), UnpackError> {
-        let mut done = 0;
+        let written = || UnpackError::refused(&entry.path, "cannot be written");
+        let (mut done, mut end) = (0, offset);
         while done < len {
             let want = usize::try_from(len - done).unwrap_or(BUFFER).min(BUFFER);
-            let n = archive.read_data(&mut self.buffer[..want])?;
-            if n == 0 {
-                return Err(UnpackError::entry(&entry.path, "has less data than it says"));
+            // Whole, so that holes are found wherever the stream's pieces end.
+            let mut filled = 0;
+            while filled < want {
+                match archive.read_data(&mut self.buffer[filled..want])? {
+                    0 => return Err(UnpackError::entry(&entry.path, "has less data than it says")),
+                    n => filled += n,
+                }
             }
-            file.write_all_at(&self.buffer[..n], offset + done)
-                .map_err(UnpackError::refused(&entry.path, "cannot be written"))?;
-            done += n as u64;
+            for piece in self.buffer[..want].chunks(HOLE) {
+                if piece != &ZEROS[..] {
+                    file.write_all_at(piece, offset + done).map_err(written())?;
+                    end = offset + done + piece.len() as u64;
+                }
+                done += piece.len() as u64;
+            }
         }
-        Ok(())
+        match end == offset + len {
+            true => Ok(()),
+            // In a sparse file this may be in the middle of it, which is as long as it gets already.
+            false if entry.sparse.is_some() => Ok(()),
+            false => file.set_len(offset + len).map_err(written()),
+        }
     }
 
     pub(super) fn symlink(
@@ -156,48 +182,6 @@ impl Job<'_> {
             .map_err(refused(entry))
     }
 
-    /// A further name for a file of this archive. Owner, mode and time are the file's already.
-    pub(super) fn hard_link(
-        &mut self,
-        above: &[&[u8]],
-        name: &[u8],
-        entry: &Entry,
-    ) -> Result<(), UnpackError> {
-        let no = |why: &str| UnpackError::entry(&entry.path, format!("is a hard link {why}"));
-        let refused = || UnpackError::refused(&entry.path, "cannot be linked");
-        let target =
-            name::components(&entry.link).map_err(|why| no(&format!("to a name that {why}")))?;
-        let (target_name, target_above) = target.split_last().ok_or_else(|| no("to the root"))?;
-        let missing = || no("to something that is not in the archive before it");
-        let target_dir = self.tree.find(target_above).map_err(|_| missing())?;
-        let node = file::open_node(target_dir.as_fd(), target_name).map_err(|_| missing())?;
-        let node = File::from(node);
-        let meta = node.metadata().map_err(refused())?;
-        if meta.is_dir() || meta.is_symlink() || tree::is_whiteout(&meta) {
-            return Err(no("to something that is no file"));
-        }
-        let parent = self.tree.parent(above, &entry.path)?;
-        let linked = match file::link(node.as_fd(), parent.as_fd(), name) {
-            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
-                let there = tree::look(parent, name).map_err(refused())?;
-                let itself = same(&parent.metadata().map_err(refused())?, &target_dir)
-                    .map_err(refused())?
-                    && name == *target_name;
-                if itself {
-                    return Err(no("to itself"));
-                }
-                if there.is_some_and(|there| (there.dev(), there.ino()) == (meta.dev(), meta.ino()))
-                {
-                    return Ok(());
-                }
-                tree::clear(parent, name, false).map_err(refused())?;
-                file::link(node.as_fd(), parent.as_fd(), name)
-            }
-            other => other,
-        };
-        linked.map_err(refused())
-    }
-
     /// Sets the extended attributes that may be set.
     fn attributes(&mut self, file: &File, entry: &Entry) -> Result<(), UnpackError> {
         if entry.xattrs.len() > XATTRS_MAX {
@@ -205,10 +189,11 @@ impl Job<'_> {
             return Err(UnpackError::entry(&entry.path, why));
         }
         for (name, value) in &entry.xattrs {
-            let kept = may_have(name, value, self.options.file_capabilities);
+            let value = of_anybody(name, value);
+            let kept = may_have(name, &value, self.options.file_capabilities);
             match CString::new(name.as_slice()) {
                 Ok(name) if kept => {
-                    file::set_xattr(file.as_fd(), &name, value).map_err(UnpackError::refused(
+                    file::set_xattr(file.as_fd(), &name, &value).map_err(UnpackError::refused(
                         &entry.path,
                         "has an extended attribute that does not fit",
                     ))?
@@ -227,7 +212,10 @@ impl Job<'_> {
         let id = |id: u64| u32::try_from(id).ok().filter(|id| *id < IdRange::WIDTH);
         id(entry.uid).zip(id(entry.gid)).ok_or_else(|| {
             let (uid, gid) = (entry.uid, entry.gid);
-            let why = format!("belongs to {uid}:{gid}; a container holds ids 0 to 65535");
+            let why = format!(
+                "belongs to {uid}:{gid}; a container holds ids 0 to 65535: build the image with \
+                 another owner (`chown`, `COPY --chown`)"
+            );
             UnpackError::entry(&entry.path, why)
         })
     }
@@ -256,6 +244,19 @@ pub(super) fn may_have(name: &[u8], value: &[u8], file_capabilities: bool) -> bo
     }
 }
 
+/// File capabilities of version 3 that belong to root itself, as those of version 2, which say the
+/// same; everything else as it is.
+fn of_anybody<'a>(name: &[u8], value: &'a [u8]) -> Cow<'a, [u8]> {
+    match (name, value) {
+        (b"security.capability", [flags @ .., 0, 0, 0, 0])
+            if (flags.len(), flags[3]) == (20, 3) =>
+        {
+            Cow::Owned([&flags[..3], &[2], &flags[4..]].concat())
+        }
+        _ => Cow::Borrowed(value),
+    }
+}
+
 /// For `map_err`: the kernel does not let it be made.
 fn refused(entry: &Entry) -> impl FnOnce(io::Error) -> UnpackError {
     UnpackError::refused(&entry.path, "cannot be made")
@@ -266,10 +267,4 @@ fn own(parent: &File, name: &[u8], owner: (u32, u32), entry: &Entry) -> io::Resu
     let node = file::open_node(parent.as_fd(), name)?;
     at::set_owner(&node, owner.0, owner.1)?;
     file::set_times(parent.as_fd(), name, entry.time)
-}
-
-/// Whether `dir` is the inode with `meta`.
-fn same(meta: &Metadata, dir: &File) -> io::Result<bool> {
-    let other = dir.metadata()?;
-    Ok((meta.dev(), meta.ino()) == (other.dev(), other.ino()))
 }

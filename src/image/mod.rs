@@ -7,14 +7,15 @@
 //! of the layer; run a program; show a layer before it is complete.
 //! Called by: `container`, `stage`, `daemon`, `garden`. Calls: `volume`, `sys`, `unit`.
 //! Entry points: [`pull`], [`load`], [`import_stack`], [`import_droplet`], [`import_local`],
-//! [`import_layout`], [`Save`], [`merge`], [`collect`], [`catalog`], [`preload::preload`],
-//! [`unpack::unpack`].
+//! [`import_layout`], [`Save`], [`merge`], [`collect`], [`make_room`], [`catalog`],
+//! [`preload::preload`], [`unpack::unpack`]; [`work`] says how much of it goes on at a time.
 //! Ancestor: garden-linux's repository_fetcher and rootfs_provider.
 //!
 //! ```text
 //! name ─► registry ─► fetch ─┐
 //! file, layout ──────────────┴► stream: [zstd | gzip] ─► hash, room ─► archive (headers) ─►
-//!                               unpack (what), make (each kind) ─► tree (where, by fd) ─► implied
+//!                               unpack (what), make, link (each kind) ─► tree (where, by fd) ─►
+//!                               implied, lower (what layers below say)
 //! directory ─► copy ─► tree
 //! layers ─► pack ─► save: an archive as `docker save` writes it
 //! ```
@@ -25,18 +26,22 @@ mod config;
 mod copy;
 pub mod docker;
 mod error;
+mod evict;
 mod fetch;
 mod implied;
 mod import;
 mod layout;
+mod link;
 mod load;
 mod local;
+mod lower;
 mod make;
 mod manifest;
 mod merge;
 mod name;
 mod notes;
 mod pack;
+mod parts;
 mod platform;
 pub mod preload;
 mod pull;
@@ -47,9 +52,12 @@ mod stream;
 mod tree;
 pub mod unpack;
 mod wire;
+pub mod work;
+mod zstd;
 
 pub use config::{Exposed, ImageConfig, Protocol};
 pub use error::ImageError;
+pub use evict::{exceeds, make_room};
 pub use import::{Progress, import_droplet, import_stack, known_stack};
 pub use layout::import_layout;
 pub use load::{Loaded, load, load_stream};

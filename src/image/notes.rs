@@ -10,9 +10,9 @@
 
 use super::catalog::{self, Keep};
 use super::error::ImageError;
-use crate::sys::{beneath, file};
+use crate::sys::{beneath, fault, file};
 use crate::unit::Digest;
-use crate::volume::{Pin, Store};
+use crate::volume::{Pin, Round, Store, VolumeError};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
@@ -129,15 +129,41 @@ pub fn collect(
         if is_tree_of(store, &chain, &used) {
             continue;
         }
-        let size = noted(store, &chain).unwrap_or_default();
-        if round.remove(&chain).map_err(refused)? {
+        if let Some(size) = drop_layer(store, &round, &chain).map_err(refused)? {
             collected.layers += 1;
             collected.bytes = collected.bytes.saturating_add(size.bytes);
-            let _ = fs::remove_file(dir(store).join(about(&chain)));
-            crate::info!("layer.removed", digest = chain);
         }
     }
     Ok(Some(collected))
+}
+
+/// Removes a layer with its note; what it held, or `None` if it stays.
+pub(super) fn drop_layer(
+    store: &Store,
+    round: &Round<'_>,
+    chain: &Digest,
+) -> Result<Option<LayerSize>, VolumeError> {
+    let size = noted(store, chain).unwrap_or_default();
+    if !round.remove(chain)? {
+        return Ok(None);
+    }
+    fault::point(format_args!("collect:layer"));
+    let _ = fs::remove_file(dir(store).join(about(chain)));
+    crate::info!("layer.removed", digest = chain);
+    Ok(Some(size))
+}
+
+/// Trees that any of these layers is part of.
+pub(super) fn trees_of(
+    store: &Store,
+    layers: &BTreeSet<Digest>,
+) -> Result<Vec<Digest>, VolumeError> {
+    let is_one = |chain: &Digest| {
+        let text = fs::read_to_string(dir(store).join(about(chain))).unwrap_or_default();
+        let mut parts = text.split_whitespace().skip(2);
+        parts.any(|part| part.parse().is_ok_and(|part| layers.contains(&part)))
+    };
+    Ok(store.layers()?.into_iter().filter(is_one).collect())
 }
 
 /// Whether `chain` is a tree whose layers are all used.

@@ -141,7 +141,7 @@ fn load_all(
         return load::load(store, default_host, path, None);
     }
     let file = beneath::open_regular(path).map_err(unreadable)?;
-    load::load_stream(store, default_host, path, Stoppable { file, stop }, None)
+    load::load_from(store, (default_host, false), path, Stoppable { file, stop }, None)
 }
 
 /// A file that ends with an error when nobody wants it any more.

@@ -24,10 +24,10 @@ use super::registry::first::First;
 use super::registry::repository::{Document, Repository};
 use super::registry::settings::Settings;
 use super::schema1;
+use super::work::{self, Pass, Wish};
 use crate::unit::{Digest, ImageRef};
-use crate::volume::{Pin, Store};
+use crate::volume::{Pin, Store, Turn};
 use std::io;
-use std::thread;
 
 /// Indexes that lead to one another.
 const INDEXES_MAX: usize = 3;
@@ -49,12 +49,15 @@ impl Pulled {
 }
 
 /// Makes sure that an image is here. `login` goes before the box's own. `progress` is told bytes of
-/// layers: done, and in all. Blocking.
+/// layers: done, and in all. When the wish ends, so does this, at once; what has come of layers is
+/// kept. Two who want the same image make it one after the other: the second finds it, or goes on
+/// where the first gave up. Blocking.
 pub fn pull(
     store: &Store,
     settings: &Settings,
     name: &ImageRef,
     login: Option<Login>,
+    wish: &Wish,
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Pulled, ImageError> {
     let name = name.at(&settings.default);
@@ -67,8 +70,11 @@ pub fn pull(
         return Ok(pulled);
     }
     let patient = here().is_none();
-    let pull = Pull { store, settings, name: &name, runs: Runs::here(), patient, progress };
+    let runs = Runs::here();
+    let pull = Pull { store, settings, name: &name, runs, patient, wish, progress };
     match pull.run(login) {
+        // Whatever broke off: this is why.
+        Err(_) if wish.is_over() => Err(pull.failed(Wish::failure())),
         Err(ImageError::Pull { source, .. })
             if will_do(catalog::origin(store, &name), source.kind) =>
         {
@@ -139,13 +145,23 @@ struct Pull<'a> {
     runs: Runs,
     /// Nothing of that name is here: it is worth waiting for.
     patient: bool,
+    wish: &'a Wish,
     progress: &'a (dyn Fn(u64, u64) + Sync),
 }
 
 impl Pull<'_> {
     fn run(&self, login: Option<Login>) -> Result<Pulled, ImageError> {
         let host = self.name.host().unwrap_or_default();
-        let http = Http::new(self.settings.clone());
+        let http = Http::new(self.settings.clone(), self.wish.clone());
+        self.wish.watched(|| http.interrupt(), || self.run_with(&http, login, host))
+    }
+
+    fn run_with(
+        &self,
+        http: &Http,
+        login: Option<Login>,
+        host: &str,
+    ) -> Result<Pulled, ImageError> {
         let credentials =
             Credentials::read(&self.settings.credentials).map_err(|err| self.failed(err))?;
         let repository = self.name.repository(host);
@@ -154,7 +170,7 @@ impl Pull<'_> {
             let known = credentials.find(if place == host { host } else { &place }, &repository);
             let login = login.clone().filter(|_| place == host).or_else(|| known.cloned());
             let address = self.settings.address(&place);
-            let tried = self.try_place(&http, address, &repository, login);
+            let tried = self.try_place(http, address, &repository, login);
             match tried {
                 Err(ImageError::Pull { image, source }) => {
                     crate::info!(
@@ -192,13 +208,21 @@ impl Pull<'_> {
         };
         let Led { digest, through, what } =
             self.document(&repository).map_err(|err| self.failed(err))?;
-        let pulled = match what {
+        let (document, kind) = match what {
             What::Here(image, pin) => {
                 hit(self.store, self.name, &image, &through);
                 return Ok(Pulled { image: *image, pin });
             }
-            What::There(document, Kind::First) => self.first(&repository, digest, &document),
-            What::There(document, _) => self.second(&repository, digest, &document),
+            What::There(document, kind) => (document, kind),
+        };
+        let _turn = self.turn(&digest)?;
+        if let Some((image, pin)) = catalog::find(self.store, &digest) {
+            hit(self.store, self.name, &image, &through);
+            return Ok(Pulled { image, pin });
+        }
+        let pulled = match kind {
+            Kind::First => self.first(&repository, digest, &document),
+            _ => self.second(&repository, digest, &document),
         }?;
         record(self.store, self.name, &pulled.image, &through)
             .map_err(|err| self.unrecorded(err))?;
@@ -287,6 +311,11 @@ impl Pull<'_> {
             hit(self.store, self.name, &image, &[]);
             return Ok(Pulled { image, pin });
         }
+        let _turn = self.turn(&digest)?;
+        if let Some((image, pin)) = catalog::find(self.store, &digest) {
+            hit(self.store, self.name, &image, &[]);
+            return Ok(Pulled { image, pin });
+        }
         let ids = self.again(|| first.layers(&id)).map_err(failed)?;
         let (mut chains, mut diffs, mut config) = (Vec::new(), Vec::new(), ImageConfig::default());
         let (mut pin, mut raw) = (Pin::default(), Vec::new());
@@ -340,8 +369,17 @@ impl Pull<'_> {
         self.finish(Known { diffs, ..known }, chains, pin)
     }
 
+    /// The right to fetch the image `digest`: nobody else does, and few fetch others.
+    fn turn(&self, digest: &Digest) -> Result<(Turn<'_>, Pass<'static>), ImageError> {
+        let key = Digest::of(format!("image {digest}").as_bytes());
+        let turn = self.store.turn_until(&key, &|| self.wish.is_over());
+        let turn = turn.ok_or_else(|| self.failed(Wish::failure()))?;
+        let pass = work::image(self.wish).map_err(|err| self.failed(err))?;
+        Ok((turn, pass))
+    }
+
     fn fetch<'a>(&'a self, source: Source<'a>) -> Fetch<'a> {
-        Fetch::new(self.store, self.settings, self.name, source)
+        Fetch::new(self.store, self.settings, self.name, source, self.wish)
     }
 
     /// Writes down an image whose layers are here.
@@ -377,8 +415,10 @@ impl Pull<'_> {
             let pause = failure.pause(failed, jitter).filter(|_| self.patient);
             let Some(pause) = pause else { return Err(failure) };
             crate::warn!("registry.again", failed = failed, err = failure);
-            // No event: the server is left alone for this long.
-            thread::sleep(pause);
+            self.wish.wait(pause);
+            if self.wish.is_over() {
+                return Err(Wish::failure());
+            }
         }
     }
 

@@ -3,47 +3,63 @@
 //!
 //! ```text
 //! source ─pieces─► decoded, hash, room ─pieces─► unpack (by the caller's thread)
+//!        ◄─empty──                     ◄─empty──
 //! ```
 //!
 //! Between them are few pieces of bounded size: memory does not depend on the length of the stream.
+//! Those that were read go back to be filled again, as memory is dear to get and to give back.
 
 use super::unpack::{self, Options, Summary, UnpackError};
+use super::work::{self, Wish};
+use super::zstd::Zstd;
 use crate::unit::{Bytes, Digest};
 use crate::volume::Store;
 use sha2::{Digest as _, Sha256};
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SendError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SendError, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
 /// Bytes of one piece, and pieces between two threads.
 const PIECE: usize = 256 << 10;
-const PIECES: usize = 4;
+const PIECES: usize = 3;
 /// Room that is made sure of ahead of the unpacking, and how often we look.
 const ROOM: u64 = 16 << 20;
-/// Largest zstd window, as a power of two: 128 MiB, what `zstd` itself takes without being asked.
-const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
 /// Unpacks `source`, a tar, plain or as gzip or zstd, into `dir`, with room made ahead of it; what
 /// was unpacked, and the digest of the tar. The source is read to its end, whatever the archive
-/// says: what checks itself there is checked.
+/// says: what checks itself there is checked. Waits until it is this layer's turn; ends at once when
+/// the daemon does.
 pub(super) fn unpack_packed(
     store: &Store,
     source: impl Read + Send,
     dir: &Path,
     options: &Options,
 ) -> Result<(Summary, Digest), UnpackError> {
+    unpack_wanted(store, &Wish::new(store), source, dir, options)
+}
+
+/// The same, until nobody wants it any more.
+pub(super) fn unpack_wanted(
+    store: &Store,
+    wish: &Wish,
+    source: impl Read + Send,
+    dir: &Path,
+    options: &Options,
+) -> Result<(Summary, Digest), UnpackError> {
+    let over = || UnpackError::stream(io::Error::other(Wish::failure()));
+    let _turn = work::layer(&|| wish.is_over()).ok_or_else(over)?;
     let given_up = AtomicBool::new(false);
+    let is_over = || wish.is_over() || given_up.load(Ordering::Relaxed);
     thread::scope(|scope| {
-        let (packed, from_source) = sync_channel(PIECES);
-        let (plain, from_decoder) = sync_channel(PIECES);
-        let reader = scope.spawn(|| pump(source, packed, &given_up));
-        let decoder = scope.spawn(|| {
-            let packed = BufReader::with_capacity(PIECE, Pieces::new(from_source));
-            decode(store, packed, plain)
-        });
-        let unpacked = unpack::unpack(&mut Pieces::new(from_decoder), dir, options);
+        let (packed, from_source) = row();
+        let (plain, mut from_decoder) = row();
+        let reader = scope.spawn(|| pump(Wanted { source, wish }, packed, &given_up));
+        let decoder = scope.spawn(|| decode(store, from_source, plain, &is_over));
+        let unpacked = unpack::unpack(&mut from_decoder, dir, options);
+        // Nobody reads it any more: whoever still sends is told.
+        drop(from_decoder);
         given_up.store(unpacked.is_err(), Ordering::Relaxed);
         let diff = decoder.join().unwrap_or_else(|_| Err(panicked()));
         let read = reader.join().unwrap_or_else(|_| Err(panicked()));
@@ -59,43 +75,38 @@ fn panicked() -> io::Error {
 
 /// Reads to the end. When nobody wants the pieces any more it still goes there, unless that is of
 /// no use to anybody; then an error.
-fn pump(
-    mut source: impl Read,
-    to: SyncSender<io::Result<Vec<u8>>>,
-    given_up: &AtomicBool,
-) -> io::Result<()> {
-    let mut to = Some(to);
+fn pump(mut source: impl Read, to: Filling, given_up: &AtomicBool) -> io::Result<()> {
+    let mut is_wanted = true;
     while !given_up.load(Ordering::Relaxed) {
-        let (piece, err) = fill(&mut source);
-        let is_end = piece.is_empty() && err.is_none();
-        if !piece.is_empty() && to.as_ref().is_some_and(|to| to.send(Ok(piece)).is_err()) {
-            to = None;
-        }
-        match (err, &to) {
-            (Some(err), Some(to)) => {
+        let (piece, err) = to.fill(&mut source);
+        let is_end = piece.filled == 0 && err.is_none();
+        is_wanted = is_wanted && (piece.filled == 0 || to.full.send(Ok(piece)).is_ok());
+        match err {
+            Some(err) if is_wanted => {
                 // Told where the stream is unpacked, unless nobody listens there any more.
-                return match to.send(Err(err)) {
+                return match to.full.send(Err(err)) {
                     Err(SendError(Err(err))) => Err(err),
                     _ => Ok(()),
                 };
             }
-            (Some(err), None) => return Err(err),
-            (None, _) if is_end => return Ok(()),
-            (None, _) => {}
+            Some(err) => return Err(err),
+            None if is_end => return Ok(()),
+            None => {}
         }
     }
     Err(io::ErrorKind::Interrupted.into())
 }
 
 /// Unpacks the stream, hashes it, and sends it on; its digest.
-fn decode<'a>(
+fn decode(
     store: &Store,
-    packed: BufReader<impl Read + 'a>,
-    to: SyncSender<io::Result<Vec<u8>>>,
+    packed: Pieces,
+    to: Filling,
+    is_over: &dyn Fn() -> bool,
 ) -> io::Result<Digest> {
     let mut hash = Sha256::new();
     let work = || {
-        let mut stream = decoded(packed)?;
+        let mut stream = decoded(packed, is_over)?;
         let (mut seen, mut sure_until) = (0u64, 0u64);
         loop {
             if seen >= sure_until {
@@ -104,12 +115,12 @@ fn decode<'a>(
                 store.ensure_room(Bytes::new(ROOM)).map_err(io::Error::other)?;
                 sure_until = seen + ROOM / 2;
             }
-            let (piece, err) = fill(&mut stream);
-            hash.update(&piece);
-            seen += piece.len() as u64;
-            let is_end = piece.is_empty();
+            let (piece, err) = to.fill(&mut stream);
+            hash.update(piece.bytes());
+            seen += piece.filled as u64;
+            let is_end = piece.filled == 0;
             // Who gave up does so for a better reason than ours.
-            if to.send(Ok(piece)).is_err() {
+            if to.full.send(Ok(piece)).is_err() {
                 return Ok(());
             }
             match err {
@@ -119,43 +130,25 @@ fn decode<'a>(
             }
         }
     };
-    match work() {
-        Ok(()) => Ok(Digest::finish(hash)),
-        Err(err) => {
-            // The caller has it from there.
-            let _ = to.send(Err(err));
-            Ok(Digest::finish(hash))
-        }
+    if let Err(err) = work() {
+        // The caller has it from there.
+        let _ = to.full.send(Err(err));
     }
-}
-
-/// A whole piece, or what there was before the end or the error.
-fn fill(source: &mut impl Read) -> (Vec<u8>, Option<io::Error>) {
-    let (mut piece, mut filled) = (vec![0; PIECE], 0);
-    let mut failed = None;
-    while filled < PIECE && failed.is_none() {
-        match source.read(&mut piece[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
-            Err(err) => failed = Some(err),
-        }
-    }
-    piece.truncate(filled);
-    (piece, failed)
+    Ok(Digest::finish(hash))
 }
 
 /// The tar stream inside, by its first bytes.
-fn decoded<'a>(mut packed: BufReader<impl Read + 'a>) -> io::Result<Box<dyn Read + 'a>> {
+fn decoded<'a>(
+    mut packed: impl BufRead + 'a,
+    is_over: &'a dyn Fn() -> bool,
+) -> io::Result<Box<dyn Read + 'a>> {
     let unknown = |name: &str| {
         let text = format!("it is packed with {name}; gzip, zstd and plain tar can be read");
         io::Error::new(io::ErrorKind::Unsupported, text)
     };
     match packed.fill_buf()? {
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
-            let mut zstd = zstd::stream::read::Decoder::with_buffer(packed)?;
-            zstd.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-            Ok(Box::new(zstd))
+            Ok(Box::new(Zstd::new(packed, is_over)?))
         }
         [0x1f, 0x8b, ..] => Ok(Box::new(flate2::bufread::MultiGzDecoder::new(packed))),
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Err(unknown("xz")),
@@ -164,30 +157,102 @@ fn decoded<'a>(mut packed: BufReader<impl Read + 'a>) -> io::Result<Box<dyn Read
     }
 }
 
-/// The reading end of a row of pieces.
+/// A source until nobody wants it any more.
+struct Wanted<'a, R> {
+    source: R,
+    wish: &'a Wish,
+}
+
+impl<R: Read> Read for Wanted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.wish.is_over() {
+            true => Err(io::Error::other(Wish::failure())),
+            false => self.source.read(buffer),
+        }
+    }
+}
+
+/// Bytes on their way from one thread to the next.
+#[derive(Default)]
+struct Piece {
+    room: Box<[u8]>,
+    filled: usize,
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        &self.room[..self.filled]
+    }
+}
+
+/// A row of pieces: at most [`PIECES`] that wait, one that is filled, one that is read.
+fn row() -> (Filling, Pieces) {
+    let (full, from) = sync_channel(PIECES);
+    let (back, empty) = channel();
+    (Filling { full, empty }, Pieces { from, back, piece: Piece::default(), at: 0 })
+}
+
+/// The writing end.
+struct Filling {
+    full: SyncSender<io::Result<Piece>>,
+    /// What was read.
+    empty: Receiver<Box<[u8]>>,
+}
+
+impl Filling {
+    /// A whole piece, or what there was before the end or the error.
+    fn fill(&self, source: &mut impl Read) -> (Piece, Option<io::Error>) {
+        let room = self.empty.try_recv().unwrap_or_else(|_| vec![0; PIECE].into());
+        let mut piece = Piece { room, filled: 0 };
+        let mut failed = None;
+        while piece.filled < PIECE && failed.is_none() {
+            match source.read(&mut piece.room[piece.filled..]) {
+                Ok(0) => break,
+                Ok(read) => piece.filled += read,
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                Err(err) => failed = Some(err),
+            }
+        }
+        (piece, failed)
+    }
+}
+
+/// The reading end.
 struct Pieces {
-    from: Receiver<io::Result<Vec<u8>>>,
-    piece: Vec<u8>,
+    from: Receiver<io::Result<Piece>>,
+    back: Sender<Box<[u8]>>,
+    piece: Piece,
     at: usize,
 }
 
-impl Pieces {
-    fn new(from: Receiver<io::Result<Vec<u8>>>) -> Pieces {
-        Pieces { from, piece: Vec::new(), at: 0 }
+impl BufRead for Pieces {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.at == self.piece.filled {
+            let read = std::mem::take(&mut self.piece);
+            self.at = 0;
+            if !read.room.is_empty() {
+                // Nobody fills it any more: it is freed here.
+                let _ = self.back.send(read.room);
+            }
+            match self.from.recv() {
+                Ok(next) => self.piece = next?,
+                Err(_) => break,
+            }
+        }
+        Ok(&self.piece.bytes()[self.at..])
+    }
+
+    fn consume(&mut self, read: usize) {
+        self.at += read;
     }
 }
 
 impl Read for Pieces {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.at == self.piece.len() {
-            match self.from.recv() {
-                Ok(piece) => (self.piece, self.at) = (piece?, 0),
-                Err(_) => return Ok(0),
-            }
-        }
-        let length = buffer.len().min(self.piece.len() - self.at);
-        buffer[..length].copy_from_slice(&self.piece[self.at..self.at + length]);
-        self.at += length;
+        let here = self.fill_buf()?;
+        let length = buffer.len().min(here.len());
+        buffer[..length].copy_from_slice(&here[..length]);
+        self.consume(length);
         Ok(length)
     }
 }
@@ -215,14 +280,14 @@ mod tests {
     }
 
     fn pumped(source: Source, wanted: bool) -> (io::Result<()>, Vec<io::Result<usize>>) {
-        let (to, from) = sync_channel(PIECES);
+        let (to, pieces) = row();
         let given_up = AtomicBool::new(false);
         thread::scope(|scope| {
             let reader = scope.spawn(|| pump(source, to, &given_up));
             let got = match wanted {
-                true => from.iter().map(|piece| piece.map(|piece| piece.len())).collect(),
+                true => pieces.from.iter().map(|piece| piece.map(|piece| piece.filled)).collect(),
                 false => {
-                    drop(from);
+                    drop(pieces);
                     Vec::new()
                 }
             };
@@ -250,11 +315,42 @@ mod tests {
     #[test]
     fn packed_streams_are_known_by_their_first_bytes() {
         let of = |bytes: &'static [u8]| {
-            decoded(BufReader::new(bytes)).map(|_| ()).map_err(|err| err.to_string())
+            decoded(bytes, &|| false).map(|_| ()).map_err(|err| err.to_string())
         };
         assert!(of(b"\x28\xb5\x2f\xfd..").is_ok() && of(b"\x1f\x8b..").is_ok() && of(b"").is_ok());
         assert!(of(b"\xfd7zXZ\0....").expect_err("xz").contains("packed with xz"));
         assert!(of(b"BZh91AY&SY").expect_err("bzip2").contains("packed with bzip2"));
         assert!(of(b"BZhome/file").is_ok());
+    }
+
+    /// With lengths that fit no piece, so that an old one's end would show.
+    #[test]
+    fn what_goes_in_comes_out() {
+        let data: Vec<u8> = (0..20 * PIECE + 777).map(|at| (at / 3 % 251) as u8).collect();
+        let (to, mut pieces) = row();
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| pump(data.as_slice(), to, &AtomicBool::new(false)));
+            let mut got = Vec::new();
+            while !pieces.fill_buf().expect("bytes").is_empty() {
+                let mut some = vec![0; 100_003];
+                let read = pieces.read(&mut some).expect("bytes");
+                got.extend_from_slice(&some[..read]);
+            }
+            assert!(reader.join().expect("no panic").is_ok());
+            assert!(got == data, "other bytes came out");
+        });
+    }
+
+    #[test]
+    fn a_piece_that_was_read_is_filled_again() {
+        let (to, mut pieces) = row();
+        for mut source in [vec![7; PIECE].as_slice(), &[8]] {
+            let (piece, _) = to.fill(&mut source);
+            assert!(to.full.send(Ok(piece)).is_ok());
+        }
+        pieces.read_exact(&mut vec![0; PIECE + 1]).expect("bytes");
+        let (piece, _) = to.fill(&mut [9].as_slice());
+        // A new one has zeros at its end.
+        assert_eq!((piece.bytes(), piece.room[PIECE - 1]), (&[9][..], 7));
     }
 }

@@ -6,9 +6,10 @@ use super::error::UnpackError;
 use crate::sys::at;
 use crate::sys::file::{self, FileTime};
 use std::collections::BTreeSet;
-use std::fs::{File, Metadata, Permissions};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 
 /// Overlay's mark of a directory that hides the one below it.
@@ -98,6 +99,21 @@ impl Tree {
         let Some(last) = self.last.take() else { return Ok(()) };
         file::set_times(last.dir.as_fd(), b".", last.time)
             .map_err(UnpackError::refused(entry, "cannot be left"))
+    }
+
+    /// The path of the directory `parts` from the root, through no symlink, with a `/` after it unless
+    /// it is the root itself. The directory is made if it is not there.
+    pub fn real_path(&mut self, parts: &[&[u8]], entry: &[u8]) -> Result<Vec<u8>, UnpackError> {
+        let of = |dir: &File| fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd()));
+        let refused = || UnpackError::refused(entry, "cannot be placed");
+        let whole = of(self.parent(parts, entry)?).map_err(refused())?;
+        let root = of(&self.root).map_err(refused())?;
+        let path = whole.strip_prefix(root).map_err(io::Error::other).map_err(refused())?;
+        let mut path = path.as_os_str().as_bytes().to_vec();
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        Ok(path)
     }
 
     /// An existing directory, without making anything; for targets of hard links.

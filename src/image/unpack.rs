@@ -9,16 +9,17 @@
 //! | twice the same path | the last one wins; directories merge |
 //! | missing parents | made, 0755 |
 //! | `.wh.x`, `.wh..wh..opq` | overlay's own marks, for lower layers only, in whatever order |
-//! | hard link | to a file or fifo earlier in this archive; anything else is refused |
+//! | hard link | to what is no directory earlier in this archive, a symlink itself; or to a file of the layers below, which comes up ([`super::lower`]); anything else is refused |
 //! | symlink | kept as written; never followed out of the directory |
 //! | device, socket, unknown | not made, counted |
-//! | owner | numeric, 0 to 65535, or refused; or the owner that the caller wants |
+//! | owner | numeric, 0 to 65535, or refused (D24); or the owner that the caller wants |
 //! | mode | all twelve bits; the root directory stays root's and open to all (at least 0755) |
 //! | extended attributes | `user.*` but overlay's, and file capabilities if the caller wants them; all others are dropped |
 //! | time | kept, for directories too; outside 1970 to 9999 the nearer end |
 
 use super::archive::{Archive, Entry};
 pub use super::error::UnpackError;
+use super::lower::LowerLinks;
 use super::name::{self, Mark};
 use super::notes::LayerSize;
 use super::tree::{self, Tree};
@@ -49,6 +50,8 @@ pub struct Options {
     pub owner: Option<(u32, u32)>,
     /// Whether `.wh.` names are whiteouts, as in image layers, or just names.
     pub whiteouts: bool,
+    /// Whether a hard link may be to a file of a layer below, which [`super::implied`] finds later.
+    pub lower_links: bool,
     /// Whether programs keep their file capabilities. They do nothing under no_new_privs, and
     /// count only as far as the container's own root has them.
     pub file_capabilities: bool,
@@ -64,6 +67,7 @@ impl Default for Options {
             prefix: None,
             owner: None,
             whiteouts: true,
+            lower_links: true,
             file_capabilities: true,
             max_bytes: Bytes::mib(16 << 10),
             max_entries: 1_000_000,
@@ -88,9 +92,16 @@ pub struct Summary {
     /// Directories of which the archive says nothing but that something is in them: 0755, and
     /// root's, until [`super::implied`] makes them what they are in the layers below.
     pub implied: Vec<Vec<u8>>,
+    /// Files of the layers below that the archive links: empty until then.
+    pub links: LowerLinks,
 }
 
 impl Summary {
+    /// Whether there is something that only the layers below can say.
+    pub(super) fn needs_below(&self) -> bool {
+        !self.implied.is_empty() || !self.links.is_empty()
+    }
+
     /// What the layer holds, as it is noted.
     pub(super) fn size(&self) -> LayerSize {
         LayerSize { bytes: self.bytes, names: self.made + self.implied.len() as u64 }

@@ -19,6 +19,9 @@
 
 use crate::sys::file::FileTime;
 use crate::unit::sparse::{Segment, SparseRecords};
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 /// Size of a header, and what data is padded to.
 pub const BLOCK: usize = 512;
@@ -28,7 +31,8 @@ const TIME_MAX: i64 = 253_402_300_799;
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// `0`, NUL or `7`.
+    /// `0`, NUL or `7`. With a name that ends with a slash it is a directory, as V7 had no other way
+    /// to say so; the name may be a long one, so that only the whole entry tells.
     File,
     /// `1`: a further name of an earlier entry.
     HardLink,
@@ -36,7 +40,7 @@ pub enum Kind {
     Symlink,
     /// `3` or `4`: character or block device.
     Device,
-    /// `5`, or a file whose name ends with a slash.
+    /// `5`.
     Directory,
     /// `6`.
     Fifo,
@@ -90,7 +94,7 @@ pub struct Pax {
     pub gid: Option<u64>,
     /// `mtime`
     pub time: Option<FileTime>,
-    /// `SCHILY.xattr.<name>`, names without that prefix.
+    /// `SCHILY.xattr.<name>` and `LIBARCHIVE.xattr.<name>`, names without that prefix.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// All `GNU.sparse.*`.
     pub sparse: SparseRecords,
@@ -112,7 +116,6 @@ pub fn header(block: &[u8; BLOCK]) -> Result<Header, &'static str> {
     }
     let size = number(&block[124..136])?.ok_or("has a negative size in a header")?;
     let kind = match block[156] {
-        b'0' | 0 | b'7' if path.ends_with(b"/") => Kind::Directory,
         b'0' | 0 | b'7' => Kind::File,
         b'1' => Kind::HardLink,
         b'2' => Kind::Symlink,
@@ -157,6 +160,7 @@ pub fn sparse_more(block: &[u8; BLOCK]) -> Result<(Vec<Segment>, bool), &'static
 pub fn pax(mut data: &[u8]) -> Result<Pax, &'static str> {
     const BROKEN: &str = "has a malformed PAX record";
     let mut out = Pax::default();
+    let mut coded = Vec::new();
     while !data.is_empty() {
         let digits = data.iter().take(8).take_while(|b| b.is_ascii_digit()).count();
         let len: usize = ascii(&data[..digits]).parse().map_err(|_| BROKEN)?;
@@ -165,10 +169,47 @@ pub fn pax(mut data: &[u8]) -> Result<Pax, &'static str> {
         let body = body.strip_prefix(b" ").and_then(|body| body.strip_suffix(b"\n"));
         let body = body.ok_or(BROKEN)?;
         let equals = body.iter().position(|b| *b == b'=').ok_or(BROKEN)?;
-        record_value(&mut out, &body[..equals], &body[equals + 1..])?;
+        let (key, value) = (&body[..equals], &body[equals + 1..]);
+        match key.strip_prefix(b"LIBARCHIVE.xattr.") {
+            Some(name) => coded.push(libarchive(name, value)?),
+            None => record_value(&mut out, key, value)?,
+        }
         data = &data[len..];
     }
+    // bsdtar says each attribute in both forms.
+    for (name, value) in coded {
+        match out.xattrs.iter().find(|(other, _)| *other == name) {
+            None => out.xattrs.push((name, value)),
+            Some((_, same)) if *same == value => {}
+            Some(_) => return Err(TWICE),
+        }
+    }
     Ok(out)
+}
+
+/// An extended attribute as libarchive writes it: the name as in a URL, the value as base 64 with or
+/// without padding.
+fn libarchive(name: &[u8], value: &[u8]) -> Result<(Vec<u8>, Vec<u8>), &'static str> {
+    const BROKEN: &str = "has an extended attribute that cannot be read";
+    let config = GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true);
+    let code = GeneralPurpose::new(&alphabet::STANDARD, config);
+    let value = code.decode(value).map_err(|_| BROKEN)?;
+    let mut plain = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let [byte, after @ ..] = rest {
+        rest = after;
+        if *byte != b'%' {
+            plain.push(*byte);
+            continue;
+        }
+        let digits = rest.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+        let digits = ascii(digits.ok_or(BROKEN)?);
+        plain.push(u8::from_str_radix(digits, 16).map_err(|_| BROKEN)?);
+        rest = &rest[2..];
+    }
+    Ok((plain, value))
 }
 
 /// Begins the records about a file with holes.
@@ -322,8 +363,6 @@ mod tests {
         assert_eq!((read.uid, read.gid, read.size, read.time), (1000, 100, 42, time));
         let large = header(&made(b'0', |h| h.set_size(1 << 40))).expect("base 256");
         assert_eq!(large.size, 1 << 40);
-        let slash = header(&made(b'0', |h| h.set_path("d/").expect("path"))).expect("header");
-        assert_eq!(slash.kind, Kind::Directory);
     }
 
     #[test]
@@ -364,6 +403,28 @@ mod tests {
         let read = pax(b"27 SCHILY.xattr.user.a=x\0y\n22 GNU.sparse.major=1\n").expect("records");
         assert_eq!(read.xattrs, [(b"user.a".to_vec(), b"x\0y".to_vec())]);
         assert!(read.sparse.has_any());
+    }
+
+    #[test]
+    fn attributes_in_the_form_of_libarchive_are_taken_once() {
+        let of = |text: &str| {
+            let record = |line: &str| {
+                let rest = line.len() + 2;
+                let len = (rest + 1..).find(|len| *len == rest + len.to_string().len());
+                format!("{} {line}\n", len.expect("a length"))
+            };
+            pax(text.split('|').map(record).collect::<String>().as_bytes()).map(|it| it.xattrs)
+        };
+        let wanted = |name: &[u8], value: &[u8]| Ok(vec![(name.to_vec(), value.to_vec())]);
+        assert_eq!(of("LIBARCHIVE.xattr.user.a=YgBj"), wanted(b"user.a", b"b\0c"));
+        assert_eq!(of("LIBARCHIVE.xattr.user.a%3d%20=YQ"), wanted(b"user.a= ", b"a"));
+        assert_eq!(of("LIBARCHIVE.xattr.user.a=YQ=="), wanted(b"user.a", b"a"));
+        let both = "SCHILY.xattr.user.a=a|LIBARCHIVE.xattr.user.a=YQ";
+        assert_eq!(of(both), wanted(b"user.a", b"a"));
+        assert!(of("LIBARCHIVE.xattr.user.a=Yg|SCHILY.xattr.user.a=a").is_err(), "two values");
+        for bad in ["a=!", "a%=YQ", "a%4=YQ", "a%+4=YQ", "a=Y"] {
+            assert!(of(&format!("LIBARCHIVE.xattr.{bad}")).is_err(), "{bad}");
+        }
     }
 
     #[test]

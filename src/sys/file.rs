@@ -71,9 +71,15 @@ pub fn open_node(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
 /// Creates the regular file `name` in `dir`, mode 0600, open for writing. `EEXIST`: anything is
 /// there already, a dangling symlink too. openat(2).
 pub fn create_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<File> {
+    create_file_as(dir, name, 0o600)
+}
+
+/// As [`create_file`] with the permission bits `mode`, less the umask's. Nobody may reach `dir` who
+/// must not see what is written. openat(2).
+pub fn create_file_as(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> io::Result<File> {
     let flags =
         OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    Ok(File::from(nix::fcntl::openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?))
+    Ok(File::from(nix::fcntl::openat(dir, name, flags, Mode::from_bits_truncate(mode & 0o777))?))
 }
 
 /// Makes the fifo `name` in `dir`, mode 0600 before the umask. mknodat(2).
@@ -154,6 +160,12 @@ pub fn set_times(dir: BorrowedFd<'_>, name: &[u8], time: FileTime) -> io::Result
     let spec = nix::sys::time::TimeSpec::new(time.seconds as _, time.nanos.into());
     let flags = UtimensatFlags::NoFollowSymlink;
     Ok(nix::sys::stat::utimensat(dir, name, &spec, &spec, flags)?)
+}
+
+/// Sets access and modification time of what is open for real. futimens(2).
+pub fn set_times_of(file: BorrowedFd<'_>, time: FileTime) -> io::Result<()> {
+    let spec = nix::sys::time::TimeSpec::new(time.seconds as _, time.nanos.into());
+    Ok(nix::sys::stat::futimens(file, &spec, &spec)?)
 }
 
 /// Sets an extended attribute of a file or directory that is open for real (not `O_PATH`).

@@ -7,7 +7,7 @@
 //! `mkfs.btrfs` once.
 //! Entry points: [`Store::open`], [`Store::draft`], [`Store::pin`], [`Store::create_writable`],
 //! [`Store::create_snapshot`], [`Store::usage`], [`Store::set_limit`], [`Store::ensure_room`],
-//! [`Store::keep_ahead`], [`Store::give_back`], [`Store::close`].
+//! [`Store::keep_ahead`], [`Store::give_back`], [`Store::keep_with`], [`Store::close`].
 //! Ancestor: garden-linux's quota_manager and docker's btrfs graph driver.
 //!
 //! Inside the store, which only root may enter (0700):
@@ -18,10 +18,12 @@
 //! tmp/<n>/            drafts; whatever is here when the store is opened is left over and removed
 //! containers/<name>/  subvolume with `upper` and `work` of one container, under its quota group; or
 //!                     a snapshot of a layer
+//! downloads/          belongs to `image`: what has come of blobs that are not here whole
 //! imports/            belongs to `image`: which archive file became which layer, what layers hold
 //! ```
 
 mod error;
+mod keeper;
 mod layer;
 mod loopfile;
 mod note;

@@ -9,6 +9,10 @@ use super::store::Store;
 use crate::unit::Digest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How often somebody who waits for a turn looks whether he still has to.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Pins of one store.
 #[derive(Debug, Default)]
@@ -62,7 +66,7 @@ impl Store {
     }
 
     /// Waits until nobody else has the turn of `key`, and takes it. Nobody may hold one turn and
-    /// wait for another.
+    /// wait for another, but for a blob's, with an image's in hand.
     pub fn turn(&self, key: &Digest) -> Turn<'_> {
         let turns = &self.turns;
         let mut taken = lock(&turns.taken);
@@ -70,6 +74,30 @@ impl Store {
             taken = turns.given_back.wait(taken).unwrap_or_else(PoisonError::into_inner);
         }
         Turn { turns, key: *key }
+    }
+
+    /// The same, until `is_over`; then `None`.
+    pub fn turn_until(&self, key: &Digest, is_over: &dyn Fn() -> bool) -> Option<Turn<'_>> {
+        let turns = &self.turns;
+        let mut taken = lock(&turns.taken);
+        while !taken.insert(*key) {
+            if is_over() {
+                return None;
+            }
+            let waited = turns.given_back.wait_timeout(taken, LOOK);
+            taken = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Some(Turn { turns, key: *key })
+    }
+
+    /// Whether somebody has the turn of `key` now.
+    pub fn is_taken(&self, key: &Digest) -> bool {
+        lock(&self.turns.taken).contains(key)
+    }
+
+    /// Whether a layer is pinned now.
+    pub fn is_pinned(&self, layer: &Digest) -> bool {
+        lock(&self.pins).held.contains_key(layer)
     }
 }
 

@@ -118,8 +118,17 @@ impl Promises {
 impl Store {
     /// Makes sure that `need` more bytes can be written, beside what containers may still write
     /// and a margin that btrfs itself needs; enlarges the loop file when they cannot. An error
-    /// says which limit stands in the way.
+    /// says which limit stands in the way. What does not fit even so may fit when the keeper has
+    /// removed something.
     pub fn ensure_room(&self, need: Bytes) -> Result<(), VolumeError> {
+        match self.try_room(need) {
+            Err(err) if err.is_full() => self.after_removal(need, err, &|| self.try_room(need)),
+            tried => tried,
+        }
+    }
+
+    /// The same, and nothing is removed for it.
+    pub fn try_room(&self, need: Bytes) -> Result<(), VolumeError> {
         let mut promises = self.promises();
         self.ensure(&mut promises, need)?;
         self.fill_pool(&mut promises);

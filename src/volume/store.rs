@@ -1,6 +1,7 @@
 //! Opening, measuring and closing the store.
 
 use super::VolumeError;
+use super::keeper::Keeper;
 use super::loopfile::LoopFile;
 use super::pin::{Pins, Turns};
 use super::plan;
@@ -98,6 +99,8 @@ pub struct Store {
     pub(super) retired: Mutex<BTreeSet<u64>>,
     /// When everything was last counted.
     pub(super) counted: Mutex<Counted>,
+    /// Who makes room.
+    pub(super) keeper: Keeper,
     /// It was this opening that mounted it.
     mounted_now: bool,
 }
@@ -146,7 +149,7 @@ impl Store {
         let quota =
             ensure_quota(&root, &sysfs.join(QGROUPS)).map_err(refused("switch on quota in"))?;
         let promises = Mutex::new(Promises::new(limited));
-        let (drafts, pins, turns, retired, counted) = Default::default();
+        let (drafts, pins, turns, retired, counted, keeper) = Default::default();
         let (dir, mounted_now) = (dir.to_owned(), false);
         let store = Store {
             dir,
@@ -160,6 +163,7 @@ impl Store {
             turns,
             retired,
             counted,
+            keeper,
             mounted_now,
         };
         store.remove_leftovers()?;

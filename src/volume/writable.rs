@@ -67,10 +67,16 @@ impl Store {
         limit: Option<Bytes>,
         make: impl FnOnce() -> Result<PathBuf, VolumeError>,
     ) -> Result<PathBuf, VolumeError> {
-        {
+        let need = limit.unwrap_or(UNLIMITED);
+        let promise = || -> Result<(), VolumeError> {
             let mut promises = self.promises();
-            self.ensure(&mut promises, limit.unwrap_or(UNLIMITED))?;
+            self.ensure(&mut promises, need)?;
             promises.give(handle, limit);
+            Ok(())
+        };
+        match promise() {
+            Err(err) if err.is_full() => self.after_removal(need, err, &promise)?,
+            promised => promised?,
         }
         let made = make();
         if made.is_err() {

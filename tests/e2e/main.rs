@@ -1,5 +1,6 @@
 //! The real binary against a real kernel, one promise per test: `cargo xtask test e2e`.
 
+mod bounds;
 mod cli;
 mod docker;
 mod images;

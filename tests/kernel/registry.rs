@@ -1,10 +1,11 @@
 //! Images from registries: Debian's own registry server with images that other tools made, and a
 //! server of ours that misbehaves.
 
+mod below;
 mod hostile;
 mod saved;
 mod server;
-mod tree;
+pub mod tree;
 
 use crate::volume::Lab;
 use nix::sched::{CloneFlags, unshare};
@@ -13,6 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use terrarium::image::catalog::{Keep, Known};
 use terrarium::image::registry::settings::Settings;
+use terrarium::image::work::Wish;
 use terrarium::image::{ImageError, Pulled, pull};
 use terrarium::unit::ImageRef;
 use terrarium::volume::Store;
@@ -54,7 +56,7 @@ impl Bed {
 
     fn pull(&self, settings: &Settings, name: &str) -> Result<Pulled, ImageError> {
         let name: ImageRef = name.parse().expect("a name");
-        pull(&self.store, settings, &name, None, &|_, _| ())
+        pull(&self.store, settings, &name, None, &Wish::default(), &|_, _| ())
     }
 
     /// What it says when the image does not come; nothing of it may be left.
@@ -260,6 +262,19 @@ fn tls_is_checked_with_the_operators_own_certificates() {
         fs::copy(certs.join(file), own.join(file)).expect("copy");
     }
     bed.pull(&settings, name).expect("pulled");
+    // A clock that is wrong, of the box or of whoever made the certificate.
+    let digest = bed.pull(&settings, name).expect("pulled").image.digest;
+    let name = name.parse().expect("name");
+    terrarium::image::catalog::forget(&bed.store, &name).expect("forget");
+    terrarium::image::catalog::remove(&bed.store, &digest).expect("remove");
+    registry.stop();
+    server::certificates_for(&dir, "-1");
+    for file in ["ca.crt", "client.cert", "client.key"] {
+        fs::copy(certs.join(file), own.join(file)).expect("copy");
+    }
+    let registry = Registry::start(&dir, Setup::Tls);
+    let text = bed.refused(&settings, "127.0.0.1:5000/ops/app:1");
+    assert!(text.contains("is the clock of this box right?"), "{text}");
     // The certificate is for another name.
     let text = bed.refused(&settings, "localhost:5000/ops/app:1");
     assert!(text.contains("localhost:5000"), "{text}");

@@ -9,6 +9,7 @@
 //! Everything happens in mounts, process ids and a network of its own, as the demo does.
 
 pub mod garden;
+pub mod pull;
 mod rest;
 mod table;
 

@@ -41,6 +41,18 @@ pub const TESTS: &[Tool] = &[
     tool("openssl", "openssl"),
     tool("update-ca-certificates", "ca-certificates"),
     tool("getfattr", "attr"),
+    tool("zip", "zip"),
+];
+/// To pull images beside us. Podman is measured where it is, but brings too much to be asked for.
+pub const PULL: &[Tool] = &[
+    tool("docker-registry", "docker-registry"),
+    tool("skopeo", "skopeo"),
+    tool("umoci", "umoci"),
+    tool("gunzip", "gzip"),
+    tool("pigz", "pigz"),
+    tool("igzip", "isal"),
+    tool("zstd", "zstd"),
+    tool("btrfs", "btrfs-progs"),
 ];
 /// It goes into roots without a loader, so the dynamic one of another package will not do.
 const BUSYBOX: &str = "busybox";

@@ -27,6 +27,7 @@ cargo xtask COMMAND
   dist                              the shipped program: one static file
   bench                             latencies, beside other runtimes of this machine (root)
   bench garden                      the same through Garden's protocol, beside 250 containers (root)
+  bench pull [ROUNDS]               pulling images, beside skopeo, umoci, podman and tar (root)
   vm [COMMAND]                      a guest with systemd and a kernel of its own, and tests in it (root)
   ci                                exactly what the server runs (root)";
 
@@ -53,6 +54,15 @@ fn run(args: &[&str]) -> Result<()> {
         ["bench", "garden", "--inside", stack, program] => {
             bench::garden::inside(Path::new(stack), Path::new(program))
         }
+        ["bench", "pull"] => bench::pull::run(bench::pull::ROUNDS),
+        ["bench", "pull", "--inside", rounds, tiny, stack, program] => bench::pull::inside(
+            number(rounds)?,
+            Path::new(tiny),
+            Path::new(stack),
+            Path::new(program),
+        ),
+        ["bench", "pull", "--meter", rest @ ..] => bench::pull::meter::inside(rest),
+        ["bench", "pull", rounds] => bench::pull::run(number(rounds)?),
         ["ci"] => ci::run(),
         ["demo"] => demo::run(),
         // How the demo calls itself again, apart from the machine.
@@ -72,6 +82,13 @@ fn run(args: &[&str]) -> Result<()> {
             Ok(())
         }
         _ => bail!("no such command\n{HELP}"),
+    }
+}
+
+fn number(text: &str) -> Result<usize> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => bail!("`{text}` is no number of rounds\n{HELP}"),
     }
 }
 

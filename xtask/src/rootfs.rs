@@ -6,7 +6,7 @@
 
 mod busybox;
 pub mod debian;
-mod pack;
+pub mod pack;
 mod packages;
 mod recipe;
 mod sources;

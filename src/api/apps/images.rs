@@ -104,7 +104,8 @@ pub struct Saved {
 /// An archive that is coming in. An empty piece is its end; without one it has broken off.
 pub type Pieces = Receiver<io::Result<Vec<u8>>>;
 
-/// What the dialect needs of images. As with apps, what a client started goes on when it leaves.
+/// What the dialect needs of images. What a client started goes on when it leaves, but for a pull: that
+/// ends when its events are dropped, and with an archive that breaks off.
 pub trait ImageService: Send + Sync {
     /// All images.
     fn images(&self) -> impl Future<Output = Served<ImagesView>> + Send;

@@ -7,6 +7,7 @@ use super::Shared;
 use crate::cell::record::{AppRecord, Release};
 use crate::exec::cancel::Cancel;
 use crate::image::catalog::{self, Known};
+use crate::image::work::Wish;
 use crate::image::{self, ImageError};
 use crate::log::chain;
 use crate::model::image::StagedImage;
@@ -33,16 +34,18 @@ pub async fn stage(
     shared.say(app, "STG", false, format!("Fetching image {wanted}"));
     let (inner, name, what) = (shared.clone(), app.clone(), wanted.clone());
     let lost = shared.lost_image(record);
-    // Who gives up on it leaves it to its end; the next one goes on from there.
+    // Who gives up on it ends it; what has come is there for the next one.
+    let (wish, _wisher) = Wish::held(shared.host.store());
     let fetched = cancel.or(async {
         let turn = shared.fetches.acquire_arc().await;
         smol::unblock(move || {
             let _turn = turn;
-            fetch(&inner, &name, &what, lost)
+            fetch(&inner, &name, &what, (lost, &wish))
         })
         .await
     });
-    let (known, bytes, _pin) = fetched.await.ok_or("it was stopped")??;
+    let (known, bytes, pin) = fetched.await.ok_or("it was stopped")??;
+    shared.state().fetched.insert(app.clone(), pin);
     let image = StagedImage {
         digest: known.digest,
         layers: known.layers,
@@ -77,7 +80,7 @@ fn fetch(
     shared: &Shared,
     app: &AppName,
     wanted: &Image,
-    lost: Option<Digest>,
+    (lost, wish): (Option<Digest>, &Wish),
 ) -> Result<(Known, u64, Pin), String> {
     let store = shared.host.store();
     let text = |err: ImageError| chain(&err);
@@ -92,7 +95,7 @@ fn fetch(
                 }
             };
             let pull = |name: &ImageRef| {
-                image::pull(store, &shared.registries, name, None, &progress).map_err(text)
+                image::pull(store, &shared.registries, name, None, wish, &progress).map_err(text)
             };
             let before = lost.and_then(|digest| pull(&name.pinned(digest)).ok());
             let pulled = before.map_or_else(|| pull(name), Ok)?;

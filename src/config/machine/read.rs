@@ -4,7 +4,7 @@ use super::super::Diagnostics;
 use super::super::cursor::{Section, Value};
 use super::super::sink::walk;
 use super::super::words::{shown, word};
-use super::{Amount, Cell, Config, Log};
+use super::{Amount, Cell, Cleanup, Config, Log};
 use crate::log::Level;
 use crate::unit::Bytes;
 use toml::de::DeValue;
@@ -25,7 +25,15 @@ impl Config {
         if let Some(mut section) = top.section("store") {
             let size = section.take("size_max");
             set(&mut self.store.size_max, size.and_then(|it| amount(&it, Bytes::mib(128))));
+            let images = section.take("images_max");
+            set(&mut self.store.images_max, images.and_then(|it| read_images(&it)));
             set(&mut self.store.quotas, section.take("quotas").and_then(|it| it.truth()));
+            section.finish();
+        }
+        if let Some(mut section) = top.section("downloads") {
+            let size = section.take("size");
+            let (least, most) = (Bytes::mib(1), Bytes::mib(1 << 20));
+            set(&mut self.downloads.size, size.and_then(|it| it.bytes(least, most)));
             section.finish();
         }
         if let Some(section) = top.section("net") {
@@ -101,6 +109,17 @@ fn amount(value: &Value<'_>, least: Bytes) -> Option<Amount<Bytes>> {
     match value.inner {
         DeValue::String(text) if text == "auto" => Some(Amount::Auto),
         _ => value.bytes(least, Bytes::mib(64 << 20)).map(Amount::Fixed),
+    }
+}
+
+/// `"auto"`, `"never"` or a size.
+fn read_images(value: &Value<'_>) -> Option<Amount<Cleanup>> {
+    match value.inner {
+        DeValue::String(text) if text == "never" => Some(Amount::Fixed(Cleanup::Never)),
+        _ => match amount(value, Bytes::new(0))? {
+            Amount::Auto => Some(Amount::Auto),
+            Amount::Fixed(bytes) => Some(Amount::Fixed(Cleanup::Above(bytes))),
+        },
     }
 }
 

@@ -22,7 +22,8 @@ fn the_sample_shows_every_key_with_its_true_default() {
     // Something else first: a key that the sample lacks would stay as it is here.
     let mut config = defaults();
     let odd = "[cell]\nmemory = \"1GiB\"\ndisk = \"1GiB\"\ncontainers = 1\n\
-               [store]\nsize_max = \"1GiB\"\nquotas = false\n\
+               [store]\nsize_max = \"1GiB\"\nquotas = false\nimages_max = \"never\"\n\
+               [downloads]\nsize = \"64MiB\"\n\
                [net]\npool = \"10.1.0.0/16\"\ntag = \"x\"\nmtu = 600\ndns = [\"9.9.9.9\"]\n\
                external_address = \"10.0.0.9\"\nadditional_dns = [\"9.9.9.8\"]\n\
                additional_hosts = [\"10.0.0.7 db\"]\ndeny = [\"0.0.0.0/0\"]\n\
@@ -64,6 +65,7 @@ fn bad_values_are_named_with_their_place() {
         ("[cell]\ncontainers = 20000", "2:14: `cell.containers` is 20000, out of range"),
         ("[cell]\nname = \"a b\"", "2:8: name `a b` is not good"),
         ("[store]\nsize_max = \"20GB\"", "2:12: unit `GB` is not known"),
+        ("[store]\nimages_max = 5", "2:14: size `5` has no unit"),
         ("[net]\npool = \"10.254.1.0/16\"", "2:8: `10.254.1.0/16` is not a pool"),
         ("[net]\npool = \"8.8.0.0/16\"", "2:8: `8.8.0.0/16` is not a pool"),
         ("[net]\ntag = \"a1\"", "2:7: `a1` is not a tag"),
@@ -75,6 +77,7 @@ fn bad_values_are_named_with_their_place() {
         ("[net]\ndeny = [\"10.0.0.1/8\"]", "2:9: `10.0.0.1/8` is not the start of its network"),
         ("[net]\nallow = \"10.0.0.0/8\"", "2:9: `net.allow` must be a list, not a string"),
         ("[net]\nallow_host_access = 1", "2:21: `net.allow_host_access` must be true or false"),
+        ("[downloads]\nsize = \"0B\"", "2:8: "),
         ("[store]\nquotas = \"on\"", "2:10: `store.quotas` must be true or false"),
         ("[cgroup]\nparent = \"../x\"", "2:10: name `../x` is not good"),
         ("[log]\nlevel = \"debug\"", "2:9: `log.level` cannot be \"debug\""),

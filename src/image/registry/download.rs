@@ -9,7 +9,6 @@ use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use ureq::http::Uri;
 
@@ -62,7 +61,7 @@ pub struct Download<'a> {
     /// once.
     anew: bool,
     /// Nobody wants it any more.
-    given_up: Option<&'a AtomicBool>,
+    given_up: Option<&'a (dyn Fn() -> bool + Sync)>,
     /// Most bytes, when nobody says how many they are.
     most: u64,
     /// How it ended; an end that is wrong stays so, however often it is asked for.
@@ -82,7 +81,7 @@ impl<'a> Download<'a> {
             open: Box::new(open),
             wanted,
             pace,
-            part: Part::open(part, wanted.digest.is_none())?,
+            part: Part::open(part, &wanted)?,
             hash: Sha256::new(),
             given: 0,
             piece: None,
@@ -98,8 +97,8 @@ impl<'a> Download<'a> {
         })
     }
 
-    /// The same; waits end when `given_up` is set.
-    pub fn until(self, given_up: &'a AtomicBool) -> Download<'a> {
+    /// The same; waits end when `given_up` says so.
+    pub fn until(self, given_up: &'a (dyn Fn() -> bool + Sync)) -> Download<'a> {
         Download { given_up: Some(given_up), ..self }
     }
 
@@ -240,7 +239,7 @@ impl<'a> Download<'a> {
     }
 
     fn is_given_up(&self) -> bool {
-        self.given_up.is_some_and(|given_up| given_up.load(Ordering::Relaxed))
+        self.given_up.is_some_and(|given_up| given_up())
     }
 
     /// All has come: is it what was wanted?
@@ -370,10 +369,14 @@ impl Drop for Part {
 }
 
 impl Part {
-    fn open(path: &Path, is_own: bool) -> io::Result<Part> {
+    fn open(path: &Path, wanted: &Wanted) -> io::Result<Part> {
         let mut options = File::options();
         let file = options.read(true).append(true).create(true).open(path)?;
-        if is_own {
+        let is_own = wanted.digest.is_none();
+        // What is longer than the blob is not the beginning of it.
+        let too_long =
+            || Ok::<_, io::Error>(file.metadata()?.len() > wanted.size.unwrap_or(u64::MAX));
+        if is_own || too_long()? {
             file.set_len(0)?;
         }
         Ok(Part { path: path.to_owned(), file, at_end: false, forgotten: false, is_own })
@@ -403,7 +406,7 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicU32;
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
     use ureq::Body;
 
     const PACE: Pace = Pace { window: Duration::from_secs(3600), least: 0 };
@@ -486,6 +489,20 @@ mod tests {
     }
 
     #[test]
+    fn a_part_that_is_longer_than_the_blob_is_thrown_away() {
+        let bed = Bed::new("long", 300_000);
+        std::fs::write(bed.part(), [&bed.data[..], b"more"].concat()).expect("write");
+        let asked = std::sync::Mutex::new(Vec::new());
+        let open = |from, _: Option<&str>| {
+            asked.lock().expect("lock").push(from);
+            Ok(bed.piece(from, usize::MAX))
+        };
+        let download = Download::new(&bed.part(), bed.wanted(), PACE, open).expect("new");
+        assert!(all(download).expect("data") == bed.data);
+        assert_eq!(asked.into_inner().expect("list"), [0]);
+    }
+
+    #[test]
     fn a_server_without_ranges_is_read_from_its_beginning() {
         let bed = Bed::new("whole", 300_000);
         std::fs::write(bed.part(), &bed.data[..200_000]).expect("write");
@@ -549,7 +566,8 @@ mod tests {
             Err(Failure { after: Some(Duration::from_secs(60)), ..Failure::passing("busy") })
         };
         let download = Download::new(&bed.part(), bed.wanted(), PACE, open).expect("new");
-        assert_eq!(all(download.until(&given_up)).expect_err("busy").text, "busy");
+        let is_over = || given_up.load(Ordering::Relaxed);
+        assert_eq!(all(download.until(&is_over)).expect_err("busy").text, "busy");
     }
 
     #[test]

@@ -3,9 +3,12 @@
 use super::failure::{self, Failure, Kind};
 use super::settings::Settings;
 use super::{backoff, proxy, tls::Tls};
+use crate::image::work::Wish;
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 use ureq::http::{HeaderMap, Response, StatusCode, Uri, header};
 use ureq::unversioned::resolver::DefaultResolver;
@@ -24,11 +27,15 @@ const REFUSAL_MAX: usize = 64 << 10;
 const REFUSAL: Duration = Duration::from_secs(5);
 /// Bytes that a connection reads at once.
 const BUFFER: usize = 128 << 10;
+/// How often somebody who waits for an answer looks whether he still has to.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The way to registries. Connections are kept for as long as this is.
 pub struct Http {
     /// What the operator says.
     pub settings: Settings,
+    /// Waits end with it.
+    pub wish: Wish,
     agents: Mutex<BTreeMap<String, Agent>>,
 }
 
@@ -59,8 +66,39 @@ impl<'a> Ask<'a> {
 
 impl Http {
     /// Talks to nobody yet.
-    pub fn new(settings: Settings) -> Http {
-        Http { settings, agents: Mutex::default() }
+    pub fn new(settings: Settings, wish: Wish) -> Http {
+        Http { settings, wish, agents: Mutex::default() }
+    }
+
+    /// Breaks off every connection, also those that somebody reads from.
+    pub fn interrupt(&self) {
+        let agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        agents.values().cloned().for_each(Agent::shutdown);
+    }
+
+    /// What `call` answers, or an error when nobody waits for it any more: the call then ends by
+    /// itself within its own times, as finding and reaching a server cannot be interrupted.
+    fn answer(
+        &self,
+        uri: &Uri,
+        call: impl FnOnce() -> Result<Response<Body>, ureq::Error> + Send + 'static,
+    ) -> Result<Response<Body>, Failure> {
+        let (tell, told) = sync_channel(1);
+        let asking = thread::Builder::new().name("registry".into());
+        let asked = asking.spawn(move || drop(tell.send(call())));
+        asked.map_err(|err| Failure::new(Kind::Here, format!("cannot start a thread: {err}")))?;
+        loop {
+            if self.wish.is_over() {
+                return Err(Wish::failure());
+            }
+            match told.recv_timeout(LOOK) {
+                Ok(answer) => return answer.map_err(|err| lost(uri, &err)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Failure::new(Kind::Here, "the thread that asked panicked"));
+                }
+            }
+        }
     }
 
     /// Asks, follows redirects, and returns whatever the answer is.
@@ -106,13 +144,15 @@ impl Http {
                 request = request.header(header::AUTHORIZATION, authorization);
             }
         }
-        request.call().map_err(|err| lost(uri, &err))
+        self.answer(uri, move || request.call())
     }
 
     /// Sends a form, as servers of tokens have it.
     pub fn post_form(&self, uri: &Uri, form: &[(&str, &str)]) -> Result<Response<Body>, Failure> {
-        let form = form.iter().copied();
-        self.agent(uri)?.post(uri).send_form(form).map_err(|err| lost(uri, &err))
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let form: Vec<(String, String)> = form.iter().map(owned).collect();
+        let request = self.agent(uri)?.post(uri);
+        self.answer(uri, move || request.send_form(form))
     }
 
     /// What talks to the server of `uri`.

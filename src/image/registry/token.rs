@@ -247,7 +247,7 @@ mod tests {
     /// ghcr.io names a placeholder at `/v2/`.
     #[test]
     fn a_token_is_for_the_repository_whatever_the_door_says() {
-        let http = Http::new(Default::default());
+        let http = Http::new(Default::default(), Default::default());
         let text = r#"Bearer realm="x",scope="repository:user/image:pull repository:a/b:pull""#;
         let challenge = &super::super::challenge::parse(text)[0];
         let of = |is_about_us| {

@@ -6,20 +6,20 @@ use std::os::unix::fs::symlink;
 use terrarium::image::import_layout;
 
 /// A layout under construction.
-struct Layout {
-    dir: PathBuf,
+pub struct Layout {
+    pub dir: PathBuf,
 }
 
 /// How a layer's tar is kept in its blob.
 #[derive(Clone, Copy)]
-enum Packed {
+pub enum Packed {
     Plain,
     Gzip,
     Zstd,
 }
 
 impl Layout {
-    fn new(lab: &Lab, name: &str) -> Layout {
+    pub fn new(lab: &Lab, name: &str) -> Layout {
         let dir = lab.dir.join(name);
         fs::create_dir_all(dir.join("blobs/sha256")).expect("mkdir");
         fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("write");
@@ -27,24 +27,24 @@ impl Layout {
     }
 
     /// Adds a blob; its descriptor.
-    fn blob(&self, kind: &str, data: &[u8]) -> serde_json::Value {
+    pub fn blob(&self, kind: &str, data: &[u8]) -> serde_json::Value {
         let digest = Digest::of(data);
         fs::write(self.path(&digest), data).expect("write");
         serde_json::json!({ "mediaType": kind, "digest": digest, "size": data.len() })
     }
 
-    fn path(&self, digest: &Digest) -> PathBuf {
+    pub fn path(&self, digest: &Digest) -> PathBuf {
         self.dir.join("blobs/sha256").join(digest.hex())
     }
 
     /// Adds an image; its descriptor.
-    fn image(&self, layers: &[(&[u8], Packed)]) -> serde_json::Value {
+    pub fn image(&self, layers: &[(&[u8], Packed)]) -> serde_json::Value {
         let blobs: Vec<_> = layers.iter().map(|(tar, how)| self.layer(tar, *how)).collect();
         let diffs: Vec<_> = layers.iter().map(|(tar, _)| Digest::of(tar)).collect();
         self.image_of(&blobs, &diffs)
     }
 
-    fn image_of(&self, blobs: &[serde_json::Value], diffs: &[Digest]) -> serde_json::Value {
+    pub fn image_of(&self, blobs: &[serde_json::Value], diffs: &[Digest]) -> serde_json::Value {
         let config = serde_json::json!({
             "architecture": architecture(), "os": "linux",
             "config": { "Env": ["PATH=/bin", "LANG=C"] },
@@ -56,7 +56,7 @@ impl Layout {
         self.blob("application/vnd.oci.image.manifest.v1+json", manifest.to_string().as_bytes())
     }
 
-    fn layer(&self, tar: &[u8], how: Packed) -> serde_json::Value {
+    pub fn layer(&self, tar: &[u8], how: Packed) -> serde_json::Value {
         let file = self.dir.join("packed");
         match how {
             Packed::Plain => fs::write(&file, tar).expect("write"),
@@ -66,7 +66,7 @@ impl Layout {
         self.blob("application/vnd.oci.image.layer.v1.tar", &fs::read(&file).expect("read"))
     }
 
-    fn index(&self, manifests: &[serde_json::Value]) {
+    pub fn index(&self, manifests: &[serde_json::Value]) {
         let index = serde_json::json!({ "schemaVersion": 2, "manifests": manifests });
         fs::write(self.dir.join("index.json"), index.to_string()).expect("write");
     }

@@ -1,5 +1,6 @@
 //! A server of ours that holds one image and misbehaves in the way that is asked for.
 
+mod bounds;
 mod here;
 
 use super::Bed;
@@ -445,6 +446,52 @@ fn a_registry_of_the_first_version_is_asked_when_it_is_named() {
     assert_eq!(server.count("/layer"), 2);
     drop(pulled);
     bed.close();
+}
+
+/// The layers of the first version are not named by what they are: what a cut has left is gone on with
+/// within one try only, and only where the server goes on.
+#[test]
+fn a_layer_of_the_first_version_is_gone_on_with_over_cuts() {
+    let bed = Bed::new("firstcut");
+    let cut = |port: u16, has_ranges: bool| {
+        Server::start(port, 10, move |asked, image| {
+            let answer = first_version(asked, image)?;
+            if answer.status != 200 || !asked.path.ends_with("/layer") {
+                return Some(match port {
+                    5000 => answer,
+                    _ => moved(answer, port),
+                });
+            }
+            let whole = Image { layer: answer.body, config: Vec::new(), manifest: Vec::new() };
+            let mut part = if has_ranges { whole.part(asked) } else { Answer::ok(whole.layer) };
+            part.cut = Some(70_000);
+            Some(part)
+        })
+    };
+    let (good, bad) = (cut(5000, true), cut(5001, false));
+    let v1 = vec![good.authority.clone(), bad.authority.clone()];
+    let settings = Settings { v1, ..settings(&bed) };
+    let pulled = bed.pull(&settings, &good.name()).expect("pulled");
+    for (layer, file) in pulled.image.layers.iter().zip(["lower", "upper"]) {
+        let found = std::fs::read(bed.store.layer(layer).expect("layer").join(file)).expect("file");
+        assert!(found == noise(200_000));
+    }
+    // Three connections for each: 201 KiB, 70000 bytes at a time.
+    assert_eq!(good.count("/layer"), 6);
+    let text = bed.refused(&settings, &bad.name());
+    assert!(text.contains("cannot be gone on with"), "{text}");
+    let left = std::fs::read_dir(bed.store.dir().join("downloads")).expect("downloads").count();
+    assert_eq!(left, 0, "of no use to anybody");
+    drop(pulled);
+    bed.close();
+}
+
+/// The same answer with the endpoint of another port.
+fn moved(mut answer: Answer, port: u16) -> Answer {
+    for (_, value) in answer.headers.iter_mut().filter(|(name, _)| name == "X-Docker-Endpoints") {
+        *value = format!("127.0.0.1:{port}");
+    }
+    answer
 }
 
 #[test]

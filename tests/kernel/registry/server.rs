@@ -82,6 +82,11 @@ impl Drop for Registry {
 
 /// A certificate for 127.0.0.1, one for a client, and who vouches for both, which is in `client/`.
 pub fn certificates(dir: &Path) {
+    certificates_for(dir, "3650");
+}
+
+/// The same for so many days; fewer than none: they are too old.
+pub fn certificates_for(dir: &Path, days: &str) {
     let client = dir.join("client");
     fs::create_dir_all(&client).expect("directory");
     let at = |path: PathBuf| path.to_str().expect("text").to_owned();
@@ -113,7 +118,7 @@ pub fn certificates(dir: &Path) {
                 &ca.1,
                 "-CAcreateserial",
                 "-days",
-                "3650",
+                days,
                 "-extfile",
                 &names,
                 "-out",

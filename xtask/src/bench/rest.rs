@@ -103,7 +103,7 @@ fn written_bytes(id: u32) -> Result<u64> {
 }
 
 /// The number after `name` in a file of the kernel's.
-fn field(file: &str, name: &str) -> Result<u64> {
+pub fn field(file: &str, name: &str) -> Result<u64> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
     let rest = text.lines().find_map(|line| line.strip_prefix(name));
     let number = rest.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
@@ -111,7 +111,7 @@ fn field(file: &str, name: &str) -> Result<u64> {
 }
 
 /// Processor time of its own so far: fields 14 and 15 of stat, after the name in brackets.
-fn ticks(id: u32) -> Result<u64> {
+pub fn ticks(id: u32) -> Result<u64> {
     let file = format!("/proc/{id}/stat");
     let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
     let after = text.rsplit_once(')').map_or("", |(_, after)| after);

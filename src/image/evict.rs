@@ -1,0 +1,76 @@
+//! Room for something that does not fit, made of images that nobody uses.
+
+use super::catalog::{self, Keep, Known};
+use super::error::ImageError;
+use super::{notes, parts};
+use crate::unit::{Bytes, Digest};
+use crate::volume::Store;
+use std::collections::BTreeSet;
+
+/// So much is made at least when anything is: to wait for it takes a while.
+const LEAST: u64 = 256 << 20;
+
+/// Removes parts of blobs that nobody goes on with, and images that nothing is made of, those that
+/// were not asked for the longest first, until `need` bytes are gone, or a little more; how many are.
+///
+/// What stays: `used`, which is asked after the search has begun and tells every layer that something
+/// on the box is or will be made of; what is pinned, or was meanwhile; images that stay always. Other
+/// layers than those of images stay as well, whoever they are of.
+pub fn make_room(
+    store: &Store,
+    keep: &Keep,
+    need: Bytes,
+    used: impl FnOnce() -> Option<BTreeSet<Digest>>,
+) -> Result<u64, ImageError> {
+    let refused = |source| ImageError::Store { archive: store.dir().join("layers"), source };
+    let need = need.get().max(LEAST);
+    let round = store.begin_round();
+    let mut freed = parts::clear(store);
+    let Some(used) = used() else { return Ok(freed) };
+    let mut images = catalog::list(store)
+        .map_err(|source| ImageError::Read { archive: store.dir().join("images"), source })?;
+    images.sort_by_key(|(known, _)| known.used_ms);
+    let mut gone = BTreeSet::new();
+    for at in 0..images.len() {
+        if freed >= need {
+            break;
+        }
+        let (known, names) = &images[at];
+        let own = own_layers(store, &images, at, &gone, &used);
+        if own.is_empty() || keep.is_always(names) {
+            continue;
+        }
+        catalog::drop_image(store, known, names)?;
+        gone.insert(known.digest);
+        let trees = notes::trees_of(store, &own).map_err(refused)?;
+        for layer in own.iter().chain(&trees).filter(|layer| !used.contains(layer)) {
+            let size = notes::drop_layer(store, &round, layer).map_err(refused)?;
+            freed = freed.saturating_add(size.map_or(0, |size| size.bytes));
+        }
+    }
+    Ok(freed)
+}
+
+/// Whether images, and what has come of others, have more bytes than they may.
+pub fn exceeds(store: &Store, keep: &Keep) -> bool {
+    let Some(most) = keep.bytes else { return false };
+    let held = store.layers().ok().and_then(|all| notes::layers_bytes(store, &all).ok());
+    held.is_some_and(|held| held.saturating_add(parts::bytes(store)) > most)
+}
+
+/// Layers that only the image at this place needs.
+fn own_layers(
+    store: &Store,
+    images: &[(Known, Vec<String>)],
+    at: usize,
+    gone: &BTreeSet<Digest>,
+    used: &BTreeSet<Digest>,
+) -> BTreeSet<Digest> {
+    let others = images.iter().enumerate();
+    let others = others.filter(|(other, (known, _))| *other != at && !gone.contains(&known.digest));
+    let others: BTreeSet<&Digest> = others.flat_map(|(_, (known, _))| &known.layers).collect();
+    let is_own = |layer: &&Digest| {
+        !used.contains(layer) && !others.contains(layer) && !store.is_pinned(layer)
+    };
+    images[at].0.layers.iter().filter(is_own).copied().collect()
+}

@@ -1,0 +1,206 @@
+//! What images may take of the box, and what stays of them when the daemon ends.
+
+use super::lab::Lab;
+use super::server::{Registry, Setup, tool};
+use nix::sys::signal::Signal;
+use serde_json::json;
+use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use terrarium::unit::Digest;
+use zstd::stream::raw::CParameter;
+
+/// Bytes of the one file in a layer.
+const FILE: usize = 48 << 20;
+/// What the daemon may take beside what it has at rest, in KiB.
+const MEMORY_KIB: u64 = 32 << 10;
+
+/// A tar of one file that is none other's, with little in it that repeats within a window.
+fn tar(name: &str) -> Vec<u8> {
+    let mut state = Digest::of(name.as_bytes())
+        .hex()
+        .bytes()
+        .fold(7u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    let mut data = Vec::with_capacity(FILE);
+    while data.len() < FILE {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        data.extend_from_slice(&state.to_le_bytes());
+    }
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(FILE as u64);
+    header.set_mode(0o644);
+    tar.append_data(&mut header, name, &data[..]).expect("a tar");
+    tar.into_inner().expect("a tar")
+}
+
+fn gzip(tar: &[u8]) -> Vec<u8> {
+    let mut to = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    to.write_all(tar).expect("packed");
+    to.finish().expect("packed")
+}
+
+/// With a window of 2 to the `log` bytes.
+fn zstd(tar: &[u8], log: u32) -> Vec<u8> {
+    let mut to = zstd::Encoder::new(Vec::new(), 1).expect("encoder");
+    to.set_parameter(CParameter::WindowLog(log)).expect("window");
+    to.write_all(tar).and_then(|()| to.finish()).expect("packed")
+}
+
+/// Puts an image of these layers, each a tar and how it is packed, into the registry as `name`.
+fn push(dir: &Path, name: &str, layers: &[(Vec<u8>, Vec<u8>)]) {
+    let blobs = dir.join("blobs/sha256");
+    fs::create_dir_all(&blobs).expect("directory");
+    let blob = |kind: &str, data: &[u8]| {
+        let digest = Digest::of(data);
+        fs::write(blobs.join(digest.hex()), data).expect("blob");
+        json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": digest, "size": data.len()})
+    };
+    let diffs: Vec<Digest> = layers.iter().map(|(tar, _)| Digest::of(tar)).collect();
+    let config = json!({"architecture": "amd64", "os": "linux", "config": {},
+        "rootfs": {"type": "layers", "diff_ids": diffs}});
+    let packed = layers.iter().map(|(_, packed)| {
+        let is_zstd = packed.starts_with(&[0x28, 0xb5]);
+        blob(if is_zstd { "layer.v1.tar+zstd" } else { "layer.v1.tar+gzip" }, packed)
+    });
+    let manifest = json!({"schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": blob("config.v1+json", config.to_string().as_bytes()),
+        "layers": packed.collect::<Vec<_>>()});
+    let mut named = blob("manifest.v1+json", manifest.to_string().as_bytes());
+    named["annotations"] = json!({"org.opencontainers.image.ref.name": "one"});
+    let index = json!({"schemaVersion": 2, "manifests": [named]});
+    fs::write(dir.join("index.json"), index.to_string()).expect("index");
+    fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#).expect("layout");
+    let (from, to) = (format!("oci:{}:one", dir.display()), format!("docker://{name}"));
+    let how = ["--insecure-policy", "copy", "-q", "--dest-tls-verify=false"];
+    tool("skopeo", &[&how[..], &[&from, &to]].concat());
+}
+
+/// A field of the daemon's status, in KiB.
+fn memory(lab: &Lab, field: &str) -> u64 {
+    let path = format!("/proc/{}/status", lab.daemon_pid());
+    let text = fs::read_to_string(path).expect("status");
+    let line = text.lines().find_map(|line| line.strip_prefix(field)).expect(field);
+    line.trim_matches(|c: char| !c.is_ascii_digit()).parse().expect("KiB")
+}
+
+#[test]
+fn large_layers_take_little_memory_and_a_window_that_would_take_more_is_refused() {
+    let mut lab = Lab::new("memory");
+    lab.configure("registry", "[registry]\ninsecure = [\"127.0.0.0/8\"]\n");
+    let dir = lab.root.join("registry");
+    fs::create_dir_all(&dir).expect("directory");
+    let registry = Registry::start(&dir, Setup::Plain);
+    let other = tar("f");
+    let large = zstd(&other, 25);
+    let layer = Digest::of(&large).to_string();
+    let layers = ["a", "b", "c", "d", "e"].map(tar);
+    let [a, b, c, d, e] = &layers;
+    let packed = [gzip(a), zstd(b, 23), gzip(c), zstd(d, 24), zstd(e, 23)];
+    let all: Vec<_> = layers.iter().cloned().zip(packed).collect();
+    push(&dir.join("good"), "127.0.0.1:5000/ops/large:1", &all);
+    push(&dir.join("bad"), "127.0.0.1:5000/ops/window:1", &[(other, large)]);
+    lab.serve();
+    let before = memory(&lab, "VmRSS:");
+    fs::write(format!("/proc/{}/clear_refs", lab.daemon_pid()), "5").expect("forget the peak");
+    lab.ok(&["image", "pull", "127.0.0.1:5000/ops/large:1"]);
+    let grown = memory(&lab, "VmHWM:").saturating_sub(before);
+    eprintln!("{grown} KiB for {} MiB", 5 * (FILE >> 20));
+    assert!(grown < MEMORY_KIB, "{grown} KiB beside {before} KiB at rest");
+    let refused = lab.run(&["image", "pull", "127.0.0.1:5000/ops/window:1"]);
+    for text in ["image 127.0.0.1:5000/ops/window:1", &layer, "window of 32 MiB", "without --long"]
+    {
+        assert!(refused.code == 1 && refused.err.contains(text), "{text}: {}", refused.err);
+    }
+    registry.stop();
+    lab.finish();
+}
+
+/// A server that takes connections and says nothing; how many there were.
+fn silent() -> Arc<AtomicUsize> {
+    let listener = TcpListener::bind("127.0.0.1:5000").expect("bind");
+    let count: Arc<AtomicUsize> = Arc::default();
+    let seen = count.clone();
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for stream in listener.incoming() {
+            held.push(stream);
+            seen.store(held.len(), Ordering::SeqCst);
+        }
+    });
+    count
+}
+
+/// It would wait a minute for the answer.
+#[test]
+fn a_pull_ends_with_its_client_and_with_the_daemon() {
+    let mut lab = Lab::new("leaves");
+    lab.configure("registry", "[registry]\ninsecure = [\"127.0.0.0/8\"]\n");
+    lab.serve();
+    let connections = silent();
+    let ask = |name: &str, count| {
+        let socket = lab.root.join("run/terrarium/terrarium.sock");
+        let mut client = UnixStream::connect(socket).expect("connect");
+        let path = format!("127.0.0.1:5000%2F{name}");
+        write!(client, "POST /v1/images/{path}/pull HTTP/1.1\r\nHost: x\r\n\r\n").expect("ask");
+        lab.until("the registry is asked", |_| {
+            (connections.load(Ordering::SeqCst) == count).then_some(())
+        });
+        client
+    };
+    let over = "nobody wants it any more";
+    drop(ask("one", 1));
+    lab.until("it is over", |lab| lab.daemon_log().contains(over).then_some(()));
+    let _waits = ask("two", 2);
+    lab.end_daemon(Signal::SIGTERM);
+    let log = lab.daemon_log();
+    assert_eq!(log.matches(over).count(), 2, "{log}");
+    assert!(!log.contains("daemon.unclosed"), "{log}");
+    lab.assert_nothing_left();
+    fs::remove_dir_all(&lab.root).expect("clean up");
+}
+
+/// Images go as soon as nothing is made of them, and the daemon dies over it.
+#[test]
+fn a_daemon_that_is_killed_while_it_removes_an_image_leaves_nothing_half_removed() {
+    let mut lab = Lab::new("gckill");
+    let settings = "[registry]\ninsecure = [\"127.0.0.0/8\"]\n[store]\nimages_max = \"0B\"\n";
+    lab.configure("registry", settings);
+    lab.serve();
+    let dir = lab.root.join("registry");
+    fs::create_dir_all(&dir).expect("directory");
+    let registry = Registry::start(&dir, Setup::Plain);
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(5);
+    header.set_mode(0o644);
+    tar.append_data(&mut header, "file", &b"small"[..]).expect("a tar");
+    let tar = tar.into_inner().expect("a tar");
+    let packed = gzip(&tar);
+    let name = "127.0.0.1:5000/ops/small:1";
+    push(&dir.join("small"), name, &[(tar, packed)]);
+    let store = lab.root.join("var/lib/terrarium/store");
+    for point in ["collect:names", "collect:image", "collect:layer"] {
+        let file = lab.root.join("die-at");
+        fs::write(&file, point).expect("point");
+        // It may die before it answers.
+        lab.run(&["image", "pull", name]);
+        lab.until(point, |_| (!file.exists()).then_some(()));
+        lab.end_daemon(Signal::SIGKILL);
+        lab.serve();
+        // What is left of it goes: at once when it has a name or nothing, else as too much.
+        lab.until("nothing is left", |_| {
+            let names = ["layers", "images/names", "tmp", "downloads"]
+                .map(|dir| fs::read_dir(store.join(dir)).map_or(0, Iterator::count));
+            (names == [0; 4]).then_some(())
+        });
+        assert!(lab.ok(&["image", "ls"]).out.starts_with("no images"));
+    }
+    registry.stop();
+    lab.finish();
+}
