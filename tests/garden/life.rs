@@ -174,6 +174,11 @@ fn a_half_made_container_leaves_nothing() {
         drop(wire);
     }
     garden.make("c");
+    let depot = garden.lab().root.join("var/lib/terrarium/depot");
+    eventually("what was begun is there, or taken back", || {
+        let all = std::fs::read_dir(&depot).expect("depot").count();
+        (all == garden.list("").len()).then_some(())
+    });
     for handle in garden.list("") {
         assert_eq!(garden.says(&handle, "echo whole"), "whole");
     }
