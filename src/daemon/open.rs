@@ -229,7 +229,7 @@ impl<'a> Opening<'a> {
         let config = self.config;
         let depot = Depot::open(&config.paths.state.join("depot"));
         let depot = depot.map_err(start("open the depot"))?;
-        let (program, seccomp) = (parts::program()?, parts::seccomp()?);
+        let (program, seccomp) = (parts::program(), parts::seccomp()?);
         const BEFORE: &str = "its step comes before";
         self.host = Some(Arc::new(Host::new(HostParts {
             depot,

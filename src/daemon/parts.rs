@@ -74,9 +74,10 @@ fn make_dir(dir: &Path, mode: u32) -> Result<(), DaemonError> {
     make().map_err(start(format!("make {}", dir.display())))
 }
 
-/// The program that becomes pid 1: this very file.
-pub fn program() -> Result<PathBuf, DaemonError> {
-    std::env::current_exe().map_err(start("find this program's own file"))
+/// The program that becomes pid 1: this very file, whatever has its name by now. An update replaces it
+/// while we run, and the new one's `init` may say other things than we understand.
+pub fn program() -> PathBuf {
+    PathBuf::from("/proc/self/exe")
 }
 
 /// The directory that every container sees at /tmp/lifecycle.
@@ -88,7 +89,7 @@ pub fn lifecycle(config: &Config) -> PathBuf {
 pub fn lay_lifecycle(config: &Config) -> Result<(), DaemonError> {
     let dir = lifecycle(config);
     let doing = format!("copy this program to {}", dir.display());
-    copy_program(&program()?, &dir).map_err(start(doing))
+    copy_program(&program(), &dir).map_err(start(doing))
 }
 
 /// One copy of this program and a link per role. A copy, so that an update of the program never
