@@ -1,6 +1,8 @@
 //! What becomes of an app's output.
 
 use super::lab::Lab;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 
 const JOB: &str = "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n[health]\ntype = \"process\"\n\n\
                    [restart]\npolicy = \"never\"\n";
@@ -37,5 +39,49 @@ fn row_52_output_takes_as_much_of_the_disk_as_the_owner_says() {
     let first = 4001 - numbers.len() as u32;
     assert!(first > 1, "{first}");
     assert_eq!(numbers, (first..=4000).collect::<Vec<_>>());
+    lab.finish();
+}
+
+#[test]
+fn row_52_logs_are_followed_since_a_time_and_chosen_by_source_and_instance() {
+    let lab = Lab::start("since");
+    let script = "mkfifo /tmp/go\nexec 3<>/tmp/go\n\
+                  for word in one two three; do echo $word; read x <&3; done\n";
+    let manifest = "[run]\ninstances = 2\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n\
+                    [health]\ntype = \"process\"\n";
+    lab.ok(&["apply", &lab.app("app", script, manifest)]);
+    let go = |word: &str| {
+        assert_eq!(lab.inside("app", "echo > /tmp/go").code, 0);
+        lab.until(word, |lab| lab.logged("app", &format!("WEB/0] OUT {word}")).pop())
+    };
+    lab.until("both speak", |lab| (lab.logged("app", "OUT one").len() == 2).then_some(()));
+    let two = go("two");
+    let since = two.split(' ').next().expect("a time");
+    let texts = |args: &[&str]| {
+        let out = lab.ok(args).out;
+        let text = |line: &str| line.split_once(" [").expect("a line").1.to_owned();
+        out.lines().map(text).collect::<Vec<_>>()
+    };
+    assert_eq!(texts(&["logs", "app", "--since", since]), ["APP/PROC/WEB/0] OUT two"]);
+    let second = texts(&["logs", "app/1", "--source", "app"]);
+    assert_eq!(second.last().expect("lines"), "APP/PROC/WEB/1] OUT one");
+    assert!(second.iter().all(|line| line.starts_with("APP/PROC/WEB/1] ")), "{second:?}");
+    assert_eq!(texts(&["logs", "app", "--since", "1h", "-n", "1"]), ["APP/PROC/WEB/0] OUT two"]);
+    let staging = texts(&["logs", "app", "--source", "stg"]);
+    assert!(
+        !staging.is_empty() && staging.iter().all(|it| it.starts_with("STG/0] ")),
+        "{staging:?}"
+    );
+    assert_eq!(texts(&["logs", "app", "--since", "2200-01-01"]), [""; 0]);
+
+    let mut following = lab.command(&["logs", "-f", "--since", since, "app"]);
+    let mut child = following.stdout(Stdio::piped()).spawn().expect("logs -f");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut next = || lines.next().expect("a line").expect("UTF-8");
+    assert!(next().ends_with("OUT two"));
+    go("three");
+    assert!(next().ends_with("OUT three"));
+    child.kill().expect("end it");
+    child.wait().expect("its end");
     lab.finish();
 }
