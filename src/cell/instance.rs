@@ -150,6 +150,7 @@ async fn live(
     let exec = Executor {
         container: container.clone(),
         sink: Sink { source: lrp.log_source.clone(), ..cell.clone() },
+        limit: shared.logs.limit(lrp.log_rate),
         env: shared.network_env(container, Some(key.1)),
         last_id: AtomicU32::new(0),
     };

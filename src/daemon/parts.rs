@@ -160,7 +160,8 @@ pub fn seccomp() -> Result<OwnedFd, DaemonError> {
 
 /// What is kept of the apps' output.
 pub fn log_keep(config: &Config) -> Keep {
-    Keep { file_bytes: config.log.app_bytes, files: config.log.app_files }
+    let log = &config.log;
+    Keep { file_bytes: log.app_bytes, files: log.app_files, rate: log.rate, lines: log.rate_lines }
 }
 
 /// How far the store may grow, and what the box gives away.

@@ -150,10 +150,10 @@ async fn finish(
 ) -> Result<ExitStatus, StepError> {
     let (end, ended) = cancel::pair();
     let streams = std::mem::take(&mut process.streams);
-    let sink = exec.sink(SOURCE);
+    let to = (exec.sink(SOURCE), exec.limit.clone());
     let output = future::zip(
-        log_lines(streams.stdout, Vec::new(), false, sink.clone(), ended.clone()),
-        log_lines(streams.stderr, Vec::new(), true, sink, ended),
+        log_lines(streams.stdout, Vec::new(), false, to.clone(), ended.clone()),
+        log_lines(streams.stderr, Vec::new(), true, to, ended),
     );
     let life = async {
         let status = match cancel.or(process.wait()).await {

@@ -6,8 +6,9 @@
 //!                    each has at most [log] app_bytes, or one line that is longer
 //! ```
 
+use super::limit::Limit;
 use crate::model::view::LogLine;
-use crate::unit::{AppName, Bytes};
+use crate::unit::{AppName, Bytes, Rate};
 use smol::channel::{Receiver, Sender, TrySendError, bounded};
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
@@ -30,6 +31,10 @@ pub struct Keep {
     pub file_bytes: Bytes,
     /// Files, the current one included; 1 to 16.
     pub files: u32,
+    /// What an instance may log in a second, unless its app says otherwise.
+    pub rate: Rate,
+    /// Lines that an instance may log in a second; `None`: any number.
+    pub lines: Option<u32>,
 }
 
 /// All app logs of the box.
@@ -83,6 +88,11 @@ impl Logs {
             })
         };
         open.entry(app.clone()).or_insert_with(make).clone()
+    }
+
+    /// How much one container may log: what its app says, else what the box does.
+    pub fn limit(&self, own: Option<Rate>) -> Limit {
+        Limit::new(own.unwrap_or(self.keep.rate), self.keep.lines)
     }
 
     /// Removes the log of a deleted app; its followers' streams end.

@@ -6,14 +6,16 @@
 //! Called by: `cell`, `api` (through `cell`). Calls: `container`, `lifecycle` (packing), `model`,
 //! `sys`, `unit`.
 //! Entry points: [`run::Executor`], [`health`], [`logs::AppLog`], [`room`] (pure), [`env`] (pure),
-//! [`lines`] (pure).
+//! [`lines`] (pure), [`bucket`] (pure).
 //! Ancestor: Diego's executor and its depot of steps.
 
+pub mod bucket;
 pub mod cancel;
 mod copy;
 pub mod env;
 pub mod health;
 pub mod instance;
+pub mod limit;
 pub mod lines;
 pub mod logs;
 pub mod room;

@@ -85,3 +85,57 @@ fn row_52_logs_are_followed_since_a_time_and_chosen_by_source_and_instance() {
     child.wait().expect("its end");
     lab.finish();
 }
+
+/// Processor time that the daemon has used.
+fn cpu_seconds(lab: &Lab) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", lab.daemon_pid())).expect("stat");
+    let (_, fields) = stat.rsplit_once(") ").expect("a name");
+    let ticks = |field: usize| fields.split(' ').nth(field).and_then(|it| it.parse::<f64>().ok());
+    (ticks(11).expect("utime") + ticks(12).expect("stime")) / 100.0
+}
+
+#[test]
+fn row_53_an_app_that_floods_is_not_held_up_and_costs_little() {
+    let mut lab = Lab::new("flood");
+    lab.configure("log", "[log]\nrate_lines = 100\n");
+    lab.serve();
+    let before = cpu_seconds(&lab);
+    // 256 MiB in lines of 100 bytes.
+    let line = "x".repeat(99);
+    let script =
+        format!("yes {line} | head -c 268435400; sleep 2; echo after the flood; echo err >&2\n");
+    lab.ok(&[
+        "apply",
+        "--no-wait",
+        &lab.app("flood", &script, &format!("{JOB}\n[log]\nrate = \"16KiB/s\"\n")),
+    ]);
+    lab.until_state("flood", "finished");
+    let used = cpu_seconds(&lab) - before;
+    assert!(used < 10.0, "{used} s of processor time for 256 MiB");
+    lab.until("its end is told", |lab| (!lab.logged("flood", "finished").is_empty()).then_some(()));
+    let told = lab.logged("flood", "app instance exceeded log rate limit");
+    assert!(!told.is_empty());
+    let text =
+        "OUT app instance exceeded log rate limit (100 log-lines/sec) set by platform operator";
+    assert!(told.iter().all(|line| line.ends_with(text)), "{told:?}");
+    // Every line of the flood that was kept is whole; what came after the silence was heard.
+    let kept = lab.logged("flood", "OUT xxx");
+    assert!(kept.iter().all(|one| one.ends_with(&format!("OUT {line}"))));
+    assert_eq!(lab.logged("flood", "OUT after the flood").len(), 1);
+    assert_eq!(lab.logged("flood", "ERR err").len(), 1);
+    let bytes: u64 = files(&lab, "flood").iter().map(|(_, size)| size).sum();
+    assert!(bytes < 1 << 20, "{bytes}");
+
+    let script = "n=0; while [ $n -lt 50 ]; do n=$((n+1)); echo $n; done\n";
+    let manifest = |rate: &str| format!("{JOB}\n[log]\nrate = \"{rate}\"\n");
+    lab.ok(&["apply", &lab.app("quiet", script, &manifest("0B/s"))]);
+    lab.until_state("quiet", "finished");
+    lab.until("it has told", |lab| (!lab.logged("quiet", "finished").is_empty()).then_some(()));
+    assert!(!lab.logged("quiet", "log rate limit (0 bytes/sec)").is_empty());
+    assert!(lab.logged("quiet", "WEB/0] OUT 5").is_empty());
+    assert!(
+        !lab.logged("quiet", "OUT Exit status 0").is_empty(),
+        "what the cell says is no output"
+    );
+    lab.finish();
+}
