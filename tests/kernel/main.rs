@@ -7,6 +7,7 @@ mod garden;
 mod image;
 mod init;
 mod lab;
+mod logs;
 mod net;
 mod peas;
 mod registry;
