@@ -161,7 +161,13 @@ pub fn seccomp() -> Result<OwnedFd, DaemonError> {
 /// What is kept of the apps' output.
 pub fn log_keep(config: &Config) -> Keep {
     let log = &config.log;
-    Keep { file_bytes: log.app_bytes, files: log.app_files, rate: log.rate, lines: log.rate_lines }
+    Keep {
+        file_bytes: log.app_bytes,
+        files: log.app_files,
+        rate: log.rate,
+        lines: log.rate_lines,
+        journal: log.journal,
+    }
 }
 
 /// How far the store may grow, and what the box gives away.

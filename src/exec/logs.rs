@@ -6,6 +6,7 @@
 //!                    each has at most [log] app_bytes, or one line that is longer
 //! ```
 
+use super::journal::{Journal, SOCKET};
 use super::limit::Limit;
 use crate::model::view::LogLine;
 use crate::unit::{AppName, Bytes, Rate};
@@ -35,19 +36,24 @@ pub struct Keep {
     pub rate: Rate,
     /// Lines that an instance may log in a second; `None`: any number.
     pub lines: Option<u32>,
+    /// Every line goes to systemd's journal as well.
+    pub journal: bool,
 }
 
 /// All app logs of the box.
 pub struct Logs {
     dir: PathBuf,
     keep: Keep,
+    journal: Option<Arc<Journal>>,
     open: Mutex<HashMap<AppName, Arc<AppLog>>>,
 }
 
 /// The log of one app. Writing never waits for a reader and never fails the app.
 pub struct AppLog {
+    app: AppName,
     path: PathBuf,
     keep: Keep,
+    journal: Option<Arc<Journal>>,
     inner: Mutex<Inner>,
 }
 
@@ -74,7 +80,9 @@ impl Logs {
                 fs::remove_file(path)?;
             }
         }
-        Ok(Logs { dir: dir.to_owned(), keep, open: Mutex::default() })
+        let journal = keep.journal.then(|| Journal::new(Path::new(SOCKET))).transpose()?;
+        let (dir, journal) = (dir.to_owned(), journal.map(Arc::new));
+        Ok(Logs { dir, keep, journal, open: Mutex::default() })
     }
 
     /// The log of `app`.
@@ -83,7 +91,9 @@ impl Logs {
         let make = || {
             Arc::new(AppLog {
                 path: self.dir.join(format!("{app}.log")),
+                app: app.clone(),
                 keep: self.keep.clone(),
+                journal: self.journal.clone(),
                 inner: Mutex::default(),
             })
         };
@@ -120,6 +130,9 @@ impl AppLog {
 
     /// Adds one line.
     fn add(&self, line: LogLine) {
+        if let Some(journal) = &self.journal {
+            journal.send(&self.app, &line);
+        }
         let mut inner = self.inner();
         match self.store(&mut inner, &line) {
             Ok(()) => inner.refused = false,

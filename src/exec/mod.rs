@@ -15,6 +15,7 @@ mod copy;
 pub mod env;
 pub mod health;
 pub mod instance;
+mod journal;
 pub mod limit;
 pub mod lines;
 pub mod logs;

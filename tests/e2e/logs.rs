@@ -1,7 +1,9 @@
 //! What becomes of an app's output.
 
-use super::lab::Lab;
+use super::lab::{Lab, PATIENCE};
+use nix::mount::{MsFlags, mount};
 use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 
 const JOB: &str = "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n[health]\ntype = \"process\"\n\n\
@@ -137,5 +139,42 @@ fn row_53_an_app_that_floods_is_not_held_up_and_costs_little() {
         !lab.logged("quiet", "OUT Exit status 0").is_empty(),
         "what the cell says is no output"
     );
+    lab.finish();
+}
+
+#[test]
+fn row_52_the_journal_hears_every_line_when_the_owner_wants_it() {
+    let mut lab = Lab::new("journal");
+    let none = MsFlags::empty();
+    mount(None::<&str>, "/run", Some("tmpfs"), none, None::<&str>).expect("a /run of our own");
+    lab.configure("log", "[log]\njournal = true\n");
+    lab.serve();
+    // It is not there yet: nobody waits for it.
+    lab.ok(&["apply", &lab.app("early", "echo unheard\n", JOB)]);
+    lab.until_state("early", "finished");
+    assert_eq!(lab.daemon_log().matches("journal.refused").count(), 1, "{}", lab.daemon_log());
+
+    std::fs::create_dir_all("/run/systemd/journal").expect("directory");
+    let journal = UnixDatagram::bind("/run/systemd/journal/socket").expect("bind");
+    journal.set_read_timeout(Some(PATIENCE)).expect("a bound");
+    lab.ok(&["apply", "--no-wait", &lab.app("heard", "echo to out; echo to err >&2\n", JOB)]);
+    let mut found = Vec::new();
+    let mut buffer = vec![0; 128 * 1024];
+    while found.len() < 2 {
+        let length = journal.recv(&mut buffer).expect("a line");
+        let entry = String::from_utf8(buffer[..length].to_vec()).expect("UTF-8");
+        if entry.contains("MESSAGE=to ") {
+            found.push(entry);
+        }
+    }
+    found.sort();
+    let fields = "SYSLOG_IDENTIFIER=terrarium\nTERRARIUM_APP=heard\nTERRARIUM_INSTANCE=0\n\
+                  TERRARIUM_SOURCE=APP/PROC/WEB\nMESSAGE=to";
+    let expected = [format!("PRIORITY=3\n{fields} err\n"), format!("PRIORITY=6\n{fields} out\n")];
+    assert_eq!(found, expected);
+    assert!(lab.daemon_log().contains("journal.lines_lost"), "{}", lab.daemon_log());
+    drop(journal);
+    lab.until_state("heard", "finished");
+    lab.until("the files have it, too", |lab| lab.logged("heard", "OUT to out").pop());
     lab.finish();
 }

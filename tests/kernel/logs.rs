@@ -26,8 +26,8 @@ impl Logged {
         let lab = Lab::new(name);
         let host = lab.host();
         let container = Arc::new(host.create(spec(&lab, "c"), Fault::None).expect("create"));
-        let (rate, lines) = (Rate::Unlimited, None);
-        let keep = Keep { file_bytes: Bytes::mib(4), files: 2, rate, lines };
+        let (file_bytes, rate) = (Bytes::mib(4), Rate::Unlimited);
+        let keep = Keep { file_bytes, files: 2, rate, lines: None, journal: false };
         let logs = Logs::open(&lab.state.join("logs"), keep).expect("logs");
         let log = logs.app(&"app".parse().expect("name"));
         let sink = Sink { log: log.clone(), source: "CELL".into(), index: 3 };

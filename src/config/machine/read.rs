@@ -96,6 +96,7 @@ impl Log {
         set(&mut self.app_files, files.map(|number| number as u32));
         set(&mut self.rate, section.take("rate").and_then(|it| it.parsed(str::parse)));
         set(&mut self.rate_lines, section.take("rate_lines").and_then(|it| read_lines(&it)));
+        set(&mut self.journal, section.take("journal").and_then(|it| it.truth()));
         section.finish();
     }
 }

@@ -38,7 +38,7 @@ fn the_sample_shows_every_key_with_its_true_default() {
                mirrors = [\"a=b\"]\nmirrors_tell_tags = true\ntoken_servers = [\"t\"]\n\
                logins = \"/x\"\ncerts = \"/y\"\npreload = \"/z\"\n\
                [log]\nlevel = \"warn\"\napp_bytes = \"1MiB\"\napp_files = 1\n\
-               rate = \"none\"\nrate_lines = 5\n\
+               rate = \"none\"\nrate_lines = 5\njournal = true\n\
                [socket]\ngroup = \"x\"\nmode = \"0600\"\n";
     config.apply(odd, "odd").expect("good values");
     assert_eq!(absent_keys(odd, |top| defaults().read(top)), ["cell.name"]);

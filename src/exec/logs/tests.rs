@@ -8,7 +8,7 @@ fn scratch(name: &str) -> PathBuf {
 }
 
 fn keep(file_bytes: Bytes, files: u32) -> Keep {
-    Keep { file_bytes, files, rate: Rate::Unlimited, lines: None }
+    Keep { file_bytes, files, rate: Rate::Unlimited, lines: None, journal: false }
 }
 
 #[test]
