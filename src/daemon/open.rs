@@ -190,7 +190,7 @@ impl<'a> Opening<'a> {
             }
             Step::Logs => {
                 let logs = state.join("logs");
-                let opened = Logs::open(&logs, config.log.app_bytes);
+                let opened = Logs::open(&logs, parts::log_keep(config));
                 let doing = format!("open the app logs in {}", logs.display());
                 self.logs = Some(opened.map_err(start(doing))?);
                 let dir = config.paths.cache.join("downloads");

@@ -3,6 +3,7 @@
 use super::{DaemonError, start};
 use crate::config::machine::{Amount, Config};
 use crate::container::Host;
+use crate::exec::logs::Keep;
 use crate::exec::room::Resources;
 use crate::init::filter;
 use crate::net::text::Resolvers;
@@ -156,6 +157,18 @@ pub fn net(config: &Config) -> Result<Net, DaemonError> {
 pub fn seccomp() -> Result<OwnedFd, DaemonError> {
     let programs = filter::programs();
     sys::fd::sealed_memory("seccomp", &programs).map_err(start("keep the seccomp filter"))
+}
+
+/// What is kept of the apps' output.
+pub fn log_keep(config: &Config) -> Keep {
+    let log = &config.log;
+    Keep {
+        file_bytes: log.app_bytes,
+        files: log.app_files,
+        rate: log.rate,
+        lines: log.rate_lines,
+        journal: log.journal,
+    }
 }
 
 /// How far the store may grow, and what the box gives away.
