@@ -4,6 +4,7 @@ use super::lab::{BINARY, Lab};
 use super::server::{Registry, Setup, tool};
 use serde_json::Value;
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
