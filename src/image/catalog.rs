@@ -33,6 +33,8 @@ const FORMAT: u32 = 1;
 /// Held while a file is replaced, and while all are listed: a directory that changes meanwhile may
 /// not tell of what was there all the time, and what is not told of is collected.
 static WRITES: RwLock<()> = RwLock::new(());
+/// The last turn that was given, by the catalogue's directory.
+static NEWEST: Mutex<BTreeMap<PathBuf, u64>> = Mutex::new(BTreeMap::new());
 
 /// Longest file.
 const FILE_MAX: u64 = 16 << 20;
@@ -74,7 +76,15 @@ impl Known {
     /// The same, asked for now.
     pub(super) fn asked_now(self, store: &Store) -> io::Result<Known> {
         let last = list(store)?.iter().map(|(known, _)| known.turn).max().unwrap_or_default();
-        Ok(Known { used_ms: now_ms(), turn: last.saturating_add(1), ..self })
+        let turn = last.saturating_add(1);
+        NEWEST.lock().unwrap_or_else(PoisonError::into_inner).insert(dir(store), turn);
+        Ok(Known { used_ms: now_ms(), turn, ..self })
+    }
+
+    /// Whether nobody was asked for since, in this process.
+    fn is_newest(&self, store: &Store) -> bool {
+        let newest = NEWEST.lock().unwrap_or_else(PoisonError::into_inner);
+        newest.get(&dir(store)) == Some(&self.turn)
     }
 
     /// Its place among those that may go: the first one goes first.
@@ -267,8 +277,8 @@ pub(super) fn drop_image(store: &Store, known: &Known, names: &[String]) -> Resu
     Ok(())
 }
 
-/// An image is asked for now: it goes later than others. Written at most once in an hour of this
-/// process, unless the clock has moved by more.
+/// An image is asked for now: it goes later than others. Written when it does not do so already, and at
+/// most once in an hour of this process, unless the clock has moved by more.
 pub fn touch(store: &Store, known: &Known) {
     const OFTEN: Duration = Duration::from_secs(3600);
     /// Images that are remembered to be written already; then all are forgotten.
@@ -277,7 +287,9 @@ pub fn touch(store: &Store, known: &Known) {
     let path = image_path(store, &known.digest);
     let mut written = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
     let is_recent = written.get(&path).is_some_and(|time| time.elapsed() < OFTEN);
-    if is_recent && u128::from(now_ms().abs_diff(known.used_ms)) <= OFTEN.as_millis() {
+    if (is_recent || known.is_newest(store))
+        && u128::from(now_ms().abs_diff(known.used_ms)) <= OFTEN.as_millis()
+    {
         return;
     }
     if written.len() >= WRITTEN_MAX {
