@@ -9,7 +9,8 @@ use crate::exec::cancel::Cancel;
 use crate::exec::health::Monitor;
 use crate::exec::instance::{First, keep};
 use crate::exec::room::Resources;
-use crate::exec::run::{Executor, StepError, StepResult};
+use crate::exec::run::Executor;
+use crate::exec::steps::{StepError, StepResult};
 use crate::exec::streams::Sink;
 use crate::model::action::RunAction;
 use crate::model::lrp::{ActualLrp, DesiredLrp, LrpState, Place};
@@ -50,7 +51,7 @@ pub(super) async fn supervise(
     cancel: Cancel,
 ) {
     let log = shared.logs.app(&key.0.app);
-    let cell = Sink { log, source: "CELL".into(), index: key.1 };
+    let cell = Sink { log: Some(log), source: "CELL".into(), index: key.1 };
     // Before it is tried: what comes back meanwhile counts.
     let returned = shared.state().waiting.returned();
     let first = match begin {
@@ -150,6 +151,7 @@ async fn live(
     let exec = Executor {
         container: container.clone(),
         sink: Sink { source: lrp.log_source.clone(), ..cell.clone() },
+        fetcher: shared.fetcher.clone(),
         env: shared.network_env(container, Some(key.1)),
         last_id: AtomicU32::new(0),
     };
@@ -274,7 +276,11 @@ async fn make_volumes(exec: &Executor, lrp: &DesiredLrp, cancel: &Cancel) -> Ste
     }
     let mut process = process(lrp, "make-dirs", volumes, "/");
     process.user = "root".into();
-    exec.run(&RunAction { process, log_source: lrp.log_source.clone() }, cancel).await
+    exec.run(
+        &RunAction { process, log_source: lrp.log_source.clone(), suppress_log_output: false },
+        cancel,
+    )
+    .await
 }
 
 /// The launcher with the start command, as Diego's recipe runs it.
@@ -285,7 +291,7 @@ fn main_process(lrp: &DesiredLrp) -> RunAction {
     };
     let args = vec!["app".into(), lrp.command.clone(), lrp.metadata.clone()];
     let process = ProcessSpec { id: MAIN.into(), ..process(lrp, role, args, dir) };
-    RunAction { process, log_source: lrp.log_source.clone() }
+    RunAction { process, log_source: lrp.log_source.clone(), suppress_log_output: false }
 }
 
 /// One of our own programs with an instance's environment.

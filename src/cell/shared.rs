@@ -11,6 +11,7 @@ use crate::config::site::Site;
 use crate::container::{Container, ContainerError, Host};
 use crate::exec::cancel::Canceller;
 use crate::exec::env::{self, Facts};
+use crate::exec::fetch::Fetcher;
 use crate::exec::logs::Logs;
 use crate::exec::room::{Insufficient, Resources, Room};
 use crate::image::catalog::Keep;
@@ -59,6 +60,8 @@ pub struct CellParts {
     pub logs: Logs,
     /// Directories.
     pub paths: Paths,
+    /// How actions download and upload.
+    pub fetcher: Fetcher,
     /// Images that stay though nothing is made of them.
     pub keep: Keep,
     /// How images are fetched.
@@ -93,6 +96,7 @@ pub(crate) struct Shared {
     pub(super) store: RecordStore,
     pub(super) logs: Logs,
     pub(super) paths: Paths,
+    pub(super) fetcher: Fetcher,
     pub(super) keep: Keep,
     pub(super) registries: Registries,
     /// Whoever fetches an image has one, also when nobody waits for it any more.
@@ -180,6 +184,7 @@ impl Cell {
                 store: parts.store,
                 logs: parts.logs,
                 paths: parts.paths,
+                fetcher: parts.fetcher,
                 keep: parts.keep,
                 registries: parts.registries,
                 fetches: Arc::new(Semaphore::new(FETCHES_MAX)),

@@ -8,7 +8,8 @@ use crate::config::site::Site;
 use crate::container::{ContainerSpec, Fault};
 use crate::exec::cancel::Cancel;
 use crate::exec::room::Resources;
-use crate::exec::run::{Executor, StepError};
+use crate::exec::run::Executor;
+use crate::exec::steps::StepError;
 use crate::exec::streams::Sink;
 use crate::image;
 use crate::lifecycle::{self, Survey, pack};
@@ -179,9 +180,10 @@ async fn build(
                 format!("Cell successfully created container for {handle}"),
             );
             let exec = Executor {
+                fetcher: shared.fetcher.clone(),
                 env: shared.network_env(&container, None),
                 container,
-                sink: Sink { log: shared.logs.app(app), source: "STG".into(), index: 0 },
+                sink: Sink { log: Some(shared.logs.app(app)), source: "STG".into(), index: 0 },
                 last_id: AtomicU32::new(0),
             };
             exec.perform(&task.action, cancel).await.map_err(|err| explain(&err))

@@ -43,6 +43,8 @@ pub struct Config {
     pub garden: Garden,
     /// `[registry]`.
     pub registry: Registries,
+    /// `[downloads]`.
+    pub downloads: Downloads,
     /// `[cgroup]`.
     pub cgroup: Cgroup,
     /// `[log]`.
@@ -82,6 +84,13 @@ pub struct Store {
     pub quotas: bool,
     /// When images that nothing is made of are removed; auto: above half of what the store can hold.
     pub images_max: Amount<Cleanup>,
+}
+
+/// What is kept of files that actions download.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Downloads {
+    /// All together, unpacked; the most that one may be, too.
+    pub size: Bytes,
 }
 
 /// Control groups.
@@ -187,6 +196,7 @@ impl Config {
                 containers: 250,
             },
             store: Store { size_max: Amount::Auto, quotas: true, images_max: Amount::Auto },
+            downloads: Downloads { size: Bytes::mib(1024) },
             net: Net::defaults(),
             garden: Garden::defaults(&paths),
             registry: Registries::defaults(&paths),

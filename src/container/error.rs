@@ -84,7 +84,7 @@ impl ContainerError {
 impl ContainerError {
     /// Whether what failed wrote to the container's own disk, and not to the box's.
     pub fn is_about_its_disk(&self) -> bool {
-        let own = [Step::Writable, Step::Init, Step::Inside].map(Step::doing);
+        let own = [Step::Writable, Step::Init, Step::Plan, Step::Inside].map(Step::doing);
         matches!(self, ContainerError::Step { doing, .. } if own.contains(doing))
     }
 }

@@ -9,6 +9,7 @@ use crate::cell::{Cell, CellParts, Paths};
 use crate::cgroup::Cgroups;
 use crate::config::machine::Config;
 use crate::container::{Depot, Fault, Host, HostParts};
+use crate::exec::fetch::Fetcher;
 use crate::exec::logs::Logs;
 use crate::exec::room::Resources;
 use crate::garden::Backend;
@@ -31,7 +32,7 @@ pub enum Step {
     Limits,
     /// The records, all read.
     Records,
-    /// The apps' logs.
+    /// The apps' logs, and what is kept of downloads.
     Logs,
     /// The socket, and where figures are told. Who connects now waits for the end of the start.
     Socket,
@@ -92,6 +93,7 @@ pub struct Opening<'a> {
     limits: Option<(Bytes, Resources)>,
     records: Option<(RecordStore, Records)>,
     logs: Option<Logs>,
+    fetcher: Option<Fetcher>,
     socket: Option<Socket>,
     debug: Option<TcpListener>,
     garden: Doors,
@@ -110,6 +112,7 @@ impl<'a> Opening<'a> {
             limits: None,
             records: None,
             logs: None,
+            fetcher: None,
             socket: None,
             debug: None,
             garden: Doors::default(),
@@ -149,6 +152,7 @@ impl<'a> Opening<'a> {
             host,
             store,
             records,
+            fetcher: self.fetcher.take().expect(ALL),
             logs: self.logs.take().expect(ALL),
             paths: Paths {
                 state: paths.state.clone(),
@@ -189,6 +193,10 @@ impl<'a> Opening<'a> {
                 let opened = Logs::open(&logs, config.log.app_bytes);
                 let doing = format!("open the app logs in {}", logs.display());
                 self.logs = Some(opened.map_err(start(doing))?);
+                let dir = config.paths.cache.join("downloads");
+                let opened = Fetcher::open(&dir, &config.registry.certs, config.downloads.size);
+                let doing = format!("open what is kept of downloads in {}", dir.display());
+                self.fetcher = Some(opened.map_err(start(doing))?);
             }
             Step::Socket => {
                 let (mode, group) = (config.socket.mode, &config.socket.group);

@@ -4,17 +4,18 @@
 //! user: nothing of the container's tree is ever resolved by the daemon.
 
 use super::cancel::{self, Cancel};
-use super::run::{Executor, StepError, StepResult};
-use super::streams::{drain, log_lines};
+use super::run::Executor;
+use super::steps::{StepError, StepResult};
+use super::streams::{Sink, drain, log_lines};
 use crate::container::Process;
 use crate::lifecycle::{LifecycleError, pack};
-use crate::model::action::{CopyInAction, CopyOutAction};
+use crate::model::action::{CopyInAction, CopyOutAction, UploadAction};
 use crate::model::process::{ExitStatus, ProcessSpec};
 use crate::sys;
 use crate::sys::signal::KILL;
 use smol::future;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -28,12 +29,14 @@ const SOURCE: &str = "STG";
 pub async fn copy_in(exec: &Executor, copy: &CopyInAction, cancel: &Cancel) -> StepResult {
     let failed = |why: String| failed("Copying", &copy.artifact, "into", why);
     let args = vec!["-C".to_owned(), copy.to.clone()];
-    let mut process = helper(exec, "untar", args, &copy.user, true).await.map_err(failed)?;
+    let place = Place { user: &copy.user, dir: Some("/"), stdin: true };
+    let mut process = helper(exec, "untar", args, &place).await.map_err(failed)?;
     let stdin = process.streams.stdin.take().expect("it was asked for");
     sys::fd::set_nonblocking(&stdin, false).map_err(|err| failed(err.to_string()))?;
     let (from, exclude) = (copy.from.clone(), copy.exclude.clone());
     let pack = smol::unblock(move || pack::pack_dir(&from, &exclude, File::from(stdin)));
-    let (packed, end) = future::zip(pack, finish(exec, process, cancel)).await;
+    let sink = exec.sink(SOURCE);
+    let (packed, end) = future::zip(pack, finish(exec, process, &sink, cancel)).await;
     match (packed, end) {
         (_, Err(StepError::Cancelled)) => Err(StepError::Cancelled),
         (packed, end) => why_not(packed.err(), end, copy).map_or(Ok(()), |why| Err(failed(why))),
@@ -67,7 +70,8 @@ fn why_not(
 pub async fn copy_out(exec: &Executor, copy: &CopyOutAction, cancel: &Cancel) -> StepResult {
     let failed = |why: String| failed("Copying", &copy.artifact, "out of", why);
     let args = vec![copy.from.clone()];
-    let mut process = helper(exec, "cat-file", args, &copy.user, false).await.map_err(failed)?;
+    let place = Place { user: &copy.user, dir: Some("/"), stdin: false };
+    let mut process = helper(exec, "cat-file", args, &place).await.map_err(failed)?;
     let stdout = process.streams.stdout.take().expect("no tty was asked for");
     let part = copy.to.with_extension("part");
     let mut options = File::options();
@@ -79,8 +83,9 @@ pub async fn copy_out(exec: &Executor, copy: &CopyOutAction, cancel: &Cancel) ->
         .open(&part)
         .map_err(|err| failed(format!("{}: {err}", part.display())))?;
     let (stop, ended) = cancel::pair();
+    let sink = exec.sink(SOURCE);
     let life = async {
-        let end = finish(exec, process, cancel).await;
+        let end = finish(exec, process, &sink, cancel).await;
         stop.cancel();
         end
     };
@@ -115,13 +120,92 @@ fn publish(file: File, from: &Path, to: &Path) -> std::io::Result<()> {
     File::open(to.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
+/// Where a tar goes.
+pub(super) struct Into<'a> {
+    /// Directory, made when missing; what is not absolute lies in the user's home.
+    pub to: &'a str,
+    /// Owner of everything.
+    pub user: &'a str,
+    /// Who hears what the unpacker says.
+    pub sink: &'a Sink,
+}
+
+/// Unpacks the tar that `write` gives, inside the container.
+pub(super) async fn stream_in(
+    exec: &Executor,
+    into: &Into<'_>,
+    cancel: &Cancel,
+    write: impl FnOnce(File) -> io::Result<()> + Send + 'static,
+) -> StepResult {
+    let failed = StepError::Failed;
+    let args = vec!["-C".to_owned(), into.to.to_owned()];
+    let place = Place { user: into.user, dir: None, stdin: true };
+    let mut process = helper(exec, "untar", args, &place).await.map_err(failed)?;
+    let stdin = process.streams.stdin.take().expect("it was asked for");
+    sys::fd::set_nonblocking(&stdin, false).map_err(|err| failed(err.to_string()))?;
+    let write = smol::unblock(move || write(File::from(stdin)));
+    let (written, end) = future::zip(write, finish(exec, process, into.sink, cancel)).await;
+    match (written, end?) {
+        (Ok(()), ExitStatus::Exited(0)) => Ok(()),
+        (Err(err), ExitStatus::Exited(0)) => Err(failed(err.to_string())),
+        (_, ExitStatus::Exited(_)) => {
+            Err(failed("the unpacker stopped; its message is above".to_owned()))
+        }
+        (_, ExitStatus::Signaled(signal)) => {
+            Err(failed(format!("the unpacker was ended by signal {signal}")))
+        }
+    }
+}
+
+/// Reads the file of an upload into `to`, at most so many bytes of it; how many they are.
+pub(super) async fn read_out(
+    exec: &Executor,
+    action: &UploadAction,
+    sink: &Sink,
+    (mut to, most): (&File, u64),
+    cancel: &Cancel,
+) -> Result<u64, StepError> {
+    let failed = StepError::Failed;
+    let place = Place { user: &action.user, dir: None, stdin: false };
+    let args = vec![action.from.clone()];
+    let mut process = helper(exec, "cat-file", args, &place).await.map_err(failed)?;
+    let stdout = process.streams.stdout.take().expect("no tty was asked for");
+    let (stop, ended) = cancel::pair();
+    let life = async {
+        let end = finish(exec, process, sink, cancel).await;
+        stop.cancel();
+        end
+    };
+    let mut length = 0;
+    let written = drain(stdout, ended, |bytes| {
+        length += bytes.len() as u64;
+        if length > most {
+            return Err(io::Error::from(io::ErrorKind::FileTooLarge));
+        }
+        to.write_all(bytes)
+    });
+    match future::zip(written, life).await {
+        (_, Err(err)) => Err(err),
+        (Ok(()), Ok(ExitStatus::Exited(0))) => Ok(length),
+        (Err(err), _) => Err(failed(err.to_string())),
+        (Ok(()), Ok(_)) => Err(failed(format!("{} cannot be read inside", action.from))),
+    }
+}
+
+/// How a program of ours runs inside.
+struct Place<'a> {
+    user: &'a str,
+    /// `None`: the user's home.
+    dir: Option<&'a str>,
+    stdin: bool,
+}
+
 /// Starts one of our own programs inside.
 async fn helper(
     exec: &Executor,
     name: &str,
     args: Vec<String>,
-    user: &str,
-    stdin: bool,
+    place: &Place<'_>,
 ) -> Result<Process, String> {
     let spec = ProcessSpec {
         id: exec.new_id(),
@@ -130,13 +214,13 @@ async fn helper(
         program: Default::default(),
         argv0: None,
         env: Vec::new(),
-        dir: Some("/".to_owned()),
+        dir: place.dir.map(str::to_owned),
         dir_must_exist: false,
-        user: user.to_owned(),
+        user: place.user.to_owned(),
         nofile: None,
         rlimits: Default::default(),
         tty: None,
-        stdin,
+        stdin: place.stdin,
         keep_stdin: false,
     };
     exec.container.start(spec).await.map_err(|err| err.to_string())
@@ -146,14 +230,14 @@ async fn helper(
 async fn finish(
     exec: &Executor,
     mut process: Process,
+    sink: &Sink,
     cancel: &Cancel,
 ) -> Result<ExitStatus, StepError> {
     let (end, ended) = cancel::pair();
     let streams = std::mem::take(&mut process.streams);
-    let sink = exec.sink(SOURCE);
     let output = future::zip(
         log_lines(streams.stdout, Vec::new(), false, sink.clone(), ended.clone()),
-        log_lines(streams.stderr, Vec::new(), true, sink, ended),
+        log_lines(streams.stderr, Vec::new(), true, sink.clone(), ended),
     );
     let life = async {
         let status = match cancel.or(process.wait()).await {
@@ -171,21 +255,24 @@ async fn finish(
     status
 }
 
-/// Diego's text, cut where Diego cuts it.
+/// Diego's text.
 fn failed(verb: &str, artifact: &str, way: &str, why: String) -> StepError {
-    let mut text = format!("{verb} {artifact} {way} the container failed: {why}");
+    StepError::Failed(cut(format!("{verb} {artifact} {way} the container failed: {why}")))
+}
+
+/// Cuts a text where Diego cuts it.
+pub(super) fn cut(mut text: String) -> String {
     if text.len() > 1024 {
         let end = (0..=1024).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         text.truncate(end);
         text.push_str(" (error truncated)");
     }
-    StepError::Failed(text)
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io;
 
     #[test]
     fn the_first_cause_of_a_failed_copy_is_told() {

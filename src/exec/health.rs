@@ -1,7 +1,7 @@
 //! Health checks: probes from the daemon against the container's own address, no process each.
 
 use super::cancel::Cancel;
-use super::run::{StepError, StepResult};
+use super::steps::{StepError, StepResult};
 use super::streams::Sink;
 use crate::model::manifest::{Check, Health};
 use crate::unit::span;

@@ -2,7 +2,8 @@
 
 use super::cancel::{self, Cancel};
 use super::health::Monitor;
-use super::run::{Executor, StepError, StepResult};
+use super::run::Executor;
+use super::steps::{StepError, StepResult};
 use crate::container::Process;
 use crate::model::action::RunAction;
 use crate::model::manifest::Check;
@@ -50,7 +51,7 @@ pub async fn keep(
     };
     let (stop, inner) = cancel::pair();
     let life = async {
-        let end = exec.see_through(process, ended, &source, &inner).await;
+        let end = exec.see_through(process, ended, &exec.sink(&source), &inner).await;
         if end.is_err() || !monitored {
             stop.cancel();
         }

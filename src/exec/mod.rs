@@ -1,21 +1,24 @@
 //! Does the work inside containers: action trees, health checks, logs, copies, admission.
 //!
 //! Owns: the meaning of each action, cancellation and its times, the app logs on disk, what an
-//! instance may take of the box.
+//! instance may take of the box, what is kept of downloads.
 //! Must not: decide whether something runs again; read manifests; touch records.
 //! Called by: `cell`, `api` (through `cell`). Calls: `container`, `lifecycle` (packing), `model`,
 //! `sys`, `unit`.
-//! Entry points: [`run::Executor`], [`health`], [`logs::AppLog`], [`room`] (pure), [`env`] (pure),
+//! Entry points: [`run::Executor`], [`fetch::Fetcher`], [`health`], [`logs::AppLog`], [`room`] (pure), [`env`] (pure),
 //! [`lines`] (pure).
 //! Ancestor: Diego's executor and its depot of steps.
 
 pub mod cancel;
 mod copy;
 pub mod env;
+pub mod fetch;
 pub mod health;
 pub mod instance;
 pub mod lines;
 pub mod logs;
 pub mod room;
 pub mod run;
+pub mod steps;
 pub mod streams;
+mod transfer;

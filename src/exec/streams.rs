@@ -27,8 +27,8 @@ const EIO: i32 = 5;
 /// Where the lines of a process go.
 #[derive(Clone)]
 pub struct Sink {
-    /// The app's log.
-    pub log: std::sync::Arc<AppLog>,
+    /// The app's log; `None`: nowhere.
+    pub log: Option<std::sync::Arc<AppLog>>,
     /// `APP/PROC/WEB`, `STG`.
     pub source: String,
     /// Index of the instance.
@@ -36,9 +36,17 @@ pub struct Sink {
 }
 
 impl Sink {
+    /// The sink of a step: its own source if it names one.
+    pub fn or(&self, source: &str) -> Sink {
+        let source = if source.is_empty() { &self.source } else { source };
+        Sink { source: source.to_owned(), ..self.clone() }
+    }
+
     /// One line of the executor's own.
     pub fn say(&self, err: bool, text: impl Into<String>) {
-        self.log.write(&self.source, self.index, err, text);
+        if let Some(log) = &self.log {
+            log.write(&self.source, self.index, err, text);
+        }
     }
 }
 

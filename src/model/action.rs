@@ -1,7 +1,7 @@
 //! Diego's actions: what a Task or an LRP instance does inside its container.
 //!
-//! The first five of nine; download, upload, parallel and emit_progress join them with the
-//! executor's own issue. Names and meaning: Diego's executor and BBS models.
+//! Its nine, two that copy on the box itself, and one that names a log source for those below it.
+//! Names and meaning: Diego's executor and BBS models.
 
 use super::process::ProcessSpec;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,10 @@ pub enum Action {
     CopyIn(CopyInAction),
     /// Stores one file of the container in a file of the box.
     CopyOut(CopyOutAction),
+    /// Fetches an archive and unpacks it in the container, as `user`, inside the container.
+    Download(DownloadAction),
+    /// Sends one file of the container to a server.
+    Upload(UploadAction),
     /// Interrupts the child when it takes too long.
     Timeout {
         /// What may take this long.
@@ -27,8 +31,30 @@ pub enum Action {
     },
     /// One after the other; stops at the first error.
     Serial(Vec<Action>),
+    /// All at once; ends when all have, with every error.
+    Parallel(Vec<Action>),
     /// All at once; the end of any, also with success, ends all.
     Codependent(Vec<Action>),
+    /// Its child's failure is nobody's.
+    Try(Box<Action>),
+    /// Says when the child begins and how it ended; empty texts are not said.
+    EmitProgress {
+        /// What is talked about.
+        action: Box<Action>,
+        /// Said before.
+        start_message: String,
+        /// Said after success.
+        success_message: String,
+        /// Said after a failure, before its text.
+        failure_message_prefix: String,
+    },
+    /// The log source of all below that name none themselves.
+    LogSource {
+        /// `STG`, `APP/PROC/WEB`.
+        source: String,
+        /// Who it is for.
+        action: Box<Action>,
+    },
 }
 
 /// Runs one process.
@@ -36,8 +62,65 @@ pub enum Action {
 pub struct RunAction {
     /// The process; the executor appends its own environment.
     pub process: ProcessSpec,
-    /// Log source of its output, such as `STG` or `APP/PROC/WEB`.
+    /// Log source of its output, such as `STG` or `APP/PROC/WEB`; empty: that of what it is part of.
     pub log_source: String,
+    /// Neither its output nor its exit status is logged.
+    pub suppress_log_output: bool,
+}
+
+/// Fetches an archive: tar, gzipped tar or zip, told by its content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DownloadAction {
+    /// URL, http or https.
+    pub from: String,
+    /// Directory in the container, made when missing; what is not absolute lies in the user's home.
+    pub to: String,
+    /// What the copy on the box is kept under; empty: none is kept.
+    pub cache_key: String,
+    /// Owner of everything that is unpacked.
+    pub user: String,
+    /// What a person calls it; empty: nothing is said about it.
+    pub artifact: String,
+    /// Log source; empty: that of what it is part of.
+    pub log_source: String,
+    /// What the archive must be, byte for byte.
+    pub checksum: Option<Checksum>,
+}
+
+/// Sends one file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadAction {
+    /// File in the container; of a directory its first file.
+    pub from: String,
+    /// URL that it is posted to.
+    pub to: String,
+    /// Who reads it inside.
+    pub user: String,
+    /// What a person calls it; empty: nothing is said about it.
+    pub artifact: String,
+    /// Log source; empty: that of what it is part of.
+    pub log_source: String,
+}
+
+/// What the bytes of a download must come to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checksum {
+    /// How it is computed.
+    pub algorithm: ChecksumAlgorithm,
+    /// Hex digits, in either case.
+    pub value: String,
+}
+
+/// Diego's three.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChecksumAlgorithm {
+    /// 32 digits.
+    Md5,
+    /// 40 digits.
+    Sha1,
+    /// 64 digits.
+    Sha256,
 }
 
 /// Copies a tree in.

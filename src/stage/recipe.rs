@@ -118,6 +118,7 @@ pub fn staging_task(manifest: &Manifest, input: &StagingInput) -> Task {
     steps.push(Action::Run(RunAction {
         process: builder(manifest, input),
         log_source: "STG".into(),
+        suppress_log_output: false,
     }));
     for (from, to, artifact, optional) in [
         ("/tmp/droplet", &input.droplet_to, "droplet", false),

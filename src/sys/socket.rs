@@ -141,8 +141,19 @@ pub fn recv_with_fds(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize,
 
 /// The same for who can go on without the descriptors: `None` when they did not all arrive, as there
 /// were more than [`FDS_MAX`] or this process may not have so many open; those that did are closed.
-/// `MSG_CTRUNC`, recv(2).
+/// `MSG_CTRUNC`, recv(2). That the other side has gone without reading everything is told by the kernel
+/// first, once, and what it said before after that: then this is an end like any other.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Option<Vec<OwnedFd>>)> {
+    match receive_once(&socket, buffer) {
+        Err(err) if err.kind() == io::ErrorKind::ConnectionReset => receive_once(&socket, buffer),
+        received => received,
+    }
+}
+
+fn receive_once(
+    socket: &impl AsFd,
+    buffer: &mut [u8],
+) -> io::Result<(usize, Option<Vec<OwnedFd>>)> {
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let mut control = Control([0; 128]);
     // SAFETY: as in `send_with_fds`.
@@ -233,6 +244,17 @@ mod tests {
         assert_eq!(text, "inside");
         assert_eq!(recv_with_fds(&b, &mut buffer).expect("recv").0, 3);
         drop(a);
+        assert_eq!(recv_with_fds(&b, &mut buffer).expect("end").0, 0);
+    }
+
+    #[test]
+    fn last_words_are_heard_though_their_sender_went_without_reading() {
+        let (a, b) = pair().expect("pair");
+        send_with_fds(&b, b"unread", &[]).expect("send");
+        send_with_fds(&a, b"last", &[]).expect("send");
+        drop(a);
+        let mut buffer = [0; 64];
+        assert_eq!(recv_with_fds(&b, &mut buffer).expect("words").0, 4);
         assert_eq!(recv_with_fds(&b, &mut buffer).expect("end").0, 0);
     }
 

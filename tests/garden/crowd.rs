@@ -23,7 +23,7 @@ struct Held {
     depot: usize,
     cgroups: usize,
     elements: usize,
-    threads_and_children: usize,
+    children: usize,
 }
 
 impl Held {
@@ -33,7 +33,12 @@ impl Held {
         let daemon = garden.lab().daemon_pid();
         let mounts = fs::read_to_string(format!("/proc/{daemon}/mountinfo")).expect("mounts");
         let rules = tool("nft", &["-a", "list", "ruleset"]);
-        let children = fs::read_to_string(format!("/proc/{daemon}/task/{daemon}/children"));
+        // Of all threads: when one ends, its children are another's.
+        let threads = fs::read_dir(format!("/proc/{daemon}/task")).expect("threads").flatten();
+        let children = threads.map(|item| {
+            let list = fs::read_to_string(item.path().join("children")).unwrap_or_default();
+            list.split_whitespace().count()
+        });
         Held {
             links: tool("ip", &["-o", "link"]).lines().count(),
             mounts: mounts.lines().count(),
@@ -41,7 +46,7 @@ impl Held {
             depot: count("depot"),
             cgroups: cgroups(&cgroup_of(garden)),
             elements: rules.lines().count(),
-            threads_and_children: children.unwrap_or_default().split_whitespace().count(),
+            children: children.sum(),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod cgroup;
 mod container;
 mod daemon;
+mod exec;
 mod garden;
 mod image;
 mod init;

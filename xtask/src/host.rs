@@ -41,6 +41,7 @@ pub const TESTS: &[Tool] = &[
     tool("openssl", "openssl"),
     tool("update-ca-certificates", "ca-certificates"),
     tool("getfattr", "attr"),
+    tool("zip", "zip"),
 ];
 /// To pull images beside us. Podman is measured where it is, but brings too much to be asked for.
 pub const PULL: &[Tool] = &[

@@ -30,6 +30,12 @@ impl Config {
             set(&mut self.store.quotas, section.take("quotas").and_then(|it| it.truth()));
             section.finish();
         }
+        if let Some(mut section) = top.section("downloads") {
+            let size = section.take("size");
+            let (least, most) = (Bytes::mib(1), Bytes::mib(1 << 20));
+            set(&mut self.downloads.size, size.and_then(|it| it.bytes(least, most)));
+            section.finish();
+        }
         if let Some(section) = top.section("net") {
             self.net.read(section);
         }

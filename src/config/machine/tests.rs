@@ -23,6 +23,7 @@ fn the_sample_shows_every_key_with_its_true_default() {
     let mut config = defaults();
     let odd = "[cell]\nmemory = \"1GiB\"\ndisk = \"1GiB\"\ncontainers = 1\n\
                [store]\nsize_max = \"1GiB\"\nquotas = false\nimages_max = \"never\"\n\
+               [downloads]\nsize = \"64MiB\"\n\
                [net]\npool = \"10.1.0.0/16\"\ntag = \"x\"\nmtu = 600\ndns = [\"9.9.9.9\"]\n\
                external_address = \"10.0.0.9\"\nadditional_dns = [\"9.9.9.8\"]\n\
                additional_hosts = [\"10.0.0.7 db\"]\ndeny = [\"0.0.0.0/0\"]\n\
@@ -76,6 +77,7 @@ fn bad_values_are_named_with_their_place() {
         ("[net]\ndeny = [\"10.0.0.1/8\"]", "2:9: `10.0.0.1/8` is not the start of its network"),
         ("[net]\nallow = \"10.0.0.0/8\"", "2:9: `net.allow` must be a list, not a string"),
         ("[net]\nallow_host_access = 1", "2:21: `net.allow_host_access` must be true or false"),
+        ("[downloads]\nsize = \"0B\"", "2:8: "),
         ("[store]\nquotas = \"on\"", "2:10: `store.quotas` must be true or false"),
         ("[cgroup]\nparent = \"../x\"", "2:10: name `../x` is not good"),
         ("[log]\nlevel = \"debug\"", "2:9: `log.level` cannot be \"debug\""),

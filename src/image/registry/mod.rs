@@ -14,10 +14,10 @@ pub(super) mod download;
 pub mod failure;
 pub(super) mod first;
 mod http;
-mod proxy;
+pub mod proxy;
 pub(super) mod repository;
 pub mod settings;
-mod tls;
+pub mod tls;
 mod token;
 
 pub use http::Http;

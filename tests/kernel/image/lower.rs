@@ -49,13 +49,14 @@ pub fn links() -> Vec<u8> {
         .hard_link("bin/alias", "bin/tool")
         // Its directories are not in this layer.
         .hard_link("other", "./deep/er/file")
-        // Several names, through one another, twice, in a directory that is not mentioned.
+        // Several names, through one another, twice, in a directory that is mentioned too late.
         .hard_link("more/names", "other")
         .hard_link("more/again", "/deep/er/file")
         .hard_link("more/again", "deep/er/file")
         // What comes later takes the place of the name, and not of the file.
         .hard_link("replaced", "gone")
         .file("replaced", "own")
+        .dir("more", 0o755)
         .end()
 }
 

@@ -17,7 +17,7 @@ use std::process::Command;
 const FORMAT: u32 = 1;
 const SUITE: &str = "bookworm";
 /// systemd and what looks at containers from outside; no recommended packages beside them.
-const PACKAGES: [&str; 24] = [
+const PACKAGES: [&str; 25] = [
     "apache2-utils",
     "attr",
     "btrfs-progs",
@@ -42,6 +42,7 @@ const PACKAGES: [&str; 24] = [
     "tar",
     "udev",
     "umoci",
+    "zip",
     "zstd",
 ];
 /// Comes last, so that its first ramdisk is made only once.
