@@ -13,7 +13,7 @@ use super::registry::repository::Repository;
 use super::registry::settings::Settings;
 use super::stream::unpack_wanted;
 use super::unpack::{Options, Summary};
-use super::work::Wish;
+use super::work::{Feed, Wish};
 use super::{implied, notes, parts};
 use crate::unit::{Bytes, Digest, ImageRef};
 use crate::volume::{Draft, Pin, Store, Turn, VolumeError};
@@ -284,7 +284,8 @@ impl<'a> Fetch<'a> {
         let mut source = source.until(&is_over).at_most(most.get());
         let draft = self.store.draft().map_err(|source| self.in_store(source))?;
         let counted = Counted { source: &mut source, tell, fetch: self, seen: 0, sure_until: 0 };
-        let unpacked = unpack_wanted(self.store, self.wish, counted, draft.dir(), &options);
+        let unpacked =
+            unpack_wanted(self.store, self.wish, Feed::Registry, counted, draft.dir(), &options);
         let (summary, diff) = unpacked.map_err(|err| match download::failure_in(&err) {
             Some(failure) => self.lost(failure),
             None if is_ours(&err) => self.broken(name, err),

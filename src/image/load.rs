@@ -9,6 +9,7 @@ use super::manifest::{self, Blob, Choice, LAYERS_MAX, Named};
 use super::platform::Runs;
 use super::stream::unpack_packed;
 use super::unpack::Options;
+use super::work::Feed;
 use crate::sys::beneath;
 use crate::unit::{Bytes, Digest, ImageRef};
 use crate::volume::{Pin, Store};
@@ -84,7 +85,7 @@ pub fn load(
     if !file.metadata().map_err(unreadable)?.is_file() {
         return Err(ImageError::Kind { path: path.into() });
     }
-    load_from(store, (default_host, false), path, file, name)
+    load_from(store, (default_host, false), path, (Feed::File, file), name)
 }
 
 /// As [`load`], of an archive that somebody sends, who has asked for all that is in it. `path` is what
@@ -96,7 +97,7 @@ pub fn load_stream(
     stream: impl Read + Send,
     name: Option<&ImageRef>,
 ) -> Result<Vec<Loaded>, ImageError> {
-    load_from(store, (default_host, true), path, stream, name)
+    load_from(store, (default_host, true), path, (Feed::Client, stream), name)
 }
 
 /// The default registry, and whether images without a name were asked for.
@@ -106,7 +107,7 @@ pub(super) fn load_from(
     store: &Store,
     manner: Manner<'_>,
     path: &Path,
-    stream: impl Read + Send,
+    (feed, stream): (Feed, impl Read + Send),
     name: Option<&ImageRef>,
 ) -> Result<Vec<Loaded>, ImageError> {
     let unreadable = |source| ImageError::Read { archive: path.into(), source };
@@ -122,7 +123,7 @@ pub(super) fn load_from(
         max_entries: FILES_MAX,
         ..Options::default()
     };
-    unpack_packed(store, stream, draft.dir(), &options)
+    unpack_packed(store, feed, stream, draft.dir(), &options)
         .map_err(|source| ImageError::Unpack { archive: path.into(), source })?;
     let inside = fs::File::open(draft.dir()).map_err(unreadable)?;
     load_dir(store, manner, &Layout { path: path.into(), dir: inside }, name)

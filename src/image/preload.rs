@@ -12,6 +12,7 @@ use super::catalog;
 use super::error::ImageError;
 use super::import::identity;
 use super::load::{self, Loaded};
+use super::work::Feed;
 use crate::sys::beneath;
 use crate::unit::Digest;
 use crate::volume::Store;
@@ -141,7 +142,8 @@ fn load_all(
         return load::load(store, default_host, path, None);
     }
     let file = beneath::open_regular(path).map_err(unreadable)?;
-    load::load_from(store, (default_host, false), path, Stoppable { file, stop }, None)
+    let stream = (Feed::File, Stoppable { file, stop });
+    load::load_from(store, (default_host, false), path, stream, None)
 }
 
 /// A file that ends with an error when nobody wants it any more.

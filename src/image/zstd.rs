@@ -8,7 +8,7 @@
 //! | then | id of a dictionary, 0, 1, 2 or 4 bytes |
 //! | then | length of the content, 0, 1, 2, 4 or 8 bytes: with one segment, the window |
 
-use super::work::{self, Pass, WINDOW_LOG_MAX, WINDOWS};
+use super::work::{self, Feed, Pass, WINDOW_LOG_MAX, WINDOWS};
 use std::io::{self, BufRead, Read};
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
@@ -18,6 +18,7 @@ const HEAD_MAX: usize = 18;
 /// The content of a stream.
 pub struct Zstd<'a, R> {
     packed: R,
+    feed: Feed,
     decoder: Decoder<'static>,
     is_over: &'a dyn Fn() -> bool,
     /// The head of the frame that begins, and what of it the decoder has.
@@ -31,11 +32,11 @@ pub struct Zstd<'a, R> {
 
 impl<'a, R: BufRead> Zstd<'a, R> {
     /// Waits for memory until `is_over`.
-    pub fn new(packed: R, is_over: &'a dyn Fn() -> bool) -> io::Result<Zstd<'a, R>> {
+    pub fn new(packed: R, feed: Feed, is_over: &'a dyn Fn() -> bool) -> io::Result<Zstd<'a, R>> {
         let mut decoder = Decoder::new()?;
         decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX))?;
         let (head, given, is_between, held) = (Vec::new(), 0, true, None);
-        Ok(Zstd { packed, decoder, is_over, head, given, is_between, held })
+        Ok(Zstd { packed, feed, decoder, is_over, head, given, is_between, held })
     }
 
     /// Reads the next head and makes sure of memory for its frame; `false`: the stream ends.
@@ -61,7 +62,8 @@ impl<'a, R: BufRead> Zstd<'a, R> {
         if self.held.as_ref().is_none_or(|(held, _)| *held < window) {
             // Nobody may hold memory and wait for more.
             self.held = None;
-            let pass = work::window(window, self.is_over).ok_or(io::ErrorKind::TimedOut)?;
+            let pass =
+                work::window(window, self.feed, self.is_over).ok_or(io::ErrorKind::TimedOut)?;
             self.held = Some((window, pass));
         }
         Ok(true)
@@ -150,7 +152,8 @@ mod tests {
     fn unpacked(data: &[u8], buffer: usize) -> Result<Vec<u8>, String> {
         let mut all = Vec::new();
         let from = BufReader::with_capacity(buffer, data);
-        let read = Zstd::new(from, &|| false).and_then(|mut zstd| zstd.read_to_end(&mut all));
+        let read =
+            Zstd::new(from, Feed::File, &|| false).and_then(|mut zstd| zstd.read_to_end(&mut all));
         read.map(|_| all).map_err(|err| err.to_string())
     }
 
