@@ -175,7 +175,7 @@ impl<'a> Fetch<'a> {
         tell: &(dyn Fn(u64) + Sync),
     ) -> Result<(), ImageError> {
         let Layer { blob, diff, chain } = &layers[at];
-        let turn = self.turn(&blob.digest)?;
+        let turn = self.turn(&parts::turn_of_blob(&blob.digest))?;
         if self.store.layer(chain).is_some() {
             tell(blob.size);
             return Ok(());
@@ -218,7 +218,7 @@ impl<'a> Fetch<'a> {
         chains: &mut Vec<Digest>,
     ) -> Result<(Digest, Pin), ImageError> {
         let (digest, turn) = match name {
-            Name::Digest(digest) => (Some(*digest), *digest),
+            Name::Digest(digest) => (Some(*digest), parts::turn_of_blob(digest)),
             Name::Id(id) => (None, parts::turn_of_id(id)),
         };
         // Two at a time would write into one another's part.

@@ -96,3 +96,29 @@ fn files_and_clients_do_not_wait_for_registries() {
     assert_eq!(drafts(&bed.store), 0);
     bed.close();
 }
+
+/// Where the layer is not packed, both call it the same.
+#[test]
+fn a_file_brings_the_very_layer_that_a_registry_owes() {
+    let bed = Bed::new("owes");
+    let server = Server::start(5000, WHOLE, |asked, image| {
+        let is_layer = asked.path.ends_with(&Digest::of(&image.layer).to_string());
+        is_layer.then(|| Answer { cut: Some(COMES), stalls: true, ..image.part(asked) })
+    });
+    let wish = Wish::new(&bed.store);
+    let (is_silent, is_done) = std::thread::scope(|scope| {
+        let (bed, server, wish) = (&bed, &server, &wish);
+        let pull = scope.spawn(move || wanted(bed, server, wish).map(drop));
+        let is_silent = comes(|| length(&part(&bed.store, server)) == COMES as u64);
+        let archive = saved(&server.image);
+        let load = move || load_stream(&bed.store, "a.lan", Path::new("sent"), &*archive, None);
+        let load = scope.spawn(load);
+        let is_done = comes(|| load.is_finished()) && !pull.is_finished();
+        wish.end();
+        load.join().expect("no panic").expect("loaded");
+        (is_silent, is_done)
+    });
+    assert!(is_silent, "the layer is not on its way");
+    assert!(is_done, "the load waits for the registry");
+    bed.close();
+}
