@@ -111,15 +111,21 @@ impl<R: Read> Archive<R> {
         if want == 0 {
             return Ok(0);
         }
+        match self.read(&mut buffer[..want])? {
+            0 => Err(UnpackError::archive("ends in the middle of a file")),
+            n => {
+                self.data -= n as u64;
+                Ok(n)
+            }
+        }
+    }
+
+    /// Reads what the stream has; 0 at its end.
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, UnpackError> {
         loop {
-            match self.stream.read(&mut buffer[..want]) {
-                Ok(0) => return Err(UnpackError::archive("ends in the middle of a file")),
-                Ok(n) => {
-                    self.data -= n as u64;
-                    return Ok(n);
-                }
+            match self.stream.read(buffer) {
                 Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
-                Err(err) => return Err(UnpackError::stream(err)),
+                read => return read.map_err(UnpackError::stream),
             }
         }
     }
@@ -293,17 +299,23 @@ impl<R: Read> Archive<R> {
         self.padding = size.wrapping_neg() % BLOCK as u64;
     }
 
-    /// Passes over the rest of the current entry.
+    /// Passes over the rest of the current entry. Its data must be whole; the padding of the last
+    /// entry may be missing, as in what `umoci insert` writes.
     fn skip_data(&mut self) -> Result<(), UnpackError> {
         let mut scratch = [0u8; 16 << 10];
         while self.read_data(&mut scratch)? > 0 {}
-        self.data = std::mem::take(&mut self.padding);
-        while self.read_data(&mut scratch)? > 0 {}
+        let mut padding = std::mem::take(&mut self.padding) as usize;
+        while padding > 0 {
+            match self.read(&mut scratch[..padding])? {
+                0 => break,
+                n => padding -= n,
+            }
+        }
         Ok(())
     }
 
     /// The next header block; `None` at the end, which is two zero blocks, or one, or nothing
-    /// more on a block's border, as all three are found in practice.
+    /// more after an entry's data, as all three are found in practice.
     fn block(&mut self) -> Result<Option<[u8; BLOCK]>, UnpackError> {
         self.headers += 1;
         if self.headers > self.headers_max {
@@ -326,12 +338,10 @@ impl<R: Read> Archive<R> {
         let mut block = [0u8; BLOCK];
         let mut filled = 0;
         while filled < BLOCK {
-            match self.stream.read(&mut block[filled..]) {
-                Ok(0) if filled == 0 => return Ok(None),
-                Ok(0) => return Err(UnpackError::archive("ends in the middle of a header")),
-                Ok(n) => filled += n,
-                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
-                Err(err) => return Err(UnpackError::stream(err)),
+            match self.read(&mut block[filled..])? {
+                0 if filled == 0 => return Ok(None),
+                0 => return Err(UnpackError::archive("ends in the middle of a header")),
+                n => filled += n,
             }
         }
         Ok(Some(block))

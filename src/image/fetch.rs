@@ -13,7 +13,7 @@ use super::registry::repository::Repository;
 use super::registry::settings::Settings;
 use super::stream::unpack_wanted;
 use super::unpack::{Options, Summary};
-use super::work::{Giver, Wish};
+use super::work::{Feed, Wish};
 use super::{implied, notes, parts};
 use crate::unit::{Bytes, Digest, ImageRef};
 use crate::volume::{Draft, Pin, Store, Turn, VolumeError};
@@ -187,7 +187,7 @@ impl<'a> Fetch<'a> {
         tell: &(dyn Fn(u64) + Sync),
     ) -> Result<(), ImageError> {
         let Layer { blob, diff, chain } = &layers[at];
-        let turn = self.turn(&blob.digest)?;
+        let turn = self.turn(&parts::turn_of_blob(&blob.digest))?;
         if self.store.layer(chain).is_some() {
             tell(blob.size);
             return Ok(());
@@ -230,7 +230,7 @@ impl<'a> Fetch<'a> {
         chains: &mut Vec<Digest>,
     ) -> Result<(Digest, Pin), ImageError> {
         let (digest, turn) = match name {
-            Name::Digest(digest) => (Some(*digest), *digest),
+            Name::Digest(digest) => (Some(*digest), parts::turn_of_blob(digest)),
             Name::Id(id) => (None, parts::turn_of_id(id)),
         };
         // Two at a time would write into one another's part.
@@ -296,8 +296,8 @@ impl<'a> Fetch<'a> {
         let mut source = source.until(&is_over).at_most(most.get());
         let draft = self.store.draft().map_err(|source| self.in_store(source))?;
         let counted = Counted { source: &mut source, tell, fetch: self, seen: 0, sure_until: 0 };
-        let from = (Giver::Registry, self.wish);
-        let unpacked = unpack_wanted(self.store, from, counted, draft.dir(), &options);
+        let unpacked =
+            unpack_wanted(self.store, self.wish, Feed::Registry, counted, draft.dir(), &options);
         let (summary, diff) = unpacked.map_err(|err| match download::failure_in(&err) {
             Some(failure) => self.lost(failure),
             None if is_ours(&err) => self.broken(name, err),

@@ -4,6 +4,7 @@ use super::error::ImageError;
 use super::notes;
 use super::stream::unpack_packed;
 use super::unpack::Options;
+use super::work::Feed;
 use crate::sys::beneath;
 use crate::unit::{Bytes, Digest};
 use crate::volume::{Pin, Store};
@@ -129,7 +130,7 @@ impl Source<'_> {
         let total = meta.len();
         let watch = file.try_clone().map_err(unreadable)?;
         let tell = Tell { file, done: 0, total, progress };
-        let unpacked = unpack_packed(store, tell, draft.dir(), options);
+        let unpacked = unpack_packed(store, Feed::File, tell, draft.dir(), options);
         let (summary, diff) =
             unpacked.map_err(|source| ImageError::Unpack { archive: archive.into(), source })?;
         if summary.made == 0 {

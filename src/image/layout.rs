@@ -9,6 +9,7 @@ use super::platform::Runs;
 use super::registry::failure;
 use super::stream::unpack_packed;
 use super::unpack::Options;
+use super::work::Feed;
 use super::{implied, notes, tree};
 use crate::sys::beneath::{self, Links};
 use crate::sys::file;
@@ -175,7 +176,7 @@ impl Layout {
         };
         let (mut hash, mut read) = (Sha256::new(), 0);
         let checked = Checked { file: file.take(size), hash: &mut hash, read: &mut read };
-        let unpacked = unpack_packed(store, checked, draft.dir(), &Options::default());
+        let unpacked = unpack_packed(store, Feed::File, checked, draft.dir(), &Options::default());
         let broken = |source: UnpackError| ImageError::Blob {
             layout: self.path.clone(),
             blob: name.clone(),

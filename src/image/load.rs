@@ -9,7 +9,7 @@ use super::manifest::{self, Blob, Choice, LAYERS_MAX, Named};
 use super::platform::Runs;
 use super::stream::unpack_wanted;
 use super::unpack::{Options, UnpackError};
-use super::work::{self, Giver, Wish};
+use super::work::{self, Feed, Wish};
 use crate::sys::beneath;
 use crate::unit::{Bytes, Digest, ImageRef};
 use crate::volume::{Pin, Store};
@@ -79,13 +79,13 @@ pub fn load(
     let unreadable = |source| ImageError::Read { archive: path.into(), source };
     if fs::metadata(path).map_err(unreadable)?.is_dir() {
         let dir = Layout::open(path.into())?;
-        return load_dir(store, (default_host, Giver::Box), &dir, name);
+        return load_dir(store, (default_host, Feed::File), &dir, name);
     }
     let file = beneath::open_followed(path).map_err(unreadable)?;
     if !file.metadata().map_err(unreadable)?.is_file() {
         return Err(ImageError::Kind { path: path.into() });
     }
-    load_from(store, (default_host, Giver::Box), path, file, name)
+    load_from(store, (default_host, Feed::File), path, file, name)
 }
 
 /// As [`load`], of an archive that somebody sends, who has asked for all that is in it. `path` is what
@@ -97,11 +97,11 @@ pub fn load_stream(
     stream: impl Read + Send,
     name: Option<&ImageRef>,
 ) -> Result<Vec<Loaded>, ImageError> {
-    load_from(store, (default_host, Giver::Client), path, stream, name)
+    load_from(store, (default_host, Feed::Client), path, stream, name)
 }
 
 /// The default registry, and who gives the file: a client asks for the images without a name, too.
-type Manner<'a> = (&'a str, Giver);
+type Manner<'a> = (&'a str, Feed);
 
 fn load_from(
     store: &Store,
@@ -123,7 +123,7 @@ fn load_from(
         max_entries: FILES_MAX,
         ..Options::default()
     };
-    unpack_wanted(store, (manner.1, &Wish::new(store)), stream, draft.dir(), &options)
+    unpack_wanted(store, &Wish::new(store), manner.1, stream, draft.dir(), &options)
         .map_err(|source| ImageError::Unpack { archive: path.into(), source })?;
     let inside = fs::File::open(draft.dir()).map_err(unreadable)?;
     load_dir(store, manner, &Layout { path: path.into(), dir: inside }, name)
@@ -349,7 +349,7 @@ impl Imported {
             catalog::name(store, name, &digest, Origin::File).map_err(failed)?;
         }
         // Without a name its digest is all that it can be asked for by.
-        let is_asked = giver == Giver::Client && names.is_empty();
+        let is_asked = giver == Feed::Client && names.is_empty();
         catalog::alias(store, &digest, &digest, is_asked).map_err(failed)?;
         for index in &through {
             catalog::alias(store, index, &digest, false).map_err(failed)?;

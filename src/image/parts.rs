@@ -33,6 +33,12 @@ pub fn of_id(store: &Store, id: &str) -> io::Result<PathBuf> {
     Ok(dir(store)?.join(format!("v1-{id}")))
 }
 
+/// Whose turn it is to write the blob. Not the blob's own name: a layer that is not packed has the same,
+/// and a file that brings it must not wait for a registry.
+pub fn turn_of_blob(digest: &Digest) -> Digest {
+    Digest::of(format!("blob {digest}").as_bytes())
+}
+
 /// Whose turn it is to write the layer of an id.
 pub fn turn_of_id(id: &str) -> Digest {
     Digest::of(format!("first version layer {id}").as_bytes())
@@ -101,7 +107,8 @@ fn list(store: &Store) -> Vec<Part> {
         let meta = item.metadata().ok()?;
         let name = item.file_name().into_string().unwrap_or_default();
         let digest: Option<Digest> = format!("sha256:{name}").parse().ok();
-        let turn = digest.or_else(|| Some(turn_of_id(name.strip_prefix("v1-")?)));
+        let of_id = || Some(turn_of_id(name.strip_prefix("v1-")?));
+        let turn = digest.as_ref().map(turn_of_blob).or_else(of_id);
         let is_busy = turn.is_some_and(|turn| store.is_taken(&turn));
         let (path, bytes, is_good) = (item.path(), meta.len(), digest.is_some());
         Some(Part { path, bytes, written: meta.modified().ok()?, is_busy, is_good })

@@ -10,7 +10,7 @@
 //! Those that were read go back to be filled again, as memory is dear to get and to give back.
 
 use super::unpack::{self, Options, Summary, UnpackError};
-use super::work::{self, Giver, Wish};
+use super::work::{self, Feed, Wish};
 use super::zstd::Zstd;
 use crate::unit::{Bytes, Digest};
 use crate::volume::Store;
@@ -22,41 +22,45 @@ use std::sync::mpsc::{Receiver, SendError, Sender, SyncSender, channel, sync_cha
 use std::thread;
 
 /// Bytes of one piece, and pieces between two threads.
-const PIECE: usize = 256 << 10;
-const PIECES: usize = 3;
+const PIECE: usize = 64 << 10;
+const PIECES: usize = 4;
+/// Most bytes that a layer takes while it is unpacked, without a window: two rows, and what is written.
+pub(super) const LAYER_BYTES: u64 = (2 * (PIECES + 2) * PIECE + unpack::BUFFER) as u64;
 /// Room that is made sure of ahead of the unpacking, and how often we look.
 const ROOM: u64 = 16 << 20;
 
 /// Unpacks `source`, a tar, plain or as gzip or zstd, into `dir`, with room made ahead of it; what
-/// was unpacked, and the digest of the tar. The source, a file of the box, is read to its end, whatever
-/// the archive says: what checks itself there is checked. Waits until it is this layer's turn; ends at
-/// once when the daemon does.
+/// was unpacked, and the digest of the tar. The source is read to its end, whatever the archive says:
+/// what checks itself there is checked. Waits until it is this layer's turn among those with the same
+/// feed; ends at once when the daemon does.
 pub(super) fn unpack_packed(
     store: &Store,
+    feed: Feed,
     source: impl Read + Send,
     dir: &Path,
     options: &Options,
 ) -> Result<(Summary, Digest), UnpackError> {
-    unpack_wanted(store, (Giver::Box, &Wish::new(store)), source, dir, options)
+    unpack_wanted(store, &Wish::new(store), feed, source, dir, options)
 }
 
 /// The same of what somebody gives, until nobody wants it any more.
 pub(super) fn unpack_wanted(
     store: &Store,
-    (giver, wish): (Giver, &Wish),
+    wish: &Wish,
+    feed: Feed,
     source: impl Read + Send,
     dir: &Path,
     options: &Options,
 ) -> Result<(Summary, Digest), UnpackError> {
     let over = || UnpackError::stream(io::Error::other(Wish::failure()));
-    let _turn = work::layer(giver, &|| wish.is_over()).ok_or_else(over)?;
+    let _turn = work::layer(feed, &|| wish.is_over()).ok_or_else(over)?;
     let given_up = AtomicBool::new(false);
     let is_over = || wish.is_over() || given_up.load(Ordering::Relaxed);
     thread::scope(|scope| {
         let (packed, from_source) = row();
         let (plain, mut from_decoder) = row();
         let reader = scope.spawn(|| pump(Wanted { source, wish }, packed, &given_up));
-        let decoder = scope.spawn(|| decode(store, from_source, plain, &is_over));
+        let decoder = scope.spawn(|| decode(store, (from_source, feed), plain, &is_over));
         let unpacked = unpack::unpack(&mut from_decoder, dir, options);
         // Nobody reads it any more: whoever still sends is told.
         drop(from_decoder);
@@ -100,13 +104,13 @@ fn pump(mut source: impl Read, to: Filling, given_up: &AtomicBool) -> io::Result
 /// Unpacks the stream, hashes it, and sends it on; its digest.
 fn decode(
     store: &Store,
-    packed: Pieces,
+    (packed, feed): (Pieces, Feed),
     to: Filling,
     is_over: &dyn Fn() -> bool,
 ) -> io::Result<Digest> {
     let mut hash = Sha256::new();
     let work = || {
-        let mut stream = decoded(packed, is_over)?;
+        let mut stream = decoded(packed, feed, is_over)?;
         let (mut seen, mut sure_until) = (0u64, 0u64);
         loop {
             if seen >= sure_until {
@@ -140,6 +144,7 @@ fn decode(
 /// The tar stream inside, by its first bytes.
 fn decoded<'a>(
     mut packed: impl BufRead + 'a,
+    feed: Feed,
     is_over: &'a dyn Fn() -> bool,
 ) -> io::Result<Box<dyn Read + 'a>> {
     let unknown = |name: &str| {
@@ -148,7 +153,7 @@ fn decoded<'a>(
     };
     match packed.fill_buf()? {
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
-            Ok(Box::new(Zstd::new(packed, is_over)))
+            Ok(Box::new(Zstd::new(packed, feed, is_over)))
         }
         [0x1f, 0x8b, ..] => Ok(Box::new(flate2::bufread::MultiGzDecoder::new(packed))),
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Err(unknown("xz")),
@@ -315,7 +320,7 @@ mod tests {
     #[test]
     fn packed_streams_are_known_by_their_first_bytes() {
         let of = |bytes: &'static [u8]| {
-            decoded(bytes, &|| false).map(|_| ()).map_err(|err| err.to_string())
+            decoded(bytes, Feed::File, &|| false).map(|_| ()).map_err(|err| err.to_string())
         };
         assert!(of(b"\x28\xb5\x2f\xfd..").is_ok() && of(b"\x1f\x8b..").is_ok() && of(b"").is_ok());
         assert!(of(b"\xfd7zXZ\0....").expect_err("xz").contains("packed with xz"));

@@ -3,18 +3,21 @@
 //! | what | at a time | who wants more |
 //! |---|---|---|
 //! | images that are fetched | 4 | waits in order, 64 at most; then an error |
-//! | layers that are unpacked | one for each core and one more, 3 to 5 | waits in order |
-//! | of those, that others send | all but one, of clients one | waits in order |
+//! | layers that are unpacked while they come from a registry | one for each core, 2 to 4 | waits in order |
+//! | archives that are unpacked while a client sends them | 2 | waits in order |
+//! | layers, stacks and droplets that are unpacked from files here | 2 | waits in order |
 //! | archives of images that are read | 1 | waits in order |
-//! | zstd windows | 16 MiB together | waits in order; a larger window is refused |
+//! | zstd windows up to 8 MiB of files and clients | 8 MiB together | waits in order |
+//! | other zstd windows | 16 MiB together | waits in order; a larger window is refused |
 //!
-//! A layer has pieces of about 3 MiB between its threads, so all of it stays below 32 MiB, whatever
-//! the images' sizes. Others may take hours over a layer, the box's own files come as fast as they are
-//! taken: so these do not wait for those. Who holds a window waits for nobody; who holds a layer waits for
-//! a window only; who reads an archive, for those two; who fetches an image, for those two and for turns:
-//! there is no circle.
+//! Whoever feeds a layer may stop to: so each of the three has a row of its own ([`Feed`]), and a dead
+//! registry holds up pulls only. Each layer has pieces of less than 1 MiB between its threads, so all
+//! of it stays below 32 MiB, whatever the images' sizes. Who holds a window waits for what feeds it
+//! only; who holds a layer, for a window too; who reads an archive, for those two; who fetches an image,
+//! for those two and for turns: there is no circle.
 
 use super::registry::failure::{Failure, Kind};
+use super::stream::LAYER_BYTES;
 use crate::volume::Store;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,26 +25,54 @@ use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Largest zstd window, as a power of two, and all windows together. Levels up to 19 use 8 MiB at
-/// most, and so do the builders of images; `--long` and `--ultra` use more.
+/// Largest zstd window, as a power of two, and all windows of pulls together. Levels up to 19 use 8 MiB
+/// at most, and so do the builders of images; `--long` and `--ultra` use more.
 pub const WINDOW_LOG_MAX: u32 = 24;
 /// The same in bytes.
 pub const WINDOWS: u64 = 1 << WINDOW_LOG_MAX;
 /// Images that are fetched at a time, and how many more may wait.
 const PULLS: u64 = 4;
 const PULLS_WAITING: usize = 64;
-/// Layers that are unpacked at a time. Those who wait are bounded by pulls, loads and imports.
-const LAYERS: (usize, usize) = (3, 5);
+/// What is kept of it for files and clients.
+const WINDOWS_HERE: u64 = 8 << 20;
+/// Layers that are unpacked at a time: least and most of registries, and of the two others. Those who
+/// wait are bounded by pulls, loads and imports.
+const FETCHED: (usize, usize) = (2, 4);
+const SENT: u64 = 2;
+const FILES: u64 = 2;
+/// What all of it may take together, in bytes.
+const ALL_BYTES: u64 = 32 << 20;
+const _: () = {
+    let layers = FETCHED.1 as u64 + SENT + FILES;
+    assert!(WINDOWS + WINDOWS_HERE + layers * LAYER_BYTES <= ALL_BYTES);
+};
 /// How often somebody who waits looks whether he still has to.
 const LOOK: Duration = Duration::from_millis(100);
 /// What is said of something that nobody wants any more.
 const OVER: &str = "nobody wants it any more; what has come of it is kept for the next time";
 
 static IMAGES: LazyLock<Gate> = LazyLock::new(|| Gate::new(PULLS, PULLS_WAITING));
-static UNPACKED: LazyLock<Layers> =
-    LazyLock::new(|| Layers::new(thread::available_parallelism().map_or(1, usize::from)));
 static ARCHIVES: LazyLock<Gate> = LazyLock::new(|| Gate::new(1, usize::MAX));
+static OF_REGISTRIES: LazyLock<Gate> = LazyLock::new(|| {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    Gate::new(cores.clamp(FETCHED.0, FETCHED.1) as u64, usize::MAX)
+});
+static OF_CLIENTS: LazyLock<Gate> = LazyLock::new(|| Gate::new(SENT, usize::MAX));
+static OF_FILES: LazyLock<Gate> = LazyLock::new(|| Gate::new(FILES, usize::MAX));
 static IN_WINDOWS: LazyLock<Gate> = LazyLock::new(|| Gate::new(WINDOWS, usize::MAX));
+static IN_WINDOWS_HERE: LazyLock<Gate> = LazyLock::new(|| Gate::new(WINDOWS_HERE, usize::MAX));
+
+/// Where the bytes of a layer come from. Who holds something while he waits for a slow feed holds up
+/// only those with the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feed {
+    /// A file of this box.
+    File,
+    /// A client who sends it.
+    Client,
+    /// A registry, over a network.
+    Registry,
+}
 
 /// Whether somebody still wants what is being made. Clones are the same wish.
 #[derive(Clone, Debug, Default)]
@@ -140,20 +171,14 @@ pub fn image(wish: &Wish) -> Result<Pass<'static>, Failure> {
     })
 }
 
-/// Who gives the bytes of a layer or an archive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Giver {
-    /// This box, from a file.
-    Box,
-    /// A registry, at its own pace.
-    Registry,
-    /// A client, at his.
-    Client,
-}
-
-/// The right to unpack a layer that somebody gives; `None`: it is over.
-pub fn layer(giver: Giver, is_over: &dyn Fn() -> bool) -> Option<Vec<Pass<'static>>> {
-    UNPACKED.take(giver, is_over)
+/// The right to unpack a layer; `None`: it is over.
+pub fn layer(feed: Feed, is_over: &dyn Fn() -> bool) -> Option<Pass<'static>> {
+    let gate = match feed {
+        Feed::File => &OF_FILES,
+        Feed::Client => &OF_CLIENTS,
+        Feed::Registry => &OF_REGISTRIES,
+    };
+    gate.take(1, is_over).ok()
 }
 
 /// The right to read what is in an archive of images, whose configurations are in memory meanwhile;
@@ -163,34 +188,12 @@ pub fn archive(is_over: &dyn Fn() -> bool) -> Option<Pass<'static>> {
 }
 
 /// The right to memory for a window of so many bytes, [`WINDOWS`] at most; `None`: it is over.
-pub fn window(bytes: u64, is_over: &dyn Fn() -> bool) -> Option<Pass<'static>> {
-    IN_WINDOWS.take(bytes.min(WINDOWS), is_over).ok()
-}
-
-/// Rights to unpack, of which some are left for those who are fast.
-struct Layers {
-    all: Gate,
-    /// Not from files of the box.
-    sent: Gate,
-    by_clients: Gate,
-}
-
-impl Layers {
-    fn new(cores: usize) -> Layers {
-        let most = (cores + 1).clamp(LAYERS.0, LAYERS.1) as u64;
-        let gate = |free| Gate::new(free, usize::MAX);
-        Layers { all: gate(most), sent: gate(most - 1), by_clients: gate(1) }
-    }
-
-    /// The wider one last: nobody holds it and waits for a narrower one.
-    fn take(&self, giver: Giver, is_over: &dyn Fn() -> bool) -> Option<Vec<Pass<'_>>> {
-        let gates: &[&Gate] = match giver {
-            Giver::Box => &[&self.all],
-            Giver::Registry => &[&self.sent, &self.all],
-            Giver::Client => &[&self.by_clients, &self.sent, &self.all],
-        };
-        gates.iter().map(|gate| gate.take(1, is_over).ok()).collect()
-    }
+pub fn window(bytes: u64, feed: Feed, is_over: &dyn Fn() -> bool) -> Option<Pass<'static>> {
+    let gate = match feed {
+        Feed::File | Feed::Client if bytes <= WINDOWS_HERE => &IN_WINDOWS_HERE,
+        _ => &IN_WINDOWS,
+    };
+    gate.take(bytes.min(WINDOWS), is_over).ok()
 }
 
 /// Something of which there is so much, given out in the order of asking.
@@ -306,25 +309,6 @@ mod tests {
         });
         assert_eq!(told.try_iter().collect::<Vec<_>>(), [2, 1]);
         assert_eq!(gate.row().free, 2);
-    }
-
-    #[test]
-    fn who_is_slow_leaves_a_layer_to_who_is_fast() {
-        for cores in [1, 2, 64] {
-            let layers = Layers::new(cores);
-            let all = layers.all.row().free;
-            // Who would have to wait gets nothing.
-            let take = |giver| layers.take(giver, &|| true);
-            let sent = take(Giver::Client).expect("free");
-            assert!(take(Giver::Client).is_none(), "one at a time");
-            let fetched: Vec<_> = std::iter::from_fn(|| take(Giver::Registry)).collect();
-            assert_eq!(fetched.len() as u64, all - 2, "{cores} cores");
-            let own = take(Giver::Box).expect("left for it");
-            assert!(take(Giver::Box).is_none());
-            drop((sent, fetched, own));
-            let own: Vec<_> = std::iter::from_fn(|| take(Giver::Box)).collect();
-            assert_eq!(own.len() as u64, all);
-        }
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! | then | id of a dictionary, 0, 1, 2 or 4 bytes |
 //! | then | length of the content, 0, 1, 2, 4 or 8 bytes: with one segment, the window |
 
-use super::work::{self, Pass, WINDOW_LOG_MAX, WINDOWS};
+use super::work::{self, Feed, Pass, WINDOW_LOG_MAX, WINDOWS};
 use std::io::{self, BufRead, Read};
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
@@ -18,6 +18,7 @@ const HEAD_MAX: usize = 18;
 /// The content of a stream.
 pub struct Zstd<'a, R> {
     packed: R,
+    feed: Feed,
     is_over: &'a dyn Fn() -> bool,
     /// The head of the frame that begins, and what of it the decoder has.
     head: Vec<u8>,
@@ -37,8 +38,8 @@ struct Frame {
 
 impl<'a, R: BufRead> Zstd<'a, R> {
     /// Waits for memory until `is_over`.
-    pub fn new(packed: R, is_over: &'a dyn Fn() -> bool) -> Zstd<'a, R> {
-        Zstd { packed, is_over, head: Vec::new(), given: 0, frame: None }
+    pub fn new(packed: R, feed: Feed, is_over: &'a dyn Fn() -> bool) -> Zstd<'a, R> {
+        Zstd { packed, feed, is_over, head: Vec::new(), given: 0, frame: None }
     }
 
     /// Reads the next head and makes sure of memory for its frame; `false`: the stream ends.
@@ -69,7 +70,7 @@ impl<'a, R: BufRead> Zstd<'a, R> {
             // Nobody may hold memory and wait for more: what the last one had goes first.
             last => {
                 *last = None;
-                *last = Some(Frame::new(window, self.is_over)?);
+                *last = Some(Frame::new(window, self.feed, self.is_over)?);
             }
         }
         Ok(true)
@@ -78,8 +79,8 @@ impl<'a, R: BufRead> Zstd<'a, R> {
 
 impl Frame {
     /// Waits for memory for its window.
-    fn new(window: u64, is_over: &dyn Fn() -> bool) -> io::Result<Frame> {
-        let memory = work::window(window, is_over).ok_or(io::ErrorKind::TimedOut)?;
+    fn new(window: u64, feed: Feed, is_over: &dyn Fn() -> bool) -> io::Result<Frame> {
+        let memory = work::window(window, feed, is_over).ok_or(io::ErrorKind::TimedOut)?;
         let mut decoder = Decoder::new()?;
         decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX))?;
         Ok(Frame { decoder, is_over: false, window, _memory: memory })
@@ -166,7 +167,7 @@ mod tests {
     fn unpacked(data: &[u8], buffer: usize) -> Result<Vec<u8>, String> {
         let mut all = Vec::new();
         let from = BufReader::with_capacity(buffer, data);
-        let read = Zstd::new(from, &|| false).read_to_end(&mut all);
+        let read = Zstd::new(from, Feed::File, &|| false).read_to_end(&mut all);
         read.map(|_| all).map_err(|err| err.to_string())
     }
 

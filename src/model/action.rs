@@ -65,6 +65,7 @@ pub struct RunAction {
     /// Log source of its output, such as `STG` or `APP/PROC/WEB`; empty: that of what it is part of.
     pub log_source: String,
     /// Neither its output nor its exit status is logged.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suppress_log_output: bool,
 }
 

@@ -121,7 +121,7 @@ fn archives_that_read_two_ways_or_break_off_are_refused() {
         };
         let bad: Vec<(&str, Vec<u8>)> = vec![
             ("truncated data", whole[..600].to_vec()),
-            ("truncated header", whole[..whole.len() - 1024 - 100].to_vec()),
+            ("truncated header", whole[..whole.len() - 1024 - 512 - 100].to_vec()),
             ("lone zero block", [&[0u8; 512][..], &whole].concat()),
             ("checksum", [&[b'z'; 512][..], &whole].concat()),
             ("name of 2 GiB", lie(b'L').file("f", "").end()),

@@ -40,6 +40,34 @@ fn the_last_entry_of_a_name_wins() {
     });
 }
 
+/// As `umoci insert` writes them: without padding after the last file, and without end blocks.
+#[test]
+fn an_archive_may_end_where_its_last_file_is_whole() {
+    with_store("bare", |lab, store| {
+        let data = "x".repeat(700);
+        let whole = Tar::default().dir("d", 0o755).file("d/a", &data).0;
+        let end = 2 * 512 + data.len();
+        for keep in [end, end + 1, whole.len() - 1, whole.len()] {
+            let dir = empty(store, "bare");
+            into(&dir, whole[..keep].to_vec()).unwrap_or_else(|err| panic!("{keep}: {err}"));
+            assert_eq!(fs::read_to_string(dir.join("d/a")).expect("read"), data);
+        }
+        for keep in [end - 1, 2 * 512] {
+            let err = into(&empty(store, "cut"), whole[..keep].to_vec()).expect_err("cut");
+            assert!(err.to_string().contains("ends in the middle of a file"), "{keep}: {err}");
+        }
+        // What is said of a file that does not come.
+        let about = Tar::default().pax(&[("path", b"a")]).0;
+        let err = into(&empty(store, "none"), about[..512 + 10].to_vec()).expect_err("nothing");
+        assert!(err.to_string().contains("ends where an entry is announced"), "{err}");
+        // Packed, too.
+        let archive = lab.dir.join("bare.tar.gz");
+        gzip(&whole[..end], &archive);
+        let chain = import_stack(store, &archive, &mut |_, _| ()).expect("imported");
+        assert_eq!(chain, Digest::of(&whole[..end]));
+    });
+}
+
 #[test]
 fn modes_owners_times_and_attributes_are_kept_within_bounds() {
     with_store("meta", |lab, store| {

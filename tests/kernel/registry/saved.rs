@@ -85,6 +85,25 @@ fn what_is_saved_is_read_by_other_tools_and_is_the_same_again() {
     bed.close();
 }
 
+/// Its layers end right after their last file.
+#[test]
+fn what_umoci_inserts_is_loaded() {
+    let bed = Bed::new("insert");
+    let (layout, file) = (image(&bed), bed.lab.dir.join("inserted"));
+    fs::write(&file, "hello\n").expect("write");
+    let name = format!("{}:one", layout.display());
+    tool("umoci", &["insert", "--image", &name, text(&file), "/srv/inserted"]);
+    let bundle = bed.lab.dir.join("theirs");
+    tool("umoci", &["unpack", "--image", &name, text(&bundle)]);
+    let loaded = load(&bed.store, "docker.io", &layout, Some(&"ops/app".parse().expect("name")));
+    let loaded = loaded.unwrap_or_else(|err| panic!("{}", chain(&err)));
+    let (known, pin) = catalog::find(&bed.store, &loaded[0].digest).expect("known");
+    assert_eq!(known.diffs.len(), 3);
+    tree::same(&bed.store, &bed.dir("ours"), &known.layers, &bundle.join("rootfs"));
+    drop((loaded, pin));
+    bed.close();
+}
+
 /// A tar of nothing.
 const EMPTY: [u8; 1024] = [0; 1024];
 

@@ -1,5 +1,7 @@
 //! What is given up, what is kept for the next time, and what makes room.
 
+mod stalled;
+
 use super::*;
 use std::fs::{self, File};
 use std::path::PathBuf;

@@ -1,0 +1,124 @@
+//! What goes on while registries say nothing.
+
+use super::*;
+use std::num::NonZero;
+use std::path::Path;
+use terrarium::image::{import_stack, load, load_stream};
+
+/// Images that are fetched at a time, and layers of them that are unpacked.
+const PULLS: u16 = 4;
+const LAYERS: (usize, usize) = (2, 4);
+
+/// A tar in zstd, with a window of 8 MiB.
+fn packed(tar: &[u8]) -> Vec<u8> {
+    let mut zstd = zstd::Encoder::new(Vec::new(), 1).expect("zstd");
+    zstd.window_log(23).expect("window");
+    zstd.write_all(tar).expect("packed");
+    zstd.finish().expect("packed")
+}
+
+/// A server that falls silent in the middle of a layer of its own, for ever.
+fn stalled(port: u16) -> Server {
+    let tar = crate::image::one_file("file", &noise(WHOLE + usize::from(port)));
+    let image = Image::of(&tar, packed(&tar));
+    Server::with(port, image, |asked, image| {
+        let is_layer = asked.path.ends_with(&Digest::of(&image.layer).to_string());
+        is_layer.then(|| Answer { cut: Some(COMES), stalls: true, ..image.part(asked) })
+    })
+}
+
+/// What `docker save` makes of an image.
+fn saved(image: &Image) -> Vec<u8> {
+    let config = format!("{}.json", Digest::of(&image.config).hex());
+    let table = serde_json::json!([{"Config": config, "RepoTags": null, "Layers": ["layer.tar"]}]);
+    let mut archive = tar::Builder::new(Vec::new());
+    let table = table.to_string();
+    let files = [("manifest.json", table.as_bytes()), (&config, &image.config)];
+    for (name, data) in files.into_iter().chain([("layer.tar", &*image.layer)]) {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(data.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, data).expect("packed");
+    }
+    archive.into_inner().expect("packed")
+}
+
+/// A client's load, one of a file, and a stack: what each of them takes is there.
+fn all_local(bed: &Bed) -> Result<(), String> {
+    let said = |err: terrarium::image::ImageError| terrarium::log::chain(&err);
+    let sent = packed(&saved(&Image::new(1)));
+    load_stream(&bed.store, "a.lan", Path::new("sent"), &sent[..], None).map_err(said)?;
+    let archive = bed.lab.dir.join("saved.tar");
+    fs::write(&archive, saved(&Image::new(2))).expect("write");
+    load(&bed.store, "a.lan", &archive, None).map_err(said)?;
+    let stack = bed.lab.dir.join("stack.tar.zst");
+    fs::write(&stack, packed(&crate::image::one_file("etc", b"box"))).expect("write");
+    import_stack(&bed.store, &stack, &mut |_, _| ()).map(drop).map_err(said)
+}
+
+/// Polls, with a bound; whether it came to be.
+fn comes(mut is_so: impl FnMut() -> bool) -> bool {
+    let begin = Instant::now();
+    while !is_so() && begin.elapsed() < Duration::from_secs(120) {
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    is_so()
+}
+
+#[test]
+fn files_and_clients_do_not_wait_for_registries() {
+    let bed = Bed::new("stalled");
+    let servers: Vec<Server> = (0..PULLS).map(|at| stalled(5000 + at)).collect();
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let wish = Wish::new(&bed.store);
+    let silent = |server: &&Server| length(&part(&bed.store, server)) == COMES as u64;
+    let (are_held, is_done, pulling) = std::thread::scope(|scope| {
+        let (bed, wish) = (&bed, &wish);
+        let pull = |server| scope.spawn(move || wanted(bed, server, wish).map(drop));
+        let pulls: Vec<_> = servers.iter().map(pull).collect();
+        // All turns of registries are taken; the other pulls wait for one.
+        let held = cores.clamp(LAYERS.0, LAYERS.1);
+        let are_held = comes(|| {
+            servers.iter().filter(silent).count() == held
+                && drafts(&bed.store) == usize::from(PULLS)
+        });
+        let local = scope.spawn(|| all_local(bed));
+        let is_done = comes(|| local.is_finished());
+        let pulling = pulls.iter().filter(|pull| !pull.is_finished()).count();
+        // Whatever came of it: nobody may wait for ever.
+        wish.end();
+        local.join().expect("no panic").expect("loaded and imported");
+        (are_held, is_done, pulling)
+    });
+    assert!(are_held, "the registries' layers are not on their way");
+    assert!(is_done, "who has all that he needs on the box waits for a registry");
+    assert_eq!(pulling, usize::from(PULLS));
+    assert_eq!(drafts(&bed.store), 0);
+    bed.close();
+}
+
+/// Where the layer is not packed, both call it the same.
+#[test]
+fn a_file_brings_the_very_layer_that_a_registry_owes() {
+    let bed = Bed::new("owes");
+    let server = Server::start(5000, WHOLE, |asked, image| {
+        let is_layer = asked.path.ends_with(&Digest::of(&image.layer).to_string());
+        is_layer.then(|| Answer { cut: Some(COMES), stalls: true, ..image.part(asked) })
+    });
+    let wish = Wish::new(&bed.store);
+    let (is_silent, is_done) = std::thread::scope(|scope| {
+        let (bed, server, wish) = (&bed, &server, &wish);
+        let pull = scope.spawn(move || wanted(bed, server, wish).map(drop));
+        let is_silent = comes(|| length(&part(&bed.store, server)) == COMES as u64);
+        let archive = saved(&server.image);
+        let load = move || load_stream(&bed.store, "a.lan", Path::new("sent"), &*archive, None);
+        let load = scope.spawn(load);
+        let is_done = comes(|| load.is_finished()) && !pull.is_finished();
+        wish.end();
+        load.join().expect("no panic").expect("loaded");
+        (is_silent, is_done)
+    });
+    assert!(is_silent, "the layer is not on its way");
+    assert!(is_done, "the load waits for the registry");
+    bed.close();
+}
