@@ -115,7 +115,7 @@ fn read(mut top: Section<'_>, file: &str, dir: &Path, places: &mut Places) -> Op
     let place = image.as_ref().map(|(place, _)| place);
     let ports = network::read_ports(&mut top, place, places);
     let egress = network::read_egress(&mut top);
-    let processes = process::read(&mut top, &run, ports.as_deref(), places);
+    let processes = process::read(&mut top, &run, image.is_some(), ports.as_deref(), places);
     let web = processes.as_ref().is_none_or(|all| all.contains_key("web"));
     if let (false, Some(command)) = (web, command) {
         command.fail(

@@ -92,6 +92,15 @@ fn an_image_that_says_nothing_runs_as_root_on_the_usual_port() {
 }
 
 #[test]
+fn a_further_process_runs_beside_the_image() {
+    let both = lrps("[process.work]\ncommand = \"work\"\n", &config()).expect("LRPs");
+    let shown: Vec<_> =
+        both.iter().map(|it| (&*it.guid.process, &*it.command, it.ports.len())).collect();
+    assert_eq!(shown, [("web", "", 1), ("work", "work", 0)]);
+    assert_eq!(both[0].health.check, Check::Port { port: 80 });
+}
+
+#[test]
 fn what_cannot_run_is_refused_with_its_cure() {
     let silent = ImageConfig::default();
     let said = lrps("", &silent).expect_err("no command").to_string();
