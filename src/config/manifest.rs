@@ -16,7 +16,7 @@ use super::diagnostic::Finding;
 use super::sink::{Place, walk};
 use super::words::{shown, word};
 use crate::model::manifest::{Build, Manifest, Restart, Run};
-use crate::unit::{AppName, Bytes};
+use crate::unit::{AppName, Bytes, IdRange};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -368,6 +368,10 @@ fn read_user(text: &str) -> Result<String, String> {
         let safe = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
         !part.is_empty() && part.len() <= 32 && !part.starts_with('-') && part.bytes().all(safe)
     };
+    if let Some(part) = text.split(':').find(|part| !IdRange::may_be(part)) {
+        let last = IdRange::WIDTH - 1;
+        return Err(format!("`{}` is no id; write a number from 0 to {last}", shown(part)));
+    }
     let (user, group) = text.split_once(':').unwrap_or((text, "0"));
     match part(user) && part(group) {
         true => Ok(text.to_owned()),

@@ -115,6 +115,10 @@ fn what_cannot_run_is_refused_with_its_cure() {
     let said = lrps("", &udp).expect_err("no port").to_string();
     assert!(said.starts_with("the image exposes no TCP port"), "{said}");
     assert!(lrps("port = [{ container = 53 }]\n", &udp).is_ok());
+    let nobody = ImageConfig { user: "99999999999:5".into(), ..config() };
+    let said = lrps("", &nobody).expect_err("no such user").to_string();
+    assert!(said.contains("`99999999999:5`, but ids go from 0 to 65535; write user ="), "{said}");
+    assert!(lrps("run.user = \"7\"\n", &nobody).is_ok());
     let said = lrps("run.disk = \"12MiB\"\n", &config()).expect_err("too large").to_string();
     assert!(said.contains("12MiB") && said.contains("disk"), "{said}");
 }
