@@ -12,7 +12,7 @@
 //! | POST | `/v1/apps/N/{start,restart}` | | `{}` |
 //! | POST | `/v1/apps/N/stop?wait=` | | `{}`, with `wait` when nothing of it runs any more |
 //! | POST | `/v1/apps/N/scale` | [`ScaleRequest`] | `{}` |
-//! | GET | `/v1/apps/N/logs?lines=&follow=&process=&index=` | | a line of JSON for each `LogLine` |
+//! | GET | `/v1/apps/N/logs?`... | | a line of JSON for each `LogLine` that [`LogQuery`] wants |
 //! | POST | `/v1/apps/N/instances/P/I/exec` | [`ExecRequest`] | 101, then `http::wire` frames |
 //! | GET | `/v1/images` | | [`images::ImagesView`] |
 //! | POST | `/v1/images?from=&name=` | an archive | list of [`images::NamedImage`] |
@@ -96,8 +96,8 @@ pub struct ScaleRequest {
     pub instances: u32,
 }
 
-/// Which log lines are wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Which log lines are wanted. The query: `lines`, `follow`, `process`, `index`, `since`, `source`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogQuery {
     /// So many of the past, the newest; at most [`LINES_MAX`].
     pub lines: usize,
@@ -108,6 +108,29 @@ pub struct LogQuery {
     pub process: Option<String>,
     /// Only of this instance.
     pub index: Option<u32>,
+    /// Only those read then or later, in milliseconds since 1970.
+    pub since_ms: Option<u64>,
+    /// Only of this source and those below it, in any case: `app` has `APP/PROC/WEB`.
+    pub source: Option<String>,
+}
+
+impl LogQuery {
+    /// Whether `line` is one of them, however many there are.
+    pub fn wants(&self, line: &LogLine) -> bool {
+        let is_of = |source: &String| {
+            let (head, rest) = match line.source.split_at_checked(source.len()) {
+                Some(halves) => halves,
+                None => return false,
+            };
+            head.eq_ignore_ascii_case(source) && (rest.is_empty() || rest.starts_with('/'))
+        };
+        let is_from =
+            |process: &String| line.source.rsplit('/').next() == Some(&process.to_uppercase());
+        self.index.is_none_or(|index| line.index == index)
+            && self.since_ms.is_none_or(|since| line.time_ms >= since)
+            && self.process.as_ref().is_none_or(is_from)
+            && self.source.as_ref().is_none_or(is_of)
+    }
 }
 
 /// A command to be run in an instance.
@@ -299,5 +322,46 @@ impl<S: AppService> Apps<S> {
     /// Serves `service`.
     pub fn new(service: S) -> Apps<S> {
         Apps { service }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn row_52_lines_are_wanted_by_instance_process_source_and_time() {
+        let line = |source: &str, index, time_ms| LogLine {
+            time_ms,
+            source: source.into(),
+            index,
+            err: false,
+            text: String::new(),
+        };
+        let lines = [
+            line("STG", 0, 1),
+            line("APP/PROC/WEB", 0, 2),
+            line("APP/PROC/WEB", 1, 3),
+            line("APP/PROC/WEBHOOK", 0, 4),
+            line("CELL", 0, 5),
+        ];
+        let all = LogQuery::default;
+        let source = |text: &str| LogQuery { source: Some(text.into()), ..all() };
+        for (query, times) in [
+            (all(), &[1, 2, 3, 4, 5][..]),
+            (LogQuery { index: Some(1), ..all() }, &[3]),
+            (LogQuery { process: Some("web".into()), ..all() }, &[2, 3]),
+            (LogQuery { since_ms: Some(4), ..all() }, &[4, 5]),
+            (LogQuery { since_ms: Some(2), index: Some(1), ..all() }, &[3]),
+            (source("app"), &[2, 3, 4]),
+            (source("APP/PROC/WEB"), &[2, 3]),
+            (source("APP/"), &[]),
+            (source("ST"), &[]),
+            (source("stg"), &[1]),
+            (source("APP/PROC/WEBHOOK/MORE"), &[]),
+        ] {
+            let found = lines.iter().filter(|line| query.wants(line)).map(|line| line.time_ms);
+            assert_eq!(found.collect::<Vec<_>>(), times, "{query:?}");
+        }
     }
 }

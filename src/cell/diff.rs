@@ -186,6 +186,7 @@ mod tests {
             user: "vcap".into(),
             nofile: 1024,
             log_source: "APP/PROC/WEB".into(),
+            log_rate: None,
             env: Vec::new(),
             ports: vec![LrpPort { container: 8080, publish: Some(80) }],
             egress: Vec::new(),

@@ -30,7 +30,8 @@ impl Cell {
                 problems: problem(state, &space).into_iter().collect(),
                 ..BoxView::default()
             };
-            if let Err(err) = store.ensure_room(Bytes::default()) {
+            // Who only looks removes no image.
+            if let Err(err) = store.try_room(Bytes::default()) {
                 view.problems.push(chain(&err));
             }
             view.store_free_bytes = store.free().get();

@@ -152,6 +152,7 @@ async fn live(
         container: container.clone(),
         sink: Sink { source: lrp.log_source.clone(), ..cell.clone() },
         fetcher: shared.fetcher.clone(),
+        limit: shared.logs.limit(lrp.log_rate),
         env: shared.network_env(container, Some(key.1)),
         last_id: AtomicU32::new(0),
     };

@@ -184,6 +184,7 @@ async fn build(
                 env: shared.network_env(&container, None),
                 container,
                 sink: Sink { log: Some(shared.logs.app(app)), source: "STG".into(), index: 0 },
+                limit: shared.logs.limit(None),
                 last_id: AtomicU32::new(0),
             };
             exec.perform(&task.action, cancel).await.map_err(|err| explain(&err))

@@ -111,9 +111,13 @@ Show what an app has written.
 
 Usage: terrarium logs [FLAGS] NAME[:PROCESS][/INDEX]
 
+Of the past, the newest 100 lines; with --since all since then, at most 10000.
+
 Flags:
-  -f, --follow       go on until the app is gone or stopped
-  -n, --lines LINES  so many of the newest, default 100
+  -f, --follow         go on until the app is gone or stopped
+  -n, --lines LINES    so many of the newest, default 100
+      --since TIME     those since 10m ago, or since 2026-11-21T15:04 (UTC)
+      --source SOURCE  those of STG, APP, CELL, HEALTH, ...
 
 Flags of every verb:
   -h, --help          what the verb does, with an example

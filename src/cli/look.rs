@@ -1,11 +1,11 @@
 //! The verbs that only look: status, apps, app, logs.
 
 use super::error::{CliError, code};
-use super::parse::Target;
+use super::parse::Since;
 use super::remote::Remote;
 use super::show::{self, Health};
 use super::ui::{Ui, now_ms};
-use crate::api::apps::LogQuery;
+use crate::api::apps::{LINES_MAX, LogQuery};
 use crate::model::view::LogLine;
 use crate::unit::AppName;
 use serde_json::json;
@@ -49,17 +49,27 @@ pub async fn app(ui: &mut Ui, remote: &Remote, name: &AppName) -> Result<u8, Cli
     Ok(if show::health(&app) == Health::Good { 0 } else { code::NOT_RUNNING })
 }
 
+/// So many lines are shown when nobody says how many.
+pub fn usual_lines(since_ms: Option<u64>) -> usize {
+    if since_ms.is_some() { LINES_MAX } else { LINES }
+}
+
+/// Milliseconds since 1970.
+pub fn since_ms(since: Since, now_ms: u64) -> u64 {
+    match since {
+        Since::At(ms) => ms,
+        Since::Ago(ago) => now_ms.saturating_sub(ago.as_millis() as u64),
+    }
+}
+
 /// `terrarium logs NAME`.
 pub async fn logs(
     ui: &mut Ui,
     remote: &Remote,
-    target: Target,
-    follow: bool,
-    lines: Option<usize>,
+    app: &AppName,
+    query: &LogQuery,
 ) -> Result<u8, CliError> {
-    let Target { app, process, index } = target;
-    let query = LogQuery { lines: lines.unwrap_or(LINES), follow, process, index };
-    let mut reply = remote.logs(&app, &query).await?;
+    let mut reply = remote.logs(app, query).await?;
     while let Some(line) = reply.next_line::<LogLine>().await? {
         ui.log(&line)?;
     }

@@ -29,6 +29,7 @@ mod tests;
 
 pub use error::CliError;
 
+use crate::api::apps::LogQuery;
 use crate::config::machine::{self, Config};
 use crate::config::site::Site;
 use crate::log::{Level, set_limit, speak_to_person};
@@ -137,8 +138,17 @@ fn dispatch(
         Command::Status => smol::block_on(look::status(ui, &remote()?)),
         Command::Apps => smol::block_on(look::apps(ui, &remote()?)),
         Command::App { name } => smol::block_on(look::app(ui, &remote()?, &name)),
-        Command::Logs { target, follow, lines } => {
-            smol::block_on(look::logs(ui, &remote()?, target, follow, lines))
+        Command::Logs { target, follow, lines, since, source } => {
+            let since_ms = since.map(|since| look::since_ms(since, ui::now_ms()));
+            let query = LogQuery {
+                lines: lines.unwrap_or_else(|| look::usual_lines(since_ms)),
+                follow,
+                process: target.process,
+                index: target.index,
+                since_ms,
+                source,
+            };
+            smol::block_on(look::logs(ui, &remote()?, &target.app, &query))
         }
         Command::Bench { .. }
         | Command::Run { .. }

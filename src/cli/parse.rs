@@ -65,6 +65,8 @@ pub enum Command {
         target: Target,
         follow: bool,
         lines: Option<usize>,
+        since: Option<Since>,
+        source: Option<String>,
     },
     Run {
         file: PathBuf,
@@ -119,6 +121,15 @@ pub struct Exec {
     /// `None`: when stdin and stdout are terminals.
     pub tty: Option<bool>,
     pub argv: Vec<String>,
+}
+
+/// From when on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// So long ago.
+    Ago(Duration),
+    /// Milliseconds since 1970.
+    At(u64),
 }
 
 /// `NAME[:PROCESS][/INDEX]`.

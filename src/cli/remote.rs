@@ -167,6 +167,12 @@ impl Remote {
         if let Some(index) = query.index {
             call = call.query("index", index);
         }
+        if let Some(since) = query.since_ms {
+            call = call.query("since", since);
+        }
+        if let Some(source) = &query.source {
+            call = call.query("source", source);
+        }
         self.send(call).await
     }
 

@@ -223,7 +223,7 @@ async fn follow(
     name: &AppName,
     mut seen: Vec<LogLine>,
 ) -> Result<(), CliError> {
-    let query = LogQuery { lines: SEEN_MAX, follow: true, process: None, index: None };
+    let query = LogQuery { lines: SEEN_MAX, follow: true, ..LogQuery::default() };
     let mut reply = remote.logs(name, &query).await?;
     while let Some(line) = reply.next_line::<LogLine>().await? {
         match seen.iter().position(|old| *old == line) {

@@ -179,6 +179,10 @@ fn json_is_one_document_or_one_line_an_item() {
     assert_eq!(json("app web --json")["processes"][0]["running"], 1);
     assert_eq!(json("--json")["healthy"], true);
     assert_eq!(json("version --json")["version"], env!("CARGO_PKG_VERSION"));
+    world.run("logs web/1 --since 1970-01-01T00:00:02 --source app");
+    let asked = "lines: 10000, follow: false, process: None, index: Some(1), since_ms: Some(2000), \
+                 source: Some(\"app\")";
+    assert!(world.fake.calls().iter().any(|call| call.contains(asked)), "{:?}", world.fake.calls());
     let (_, out, _) = world.run("logs web -n 2 --json");
     let texts =
         out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("line"));

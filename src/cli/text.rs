@@ -11,13 +11,49 @@ pub fn utc(ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
 }
 
+/// Milliseconds since 1970 of a time in UTC, as [`utc`] shows it: `2026-11-21T02:00:00.123Z`. What is
+/// left out at its end is zero, and the `Z` may be left out, too. `None`: it is no such time.
+pub fn parse_utc(text: &str) -> Option<u64> {
+    let number = |text: &str, width: usize| -> Option<u64> {
+        let digits = text.len() == width && text.bytes().all(|b| b.is_ascii_digit());
+        digits.then(|| text.parse().ok()).flatten()
+    };
+    let text = text.strip_suffix('Z').unwrap_or(text);
+    let (day, clock) = text.split_once(['T', ' ']).unwrap_or((text, "00:00"));
+    let parts: Vec<&str> = day.split('-').collect();
+    let [year, month, day] = parts[..] else { return None };
+    let wanted = (number(year, 4)?, number(month, 2)?, number(day, 2)?);
+    let days = day_number(wanted).filter(|days| date(*days) == wanted)?;
+
+    let (clock, ms) = clock.split_once('.').unwrap_or((clock, "000"));
+    let ms = number(ms, 3)?;
+    let parts: Vec<&str> = clock.split(':').collect();
+    let (hour, minute, second) = match parts[..] {
+        [hour, minute] => (hour, minute, "00"),
+        [hour, minute, second] => (hour, minute, second),
+        _ => return None,
+    };
+    let (hour, minute, second) = (number(hour, 2)?, number(minute, 2)?, number(second, 2)?);
+    let real = hour < 24 && minute < 60 && second < 60;
+    real.then_some((days * 86_400 + hour * 3600 + minute * 60 + second) * 1000 + ms)
+}
+
+/// What [`date`] makes into this year, month and day; of a date that is none, any number.
+fn day_number((year, month, day): (u64, u64, u64)) -> Option<u64> {
+    let year = year.checked_sub(u64::from(month <= 2))?;
+    let month = (month + 9) % 12;
+    let day = ((153 * month + 2) / 5 + day).checked_sub(1)?;
+    (365 * year + year / 4 - year / 100 + year / 400 + day).checked_sub(SHIFT)
+}
+
+/// From 0000-03-01 to 1970-01-01, in days.
+const SHIFT: u64 = 719_468;
+
 /// Year, month and day of a day number since 1970. Counts in eras of 400 years that begin on a
 /// first of March, so that the leap day is the last of its year.
 fn date(days: u64) -> (u64, u64, u64) {
     /// Days in 400 years.
     const ERA: u64 = 146_097;
-    /// From 0000-03-01 to 1970-01-01.
-    const SHIFT: u64 = 719_468;
     let days = days + SHIFT;
     let (era, day) = (days / ERA, days % ERA);
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
@@ -236,6 +272,41 @@ mod tests {
             (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
         ] {
             assert_eq!(utc(ms), text);
+            assert_eq!(parse_utc(text), Some(ms), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_may_be_shortened_and_must_exist() {
+        for (text, ms) in [
+            ("2026-11-21", 1_795_219_200_000),
+            ("2026-11-21T02:00", 1_795_226_400_000),
+            ("2026-11-21 02:00:01", 1_795_226_401_000),
+            ("2026-11-21T02:00:01.002", 1_795_226_401_002),
+        ] {
+            assert_eq!(parse_utc(text), Some(ms), "{text}");
+        }
+        for text in [
+            "",
+            "Z",
+            "2026",
+            "2026-11",
+            "2026-02-29",
+            "2026-00-01",
+            "2026-13-01",
+            "2026-11-00",
+            "2026-11-31",
+            "1969-12-31",
+            "0000-01-01",
+            "2026-11-21T",
+            "2026-11-21T24:00",
+            "2026-11-21T02:60",
+            "2026-11-21T02:00:60",
+            "2026-11-21T02:00:00.1",
+            "2026-11-21T02:00:00+01:00",
+            "+026-11-21",
+        ] {
+            assert_eq!(parse_utc(text), None, "{text}");
         }
     }
 

@@ -237,11 +237,18 @@ pub const VERBS: &[Verb] = &[
         group: Group::Look,
         args: "NAME[:PROCESS][/INDEX]",
         summary: "show what an app has written",
-        details: "",
+        details: "Of the past, the newest 100 lines; with --since all since then, at most 10000.",
         example: "terrarium logs orders -f",
         flags: &[
             flag("follow", Some('f'), None, "go on until the app is gone or stopped"),
             flag("lines", Some('n'), Some("LINES"), "so many of the newest, default 100"),
+            flag(
+                "since",
+                None,
+                Some("TIME"),
+                "those since 10m ago, or since 2026-11-21T15:04 (UTC)",
+            ),
+            flag("source", None, Some("SOURCE"), "those of STG, APP, CELL, HEALTH, ..."),
         ],
     },
     Verb {

@@ -20,7 +20,7 @@ use super::diagnostic::Finding;
 use super::sink::MAX_TEXT;
 use super::words::word;
 use crate::log::Level;
-use crate::unit::Bytes;
+use crate::unit::{Bytes, Rate};
 use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -109,6 +109,12 @@ pub struct Log {
     pub app_bytes: Bytes,
     /// How many files are kept of each app, the current one included.
     pub app_files: u32,
+    /// What an instance may log in a second, unless its app says otherwise.
+    pub rate: Rate,
+    /// Lines that an instance may log in a second; `None`: any number.
+    pub rate_lines: Option<u32>,
+    /// Output of apps goes to systemd's journal as well.
+    pub journal: bool,
 }
 
 /// The socket that the command line talks to.
@@ -201,9 +207,22 @@ impl Config {
             garden: Garden::defaults(&paths),
             registry: Registries::defaults(&paths),
             cgroup: Cgroup { parent: "terrarium".into() },
-            log: Log { level: Level::Info, app_bytes: Bytes::mib(4), app_files: 2 },
+            log: Log::defaults(),
             socket: Socket { group: "terrarium".into(), mode: 0o660 },
             paths,
+        }
+    }
+}
+
+impl Log {
+    fn defaults() -> Log {
+        Log {
+            level: Level::Info,
+            app_bytes: Bytes::mib(4),
+            app_files: 2,
+            rate: Rate::Bytes(Bytes::mib(1)),
+            rate_lines: None,
+            journal: false,
         }
     }
 }

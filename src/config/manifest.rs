@@ -15,7 +15,7 @@ use super::cursor::{Section, Value};
 use super::diagnostic::Finding;
 use super::sink::{Place, walk};
 use super::words::{shown, word};
-use crate::model::manifest::{Build, Manifest, Restart, Run};
+use crate::model::manifest::{Build, Log, Manifest, Restart, Run};
 use crate::unit::{AppName, Bytes, IdRange};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ const ENV_MAX: usize = 128 * 1024;
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Top-level keys of the format that later versions bring.
-const LATER: [&str; 21] = [
+const LATER: [&str; 20] = [
     "after",
     "credential",
     "device",
@@ -50,7 +50,6 @@ const LATER: [&str; 21] = [
     "hook",
     "labels",
     "layer",
-    "log",
     "metrics",
     "requires",
     "rollout",
@@ -112,6 +111,7 @@ fn read(mut top: Section<'_>, file: &str, dir: &Path, places: &mut Places) -> Op
     let (run, command) = read_run(top.section("run"), user, places);
     let env = read_env(top.section("env"));
     let restart = read_restart(top.section("restart"));
+    let log = read_log(top.section("log"));
     let place = image.as_ref().map(|(place, _)| place);
     let ports = network::read_ports(&mut top, place, places);
     let egress = network::read_egress(&mut top);
@@ -149,6 +149,7 @@ fn read(mut top: Section<'_>, file: &str, dir: &Path, places: &mut Places) -> Op
         ports,
         egress,
         restart,
+        log,
     })
 }
 
@@ -320,15 +321,8 @@ fn read_run<'a>(
     }
     let command = section.take("command");
     run.command = command.as_ref().and_then(read_command);
-    section.later(&[
-        "memory_low",
-        "cpu_max",
-        "io_weight",
-        "log_rate",
-        "read_only",
-        "tmpfs",
-        "stop",
-    ]);
+    section.misplaced("log_rate", "write rate = \"16KiB/s\" below [log]");
+    section.later(&["memory_low", "cpu_max", "io_weight", "read_only", "tmpfs", "stop"]);
     section.finish();
     (run, command.map(|value| value.place))
 }
@@ -420,6 +414,14 @@ fn read_restart(section: Option<Section<'_>>) -> Restart {
     section.later(&["on_unhealthy", "backoff", "max"]);
     section.finish();
     restart
+}
+
+fn read_log(section: Option<Section<'_>>) -> Log {
+    let Some(mut section) = section else { return Log::default() };
+    let rate = section.take("rate").and_then(|rate| rate.parsed(str::parse));
+    section.later(&["burst", "target"]);
+    section.finish();
+    Log { rate }
 }
 
 /// Replaces a default by what was read, if it was good.

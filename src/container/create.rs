@@ -318,7 +318,7 @@ impl<'a> Making<'a> {
             SetUp::Ready { pid } => {
                 self.entry.pid = Some((pid, sys::process::start_time(pid)?));
                 if let Some(child) = lock(&self.child).take() {
-                    Init::wait(child)?;
+                    Init::wait(child);
                 }
                 Ok(())
             }
@@ -410,7 +410,7 @@ pub(super) fn refusal(said: SetUp) -> Cause {
         SetUp::Refused { doing, why, pid } => {
             // The pid 1 that failed is a child of ours that nobody else waits for.
             if let Some(pid) = pid {
-                let _ = sys::process::wait(pid);
+                let _ = sys::process::wait_within(pid, host::DEATH_MAX_MS);
             }
             format!("init cannot {doing}: {why}").into()
         }

@@ -5,7 +5,7 @@
 //! depot/<handle>/init/            exit statuses and spools, owned by the container's root (0700)
 //! depot/<handle>/init.sock        where pid 1 serves
 //! depot/<handle>/peas/<disk>      layers below a pea's disk in the store, and its id; written before it is made
-//! depot/<handle>/leaving         empty; its removal has begun
+//! depot/<handle>/leaving          empty; its removal has begun
 //! depot/<handle>/scratch/         empty; pid 1 builds the root there, in its own mount namespace
 //! depot/<handle>/{hosts,resolv.conf,hostname}   an app's, shown read-only inside
 //! ```

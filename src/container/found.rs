@@ -119,7 +119,7 @@ impl Host {
     }
 
     /// Connects to a container that was found in the depot. `None`: its pid 1 is gone, or was
-    /// never finished: destroy it. An error: nobody can tell, or it lives and cannot be reached;
+    /// never finished, or its removal has begun: destroy it. An error: nobody can tell, or it lives and cannot be reached;
     /// asked again, it may be. Blocking.
     pub fn reopen(&self, handle: &Handle) -> Result<Option<Container>, ContainerError> {
         let Some(entry) = self.entry(handle)? else { return Ok(None) };
@@ -128,7 +128,7 @@ impl Host {
             Some((pid, started)) => lives(pid, started)
                 .map_err(|source| step("look for the init process of", handle, source))?,
         };
-        if !alive {
+        if !alive || self.leaves(handle)? {
             return Ok(None);
         }
         self.adopt_numbers(&entry)?;
@@ -144,14 +144,19 @@ impl Host {
     /// its removal has begun: destroy it. Blocking.
     pub fn reopen_ended(&self, handle: &Handle) -> Result<Option<Container>, ContainerError> {
         let Some(entry) = self.entry(handle)? else { return Ok(None) };
-        let leaves = self.depot.is_leaving(handle);
-        let leaves = leaves.map_err(|source| step("read the depot entry of", handle, source))?;
-        if entry.process().is_none() || leaves {
+        if entry.process().is_none() || self.leaves(handle)? {
             return Ok(None);
         }
         self.adopt_numbers(&entry)?;
         let ended = Container::of_ended(self, entry);
         ended.map(Some).map_err(|source| step("take over", handle, source))
+    }
+
+    /// Whether the removal of a container has begun. Nobody knows what is gone of it, even if its pid 1,
+    /// stuck in the kernel, would not end in time.
+    fn leaves(&self, handle: &Handle) -> Result<bool, ContainerError> {
+        let leaves = self.depot.is_leaving(handle);
+        leaves.map_err(|source| step("read the depot entry of", handle, source))
     }
 
     /// Gives a container that was found the numbers and the address of its entry.

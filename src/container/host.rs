@@ -16,15 +16,17 @@ use crate::net::pool::{Ports, Slots};
 use crate::net::text::Resolvers;
 use crate::net::{Net, Otherwise, PortMap};
 use crate::sys;
+use crate::sys::fd::{PollFd, PollFlags};
 use crate::sys::signal::KILL;
 use crate::unit::Handle;
 use crate::volume::Store;
 use smol::channel::{self, Receiver, Sender};
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 /// What a [`Host`] is put together from; the daemon opens each part.
 pub struct HostParts {
@@ -276,12 +278,15 @@ impl Host {
         let group = self.cgroups.find(handle);
         // What fails here fails again below, and is told there.
         let _ = group.thaw_all();
+        // Pinned while the group still tells them.
+        let keepers = self.keepers(handle, &group);
         // Its whole pid namespace dies with pid 1, which takes about as long as to remove the rules.
         let dying = entry.as_ref().and_then(Entry::process).map(kill).transpose();
         // As above.
         let revoked = slot.filter(|slot| self.net.revoke(*slot).is_ok());
         sys::fault::point(format_args!("destroy:rules"));
-        let ended = dying.and_then(|pidfd| pidfd.flatten().as_ref().map_or(Ok(()), await_end));
+        let ended = dying
+            .and_then(|pidfd| await_ends(pidfd.flatten().into_iter().chain(keepers).collect()));
         left.note("init process", ended.map_err(Cause::from));
         // As a rule nobody: an `init` that never came so far, and keepers of peas.
         left.note("processes", end_group(&group));
@@ -309,6 +314,16 @@ impl Host {
         }
         self.claims().forget(handle);
         Ok(())
+    }
+
+    /// The keepers of a container's peas, which are in its pid namespace and children of ours: pid 1
+    /// does not end before somebody has taken their ends. None when it has no pea.
+    fn keepers(&self, handle: &Handle, group: &Group) -> Vec<OwnedFd> {
+        match self.depot.peas(handle) {
+            Ok(peas) if peas.is_empty() => Vec::new(),
+            // What cannot be read is told where the disks are removed.
+            _ => our_children(group).unwrap_or_default(),
+        }
     }
 }
 
@@ -360,27 +375,59 @@ pub(super) fn open_process(pid: i32, started: u64) -> io::Result<Option<OwnedFd>
 /// Waits for the end of a killed process and reaps it when it is our child.
 pub(super) fn await_end(pidfd: &OwnedFd) -> io::Result<()> {
     if !sys::fd::wait_readable(pidfd, DEATH_MAX_MS)? {
-        let text = format!("a killed process is still there after {} s", DEATH_MAX_MS / 1000);
-        return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+        return Err(still_there());
     }
     // Not our child after a restart of the daemon: then somebody else reaps it.
     let _ = sys::process::wait_pidfd(pidfd);
     Ok(())
 }
 
-/// Kills every process of a group and reaps those that are our children: `init` and pid 1, which
-/// nobody else waits for. Only these are held open: an app may have more processes than we may have
-/// descriptors.
+/// The same for several. In whatever order they end: a pid 1 does so after all of its pid namespace.
+fn await_ends(mut left: Vec<OwnedFd>) -> io::Result<()> {
+    let deadline = Instant::now() + Duration::from_millis(DEATH_MAX_MS.into());
+    while !left.is_empty() {
+        let rest = deadline.saturating_duration_since(Instant::now()).as_millis();
+        let mut watched: Vec<_> =
+            left.iter().map(|pidfd| PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)).collect();
+        match sys::fd::poll(&mut watched, Some(rest.min(DEATH_MAX_MS.into()) as u16)) {
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
+            Ok(0) => return Err(still_there()),
+            polled => drop(polled?),
+        }
+        let ended: Vec<bool> = watched.iter().map(|one| one.any() == Some(true)).collect();
+        let mut ended = ended.into_iter();
+        left.retain(|pidfd| {
+            let has_ended = ended.next() == Some(true);
+            if has_ended {
+                // As in `await_end`.
+                let _ = sys::process::wait_pidfd(pidfd);
+            }
+            !has_ended
+        });
+    }
+    Ok(())
+}
+
+fn still_there() -> io::Error {
+    let text = format!("a killed process is still there after {} s", DEATH_MAX_MS / 1000);
+    io::Error::new(io::ErrorKind::TimedOut, text)
+}
+
+/// Kills every process of a group and reaps those that are our children: `init`, pid 1 and keepers of
+/// peas, which nobody else waits for. Only these are held open: an app may have more processes than we
+/// may have descriptors.
 pub(super) fn end_group(group: &Group) -> Result<(), Cause> {
+    let ours = our_children(group)?;
+    group.kill()?;
+    Ok(await_ends(ours)?)
+}
+
+/// Children of ours in a group, but for those whose end only waits to be taken.
+fn our_children(group: &Group) -> Result<Vec<OwnedFd>, Cause> {
     let me = std::process::id() as i32;
     let is_ours = |pid: &i32| sys::process::parent(*pid).ok() == Some(me);
     let ours = group.pids()?.into_iter().filter(is_ours);
-    let pidfds: Vec<_> = ours.filter_map(|pid| sys::process::pidfd_open(pid).ok()).collect();
-    group.kill()?;
-    for pidfd in &pidfds {
-        await_end(pidfd)?;
-    }
-    Ok(())
+    Ok(ours.filter_map(|pid| sys::process::pidfd_open(pid).ok()).collect())
 }
 
 /// An operation on a container failed because of `source`.

@@ -213,7 +213,7 @@ impl Host {
             // If it goes on, the keeper has nobody to serve, and ends too.
             Init::end(pid);
         } else {
-            Init::wait(pid)?;
+            Init::wait(pid);
         }
         match made {
             Ok(keeper) => {

@@ -3,13 +3,14 @@
 
 use super::create::{hear, refusal};
 use super::error::Cause;
+use super::host::DEATH_MAX_MS;
 use crate::init::proto::{Order, SetUp};
 use crate::sys;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 /// Makes `init` processes. Nothing runs before the first is wanted.
@@ -29,7 +30,8 @@ pub(super) struct Init {
 /// The process that is copied. Ended when this is dropped.
 struct Running {
     channel: OwnedFd,
-    child: Child,
+    /// `None`: it was ended.
+    pid: Option<i32>,
 }
 
 impl Spawner {
@@ -41,7 +43,7 @@ impl Spawner {
     /// A new `init`, which does nothing until it is told what. If we end before, so does it.
     pub(super) fn spawn(&self) -> Result<Init, Cause> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = &*running {
+        if let Some(known) = &mut *running {
             match known.copy() {
                 Ok(init) => return Ok(init),
                 // Somebody has killed it, or it finds no memory: another one is tried once.
@@ -49,7 +51,7 @@ impl Spawner {
             }
             *running = None;
         }
-        let fresh = Running::start(&self.program)?;
+        let mut fresh = Running::start(&self.program)?;
         let init = fresh.copy()?;
         *running = Some(fresh);
         Ok(init)
@@ -70,28 +72,49 @@ impl Running {
             // `init` leaves can be waited for.
             .process_group(0)
             .spawn()?;
-        let running = Running { channel, child };
+        let running = Running { channel, pid: Some(child.id() as i32) };
         let order = serde_json::to_vec(&Order::Spawner)?;
         sys::socket::send_with_fds(&running.channel, &order, &[])?;
         Ok(running)
     }
 
-    fn copy(&self) -> Result<Init, Cause> {
+    fn copy(&mut self) -> Result<Init, Cause> {
         let (channel, theirs) = sys::socket::pair()?;
         sys::socket::send_with_fds(&self.channel, b"\n", &[theirs.as_fd()])?;
         // Only the copy holds it then: its end is seen here.
         drop(theirs);
-        match hear(&self.channel)?.0 {
-            SetUp::Ready { pid } => Ok(Init { pid, channel }),
-            other => Err(refusal(other)),
+        match hear(&self.channel) {
+            Ok((SetUp::Ready { pid }, _)) => Ok(Init { pid, channel }),
+            Ok((other, _)) => Err(refusal(other)),
+            Err(err) => {
+                // Killed between a copy and the word about it? Then there is a child that nobody knows.
+                self.end();
+                give_up(&channel);
+                Err(err)
+            }
         }
+    }
+
+    /// Kills it, once: then its number may be somebody else's.
+    fn end(&mut self) {
+        if let Some(pid) = self.pid.take() {
+            Init::end(pid);
+        }
+    }
+}
+
+/// Takes the end of whoever holds the other end of `channel`: a copy that is not told what to do ends,
+/// and its last word is its number. Nobody: the channel is closed.
+fn give_up(channel: &OwnedFd) {
+    let ended = sys::socket::end_sending(channel);
+    if let (Ok(()), Ok((last, _))) = (ended, hear(channel)) {
+        drop(refusal(last));
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.end();
     }
 }
 
@@ -100,11 +123,17 @@ impl Init {
     pub(super) fn end(pid: i32) {
         // Ours until it is waited for, so the number cannot be somebody else's.
         let _ = sys::signal::send(pid, sys::signal::KILL);
-        let _ = sys::process::wait(pid);
+        if let Err(err) = sys::process::wait_within(pid, DEATH_MAX_MS) {
+            crate::warn!("init.lingers", pid = pid, err = err);
+        }
     }
 
-    /// Waits for its end. An error: it was waited for before.
-    pub(super) fn wait(pid: i32) -> io::Result<()> {
-        sys::process::wait(pid).map(drop)
+    /// Takes the end of one that has done its work. One that does not end by itself is ended.
+    pub(super) fn wait(pid: i32) {
+        if let Err(err) = sys::process::wait_within(pid, DEATH_MAX_MS)
+            && err.kind() == io::ErrorKind::TimedOut
+        {
+            Init::end(pid);
+        }
     }
 }

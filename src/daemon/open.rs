@@ -190,7 +190,7 @@ impl<'a> Opening<'a> {
             }
             Step::Logs => {
                 let logs = state.join("logs");
-                let opened = Logs::open(&logs, config.log.app_bytes);
+                let opened = Logs::open(&logs, parts::log_keep(config));
                 let doing = format!("open the app logs in {}", logs.display());
                 self.logs = Some(opened.map_err(start(doing))?);
                 let dir = config.paths.cache.join("downloads");
@@ -229,7 +229,7 @@ impl<'a> Opening<'a> {
         let config = self.config;
         let depot = Depot::open(&config.paths.state.join("depot"));
         let depot = depot.map_err(start("open the depot"))?;
-        let (program, seccomp) = (parts::program()?, parts::seccomp()?);
+        let (program, seccomp) = (parts::program(), parts::seccomp()?);
         const BEFORE: &str = "its step comes before";
         self.host = Some(Arc::new(Host::new(HostParts {
             depot,

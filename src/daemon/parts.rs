@@ -3,6 +3,7 @@
 use super::{DaemonError, start};
 use crate::config::machine::{Amount, Config};
 use crate::container::Host;
+use crate::exec::logs::Keep;
 use crate::exec::room::Resources;
 use crate::init::filter;
 use crate::net::text::Resolvers;
@@ -74,9 +75,10 @@ fn make_dir(dir: &Path, mode: u32) -> Result<(), DaemonError> {
     make().map_err(start(format!("make {}", dir.display())))
 }
 
-/// The program that becomes pid 1: this very file.
-pub fn program() -> Result<PathBuf, DaemonError> {
-    std::env::current_exe().map_err(start("find this program's own file"))
+/// The program that becomes pid 1: this very file, whatever has its name by now. An update replaces it
+/// while we run, and the new one's `init` may say other things than we understand.
+pub fn program() -> PathBuf {
+    PathBuf::from("/proc/self/exe")
 }
 
 /// The directory that every container sees at /tmp/lifecycle.
@@ -88,7 +90,7 @@ pub fn lifecycle(config: &Config) -> PathBuf {
 pub fn lay_lifecycle(config: &Config) -> Result<(), DaemonError> {
     let dir = lifecycle(config);
     let doing = format!("copy this program to {}", dir.display());
-    copy_program(&program()?, &dir).map_err(start(doing))
+    copy_program(&program(), &dir).map_err(start(doing))
 }
 
 /// One copy of this program and a link per role. A copy, so that an update of the program never
@@ -155,6 +157,18 @@ pub fn net(config: &Config) -> Result<Net, DaemonError> {
 pub fn seccomp() -> Result<OwnedFd, DaemonError> {
     let programs = filter::programs();
     sys::fd::sealed_memory("seccomp", &programs).map_err(start("keep the seccomp filter"))
+}
+
+/// What is kept of the apps' output.
+pub fn log_keep(config: &Config) -> Keep {
+    let log = &config.log;
+    Keep {
+        file_bytes: log.app_bytes,
+        files: log.app_files,
+        rate: log.rate,
+        lines: log.rate_lines,
+        journal: log.journal,
+    }
 }
 
 /// How far the store may grow, and what the box gives away.

@@ -5,14 +5,13 @@ use crate::container::Host;
 use crate::image::preload::{self, Preloaded};
 use crate::log::chain;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 use std::time::Instant;
 
 /// Loads what is in `dir`. Apps whose image is not here wait until it is, or until this is over,
 /// which is when it is dropped.
 pub async fn preload(dir: PathBuf, default_host: String, host: Weak<Host>, cell: Cell) {
-    let end = End { cell, stop: Arc::default() };
+    let end = End { cell };
     let files = match files(dir.clone(), host.clone()).await {
         Ok(files) => files,
         Err(err) => {
@@ -22,8 +21,8 @@ pub async fn preload(dir: PathBuf, default_host: String, host: Weak<Host>, cell:
     for path in files {
         // The daemon ends.
         let Some(host) = host.upgrade() else { return };
-        let (stop, default_host) = (end.stop.clone(), default_host.clone());
-        smol::unblock(move || one(&host, &default_host, &path, &stop)).await;
+        let default_host = default_host.clone();
+        smol::unblock(move || one(&host, &default_host, &path)).await;
         end.cell.preloaded();
     }
 }
@@ -40,16 +39,16 @@ async fn files(dir: PathBuf, host: Weak<Host>) -> Result<Vec<PathBuf>, String> {
 }
 
 /// Loads one file. A broken one is a person's to mend, and nobody else's trouble. Blocking.
-fn one(host: &Host, default_host: &str, path: &Path, stop: &AtomicBool) {
+fn one(host: &Host, default_host: &str, path: &Path) {
     let begun = Instant::now();
-    match preload::preload(host.store(), default_host, path, stop) {
+    match preload::preload(host.store(), default_host, path) {
         Ok(Preloaded::Known) => {}
         Ok(Preloaded::Read(images)) => {
             let took = begun.elapsed().as_millis();
             crate::info!("image.preloaded", path = path.display(), images = images, took_ms = took);
         }
         // Nobody is to mend anything.
-        Err(_) if stop.load(Ordering::Relaxed) => {}
+        Err(_) if host.store().is_ending() => {}
         Err(err) => {
             const CURE: &str = "replace or remove the file, then restart the service";
             let err = chain(&err);
@@ -58,15 +57,13 @@ fn one(host: &Host, default_host: &str, path: &Path, stop: &AtomicBool) {
     }
 }
 
-/// However it ends, nobody waits any longer, and what is being read is given up.
+/// However it ends, nobody waits any longer.
 struct End {
     cell: Cell,
-    stop: Arc<AtomicBool>,
 }
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
         self.cell.preload_is_over();
     }
 }

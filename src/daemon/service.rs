@@ -125,12 +125,7 @@ impl AppService for Service {
         let log = self.cell.log(name);
         let wanted = {
             let query = query.clone();
-            move |line: &LogLine| {
-                query.index.is_none_or(|index| line.index == index)
-                    && query.process.as_ref().is_none_or(|process| {
-                        line.source.rsplit('/').next() == Some(&process.to_uppercase())
-                    })
-            }
+            move |line: &LogLine| query.wants(line)
         };
         let known = self.cell.expect(name.as_str(), query.process.as_deref(), query.index);
         // What is gone has left lines all the same.

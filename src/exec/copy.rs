@@ -235,9 +235,10 @@ async fn finish(
 ) -> Result<ExitStatus, StepError> {
     let (end, ended) = cancel::pair();
     let streams = std::mem::take(&mut process.streams);
+    let to = (sink.clone(), exec.limit.clone());
     let output = future::zip(
-        log_lines(streams.stdout, Vec::new(), false, sink.clone(), ended.clone()),
-        log_lines(streams.stderr, Vec::new(), true, sink.clone(), ended),
+        log_lines(streams.stdout, Vec::new(), false, to.clone(), ended.clone()),
+        log_lines(streams.stderr, Vec::new(), true, to, ended),
     );
     let life = async {
         let status = match cancel.or(process.wait()).await {

@@ -2,11 +2,14 @@
 //!
 //! ```text
 //! logs/<app>.log     one JSON LogLine per line, oldest first
-//! logs/<app>.log.1   the file before it; together at most twice [log] app_bytes
+//! logs/<app>.log.1   the file before it, .2 the one before that, as many as [log] app_files says;
+//!                    each has at most [log] app_bytes, or one line that is longer
 //! ```
 
+use super::journal::{Journal, SOCKET};
+use super::limit::Limit;
 use crate::model::view::LogLine;
-use crate::unit::{AppName, Bytes};
+use crate::unit::{AppName, Bytes, Rate};
 use smol::channel::{Receiver, Sender, TrySendError, bounded};
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
@@ -19,17 +22,38 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Lines that a slow follower may be behind before it loses the newest ones.
 const FOLLOW_MAX: usize = 4096;
 
+/// Files of one app, the current one included, whatever the settings have been.
+const FILES_MAX: u32 = 16;
+
+/// What is kept of each app's output.
+#[derive(Clone, Debug)]
+pub struct Keep {
+    /// Size of a file.
+    pub file_bytes: Bytes,
+    /// Files, the current one included; 1 to 16.
+    pub files: u32,
+    /// What an instance may log in a second, unless its app says otherwise.
+    pub rate: Rate,
+    /// Lines that an instance may log in a second; `None`: any number.
+    pub lines: Option<u32>,
+    /// Every line goes to systemd's journal as well.
+    pub journal: bool,
+}
+
 /// All app logs of the box.
 pub struct Logs {
     dir: PathBuf,
-    file_max: Bytes,
+    keep: Keep,
+    journal: Option<Arc<Journal>>,
     open: Mutex<HashMap<AppName, Arc<AppLog>>>,
 }
 
 /// The log of one app. Writing never waits for a reader and never fails the app.
 pub struct AppLog {
+    app: AppName,
     path: PathBuf,
-    file_max: u64,
+    keep: Keep,
+    journal: Option<Arc<Journal>>,
     inner: Mutex<Inner>,
 }
 
@@ -43,10 +67,22 @@ struct Inner {
 }
 
 impl Logs {
-    /// Opens the directory, making it (0700) when missing.
-    pub fn open(dir: &Path, file_max: Bytes) -> io::Result<Logs> {
+    /// Opens the directory, making it (0700) when missing. Files that were kept when `keep` had
+    /// more of them go.
+    pub fn open(dir: &Path, keep: Keep) -> io::Result<Logs> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        Ok(Logs { dir: dir.to_owned(), file_max, open: Mutex::default() })
+        for item in fs::read_dir(dir)? {
+            let path = item?.path();
+            let end = path.extension().and_then(|end| end.to_str()?.parse::<u32>().ok());
+            let ours =
+                path.file_stem().is_some_and(|stem| stem.as_encoded_bytes().ends_with(b".log"));
+            if ours && end.is_some_and(|number| number >= keep.files) {
+                fs::remove_file(path)?;
+            }
+        }
+        let journal = keep.journal.then(|| Journal::new(Path::new(SOCKET))).transpose()?;
+        let (dir, journal) = (dir.to_owned(), journal.map(Arc::new));
+        Ok(Logs { dir, keep, journal, open: Mutex::default() })
     }
 
     /// The log of `app`.
@@ -55,11 +91,18 @@ impl Logs {
         let make = || {
             Arc::new(AppLog {
                 path: self.dir.join(format!("{app}.log")),
-                file_max: self.file_max.get(),
+                app: app.clone(),
+                keep: self.keep.clone(),
+                journal: self.journal.clone(),
                 inner: Mutex::default(),
             })
         };
         open.entry(app.clone()).or_insert_with(make).clone()
+    }
+
+    /// How much one container may log: what its app says, else what the box does.
+    pub fn limit(&self, own: Option<Rate>) -> Limit {
+        Limit::new(own.unwrap_or(self.keep.rate), self.keep.lines)
     }
 
     /// Removes the log of a deleted app; its followers' streams end.
@@ -67,8 +110,8 @@ impl Logs {
         let log = self.app(app);
         self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(app);
         *log.inner() = Inner::default();
-        for path in [log.older(), log.path.clone()] {
-            match fs::remove_file(path) {
+        for number in (0..FILES_MAX).rev() {
+            match fs::remove_file(log.file(number)) {
                 Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
                 _ => {}
             }
@@ -87,6 +130,9 @@ impl AppLog {
 
     /// Adds one line.
     fn add(&self, line: LogLine) {
+        if let Some(journal) = &self.journal {
+            journal.send(&self.app, &line);
+        }
         let mut inner = self.inner();
         match self.store(&mut inner, &line) {
             Ok(()) => inner.refused = false,
@@ -101,26 +147,18 @@ impl AppLog {
         });
     }
 
-    /// Writes one line to the file, turning to a new file when this one is full.
+    /// Writes one line to the file, turning to a new file when it does not fit into this one.
     fn store(&self, inner: &mut Inner, line: &LogLine) -> io::Result<()> {
-        if inner.file.is_some() && inner.written >= self.file_max {
-            inner.file = None;
-            fs::rename(&self.path, self.older())?;
-        }
-        if inner.file.is_none() {
-            let mut options = File::options();
-            let options = options.read(true).append(true).create(true).mode(0o600);
-            let mut file = options.open(&self.path)?;
-            inner.written = file.metadata()?.len();
-            if !ends_whole(&file, inner.written)? {
-                // Or the first new line would be torn like the last old one.
-                file.write_all(b"\n")?;
-                inner.written += 1;
-            }
-            inner.file = Some(file);
-        }
         let mut text = serde_json::to_vec(line).map_err(io::Error::other)?;
         text.push(b'\n');
+        if inner.file.is_none() {
+            self.open(inner)?;
+        }
+        if inner.written > 0 && inner.written + text.len() as u64 > self.keep.file_bytes.get() {
+            inner.file = None;
+            self.turn()?;
+            self.open(inner)?;
+        }
         inner.written += text.len() as u64;
         let written = inner.file.as_mut().expect("opened above").write_all(&text);
         if written.is_err() {
@@ -130,9 +168,42 @@ impl AppLog {
         written
     }
 
+    /// Opens the current file at its end.
+    fn open(&self, inner: &mut Inner) -> io::Result<()> {
+        let mut options = File::options();
+        let options = options.read(true).append(true).create(true).mode(0o600);
+        let mut file = options.open(&self.path)?;
+        inner.written = file.metadata()?.len();
+        if !ends_whole(&file, inner.written)? {
+            // Or the first new line would be torn like the last old one.
+            file.write_all(b"\n")?;
+            inner.written += 1;
+        }
+        inner.file = Some(file);
+        Ok(())
+    }
+
+    /// Makes every file the next older one; the oldest goes.
+    fn turn(&self) -> io::Result<()> {
+        let gone = |result: io::Result<()>| match result {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        };
+        let Some(oldest) = self.keep.files.checked_sub(2) else {
+            return gone(fs::remove_file(&self.path));
+        };
+        let mut numbers = (0..=oldest).rev();
+        numbers.try_for_each(|number| gone(fs::rename(self.file(number), self.file(number + 1))))
+    }
+
     /// The last `count` lines, oldest first. Blocking.
     pub fn last(&self, count: usize, wanted: impl Fn(&LogLine) -> bool) -> Vec<LogLine> {
-        last_of(self.files(), count, wanted)
+        let files = {
+            // Or a file could be turned away between the opening of two, and its lines be missed.
+            let _inner = self.inner();
+            self.files()
+        };
+        last_of(files, count, wanted)
     }
 
     /// The last `count` wanted lines, and then every new one, wanted or not; none twice and none
@@ -151,18 +222,22 @@ impl AppLog {
         (last_of(files, count, wanted), receiver)
     }
 
-    /// What is on the disk now, oldest first: files and their lengths.
+    /// What is on the disk now, newest first: files and their lengths.
     fn files(&self) -> Vec<(File, u64)> {
-        let open = |path: PathBuf| {
-            let file = File::open(path).ok()?;
+        let open = |number| {
+            let file = File::open(self.file(number)).ok()?;
             let length = file.metadata().ok()?.len();
             Some((file, length))
         };
-        [self.older(), self.path.clone()].into_iter().filter_map(open).collect()
+        (0..self.keep.files).filter_map(open).collect()
     }
 
-    fn older(&self) -> PathBuf {
-        self.path.with_extension("log.1")
+    /// The file so many before the current one, which is 0.
+    fn file(&self, number: u32) -> PathBuf {
+        match number {
+            0 => self.path.clone(),
+            _ => self.path.with_extension(format!("log.{number}")),
+        }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -170,25 +245,33 @@ impl AppLog {
     }
 }
 
-/// The last `count` lines of these files up to these lengths.
+/// The last `count` wanted lines of these files, newest file first, up to these lengths. Files that
+/// are too old to matter are not read.
 fn last_of(
     files: Vec<(File, u64)>,
     count: usize,
     wanted: impl Fn(&LogLine) -> bool,
 ) -> Vec<LogLine> {
     let mut lines = VecDeque::new();
-    for (file, length) in files.into_iter().filter(|_| count > 0) {
+    for (file, length) in files {
+        let room = count - lines.len();
+        if room == 0 {
+            break;
+        }
+        let mut older = VecDeque::new();
         for text in BufReader::new(file.take(length)).split(b'\n').map_while(Result::ok) {
             // A line that a power cut has torn is skipped; the ones after it are whole.
             let Ok(line) = serde_json::from_slice(&text) else { continue };
             if !wanted(&line) {
                 continue;
             }
-            if lines.len() == count {
-                lines.pop_front();
+            if older.len() == room {
+                older.pop_front();
             }
-            lines.push_back(line);
+            older.push_back(line);
         }
+        older.append(&mut lines);
+        lines = older;
     }
     lines.into()
 }
@@ -203,66 +286,4 @@ fn ends_whole(file: &File, length: u64) -> io::Result<bool> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn scratch(name: &str) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("logs-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        dir
-    }
-
-    #[test]
-    fn a_follower_gets_the_past_and_then_each_new_line_once() {
-        let dir = scratch("follow");
-        let logs = Logs::open(&dir, Bytes::mib(1)).expect("open");
-        let log = logs.app(&"web".parse().expect("name"));
-        (0..5).for_each(|n| log.write("APP", 0, false, format!("line {n}")));
-        let (past, live) = log.follow(2, |_| true);
-        log.write("APP", 0, true, "line 5");
-        let texts: Vec<_> = past.into_iter().map(|line| line.text).collect();
-        assert_eq!(texts, ["line 3", "line 4"]);
-        assert_eq!(live.try_recv().expect("live").text, "line 5");
-        assert!(live.try_recv().is_err());
-        logs.remove(&"web".parse().expect("name")).expect("remove");
-        assert!(live.try_recv().is_err_and(|err| err.is_closed()));
-        assert_eq!(fs::read_dir(&dir).expect("dir").count(), 0);
-        fs::remove_dir_all(&dir).expect("clean");
-    }
-
-    #[test]
-    fn a_line_that_was_torn_takes_no_other_along() {
-        let dir = scratch("torn");
-        let logs = Logs::open(&dir, Bytes::mib(1)).expect("open");
-        let web = "web".parse().expect("name");
-        logs.app(&web).write("APP", 0, false, "before");
-        let path = dir.join("web.log");
-        let mut bytes = fs::read(&path).expect("read");
-        bytes.extend_from_slice(b"{\"time_ms\":17,\"te\xff");
-        fs::write(&path, bytes).expect("tear");
-        let log = Logs::open(&dir, Bytes::mib(1)).expect("open").app(&web);
-        assert_eq!(log.follow(0, |_| true).0, []);
-        log.write("APP", 0, false, "after");
-        let texts: Vec<_> = log.last(9, |_| true).into_iter().map(|line| line.text).collect();
-        assert_eq!(texts, ["before", "after"]);
-        fs::remove_dir_all(&dir).expect("clean");
-    }
-
-    #[test]
-    fn the_disk_holds_at_most_two_files_of_the_given_size() {
-        let dir = scratch("bound");
-        let logs = Logs::open(&dir, Bytes::new(4096)).expect("open");
-        let log = logs.app(&"web".parse().expect("name"));
-        (0..1000).for_each(|n| log.write("APP", 0, false, format!("line {n}")));
-        let size: u64 = fs::read_dir(&dir)
-            .expect("dir")
-            .map(|item| item.and_then(|item| item.metadata()).expect("file").len())
-            .sum();
-        assert!(size < 2 * 4096 + 2 * 128, "{size}");
-        assert_eq!(log.last(1, |_| true)[0].text, "line 999");
-        let sevens = log.last(2, |line| line.text.ends_with('7'));
-        let sevens: Vec<&str> = sevens.iter().map(|line| line.text.as_str()).collect();
-        assert_eq!(sevens, ["line 987", "line 997"], "what is not wanted does not count");
-        fs::remove_dir_all(&dir).expect("clean");
-    }
-}
+mod tests;

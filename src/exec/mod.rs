@@ -5,16 +5,19 @@
 //! Must not: decide whether something runs again; read manifests; touch records.
 //! Called by: `cell`, `api` (through `cell`). Calls: `container`, `lifecycle` (packing), `model`,
 //! `sys`, `unit`.
-//! Entry points: [`run::Executor`], [`fetch::Fetcher`], [`health`], [`logs::AppLog`], [`room`] (pure), [`env`] (pure),
-//! [`lines`] (pure).
+//! Entry points: [`run::Executor`], [`fetch::Fetcher`], [`health`], [`logs::AppLog`], [`room`]
+//! (pure), [`env`] (pure), [`lines`] (pure), [`bucket`] (pure).
 //! Ancestor: Diego's executor and its depot of steps.
 
+pub mod bucket;
 pub mod cancel;
 mod copy;
 pub mod env;
 pub mod fetch;
 pub mod health;
 pub mod instance;
+mod journal;
+pub mod limit;
 pub mod lines;
 pub mod logs;
 pub mod room;

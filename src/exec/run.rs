@@ -2,6 +2,7 @@
 
 use super::cancel::{self, Cancel};
 use super::fetch::Fetcher;
+use super::limit::Limit;
 use super::steps::{StepError, StepResult};
 use super::streams::{Sink, log_lines};
 use crate::container::{Container, Process, ProcessError};
@@ -27,6 +28,8 @@ pub struct Executor {
     pub sink: Sink,
     /// How downloads come and uploads go.
     pub fetcher: Fetcher,
+    /// How much of its processes' output is logged.
+    pub limit: Limit,
     /// Appended to the environment of every process.
     pub env: Vec<(String, String)>,
     /// Numbers the processes.
@@ -93,9 +96,10 @@ impl Executor {
         let oom_before = if ended.is_some() { 0 } else { self.container.oom_kills() };
         let (end, over) = cancel::pair();
         let streams = std::mem::take(&mut process.streams);
+        let to = (sink.clone(), self.limit.clone());
         let output = future::zip(
-            log_lines(streams.stdout, streams.spooled_out, false, sink.clone(), over.clone()),
-            log_lines(streams.stderr, streams.spooled_err, true, sink.clone(), over),
+            log_lines(streams.stdout, streams.spooled_out, false, to.clone(), over.clone()),
+            log_lines(streams.stderr, streams.spooled_err, true, to, over),
         );
         let life = async {
             let life = match ended {

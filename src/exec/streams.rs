@@ -1,6 +1,7 @@
 //! Reads what a process writes, to its last byte.
 
 use super::cancel::Cancel;
+use super::limit::Limit;
 use super::lines::Lines;
 use super::logs::AppLog;
 use async_io::{Async, Timer};
@@ -122,24 +123,28 @@ pub async fn drain(
     Ok(())
 }
 
-/// Turns one stream into log lines.
+/// Turns one stream into log lines, as many as `limit` allows. What is too much is read all the same:
+/// no process waits for its log.
 pub async fn log_lines(
     fd: Option<OwnedFd>,
     spooled: Vec<u8>,
     err: bool,
-    sink: Sink,
+    (sink, limit): (Sink, Limit),
     ended: Cancel,
 ) {
     let mut lines = Lines::default();
-    lines.push(&spooled, |line| sink.say(err, line));
+    lines.push(&spooled, |line| limit.say(&sink, err, line));
     if let Some(fd) = fd {
         let read = drain(fd, ended, |bytes| {
-            lines.push(bytes, |line| sink.say(err, line));
+            match limit.is_silent() {
+                true => lines.skip(bytes),
+                false => lines.push(bytes, |line| limit.say(&sink, err, line)),
+            }
             Ok(())
         });
         if let Err(error) = read.await {
             crate::warn!("stream.broken", source = sink.source, err = error);
         }
     }
-    lines.flush(|line| sink.say(err, line));
+    lines.flush(|line| limit.say(&sink, err, line));
 }

@@ -35,6 +35,8 @@ impl Shared {
                 Image::Layout(path) => image::import_layout(store, &path),
                 Image::Registry(name) => {
                     let registries = &shared.settings.registries;
+                    // A creation goes on without its client, as Garden's does: who asks again finds
+                    // the container. It ends with the daemon.
                     let wish = Wish::new(store);
                     let pulled = image::pull(store, registries, &name, login, &wish, &|_, _| ())?;
                     pulled.rootfs(store)

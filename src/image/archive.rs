@@ -10,6 +10,8 @@ use std::io::{self, Read};
 const LONG_NAME_MAX: u64 = 64 << 10;
 /// Longest block of PAX records.
 const PAX_MAX: u64 = 1 << 20;
+/// Most extended attributes of all entries, and their bytes together: they are kept to the end.
+const GLOBAL_MAX: (usize, usize) = (64, 1 << 20);
 
 /// An entry with everything that was said about it put together.
 #[derive(Debug)]
@@ -96,7 +98,7 @@ impl<R: Read> Archive<R> {
                         let why = "gives all entries one name, size or map";
                         return Err(UnpackError::archive(why));
                     }
-                    self.remember(pax);
+                    self.remember(pax)?;
                 }
                 _ => return self.assemble(header, ahead, &block).map(Some),
             }
@@ -129,13 +131,21 @@ impl<R: Read> Archive<R> {
 
     /// Takes what is said about all further entries; what was said before stays, unless it is said
     /// anew.
-    fn remember(&mut self, pax: Pax) {
+    fn remember(&mut self, pax: Pax) -> Result<(), UnpackError> {
         let old = std::mem::replace(&mut self.global, pax);
         let new = &mut self.global;
         new.uid = new.uid.or(old.uid);
         new.gid = new.gid.or(old.gid);
         new.time = new.time.or(old.time);
         add_missing(&mut new.xattrs, &old.xattrs);
+        let bytes: usize = new.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if new.xattrs.len() > GLOBAL_MAX.0 || bytes > GLOBAL_MAX.1 {
+            let (count, mib) = (GLOBAL_MAX.0, GLOBAL_MAX.1 >> 20);
+            let why =
+                format!("gives all entries more than {count} extended attributes or {mib} MiB");
+            return Err(UnpackError::archive(why));
+        }
+        Ok(())
     }
 
     /// Puts together what the header, the long names and the PAX records say.

@@ -20,19 +20,21 @@ use crate::sys::fault;
 use crate::unit::{Digest, ImageRef};
 use crate::volume::{Pin, Store};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Format of the files; newer ones are left alone.
 const FORMAT: u32 = 1;
 /// Held while a file is replaced, and while all are listed: a directory that changes meanwhile may
 /// not tell of what was there all the time, and what is not told of is collected.
 static WRITES: RwLock<()> = RwLock::new(());
+/// The last turn that was given, by the catalogue's directory.
+static NEWEST: Mutex<BTreeMap<PathBuf, u64>> = Mutex::new(BTreeMap::new());
 
 /// Longest file.
 const FILE_MAX: u64 = 16 << 20;
@@ -57,15 +59,37 @@ pub struct Known {
     pub config: ImageConfig,
     /// The configuration as it came, for those who want all of it.
     pub raw: String,
-    /// When it was fetched or last used, in milliseconds since 1970.
+    /// When it was fetched or last used, in milliseconds since 1970, as the clock said: to be shown.
     pub used_ms: u64,
+    /// The larger, the later it was asked for: no clock decides who goes first.
+    #[serde(default)]
+    pub turn: u64,
 }
 
 impl Known {
     /// One of the present format.
     pub fn new(digest: Digest, id: Digest, config: ImageConfig, raw: String) -> Known {
         let (layers, diffs) = (Vec::new(), Vec::new());
-        Known { format: FORMAT, digest, id, layers, diffs, config, raw, used_ms: 0 }
+        Known { format: FORMAT, digest, id, layers, diffs, config, raw, used_ms: 0, turn: 0 }
+    }
+
+    /// The same, asked for now.
+    pub(super) fn asked_now(self, store: &Store) -> io::Result<Known> {
+        let last = list(store)?.iter().map(|(known, _)| known.turn).max().unwrap_or_default();
+        let turn = last.saturating_add(1);
+        NEWEST.lock().unwrap_or_else(PoisonError::into_inner).insert(dir(store), turn);
+        Ok(Known { used_ms: now_ms(), turn, ..self })
+    }
+
+    /// Whether nobody was asked for since, in this process.
+    fn is_newest(&self, store: &Store) -> bool {
+        let newest = NEWEST.lock().unwrap_or_else(PoisonError::into_inner);
+        newest.get(&dir(store)) == Some(&self.turn)
+    }
+
+    /// Its place among those that may go: the first one goes first.
+    pub(super) fn place(&self) -> (u64, u64) {
+        (self.turn, self.used_ms)
     }
 
     /// The root of a container of it.
@@ -147,10 +171,10 @@ pub fn alias(store: &Store, from: &Digest, to: &Digest, is_asked: bool) -> io::R
     if from == to && !is_asked {
         return Ok(());
     }
-    let path = alias_path(store, from);
-    let was_asked = words(&path).is_some_and(|(_, asked)| asked);
-    let more = if is_asked || was_asked { " asked" } else { "" };
-    write(&path, format!("{to}{more}\n").as_bytes())
+    replace(&alias_path(store, from), |old| {
+        let is_asked = is_asked || old.is_some_and(|old| old.ends_with(b" asked\n"));
+        format!("{to}{}\n", if is_asked { " asked" } else { "" }).into_bytes()
+    })
 }
 
 /// All images with their names, in order of digest, without what they say of themselves (`raw` and
@@ -219,7 +243,7 @@ pub fn keep(
             || keep.is_always(names)
     };
     let parts = parts::sweep(store, keep.bytes);
-    all.sort_by_key(|image| (!stays(image), std::cmp::Reverse(image.0.used_ms)));
+    all.sort_by_key(|image| (!stays(image), std::cmp::Reverse(image.0.place())));
     let mut kept = used.clone();
     for image in all {
         let (known, names) = &image;
@@ -253,15 +277,28 @@ pub(super) fn drop_image(store: &Store, known: &Known, names: &[String]) -> Resu
     Ok(())
 }
 
-/// An image is asked for now: it goes later than others.
+/// An image is asked for now: it goes later than others. Written when it does not do so already, and at
+/// most once in an hour of this process, unless the clock has moved by more.
 pub fn touch(store: &Store, known: &Known) {
-    /// What is written at most once in this time.
-    const OFTEN: u64 = 3_600_000;
-    let now = now_ms();
-    if now.abs_diff(known.used_ms) > OFTEN {
-        // Costs it its place in the row, nothing more.
-        let _ = add(store, &Known { used_ms: now, ..known.clone() });
+    const OFTEN: Duration = Duration::from_secs(3600);
+    /// Images that are remembered to be written already; then all are forgotten.
+    const WRITTEN_MAX: usize = 10_000;
+    static WRITTEN: Mutex<BTreeMap<PathBuf, Instant>> = Mutex::new(BTreeMap::new());
+    let path = image_path(store, &known.digest);
+    let mut written = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_recent = written.get(&path).is_some_and(|time| time.elapsed() < OFTEN);
+    if (is_recent || known.is_newest(store))
+        && u128::from(now_ms().abs_diff(known.used_ms)) <= OFTEN.as_millis()
+    {
+        return;
     }
+    if written.len() >= WRITTEN_MAX {
+        written.clear();
+    }
+    written.insert(path, Instant::now());
+    drop(written);
+    // Costs it its place in the row, nothing more.
+    let _ = known.clone().asked_now(store).and_then(|known| add(store, &known));
 }
 
 /// Forgets a name, or a digest that leads to an image; what has none is for the collection.
@@ -369,9 +406,16 @@ fn words(path: &Path) -> Option<(Digest, bool)> {
 /// Replaces a file in one step, if it is to change. Two who write the same one do not meet: the last
 /// one counts.
 pub(super) fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+    replace(path, |_| text.to_vec())
+}
+
+/// The same with what `new` makes of the old content, which nobody changes meanwhile.
+fn replace(path: &Path, new: impl FnOnce(Option<&[u8]>) -> Vec<u8>) -> io::Result<()> {
     static DRAFTS: AtomicU64 = AtomicU64::new(0);
     let _turn = WRITES.write().unwrap_or_else(PoisonError::into_inner);
-    if fs::read(path).is_ok_and(|old| old == text) {
+    let old = fs::read(path).ok();
+    let text = new(old.as_deref());
+    if old.as_ref() == Some(&text) {
         return Ok(());
     }
     let above = path.parent().unwrap_or(path);
@@ -380,7 +424,7 @@ pub(super) fn write(path: &Path, text: &[u8]) -> io::Result<()> {
     let draft = path.with_extension(format!("{}-{own}.new", std::process::id()));
     let written = || {
         let mut file = File::create_new(&draft)?;
-        file.write_all(text)?;
+        file.write_all(&text)?;
         file.sync_all()?;
         fs::rename(&draft, path)?;
         File::open(above)?.sync_all()

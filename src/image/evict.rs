@@ -2,7 +2,7 @@
 
 use super::catalog::{self, Keep, Known};
 use super::error::ImageError;
-use super::{notes, parts};
+use super::{notes, parts, preload};
 use crate::unit::{Bytes, Digest};
 use crate::volume::Store;
 use std::collections::BTreeSet;
@@ -14,8 +14,8 @@ const LEAST: u64 = 256 << 20;
 /// were not asked for the longest first, until `need` bytes are gone, or a little more; how many are.
 ///
 /// What stays: `used`, which is asked after the search has begun and tells every layer that something
-/// on the box is or will be made of; what is pinned, or was meanwhile; images that stay always. Other
-/// layers than those of images stay as well, whoever they are of.
+/// on the box is or will be made of; what is pinned, or was meanwhile; images that stay always, and those
+/// of files that came with the box. Other layers than those of images stay as well, whoever they are of.
 pub fn make_room(
     store: &Store,
     keep: &Keep,
@@ -27,9 +27,10 @@ pub fn make_room(
     let round = store.begin_round();
     let mut freed = parts::clear(store);
     let Some(used) = used() else { return Ok(freed) };
-    let mut images = catalog::list(store)
-        .map_err(|source| ImageError::Read { archive: store.dir().join("images"), source })?;
-    images.sort_by_key(|(known, _)| known.used_ms);
+    let unreadable = |source| ImageError::Read { archive: store.dir().join("images"), source };
+    let mut images = catalog::list(store).map_err(unreadable)?;
+    let of_files = preload::pinned(store).map_err(unreadable)?;
+    images.sort_by_key(|(known, _)| known.place());
     let mut gone = BTreeSet::new();
     for at in 0..images.len() {
         if freed >= need {
@@ -37,7 +38,7 @@ pub fn make_room(
         }
         let (known, names) = &images[at];
         let own = own_layers(store, &images, at, &gone, &used);
-        if own.is_empty() || keep.is_always(names) {
+        if own.is_empty() || keep.is_always(names) || of_files.contains(&known.digest) {
             continue;
         }
         catalog::drop_image(store, known, names)?;

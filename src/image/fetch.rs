@@ -13,7 +13,7 @@ use super::registry::repository::Repository;
 use super::registry::settings::Settings;
 use super::stream::unpack_wanted;
 use super::unpack::{Options, Summary};
-use super::work::Wish;
+use super::work::{Giver, Wish};
 use super::{implied, notes, parts};
 use crate::unit::{Bytes, Digest, ImageRef};
 use crate::volume::{Draft, Pin, Store, Turn, VolumeError};
@@ -56,6 +56,16 @@ pub enum Source<'a> {
     Second(&'a Repository<'a>),
     /// One of the first version, whose layers have ids.
     First(&'a First<'a>),
+}
+
+impl Source<'_> {
+    /// Breaks off whatever comes from there.
+    fn interrupt(self) {
+        match self {
+            Source::Second(repository) => repository.interrupt(),
+            Source::First(first) => first.interrupt(),
+        }
+    }
 }
 
 /// A blob as its source names it.
@@ -139,6 +149,8 @@ impl<'a> Fetch<'a> {
                     Err(err) => {
                         self.failed.store(true, Ordering::Relaxed);
                         state.first.get_or_insert(err);
+                        // Who waits for his server does not look.
+                        self.source.interrupt();
                     }
                 }
                 self.changed.notify_all();
@@ -284,7 +296,8 @@ impl<'a> Fetch<'a> {
         let mut source = source.until(&is_over).at_most(most.get());
         let draft = self.store.draft().map_err(|source| self.in_store(source))?;
         let counted = Counted { source: &mut source, tell, fetch: self, seen: 0, sure_until: 0 };
-        let unpacked = unpack_wanted(self.store, self.wish, counted, draft.dir(), &options);
+        let from = (Giver::Registry, self.wish);
+        let unpacked = unpack_wanted(self.store, from, counted, draft.dir(), &options);
         let (summary, diff) = unpacked.map_err(|err| match download::failure_in(&err) {
             Some(failure) => self.lost(failure),
             None if is_ours(&err) => self.broken(name, err),

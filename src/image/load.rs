@@ -7,8 +7,9 @@ use super::error::ImageError;
 use super::layout::{self, LayerFile, Layout};
 use super::manifest::{self, Blob, Choice, LAYERS_MAX, Named};
 use super::platform::Runs;
-use super::stream::unpack_packed;
-use super::unpack::Options;
+use super::stream::unpack_wanted;
+use super::unpack::{Options, UnpackError};
+use super::work::{self, Giver, Wish};
 use crate::sys::beneath;
 use crate::unit::{Bytes, Digest, ImageRef};
 use crate::volume::{Pin, Store};
@@ -78,13 +79,13 @@ pub fn load(
     let unreadable = |source| ImageError::Read { archive: path.into(), source };
     if fs::metadata(path).map_err(unreadable)?.is_dir() {
         let dir = Layout::open(path.into())?;
-        return load_dir(store, (default_host, false), &dir, name);
+        return load_dir(store, (default_host, Giver::Box), &dir, name);
     }
     let file = beneath::open_followed(path).map_err(unreadable)?;
     if !file.metadata().map_err(unreadable)?.is_file() {
         return Err(ImageError::Kind { path: path.into() });
     }
-    load_from(store, (default_host, false), path, file, name)
+    load_from(store, (default_host, Giver::Box), path, file, name)
 }
 
 /// As [`load`], of an archive that somebody sends, who has asked for all that is in it. `path` is what
@@ -96,13 +97,13 @@ pub fn load_stream(
     stream: impl Read + Send,
     name: Option<&ImageRef>,
 ) -> Result<Vec<Loaded>, ImageError> {
-    load_from(store, (default_host, true), path, stream, name)
+    load_from(store, (default_host, Giver::Client), path, stream, name)
 }
 
-/// The default registry, and whether images without a name were asked for.
-type Manner<'a> = (&'a str, bool);
+/// The default registry, and who gives the file: a client asks for the images without a name, too.
+type Manner<'a> = (&'a str, Giver);
 
-pub(super) fn load_from(
+fn load_from(
     store: &Store,
     manner: Manner<'_>,
     path: &Path,
@@ -122,7 +123,7 @@ pub(super) fn load_from(
         max_entries: FILES_MAX,
         ..Options::default()
     };
-    unpack_packed(store, stream, draft.dir(), &options)
+    unpack_wanted(store, (manner.1, &Wish::new(store)), stream, draft.dir(), &options)
         .map_err(|source| ImageError::Unpack { archive: path.into(), source })?;
     let inside = fs::File::open(draft.dir()).map_err(unreadable)?;
     load_dir(store, manner, &Layout { path: path.into(), dir: inside }, name)
@@ -135,6 +136,11 @@ fn load_dir(
     name: Option<&ImageRef>,
 ) -> Result<Vec<Loaded>, ImageError> {
     let wrong = |why: &str| ImageError::Layout { layout: dir.path.clone(), why: why.into() };
+    let wish = Wish::new(store);
+    let _turn = work::archive(&|| wish.is_over()).ok_or_else(|| ImageError::Unpack {
+        archive: dir.path.clone(),
+        source: UnpackError::stream(io::Error::other(Wish::failure())),
+    })?;
     let found = match (has(dir, "index.json")?, has(dir, "manifest.json")?) {
         (true, _) => in_layout(dir, name)?,
         (false, true) => in_saved(dir)?,
@@ -323,7 +329,7 @@ impl Imported {
         self,
         store: &Store,
         dir: &Layout,
-        (default_host, is_asked): Manner<'_>,
+        (default_host, giver): Manner<'_>,
         name: Option<&ImageRef>,
     ) -> Result<Loaded, ImageError> {
         let Imported { found, layers, pin } = self;
@@ -333,9 +339,9 @@ impl Imported {
         let id = Digest::of(&raw);
         let raw = String::from_utf8_lossy(&raw).into_owned();
         let diffs = found.layers.iter().map(|(_, diff)| *diff).collect();
-        let used_ms = catalog::now_ms();
-        let image = Known { layers, diffs, used_ms, ..Known::new(digest, id, config, raw) };
+        let image = Known { layers, diffs, ..Known::new(digest, id, config, raw) };
         let failed = |source| ImageError::Read { archive: store.dir().join("images"), source };
+        let image = image.asked_now(store).map_err(failed)?;
         catalog::add(store, &image).map_err(failed)?;
         let names = if names.is_empty() { name.cloned().into_iter().collect() } else { names };
         let names: Vec<ImageRef> = names.iter().map(|name| name.at(default_host)).collect();
@@ -343,7 +349,7 @@ impl Imported {
             catalog::name(store, name, &digest, Origin::File).map_err(failed)?;
         }
         // Without a name its digest is all that it can be asked for by.
-        let is_asked = is_asked && names.is_empty();
+        let is_asked = giver == Giver::Client && names.is_empty();
         catalog::alias(store, &digest, &digest, is_asked).map_err(failed)?;
         for index in &through {
             catalog::alias(store, index, &digest, false).map_err(failed)?;

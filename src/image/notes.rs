@@ -109,9 +109,9 @@ pub struct Collected {
     pub bytes: u64,
 }
 
-/// Removes every layer that is not in use; `None`: all were kept, as `used` wants it. `used` is asked after the search has begun and tells
-/// every layer that something on the box is made of (trees go with their layers), or `None` to keep
-/// all this time; images of the catalogue stay as `keep` says. Layers that are pinned, or were while
+/// Removes every layer that is not in use; `None`: all were kept, as `used` wants it. That is asked after
+/// the search has begun and tells every layer that something on the box is made of (trees go with their
+/// layers), or `None` to keep all this time; images of the catalogue stay as `keep` says. Layers that are pinned, or were while
 /// this runs, stay; so a container may be made at the same time, of layers that are pinned until the
 /// depot names them.
 pub fn collect(

@@ -11,17 +11,15 @@
 use super::catalog;
 use super::error::ImageError;
 use super::import::identity;
-use super::load::{self, Loaded};
-use crate::sys::beneath;
+use super::load;
 use crate::unit::Digest;
 use crate::volume::Store;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Files of the directory.
 const FILES_MAX: usize = 1000;
@@ -74,14 +72,9 @@ pub fn files(dir: &Path) -> Result<Vec<PathBuf>, ImageError> {
     Ok(found)
 }
 
-/// Loads the images of one file, unless they are here. Ends early, with an error, when `stop` is set
-/// and it is an archive. Blocking.
-pub fn preload(
-    store: &Store,
-    default_host: &str,
-    path: &Path,
-    stop: &AtomicBool,
-) -> Result<Preloaded, ImageError> {
+/// Loads the images of one file, unless they are here. Ends early, with an error, when the daemon does.
+/// Blocking.
+pub fn preload(store: &Store, default_host: &str, path: &Path) -> Result<Preloaded, ImageError> {
     let unreadable = |source| ImageError::Read { archive: path.into(), source };
     let looks = looks(path).map_err(unreadable)?;
     let is_here = |note: &Note| note.images.iter().all(|it| catalog::find(store, it).is_some());
@@ -90,7 +83,7 @@ pub fn preload(
         return Ok(Preloaded::Known);
     }
     for _ in 0..TRIES {
-        let loaded = load_all(store, default_host, path, stop)?;
+        let loaded = load::load(store, default_host, path, None)?;
         let mut images: Vec<Digest> = loaded.iter().map(|loaded| loaded.digest).collect();
         images.sort();
         images.dedup();
@@ -128,35 +121,6 @@ pub fn only(store: &Store, files: &[PathBuf]) -> Result<(), ImageError> {
         }
     }
     Ok(())
-}
-
-fn load_all(
-    store: &Store,
-    default_host: &str,
-    path: &Path,
-    stop: &AtomicBool,
-) -> Result<Vec<Loaded>, ImageError> {
-    let unreadable = |source| ImageError::Read { archive: path.into(), source };
-    if fs::metadata(path).map_err(unreadable)?.is_dir() {
-        return load::load(store, default_host, path, None);
-    }
-    let file = beneath::open_regular(path).map_err(unreadable)?;
-    load::load_from(store, (default_host, false), path, Stoppable { file, stop }, None)
-}
-
-/// A file that ends with an error when nobody wants it any more.
-struct Stoppable<'a> {
-    file: fs::File,
-    stop: &'a AtomicBool,
-}
-
-impl Read for Stoppable<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.stop.load(Ordering::Relaxed) {
-            true => Err(io::Error::other("the daemon ends")),
-            false => self.file.read(buffer),
-        }
-    }
 }
 
 /// How a file looks from outside. A layout is written anew by its index.

@@ -9,7 +9,7 @@
 //! nobody can be reached, what the tag meant last is taken. A name that a file gave is taken too when
 //! the registry does not know it.
 
-use super::catalog::{self, Known, Origin, now_ms};
+use super::catalog::{self, Known, Origin};
 use super::config::ImageConfig;
 use super::error::ImageError;
 use super::fetch::{Fetch, Layer, Name, Source};
@@ -411,7 +411,8 @@ impl Pull<'_> {
         let place = || self.store.dir().join("layers");
         let layers = layout::without_hidden(self.store, chains)
             .map_err(|source| ImageError::Read { archive: place(), source })?;
-        let image = Known { layers, used_ms: now_ms(), ..image };
+        let image = Known { layers, ..image }.asked_now(self.store);
+        let image = image.map_err(|err| self.unrecorded(err))?;
         catalog::add(self.store, &image).map_err(|err| self.unrecorded(err))?;
         crate::info!(
             "image.pulled",

@@ -10,7 +10,7 @@
 //! Those that were read go back to be filled again, as memory is dear to get and to give back.
 
 use super::unpack::{self, Options, Summary, UnpackError};
-use super::work::{self, Wish};
+use super::work::{self, Giver, Wish};
 use super::zstd::Zstd;
 use crate::unit::{Bytes, Digest};
 use crate::volume::Store;
@@ -28,28 +28,28 @@ const PIECES: usize = 3;
 const ROOM: u64 = 16 << 20;
 
 /// Unpacks `source`, a tar, plain or as gzip or zstd, into `dir`, with room made ahead of it; what
-/// was unpacked, and the digest of the tar. The source is read to its end, whatever the archive
-/// says: what checks itself there is checked. Waits until it is this layer's turn; ends at once when
-/// the daemon does.
+/// was unpacked, and the digest of the tar. The source, a file of the box, is read to its end, whatever
+/// the archive says: what checks itself there is checked. Waits until it is this layer's turn; ends at
+/// once when the daemon does.
 pub(super) fn unpack_packed(
     store: &Store,
     source: impl Read + Send,
     dir: &Path,
     options: &Options,
 ) -> Result<(Summary, Digest), UnpackError> {
-    unpack_wanted(store, &Wish::new(store), source, dir, options)
+    unpack_wanted(store, (Giver::Box, &Wish::new(store)), source, dir, options)
 }
 
-/// The same, until nobody wants it any more.
+/// The same of what somebody gives, until nobody wants it any more.
 pub(super) fn unpack_wanted(
     store: &Store,
-    wish: &Wish,
+    (giver, wish): (Giver, &Wish),
     source: impl Read + Send,
     dir: &Path,
     options: &Options,
 ) -> Result<(Summary, Digest), UnpackError> {
     let over = || UnpackError::stream(io::Error::other(Wish::failure()));
-    let _turn = work::layer(&|| wish.is_over()).ok_or_else(over)?;
+    let _turn = work::layer(giver, &|| wish.is_over()).ok_or_else(over)?;
     let given_up = AtomicBool::new(false);
     let is_over = || wish.is_over() || given_up.load(Ordering::Relaxed);
     thread::scope(|scope| {
@@ -148,7 +148,7 @@ fn decoded<'a>(
     };
     match packed.fill_buf()? {
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
-            Ok(Box::new(Zstd::new(packed, is_over)?))
+            Ok(Box::new(Zstd::new(packed, is_over)))
         }
         [0x1f, 0x8b, ..] => Ok(Box::new(flate2::bufread::MultiGzDecoder::new(packed))),
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Err(unknown("xz")),

@@ -171,6 +171,7 @@ pub fn pax(mut data: &[u8]) -> Result<Pax, &'static str> {
         let equals = body.iter().position(|b| *b == b'=').ok_or(BROKEN)?;
         let (key, value) = (&body[..equals], &body[equals + 1..]);
         match key.strip_prefix(b"LIBARCHIVE.xattr.") {
+            Some(_) if coded.len() == RECORDS_MAX => return Err(MANY),
             Some(name) => coded.push(libarchive(name, value)?),
             None => record_value(&mut out, key, value)?,
         }
@@ -227,6 +228,8 @@ fn record_value(out: &mut Pax, key: &[u8], value: &[u8]) -> Result<(), &'static 
         b"mtime" => once(&mut out.time, time(value)?),
         _ if key.starts_with(SPARSE) => out.sparse.take(&key[SPARSE.len()..], value),
         _ => match key.strip_prefix(b"SCHILY.xattr.") {
+            // Each is compared with all: there are far fewer in any file.
+            Some(_) if out.xattrs.len() == RECORDS_MAX => Err(MANY),
             Some(name) if out.xattrs.iter().any(|(other, _)| other == name) => Err(TWICE),
             Some(name) => {
                 out.xattrs.push((name.to_vec(), value.to_vec()));
@@ -238,6 +241,9 @@ fn record_value(out: &mut Pax, key: &[u8], value: &[u8]) -> Result<(), &'static 
     }
 }
 
+/// Most extended attributes in one block of records.
+const RECORDS_MAX: usize = 1000;
+const MANY: &str = "has more than 1000 extended attributes";
 const TWICE: &str = "says something twice in its PAX records";
 
 fn once<T>(field: &mut Option<T>, value: T) -> Result<(), &'static str> {

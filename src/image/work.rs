@@ -3,12 +3,16 @@
 //! | what | at a time | who wants more |
 //! |---|---|---|
 //! | images that are fetched | 4 | waits in order, 64 at most; then an error |
-//! | layers that are unpacked | one for each core, 2 to 5 | waits in order |
+//! | layers that are unpacked | one for each core and one more, 3 to 5 | waits in order |
+//! | of those, that others send | all but one, of clients one | waits in order |
+//! | archives of images that are read | 1 | waits in order |
 //! | zstd windows | 16 MiB together | waits in order; a larger window is refused |
 //!
 //! A layer has pieces of about 3 MiB between its threads, so all of it stays below 32 MiB, whatever
-//! the images' sizes. Who holds a window waits for nobody; who holds a layer waits for a window only;
-//! who fetches an image waits for those two and for turns: there is no circle.
+//! the images' sizes. Others may take hours over a layer, the box's own files come as fast as they are
+//! taken: so these do not wait for those. Who holds a window waits for nobody; who holds a layer waits for
+//! a window only; who reads an archive, for those two; who fetches an image, for those two and for turns:
+//! there is no circle.
 
 use super::registry::failure::{Failure, Kind};
 use crate::volume::Store;
@@ -27,17 +31,16 @@ pub const WINDOWS: u64 = 1 << WINDOW_LOG_MAX;
 const PULLS: u64 = 4;
 const PULLS_WAITING: usize = 64;
 /// Layers that are unpacked at a time. Those who wait are bounded by pulls, loads and imports.
-const LAYERS: (usize, usize) = (2, 5);
+const LAYERS: (usize, usize) = (3, 5);
 /// How often somebody who waits looks whether he still has to.
 const LOOK: Duration = Duration::from_millis(100);
 /// What is said of something that nobody wants any more.
 const OVER: &str = "nobody wants it any more; what has come of it is kept for the next time";
 
 static IMAGES: LazyLock<Gate> = LazyLock::new(|| Gate::new(PULLS, PULLS_WAITING));
-static UNPACKED: LazyLock<Gate> = LazyLock::new(|| {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    Gate::new(cores.clamp(LAYERS.0, LAYERS.1) as u64, usize::MAX)
-});
+static UNPACKED: LazyLock<Layers> =
+    LazyLock::new(|| Layers::new(thread::available_parallelism().map_or(1, usize::from)));
+static ARCHIVES: LazyLock<Gate> = LazyLock::new(|| Gate::new(1, usize::MAX));
 static IN_WINDOWS: LazyLock<Gate> = LazyLock::new(|| Gate::new(WINDOWS, usize::MAX));
 
 /// Whether somebody still wants what is being made. Clones are the same wish.
@@ -137,14 +140,57 @@ pub fn image(wish: &Wish) -> Result<Pass<'static>, Failure> {
     })
 }
 
-/// The right to unpack a layer; `None`: it is over.
-pub fn layer(is_over: &dyn Fn() -> bool) -> Option<Pass<'static>> {
-    UNPACKED.take(1, is_over).ok()
+/// Who gives the bytes of a layer or an archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Giver {
+    /// This box, from a file.
+    Box,
+    /// A registry, at its own pace.
+    Registry,
+    /// A client, at his.
+    Client,
+}
+
+/// The right to unpack a layer that somebody gives; `None`: it is over.
+pub fn layer(giver: Giver, is_over: &dyn Fn() -> bool) -> Option<Vec<Pass<'static>>> {
+    UNPACKED.take(giver, is_over)
+}
+
+/// The right to read what is in an archive of images, whose configurations are in memory meanwhile;
+/// `None`: it is over.
+pub fn archive(is_over: &dyn Fn() -> bool) -> Option<Pass<'static>> {
+    ARCHIVES.take(1, is_over).ok()
 }
 
 /// The right to memory for a window of so many bytes, [`WINDOWS`] at most; `None`: it is over.
 pub fn window(bytes: u64, is_over: &dyn Fn() -> bool) -> Option<Pass<'static>> {
     IN_WINDOWS.take(bytes.min(WINDOWS), is_over).ok()
+}
+
+/// Rights to unpack, of which some are left for those who are fast.
+struct Layers {
+    all: Gate,
+    /// Not from files of the box.
+    sent: Gate,
+    by_clients: Gate,
+}
+
+impl Layers {
+    fn new(cores: usize) -> Layers {
+        let most = (cores + 1).clamp(LAYERS.0, LAYERS.1) as u64;
+        let gate = |free| Gate::new(free, usize::MAX);
+        Layers { all: gate(most), sent: gate(most - 1), by_clients: gate(1) }
+    }
+
+    /// The wider one last: nobody holds it and waits for a narrower one.
+    fn take(&self, giver: Giver, is_over: &dyn Fn() -> bool) -> Option<Vec<Pass<'_>>> {
+        let gates: &[&Gate] = match giver {
+            Giver::Box => &[&self.all],
+            Giver::Registry => &[&self.sent, &self.all],
+            Giver::Client => &[&self.by_clients, &self.sent, &self.all],
+        };
+        gates.iter().map(|gate| gate.take(1, is_over).ok()).collect()
+    }
 }
 
 /// Something of which there is so much, given out in the order of asking.
@@ -260,6 +306,25 @@ mod tests {
         });
         assert_eq!(told.try_iter().collect::<Vec<_>>(), [2, 1]);
         assert_eq!(gate.row().free, 2);
+    }
+
+    #[test]
+    fn who_is_slow_leaves_a_layer_to_who_is_fast() {
+        for cores in [1, 2, 64] {
+            let layers = Layers::new(cores);
+            let all = layers.all.row().free;
+            // Who would have to wait gets nothing.
+            let take = |giver| layers.take(giver, &|| true);
+            let sent = take(Giver::Client).expect("free");
+            assert!(take(Giver::Client).is_none(), "one at a time");
+            let fetched: Vec<_> = std::iter::from_fn(|| take(Giver::Registry)).collect();
+            assert_eq!(fetched.len() as u64, all - 2, "{cores} cores");
+            let own = take(Giver::Box).expect("left for it");
+            assert!(take(Giver::Box).is_none());
+            drop((sent, fetched, own));
+            let own: Vec<_> = std::iter::from_fn(|| take(Giver::Box)).collect();
+            assert_eq!(own.len() as u64, all);
+        }
     }
 
     #[test]

@@ -18,24 +18,27 @@ const HEAD_MAX: usize = 18;
 /// The content of a stream.
 pub struct Zstd<'a, R> {
     packed: R,
-    decoder: Decoder<'static>,
     is_over: &'a dyn Fn() -> bool,
     /// The head of the frame that begins, and what of it the decoder has.
     head: Vec<u8>,
     given: usize,
-    /// Between two frames.
-    is_between: bool,
-    /// What the largest window so far takes.
-    held: Option<(u64, Pass<'static>)>,
+    /// `None`: before the first frame.
+    frame: Option<Frame>,
+}
+
+/// The frame that is read. Its decoder keeps the largest window so far, so both go together.
+struct Frame {
+    decoder: Decoder<'static>,
+    /// It is at its end.
+    is_over: bool,
+    window: u64,
+    _memory: Pass<'static>,
 }
 
 impl<'a, R: BufRead> Zstd<'a, R> {
     /// Waits for memory until `is_over`.
-    pub fn new(packed: R, is_over: &'a dyn Fn() -> bool) -> io::Result<Zstd<'a, R>> {
-        let mut decoder = Decoder::new()?;
-        decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX))?;
-        let (head, given, is_between, held) = (Vec::new(), 0, true, None);
-        Ok(Zstd { packed, decoder, is_over, head, given, is_between, held })
+    pub fn new(packed: R, is_over: &'a dyn Fn() -> bool) -> Zstd<'a, R> {
+        Zstd { packed, is_over, head: Vec::new(), given: 0, frame: None }
     }
 
     /// Reads the next head and makes sure of memory for its frame; `false`: the stream ends.
@@ -58,13 +61,28 @@ impl<'a, R: BufRead> Zstd<'a, R> {
         if window > WINDOWS {
             return Err(io::Error::new(io::ErrorKind::Unsupported, too_large(window)));
         }
-        if self.held.as_ref().is_none_or(|(held, _)| *held < window) {
-            // Nobody may hold memory and wait for more.
-            self.held = None;
-            let pass = work::window(window, self.is_over).ok_or(io::ErrorKind::TimedOut)?;
-            self.held = Some((window, pass));
+        match &mut self.frame {
+            Some(frame) if frame.window >= window => {
+                frame.decoder.reinit()?;
+                frame.is_over = false;
+            }
+            // Nobody may hold memory and wait for more: what the last one had goes first.
+            last => {
+                *last = None;
+                *last = Some(Frame::new(window, self.is_over)?);
+            }
         }
         Ok(true)
+    }
+}
+
+impl Frame {
+    /// Waits for memory for its window.
+    fn new(window: u64, is_over: &dyn Fn() -> bool) -> io::Result<Frame> {
+        let memory = work::window(window, is_over).ok_or(io::ErrorKind::TimedOut)?;
+        let mut decoder = Decoder::new()?;
+        decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX))?;
+        Ok(Frame { decoder, is_over: false, window, _memory: memory })
     }
 }
 
@@ -75,13 +93,11 @@ impl<R: BufRead> Read for Zstd<'_, R> {
         }
         let mut out = OutBuffer::around(buffer);
         loop {
-            if self.is_between {
-                if !self.begin()? {
-                    return Ok(0);
-                }
-                self.decoder.reinit()?;
-                self.is_between = false;
+            let is_between = self.frame.as_ref().is_none_or(|frame| frame.is_over);
+            if is_between && !self.begin()? {
+                return Ok(0);
             }
+            let Some(frame) = &mut self.frame else { return Ok(0) };
             let is_head = self.given < self.head.len();
             let data = match is_head {
                 true => &self.head[self.given..],
@@ -89,15 +105,15 @@ impl<R: BufRead> Read for Zstd<'_, R> {
             };
             let is_end = data.is_empty();
             let mut packed = InBuffer::around(data);
-            let left = self.decoder.run(&mut packed, &mut out)?;
+            let left = frame.decoder.run(&mut packed, &mut out)?;
             let used = packed.pos();
             match is_head {
                 true => self.given += used,
                 false => self.packed.consume(used),
             }
-            self.is_between = left == 0;
+            frame.is_over = left == 0;
             match out.pos() {
-                0 if self.is_between => {}
+                0 if frame.is_over => {}
                 0 if is_end => return Err(io::ErrorKind::UnexpectedEof.into()),
                 0 => {}
                 made => return Ok(made),
@@ -150,7 +166,7 @@ mod tests {
     fn unpacked(data: &[u8], buffer: usize) -> Result<Vec<u8>, String> {
         let mut all = Vec::new();
         let from = BufReader::with_capacity(buffer, data);
-        let read = Zstd::new(from, &|| false).and_then(|mut zstd| zstd.read_to_end(&mut all));
+        let read = Zstd::new(from, &|| false).read_to_end(&mut all);
         read.map(|_| all).map_err(|err| err.to_string())
     }
 

@@ -188,7 +188,8 @@ pub enum SetUp {
         /// Why not.
         why: String,
         /// The process that was to become pid 1, when there was one already: it is dead, and a
-        /// child of the daemon, which must wait for it.
+        /// child of the daemon, which must wait for it. Of a copy of the spawner that finds the daemon's
+        /// end closed for writing before it has an order: itself, about to end.
         #[serde(default)]
         pid: Option<i32>,
     },

@@ -20,6 +20,10 @@ use std::process::ExitCode;
 /// How long the daemon may take for its next message, and pid 1 for its set-up.
 const PATIENCE_MS: u16 = 60_000;
 
+/// The same for the plan, in minutes: meanwhile a disk is made, perhaps of all files of a large image,
+/// on a slow one.
+const DISK_MINUTES: usize = 240;
+
 /// The namespaces that belong to the container's user namespace, and that one.
 struct Made {
     /// The process that has made them, about to end; to be waited for.
@@ -46,7 +50,7 @@ pub fn run() -> ExitCode {
         }
     };
     let prepared = prepare_self(&channel).doing(|| "prepare the set-up process".into());
-    match told(&channel, |first| obey(&channel, prepared?, first)) {
+    match told(&channel, |first| obey(&channel, prepared?, receive(&channel)?, first)) {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     }
@@ -56,10 +60,17 @@ pub fn run() -> ExitCode {
 pub(super) fn obey_as_copy(channel: &OwnedFd, usual: limits::Values) -> bool {
     let prepared = process::new_group().and_then(|()| fd::close_inherited(&[channel.as_fd()]));
     let prepared = prepared.doing(|| "prepare the set-up process".into());
-    told(channel, |first| prepared.and_then(|()| obey(channel, usual, first)))
+    told(channel, |first| {
+        prepared?;
+        let order = receive(channel).inspect_err(|_| {
+            // Nobody tells us what to do, but somebody may listen still: who has not heard of us.
+            *first = fd::has_hung_up(channel).then(|| std::process::id() as i32);
+        })?;
+        obey(channel, usual, order, first)
+    })
 }
 
-/// Does it, and tells the daemon why it failed. `act` leaves the pid of a pid 1 that it has forked.
+/// Does it, and tells the daemon why it failed. `act` leaves the pid of whom the daemon is to wait for.
 fn told(channel: &OwnedFd, act: impl FnOnce(&mut Option<i32>) -> Result<(), InitError>) -> bool {
     let mut first = None;
     let Err(err) = act(&mut first) else { return true };
@@ -73,9 +84,9 @@ fn told(channel: &OwnedFd, act: impl FnOnce(&mut Option<i32>) -> Result<(), Init
 fn obey(
     channel: &OwnedFd,
     usual: limits::Values,
+    (order, mut fds): (Order, Vec<OwnedFd>),
     first: &mut Option<i32>,
 ) -> Result<(), InitError> {
-    let (order, mut fds): (Order, Vec<OwnedFd>) = receive(channel)?;
     match order {
         Order::Spawner => spawner::run(channel, usual),
         Order::Container(owner) => set_up(channel, owner, usual, first),
@@ -112,7 +123,11 @@ fn set_up(
     ] {
         ns::enter(fd, space).doing(|| format!("enter the container's namespaces ({space:?})"))?;
     }
-    // Meanwhile the daemon has made what the plan names.
+    // Meanwhile the daemon makes what the plan names. Should it end, so do we.
+    let spoke = |_| matches!(fd::wait_readable(channel, PATIENCE_MS), Ok(true) | Err(_));
+    if !(0..DISK_MINUTES).any(spoke) {
+        return Err(InitError::Abandoned);
+    }
     let (plan, fds): (Plan, Vec<OwnedFd>) = receive(channel)?;
     check_plan(&plan)?;
     if (plan.ids, plan.privileged) != (owner.ids, owner.privileged) {
@@ -169,6 +184,8 @@ fn expect_go(channel: &OwnedFd) -> Result<(), InitError> {
 /// Sheds what was inherited. Returns the limits of processes that ask for none.
 fn prepare_self(channel: &OwnedFd) -> std::io::Result<limits::Values> {
     fd::close_inherited(&[channel.as_fd()])?;
+    // The daemon executes itself by a link, whose name this would be.
+    process::set_name("terrarium")?;
     process::set_umask(0o022);
     // The daemon may be shielded from the out-of-memory killer; nobody in a container is. Raising
     // the value needs no privilege, and no process inside could do it before exec: while it is

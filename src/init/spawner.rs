@@ -12,6 +12,10 @@
 //!   | Container or Pea ----------------------------------------------> |
 //! ```
 //!
+//! Who kills it between the second and the third leaves a copy that the daemon has not heard of. So a
+//! daemon that hears nothing stops sending on the copy's channel, and the copy, if there is one, says its
+//! number there and ends.
+//!
 //! It was executed with no environment and no descriptor but the channel, reads nothing of the
 //! daemon's, and knows no container: what a copy inherits is no secret. Nobody can trace it or a copy.
 //! It ends when the daemon closes the channel.

@@ -3,7 +3,7 @@
 use super::egress::Rule;
 use super::limits::Limits;
 use super::manifest::{Health, Restart};
-use crate::unit::{AppName, Handle, Slot};
+use crate::unit::{AppName, Handle, Rate, Slot};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -53,6 +53,9 @@ pub struct DesiredLrp {
     pub nofile: u64,
     /// Log source of the process's output, such as `APP/PROC/WEB`.
     pub log_source: String,
+    /// What each instance may log in a second; `None`: what the box says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_rate: Option<Rate>,
     /// Environment from the manifest and the recipe, without what the executor adds.
     pub env: Vec<(String, String)>,
     /// Ports inside; the first one is `PORT`.

@@ -1,7 +1,7 @@
 //! One app as its owner declares it. The TOML text is read and checked by `config::manifest`.
 
 use super::egress::Rule;
-use crate::unit::{AppName, Bytes, ImageRef};
+use crate::unit::{AppName, Bytes, ImageRef, Rate};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,6 +33,9 @@ pub struct Manifest {
     pub egress: Vec<Rule>,
     /// `[restart]`.
     pub restart: Restart,
+    /// `[log]`.
+    #[serde(default, skip_serializing_if = "Log::says_nothing")]
+    pub log: Log,
 }
 
 /// Where an app's image comes from.
@@ -152,6 +155,19 @@ pub enum Check {
     },
     /// The process runs, nothing else.
     Process,
+}
+
+/// What is kept of its output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// What each instance may log in a second; `None`: what the box says.
+    pub rate: Option<Rate>,
+}
+
+impl Log {
+    fn says_nothing(&self) -> bool {
+        *self == Log::default()
+    }
 }
 
 /// When a process that ended is started again.

@@ -22,7 +22,7 @@ use crate::model::lrp::{DesiredLrp, LrpPort, ProcessGuid};
 use crate::model::manifest::{Build, Health, Manifest, Process};
 use crate::model::process::ProcessSpec;
 use crate::model::task::{StagingResult, Task};
-use crate::unit::{AppName, Bytes, Digest, xxh64_hex};
+use crate::unit::{AppName, Bytes, Digest, Rate, xxh64_hex};
 use env::{Facts, common_env};
 pub(super) use env::{pair, without_lang};
 use serde::Serialize;
@@ -285,6 +285,7 @@ fn lrp(
         droplet,
         limits: &limits,
         nofile: run.nofile,
+        log_rate: manifest.log.rate,
         command,
         metadata: &result.execution_metadata,
         user: &run.user,
@@ -318,6 +319,7 @@ fn lrp(
         user: run.user.clone(),
         nofile: run.nofile,
         log_source: format!("APP/PROC/{}", name.to_uppercase()),
+        log_rate: manifest.log.rate,
         env,
         ports,
         egress: manifest.egress.clone(),
@@ -346,6 +348,8 @@ struct Stale<'a> {
     droplet: Digest,
     limits: &'a Limits,
     nofile: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_rate: Option<Rate>,
     command: &'a str,
     metadata: &'a str,
     user: &'a str,

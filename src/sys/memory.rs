@@ -39,9 +39,11 @@ unsafe extern "C" fn let_go_of_object(
         }
         let start = (base + header.p_vaddr) & !(PAGE - 1);
         let length = (base + header.p_vaddr + header.p_memsz - start).next_multiple_of(PAGE);
-        // SAFETY: these are whole pages of a private mapping of a file that cannot change while it
-        // is executed, and nobody can have written to them: what is read next is the same bytes. A
-        // refusal leaves everything as it is.
+        // SAFETY: these are whole pages of a private mapping, and nobody can have written to them:
+        // that takes a debugger. So each shows the page cache's, now and when it is read next; the
+        // file's bytes cannot change in between any more than while they are mapped. The kernel lets
+        // nobody write to a file that is executed, and who replaces it by another leaves us this one.
+        // A refusal leaves everything as it is.
         unsafe { libc::madvise(start as *mut c_void, length as usize, libc::MADV_DONTNEED) };
     }
     // Not zero: no other object is of interest.

@@ -97,6 +97,18 @@ pub fn wait(pid: i32) -> io::Result<Ended> {
     }
 }
 
+/// The same for one that is about to end. `TimedOut`: it has not, for `patience_ms`.
+pub fn wait_within(pid: i32, patience_ms: u16) -> io::Result<Ended> {
+    match pidfd_open(pid) {
+        Ok(pidfd) if !super::fd::wait_readable(&pidfd, patience_ms)? => {
+            let text = format!("process {pid} has not ended for {patience_ms} ms");
+            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+        }
+        // Without a descriptor to be had it is waited for all the same: nobody else will.
+        _ => wait(pid),
+    }
+}
+
 /// waitid(2) for ended children. Not `nix`'s: that one loses a child that a real-time signal
 /// killed, because its signals are an enum without those.
 fn take_ended(
@@ -319,6 +331,18 @@ mod tests {
             let err = wait(child.id() as i32).expect_err("waited for");
             assert_eq!(err.raw_os_error(), Some(libc::ECHILD));
         }
+    }
+
+    #[test]
+    #[allow(clippy::zombie_processes)] // Waited for by the function under test.
+    fn a_child_that_does_not_end_is_not_waited_for_without_a_bound() {
+        let mut child = std::process::Command::new("/bin/sleep");
+        let mut child = child.arg("60").spawn().expect("spawn");
+        let pid = child.id() as i32;
+        let late = wait_within(pid, 1).expect_err("it sleeps");
+        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+        child.kill().expect("kill");
+        assert_eq!(wait_within(pid, 60_000).expect("its end"), Ended::Signaled(libc::SIGKILL));
     }
 
     #[test]

@@ -128,6 +128,12 @@ pub fn send_with_fds(socket: impl AsFd, message: &[u8], fds: &[BorrowedFd<'_>]) 
     }
 }
 
+/// Says that nothing more is sent; what the peer sends can still be received. shutdown(2), `SHUT_WR`.
+pub fn end_sending(socket: impl AsFd) -> io::Result<()> {
+    let socket = socket.as_fd().as_raw_fd();
+    Ok(nix::sys::socket::shutdown(socket, nix::sys::socket::Shutdown::Write)?)
+}
+
 /// Receives one packet into `buffer`: its length, and the descriptors beside it, close-on-exec.
 /// Length 0 with no descriptors: the peer has closed. `WouldBlock` on an empty non-blocking socket.
 /// A message longer than `buffer`, or descriptors that did not all arrive, are `InvalidData`; what

@@ -5,13 +5,14 @@
 //! Called by: every room. Calls: nothing.
 //! Entry points: [`Bytes`], [`AppName`], [`Handle`], [`Slot`], [`IdRange`], [`IdMap`],
 //! [`Digest`], [`span`], [`sparse`], [`xxh64_hex`].
-//! [`ImageRef`], [`Digest`], [`span`], [`xxh64_hex`].
+//! [`ImageRef`], [`Digest`], [`Rate`], [`span`], [`xxh64_hex`].
 
 mod bytes;
 mod digest;
 mod ids;
 mod image_ref;
 mod name;
+mod rate;
 mod slot;
 pub mod span;
 pub mod sparse;
@@ -22,6 +23,7 @@ pub use digest::{BadDigest, Digest};
 pub use ids::IdMap;
 pub use image_ref::{BadImageRef, ImageRef, registry_name};
 pub use name::{AppName, BadName, Handle};
+pub use rate::Rate;
 pub use slot::{IdRange, Slot};
 pub use xxh64::xxh64_hex;
 

@@ -45,6 +45,11 @@ impl Store {
     }
 
     /// Whether it ends.
+    pub fn is_ending(&self) -> bool {
+        self.keeper.ending.load(Ordering::Acquire)
+    }
+
+    /// The same, for who asks again and again.
     pub fn ending(&self) -> Arc<AtomicBool> {
         self.keeper.ending.clone()
     }
@@ -68,7 +73,7 @@ impl Store {
         loop {
             self.write_down()?;
             match again() {
-                Err(err) if err.is_full() && begin.elapsed() < CLEANED => {
+                Err(err) if err.is_full() && begin.elapsed() < CLEANED && !self.is_ending() => {
                     // No event: the kernel does not tell when its cleaner is done.
                     std::thread::sleep(LOOK);
                 }

@@ -51,8 +51,8 @@ fn zstd(tar: &[u8], log: u32) -> Vec<u8> {
     to.write_all(tar).and_then(|()| to.finish()).expect("packed")
 }
 
-/// Puts an image of these layers, each a tar and how it is packed, into the registry as `name`.
-fn push(dir: &Path, name: &str, layers: &[(Vec<u8>, Vec<u8>)]) {
+/// An image of these layers, each a tar and how it is packed, as a layout with the tag `one`.
+fn layout(dir: &Path, layers: &[(Vec<u8>, Vec<u8>)]) {
     let blobs = dir.join("blobs/sha256");
     fs::create_dir_all(&blobs).expect("directory");
     let blob = |kind: &str, data: &[u8]| {
@@ -76,6 +76,11 @@ fn push(dir: &Path, name: &str, layers: &[(Vec<u8>, Vec<u8>)]) {
     let index = json!({"schemaVersion": 2, "manifests": [named]});
     fs::write(dir.join("index.json"), index.to_string()).expect("index");
     fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#).expect("layout");
+}
+
+/// Puts it into the registry as `name`.
+fn push(dir: &Path, name: &str, layers: &[(Vec<u8>, Vec<u8>)]) {
+    layout(dir, layers);
     let (from, to) = (format!("oci:{}:one", dir.display()), format!("docker://{name}"));
     let how = ["--insecure-policy", "copy", "-q", "--dest-tls-verify=false"];
     tool("skopeo", &[&how[..], &[&from, &to]].concat());
@@ -202,5 +207,30 @@ fn a_daemon_that_is_killed_while_it_removes_an_image_leaves_nothing_half_removed
         assert!(lab.ok(&["image", "ls"]).out.starts_with("no images"));
     }
     registry.stop();
+    lab.finish();
+}
+
+/// Of a store of 700 MiB an image has 192, and an app wants 400.
+#[test]
+fn an_image_that_nothing_is_made_of_makes_room_for_an_app() {
+    let mut lab = Lab::new("makesroom");
+    lab.configure("store", "[store]\nsize_max = \"700MiB\"\nimages_max = \"never\"\n");
+    lab.serve();
+    let dir = lab.root.join("layout");
+    let layers = ["a", "b", "c", "d"].map(|name| {
+        let tar = tar(name);
+        let packed = gzip(&tar);
+        (tar, packed)
+    });
+    layout(&dir, &layers);
+    drop(layers);
+    lab.ok(&["image", "load", dir.to_str().expect("text"), "--name", "lab/large"]);
+    let shape = "[run]\nmemory = \"32MiB\"\ndisk = \"400MiB\"\n\n[health]\ntype = \"process\"\n";
+    lab.ok(&["apply", &lab.app("wide", "exec sleep 100000", shape)]);
+    lab.until_state("wide", "running");
+    let log = lab.daemon_log();
+    assert!(log.contains("image.removed") && log.contains("store.room_made"), "{log}");
+    assert!(lab.ok(&["image", "ls"]).out.starts_with("no images"));
+    assert_eq!(lab.instance("wide", 0)["crash_count"], 0);
     lab.finish();
 }

@@ -20,6 +20,8 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_terrarium");
 /// One box.
 pub struct Lab {
     pub root: PathBuf,
+    /// The program that serves.
+    pub binary: PathBuf,
     daemon: Option<Child>,
     cgroup: String,
 }
@@ -45,7 +47,7 @@ impl Lab {
             std::env::temp_dir().join(format!("terrarium-e2e-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&root);
         let cgroup = format!("terrarium-e2e-{}-{name}", std::process::id());
-        let lab = Lab { root, daemon: None, cgroup };
+        let lab = Lab { root, binary: BINARY.into(), daemon: None, cgroup };
         lab.lay_out();
         lab
     }
@@ -98,7 +100,7 @@ impl Lab {
             .open(self.root.join("daemon.log"))
             .expect("log");
         let child = self
-            .command(&["serve"])
+            .command_of(&self.binary, &["serve"])
             .stdout(Stdio::null())
             .stderr(Stdio::from(log))
             .spawn()
@@ -144,7 +146,11 @@ impl Lab {
 
     /// The binary with this box's root.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(BINARY);
+        self.command_of(BINARY.as_ref(), args)
+    }
+
+    fn command_of(&self, binary: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(binary);
         command.arg("--root").arg(&self.root).args(args).env_remove("TERRARIUM_HOST");
         // Where a test that wants the daemon to die says at which point.
         command.env("TERRARIUM_DIE_FILE", self.root.join("die-at"));

@@ -7,6 +7,7 @@ mod images;
 mod isolation;
 mod lab;
 mod limits;
+mod logs;
 mod running;
 #[allow(dead_code, reason = "the kernel floor uses all of it")]
 #[path = "../kernel/registry/server.rs"]

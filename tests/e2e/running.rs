@@ -349,7 +349,8 @@ fn second_daemon_refuses() {
 #[test]
 fn an_app_that_writes_without_end_does_not_stop_the_daemon() {
     let lab = Lab::start("noisy");
-    let manifest = "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n[health]\ntype = \"process\"\n";
+    let manifest = "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n[health]\ntype = \"process\"\n\n\
+                    [log]\nrate = \"none\"\n";
     lab.ok(&["apply", "--no-wait", &lab.app("noisy", "exec yes\n", manifest)]);
     lab.until("it has written a lot", |lab| {
         let older = lab.root.join("var/lib/terrarium/logs/noisy.log");

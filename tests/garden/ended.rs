@@ -53,7 +53,7 @@ fn a_container_whose_first_process_ended_is_its_clients_until_he_destroys_it() {
 
 #[test]
 fn a_container_that_ended_without_a_daemon_is_told_as_well() {
-    let mut garden = Garden::start("ended-off");
+    let mut garden = Garden::start("off-ended");
     garden.create(&json!({"handle": "c", "properties": {"owner": "me"}}));
     let (before, pid) = (garden.info("c"), first_process(&entry_file(&garden, "c")));
     garden.end(Signal::SIGKILL);

@@ -3,6 +3,7 @@
 use super::client::{container, eventually, hijack, shell};
 use super::place::Garden;
 use super::wire::Wire;
+use nix::sys::signal::Signal;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -173,9 +174,33 @@ fn a_half_made_container_leaves_nothing() {
         drop(wire);
     }
     garden.make("c");
+    let depot = garden.lab().root.join("var/lib/terrarium/depot");
+    eventually("what was begun is there, or taken back", || {
+        let all = std::fs::read_dir(&depot).expect("depot").count();
+        (all == garden.list("").len()).then_some(())
+    });
     for handle in garden.list("") {
         assert_eq!(garden.says(&handle, "echo whole"), "whole");
     }
+    garden.finish();
+}
+
+#[test]
+fn a_daemon_whose_program_is_replaced_makes_containers_by_its_own() {
+    let mut garden = Garden::start("replaced");
+    // As a package does it: another file of that name. This one is no program at all.
+    let file = garden.lab().root.join("terrarium");
+    std::fs::copy(super::lab::BINARY, &file).expect("copy");
+    garden.end(Signal::SIGTERM);
+    garden.run_from(&file);
+    garden.serve();
+    let update = file.with_extension("new");
+    std::fs::write(&update, "an update\n").expect("write");
+    std::fs::rename(&update, &file).expect("replace");
+    garden.make("c");
+    assert_eq!(garden.says("c", "cat /proc/1/comm"), "terrarium");
+    // Our own program inside, too.
+    assert_eq!(garden.call("GET", "/containers/c/files?source=%2Fetc", None).head.status, 200);
     garden.finish();
 }
 

@@ -75,6 +75,11 @@ impl Garden {
         self.lab.as_ref().expect("it is there until `finish`")
     }
 
+    /// The next daemon is the program in this file.
+    pub fn run_from(&mut self, file: &std::path::Path) {
+        self.lab.as_mut().expect("it is there until `finish`").binary = file.to_owned();
+    }
+
     /// Ends the daemon without starting another.
     pub fn end(&mut self, signal: Signal) {
         self.ended = true;

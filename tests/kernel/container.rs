@@ -353,6 +353,24 @@ fn a_container_whose_pid_1_was_killed_is_known_to_be_gone_and_can_be_destroyed()
 }
 
 #[test]
+fn a_container_whose_removal_has_begun_is_not_taken_over_though_it_lives() {
+    let lab = lab_of("leaving");
+    let host = lab.host();
+    let before = traces(&lab, &host);
+    drop(host.create(spec(&lab, "web-0"), Fault::None).expect("create"));
+    let host = lab.host_of(host.into_parts());
+    // As a removal leaves it that could not end its pid 1, or was killed at once: what is gone of the rest,
+    // nobody knows.
+    fs::write(lab.state.join("depot/web-0/leaving"), "").expect("mark");
+    let handle: Handle = "web-0".parse().expect("handle");
+    assert!(host.reopen(&handle).expect("look").is_none());
+    assert!(host.reopen_ended(&handle).expect("look").is_none());
+    host.destroy(&handle).expect("destroy");
+    assert_eq!(traces(&lab, &host), before);
+    lab.close(host);
+}
+
+#[test]
 fn a_second_host_takes_over_a_container_with_its_output() {
     let lab = lab_of("reopen");
     let host = lab.host();

@@ -17,7 +17,7 @@ use std::time::Duration;
 use terrarium::container::{Fault, Host};
 use terrarium::exec::cancel;
 use terrarium::exec::fetch::Fetcher;
-use terrarium::exec::logs::Logs;
+use terrarium::exec::logs::{Keep, Logs};
 use terrarium::exec::run::Executor;
 use terrarium::exec::steps::StepResult;
 use terrarium::exec::streams::Sink;
@@ -57,12 +57,15 @@ impl Stage {
         let mut spec = spec(&lab, "stage");
         spec.binds = vec![bind];
         let container = Arc::new(host.create(spec, Fault::None).expect("create"));
-        let logs = Logs::open(&lab.state.join("logs"), Bytes::mib(4)).expect("logs");
+        let rate = "none".parse().expect("a rate");
+        let keep = Keep { file_bytes: Bytes::mib(4), files: 2, rate, lines: None, journal: false };
+        let logs = Logs::open(&lab.state.join("logs"), keep).expect("logs");
         let log = Some(logs.app(&"stage".parse().expect("name")));
         let exec = Executor {
             container,
             sink: Sink { log, source: "CELL".into(), index: 0 },
             fetcher: fetcher(&lab, 1 << 20),
+            limit: logs.limit(None),
             env: vec![("LAST".into(), "word".into())],
             last_id: AtomicU32::new(0),
         };

@@ -8,6 +8,7 @@ mod garden;
 mod image;
 mod init;
 mod lab;
+mod logs;
 mod net;
 mod peas;
 mod registry;

@@ -280,6 +280,18 @@ fn a_pea_may_have_limits_of_its_own_and_ends_with_its_container() {
 }
 
 #[test]
+fn a_container_in_which_somebody_keeps_a_peas_root_can_be_destroyed() {
+    let peas = Peas::new("pkept", Posture::Garden);
+    // Its keeper is a child of ours in the container's pid namespace, which waits for its end.
+    let root = peas.root("kept", Vec::new());
+    peas.host.destroy(&handle()).expect("destroy");
+    drop(root);
+    let Peas { lab, host, container, .. } = peas;
+    drop(container);
+    lab.close(host);
+}
+
+#[test]
 fn the_store_knows_peas_that_may_write_without_a_limit() {
     let peas = Peas::new("pahead", Posture::Garden);
     let is_kept = || peas.host.store().keep_ahead();

@@ -323,7 +323,8 @@ fn files_of_other_tools_are_loaded_and_run_without_a_registry() {
     let second = load(&archive, None);
     let third = load(&layout, Some("mine/app"));
     assert_eq!(first.0.layers, second.0.layers);
-    assert_eq!(second.0, Known { used_ms: second.0.used_ms, ..third.0.clone() });
+    let Known { used_ms, turn, .. } = second.0;
+    assert_eq!(second.0, Known { used_ms, turn, ..third.0.clone() });
     assert_eq!(third.1[0].to_string(), "docker.io/mine/app:one");
     let theirs = bed.lab.dir.join("theirs");
     tool("umoci", &["unpack", "--image", &format!("{}:one", layout.display()), text(&theirs)]);

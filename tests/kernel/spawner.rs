@@ -5,6 +5,7 @@ use crate::lab::Lab;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use terrarium::container::{Container, Fault};
 use terrarium::model::process::ExitStatus;
@@ -104,4 +105,37 @@ fn a_pid_one_that_rests_lets_go_of_the_program() {
     host.destroy(container.handle()).expect("destroy");
     drop(container);
     lab.close(host);
+}
+
+/// Children of a thread of ours, ended ones too.
+fn children(thread: Pid) -> Vec<i32> {
+    let text = fs::read_to_string(format!("/proc/self/task/{thread}/children")).expect("children");
+    text.split_whitespace().map(|pid| pid.parse().expect("a number")).collect()
+}
+
+#[test]
+fn a_spawner_that_is_killed_while_it_makes_a_copy_leaves_no_child() {
+    // The bridge is not reached: only processes are made.
+    const SPAWNED: Fault = Fault::After(1);
+    let lab = Lab::new("killed");
+    let host = lab.host();
+    let me = nix::unistd::gettid();
+    for n in 0..60 {
+        assert!(host.create(spec(&lab, "first"), SPAWNED).is_err(), "the fault");
+        let [spawner] = children(me)[..] else { panic!("round {n}: {:?}", children(me)) };
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while children(me).len() < 2 && !done.load(Ordering::Relaxed) {}
+                kill(Pid::from_raw(spawner), Signal::SIGKILL).expect("kill");
+            });
+            assert!(host.create(spec(&lab, "second"), SPAWNED).is_err(), "the fault");
+            done.store(true, Ordering::Relaxed);
+        });
+        // One that is killed now is found out by the next creation.
+        assert!(host.create(spec(&lab, "third"), SPAWNED).is_err(), "the fault");
+        assert_eq!(children(me).len(), 1, "round {n}");
+    }
+    lab.close(host);
+    assert_eq!(children(me), [] as [i32; 0]);
 }

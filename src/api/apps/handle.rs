@@ -152,6 +152,8 @@ fn log_query(request: &Request) -> Served<LogQuery> {
         follow: flag(request, "follow")?,
         process: request.query("process").map(str::to_owned),
         index: number(request, "index")?,
+        since_ms: number(request, "since")?,
+        source: request.query("source").map(str::to_owned),
     })
 }
 

@@ -36,7 +36,15 @@ fn every_verb_is_understood() {
         process: process.map(Into::into),
         instances,
     };
-    let logs = |target, follow, lines| Command::Logs { target, follow, lines };
+    let logs =
+        |target, follow, lines| Command::Logs { target, follow, lines, since: None, source: None };
+    let since = |since, source: Option<&str>| Command::Logs {
+        target: target("web", None, None),
+        follow: true,
+        lines: None,
+        since,
+        source: source.map(Into::into),
+    };
     for (line, meaning) in [
         ("", Command::Status),
         ("status", Command::Status),
@@ -54,6 +62,9 @@ fn every_verb_is_understood() {
         ("logs web", logs(target("web", None, None), false, None)),
         ("logs -fn5 web/1", logs(target("web", None, Some(1)), true, Some(5))),
         ("logs web:worker --lines 0", logs(target("web", Some("worker"), None), false, Some(0))),
+        ("logs -f web --since 1h30m", since(Some(Since::Ago(Duration::from_secs(5400))), None)),
+        ("logs -f web --since=1970-01-01T00:01Z", since(Some(Since::At(60_000)), None)),
+        ("logs -f web --source STG", since(None, Some("STG"))),
         ("scale web=3", scale(None, 3)),
         ("scale web 0", scale(None, 0)),
         ("scale web:worker=1000", scale(Some("worker"), 1000)),
@@ -136,6 +147,11 @@ fn mistakes_name_the_cure() {
         ("apply a --timeout 5", "time `5` has no unit; write \"5s\"; see `terrarium apply --help`"),
         ("logs web -n", "--lines needs a LINES; see `terrarium logs --help`"),
         ("logs web -n x", "`x` is no number of lines; see `terrarium logs --help`"),
+        (
+            "logs web --since yesterday",
+            "`yesterday` is neither so long ago nor a time in UTC; write \"10m\" or \
+             \"2026-11-21T15:04:05\"",
+        ),
         ("logs web/x", "`x` is no instance number; see `terrarium logs --help`"),
         ("logs web:", "`web:` names no process; see `terrarium logs --help`"),
         ("exec web", "`exec` needs a command; see `terrarium exec --help`"),

@@ -1,7 +1,7 @@
 //! Words and flags of a command line, sorted by the table of verbs, and the checks on each. Pure.
 
-use super::{Act, Command, Exec, Image, Target, UsageError};
-use crate::cli::text::nearest;
+use super::{Act, Command, Exec, Image, Since, Target, UsageError};
+use crate::cli::text::{nearest, parse_utc};
 use crate::cli::verbs::{self, Flag, GLOBAL, Group, Id, VERBS, Verb};
 use crate::unit::{AppName, ImageRef, span};
 use std::ffi::OsString;
@@ -292,8 +292,18 @@ impl Typed {
             }
             None => None,
         };
+        let since = self.value("since")?.map(|text| self.since(&text)).transpose()?;
+        let source = self.value("source")?;
         let target = self.target(self.only()?)?;
-        Ok(Command::Logs { target, follow: self.has("follow"), lines })
+        Ok(Command::Logs { target, follow: self.has("follow"), lines, since, source })
+    }
+
+    fn since(&self, text: &str) -> Result<Since, UsageError> {
+        let at = || parse_utc(text).map(Since::At);
+        span::parse(text).ok().map(Since::Ago).or_else(at).ok_or_else(|| {
+            let wrong = format!("`{text}` is neither so long ago nor a time in UTC");
+            UsageError::new(wrong, "write \"10m\" or \"2026-11-21T15:04:05\"")
+        })
     }
 
     pub fn act(&self, act: Act) -> Result<Command, UsageError> {

@@ -100,6 +100,9 @@ impl Log {
         set(&mut self.app_bytes, bytes.and_then(|it| it.bytes(least, most)));
         let files = section.take("app_files").and_then(|it| it.number(1, 16));
         set(&mut self.app_files, files.map(|number| number as u32));
+        set(&mut self.rate, section.take("rate").and_then(|it| it.parsed(str::parse)));
+        set(&mut self.rate_lines, section.take("rate_lines").and_then(|it| read_lines(&it)));
+        set(&mut self.journal, section.take("journal").and_then(|it| it.truth()));
         section.finish();
     }
 }
@@ -120,6 +123,14 @@ fn read_images(value: &Value<'_>) -> Option<Amount<Cleanup>> {
             Amount::Auto => Some(Amount::Auto),
             Amount::Fixed(bytes) => Some(Amount::Fixed(Cleanup::Above(bytes))),
         },
+    }
+}
+
+/// `"none"` or a number of lines.
+fn read_lines(value: &Value<'_>) -> Option<Option<u32>> {
+    match value.inner {
+        DeValue::String(text) if text == "none" => Some(None),
+        _ => value.number(1, 1_000_000).map(|number| Some(number as u32)),
     }
 }
 

@@ -39,6 +39,7 @@ fn the_sample_shows_every_key_with_its_true_default() {
                mirrors = [\"a=b\"]\nmirrors_tell_tags = true\ntoken_servers = [\"t\"]\n\
                logins = \"/x\"\ncerts = \"/y\"\npreload = \"/z\"\n\
                [log]\nlevel = \"warn\"\napp_bytes = \"1MiB\"\napp_files = 1\n\
+               rate = \"none\"\nrate_lines = 5\njournal = true\n\
                [socket]\ngroup = \"x\"\nmode = \"0600\"\n";
     config.apply(odd, "odd").expect("good values");
     assert_eq!(absent_keys(odd, |top| defaults().read(top)), ["cell.name"]);
@@ -82,6 +83,8 @@ fn bad_values_are_named_with_their_place() {
         ("[cgroup]\nparent = \"../x\"", "2:10: name `../x` is not good"),
         ("[log]\nlevel = \"debug\"", "2:9: `log.level` cannot be \"debug\""),
         ("[log]\napp_files = 0", "2:13: `log.app_files` is 0, out of range"),
+        ("[log]\nrate = \"16KiB\"", "2:8: `16KiB` is not a rate"),
+        ("[log]\nrate_lines = 0", "2:14: `log.rate_lines` is 0, out of range"),
         ("[socket]\nmode = \"0777\"", "2:8: `0777` is not a mode"),
         ("[socket]\nmode = \"0060\"", "2:8: `0060` is not a mode"),
     ] {

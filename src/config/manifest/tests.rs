@@ -4,6 +4,7 @@ use super::*;
 use crate::config::sink::absent_keys;
 use crate::model::egress::Protocol;
 use crate::model::manifest::Check;
+use crate::unit::Rate;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
@@ -71,6 +72,13 @@ fn every_mistake_is_named_with_its_place_and_its_cure() {
         (
             "[run]\nmemory_low = \"1MiB\"",
             "4:1 `run.memory_low` is not supported by this version yet",
+        ),
+        ("[log]\nrate = \"16KiB\"", "4:8 `16KiB` is not a rate | write \"16KiB/s\" or \"none\""),
+        ("[log]\nrate = 16384", "4:8 `log.rate` must be a string, not a number"),
+        ("[log]\nburst = 1", "4:1 `log.burst` is not supported by this version yet"),
+        (
+            "[run]\nlog_rate = \"1KiB/s\"",
+            "4:1 unknown key `log_rate` in [run] | write rate = \"16KiB/s\" below [log]",
         ),
         ("run = 1", "3:7 `run` must be a table, not a number"),
         ("[[run]]", "3:1 `run` must be one table, not a list | write [run] once"),
@@ -359,6 +367,9 @@ timeout = "2s"
 
 [restart]
 policy = "on-failure"
+
+[log]
+rate = "64KiB/s"
 "#;
 
 #[test]
@@ -397,6 +408,7 @@ fn a_full_manifest_arrives_whole() {
     assert_eq!(it.egress[0].ports, [(443, 443), (8000, 9000)]);
     assert_eq!(it.egress[1].to, [(ip("0.0.0.0"), ip("255.255.255.255"))]);
     assert_eq!(it.restart, Restart::OnFailure);
+    assert_eq!(it.log.rate, Some(Rate::Bytes(Bytes::new(65_536))));
 }
 
 #[test]
@@ -408,6 +420,7 @@ fn a_short_manifest_has_the_documented_defaults() {
     assert_eq!((it.run.instances, it.run.memory), (1, Bytes::mib(256)));
     assert_eq!((it.run.disk, it.run.pids, it.run.nofile), (Bytes::mib(512), 256, 16_384));
     assert_eq!(it.run.user, "vcap");
+    assert_eq!(it.log.rate, None);
     assert_eq!(it.processes["web"].health.check, Check::Process);
     assert_eq!(it.processes["web"].health.start_timeout, Duration::from_secs(60));
     let it = good(&format!("{HEAD}[[port]]\n"));

@@ -49,6 +49,11 @@ impl<'a> First<'a> {
         Err(first.unwrap_or_else(|| Failure::passing(format!("{authority}: no answer"))))
     }
 
+    /// Breaks off every connection to it.
+    pub fn interrupt(&self) {
+        self.http.interrupt();
+    }
+
     fn find_at(
         http: &'a Http,
         scheme: &str,

@@ -70,10 +70,11 @@ impl Http {
         Http { settings, wish, agents: Mutex::default() }
     }
 
-    /// Breaks off every connection, also those that somebody reads from.
+    /// Breaks off every connection, also those that somebody reads from. Who asks afterwards gets a
+    /// new one.
     pub fn interrupt(&self) {
-        let agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
-        agents.values().cloned().for_each(Agent::shutdown);
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *agents).into_values().for_each(Agent::shutdown);
     }
 
     /// What `call` answers, or an error when nobody waits for it any more: the call then ends by

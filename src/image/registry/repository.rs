@@ -106,6 +106,11 @@ impl<'a> Repository<'a> {
         Err(first.unwrap_or_else(|| Failure::passing(format!("{authority}: no answer"))))
     }
 
+    /// Breaks off every connection to it.
+    pub fn interrupt(&self) {
+        self.http.interrupt();
+    }
+
     /// Asks whether it speaks our version, and does what it wants before it lets us in.
     fn ping(&self) -> Result<Speaks, Failure> {
         let uri = self.uri("/v2/")?;

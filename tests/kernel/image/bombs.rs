@@ -195,3 +195,40 @@ fn a_small_file_that_grows_is_stopped_by_the_store() {
     assert!(store.free().as_mib() + 32 > free.as_mib(), "{} of {free}", store.free());
     lab.close(store);
 }
+
+/// Each says a little about all entries to come, which is kept.
+#[test]
+fn what_is_said_of_all_entries_is_bounded_together() {
+    with_store("said", |lab, store| {
+        let global = |tar: Tar, name: &str, length: usize| {
+            let record = Tar::default().pax(&[(name, &vec![b'v'; length])]).end();
+            let data = record[512..].split(|byte| *byte == 0).next().unwrap_or_default();
+            tar.raw(b'g', b"pax_global_header", data, |_| ())
+        };
+        let all = |count: usize, length: usize| {
+            (0..count).fold(Tar::default().file("f", ""), |tar, at| {
+                global(tar, &format!("SCHILY.xattr.user.{at}"), length)
+            })
+        };
+        for (what, tar) in [("many", all(65, 1)), ("long", all(3, 400 << 10))] {
+            let said = refused(lab, store, what, &tar.end(), Packed::Plain);
+            assert!(said.contains("64 extended attributes or 1 MiB"), "{what}: {said}");
+        }
+        let dir = empty(store, "h");
+        into(&dir, all(64, 1).end()).expect("just enough");
+    });
+}
+
+/// A block of records that would be compared each with each.
+#[test]
+fn attributes_of_one_entry_are_counted() {
+    with_store("counted", |lab, store| {
+        let names: Vec<String> = (0..1001).map(|at| format!("SCHILY.xattr.user.{at}")).collect();
+        let records: Vec<(&str, &[u8])> = names.iter().map(|name| (&**name, &b"v"[..])).collect();
+        for (count, why) in [(65, "entry `f` has more than 64"), (1001, "has more than 1000")] {
+            let tar = Tar::default().pax(&records[..count]).file("f", "").end();
+            let said = refused(lab, store, why, &tar, Packed::Plain);
+            assert!(said.contains(why), "{said}");
+        }
+    });
+}

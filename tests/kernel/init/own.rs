@@ -3,9 +3,10 @@
 use super::lab::*;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use terrarium::init::message;
 use terrarium::init::proto::*;
 use terrarium::model::process::{ExitStatus, ProcessSpec, Program};
-use terrarium::sys::fd;
+use terrarium::sys::{fd, process, socket};
 
 /// The binary, sealed in memory.
 fn sealed() -> OwnedFd {
@@ -92,4 +93,27 @@ fn what_serves_a_daemon_ends_with_it() {
         assert_eq!(inside.ended(id), ExitStatus::Signaled(9));
     }
     assert!(inside.list().is_empty());
+}
+
+#[test]
+fn a_copy_that_nobody_has_heard_of_says_who_it_is_and_ends() {
+    let (ours, theirs) = socket::pair().expect("pair");
+    let mut spawner = std::process::Command::new(env!("CARGO_BIN_EXE_terrarium"))
+        .arg("init")
+        .stdin(std::process::Stdio::from(theirs))
+        .spawn()
+        .expect("spawn terrarium init");
+    message::send(&ours, &Order::Spawner, &[]).expect("send the order");
+    let (channel, theirs) = socket::pair().expect("pair");
+    socket::send_with_fds(&ours, b"\n", &[theirs.as_fd()]).expect("ask for a copy");
+    drop(theirs);
+    assert!(fd::wait_readable(&ours, 60_000).expect("poll"), "it has made one");
+    // As if it had been killed before it could say so.
+    spawner.kill().expect("kill");
+    spawner.wait().expect("wait");
+    socket::end_sending(&channel).expect("nothing to do");
+    assert!(fd::wait_readable(&channel, 60_000).expect("poll"), "the copy has a last word");
+    let last = message::receive::<SetUp>(&channel, &mut [0; 4096]).expect("receive");
+    let Some((SetUp::Refused { pid: Some(pid), .. }, _)) = last else { panic!("{last:?}") };
+    assert_eq!(process::wait(pid).expect("a child of ours"), process::Ended::Exited(1));
 }

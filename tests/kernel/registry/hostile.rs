@@ -1,6 +1,7 @@
 //! A server of ours that holds one image and misbehaves in the way that is asked for.
 
 mod bounds;
+mod going;
 mod here;
 
 use super::Bed;
@@ -49,7 +50,7 @@ impl Answer {
 
 type Mind = dyn Fn(&Asked, &Image) -> Option<Answer> + Send + Sync;
 
-/// An image of one layer with one file.
+/// An image of a layer with one file.
 struct Image {
     layer: Vec<u8>,
     config: Vec<u8>,
@@ -71,17 +72,29 @@ impl Image {
     }
 
     fn of(tar: &[u8], layer: Vec<u8>) -> Image {
+        Image::with(layer, &[Digest::of(tar)], &[])
+    }
+
+    /// A second layer, which is not served.
+    fn of_two(layer: Vec<u8>, more: &[u8]) -> Image {
+        let diffs = [Digest::of(&layer), Digest::of(more)];
+        Image::with(layer, &diffs, &[more])
+    }
+
+    fn with(layer: Vec<u8>, diffs: &[Digest], more: &[&[u8]]) -> Image {
         let config = serde_json::json!({
             "architecture": "amd64", "os": "linux", "config": {},
-            "rootfs": {"type": "layers", "diff_ids": [Digest::of(tar)]},
+            "rootfs": {"type": "layers", "diff_ids": diffs},
         });
         let config = config.to_string().into_bytes();
         let one = |kind: &str, data: &[u8]| serde_json::json!({"mediaType": kind, "digest": Digest::of(data), "size": data.len()});
+        let layers = [&[&layer[..]], more].concat();
+        let layers = layers.iter().map(|data| one("application/vnd.oci.image.layer.v1.tar", data));
         let manifest = serde_json::json!({
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": one("application/vnd.oci.image.config.v1+json", &config),
-            "layers": [one("application/vnd.oci.image.layer.v1.tar", &layer)],
+            "layers": layers.collect::<Vec<_>>(),
         });
         Image { layer, config, manifest: manifest.to_string().into_bytes() }
     }

@@ -229,3 +229,41 @@ fn a_name_with_a_digest_is_none_and_the_digest_of_an_index_leads_to_its_image() 
     assert_eq!((count("names").ok(), count("aliases").ok()), (Some(0), Some(1)));
     bed.close();
 }
+
+/// Two archives without names: one is an app's, one was sent by somebody.
+#[test]
+fn of_images_without_a_name_only_those_that_somebody_loaded_stay() {
+    let bed = Bed::new("nameless");
+    let [own, sent] = [5, 6].map(|words| {
+        let (text, name) = config(words, &EMPTY);
+        let all = serde_json::json!([{ "Config": name, "Layers": ["layer.tar"] }]).to_string();
+        let mut tar = tar::Builder::new(Vec::new());
+        for (name, data) in
+            [("manifest.json", all.as_bytes()), (&*name, &text), ("layer.tar", &EMPTY)]
+        {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(data.len() as u64);
+            tar.append_data(&mut header, name, data).expect("append");
+        }
+        tar.into_inner().expect("archive")
+    });
+    let path = bed.lab.dir.join("app.tar");
+    fs::write(&path, own).expect("write");
+    let own = load(&bed.store, "docker.io", &path, None).expect("loaded");
+    let sent = load_stream(&bed.store, "docker.io", Path::new("x.tar"), &sent[..], None);
+    let [own, sent] = [own, sent.expect("loaded")].map(|all| all[0].digest);
+    // Since long.
+    for digest in [own, sent] {
+        let (known, _pin) = catalog::find(&bed.store, &digest).expect("here");
+        catalog::add(&bed.store, &Known { used_ms: 0, ..known }).expect("add");
+    }
+    let layers = catalog::find(&bed.store, &own).expect("here").0.layers;
+    let left = |used: &[Digest]| {
+        let used = used.iter().copied().collect();
+        terrarium::image::collect(&bed.store, &Keep::default(), || Some(used)).expect("collect");
+        [own, sent].map(|digest| catalog::find(&bed.store, &digest).is_some())
+    };
+    assert_eq!(left(&layers), [true, true], "the app is there");
+    assert_eq!(left(&[]), [false, true]);
+    bed.close();
+}

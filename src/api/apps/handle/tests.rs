@@ -109,7 +109,7 @@ fn logs_end_when_the_app_is_deleted() {
         };
         let (lines, ()) = future::zip(all::<LogLine>(following), delete).await;
         assert_eq!(lines.len(), 2);
-        for query in ["lines", "follow", "index"] {
+        for query in ["lines", "follow", "index", "since"] {
             let call = Call::new("GET", &["v1", "apps", "web", "logs"]).query(query, "-1");
             assert_eq!(refused(&client, call).await.0, 422);
         }

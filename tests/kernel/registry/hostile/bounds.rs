@@ -12,11 +12,11 @@ use terrarium::unit::Bytes;
 use terrarium::volume::{Store, StoreConfig};
 
 /// Bytes of the layer, and how many come before the server falls silent.
-const WHOLE: usize = 1 << 20;
-const COMES: usize = 700_000;
+pub const WHOLE: usize = 1 << 20;
+pub const COMES: usize = 700_000;
 
 /// Polls, with a bound.
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !is_so() {
         assert!(begin.elapsed() < Duration::from_secs(120), "{what}");
@@ -46,7 +46,7 @@ fn part(store: &Store, server: &Server) -> PathBuf {
     store.dir().join("downloads").join(server.layer().trim_start_matches("sha256:"))
 }
 
-fn length(path: &std::path::Path) -> u64 {
+pub fn length(path: &std::path::Path) -> u64 {
     fs::metadata(path).map_or(0, |meta| meta.len())
 }
 

@@ -1,0 +1,180 @@
+//! What becomes of an app's output.
+
+use super::lab::{Lab, PATIENCE};
+use nix::mount::{MsFlags, mount};
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixDatagram;
+use std::process::Stdio;
+
+const JOB: &str = "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n[health]\ntype = \"process\"\n\n\
+                   [restart]\npolicy = \"never\"\n";
+
+/// Names and sizes of an app's files, by name.
+fn files(lab: &Lab, app: &str) -> Vec<(String, u64)> {
+    let items = std::fs::read_dir(lab.root.join("var/lib/terrarium/logs")).expect("logs").flatten();
+    let named = items.map(|item| {
+        let size = item.metadata().map_or(0, |data| data.len());
+        (item.file_name().into_string().expect("UTF-8"), size)
+    });
+    let mut files: Vec<_> = named.filter(|(name, _)| name.starts_with(app)).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn row_52_output_takes_as_much_of_the_disk_as_the_owner_says() {
+    let mut lab = Lab::new("files");
+    lab.configure("log", "[log]\napp_bytes = \"64KiB\"\napp_files = 3\n");
+    lab.serve();
+    let script = "n=0; while [ $n -lt 4000 ]; do n=$((n+1)); echo \"line $n\"; done\n";
+    lab.ok(&["apply", &lab.app("loud", script, JOB)]);
+    lab.until_state("loud", "finished");
+    lab.until("its end is told", |lab| (!lab.logged("loud", "finished").is_empty()).then_some(()));
+    let files = files(&lab, "loud");
+    let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["loud.log", "loud.log.1", "loud.log.2"]);
+    assert!(files.iter().all(|(_, size)| *size <= 64 << 10), "{files:?}");
+    // 4000 lines are more than that; the newest are there, none twice and none missed.
+    let out = lab.ok(&["logs", "loud", "-n", "10000"]).out;
+    let numbers = out.lines().filter_map(|line| line.split_once("OUT line "));
+    let numbers: Vec<u32> = numbers.map(|(_, number)| number.parse().expect("a number")).collect();
+    let first = 4001 - numbers.len() as u32;
+    assert!(first > 1, "{first}");
+    assert_eq!(numbers, (first..=4000).collect::<Vec<_>>());
+    lab.finish();
+}
+
+#[test]
+fn row_52_logs_are_followed_since_a_time_and_chosen_by_source_and_instance() {
+    let lab = Lab::start("since");
+    let script = "mkfifo /tmp/go\nexec 3<>/tmp/go\n\
+                  for word in one two three; do echo $word; read x <&3; done\n";
+    let manifest = "[run]\ninstances = 2\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n\
+                    [health]\ntype = \"process\"\n";
+    lab.ok(&["apply", &lab.app("app", script, manifest)]);
+    let go = |word: &str| {
+        assert_eq!(lab.inside("app", "echo > /tmp/go").code, 0);
+        lab.until(word, |lab| lab.logged("app", &format!("WEB/0] OUT {word}")).pop())
+    };
+    lab.until("both speak", |lab| (lab.logged("app", "OUT one").len() == 2).then_some(()));
+    let two = go("two");
+    let since = two.split(' ').next().expect("a time");
+    let texts = |args: &[&str]| {
+        let out = lab.ok(args).out;
+        let text = |line: &str| line.split_once(" [").expect("a line").1.to_owned();
+        out.lines().map(text).collect::<Vec<_>>()
+    };
+    assert_eq!(texts(&["logs", "app", "--since", since]), ["APP/PROC/WEB/0] OUT two"]);
+    let second = texts(&["logs", "app/1", "--source", "app"]);
+    assert_eq!(second.last().expect("lines"), "APP/PROC/WEB/1] OUT one");
+    assert!(second.iter().all(|line| line.starts_with("APP/PROC/WEB/1] ")), "{second:?}");
+    assert_eq!(texts(&["logs", "app", "--since", "1h", "-n", "1"]), ["APP/PROC/WEB/0] OUT two"]);
+    let staging = texts(&["logs", "app", "--source", "stg"]);
+    assert!(
+        !staging.is_empty() && staging.iter().all(|it| it.starts_with("STG/0] ")),
+        "{staging:?}"
+    );
+    assert_eq!(texts(&["logs", "app", "--since", "2200-01-01"]), [""; 0]);
+
+    let mut following = lab.command(&["logs", "-f", "--since", since, "app"]);
+    let mut child = following.stdout(Stdio::piped()).spawn().expect("logs -f");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut next = || lines.next().expect("a line").expect("UTF-8");
+    assert!(next().ends_with("OUT two"));
+    go("three");
+    assert!(next().ends_with("OUT three"));
+    child.kill().expect("end it");
+    child.wait().expect("its end");
+    lab.finish();
+}
+
+/// Processor time that the daemon has used.
+fn cpu_seconds(lab: &Lab) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", lab.daemon_pid())).expect("stat");
+    let (_, fields) = stat.rsplit_once(") ").expect("a name");
+    let ticks = |field: usize| fields.split(' ').nth(field).and_then(|it| it.parse::<f64>().ok());
+    (ticks(11).expect("utime") + ticks(12).expect("stime")) / 100.0
+}
+
+#[test]
+fn row_53_an_app_that_floods_is_not_held_up_and_costs_little() {
+    let mut lab = Lab::new("flood");
+    lab.configure("log", "[log]\nrate_lines = 100\n");
+    lab.serve();
+    let before = cpu_seconds(&lab);
+    // 256 MiB in lines of 100 bytes.
+    let line = "x".repeat(99);
+    let script =
+        format!("yes {line} | head -c 268435400; sleep 2; echo after the flood; echo err >&2\n");
+    lab.ok(&[
+        "apply",
+        "--no-wait",
+        &lab.app("flood", &script, &format!("{JOB}\n[log]\nrate = \"16KiB/s\"\n")),
+    ]);
+    lab.until_state("flood", "finished");
+    let used = cpu_seconds(&lab) - before;
+    assert!(used < 10.0, "{used} s of processor time for 256 MiB");
+    lab.until("its end is told", |lab| (!lab.logged("flood", "finished").is_empty()).then_some(()));
+    let told = lab.logged("flood", "app instance exceeded log rate limit");
+    assert!(!told.is_empty());
+    let text =
+        "OUT app instance exceeded log rate limit (100 log-lines/sec) set by platform operator";
+    assert!(told.iter().all(|line| line.ends_with(text)), "{told:?}");
+    // Every line of the flood that was kept is whole; what came after the silence was heard.
+    let kept = lab.logged("flood", "OUT xxx");
+    assert!(kept.iter().all(|one| one.ends_with(&format!("OUT {line}"))));
+    assert_eq!(lab.logged("flood", "OUT after the flood").len(), 1);
+    assert_eq!(lab.logged("flood", "ERR err").len(), 1);
+    let bytes: u64 = files(&lab, "flood").iter().map(|(_, size)| size).sum();
+    assert!(bytes < 1 << 20, "{bytes}");
+
+    let script = "n=0; while [ $n -lt 50 ]; do n=$((n+1)); echo $n; done\n";
+    let manifest = |rate: &str| format!("{JOB}\n[log]\nrate = \"{rate}\"\n");
+    lab.ok(&["apply", &lab.app("quiet", script, &manifest("0B/s"))]);
+    lab.until_state("quiet", "finished");
+    lab.until("it has told", |lab| (!lab.logged("quiet", "finished").is_empty()).then_some(()));
+    assert!(!lab.logged("quiet", "log rate limit (0 bytes/sec)").is_empty());
+    assert!(lab.logged("quiet", "WEB/0] OUT 5").is_empty());
+    assert!(
+        !lab.logged("quiet", "OUT Exit status 0").is_empty(),
+        "what the cell says is no output"
+    );
+    lab.finish();
+}
+
+#[test]
+fn row_52_the_journal_hears_every_line_when_the_owner_wants_it() {
+    let mut lab = Lab::new("journal");
+    let none = MsFlags::empty();
+    mount(None::<&str>, "/run", Some("tmpfs"), none, None::<&str>).expect("a /run of our own");
+    lab.configure("log", "[log]\njournal = true\n");
+    lab.serve();
+    // It is not there yet: nobody waits for it.
+    lab.ok(&["apply", &lab.app("early", "echo unheard\n", JOB)]);
+    lab.until_state("early", "finished");
+    assert_eq!(lab.daemon_log().matches("journal.refused").count(), 1, "{}", lab.daemon_log());
+
+    std::fs::create_dir_all("/run/systemd/journal").expect("directory");
+    let journal = UnixDatagram::bind("/run/systemd/journal/socket").expect("bind");
+    journal.set_read_timeout(Some(PATIENCE)).expect("a bound");
+    lab.ok(&["apply", "--no-wait", &lab.app("heard", "echo to out; echo to err >&2\n", JOB)]);
+    let mut found = Vec::new();
+    let mut buffer = vec![0; 128 * 1024];
+    while found.len() < 2 {
+        let length = journal.recv(&mut buffer).expect("a line");
+        let entry = String::from_utf8(buffer[..length].to_vec()).expect("UTF-8");
+        if entry.contains("MESSAGE=to ") {
+            found.push(entry);
+        }
+    }
+    found.sort();
+    let fields = "SYSLOG_IDENTIFIER=terrarium\nTERRARIUM_APP=heard\nTERRARIUM_INSTANCE=0\n\
+                  TERRARIUM_SOURCE=APP/PROC/WEB\nMESSAGE=to";
+    let expected = [format!("PRIORITY=3\n{fields} err\n"), format!("PRIORITY=6\n{fields} out\n")];
+    assert_eq!(found, expected);
+    assert!(lab.daemon_log().contains("journal.lines_lost"), "{}", lab.daemon_log());
+    drop(journal);
+    lab.until_state("heard", "finished");
+    lab.until("the files have it, too", |lab| lab.logged("heard", "OUT to out").pop());
+    lab.finish();
+}
