@@ -21,7 +21,7 @@ use std::time::Duration;
 const PUBLISH_AGAIN_MS: u64 = 5_000;
 
 /// Stagings at a time: more would only take memory and disk from each other.
-const STAGING_MAX: usize = 2;
+pub(super) const STAGING_MAX: usize = 2;
 
 impl Cell {
     /// Compares and mends for ever. Cheap when nothing has changed: it sleeps until woken or until

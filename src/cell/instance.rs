@@ -277,11 +277,8 @@ async fn make_volumes(exec: &Executor, lrp: &DesiredLrp, cancel: &Cancel) -> Ste
     }
     let mut process = process(lrp, "make-dirs", volumes, "/");
     process.user = "root".into();
-    exec.run(
-        &RunAction { process, log_source: lrp.log_source.clone(), suppress_log_output: false },
-        cancel,
-    )
-    .await
+    let log_source = lrp.log_source.clone();
+    exec.help(&RunAction { process, log_source, suppress_log_output: false }, cancel).await
 }
 
 /// The launcher with the start command, as Diego's recipe runs it.

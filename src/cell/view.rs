@@ -1,6 +1,6 @@
 //! What people see of apps.
 
-use super::converge::{desired, lrps};
+use super::converge::{STAGING_MAX, desired, lrps};
 use super::error::{CellError, Kind};
 use super::record::{AppRecord, Release};
 use super::shared::{Cell, Shared, State};
@@ -150,7 +150,7 @@ fn view(shared: &Shared, state: &State, app: &AppRecord) -> AppView {
     AppView {
         name: app.manifest.name.clone(),
         state: summary(state, app, &processes).to_owned(),
-        reason: app.failure.clone(),
+        reason: turn(state, app).or_else(|| app.failure.clone()),
         buildpack: current.filter(|release| release.image.is_none()).map(|release| {
             let known = &release.result.lifecycle_metadata;
             let names = [&known.detected_buildpack, &known.buildpack_key];
@@ -191,6 +191,15 @@ fn planned(app: &AppRecord, name: &str, declared: &Process) -> u32 {
         return 0;
     }
     app.scale.get(name).copied().unwrap_or(declared.instances)
+}
+
+/// What an app says that is to be staged while as many are as may be.
+fn turn(state: &State, app: &AppRecord) -> Option<String> {
+    let wants = app.staged != Some(app.generation) && !app.stopped && !app.deleting;
+    let waits = wants
+        && !state.staging.contains_key(&app.manifest.name)
+        && state.staging.len() >= STAGING_MAX;
+    waits.then(|| format!("waits for its turn: {STAGING_MAX} apps are staged at a time"))
 }
 
 /// One word for the whole app.

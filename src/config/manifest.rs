@@ -16,7 +16,7 @@ use super::diagnostic::Finding;
 use super::sink::{Place, walk};
 use super::words::{shown, word};
 use crate::model::manifest::{Build, Log, Manifest, Restart, Run};
-use crate::unit::{AppName, Bytes};
+use crate::unit::{AppName, Bytes, IdRange};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -115,7 +115,7 @@ fn read(mut top: Section<'_>, file: &str, dir: &Path, places: &mut Places) -> Op
     let place = image.as_ref().map(|(place, _)| place);
     let ports = network::read_ports(&mut top, place, places);
     let egress = network::read_egress(&mut top);
-    let processes = process::read(&mut top, &run, ports.as_deref(), places);
+    let processes = process::read(&mut top, &run, image.is_some(), ports.as_deref(), places);
     let web = processes.as_ref().is_none_or(|all| all.contains_key("web"));
     if let (false, Some(command)) = (web, command) {
         command.fail(
@@ -362,6 +362,10 @@ fn read_user(text: &str) -> Result<String, String> {
         let safe = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
         !part.is_empty() && part.len() <= 32 && !part.starts_with('-') && part.bytes().all(safe)
     };
+    if let Some(part) = text.split(':').find(|part| !IdRange::may_be(part)) {
+        let last = IdRange::WIDTH - 1;
+        return Err(format!("`{}` is no id; write a number from 0 to {last}", shown(part)));
+    }
     let (user, group) = text.split_once(':').unwrap_or((text, "0"));
     match part(user) && part(group) {
         true => Ok(text.to_owned()),

@@ -37,12 +37,15 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Runs one process to its end.
-    pub async fn run(&self, run: &RunAction, cancel: &Cancel) -> StepResult {
-        self.run_to(run, &self.sink(&run.log_source), cancel).await
+    /// Runs a helper to its end. A success is not told; a failure is, with all that it wrote.
+    pub async fn help(&self, run: &RunAction, cancel: &Cancel) -> StepResult {
+        let sink = self.sink(&run.log_source);
+        let process = self.start(run.process.clone(), &sink.source).await;
+        let process = process.map_err(|err| StepError::Failed(err.to_string()))?;
+        self.to_its_end(process, None, &sink, Told::Failure, cancel).await
     }
 
-    /// The same with its output going there, unless the action wants none.
+    /// Runs one process to its end, with its output going there, unless the action wants none.
     pub(super) async fn run_to(&self, run: &RunAction, sink: &Sink, cancel: &Cancel) -> StepResult {
         match self.start(run.process.clone(), &sink.source).await {
             Ok(process) => {
@@ -73,9 +76,20 @@ impl Executor {
     /// has already, while nobody was attached.
     pub async fn see_through(
         &self,
+        process: Process,
+        ended: Option<ExitStatus>,
+        sink: &Sink,
+        cancel: &Cancel,
+    ) -> StepResult {
+        self.to_its_end(process, ended, sink, Told::Always, cancel).await
+    }
+
+    async fn to_its_end(
+        &self,
         mut process: Process,
         ended: Option<ExitStatus>,
         sink: &Sink,
+        told: Told,
         cancel: &Cancel,
     ) -> StepResult {
         let source = &sink.source;
@@ -116,7 +130,9 @@ impl Executor {
             Stop::Killed => " (exceeded 10s graceful shutdown interval)",
             Stop::Not | Stop::Asked => "",
         };
-        sink.say(false, format!("Exit status {code}{late}{oom_text}"));
+        if told == Told::Always || code != 0 {
+            sink.say(false, format!("Exit status {code}{late}{oom_text}"));
+        }
         // What has been told is of no more use to pid 1.
         let _ = self.container.forget(&process.id).await;
         match (stop, status) {
@@ -152,6 +168,13 @@ impl Executor {
         let _ = process.signal(KILL).await;
         (within(DEATH_MAX, process).await.flatten(), Stop::Killed)
     }
+}
+
+/// When the exit status of a process is a line of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Always,
+    Failure,
 }
 
 /// How a process was made to stop.

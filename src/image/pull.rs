@@ -28,6 +28,7 @@ use super::work::{self, Pass, Wish};
 use crate::unit::{Digest, ImageRef};
 use crate::volume::{Pin, Store, Turn};
 use std::io;
+use std::path::Path;
 
 /// Indexes that lead to one another.
 const INDEXES_MAX: usize = 3;
@@ -39,9 +40,15 @@ pub struct Pulled {
     pub image: Known,
     /// Keeps its layers.
     pub pin: Pin,
+    /// Why its registry could not be asked what the name means now: it is what it meant last.
+    pub unasked: Option<String>,
 }
 
 impl Pulled {
+    fn new(image: Known, pin: Pin) -> Pulled {
+        Pulled { image, pin, unasked: None }
+    }
+
     /// The root of a container of it.
     pub fn rootfs(self, store: &Store) -> Result<Rootfs, ImageError> {
         self.image.rootfs(store, self.pin)
@@ -63,7 +70,7 @@ pub fn pull(
     let name = name.at(&settings.default);
     let here = || {
         let (image, pin) = catalog::find(store, &catalog::meaning(store, &name)?)?;
-        Some(Pulled { image, pin })
+        Some(Pulled::new(image, pin))
     };
     if let (Some(digest), Some(pulled)) = (name.digest(), here()) {
         hit(store, &name, &pulled.image, &[*digest]);
@@ -83,10 +90,19 @@ pub fn pull(
             let digest = known.image.digest;
             crate::warn!("image.unreachable", image = name, digest = digest, err = source);
             catalog::touch(store, &known.image);
-            Ok(known)
+            Ok(Pulled { unasked: Some(source.text), ..known })
         }
         other => other,
     }
+}
+
+/// What is said of a login that is left to a program.
+fn helper_text(file: &Path, name: &str) -> String {
+    let (file, name) = (file.display(), failure::clean(name));
+    format!(
+        "; {file} leaves the login to `docker-credential-{name}`, and helpers are not run here: write \
+         it as `auth` below `auths`"
+    )
 }
 
 /// Whether an image that is here will do although its registry failed so.
@@ -169,10 +185,18 @@ impl Pull<'_> {
         for place in self.places(host) {
             let known = credentials.find(if place == host { host } else { &place }, &repository);
             let login = login.clone().filter(|_| place == host).or_else(|| known.cloned());
+            let has_login = login.is_some();
             let address = self.settings.address(&place);
             let tried = self.try_place(http, address, &repository, login);
             match tried {
-                Err(ImageError::Pull { image, source }) => {
+                Err(ImageError::Pull { image, mut source }) => {
+                    if let (Some(name), true, false) = (
+                        credentials.helper(&place),
+                        source.kind == failure::Kind::Denied,
+                        has_login,
+                    ) {
+                        source.text.push_str(&helper_text(&self.settings.credentials, name));
+                    }
                     crate::info!(
                         "image.not_there",
                         image = image,
@@ -211,14 +235,14 @@ impl Pull<'_> {
         let (document, kind) = match what {
             What::Here(image, pin) => {
                 hit(self.store, self.name, &image, &through);
-                return Ok(Pulled { image: *image, pin });
+                return Ok(Pulled::new(*image, pin));
             }
             What::There(document, kind) => (document, kind),
         };
         let _turn = self.turn(&digest)?;
         if let Some((image, pin)) = catalog::find(self.store, &digest) {
             hit(self.store, self.name, &image, &through);
-            return Ok(Pulled { image, pin });
+            return Ok(Pulled::new(image, pin));
         }
         let pulled = match kind {
             Kind::First => self.first(&repository, digest, &document),
@@ -309,12 +333,12 @@ impl Pull<'_> {
         let digest = Digest::of(format!("first version {host}/{repository} {id}").as_bytes());
         if let Some((image, pin)) = catalog::find(self.store, &digest) {
             hit(self.store, self.name, &image, &[]);
-            return Ok(Pulled { image, pin });
+            return Ok(Pulled::new(image, pin));
         }
         let _turn = self.turn(&digest)?;
         if let Some((image, pin)) = catalog::find(self.store, &digest) {
             hit(self.store, self.name, &image, &[]);
-            return Ok(Pulled { image, pin });
+            return Ok(Pulled::new(image, pin));
         }
         let ids = self.again(|| first.layers(&id)).map_err(failed)?;
         let (mut chains, mut diffs, mut config) = (Vec::new(), Vec::new(), ImageConfig::default());
@@ -396,7 +420,7 @@ impl Pull<'_> {
             digest = image.digest,
             layers = image.layers.len()
         );
-        Ok(Pulled { image, pin })
+        Ok(Pulled::new(image, pin))
     }
 
     fn unrecorded(&self, source: io::Error) -> ImageError {

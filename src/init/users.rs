@@ -53,7 +53,9 @@ pub fn find(wanted: &str, passwd: &[u8], group: &[u8], last: u32) -> Result<User
             User { name: "root".into(), uid: 0, gid: 0, groups: Vec::new(), home: "/root".into() }
         }
         (None, Reference::Name(name)) => {
-            return Err(format!("user `{name}` is not in the container's /etc/passwd"));
+            return Err(format!(
+                "user `{name}` is not in the container's /etc/passwd; write one that is, or a number"
+            ));
         }
     };
     if let Some(of) = of {
@@ -62,7 +64,10 @@ pub fn find(wanted: &str, passwd: &[u8], group: &[u8], last: u32) -> Result<User
             Reference::Name(name) => {
                 let line = lines(group, 3).find(|line| line[0] == name);
                 let line = line.ok_or_else(|| {
-                    format!("group `{name}` is not in the container's /etc/group")
+                    format!(
+                        "group `{name}` is not in the container's /etc/group; write one that is, or a \
+                         number"
+                    )
                 })?;
                 id(&line[2], "group", name, last)?
             }
@@ -105,6 +110,10 @@ fn id(text: &str, what: &str, name: &str, last: u32) -> Result<u32, String> {
             "{what} `{}` has id {id}, but this container's go from 0 to {last}; those of Garden's \
              clients go to {WITH_GARDENS} when they are made with `id_mapping = \"garden\"`",
             name.escape_default()
+        )),
+        _ if text == name => Err(format!(
+            "{what} `{}` is no id; write a number from 0 to {last}",
+            name.chars().take(20).collect::<String>().escape_default()
         )),
         _ => Err(format!(
             "{what} `{}` has no id from 0 to {last}, but `{}`",
@@ -218,7 +227,9 @@ mod tests {
         assert_eq!(ids("4294967293:4294967293"), Ok((4_294_967_293, 4_294_967_293)));
         for wanted in ["4294967294", "4294967295", "4294967296", "0:4294967294", "badgroup"] {
             let why = ids(wanted).expect_err(wanted);
-            assert!(why.contains("has no id from 0 to 4294967293, but `429496729"), "{why}");
+            let of_line = why.contains("has no id from 0 to 4294967293, but `4294967296`");
+            let of_text = why.contains("` is no id; write a number from 0 to 4294967293");
+            assert!(if wanted == "badgroup" { of_line } else { of_text }, "{wanted}: {why}");
         }
         let why = find("0:70000", PASSWD, GROUP, 65_535).expect_err("beyond");
         assert!(

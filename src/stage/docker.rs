@@ -8,7 +8,7 @@ use crate::model::image::{Execution, ExposedPort, StagedImage};
 use crate::model::lrp::{DesiredLrp, ImageFacts};
 use crate::model::manifest::{Check, Manifest};
 use crate::model::task::{LifecycleMetadata, StagingResult};
-use crate::unit::Bytes;
+use crate::unit::{Bytes, IdRange};
 
 /// What an app listens on whose image says nothing.
 const USUAL_PORT: u16 = 8080;
@@ -148,6 +148,10 @@ fn resolve(manifest: &Manifest, execution: &Execution) -> Result<Manifest, Stage
     let mut whole = manifest.clone();
     if whole.run.user.is_empty() {
         whole.run.user = user_of(&execution.user);
+        // What a name stands for is known only inside.
+        if !whole.run.user.split(':').all(IdRange::may_be) {
+            return Err(StageError::ImageUser { user: whole.run.user });
+        }
     }
     if whole.ports.iter().all(|port| port.container != 0) {
         return Ok(whole);

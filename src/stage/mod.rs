@@ -11,7 +11,7 @@
 pub mod docker;
 pub mod recipe;
 
-use crate::unit::Bytes;
+use crate::unit::{Bytes, IdRange};
 use std::fmt;
 
 /// Why there is no recipe.
@@ -37,6 +37,11 @@ pub enum StageError {
     ImageNoCommand {
         /// The process types; never empty.
         processes: Vec<String>,
+    },
+    /// The image's user is a number that no user of a container can have.
+    ImageUser {
+        /// As the image says it.
+        user: String,
     },
     /// The image exposes ports, but none that a route or a check could reach.
     ImageNoTcp,
@@ -87,6 +92,13 @@ impl fmt::Display for StageError {
                     list(processes)
                 )
             }
+            StageError::ImageUser { user } => write!(
+                f,
+                "the image runs as user `{}`, but ids go from 0 to {}; write user = \"...\" below \
+                 [run]",
+                user.chars().take(40).collect::<String>().escape_default(),
+                IdRange::WIDTH - 1
+            ),
             StageError::ImageNoTcp => f.write_str(
                 "the image exposes no TCP port, only others; write container = NUMBER below \
                  [[port]], or ports = [] below [process.web]",

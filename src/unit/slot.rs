@@ -78,6 +78,15 @@ pub struct IdRange {
 impl IdRange {
     /// Ids in one range.
     pub const WIDTH: u32 = 65_536;
+
+    /// Whether one side of a user text can be meant: a name, or a number that is in a range. What
+    /// begins like a number is one.
+    pub fn may_be(text: &str) -> bool {
+        let plain =
+            text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+        let is_number = text.starts_with(|c: char| c.is_ascii_digit());
+        !is_number || plain && text.parse::<u32>().is_ok_and(|id| id < Self::WIDTH)
+    }
     /// The lowest id in use: above what `useradd` and `/etc/subuid` hand out by default.
     pub const FIRST: u32 = 0x1000_0000;
 

@@ -106,6 +106,9 @@ fn an_image_of_a_registry_runs_and_later_without_the_registry() {
     let registry = Registry::start(&dir, Setup::Plain);
     let made = layout(&dir, &[]);
     push(&made, "1");
+    let logins = lab.root.join("etc/terrarium/auth.json");
+    fs::write(&logins, "{}").expect("write");
+    fs::set_permissions(&logins, mode(0o644)).expect("mode");
     let image = "image.ref = \"docker://127.0.0.1:5000/ops/app#1\"\n";
     let path = manifest(&lab, "app", &format!("{image}port = [{{ publish = 8000 }}]"));
     lab.ok(&["apply", &path]);
@@ -117,6 +120,12 @@ fn an_image_of_a_registry_runs_and_later_without_the_registry() {
     let shown = view["image"].as_str().expect("an image").to_owned();
     assert!(shown.starts_with("127.0.0.1:5000/ops/app:1@sha256:"), "{shown}");
     assert_eq!(view["processes"][0]["command"], "/bin/serve a b");
+    // Told once, however often it is read.
+    lab.ok(&["apply", &path]);
+    lab.until_state("app", "running");
+    let log = lab.daemon_log();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("registry.logins_open")).collect();
+    assert!(told.len() == 1 && told[0].contains("chmod 600 /"), "{told:?}");
     // The registry is gone, and so is the daemon. What runs, runs on.
     registry.stop();
     lab.end_daemon(Signal::SIGKILL);
@@ -136,6 +145,8 @@ fn an_image_of_a_registry_runs_and_later_without_the_registry() {
     lab.ok(&["apply", &path]);
     lab.until_state("app", "running");
     assert_eq!(lab.view("app")["image"], shown.as_str());
+    let told = lab.logged("app", "Cannot ask what 127.0.0.1:5000/ops/app:1 is now, it stays at ");
+    assert!(told.len() == 1 && told[0].contains("http://127.0.0.1:5000"), "{told:?}");
     // Who names a digest asks nobody at all, also for an app that is new.
     let pinned = format!("image.ref = \"{shown}\"\nenv.NAME = \"pinned\"");
     lab.ok(&["apply", &manifest(&lab, "pinned", &pinned)]);
@@ -174,6 +185,9 @@ fn an_image_of_an_archive_runs_as_its_own_user_in_its_own_directory() {
     assert_eq!(answer(&lab, port), "1000\n60\n/var/lib/work\nhello image 9000 1a b\n");
     let said = lab.inside("own", "stat -c '%F %u' /data/here /var/lib/work").out;
     assert_eq!(said, "directory 0\ndirectory 1000\n");
+    // Who made the directory says nothing of it.
+    let ended = lab.logged("own", "Exit status");
+    assert!(ended.is_empty(), "{ended:?}");
     // The manifest's word counts more. The archive is an OCI layout as a directory.
     let text = format!(
         "image.archive = \"{}\"\nport = [{{ container = 7001 }}]\nenv.NAME = \"manifest\"\n\
@@ -188,6 +202,14 @@ fn an_image_of_an_archive_runs_as_its_own_user_in_its_own_directory() {
     lab.until_state("said", "running");
     let port = lab.instance("said", 0)["ports"][0]["host"].as_u64().expect("a host port");
     assert_eq!(answer(&lab, port), "7\n8\n/srv\nhello manifest 7001 0\n");
+    // A directory that cannot be made is a failure, and its maker says why.
+    let image = format!("{}:one", self::text(&made));
+    tool("umoci", &["config", "--image", &image, "--config.volume", "/bin/busybox/no"]);
+    let bad = manifest(&lab, "bad", &format!("image.archive = \"{}\"", made.display()));
+    assert_ne!(lab.run(&["apply", &bad]).code, 0);
+    assert!(!lab.logged("bad", "make-dirs: cannot make /bin/busybox/no: ").is_empty());
+    assert!(!lab.logged("bad", "Exit status 1").is_empty());
+    lab.ok(&["delete", "bad"]);
     // An instance writes within what the image leaves of its disk.
     let fills = "busybox dd if=/dev/zero of=/tmp/full bs=1M count=100";
     assert_ne!(lab.inside("said", fills).code, 0);
@@ -232,6 +254,36 @@ fn who_stops_or_changes_an_app_does_not_wait_for_a_registry_that_says_nothing() 
     assert_eq!(lab.view("app")["state"], "stopped");
     waiting.wait().expect("apply has ended");
     lab.ok(&["delete", "app"]);
+    drop((held, silent));
+    lab.finish();
+}
+
+#[test]
+fn an_app_that_waits_for_others_to_be_staged_says_so() {
+    let (lab, _) = lab("turns");
+    let silent = TcpListener::bind("127.0.0.1:5000").expect("bind");
+    let names = ["one", "two", "three"];
+    let begin = |name: &&str| {
+        let path = manifest(&lab, name, "image.ref = \"127.0.0.1:5000/ops/app:1\"");
+        let child = lab.command(&["apply", &path]).spawn().expect("apply");
+        lab.until("it is declared", |lab| (lab.run(&["app", name]).code != 4).then_some(()));
+        child
+    };
+    let waiting: Vec<_> = names.iter().map(begin).collect();
+    let held: Vec<_> = (0..2).map(|_| silent.accept().expect("a request")).collect();
+    let third = lab.view("three");
+    assert_eq!(
+        (&third["state"], third["reason"].as_str()),
+        (&"staging".into(), Some("waits for its turn: 2 apps are staged at a time"))
+    );
+    assert_eq!(lab.view("one")["reason"], serde_json::Value::Null);
+    assert!(lab.run(&["status"]).out.contains("three: waits for its turn"));
+    for name in names {
+        lab.ok(&["delete", name]);
+    }
+    for mut child in waiting {
+        child.wait().expect("apply has ended");
+    }
     drop((held, silent));
     lab.finish();
 }

@@ -183,9 +183,16 @@ fn an_image_comes_as_other_tools_unpack_it() {
     registry.stop();
     let pinned = format!("{name}@{}", pulled.image.digest);
     assert_eq!(bed.pull(&settings, &pinned).expect("here").image, pulled.image);
-    assert_eq!(bed.pull(&settings, name).expect("here").image.layers, pulled.image.layers);
+    let last = bed.pull(&settings, name).expect("here");
+    assert_eq!(last.image.layers, pulled.image.layers);
+    assert!(last.unasked.is_some_and(|why| why.contains("127.0.0.1:5000")), "nobody was asked");
     let text = bed.refused(&settings, "127.0.0.1:5000/ops/other");
     assert!(text.contains("cannot fetch the image 127.0.0.1:5000/ops/other"), "{text}");
+    assert!(
+        text.contains("https://127.0.0.1:5000/v2/: ")
+            && text.contains("; http://127.0.0.1:5000/v2/: "),
+        "both ways were tried: {text}"
+    );
     drop((pulled, again));
     bed.close();
 }
@@ -204,11 +211,18 @@ fn a_login_is_needed_and_told_about() {
         let text = format!(r#"{{"auths":{{"127.0.0.1:5000":{{"auth":"{auth}"}}}}}}"#);
         fs::write(&settings.credentials, text).expect("write");
     };
-    // ann:wrong, ann:secret
-    logins("YW5uOndyb25n");
+    fs::write(&settings.credentials, r#"{"credsStore":"desktop"}"#).expect("write");
     let text = bed.refused(&settings, name);
     assert!(
-        text.contains("the login of `ann` does not suffice") && !text.contains("wrong"),
+        text.contains("to `docker-credential-desktop`, and helpers are not run here: write"),
+        "{text}"
+    );
+    // ann:mistaken, ann:secret
+    logins("YW5uOm1pc3Rha2Vu");
+    let text = bed.refused(&settings, name);
+    assert!(
+        text.contains("user `ann` or its password is wrong, or lacks the right")
+            && !text.contains("mistaken"),
         "{text}"
     );
     logins("YW5uOnNlY3JldA==");
@@ -254,6 +268,9 @@ fn tls_is_checked_with_the_operators_own_certificates() {
     assert!(text.contains("ca.crt"), "{text}");
     let own = settings.certs.join("127.0.0.1:5000");
     fs::create_dir_all(&own).expect("directory");
+    fs::write(own.join("ca.crt"), "subject=CN = test\n").expect("write");
+    let text = bed.refused(&settings, name);
+    assert!(text.contains("ca.crt holds no certificate: put"), "{text}");
     fs::copy(certs.join("ca.crt"), own.join("ca.crt")).expect("copy");
     // The server wants to know who we are.
     let text = bed.refused(&settings, name);

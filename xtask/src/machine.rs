@@ -7,6 +7,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+/// Kinds of which every namespace has its own.
+const APART: [&str; 4] = ["mount ", "link ", "packet rule ", "process "];
+
 /// Everything of the kinds that containers are made of, one line each: mounts, links, cgroups,
 /// loop devices, packet rules, processes, named network namespaces, files of the program's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,36 +42,27 @@ impl State {
         state
     }
 
-    /// Waits until nothing is there that was not, and nothing is missing; for what the kernel
-    /// finishes in the background it has `limit`. Otherwise an error that lists the difference.
+    /// Waits until nothing is there that was not; for what the kernel finishes in the background it
+    /// has `limit`. Otherwise an error that lists what is left. What is gone was there before, so that
+    /// it was somebody else's: it is told, and no leak.
     pub fn need_same(&self, limit: Duration) -> Result<()> {
-        let begun = Instant::now();
-        loop {
-            let difference = self.difference(&State::read());
-            if difference.is_empty() {
-                return Ok(());
-            }
-            if begun.elapsed() > limit {
-                bail!("the machine is not as it was before:\n  {}", difference.join("\n  "));
-            }
-            std::thread::sleep(Duration::from_millis(100));
+        let now = settle(limit, State::read, |now| self.left(now))?;
+        for line in self.0.difference(&now.0) {
+            println!("gone meanwhile, and never ours: {line}");
         }
+        Ok(())
+    }
+
+    /// The same in namespaces of one's own: of what all the machine has in common, only what is called
+    /// by one of `names` counts.
+    pub fn need_own_same(&self, names: &[&str], limit: Duration) -> Result<()> {
+        settle(limit, State::read, |now| self.left_of_own(now, names)).map(drop)
     }
 
     /// Waits until nothing is there that is called by one of `names`, whatever else the machine
     /// does meanwhile; for what the kernel finishes in the background it has `limit`.
     pub fn need_none(names: &[&str], limit: Duration) -> Result<()> {
-        let begun = Instant::now();
-        loop {
-            let left: Vec<String> = State::read().called(names).cloned().collect();
-            if left.is_empty() {
-                return Ok(());
-            }
-            if begun.elapsed() > limit {
-                bail!("something is left:\n  {}", left.join("\n  "));
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        settle(limit, State::read, |now| now.called(names).cloned().collect()).map(drop)
     }
 
     /// Lines in which one of `names` occurs.
@@ -76,10 +70,16 @@ impl State {
         self.0.iter().filter(|line| names.iter().any(|name| line.contains(name)))
     }
 
-    fn difference(&self, later: &State) -> Vec<String> {
-        let gone = self.0.difference(&later.0).map(|line| format!("gone: {line}"));
-        let left = later.0.difference(&self.0).map(|line| format!("left: {line}"));
-        gone.chain(left).collect()
+    /// What `later` has and this has not.
+    fn left(&self, later: &State) -> Vec<String> {
+        later.0.difference(&self.0).cloned().collect()
+    }
+
+    /// Of that, what is in one's own namespaces, or is called by one of `names`.
+    fn left_of_own(&self, later: &State, names: &[&str]) -> Vec<String> {
+        let is_apart = |line: &String| APART.iter().any(|kind| line.starts_with(kind));
+        let is_named = |line: &String| names.iter().any(|name| line.contains(name));
+        self.left(later).into_iter().filter(|line| is_apart(line) || is_named(line)).collect()
     }
 
     fn add(&mut self, kind: &str, line: String) {
@@ -164,6 +164,26 @@ impl State {
     }
 }
 
+/// Looks until nothing is `left`, for as long as `limit`; what was seen last.
+fn settle(
+    limit: Duration,
+    look: impl Fn() -> State,
+    left: impl Fn(&State) -> Vec<String>,
+) -> Result<State> {
+    let begun = Instant::now();
+    loop {
+        let now = look();
+        let left = left(&now);
+        if left.is_empty() {
+            return Ok(now);
+        }
+        if begun.elapsed() > limit {
+            bail!("something is left:\n  {}", left.join("\n  "));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// Removes control groups called `name` in which nothing runs: whoever had them was killed.
 pub fn remove_cgroups(name: &str) {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
@@ -230,12 +250,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_difference_is_listed_both_ways() {
+    fn what_is_left_is_a_leak_and_what_is_gone_is_not() {
         let (mut before, mut after) = (State::default(), State::default());
         before.add("link", "eth0".to_owned());
         after.add("link", "wb-1".to_owned());
-        assert_eq!(before.difference(&after), ["gone: link eth0", "left: link wb-1"]);
-        assert!(before.difference(&before).is_empty());
+        assert_eq!(before.left(&after), ["link wb-1"]);
+        assert!(before.left(&before).is_empty());
+        assert!(settle(Duration::ZERO, || before.clone(), |now| before.left(now)).is_ok());
+        let told = settle(Duration::ZERO, || after.clone(), |now| before.left(now));
+        assert_eq!(told.expect_err("a leak").to_string(), "something is left:\n  link wb-1");
+    }
+
+    #[test]
+    fn others_of_the_same_machine_come_and_go() {
+        let (mut before, mut after) = (State::default(), State::default());
+        before.add("loop device", "loop1 /srv/other/root/store.img".to_owned());
+        before.add("cgroup", "/sys/fs/cgroup/terrarium-other/a".to_owned());
+        after.add("cgroup", "/sys/fs/cgroup/terrarium-other/b".to_owned());
+        after.add("loop device", "loop2 /srv/other/root/store.img".to_owned());
+        after.add("temporary file", "/tmp/terrarium-1".to_owned());
+        after.add("directory", "/run/terrarium".to_owned());
+        let names = ["terrarium-demo", "/srv/own/root"];
+        assert!(before.left_of_own(&after, &names).is_empty());
+        let own = [
+            "cgroup /sys/fs/cgroup/terrarium-demo/a",
+            "link wb-1",
+            "loop device loop3 /srv/own/root/store.img",
+            "mount /mnt overlay overlay",
+            "packet rule table inet terrarium {",
+            "process 7 terrarium since 1",
+        ];
+        after.0.extend(own.map(str::to_owned));
+        assert_eq!(before.left_of_own(&after, &names), own);
     }
 
     #[test]

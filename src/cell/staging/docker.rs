@@ -99,6 +99,11 @@ fn fetch(
             };
             let before = lost.and_then(|digest| pull(&name.pinned(digest)).ok());
             let pulled = before.map_or_else(|| pull(name), Ok)?;
+            if let Some(why) = &pulled.unasked {
+                let digest = pulled.image.digest;
+                let text = format!("Cannot ask what {name} is now, it stays at {digest}: {why}");
+                shared.say(app, "STG", true, text);
+            }
             (pulled.image, pulled.pin)
         }
         Image::Archive(path) => load(shared, path)?,

@@ -24,10 +24,12 @@ struct Draft<'a> {
     at: Sizes,
 }
 
-/// Reads `[health]` and every `[process.X]`. `None`: something was noted, here or in `ports`.
+/// Reads `[health]` and every `[process.X]`. An app from an image always has `web`, which runs what
+/// the image says: others are beside it. `None`: something was noted, here or in `ports`.
 pub(super) fn read(
     top: &mut Section<'_>,
     run: &Run,
+    is_image: bool,
     ports: Option<&[PortDraft<'_>]>,
     places: &mut Places,
 ) -> Option<BTreeMap<String, Process>> {
@@ -36,6 +38,9 @@ pub(super) fn read(
         Some(value) => read_types(&value, run)?,
         None => BTreeMap::from([("web".to_owned(), Draft::new(run))]),
     };
+    if is_image {
+        drafts.entry("web".to_owned()).or_insert_with(|| Draft::new(run));
+    }
     places.processes = drafts.iter().map(|(name, it)| (name.clone(), it.at.clone())).collect();
     assign_ports(&mut drafts, ports?)?;
     check_owners(&drafts, ports?);

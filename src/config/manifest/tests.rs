@@ -63,6 +63,11 @@ fn every_mistake_is_named_with_its_place_and_its_cure() {
             "4:11 `run.command` must be a string, not a list | write one line",
         ),
         ("[run]\ncommand = \"a\\u0000b\"", "4:11 `run.command` holds a NUL character"),
+        (
+            "[run]\nuser = \"99999999999\"",
+            "4:8 `99999999999` is no id | write a number from 0 to 65535",
+        ),
+        ("[run]\nuser = \"1:70000\"", "4:8 `70000` is no id | write a number from 0 to 65535"),
         ("[run]\nuser = \"a b\"", "4:8 `a b` is not a user | write \"vcap\""),
         (
             "[run]\nmemory_low = \"1MiB\"",

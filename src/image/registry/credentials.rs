@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Longest file.
 const FILE_MAX: u64 = 1 << 20;
@@ -63,12 +65,26 @@ impl Login {
 
 /// All logins of a file.
 #[derive(Clone, Debug, Default)]
-pub struct Credentials(BTreeMap<String, Login>);
+pub struct Credentials {
+    logins: BTreeMap<String, Login>,
+    /// Programs that have the logins of some registries, and of all others. They are not run.
+    helpers: BTreeMap<String, String>,
+    helper: Option<String>,
+}
+
+/// Who may read a file with logins: group and others, of its mode.
+const TOO_OPEN: u32 = 0o044;
+/// Whether that was told since the file was last as it should be.
+static TOLD: AtomicBool = AtomicBool::new(false);
 
 #[derive(Deserialize)]
 struct AuthFile {
     #[serde(default)]
     auths: BTreeMap<String, Auth>,
+    #[serde(default, rename = "credHelpers")]
+    helpers: BTreeMap<String, String>,
+    #[serde(rename = "credsStore")]
+    helper: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -90,7 +106,10 @@ impl Credentials {
         match File::open(path) {
             Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Credentials::default()),
             opened => opened
-                .and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut text))
+                .and_then(|file| {
+                    warn_of(path, file.metadata()?.mode());
+                    file.take(FILE_MAX + 1).read_to_end(&mut text)
+                })
                 .map_err(|err| broken(err.to_string()))?,
         };
         if text.len() as u64 > FILE_MAX {
@@ -115,18 +134,41 @@ impl Credentials {
             };
             logins.insert(key(&host).to_owned(), login);
         }
-        Ok(Credentials(logins))
+        let named = |name: &String| !name.is_empty();
+        let helpers = file.helpers.into_iter().filter(|(_, name)| named(name));
+        let helpers = helpers.map(|(host, name)| (key(&host).to_owned(), name)).collect();
+        Ok(Credentials { logins, helpers, helper: file.helper.filter(named) })
+    }
+
+    /// The helper program that the file leaves the login of a registry to.
+    pub fn helper(&self, host: &str) -> Option<&str> {
+        self.helpers.get(host).or(self.helper.as_ref()).map(String::as_str)
     }
 
     /// The login for a repository: the longest entry that begins with the host, as podman has it.
     pub fn find(&self, host: &str, repository: &str) -> Option<&Login> {
         let mut name = format!("{host}/{repository}");
         loop {
-            if let Some(login) = self.0.get(&name) {
+            if let Some(login) = self.logins.get(&name) {
                 return Some(login);
             }
             name.truncate(name.rfind('/')?);
         }
+    }
+}
+
+/// Says once that a file's logins are not for its owner alone, and again after it was mended.
+fn warn_of(path: &Path, mode: u32) {
+    let is_open = mode & TOO_OPEN != 0;
+    if !TOLD.swap(is_open, Ordering::Relaxed) && is_open {
+        let path = path.display();
+        let mode = format!("{:04o}", mode & 0o7777);
+        crate::warn!(
+            "registry.logins_open",
+            path = path,
+            mode = mode,
+            cure = format!("chmod 600 {path}")
+        );
     }
 }
 
@@ -203,7 +245,7 @@ mod tests {
                 "reg.lan:5000/ops": {{"auth":"{auth}"}},
                 "http://old.lan/v1/": {{"identitytoken":"t","auth":"{auth}"}},
                 "helper.lan": {{}}
-            }},"credsStore":"desktop"}}"#
+            }},"credsStore":"desktop","credHelpers":{{"helper.lan":"gcr","":""}}}}"#
         );
         let known = Credentials::parse(text.as_bytes()).expect("a file");
         let user = |host, repository| known.find(host, repository).map(|login| login.user.as_str());
@@ -212,6 +254,10 @@ mod tests {
         assert_eq!(user("reg.lan:5000", "ops/app"), Some("ann"));
         assert_eq!(user("reg.lan", "ops/app"), None);
         assert_eq!(user("helper.lan", "x"), None);
+        assert_eq!(
+            (known.helper("helper.lan"), known.helper("new.lan")),
+            (Some("gcr"), Some("desktop"))
+        );
         assert_eq!(
             known.find("docker.io", "x").and_then(Login::basic),
             Some(format!("Basic {auth}"))

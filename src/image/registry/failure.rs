@@ -49,6 +49,12 @@ impl Failure {
         Failure::new(Kind::Passing, text)
     }
 
+    /// The same, after another way to the same server was tried as well.
+    #[must_use]
+    pub fn and(self, other: &Failure) -> Failure {
+        Failure { text: format!("{}; {}", self.text, other.text), ..self }
+    }
+
     /// How long to wait before asking again, after so many failures in a row; `None`: give up.
     pub fn pause(&self, failed: u32, jitter: u64) -> Option<Duration> {
         super::backoff::pause(failed, self.kind, self.after, jitter)

@@ -29,7 +29,7 @@ impl<'a> First<'a> {
         name: &str,
         login: Option<&Login>,
     ) -> Result<First<'a>, Failure> {
-        let mut first = None;
+        let mut first: Option<Failure> = None;
         for scheme in ["https", "http"] {
             if scheme == "http" && !http.settings.is_insecure(authority) {
                 break;
@@ -37,7 +37,12 @@ impl<'a> First<'a> {
             match First::find_at(http, scheme, authority, name, login) {
                 // An answer is an answer: another one that anybody could give does not count.
                 Err(err) if !err.is_unreached => return Err(err),
-                Err(err) => drop(first.get_or_insert(err)),
+                Err(err) => {
+                    first = Some(match first {
+                        None => err,
+                        Some(first) => first.and(&err),
+                    });
+                }
                 found => return found,
             }
         }

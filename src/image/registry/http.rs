@@ -337,7 +337,7 @@ fn redirect(from: &Uri, answer: &Response<Body>) -> Result<Option<Uri>, Failure>
 fn lost(uri: &Uri, err: &ureq::Error) -> Failure {
     let authority = authority(uri);
     if let Some(err) = tls_error(err) {
-        let text = failure::clean(&untrusted(&authority, err));
+        let text = untrusted(&failure::clean(&authority), err);
         return Failure { is_unreached: true, ..Failure::new(Kind::Untrusted, text) };
     }
     let uri = shown(uri);
@@ -359,18 +359,19 @@ fn tls_error(err: &ureq::Error) -> Option<&rustls::Error> {
     }
 }
 
-/// The same for people, with the cure.
+/// The same for people, with the cure, which is not cut off whatever the certificate says.
 fn untrusted(authority: &str, err: &rustls::Error) -> String {
     use rustls::{AlertDescription as Alert, CertificateError as Bad, Error};
+    let why = failure::clean(&err.to_string());
     match err {
         Error::InvalidCertificate(
             Bad::NotValidYet
             | Bad::NotValidYetContext { .. }
             | Bad::Expired
             | Bad::ExpiredContext { .. },
-        ) => format!("{authority}: {err}; is the clock of this box right?"),
+        ) => format!("{authority}: is the clock of this box right? {why}"),
         Error::InvalidCertificate(_) => format!(
-            "{authority}: {err}; if the registry has a certificate of its own, put its issuer's \
+            "{authority}: {why}; if the registry has a certificate of its own, put its issuer's \
              into [registry] certs as {authority}/ca.crt"
         ),
         Error::AlertReceived(
@@ -379,13 +380,13 @@ fn untrusted(authority: &str, err: &rustls::Error) -> String {
             | Alert::UnknownCA
             | Alert::AccessDenied,
         ) => format!(
-            "{authority} wants a certificate of us ({err}): put one into [registry] certs as \
+            "{authority} wants a certificate of us ({why}): put one into [registry] certs as \
              {authority}/client.cert and client.key"
         ),
         Error::InvalidMessage(_) => format!(
             "{authority} does not speak TLS; if that is meant, name it in [registry] insecure"
         ),
-        err => format!("{authority}: TLS: {err}"),
+        _ => format!("{authority}: TLS: {why}"),
     }
 }
 
@@ -417,6 +418,24 @@ mod tests {
         for bad in ["", "ftp://x/y", "file:///etc/passwd", "http://", "https://a b/"] {
             assert!(to(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_a_certificate_says_cuts_off_no_cure() {
+        use rustls::pki_types::UnixTime;
+        use rustls::{CertificateError as Bad, Error};
+        let at = |s| UnixTime::since_unix_epoch(Duration::from_secs(s));
+        let early =
+            Bad::NotValidYetContext { time: at(1_793_491_200), not_before: at(1_893_491_200) };
+        let host = format!("{}.lan:5000", "registry.".repeat(12));
+        let told = untrusted(&host, &Error::InvalidCertificate(early));
+        assert!(told.starts_with(&format!("{host}: is the clock of this box right? ")), "{told}");
+        assert!(told.contains("1893491200"), "{told}");
+        let long = Bad::Other(rustls::OtherError(std::sync::Arc::new(std::io::Error::other(
+            "no\n".repeat(400),
+        ))));
+        let told = untrusted(&host, &Error::InvalidCertificate(long));
+        assert!(told.ends_with(&format!("as {host}/ca.crt")) && told.len() < 700, "{told}");
     }
 
     #[test]

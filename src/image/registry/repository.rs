@@ -4,7 +4,7 @@ use super::challenge::{self, Challenge};
 use super::credentials::Login;
 use super::failure::{self, Failure, Kind};
 use super::http::{self, Ask, Http};
-use super::token::{Access, Door};
+use super::token::{Access, Door, wrong_login};
 use crate::unit::Digest;
 use std::sync::{Mutex, PoisonError};
 use ureq::http::{Response, StatusCode, Uri, header};
@@ -76,7 +76,7 @@ impl<'a> Repository<'a> {
         name: &str,
         login: Option<Login>,
     ) -> Result<Option<Repository<'a>>, Failure> {
-        let mut first = None;
+        let mut first: Option<Failure> = None;
         for scheme in ["https", "http"] {
             if scheme == "http" && !http.settings.is_insecure(authority) {
                 break;
@@ -95,7 +95,12 @@ impl<'a> Repository<'a> {
                 Ok(Speaks::Other) => return Ok(None),
                 // An answer is an answer: another one that anybody could give does not count.
                 Err(err) if !err.is_unreached => return Err(err),
-                Err(err) => drop(first.get_or_insert(err)),
+                Err(err) => {
+                    first = Some(match first {
+                        None => err,
+                        Some(first) => first.and(&err),
+                    });
+                }
             }
         }
         Err(first.unwrap_or_else(|| Failure::passing(format!("{authority}: no answer"))))
@@ -197,14 +202,14 @@ impl<'a> Repository<'a> {
         if refused.kind == Kind::Denied {
             let (authority, name) = (&self.authority, &self.name);
             let login = match &self.login {
-                Some(login) => format!("the login of `{}` does not suffice", login.user),
+                Some(login) => wrong_login(login),
                 None => format!(
                     "there is no login for it in {}",
                     self.http.settings.credentials.display()
                 ),
             };
-            let text = format!("{authority} does not let us read {name} ({login}): {refused}");
-            refused.text = failure::clean(&text);
+            // The server's words are clean, and cut off nothing of ours.
+            refused.text = format!("{authority} does not let us read {name} ({login}): {refused}");
         }
         refused
     }

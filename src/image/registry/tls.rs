@@ -74,10 +74,26 @@ fn roots(own: &Path) -> Result<RootCertStore, Failure> {
         named.or_else(|| BUNDLES.map(PathBuf::from).into_iter().find(|path| path.exists()));
     let extra = fs::read_dir(own).into_iter().flatten().flatten().map(|item| item.path());
     let extra = extra.filter(|path| path.extension().is_some_and(|end| end == "crt"));
-    for path in bundle.into_iter().chain(extra) {
-        let text = read(&path)?;
-        let found = CertificateDer::pem_slice_iter(&text).filter_map(Result::ok);
-        store.add_parsable_certificates(found);
+    if let Some(path) = bundle {
+        add(&mut store, &path)?;
+    }
+    let (mut found, mut empty) = (0, Vec::new());
+    for path in extra {
+        match add(&mut store, &path)? {
+            0 => empty.push(path),
+            count => found += count,
+        }
+    }
+    if let (0, Some(path)) = (found, empty.first()) {
+        let text = format!(
+            "{} holds no certificate: put the registry's issuer there as PEM (it begins with \
+             -----BEGIN CERTIFICATE-----), or remove the file",
+            path.display()
+        );
+        return Err(Failure::new(Kind::Untrusted, text));
+    }
+    for path in empty {
+        crate::warn!("registry.no_certificate", path = path.display());
     }
     match store.is_empty() {
         true => Err(Failure::new(
@@ -90,6 +106,13 @@ fn roots(own: &Path) -> Result<RootCertStore, Failure> {
         )),
         false => Ok(store),
     }
+}
+
+/// Adds the certificates of a file; how many it holds that can be used.
+fn add(store: &mut RootCertStore, path: &Path) -> Result<usize, Failure> {
+    let text = read(path)?;
+    let found = CertificateDer::pem_slice_iter(&text).filter_map(Result::ok);
+    Ok(store.add_parsable_certificates(found).0)
 }
 
 /// Who we are for servers that ask: `client.cert` and `client.key`.

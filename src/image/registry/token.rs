@@ -59,14 +59,14 @@ impl Access {
 
     /// Does what the registry asks for before it lets us read.
     pub fn obtain(door: &Door<'_>, asked: &[Challenge]) -> Result<Access, Failure> {
-        let Door { http, authority, login, .. } = *door;
+        let login = door.login;
         let with = |scheme: &str| asked.iter().find(|challenge| challenge.scheme == scheme);
         if let Some(challenge) = with("bearer") {
             return bearer(door, challenge);
         }
         if with("basic").is_some() {
             let value = login.and_then(Login::basic);
-            let value = value.ok_or_else(|| denied(http, authority, "it wants a user"))?;
+            let value = value.ok_or_else(|| denied(door, "it wants a user"))?;
             return Ok(Access { value: Some(value), until: None });
         }
         let schemes: Vec<&str> = asked.iter().map(|challenge| challenge.scheme.as_str()).collect();
@@ -74,7 +74,7 @@ impl Access {
             true => "it refuses us and does not say what it wants".to_owned(),
             false => format!("it wants {}; Bearer and Basic are known", schemes.join(", ")),
         };
-        Err(denied(http, authority, &text))
+        Err(denied(door, &failure::clean(&text)))
     }
 }
 
@@ -146,7 +146,7 @@ fn bearer(door: &Door<'_>, challenge: &Challenge) -> Result<Access, Failure> {
     if !answer.status().is_success() {
         let refused = http::refusal(&uri, answer);
         return Err(match refused.kind {
-            Kind::Denied => denied(http, authority, &refused.text),
+            Kind::Denied => denied(door, &refused.text),
             _ => refused,
         });
     }
@@ -167,12 +167,27 @@ fn is_plain(token: &str) -> bool {
 }
 
 /// Nobody lets us in: what to do about it.
-fn denied(http: &Http, authority: &str, why: &str) -> Failure {
-    let text = format!(
-        "{authority} does not let us in: {why}; put a login for it into {}",
-        http.settings.credentials.display()
-    );
-    Failure::new(Kind::Denied, failure::clean(&text))
+fn denied(door: &Door<'_>, why: &str) -> Failure {
+    let cure = match door.login {
+        Some(login) => wrong_login(login),
+        None => format!("put a login for it into {}", door.http.settings.credentials.display()),
+    };
+    // What `why` holds of others' words is clean, and cuts off nothing of ours.
+    Failure::new(Kind::Denied, format!("{} does not let us in: {why}; {cure}", door.authority))
+}
+
+/// What may be wrong with a login that was refused.
+pub fn wrong_login(login: &Login) -> String {
+    let what = match login.secret {
+        Secret::Password(_) => "password",
+        Secret::Identity(_) => "token",
+    };
+    match login.user.as_str() {
+        "" => format!("its {what} is wrong, or lacks the right"),
+        user => {
+            format!("user `{}` or its {what} is wrong, or lacks the right", failure::clean(user))
+        }
+    }
 }
 
 /// Whether two servers are one owner's: the same name, or one below the other's domain, which has

@@ -92,6 +92,15 @@ fn an_image_that_says_nothing_runs_as_root_on_the_usual_port() {
 }
 
 #[test]
+fn a_further_process_runs_beside_the_image() {
+    let both = lrps("[process.work]\ncommand = \"work\"\n", &config()).expect("LRPs");
+    let shown: Vec<_> =
+        both.iter().map(|it| (&*it.guid.process, &*it.command, it.ports.len())).collect();
+    assert_eq!(shown, [("web", "", 1), ("work", "work", 0)]);
+    assert_eq!(both[0].health.check, Check::Port { port: 80 });
+}
+
+#[test]
 fn what_cannot_run_is_refused_with_its_cure() {
     let silent = ImageConfig::default();
     let said = lrps("", &silent).expect_err("no command").to_string();
@@ -106,6 +115,10 @@ fn what_cannot_run_is_refused_with_its_cure() {
     let said = lrps("", &udp).expect_err("no port").to_string();
     assert!(said.starts_with("the image exposes no TCP port"), "{said}");
     assert!(lrps("port = [{ container = 53 }]\n", &udp).is_ok());
+    let nobody = ImageConfig { user: "99999999999:5".into(), ..config() };
+    let said = lrps("", &nobody).expect_err("no such user").to_string();
+    assert!(said.contains("`99999999999:5`, but ids go from 0 to 65535; write user ="), "{said}");
+    assert!(lrps("run.user = \"7\"\n", &nobody).is_ok());
     let said = lrps("run.disk = \"12MiB\"\n", &config()).expect_err("too large").to_string();
     assert!(said.contains("12MiB") && said.contains("disk"), "{said}");
 }

@@ -23,10 +23,24 @@ fn an_image_stands_instead_of_source_and_build() {
     assert_eq!(it.image, Some(Image::Archive("/etc/terrarium/apps.d/app.tar".into())));
     assert_eq!((it.ports[0].container, it.ports[0].publish, &*it.run.user), (0, Some(80), "1:2"));
 
-    let it = good("name = \"t\"\nimage.ref = \"a\"\n[process.work]\ncommand = \"x\"\n");
-    assert!(it.ports.is_empty(), "nobody listens");
     let it = good("name = \"t\"\nimage.ref = \"a\"\n[process.web]\nports = []\n");
     assert_eq!((it.ports.len(), &it.processes["web"].health.check), (0, &Check::Process));
+}
+
+/// Who adds a worker to an image means one beside what the image runs.
+#[test]
+fn a_further_process_leaves_web_to_the_image() {
+    let it = good("name = \"t\"\nimage.ref = \"a\"\n[process.work]\ncommand = \"x\"\n");
+    assert_eq!(it.processes.keys().collect::<Vec<_>>(), ["web", "work"]);
+    assert_eq!((it.processes["web"].ports.len(), it.ports.len()), (1, 1));
+    assert_eq!(it.processes["web"].health.check, Check::Port { port: 0 });
+    assert_eq!(it.processes["work"].health.check, Check::Process);
+    let text =
+        "name = \"t\"\nimage.ref = \"a\"\nrun.command = \"y\"\n[process.work]\ncommand = \"x\"\n";
+    assert_eq!(good(text).run.command.as_deref(), Some("y"));
+    // Who does not want it says so.
+    let text = "name = \"t\"\nimage.ref = \"a\"\nprocess = { web = { instances = 0 }, work = { command = \"x\" } }\n";
+    assert_eq!((good(text).processes["web"].instances, good(text).processes.len()), (0, 2));
 }
 
 #[test]
