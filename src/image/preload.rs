@@ -10,10 +10,10 @@
 
 use super::catalog;
 use super::error::ImageError;
+use super::evict::ALWAYS_FITS;
 use super::import::identity;
-use super::load::{self, Loaded};
-use crate::sys::beneath;
-use crate::unit::Digest;
+use super::load::{self, Loaded, Manner};
+use crate::unit::{Digest, ImageRef};
 use crate::volume::Store;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -137,11 +137,24 @@ fn load_all(
     stop: &AtomicBool,
 ) -> Result<Vec<Loaded>, ImageError> {
     let unreadable = |source| ImageError::Read { archive: path.into(), source };
+    let name = called(path);
     if fs::metadata(path).map_err(unreadable)?.is_dir() {
-        return load::load(store, default_host, path, None);
+        return load::load(store, default_host, path, name.as_ref());
     }
-    let file = beneath::open_regular(path).map_err(unreadable)?;
-    load::load_from(store, (default_host, false), path, Stoppable { file, stop }, None)
+    let manner = Manner { default_host, is_asked: false, fits: ALWAYS_FITS };
+    let file = Stoppable { file: load::open(path)?, stop };
+    load::load_from(store, manner, path, file, name.as_ref())
+}
+
+/// The repository of images that say no more than a tag: what their file is called, without what says
+/// which form it has. `None`: that cannot be one.
+fn called(path: &Path) -> Option<ImageRef> {
+    let mut name = path.file_name()?.to_str()?;
+    for end in [".gz", ".zst", ".tgz", ".tar", ".oci", ".docker"] {
+        name = name.strip_suffix(end).unwrap_or(name);
+    }
+    let name: ImageRef = name.parse().ok()?;
+    (!name.has_tag() && name.digest().is_none() && name.host().is_none()).then_some(name)
 }
 
 /// A file that ends with an error when nobody wants it any more.
@@ -194,4 +207,21 @@ fn read(path: &Path) -> Option<Note> {
         return None;
     }
     serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_a_repository_where_its_name_can_be_one() {
+        let of = |file: &str| called(&Path::new("/images").join(file)).map(|name| name.to_string());
+        for file in ["app", "app.oci", "app.tar", "app.tar.gz", "app.tgz", "app.oci.tar.zst"] {
+            assert_eq!(of(file).as_deref(), Some("app"), "{file}");
+        }
+        assert_eq!(of("redis-7.2.tar").as_deref(), Some("redis-7.2"));
+        for file in ["App.tar", "app:1.tar", "a b", ".tar", "-x"] {
+            assert_eq!(of(file), None, "{file}");
+        }
+    }
 }
