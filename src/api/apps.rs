@@ -20,7 +20,7 @@
 //! | DELETE | `/v1/images/I` | | [`images::RemovedView`] |
 //! | POST | `/v1/images/I/pull` | | a line of JSON for each [`images::PullEvent`] |
 //! | GET | `/v1/images/I/archive` | | an archive, its image's id in `Terrarium-Image-Id` |
-//! | POST | `/v1/collect` | | [`images::CollectedView`] |
+//! | POST | `/v1/collect?all=` | | [`images::CollectedView`] |
 //!
 //! Errors: `ErrorView` with 404, 409, 422 or 500.
 

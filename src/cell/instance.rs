@@ -109,6 +109,7 @@ async fn create(
     cell: &Sink,
 ) -> Result<Arc<Container>, ContainerError> {
     let spec = ContainerSpec {
+        image: release.image.as_ref().map(|image| image.digest),
         limits: lrp.limits.clone(),
         ports: lrp.ports.iter().map(|port| port.container).collect(),
         egress: lrp.egress.clone(),

@@ -2,9 +2,11 @@
 
 use super::record::AppRecord;
 use super::shared::{Cell, Shared};
+use crate::image::catalog::{self, Keep, Sweep};
 use crate::image::{self, Collected, ImageError};
 use crate::log::chain;
 use crate::model::lrp::LrpState;
+use crate::model::manifest::Image;
 use crate::unit::{AppName, Bytes, Digest};
 use smol::future;
 use std::sync::Arc;
@@ -32,6 +34,18 @@ impl Cell {
         }
     }
 
+    /// Whether images of these layers, with as many bytes that are still to come, stay beside what the
+    /// box needs. `images` is what the error calls them. Blocking.
+    pub fn check_images(
+        &self,
+        images: &str,
+        layers: &[Digest],
+        coming: u64,
+    ) -> Result<(), ImageError> {
+        let (store, keep) = (self.shared.host.store(), &self.shared.keep);
+        image::check_room(store, keep, (images, layers, coming), self.shared.layers_of_all())
+    }
+
     /// Looks after the store from now on: removes images that nobody uses when something does not
     /// fit.
     pub fn keep_store(&self) {
@@ -41,12 +55,15 @@ impl Cell {
         self.shared.host.store().keep_with(make_room);
     }
 
-    /// Removes now the layers that nothing on the box is made of; `None`: all are kept, as something
-    /// is being staged or the containers cannot be told.
-    pub async fn collect(&self) -> Result<Option<Collected>, ImageError> {
+    /// Removes now what nobody can ask for or needs, or with `all` every image that nothing is made
+    /// of; `None`: all are kept, as something is being staged or the containers cannot be told.
+    pub async fn collect(&self, all: bool) -> Result<Option<Collected>, ImageError> {
         let shared = self.shared.clone();
-        let work =
-            move || image::collect(shared.host.store(), &shared.keep, || shared.used_layers());
+        let sweep = if all { Sweep::All } else { Sweep::Now };
+        let work = move || {
+            let keep = Keep { sweep, ..shared.keep.clone() };
+            image::collect(shared.host.store(), &keep, || shared.used_layers())
+        };
         let collected = smol::unblock(work).await;
         // The store has room again for whoever waits for it.
         self.shared.state().waiting.room_returned();
@@ -66,6 +83,19 @@ impl Cell {
         };
         let apps = state.apps.iter().filter(|(name, _)| !lives(name));
         apps.filter_map(|(name, app)| Some((name.clone(), image(app)?))).collect()
+    }
+
+    /// Names in full of images that apps' manifests have, each with its app.
+    pub fn image_names(&self) -> Vec<(AppName, String)> {
+        let state = self.shared.state();
+        let name = |app: &AppRecord| match &app.manifest.image {
+            Some(Image::Ref(name)) if name.digest().is_none() => {
+                Some(catalog::key(&name.at(&self.shared.registries.default)))
+            }
+            _ => None,
+        };
+        let apps = state.apps.iter().filter(|(_, app)| !app.deleting);
+        apps.filter_map(|(app, record)| Some((app.clone(), name(record)?))).collect()
     }
 
     /// More images that came with the box are here.

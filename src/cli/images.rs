@@ -39,8 +39,8 @@ pub async fn image(ui: &mut Ui, remote: &Remote, image: Image) -> Result<u8, Cli
         Image::Load { path, name } => load(ui, remote, &path, name.as_ref()).await,
         Image::Save { image, file } => saved(ui, remote, &image, &file).await,
         Image::Remove(images) => remove(ui, remote, &images).await,
-        Image::Collect => {
-            let gone = remote.collect().await?;
+        Image::Collect { all } => {
+            let gone = remote.collect(all).await?;
             match ui.json {
                 true => ui.document(&gone)?,
                 false => ui.note(&show::images::collected(&gone)),

@@ -106,7 +106,7 @@ pub enum Image {
     Load { path: PathBuf, name: Option<ImageRef> },
     Save { image: String, file: PathBuf },
     Remove(Vec<String>),
-    Collect,
+    Collect { all: bool },
     Inspect(String),
 }
 

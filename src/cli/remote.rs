@@ -131,9 +131,10 @@ impl Remote {
         Ok(self.send(call).await?.json().await?)
     }
 
-    /// Removes what nothing is made of.
-    pub async fn collect(&self) -> Result<CollectedView, CliError> {
-        Ok(self.send(Call::new("POST", &["v1", "collect"])).await?.json().await?)
+    /// Removes what nobody can ask for or needs, or with `all` every image that nothing is made of.
+    pub async fn collect(&self, all: bool) -> Result<CollectedView, CliError> {
+        let call = Call::new("POST", &["v1", "collect"]).query("all", all);
+        Ok(self.send(call).await?.json().await?)
     }
 
     /// All apps.

@@ -482,9 +482,11 @@ fn images_are_looked_at_and_changed() {
     assert_eq!(code, 9);
     assert!(err.starts_with("reg.lan/ops/app:1: forgotten\n"), "{err}");
     let (code, _, err) = world.run("image gc");
-    assert_eq!((code, err.as_str()), (0, "removed no image and 2 layers, 12.3M\n"));
+    assert_eq!((code, err.as_str()), (0, "removed no image and 2 layers, 12.3MiB\n"));
     let said = world.fake.calls();
     assert_eq!(said.last().map(String::as_str), Some("collect"));
+    assert_eq!(world.run("image gc --all").0, 0);
+    assert_eq!(world.fake.calls().last().map(String::as_str), Some("collect all"));
     assert!(World::new(&[]).run("image ls").1.starts_with("no images; `terrarium image pull"));
 }
 

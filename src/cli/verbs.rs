@@ -275,11 +275,20 @@ pub const VERBS: &[Verb] = &[
             load FILE|DIR   take those of an archive (`docker save`, OCI) or of an OCI layout\n\
             save NAME FILE  write one as `docker load` reads it, and tell the id it has there\n\
             rm NAME...      forget a name; its last one: the image, unless it is in use\n\
-            gc              remove now what nothing on the box is made of\n\
+            gc              remove what nobody can ask for or needs; --all: every image that\n\
+            \x20               nothing on the box is made of\n\
             inspect NAME    all about one, as JSON, in docker's words\n\
             NAME is [HOST/]PATH[:TAG], a digest, or six digits or more that it begins with.",
         example: "terrarium image pull docker.io/library/busybox:1.36",
-        flags: &[flag("name", None, Some("NAME"), "load: what images without a name are called")],
+        flags: &[
+            flag(
+                "name",
+                None,
+                Some("NAME"),
+                "load: with a tag, what the image is called; else before its tag",
+            ),
+            flag("all", None, None, "gc: every image that nothing is made of"),
+        ],
     },
     Verb {
         id: Id::Check,

@@ -15,6 +15,9 @@ pub struct ContainerSpec {
     pub handle: Handle,
     /// Chain ids of its layers in the store, lowest first; at least one.
     pub layers: Vec<Digest>,
+    /// The image of the catalogue that these are of, if they are of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Digest>,
     /// What its root is made of.
     #[serde(default, skip_serializing_if = "RootDriver::is_default")]
     pub root: RootDriver,
@@ -63,6 +66,7 @@ impl ContainerSpec {
         ContainerSpec {
             handle,
             layers,
+            image: None,
             host_name: String::new(),
             limits: Limits::default(),
             ports: Vec::new(),

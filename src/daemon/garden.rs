@@ -8,7 +8,7 @@ use crate::cell::Cell;
 use crate::config::machine::{self, Amount, Cleanup, Config, Graph, RootFs};
 use crate::container::{GardenNetworks, Host, IdMapping, Manner, RootDriver};
 use crate::garden::{Backend, Settings};
-use crate::image::catalog::Keep;
+use crate::image::catalog::{Keep, Sweep};
 use crate::image::registry::settings::Settings as Registries;
 use crate::sys;
 use crate::unit::{Bytes, ImageRef, registry_name};
@@ -117,6 +117,7 @@ pub fn keep(config: &Config, store_max: Bytes) -> Keep {
     let images = config.garden.persistent_images.iter().filter_map(|text| text.parse().ok());
     Keep {
         bytes: images_max(config, store_max),
+        sweep: Sweep::Quiet,
         always: images.map(|image: ImageRef| image.at(&default)).collect(),
     }
 }

@@ -210,7 +210,7 @@ impl ImageService for Service {
         let (wish, wisher) = Wish::held(host.store());
         let (name, cell) = (name.at(&registries.default), self.cell.clone());
         let (sender, receiver) = bounded(BEHIND_MAX);
-        let tell = sender.clone();
+        let (tell, room) = (sender.clone(), cell.clone());
         let work = move || {
             let told = Mutex::new(None::<Instant>);
             let progress = |done, total| {
@@ -221,7 +221,11 @@ impl ImageService for Service {
                     let _ = tell.try_send(PullEvent::Progress { done, total });
                 }
             };
-            match image::pull(host.store(), &registries, &name, None, &wish, &progress) {
+            let fits = |layers: &[Digest], coming| {
+                room.check_images(&format!("image {name}"), layers, coming)
+            };
+            let (store, asked) = (host.store(), (&name, None));
+            match image::pull_for_later(store, &registries, asked, &wish, &progress, &fits) {
                 Err(err) => PullEvent::Error(failed(&err).view()),
                 Ok(pulled) => {
                     let name = name.digest().is_none().then(|| catalog::key(&name));
@@ -255,8 +259,14 @@ impl ImageService for Service {
             let _worker = worker;
             let stream = Incoming::new(pieces);
             let (store, from) = (host.store(), Path::new(&from));
-            let loaded = image::load_stream(store, default, from, stream, name.as_ref());
-            let loaded = loaded.map_err(|err| failed(&err))?;
+            let fits = |layers: &[Digest], coming| {
+                cell.check_images(&from.display().to_string(), layers, coming)
+            };
+            let loaded = image::load_stream(store, default, from, stream, name.as_ref(), &fits);
+            let loaded = loaded.map_err(|err| {
+                cell.look_at_images();
+                failed(&err)
+            })?;
             let named = loaded.into_iter().flat_map(|loaded| {
                 let digest = loaded.digest;
                 let names: Vec<_> = loaded.names.iter().map(|it| Some(catalog::key(it))).collect();
@@ -299,6 +309,7 @@ impl ImageService for Service {
         // Those are known to their clients by other names.
         let garden = self.garden.view(usize::MAX).await.containers;
         let (text, apps) = (image.to_owned(), self.cell.idle_images());
+        let wanted = self.cell.image_names();
         let removals = self.images.removals.clone();
         let work = move |host: &Host, default: &str| {
             // Who finds another name still there leaves the image to it.
@@ -307,6 +318,10 @@ impl ImageService for Service {
             let all = all(store)?;
             let (at, name) = find(&all, &text, default, |digest| catalog::led(store, digest))?;
             let (known, names) = &all[at];
+            let check = |going: &[String]| match wanted.iter().find(|it| going.contains(&it.1)) {
+                Some((app, name)) => Err(users::refusal_of_name(app, name)),
+                None => Ok(()),
+            };
             let unwritten =
                 |source| failed(&ImageError::Read { archive: store.dir().join("images"), source });
             let forget = |key: &String| match key.parse() {
@@ -314,6 +329,7 @@ impl ImageService for Service {
                 Err(err) => Err(failed(&err)),
             };
             if let Some(name) = name.filter(|_| names.len() > 1) {
+                check(std::slice::from_ref(&name))?;
                 forget(&name)?;
                 return Ok(RemovedView { names: vec![name], digest: None });
             }
@@ -325,6 +341,7 @@ impl ImageService for Service {
             if !users.is_empty() {
                 return Err(users::refusal(&text, users, handle));
             }
+            check(names)?;
             names.iter().try_for_each(forget)?;
             catalog::remove(store, &known.digest).map_err(unwritten)?;
             crate::info!("image.removed", digest = known.digest, names = names.join(" "));
@@ -333,10 +350,10 @@ impl ImageService for Service {
         self.images.unblock(work).await
     }
 
-    async fn collect(&self) -> Served<CollectedView> {
+    async fn collect(&self, everything: bool) -> Served<CollectedView> {
         let count = |host: &Host, _: &str| Ok(all(host.store())?.len());
         let before = self.images.unblock(count).await?;
-        let collected = self.cell.collect().await.map_err(|err| failed(&err))?;
+        let collected = self.cell.collect(everything).await.map_err(|err| failed(&err))?;
         let after = self.images.unblock(count).await?;
         let collected = collected.ok_or_else(|| {
             let text = "nothing can be removed while an app is being staged; try again later";

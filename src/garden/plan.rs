@@ -70,6 +70,7 @@ pub fn container(
         .map_err(|why| GardenError::Failed(format!("container {handle}: {why}")))?;
     let nameless: Handle = "nameless".parse().expect("a word is a handle");
     Ok(container::ContainerSpec {
+        image: root.image,
         host_name: host_name(handle).to_owned(),
         limits: limits(&spec.limits, disk),
         host_ports: wanted.host_ports,

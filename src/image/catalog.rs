@@ -96,7 +96,7 @@ impl Known {
     pub fn rootfs(&self, store: &Store, pin: Pin) -> Result<Rootfs, ImageError> {
         let bytes = notes::layers_bytes(store, &self.layers)?;
         let (layers, env) = (self.layers.clone(), self.config.env.clone());
-        Ok(Rootfs { layers, env, bytes, pin })
+        Ok(Rootfs { layers, image: Some(self.digest), env, bytes, pin })
     }
 }
 
@@ -204,6 +204,20 @@ pub struct Keep {
     pub bytes: Option<u64>,
     /// These stay all the same; names in full.
     pub always: Vec<ImageRef>,
+    /// What goes beyond that.
+    pub sweep: Sweep,
+}
+
+/// What a collection takes, of that which nothing is made of and which stays not always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sweep {
+    /// What is too much, and after a while what nobody can ask for.
+    #[default]
+    Quiet,
+    /// That at once, and what has come of downloads that nobody goes on with.
+    Now,
+    /// All.
+    All,
 }
 
 impl Keep {
@@ -233,8 +247,10 @@ pub fn keep(
     let pinned = preload::pinned(store).map_err(unreadable)?;
     let now = now_ms();
     let is_lost = |(known, names): &(Known, Vec<String>)| {
-        let settled = u128::from(now.abs_diff(known.used_ms)) > SETTLED.as_millis();
-        names.is_empty() && !asked.contains(&known.digest) && settled
+        let settled = keep.sweep != Sweep::Quiet
+            || u128::from(now.abs_diff(known.used_ms)) > SETTLED.as_millis();
+        let nameless = names.is_empty() && !asked.contains(&known.digest);
+        keep.sweep == Sweep::All || (nameless && settled)
     };
     let stays = |(known, names): &(Known, Vec<String>)| {
         // What is pinned is about to be used.

@@ -1,7 +1,7 @@
 //! What can go wrong between an archive and a layer.
 
 use super::registry::failure::Failure;
-use crate::unit::Digest;
+use crate::unit::{Bytes, Digest};
 use crate::volume::VolumeError;
 use std::error::Error;
 use std::fmt;
@@ -98,6 +98,17 @@ pub enum ImageError {
         /// Which entry, and why.
         source: UnpackError,
     },
+    /// Images would be removed as soon as they are here; sizes in bytes.
+    NoRoom {
+        /// The image's name, or the file that they are from.
+        images: String,
+        /// What they have, as far as it is known.
+        bytes: u64,
+        /// What is needed beside them.
+        beside: u64,
+        /// What all images may have.
+        most: u64,
+    },
     /// The store refused.
     Store {
         /// The archive.
@@ -182,6 +193,12 @@ fn place(path: &Path) -> String {
     text.chars().map(show).collect()
 }
 
+/// Bytes as a person reads them, up to the next KiB or MiB.
+fn rounded(bytes: u64) -> Bytes {
+    let unit = if bytes < 1 << 20 { 1 << 10 } else { 1 << 20 };
+    Bytes::new(bytes.div_ceil(unit).saturating_mul(unit))
+}
+
 impl fmt::Display for ImageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use ImageError as E;
@@ -215,6 +232,16 @@ impl fmt::Display for ImageError {
             }
             E::Tree { layer, .. } => write!(f, "cannot put together the layers up to {layer}"),
             E::Pack { layer, .. } => write!(f, "cannot pack layer {layer}"),
+            E::NoRoom { images, bytes, beside, most } => {
+                let images = place(Path::new(images));
+                let [bytes, beside, most] = [bytes, beside, most].map(|bytes| rounded(*bytes));
+                write!(
+                    f,
+                    "{images} needs {bytes} in the store; all images may have {most}, and {beside} are \
+                     of what is needed here; raise `images_max` in [store] (and `cleanup_threshold` in \
+                     [garden], where it is set)"
+                )
+            }
             E::Store { archive, .. } => write!(f, "cannot store {}", place(archive)),
         }
     }
@@ -235,6 +262,7 @@ impl Error for ImageError {
             ImageError::Changed { .. }
             | ImageError::Empty { .. }
             | ImageError::Missing { .. }
+            | ImageError::NoRoom { .. }
             | ImageError::Kind { .. }
             | ImageError::Layout { .. } => None,
         }

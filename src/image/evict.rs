@@ -10,6 +10,48 @@ use std::collections::BTreeSet;
 /// So much is made at least when anything is: to wait for it takes a while.
 const LEAST: u64 = 256 << 20;
 
+/// Asked of the layers of images that are to get their names, with how many bytes of them are still to
+/// come: whether they may stay.
+pub type Fits<'a> = dyn Fn(&[Digest], u64) -> Result<(), ImageError> + Sync + 'a;
+
+/// For who makes something of the image at once: what is used stays.
+pub(super) const ALWAYS_FITS: &Fits<'static> = &|_, _| Ok(());
+
+/// Whether `images`, of these layers and as many bytes that are still to come, would stay beside what
+/// is needed: if not, they would be gone before anybody makes anything of them. Layers in `used` and
+/// of images that stay always are needed; what has come of other downloads makes way.
+pub fn check_room(
+    store: &Store,
+    keep: &Keep,
+    (images, layers, coming): (&str, &[Digest], u64),
+    used: Option<BTreeSet<Digest>>,
+) -> Result<(), ImageError> {
+    let Some(most) = keep.bytes else { return Ok(()) };
+    let unreadable = |source| ImageError::Read { archive: catalog::dir(store), source };
+    let bytes_of = |all: &BTreeSet<Digest>| {
+        notes::layers_bytes(store, &all.iter().copied().collect::<Vec<_>>())
+    };
+    let mut needed = used.unwrap_or_default();
+    let preloaded = preload::pinned(store).map_err(unreadable)?;
+    for (known, names) in catalog::list(store).map_err(unreadable)? {
+        if preloaded.contains(&known.digest) || keep.is_always(&names) {
+            needed.extend(known.layers);
+        }
+    }
+    let beside = bytes_of(&needed)?;
+    needed.extend(layers);
+    let all = bytes_of(&needed)?.saturating_add(coming);
+    let bytes = all.saturating_sub(beside);
+    if bytes > 0 && all > most {
+        return Err(ImageError::NoRoom { images: images.into(), bytes, beside, most });
+    }
+    // What is on its way continues with what has come of it.
+    if coming == 0 && all.saturating_add(parts::bytes(store)) > most {
+        parts::clear(store);
+    }
+    Ok(())
+}
+
 /// Removes parts of blobs that nobody goes on with, and images that nothing is made of, those that
 /// were not asked for the longest first, until `need` bytes are gone, or a little more; how many are.
 ///

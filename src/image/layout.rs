@@ -46,7 +46,7 @@ pub fn import_layout(store: &Store, path: &Path) -> Result<Rootfs, ImageError> {
     }
     let chains = without_hidden(store, chains).map_err(|err| layout.unreadable(err))?;
     let bytes = notes::layers_bytes(store, &chains)?;
-    Ok(Rootfs { layers: chains, env: image.config.env, bytes, pin })
+    Ok(Rootfs { layers: chains, image: None, env: image.config.env, bytes, pin })
 }
 
 /// Directory and tag of what a client names.

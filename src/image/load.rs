@@ -4,6 +4,7 @@
 use super::catalog::{self, Known, Origin};
 use super::config::ImageConfig;
 use super::error::ImageError;
+use super::evict::{ALWAYS_FITS, Fits};
 use super::layout::{self, LayerFile, Layout};
 use super::manifest::{self, Blob, Choice, LAYERS_MAX, Named};
 use super::platform::Runs;
@@ -67,9 +68,10 @@ struct Saved {
     layers: Vec<String>,
 }
 
-/// Loads all images of an archive or a directory that run on this box. Those that have no name get
-/// `name`, or its tag when they have one; without it they have none and are found by digest. Who
-/// loads them says what they are for: nobody has asked for those without a name. Blocking.
+/// Loads all images of an archive or a directory that run on this box. With a tag, `name` is what the
+/// only one is called. Without, those that have no more than a tag get it in front of that, and an
+/// image without any, if it is the only such one, gets it as it is; others without a name are found by
+/// digest. Who loads them says what they are for: nobody has asked for those without a name. Blocking.
 pub fn load(
     store: &Store,
     default_host: &str,
@@ -77,31 +79,49 @@ pub fn load(
     name: Option<&ImageRef>,
 ) -> Result<Vec<Loaded>, ImageError> {
     let unreadable = |source| ImageError::Read { archive: path.into(), source };
+    let manner = Manner { default_host, feed: Feed::File, fits: ALWAYS_FITS };
     if fs::metadata(path).map_err(unreadable)?.is_dir() {
         let dir = Layout::open(path.into())?;
-        return load_dir(store, (default_host, Feed::File), &dir, name);
+        return load_dir(store, manner, &dir, name);
     }
-    let file = beneath::open_followed(path).map_err(unreadable)?;
-    if !file.metadata().map_err(unreadable)?.is_file() {
-        return Err(ImageError::Kind { path: path.into() });
-    }
-    load_from(store, (default_host, Feed::File), path, file, name)
+    load_from(store, manner, path, open(path)?, name)
 }
 
-/// As [`load`], of an archive that somebody sends, who has asked for all that is in it. `path` is what
-/// errors call it; nothing is opened there.
+/// An archive of the box, through links.
+fn open(path: &Path) -> Result<fs::File, ImageError> {
+    let unreadable = |source| ImageError::Read { archive: path.into(), source };
+    let file = beneath::open_followed(path).map_err(unreadable)?;
+    match file.metadata().map_err(unreadable)?.is_file() {
+        true => Ok(file),
+        false => Err(ImageError::Kind { path: path.into() }),
+    }
+}
+
+/// As [`load`], of an archive that somebody sends, who has asked for all that is in it, and of which
+/// nothing may be made for a while: does not `fits` take all of it, names mean what they meant before.
+/// `path` is what errors call it; nothing is opened there.
 pub fn load_stream(
     store: &Store,
     default_host: &str,
     path: &Path,
     stream: impl Read + Send,
     name: Option<&ImageRef>,
+    fits: &Fits<'_>,
 ) -> Result<Vec<Loaded>, ImageError> {
-    load_from(store, (default_host, Feed::Client), path, stream, name)
+    let manner = Manner { default_host, feed: Feed::Client, fits };
+    load_from(store, manner, path, stream, name)
 }
 
-/// The default registry, and who gives the file: a client asks for the images without a name, too.
-type Manner<'a> = (&'a str, Feed);
+/// How images are loaded.
+#[derive(Clone, Copy)]
+struct Manner<'a> {
+    /// The registry of names that say none.
+    default_host: &'a str,
+    /// Who gives the file: a client asks for the images without a name, too.
+    feed: Feed,
+    /// Whether they may stay.
+    fits: &'a Fits<'a>,
+}
 
 fn load_from(
     store: &Store,
@@ -123,7 +143,7 @@ fn load_from(
         max_entries: FILES_MAX,
         ..Options::default()
     };
-    unpack_wanted(store, &Wish::new(store), manner.1, stream, draft.dir(), &options)
+    unpack_wanted(store, &Wish::new(store), manner.feed, stream, draft.dir(), &options)
         .map_err(|source| ImageError::Unpack { archive: path.into(), source })?;
     let inside = fs::File::open(draft.dir()).map_err(unreadable)?;
     load_dir(store, manner, &Layout { path: path.into(), dir: inside }, name)
@@ -141,7 +161,7 @@ fn load_dir(
         archive: dir.path.clone(),
         source: UnpackError::stream(io::Error::other(Wish::failure())),
     })?;
-    let found = match (has(dir, "index.json")?, has(dir, "manifest.json")?) {
+    let mut found = match (has(dir, "index.json")?, has(dir, "manifest.json")?) {
         (true, _) => in_layout(dir, name)?,
         (false, true) => in_saved(dir)?,
         (false, false) => {
@@ -151,11 +171,36 @@ fn load_dir(
             ));
         }
     };
+    call(&mut found, name).map_err(|why| wrong(&why))?;
     let import = |found: Found| found.import(store, dir);
     let imported = found.into_iter().map(import).collect::<Result<Vec<_>, _>>()?;
-    // Only now: of a file that is bad nothing is listed.
-    let record = |it: Imported| it.record(store, dir, manner, name);
+    let layers: Vec<Digest> = imported.iter().flat_map(|it| &it.layers).copied().collect();
+    (manner.fits)(&layers, 0)?;
+    // Only now: of a file that is bad, or too large, nothing is listed.
+    let record = |it: Imported| it.record(store, dir, manner);
     imported.into_iter().map(record).collect()
+}
+
+/// Gives `name` to those that it is for. The error completes "image layout X: ...".
+fn call(found: &mut [Found], name: Option<&ImageRef>) -> Result<(), String> {
+    let Some(name) = name else { return Ok(()) };
+    let count = found.len();
+    match found {
+        [only] if name.has_tag() => only.names = vec![name.clone()],
+        _ if name.has_tag() => {
+            return Err(format!(
+                "it has {count} images, and {name} can be one of them only; name them without the \
+                 tag, then they keep their own"
+            ));
+        }
+        _ => {
+            let mut nameless = found.iter_mut().filter(|it| it.names.is_empty());
+            if let (Some(only), None) = (nameless.next(), nameless.next()) {
+                only.names.push(name.clone());
+            }
+        }
+    }
+    Ok(())
 }
 
 impl All {
@@ -329,8 +374,7 @@ impl Imported {
         self,
         store: &Store,
         dir: &Layout,
-        (default_host, giver): Manner<'_>,
-        name: Option<&ImageRef>,
+        Manner { default_host, feed, .. }: Manner<'_>,
     ) -> Result<Loaded, ImageError> {
         let Imported { found, layers, pin } = self;
         let Found { digest, raw, names, through, .. } = found;
@@ -343,13 +387,12 @@ impl Imported {
         let failed = |source| ImageError::Read { archive: store.dir().join("images"), source };
         let image = image.asked_now(store).map_err(failed)?;
         catalog::add(store, &image).map_err(failed)?;
-        let names = if names.is_empty() { name.cloned().into_iter().collect() } else { names };
         let names: Vec<ImageRef> = names.iter().map(|name| name.at(default_host)).collect();
         for name in &names {
             catalog::name(store, name, &digest, Origin::File).map_err(failed)?;
         }
         // Without a name its digest is all that it can be asked for by.
-        let is_asked = giver == Feed::Client && names.is_empty();
+        let is_asked = feed == Feed::Client && names.is_empty();
         catalog::alias(store, &digest, &digest, is_asked).map_err(failed)?;
         for index in &through {
             catalog::alias(store, index, &digest, false).map_err(failed)?;

@@ -19,6 +19,8 @@ use std::path::Path;
 pub struct Rootfs {
     /// Its layers, lowest first.
     pub layers: Vec<Digest>,
+    /// The image of the catalogue that they are of, if they are of one.
+    pub image: Option<Digest>,
     /// What the image wants in the environment of every process, `NAME=value`.
     pub env: Vec<String>,
     /// Bytes in the files of all its layers.
@@ -45,7 +47,7 @@ pub fn import_local(store: &Store, path: &Path) -> Result<Rootfs, ImageError> {
         _ => return Err(ImageError::Kind { path: place }),
     };
     let bytes = notes::layers_bytes(store, &[chain])?;
-    Ok(Rootfs { layers: vec![chain], env: Vec::new(), bytes, pin })
+    Ok(Rootfs { layers: vec![chain], image: None, env: Vec::new(), bytes, pin })
 }
 
 /// The layer of a directory, at a path without links.

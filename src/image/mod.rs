@@ -57,12 +57,12 @@ mod zstd;
 
 pub use config::{Exposed, ImageConfig, Protocol};
 pub use error::ImageError;
-pub use evict::{exceeds, make_room};
+pub use evict::{Fits, check_room, exceeds, make_room};
 pub use import::{Progress, import_droplet, import_stack, known_stack};
 pub use layout::import_layout;
 pub use load::{Loaded, load, load_stream};
 pub use local::{Rootfs, import_local};
 pub use merge::merge;
 pub use notes::{Collected, LayerSize, collect, layers_bytes, layers_size};
-pub use pull::{Pulled, pull};
+pub use pull::{Pulled, pull, pull_for_later};
 pub use save::Save;

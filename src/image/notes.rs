@@ -8,8 +8,9 @@
 //!
 //! A note that is lost costs time, never content.
 
-use super::catalog::{self, Keep};
+use super::catalog::{self, Keep, Sweep};
 use super::error::ImageError;
+use super::parts;
 use crate::sys::{beneath, fault, file};
 use crate::unit::Digest;
 use crate::volume::{Pin, Round, Store, VolumeError};
@@ -105,7 +106,7 @@ fn noted(store: &Store, chain: &Digest) -> Option<LayerSize> {
 pub struct Collected {
     /// Layers.
     pub layers: u64,
-    /// Bytes in their files, as far as they were noted.
+    /// Bytes in their files, as far as they were noted, and of what has come of downloads.
     pub bytes: u64,
 }
 
@@ -124,6 +125,9 @@ pub fn collect(
     let Some(used) = used() else { return Ok(None) };
     let used = catalog::keep(store, used, keep)?;
     let mut collected = Collected::default();
+    if keep.sweep != Sweep::Quiet {
+        collected.bytes = parts::clear(store);
+    }
     for chain in store.layers().map_err(refused)?.into_iter().filter(|chain| !used.contains(chain))
     {
         if is_tree_of(store, &chain, &used) {

@@ -12,7 +12,7 @@ use super::catalog;
 use super::error::ImageError;
 use super::import::identity;
 use super::load;
-use crate::unit::Digest;
+use crate::unit::{Digest, ImageRef};
 use crate::volume::Store;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -83,7 +83,7 @@ pub fn preload(store: &Store, default_host: &str, path: &Path) -> Result<Preload
         return Ok(Preloaded::Known);
     }
     for _ in 0..TRIES {
-        let loaded = load::load(store, default_host, path, None)?;
+        let loaded = load::load(store, default_host, path, called(path).as_ref())?;
         let mut images: Vec<Digest> = loaded.iter().map(|loaded| loaded.digest).collect();
         images.sort();
         images.dedup();
@@ -123,6 +123,17 @@ pub fn only(store: &Store, files: &[PathBuf]) -> Result<(), ImageError> {
     Ok(())
 }
 
+/// The repository of images that say no more than a tag: what their file is called, without what says
+/// which form it has. `None`: that cannot be one.
+fn called(path: &Path) -> Option<ImageRef> {
+    let mut name = path.file_name()?.to_str()?;
+    for end in [".gz", ".zst", ".tgz", ".tar", ".oci", ".docker"] {
+        name = name.strip_suffix(end).unwrap_or(name);
+    }
+    let name: ImageRef = name.parse().ok()?;
+    (!name.has_tag() && name.digest().is_none() && name.host().is_none()).then_some(name)
+}
+
 /// How a file looks from outside. A layout is written anew by its index.
 fn looks(path: &Path) -> io::Result<Digest> {
     let mut text = format!("{:?}", identity(&fs::metadata(path)?));
@@ -158,4 +169,21 @@ fn read(path: &Path) -> Option<Note> {
         return None;
     }
     serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_a_repository_where_its_name_can_be_one() {
+        let of = |file: &str| called(&Path::new("/images").join(file)).map(|name| name.to_string());
+        for file in ["app", "app.oci", "app.tar", "app.tar.gz", "app.tgz", "app.oci.tar.zst"] {
+            assert_eq!(of(file).as_deref(), Some("app"), "{file}");
+        }
+        assert_eq!(of("redis-7.2.tar").as_deref(), Some("redis-7.2"));
+        for file in ["App.tar", "app:1.tar", "a b", ".tar", "-x"] {
+            assert_eq!(of(file), None, "{file}");
+        }
+    }
 }

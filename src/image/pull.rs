@@ -12,6 +12,7 @@
 use super::catalog::{self, Known, Origin};
 use super::config::ImageConfig;
 use super::error::ImageError;
+use super::evict::{self, Fits};
 use super::fetch::{Fetch, Layer, Name, Source};
 use super::layout;
 use super::local::Rootfs;
@@ -67,18 +68,32 @@ pub fn pull(
     wish: &Wish,
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Pulled, ImageError> {
+    pull_for_later(store, settings, (name, login), wish, progress, evict::ALWAYS_FITS)
+}
+
+/// As [`pull`], of an image that nothing may be made of for a while. Does not `fits` take it, the name
+/// means what it meant before; that is asked as soon as sizes are known, and again of what has come.
+pub fn pull_for_later(
+    store: &Store,
+    settings: &Settings,
+    (name, login): (&ImageRef, Option<Login>),
+    wish: &Wish,
+    progress: &(dyn Fn(u64, u64) + Sync),
+    fits: &Fits<'_>,
+) -> Result<Pulled, ImageError> {
     let name = name.at(&settings.default);
     let here = || {
         let (image, pin) = catalog::find(store, &catalog::meaning(store, &name)?)?;
         Some(Pulled::new(image, pin))
     };
     if let (Some(digest), Some(pulled)) = (name.digest(), here()) {
+        fits(&pulled.image.layers, 0)?;
         hit(store, &name, &pulled.image, &[*digest]);
         return Ok(pulled);
     }
     let patient = here().is_none();
     let runs = Runs::here();
-    let pull = Pull { store, settings, name: &name, runs, patient, wish, progress };
+    let pull = Pull { store, settings, name: &name, runs, patient, wish, progress, fits };
     match pull.run(login) {
         // Whatever broke off: this is why.
         Err(_) if wish.is_over() => Err(pull.failed(Wish::failure())),
@@ -163,6 +178,7 @@ struct Pull<'a> {
     patient: bool,
     wish: &'a Wish,
     progress: &'a (dyn Fn(u64, u64) + Sync),
+    fits: &'a Fits<'a>,
 }
 
 impl Pull<'_> {
@@ -233,16 +249,12 @@ impl Pull<'_> {
         let Led { digest, through, what } =
             self.document(&repository).map_err(|err| self.failed(err))?;
         let (document, kind) = match what {
-            What::Here(image, pin) => {
-                hit(self.store, self.name, &image, &through);
-                return Ok(Pulled::new(*image, pin));
-            }
+            What::Here(image, pin) => return self.here((*image, pin), &through),
             What::There(document, kind) => (document, kind),
         };
         let _turn = self.turn(&digest)?;
-        if let Some((image, pin)) = catalog::find(self.store, &digest) {
-            hit(self.store, self.name, &image, &through);
-            return Ok(Pulled::new(image, pin));
+        if let Some(found) = catalog::find(self.store, &digest) {
+            return self.here(found, &through);
         }
         let pulled = match kind {
             Kind::First => self.first(&repository, digest, &document),
@@ -251,6 +263,23 @@ impl Pull<'_> {
         record(self.store, self.name, &pulled.image, &through)
             .map_err(|err| self.unrecorded(err))?;
         Ok(pulled)
+    }
+
+    /// An image that is here already.
+    fn here(&self, (image, pin): (Known, Pin), through: &[Digest]) -> Result<Pulled, ImageError> {
+        (self.fits)(&image.layers, 0)?;
+        hit(self.store, self.name, &image, through);
+        Ok(Pulled::new(image, pin))
+    }
+
+    /// Refuses an image that is too large before its layers come. What they become is more than most
+    /// of what they are packed: only headers, and what does not shrink, take less.
+    fn check_packed(&self, layers: &[(Blob, Digest)], chains: &[Digest]) -> Result<(), ImageError> {
+        let is_here = |chain: &&Digest| self.store.layer(chain).is_some();
+        let here: Vec<Digest> = chains.iter().filter(is_here).copied().collect();
+        let missing = layers.iter().zip(chains).filter(|(_, chain)| !is_here(chain));
+        let coming = missing.fold(0u64, |sum, ((blob, _), _)| sum.saturating_add(blob.size));
+        (self.fits)(&here, coming - coming / 8)
     }
 
     /// The manifest that the name leads to on this box, unless its image is here.
@@ -302,6 +331,7 @@ impl Pull<'_> {
             chains.push(chains.last().map_or(*diff, |below| below.chain(diff)));
         }
         let pin = self.store.pin(&chains);
+        self.check_packed(&layers, &chains)?;
         let diffs = layers.iter().map(|(_, diff)| *diff).collect();
         let of =
             |((blob, diff), chain): ((Blob, Digest), &Digest)| Layer { blob, diff, chain: *chain };
@@ -331,14 +361,12 @@ impl Pull<'_> {
         let first = self.again(|| First::find(http, address, repository, login)).map_err(failed)?;
         let id = self.again(|| first.id(self.name.tag())).map_err(failed)?;
         let digest = Digest::of(format!("first version {host}/{repository} {id}").as_bytes());
-        if let Some((image, pin)) = catalog::find(self.store, &digest) {
-            hit(self.store, self.name, &image, &[]);
-            return Ok(Pulled::new(image, pin));
+        if let Some(found) = catalog::find(self.store, &digest) {
+            return self.here(found, &[]);
         }
         let _turn = self.turn(&digest)?;
-        if let Some((image, pin)) = catalog::find(self.store, &digest) {
-            hit(self.store, self.name, &image, &[]);
-            return Ok(Pulled::new(image, pin));
+        if let Some(found) = catalog::find(self.store, &digest) {
+            return self.here(found, &[]);
         }
         let ids = self.again(|| first.layers(&id)).map_err(failed)?;
         let (mut chains, mut diffs, mut config) = (Vec::new(), Vec::new(), ImageConfig::default());
@@ -411,6 +439,7 @@ impl Pull<'_> {
         let place = || self.store.dir().join("layers");
         let layers = layout::without_hidden(self.store, chains)
             .map_err(|source| ImageError::Read { archive: place(), source })?;
+        (self.fits)(&layers, 0)?;
         let image = Known { layers, ..image }.asked_now(self.store);
         let image = image.map_err(|err| self.unrecorded(err))?;
         catalog::add(self.store, &image).map_err(|err| self.unrecorded(err))?;

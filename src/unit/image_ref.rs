@@ -78,6 +78,11 @@ impl ImageRef {
         self.tag.as_deref().unwrap_or(LATEST)
     }
 
+    /// Whether it says which tag.
+    pub fn has_tag(&self) -> bool {
+        self.tag.is_some()
+    }
+
     /// What exactly it must be.
     pub fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()

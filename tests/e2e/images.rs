@@ -8,6 +8,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
+use terrarium::unit::Digest;
 
 const NAME: &str = "127.0.0.1:5000/ops/app:1";
 
@@ -153,6 +154,72 @@ fn images_are_pulled_saved_removed_loaded_and_collected() {
     lab.ok(&["image", "rm", NAME, "mine/app:one"]);
     lab.ok(&["image", "gc"]);
     assert_eq!(fs::read_dir(&layers).expect("layers").count(), 0);
+    lab.finish();
+}
+
+/// An archive of one image whose only layer is this tar.
+fn archive(dir: &Path, layer: &[u8], name: &str) -> std::path::PathBuf {
+    let config = serde_json::json!({
+        "os": "linux",
+        "rootfs": { "diff_ids": [Digest::of(layer)] },
+    });
+    let config = config.to_string();
+    let file = format!("{}.json", Digest::of(config.as_bytes()).hex());
+    let manifest = serde_json::json!([
+        { "Config": file, "RepoTags": [name], "Layers": ["layer.tar"] }
+    ]);
+    let manifest = manifest.to_string();
+    let mut tar = tar::Builder::new(Vec::new());
+    let files = [("manifest.json", manifest.as_bytes()), (&file, config.as_bytes())];
+    for (name, data) in files.into_iter().chain([("layer.tar", layer)]) {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(data.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, data).expect("append");
+    }
+    let path = dir.join("one.tar");
+    fs::write(&path, tar.into_inner().expect("archive")).expect("write");
+    path
+}
+
+#[test]
+fn shared_layers_are_no_use_of_an_image_and_what_is_too_large_is_told() {
+    let mut lab = Lab::new("shared");
+    lab.serve();
+    let stack = lab.root.join("usr/lib/terrarium/stacks/tiny.tar.zst");
+    let built = fs::canonicalize(&stack).expect("a stack");
+    let layer = lab.root.join("layer.tar");
+    tool("zstd", &["-q", "-d", text(&built), "-o", text(&layer)]);
+    let layer = fs::read(layer).expect("read");
+    let image = archive(&lab.root, &layer, "reg.lan/ops/same:1");
+    let app = lab.app(
+        "web",
+        "exec sleep 1000000",
+        "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n[health]\ntype = \"process\"\n",
+    );
+    lab.ok(&["apply", &app]);
+    lab.until_state("web", "running");
+    lab.ok(&["image", "load", text(&image)]);
+    let layers = lab.root.join("var/lib/terrarium/store/layers");
+    let count = || fs::read_dir(&layers).expect("layers").count();
+    // Of the stack and the droplet: the image is the very stack.
+    assert_eq!(count(), 2);
+    let all = json(&lab.ok(&["image", "ls", "--json"]).out);
+    assert_eq!(all["images"][0]["used_by"], Value::Array(vec![]), "{all}");
+    lab.ok(&["image", "rm", "reg.lan/ops/same:1"]);
+    lab.ok(&["image", "gc", "--all"]);
+    assert_eq!(count(), 2);
+    lab.ok(&["delete", "web"]);
+
+    lab.end_daemon(nix::sys::signal::Signal::SIGTERM);
+    lab.configure("small", "[store]\nimages_max = \"64KiB\"\n");
+    fs::remove_file(&stack).expect("no stack any more");
+    lab.serve();
+    let refused = lab.run(&["image", "load", text(&image)]);
+    assert_eq!((refused.code, refused.out.as_str()), (1, ""), "{}", refused.err);
+    assert!(refused.err.contains("all images may have 64KiB, "), "{}", refused.err);
+    assert!(refused.err.contains("raise `images_max` in [store]"), "{}", refused.err);
+    assert!(lab.ok(&["image", "ls"]).out.starts_with("no images"));
     lab.finish();
 }
 

@@ -12,7 +12,7 @@ use terrarium::exec::logs::{AppLog, Keep, Logs};
 use terrarium::exec::run::Executor;
 use terrarium::exec::steps::StepError;
 use terrarium::exec::streams::Sink;
-use terrarium::model::action::RunAction;
+use terrarium::model::action::{Action, RunAction};
 use terrarium::unit::{Bytes, Rate};
 
 /// One container whose processes are logged.
@@ -42,13 +42,13 @@ impl Logged {
 
     /// Runs a script that ends with status 1.
     fn fail(&self, script: &str) {
-        let run = RunAction {
+        let run = Action::Run(RunAction {
             process: shell("", script),
             log_source: "APP/PROC/WEB".into(),
             suppress_log_output: false,
-        };
+        });
         let (_stop, cancel) = cancel::pair();
-        let end = smol::block_on(self.exec.run(&run, &cancel));
+        let end = smol::block_on(self.exec.perform(&run, &cancel));
         let failed = StepError::Failed("APP/PROC/WEB: Exited with status 1".into());
         assert_eq!(end, Err(failed), "{script}");
     }

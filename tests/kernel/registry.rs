@@ -329,12 +329,15 @@ fn files_of_other_tools_are_loaded_and_run_without_a_registry() {
     let theirs = bed.lab.dir.join("theirs");
     tool("umoci", &["unpack", "--image", &format!("{}:one", layout.display()), text(&theirs)]);
     tree::same(&bed.store, &bed.dir("ours"), &first.0.layers, &theirs.join("rootfs"));
+    // Who says a tag means it.
+    assert_eq!(load(&layout, Some("foo/bar:2")).1[0].to_string(), "docker.io/foo/bar:2");
+    assert_eq!(load(&saved, Some("foo/bar:3")).1[0].to_string(), "docker.io/foo/bar:3");
     // There is no registry, and none is needed.
     for name in ["reg.lan/ops/app:1", "reg.lan/ops/other:2", "mine/app:one"] {
         assert_eq!(bed.pull(&bed.settings(), name).expect(name).image.layers, first.0.layers);
     }
     let listed = terrarium::image::catalog::list(&bed.store).expect("list");
-    assert_eq!(listed.iter().map(|(_, names)| names.len()).sum::<usize>(), 3);
+    assert_eq!(listed.iter().map(|(_, names)| names.len()).sum::<usize>(), 5);
     // What is damaged is told, and leaves nothing.
     let mut bytes = fs::read(&saved).expect("read");
     let at = bytes.windows(9).position(|window| window == b"file 299\n").expect("in a layer");

@@ -35,9 +35,10 @@ impl<S: AppService + ImageService> Handler for Apps<S> {
                 images::load(&self.service, from, name, body).await
             }
             Ok(Route::Image(image, verb)) => images::about(&self.service, &image, verb).await,
-            Ok(Route::Collect) => {
-                self.service.collect().await.map(|gone| Response::json(200, &gone))
-            }
+            Ok(Route::Collect) => match flag(request, "all") {
+                Ok(all) => self.service.collect(all).await.map(|gone| Response::json(200, &gone)),
+                Err(err) => Err(err),
+            },
             Err(NoRoute::Path) => {
                 let path = request.path.join("/");
                 Err(ServiceError::new(ErrorKind::NotFound, format!("no such path: /{path}")))

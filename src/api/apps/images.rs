@@ -89,7 +89,7 @@ pub struct CollectedView {
     pub images: u64,
     /// Layers.
     pub layers: u64,
-    /// Bytes in the files of these layers.
+    /// Bytes in the files of these layers, and of what has come of downloads.
     pub bytes: u64,
 }
 
@@ -126,8 +126,8 @@ pub trait ImageService: Send + Sync {
     fn save(&self, image: &str) -> impl Future<Output = Served<Saved>> + Send;
     /// Forgets a name, or an image with all its names.
     fn remove(&self, image: &str) -> impl Future<Output = Served<RemovedView>> + Send;
-    /// Removes what nothing is made of.
-    fn collect(&self) -> impl Future<Output = Served<CollectedView>> + Send;
+    /// Removes what nobody can ask for or needs, or with `all` every image that nothing is made of.
+    fn collect(&self, all: bool) -> impl Future<Output = Served<CollectedView>> + Send;
 }
 
 /// What is asked about one image.

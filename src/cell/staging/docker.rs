@@ -7,6 +7,7 @@ use super::Shared;
 use crate::cell::record::{AppRecord, Release};
 use crate::exec::cancel::Cancel;
 use crate::image::catalog::{self, Known};
+use crate::image::registry::failure;
 use crate::image::work::Wish;
 use crate::image::{self, ImageError};
 use crate::log::chain;
@@ -44,7 +45,16 @@ pub async fn stage(
         })
         .await
     });
-    let (known, bytes, pin) = fetched.await.ok_or("it was stopped")??;
+    let (known, bytes, pin) = match fetched.await.ok_or("it was stopped")? {
+        Ok(fetched) => fetched,
+        Err(Unfetched { why, is_away: true }) if let Some(old) = unchanged(shared, record) => {
+            let (release, pin) = old;
+            shared.say(app, "STG", true, format!("{why}; it stays the image that it is"));
+            shared.state().fetched.insert(app.clone(), pin);
+            return Ok(release);
+        }
+        Err(Unfetched { why, .. }) => return Err(why),
+    };
     shared.state().fetched.insert(app.clone(), pin);
     let image = StagedImage {
         digest: known.digest,
@@ -74,6 +84,36 @@ pub async fn stage(
     })
 }
 
+/// An image that cannot be had.
+struct Unfetched {
+    /// For the user.
+    why: String,
+    /// Nobody gives it now: that says nothing against the image.
+    is_away: bool,
+}
+
+impl From<ImageError> for Unfetched {
+    fn from(err: ImageError) -> Unfetched {
+        use failure::Kind as K;
+        let is_away = matches!(&err, ImageError::Pull { source, .. }
+            if matches!(source.kind, K::Passing | K::Untrusted | K::Denied | K::Missing));
+        Unfetched { why: chain(&err), is_away }
+    }
+}
+
+/// What the app has, when its manifest names the same image as before and all of that is here; the pin
+/// keeps it.
+fn unchanged(shared: &Shared, record: &AppRecord) -> Option<(Release, Pin)> {
+    let old = record.release.as_ref()?;
+    let image = old.image.as_ref()?;
+    let store = shared.host.store();
+    let pin = store.pin(&image.layers);
+    let is_same = old.manifest.image == record.manifest.image
+        && image.layers.iter().all(|layer| store.layer(layer).is_some())
+        && docker::desired_lrps(&record.manifest, &old.result, image, 0).is_ok();
+    is_same.then(|| (Release { manifest: record.manifest.clone(), ..old.clone() }, pin))
+}
+
 /// The image, the bytes that it has, and what keeps its layers until they are recorded. `lost`: the
 /// one that the app had, which counts more than what its name means now. Blocking.
 fn fetch(
@@ -81,9 +121,8 @@ fn fetch(
     app: &AppName,
     wanted: &Image,
     (lost, wish): (Option<Digest>, &Wish),
-) -> Result<(Known, u64, Pin), String> {
+) -> Result<(Known, u64, Pin), Unfetched> {
     let store = shared.host.store();
-    let text = |err: ImageError| chain(&err);
     let (known, pin) = match wanted {
         Image::Ref(name) => {
             let said = AtomicU64::new(0);
@@ -95,7 +134,7 @@ fn fetch(
                 }
             };
             let pull = |name: &ImageRef| {
-                image::pull(store, &shared.registries, name, None, wish, &progress).map_err(text)
+                image::pull(store, &shared.registries, name, None, wish, &progress)
             };
             let before = lost.and_then(|digest| pull(&name.pinned(digest)).ok());
             let pulled = before.map_or_else(|| pull(name), Ok)?;
@@ -106,9 +145,11 @@ fn fetch(
             }
             (pulled.image, pulled.pin)
         }
-        Image::Archive(path) => load(shared, path)?,
+        Image::Archive(path) => {
+            load(shared, path).map_err(|why| Unfetched { why, is_away: false })?
+        }
     };
-    let bytes = image::layers_bytes(store, &known.layers).map_err(text)?;
+    let bytes = image::layers_bytes(store, &known.layers)?;
     Ok((known, bytes, pin))
 }
 

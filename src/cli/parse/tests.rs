@@ -183,7 +183,8 @@ fn every_word_of_image_is_understood() {
         ("image load --name ops/app a.tar", load(Some(name("ops/app")))),
         ("image save app x.tar", Image::Save { image: "app".into(), file: "x.tar".into() }),
         (&format!("image rm app {digest}"), Image::Remove(vec!["app".into(), digest.clone()])),
-        ("image gc", Image::Collect),
+        ("image gc", Image::Collect { all: false }),
+        ("image gc --all", Image::Collect { all: true }),
         ("image inspect abcdef", Image::Inspect("abcdef".into())),
     ] {
         assert_eq!(command(line), Command::Image(meaning), "{line}");
@@ -201,6 +202,7 @@ fn every_word_of_image_is_understood() {
         "image save app",
         "image rm",
         "image gc now",
+        "image ls --all",
         "image pull app --name other",
         "image ls --nonsense",
     ] {

@@ -257,6 +257,9 @@ impl Typed {
         if name.is_some() && what != "load" {
             return Err(self.wrong("--name belongs to `image load`"));
         }
+        if self.has("all") && what != "gc" {
+            return Err(self.wrong("--all belongs to `image gc`"));
+        }
         let label = |word| match named(word) {
             Ok(name) if name.digest().is_some() => {
                 Err(self.wrong("--name has a digest; an image gets its own from what is in it"))
@@ -273,7 +276,7 @@ impl Typed {
             ("rm" | "remove", [_, ..]) => {
                 Image::Remove(words.iter().map(|word| self.text(word)).collect::<Result<_, _>>()?)
             }
-            ("gc", []) => Image::Collect,
+            ("gc", []) => Image::Collect { all: self.has("all") },
             ("inspect", [image]) => Image::Inspect(self.text(image)?),
             ("ls" | "list" | "pull" | "load" | "save" | "rm" | "remove" | "gc" | "inspect", _) => {
                 let text = format!("`image {what}` has too few or too many words behind it");

@@ -45,7 +45,16 @@ pub fn list(all: &ImagesView, now_ms: u64, color: bool) -> String {
 /// `terrarium image gc`.
 pub fn collected(gone: &CollectedView) -> String {
     let (images, layers) = (count(gone.images, "image"), count(gone.layers, "layer"));
-    format!("removed {images} and {layers}, {}", size(gone.bytes))
+    format!("removed {images} and {layers}, {}", full_size(gone.bytes))
+}
+
+/// A size with its whole unit: `640B`, `12.3MiB`.
+fn full_size(bytes: u64) -> String {
+    match size(bytes) {
+        none if bytes == 0 => format!("{none}B"),
+        small if small.ends_with('B') => small,
+        large => format!("{large}iB"),
+    }
 }
 
 fn count(number: u64, what: &str) -> String {
@@ -100,7 +109,7 @@ mod tests {
     #[test]
     fn what_is_gone_is_counted() {
         let gone = CollectedView { images: 1, layers: 3, bytes: 1 << 30 };
-        assert_eq!(collected(&gone), "removed 1 image and 3 layers, 1G");
-        assert_eq!(collected(&CollectedView::default()), "removed no image and no layer, 0");
+        assert_eq!(collected(&gone), "removed 1 image and 3 layers, 1GiB");
+        assert_eq!(collected(&CollectedView::default()), "removed no image and no layer, 0B");
     }
 }

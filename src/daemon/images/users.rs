@@ -15,19 +15,19 @@ const APP: &str = "app ";
 pub fn of(host: &Host, apps: &[(AppName, Digest)], all: &All) -> Served<Vec<Vec<String>>> {
     let mut used = vec![Vec::new(); all.len()];
     let images: Vec<&[Digest]> = all.iter().map(|(known, _)| &known.layers[..]).collect();
+    let of_digest = |digest| all.iter().position(|(known, _)| known.digest == digest);
     for handle in host.list().map_err(|err| failed(&err))? {
         // One that is gone by now, or cannot be read, is not known to be made of anything: its layers
         // stay all the same.
         let Ok(Some(entry)) = host.entry(&handle) else { continue };
         let peas = host.pea_layers(&handle).unwrap_or_default();
-        for layers in peas.iter().chain([&entry.spec.layers]) {
-            for at in made_of(&images, layers) {
-                used[at].push(handle.to_string());
-            }
+        let own = entry.spec.image.and_then(of_digest);
+        for at in peas.iter().flat_map(|layers| made_of(&images, layers)).chain(own) {
+            used[at].push(handle.to_string());
         }
     }
     for (app, digest) in apps {
-        if let Some(at) = all.iter().position(|(known, _)| known.digest == *digest) {
+        if let Some(at) = of_digest(*digest) {
             used[at].push(format!("{APP}{app}"));
         }
     }
@@ -38,13 +38,20 @@ pub fn of(host: &Host, apps: &[(AppName, Digest)], all: &All) -> Served<Vec<Vec<
     Ok(used)
 }
 
-/// The images that a container of `layers` may be of: those with most of its layers, from the lowest
-/// up. Several when they differ in nothing else.
+/// The images that a pea of `layers` may be of: which it is, is not written down. Those with the same
+/// layers; several when they differ in nothing else.
 fn made_of(images: &[&[Digest]], layers: &[Digest]) -> Vec<usize> {
-    let fits = |image: &&[Digest]| !image.is_empty() && layers.starts_with(image);
-    let most = images.iter().filter(|image| fits(image)).map(|image| image.len()).max();
-    let all = images.iter().enumerate().filter(|(_, image)| fits(image));
-    all.filter(|(_, image)| Some(image.len()) == most).map(|(at, _)| at).collect()
+    let same = |image: &[Digest]| !image.is_empty() && image == layers;
+    images.iter().enumerate().filter(|(_, image)| same(image)).map(|(at, _)| at).collect()
+}
+
+/// Why the name of an image cannot be removed.
+pub fn refusal_of_name(app: &AppName, name: &str) -> ServiceError {
+    let text = format!(
+        "the manifest of app `{app}` has the image {name}; delete it, or apply it with another image, \
+         first"
+    );
+    ServiceError::new(ErrorKind::Conflict, text)
 }
 
 /// Why an image cannot be removed. `called`: what a container's client calls it.
@@ -79,14 +86,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_container_is_of_the_image_with_most_of_its_layers() {
+    fn a_pea_is_of_the_images_with_the_same_layers() {
         let [a, b, c] = ["a", "b", "c"].map(|text| Digest::of(text.as_bytes()));
         let (base, app, other) = ([a], [a, b], [c]);
         let images: [&[Digest]; 5] = [&base, &app, &other, &app, &[]];
         assert_eq!(made_of(&images, &[a, b]), [1, 3]);
-        assert_eq!(made_of(&images, &[a, b, c]), [1, 3], "with a layer of its own on top");
+        assert_eq!(made_of(&images, &[a, b, c]), [0; 0], "shared layers are no use of an image");
         assert_eq!(made_of(&images, &[a]), [0]);
         assert_eq!(made_of(&images, &[b]), [0; 0]);
+        assert_eq!(made_of(&images, &[]), [0; 0]);
     }
 
     #[test]

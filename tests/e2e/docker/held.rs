@@ -119,3 +119,34 @@ fn an_image_that_an_app_starts_from_is_not_removed() {
     lab.ok(&["image", "rm", NAME]);
     lab.finish();
 }
+
+#[test]
+fn an_unchanged_app_is_applied_without_its_registry_and_its_name_stays() {
+    let (mut lab, dir) = lab("unchanged");
+    let registry = Registry::start(&dir, Setup::Plain);
+    let made = layout(&dir, &[]);
+    push(&made, "1");
+    push(&made, "2");
+    let file = manifest(&lab, "app", &format!("image.ref = \"{NAME}\""));
+    lab.ok(&["apply", &file]);
+    lab.until_state("app", "running");
+    lab.ok(&["image", "pull", "127.0.0.1:5000/ops/app:2"]);
+    registry.stop();
+    // Another name leads there too; this one is the app's.
+    let Ran { code, err, .. } = lab.run(&["image", "rm", NAME]);
+    let why = format!("the manifest of app `app` has the image {NAME}; delete it");
+    assert!(code == 9 && err.contains(&why), "{code}: {err}");
+    lab.ok(&["image", "rm", "127.0.0.1:5000/ops/app:2"]);
+    // However the name went: what is recorded does.
+    lab.end_daemon(Signal::SIGTERM);
+    lab.serve();
+    let names = lab.root.join("var/lib/terrarium/store/images/names");
+    for name in fs::read_dir(names).expect("names").flatten() {
+        fs::remove_file(name.path()).expect("remove");
+    }
+    let shown = lab.view("app")["image"].clone();
+    lab.ok(&["apply", &file]);
+    assert_eq!(lab.view("app")["image"], shown);
+    lab.until_state("app", "running");
+    lab.finish();
+}

@@ -83,6 +83,12 @@ fn every_form_of_archive_is_loaded_once_and_its_apps_start_without_a_network() {
     let files = files.map(|file| put(&lab, &file[..1], file, &name(&file[..1])));
     put(&lab, "e", "e", &name("e"));
     let dir = files[0].parent().expect("a directory");
+    // With no more than a tag, in the manner of umoci; and a file that lies elsewhere.
+    let aside = lab.root.join("aside");
+    fs::create_dir_all(&aside).expect("directory");
+    fs::rename(put(&lab, "f", "f.tar", &name("f")), aside.join("f.tar")).expect("move");
+    std::os::unix::fs::symlink(aside.join("f.tar"), dir.join("f.tar")).expect("link");
+    fs::rename(put(&lab, "g", "g", "v1"), dir.join("g.oci")).expect("move");
     fs::write(dir.join("broken.tar"), "this is no archive").expect("write");
     fs::write(dir.join(".half.tar"), "this is not whole").expect("write");
     lab.serve();
@@ -90,7 +96,10 @@ fn every_form_of_archive_is_loaded_once_and_its_apps_start_without_a_network() {
     apply(&lab, "d", 8000);
     assert!(answer(&lab, 8000).contains("hello d 9000"));
     let all = ["a", "b", "c", "d", "e"];
-    lab.until("all are here", |lab| (names(lab) == all.map(name)).then_some(()));
+    let mut every = all.map(name).to_vec();
+    every.extend([name("f"), "docker.io/library/g:v1".to_owned()]);
+    every.sort();
+    lab.until("all are here", |lab| (names(lab) == every).then_some(()));
     for one in all {
         let inspected = lab.ok(&["image", "inspect", &name(one)]).out;
         assert!(inspected.contains(&format!("\"NAME={one}\"")), "{inspected}");
@@ -98,7 +107,7 @@ fn every_form_of_archive_is_loaded_once_and_its_apps_start_without_a_network() {
     let broken = events(&lab, "image.preload_failed");
     assert_eq!(broken.len(), 1, "{broken:?}");
     assert!(broken[0].contains("broken.tar") && broken[0].contains("err="), "{broken:?}");
-    assert_eq!(events(&lab, "image.preloaded").len(), 5);
+    assert_eq!(events(&lab, "image.preloaded").len(), 7);
 
     // What looks the same is not read again, and what runs is not touched.
     files.iter().for_each(|file| spoil(file));
@@ -108,7 +117,7 @@ fn every_form_of_archive_is_loaded_once_and_its_apps_start_without_a_network() {
     apply(&lab, "a", 8001);
     assert!(answer(&lab, 8001).contains("hello a 9000"));
     assert_eq!(events(&lab, "image.preload_failed").len(), 1);
-    assert_eq!(events(&lab, "image.preloaded").len(), 5);
+    assert_eq!(events(&lab, "image.preloaded").len(), 7);
     lab.finish();
 }
 

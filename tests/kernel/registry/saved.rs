@@ -64,7 +64,7 @@ fn what_is_saved_is_read_by_other_tools_and_is_the_same_again() {
     collect(&bed.store, &none, || Some(Default::default())).expect("collect");
     assert_eq!(bed.store.layers().expect("layers"), []);
     assert!(catalog::find(&bed.store, &digest).is_none());
-    let loaded = load_stream(&bed.store, "docker.io", &archive, &bytes[..], None);
+    let loaded = load_stream(&bed.store, "docker.io", &archive, &bytes[..], None, &|_, _| Ok(()));
     let [second] = loaded.unwrap_or_else(|err| panic!("{}", chain(&err))).try_into().expect("one");
     let (known, pin) = catalog::find(&bed.store, &second.digest).expect("known");
     assert_eq!(known.id.to_string(), id);
@@ -77,7 +77,10 @@ fn what_is_saved_is_read_by_other_tools_and_is_the_same_again() {
     // A stream that breaks off leaves nothing.
     drop((second, pin));
     collect(&bed.store, &none, || Some(Default::default())).expect("collect");
-    let cut = load_stream(&bed.store, "docker.io", &archive, &bytes[..bytes.len() / 2], None);
+    let cut =
+        load_stream(&bed.store, "docker.io", &archive, &bytes[..bytes.len() / 2], None, &|_, _| {
+            Ok(())
+        });
     let said = chain(&cut.expect_err("cut"));
     assert!(said.contains("saved.tar"), "{said}");
     assert_eq!(bed.store.layers().expect("layers"), []);
@@ -133,7 +136,8 @@ fn config(words: usize, layer: &[u8]) -> (Vec<u8>, String) {
 }
 
 fn load_error(bed: &Bed, bytes: &[u8]) -> String {
-    let loaded = load_stream(&bed.store, "docker.io", Path::new("x.tar"), bytes, None);
+    let loaded =
+        load_stream(&bed.store, "docker.io", Path::new("x.tar"), bytes, None, &|_, _| Ok(()));
     chain(&loaded.expect_err("must be refused"))
 }
 
@@ -269,7 +273,8 @@ fn of_images_without_a_name_only_those_that_somebody_loaded_stay() {
     let path = bed.lab.dir.join("app.tar");
     fs::write(&path, own).expect("write");
     let own = load(&bed.store, "docker.io", &path, None).expect("loaded");
-    let sent = load_stream(&bed.store, "docker.io", Path::new("x.tar"), &sent[..], None);
+    let sent =
+        load_stream(&bed.store, "docker.io", Path::new("x.tar"), &sent[..], None, &|_, _| Ok(()));
     let [own, sent] = [own, sent.expect("loaded")].map(|all| all[0].digest);
     // Since long.
     for digest in [own, sent] {
@@ -284,5 +289,69 @@ fn of_images_without_a_name_only_those_that_somebody_loaded_stay() {
     };
     assert_eq!(left(&layers), [true, true], "the app is there");
     assert_eq!(left(&[]), [false, true]);
+    bed.close();
+}
+
+#[test]
+fn of_several_images_each_keeps_its_own_tag_and_none_gets_another_ones() {
+    let bed = Bed::new("several-tags");
+    let layout = image(&bed);
+    let one = format!("{}:one", layout.display());
+    tool("umoci", &["config", "--image", &one, "--tag", "two", "--config.env", "X=1"]);
+    let load = |name: &str| {
+        let name = name.parse().expect("a name");
+        load(&bed.store, "docker.io", &layout, Some(&name))
+    };
+    let said = chain(&load("foo/bar:2").expect_err("of which?"));
+    assert!(said.contains("it has 2 images, and foo/bar:2 can be one of them only"), "{said}");
+    assert_eq!(catalog::list(&bed.store).expect("list"), []);
+    let loaded = load("foo/bar").unwrap_or_else(|err| panic!("{}", chain(&err)));
+    let mut names: Vec<String> = loaded.iter().map(|it| it.names[0].to_string()).collect();
+    names.sort();
+    assert_eq!(names, ["docker.io/foo/bar:one", "docker.io/foo/bar:two"]);
+    bed.close();
+}
+
+#[test]
+fn a_load_that_does_not_fit_leaves_names_what_they_meant() {
+    let bed = Bed::new("load-room");
+    let name = "reg.lan/ops/app:1".parse().expect("a name");
+    let load = |layer: &[u8], most: u64| {
+        let (text, config) = config(1, layer);
+        let mut tar = tar::Builder::new(Vec::new());
+        let manifest = serde_json::json!([{ "Config": config, "Layers": ["layer.tar"] }]);
+        let manifest = manifest.to_string();
+        let files =
+            [("manifest.json", manifest.as_bytes()), (&config, &text), ("layer.tar", layer)];
+        for (name, data) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(data.len() as u64);
+            header.set_mode(0o644);
+            tar.append_data(&mut header, name, data).expect("append");
+        }
+        let bytes = tar.into_inner().expect("archive");
+        let keep = Keep { bytes: Some(most), ..Keep::default() };
+        let fits = |layers: &[Digest], coming| {
+            terrarium::image::check_room(&bed.store, &keep, ("x.tar", layers, coming), None)
+        };
+        let path = Path::new("x.tar");
+        load_stream(&bed.store, "docker.io", path, &bytes[..], Some(&name), &fits)
+    };
+    let [small, large] = [1 << 20, 3 << 20].map(|size| crate::image::one_file("f", &vec![7; size]));
+    let first = load(&small, 2 << 20).unwrap_or_else(|err| panic!("{}", chain(&err)));
+    let said = chain(&load(&large, 2 << 20).expect_err("too large"));
+    let start =
+        "x.tar needs 3MiB in the store; all images may have 2MiB, and 0B are of what is needed";
+    assert!(said.starts_with(start) && said.contains("raise `images_max` in [store]"), "{said}");
+    assert_eq!(catalog::meaning(&bed.store, &name), Some(first[0].digest));
+    // The last that was asked for is the last to go: it fits once the other one has gone.
+    let second = load(&large, 3 << 20).unwrap_or_else(|err| panic!("{}", chain(&err)));
+    assert_eq!(catalog::meaning(&bed.store, &name), Some(second[0].digest));
+    let digest = second[0].digest;
+    drop((first, second));
+    let keep = Keep { bytes: Some(3 << 20), ..Keep::default() };
+    collect(&bed.store, &keep, || Some(Default::default())).expect("collect");
+    let left = catalog::list(&bed.store).expect("list");
+    assert_eq!(left.iter().map(|(known, _)| known.digest).collect::<Vec<_>>(), [digest]);
     bed.close();
 }

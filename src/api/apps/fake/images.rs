@@ -94,8 +94,8 @@ impl ImageService for Fake {
         }
     }
 
-    async fn collect(&self) -> Served<CollectedView> {
-        self.note("collect");
+    async fn collect(&self, all: bool) -> Served<CollectedView> {
+        self.note(if all { "collect all" } else { "collect" });
         Ok(CollectedView { images: 0, layers: 2, bytes: 12_900_000 })
     }
 }

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::sync::mpsc::channel;
 use std::time::{Instant, SystemTime};
-use terrarium::image::catalog::{self, Keep};
+use terrarium::image::catalog::{self, Keep, Sweep};
 use terrarium::image::work::Wish;
 use terrarium::image::{Pulled, make_room, pull};
 use terrarium::unit::Bytes;
@@ -207,6 +207,69 @@ fn old_image(bed: &Bed, port: u16, mib: usize, hours: u64) -> Pulled {
 }
 
 #[test]
+fn a_pull_that_does_not_fit_ends_before_its_layers_come_and_the_name_means_what_it_did() {
+    let bed = Bed::new("pull-room");
+    let small = Server::start(5000, 1 << 20, |_, _| None);
+    let first = bed.pull(&settings(&bed), &small.name()).expect("pulled").image.digest;
+    let large = Server::start(5001, 8 << 20, |_, _| None);
+    let large_name: terrarium::unit::ImageRef = large.name().parse().expect("name");
+    catalog::name(&bed.store, &large_name, &first, catalog::Origin::Registry).expect("a name");
+    let wish = Wish::new(&bed.store);
+    let try_with = |most: u64| {
+        let keep = Keep { bytes: Some(most), ..Keep::default() };
+        let fits = |layers: &[Digest], coming| {
+            terrarium::image::check_room(&bed.store, &keep, ("it", layers, coming), None)
+        };
+        let asked = (&large_name, None);
+        terrarium::image::pull_for_later(
+            &bed.store,
+            &settings(&bed),
+            asked,
+            &wish,
+            &|_, _| (),
+            &fits,
+        )
+    };
+    // Before anything comes, and when only what has come shows it.
+    for most in [1 << 10, (8 << 20) - 1] {
+        let said = terrarium::log::chain(&try_with(most).expect_err("too large"));
+        assert!(said.starts_with("it needs ") && said.contains("`images_max`"), "{said}");
+        assert_eq!(catalog::meaning(&bed.store, &large_name), Some(first), "{most}");
+        let came = large.count(&large.layer());
+        assert_eq!(came, usize::from(most > 1 << 10), "{said}");
+    }
+    let pulled = try_with(8 << 20).expect("it fits");
+    assert_eq!(catalog::meaning(&bed.store, &large_name), Some(pulled.image.digest));
+    drop(pulled);
+    bed.close();
+}
+
+#[test]
+fn what_nobody_can_ask_for_goes_at_once_when_that_is_asked_for() {
+    let bed = Bed::new("sweep");
+    let server = Server::start(5000, 1 << 20, |_, _| None);
+    let name: terrarium::unit::ImageRef = server.name().parse().expect("name");
+    let digest = bed.pull(&settings(&bed), &server.name()).expect("pulled").image.digest;
+    let part = bed.store.dir().join("downloads").join(Digest::of(b"another").hex());
+    fs::write(&part, [0; 1000]).expect("write");
+    let left = |sweep: Sweep| {
+        let keep = Keep { sweep, ..Keep::default() };
+        let gone = terrarium::image::collect(&bed.store, &keep, || Some(Default::default()));
+        let gone = gone.expect("collect").expect("not kept");
+        (gone.bytes, part.exists(), catalog::has(&bed.store, &digest))
+    };
+    assert_eq!(left(Sweep::Quiet), (0, true, true));
+    assert_eq!(left(Sweep::Now), (1000, false, true), "it has a name");
+    catalog::forget(&bed.store, &name).expect("forget");
+    assert_eq!(left(Sweep::Quiet), (0, false, true), "it may be about to get one");
+    assert_eq!(left(Sweep::Now), (1 << 20, false, false));
+    bed.pull(&settings(&bed), &server.name()).expect("pulled");
+    assert_eq!(left(Sweep::Now), (0, false, true));
+    assert_eq!(left(Sweep::All), (1 << 20, false, false));
+    bed.close();
+}
+
+#[test]
 fn images_make_room_for_what_does_not_fit_but_none_that_is_needed() {
     let bed = Bed::new("room");
     let ages = [(5000, 9), (5001, 8), (5002, 7), (5003, 6), (5004, 5)];
@@ -215,7 +278,7 @@ fn images_make_room_for_what_does_not_fit_but_none_that_is_needed() {
     let used_layers: std::collections::BTreeSet<Digest> =
         used.image.layers.iter().copied().collect();
     let always_name = "127.0.0.1:5002/a/b:1".parse().expect("name");
-    let keep = Keep { bytes: None, always: vec![always_name] };
+    let keep = Keep { always: vec![always_name], ..Keep::default() };
     let kept = pinned.pin.clone();
     let images = [&used, &pinned, &always, &old, &young].map(|pulled| pulled.image.clone());
     drop((used, pinned, always, old, young));

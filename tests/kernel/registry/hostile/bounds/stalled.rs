@@ -47,7 +47,8 @@ fn saved(image: &Image) -> Vec<u8> {
 fn all_local(bed: &Bed) -> Result<(), String> {
     let said = |err: terrarium::image::ImageError| terrarium::log::chain(&err);
     let sent = packed(&saved(&Image::new(1)));
-    load_stream(&bed.store, "a.lan", Path::new("sent"), &sent[..], None).map_err(said)?;
+    load_stream(&bed.store, "a.lan", Path::new("sent"), &sent[..], None, &|_, _| Ok(()))
+        .map_err(said)?;
     let archive = bed.lab.dir.join("saved.tar");
     fs::write(&archive, saved(&Image::new(2))).expect("write");
     load(&bed.store, "a.lan", &archive, None).map_err(said)?;
@@ -111,7 +112,9 @@ fn a_file_brings_the_very_layer_that_a_registry_owes() {
         let pull = scope.spawn(move || wanted(bed, server, wish).map(drop));
         let is_silent = comes(|| length(&part(&bed.store, server)) == COMES as u64);
         let archive = saved(&server.image);
-        let load = move || load_stream(&bed.store, "a.lan", Path::new("sent"), &*archive, None);
+        let load = move || {
+            load_stream(&bed.store, "a.lan", Path::new("sent"), &*archive, None, &|_, _| Ok(()))
+        };
         let load = scope.spawn(load);
         let is_done = comes(|| load.is_finished()) && !pull.is_finished();
         wish.end();
