@@ -170,7 +170,7 @@ fn a_stop_gives_term_then_ten_seconds_then_kill() {
 #[test]
 fn apps_survive_a_restart_of_the_daemon() {
     let mut lab = Lab::start("survive");
-    let script = format!("{WEB}").replace(
+    let script = WEB.replace(
         "exec busybox",
         "(n=0; while :; do n=$((n+1)); echo \"line $n\"; sleep 0.1; done) &\nexec busybox",
     );
