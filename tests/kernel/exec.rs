@@ -13,7 +13,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use terrarium::container::{Fault, Host};
 use terrarium::exec::cancel;
 use terrarium::exec::fetch::Fetcher;
@@ -228,12 +228,13 @@ fn row_39_who_ignores_term_is_killed_and_it_is_told() {
     let stage = Stage::new("grace");
     let deaf = run("APP", "trap '' TERM; echo up; while :; do sleep 0.1; done");
     let (canceller, cancel) = cancel::pair();
-    let (app, mut up) = ("stage".parse().expect("name"), false);
-    let log = stage.logs.app(&app);
+    let log = stage.logs.app(&"stage".parse().expect("name"));
     let watch = async {
-        while !up {
+        let begin = Instant::now();
+        // Until it is there, a minute at most.
+        while log.last(1, |line| line.text == "up").is_empty() {
+            assert!(begin.elapsed() < Duration::from_secs(60), "it never said that it is up");
             smol::Timer::after(Duration::from_millis(20)).await;
-            up = log.last(1, |line| line.text == "up").len() == 1;
         }
         canceller.cancel();
     };
