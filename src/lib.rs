@@ -26,6 +26,7 @@ pub mod exec;
 pub mod garden;
 pub mod stage;
 // row 6
+pub mod bridge;
 pub mod cell;
 // row 7
 pub mod api;

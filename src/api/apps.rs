@@ -12,22 +12,41 @@
 //! | POST | `/v1/apps/N/{start,restart}` | | `{}` |
 //! | POST | `/v1/apps/N/stop?wait=` | | `{}`, with `wait` when nothing of it runs any more |
 //! | POST | `/v1/apps/N/scale` | [`ScaleRequest`] | `{}` |
+//! | POST | `/v1/apps/N/restage` | | `{}` |
+//! | PUT | `/v1/apps/N/source` | a tar | 201, [`source::SourceView`] |
+//! | GET | `/v1/apps/N/follow` | | a line of JSON for each [`ApplyEvent`], until it runs or has failed |
+//! | GET | `/v1/apps/N/revisions` | | list of `RevisionView` |
+//! | POST | `/v1/apps/N/rollback` | [`history::RollbackRequest`] | [`history::RolledBack`] |
+//! | POST | `/v1/apps/N/tasks` | [`history::TaskRequest`] | 201, [`history::TaskMade`] |
 //! | GET | `/v1/apps/N/logs?`... | | a line of JSON for each `LogLine` that [`LogQuery`] wants |
+//! | POST | `/v1/apps/N/instances/P/I/restart` | | `{}`; a fresh instance takes the index over |
 //! | POST | `/v1/apps/N/instances/P/I/exec` | [`ExecRequest`] | 101, then `http::wire` frames |
+//! | GET | `/v1/apps/N/explain?process=&index=` | | `ExplainView` |
+//! | GET | `/v1/events?since=&follow=` | | server-sent events, see [`watch`] |
+//! | GET | `/v1/container_metrics` | | each instance's figures, in the rep's words |
+//! | GET | `/metrics` | | all figures as OpenMetrics text |
 //! | GET | `/v1/images` | | [`images::ImagesView`] |
 //! | POST | `/v1/images?from=&name=` | an archive | list of [`images::NamedImage`] |
 //! | GET | `/v1/images/I` | | a document in docker's words; `I`: a name, a digest, its beginning |
 //! | DELETE | `/v1/images/I` | | [`images::RemovedView`] |
 //! | POST | `/v1/images/I/pull` | | a line of JSON for each [`images::PullEvent`] |
 //! | GET | `/v1/images/I/archive` | | an archive, its image's id in `Terrarium-Image-Id` |
+//! | POST | `/v1/drain?timeout=&wait=` | | `DrainView`, with `wait` when nothing is left |
+//! | DELETE | `/v1/drain` | | `{}`; what is desired starts again |
 //! | POST | `/v1/collect?all=` | | [`images::CollectedView`] |
+//!
+//! Below `/v1/tasks` and `/v1/containers` are the dialects of [`crate::api::records`].
 //!
 //! Errors: `ErrorView` with 404, 409, 422 or 500.
 
+pub mod cell;
 mod exec;
 mod handle;
+pub mod history;
 pub mod images;
 mod route;
+pub mod source;
+pub mod watch;
 
 #[cfg(test)]
 pub mod fake;
@@ -35,7 +54,7 @@ pub mod fake;
 pub use exec::PROTOCOL as EXEC_PROTOCOL;
 
 use crate::model::process::{ExitStatus, WindowSize};
-use crate::model::view::{AppView, BoxView, ErrorView, LogLine};
+use crate::model::view::{AppView, BoxView, ErrorView, LogLine, Pushed};
 use crate::unit::AppName;
 use serde::{Deserialize, Serialize};
 use smol::channel::Sender;
@@ -68,6 +87,15 @@ pub struct ApplyRequest {
     /// It goes when the answer to this is no longer read: that stays open for its whole life.
     #[serde(default)]
     pub temporary: bool,
+    /// What was pushed; without a manifest, `file` is one that need not be there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pushed: Option<Pushed>,
+    /// It is staged whether anything has changed or not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+    /// It is declared and not started, nor staged.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopped: bool,
     /// Stay until the app runs or has failed; travels as the query `wait`.
     #[serde(skip)]
     pub wait: bool,
@@ -84,7 +112,7 @@ pub enum ApplyEvent {
     /// It failed; nothing follows.
     Error(ErrorView),
     /// It is done: the app as it is now; nothing follows. Without `wait`: as it was accepted.
-    Done(AppView),
+    Done(Box<AppView>),
 }
 
 /// How many instances are wanted.
@@ -295,6 +323,13 @@ pub trait AppService: Send + Sync {
     fn start(&self, name: &AppName) -> impl Future<Output = Served<()>> + Send;
     /// Ends all instances and runs them again.
     fn restart(&self, name: &AppName) -> impl Future<Output = Served<()>> + Send;
+    /// Ends one instance and makes a fresh one of the same index; what is wanted stays as it is.
+    fn restart_instance(
+        &self,
+        name: &AppName,
+        process: &str,
+        index: u32,
+    ) -> impl Future<Output = Served<()>> + Send;
     /// Removes the app; returns when nothing of it is left.
     fn delete(&self, name: &AppName) -> impl Future<Output = Served<()>> + Send;
     /// Its log.

@@ -24,6 +24,8 @@ pub struct Figures {
     pub depot_dirs: u64,
     /// Writable disks in the store.
     pub backing_stores: u64,
+    /// Halves of containers that are made ahead and ready.
+    pub reserve: u64,
     /// Loop devices of the box in use, by whomever.
     pub loop_devices: u64,
     /// How long making containers has taken, added up.
@@ -100,6 +102,7 @@ struct Vars<'a> {
     depot_dirs: u64,
     #[serde(rename = "backingStores")]
     backing_stores: u64,
+    reserve: u64,
     #[serde(rename = "loopDevices")]
     loop_devices: u64,
     creates: Creates<'a>,
@@ -109,6 +112,8 @@ struct Vars<'a> {
 #[derive(Serialize)]
 struct Creates<'a> {
     count: u64,
+    #[serde(rename = "ofReserve")]
+    of_reserve: u64,
     #[serde(rename = "totalMicros")]
     total_us: u64,
     #[serde(rename = "stepMicros")]
@@ -120,6 +125,7 @@ impl From<&CreateSpans> for Creates<'_> {
         let us = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         Creates {
             count: spans.count,
+            of_reserve: spans.of_reserve,
             total_us: us(spans.total),
             steps_us: spans.steps.iter().map(|(name, span)| (*name, us(*span))).collect(),
         }
@@ -181,6 +187,7 @@ impl<F: Fn() -> io::Result<Figures> + Send + Sync + 'static> Debug<F> {
             containers: figures.containers,
             depot_dirs: figures.depot_dirs,
             backing_stores: figures.backing_stores,
+            reserve: figures.reserve,
             loop_devices: figures.loop_devices,
             creates: Creates::from(&figures.creates),
         }
@@ -241,11 +248,12 @@ mod tests {
         let own = parse(STATUS, ROLLUP).expect("as proc(5) has it");
         let creates = CreateSpans {
             count: 2,
+            of_reserve: 1,
             total: Duration::from_millis(9),
             steps: vec![("links", Duration::from_micros(700))],
         };
         let counts = Figures { containers: 4, depot_dirs: 5, backing_stores: 6, ..own };
-        Ok(Figures { loop_devices: 7, creates, ..counts })
+        Ok(Figures { loop_devices: 7, reserve: 8, creates, ..counts })
     }
 
     #[test]
@@ -266,8 +274,8 @@ mod tests {
                 "proportional": kib(400), "anonymous": kib(250), "swapped": kib(8),
             },
             "numGoRoutines": 3, "numContainers": 4, "depotDirs": 5, "backingStores": 6,
-            "loopDevices": 7,
-            "creates": {"count": 2, "totalMicros": 9000, "stepMicros": {"links": 700}},
+            "loopDevices": 7, "reserve": 8,
+            "creates": {"count": 2, "ofReserve": 1, "totalMicros": 9000, "stepMicros": {"links": 700}},
         });
         assert_eq!((status, vars), (200, want));
     }

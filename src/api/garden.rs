@@ -16,7 +16,7 @@ mod traced;
 
 use crate::api::http::server;
 use crate::garden::Backend;
-use smol::lock::Semaphore;
+use raw::Room;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,13 +58,13 @@ pub struct Garden {
     backend: Backend,
     settings: Settings,
     /// For long messages to processes.
-    room: Arc<Semaphore>,
+    room: Arc<Room>,
 }
 
 impl Garden {
     /// Speaks for `backend`.
     pub fn new(backend: Backend, settings: Settings) -> Garden {
-        Garden { backend, settings, room: raw::room() }
+        Garden { backend, settings, room: Arc::default() }
     }
 
     /// What to serve it with.

@@ -1,5 +1,11 @@
 //! What the tests of this room and of `cli` share.
 
+use super::apps::Apps;
+use super::apps::fake::Fake;
+use super::http::client::Client;
+use super::http::listen::listen;
+use super::http::server::{Limits, serve};
+use smol::future;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -28,4 +34,16 @@ impl Drop for TempDir {
     fn drop(&mut self) {
         std::fs::remove_dir_all(&self.0).expect("the test's directory goes away");
     }
+}
+
+/// Runs `test` against a server of `fake`.
+pub fn with_service<F: Future<Output = ()>>(fake: Fake, test: impl FnOnce(Client) -> F) {
+    let dir = TempDir::new();
+    let socket = listen(&dir.path().join("s"), 0o660, None).expect("listen");
+    let apps = Apps::new(fake);
+    let serving = async {
+        let err = serve(socket.listener(), &apps, Limits::default()).await;
+        panic!("the listener broke: {err}");
+    };
+    smol::block_on(future::or(test(Client::new(socket.path())), serving));
 }

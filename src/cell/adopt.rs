@@ -1,15 +1,19 @@
 //! After a restart of the daemon: keep what lives, sweep what does not, and go on looking at what
 //! cannot be told yet.
 
-use super::diff::Key;
-use super::instance::{Begin, MAIN};
-use super::shared::{Cell, Shared, now_ms};
-use super::{converge, owner};
-use crate::container::{Container, Posture, Process, ProcessError, Sight};
+use super::diff::{self, Key};
+use super::instance::Begin;
+use super::lrp_state::LrpEvent;
+use super::releases::made_from;
+use super::shared::{Cell, Shared};
+use super::{converge, owner, releases, stuck};
+use crate::container::{Container, Posture, ProcessError, Sight};
+use crate::exec::found::Attached;
 use crate::exec::room::Resources;
+use crate::exec::{assembly, places};
 use crate::log::chain;
-use crate::model::lrp::{ActualLrp, DesiredLrp, LrpState, Place};
-use crate::model::process::ExitStatus;
+use crate::model::death::Cause;
+use crate::model::lrp::{DesiredLrp, Place};
 use crate::sys::signal::KILL;
 use crate::unit::Handle;
 use smol::future;
@@ -30,13 +34,16 @@ pub(super) struct Instance {
     pub(super) lrp: DesiredLrp,
     /// It is recorded as running.
     healthy: bool,
+    /// It is recorded as ready.
+    ready: bool,
+    /// It is of an older version.
+    outdated: bool,
 }
 
-/// A container that can be kept, connected, with its main process attached.
+/// A container that can be kept, connected, with its processes attached.
 pub(super) struct Found {
     container: Container,
-    process: Process,
-    ended: Option<ExitStatus>,
+    processes: Vec<Attached>,
 }
 
 /// What a look at an instance's container comes to.
@@ -83,12 +90,16 @@ impl Cell {
         }
         self.forget_places().await;
         self.forget_lost().await;
+        self.shared.settle_tasks().await;
         let inner = self.shared.clone();
         smol::unblock(move || {
             inner.distrust_published();
+            inner.sweep_mounted();
+            inner.collect_sources(true);
+            inner.host_keys.recall();
             // Of stagings that ended with the last daemon.
-            let work = inner.paths.state.join("staging");
-            match std::fs::remove_dir_all(&work) {
+            let work = &inner.settings.temp;
+            match std::fs::remove_dir_all(work) {
                 Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
                     crate::warn!("staging.left", path = work.display(), err = err);
                 }
@@ -96,26 +107,32 @@ impl Cell {
             }
         })
         .await;
+        // Before anything new can have the address of one that is gone.
+        self.shared.publish().await;
     }
 
     /// Instances that were not taken over live nowhere: their old addresses may soon be others'.
     async fn forget_places(&self) {
-        let gone: Vec<_> = {
+        let gone: Vec<Key> = {
             let state = self.shared.state();
             let placed = state.actual.iter().filter(|(key, record)| {
-                matches!(record.state, LrpState::Claimed(_) | LrpState::Running(_))
-                    && !state.supervised.contains_key(*key)
+                record.place().is_some() && !state.supervised.contains_key(*key)
             });
-            placed.map(|(key, record)| (key.clone(), record.clone())).collect()
+            placed.map(|(key, _)| key.clone()).collect()
         };
-        for (key, record) in gone {
-            let record = ActualLrp { state: LrpState::Unclaimed, since_ms: now_ms(), ..record };
-            self.shared.put_actual(&key, Some(record)).await;
+        for key in gone {
+            self.shared.lose_instance(&key).await;
         }
     }
 }
 
 impl Shared {
+    /// An instance lives nowhere any more, and nobody has seen why.
+    pub(super) async fn lose_instance(self: &Arc<Self>, key: &Key) {
+        let cause = Cause::Unseen { rebooted: self.begun.rebooted };
+        self.happen(key, LrpEvent::Lose(cause)).await;
+    }
+
     /// Looks at one container of the depot, and does what is to be done.
     async fn decide(self: &Arc<Self>, handle: &Handle) {
         let Some(instance) = self.instance_in(handle) else {
@@ -138,19 +155,17 @@ impl Shared {
     /// The instance that is wanted and recorded to live in this container.
     fn instance_in(&self, handle: &Handle) -> Option<Instance> {
         let state = self.state();
-        let (key, record, place) = state.actual.iter().find_map(|(key, record)| {
-            let (LrpState::Claimed(place) | LrpState::Running(place)) = &record.state else {
-                return None;
-            };
-            (place.handle == *handle).then_some((key, record, place))
-        })?;
-        let mut lrp = converge::desired(&state.apps).remove(&key.0)?;
-        if key.1 >= lrp.instances || state.supervised.contains_key(key) {
+        let (key, place) = diff::lives_in(handle, &state.actual)?;
+        let lrp = converge::desired(&state.apps).remove(&key.0)?;
+        if !diff::is_wanted(&key, &lrp) || state.supervised.contains_key(&key) {
             return None;
         }
-        lrp.version = record.version.clone();
-        let healthy = matches!(record.state, LrpState::Running(_));
-        Some(Instance { key: key.clone(), place: place.clone(), lrp, healthy })
+        let record = state.actual.get(&key)?;
+        let app = state.apps.get(&key.0.app);
+        let before = app.map(releases::before).unwrap_or_default();
+        let (lrp, outdated) = made_from(lrp, before, &record.version);
+        let (healthy, ready) = (record.runs(), record.routable == Some(true));
+        Some(Instance { key, place, lrp, healthy, ready, outdated })
     }
 
     /// Whose a container is that no wanted instance lives in.
@@ -168,7 +183,7 @@ impl Shared {
     /// Destroys what is half-made, dead or not wanted.
     pub(super) async fn sweep(self: &Arc<Self>, handle: &Handle) {
         crate::warn!("container.swept", handle = handle);
-        self.destroy(handle).await;
+        self.destroy_within(handle, stuck::FIRST_MAX).await;
     }
 
     /// What can be kept of an instance's container; `container`: connected by an earlier look. Its pid
@@ -186,10 +201,8 @@ impl Shared {
                 Err(look) => return look,
             },
         };
-        match main_process(&container, max).await {
-            Ok(Some((process, ended))) => {
-                Look::Taken(Box::new(Found { container, process, ended }))
-            }
+        match processes(&container, &instance.lrp, max).await {
+            Ok(Some(processes)) => Look::Taken(Box::new(Found { container, processes })),
             Ok(None) => Look::Dead,
             Err(why) => Look::Unknown {
                 why,
@@ -211,7 +224,7 @@ impl Shared {
                 Sight::Entry(entry) if entry.spec.posture != Posture::App => {
                     return Err(Look::Anothers);
                 }
-                Sight::Entry(entry) if owner::key(&entry.spec.owner) != Some(key) => {
+                Sight::Entry(entry) if owner::index(&entry.spec.owner) != Some((key.0, key.1)) => {
                     return Err(Look::Dead);
                 }
                 Sight::Entry(entry) => entry,
@@ -249,32 +262,64 @@ impl Instance {
     /// What its supervisor begins with.
     pub(super) fn adopted(&self, found: Found) -> Begin {
         crate::info!("instance.adopted", app = self.key.0, index = self.key.1);
-        let Found { container, process, ended } = found;
+        let Found { container, processes } = found;
         let container = Arc::new(container);
-        Begin::Adopted { container, process, healthy: self.healthy, ended }
+        let Instance { healthy, ready, outdated, .. } = *self;
+        Begin::Adopted { container, processes, healthy, ready, outdated }
     }
 }
 
-/// An instance's main process, attached, and how it has ended if it has; `None`: it was never started.
-async fn main_process(
+/// The processes that an instance is about, attached, and how each has ended if it has; `None`: what
+/// it is about was never started, or nobody can tell how far it was.
+async fn processes(
     container: &Container,
+    lrp: &DesiredLrp,
     max: Duration,
-) -> Result<Option<(Process, Option<ExitStatus>)>, String> {
+) -> Result<Option<Vec<Attached>>, String> {
     let text = |err: ProcessError| chain(&err);
     let too_long = async {
         async_io::Timer::after(max).await;
         Err(format!("its pid 1 has not answered for {} s", max.as_secs()))
     };
     let list = async { container.processes().await.map_err(text) };
-    let processes = future::or(list, too_long).await?;
-    let Some(main) = processes.iter().find(|process| process.id == MAIN) else { return Ok(None) };
-    // Sessions of the daemon that has ended: their people are gone, nobody reads them.
-    for other in processes.iter().filter(|process| process.id != MAIN) {
+    let all = future::or(list, too_long).await?;
+    let known: Vec<String> = all.iter().map(|process| process.id.clone()).collect();
+    let Some(ours) = assembly::resume(&places::named(&lrp.work), &known) else { return Ok(None) };
+    // Sessions of the daemon that has ended, and its checks: nobody reads them any more.
+    for other in all.iter().filter(|process| !ours.contains(&process.id)) {
         // One that ends by itself at this moment is as good.
         let _ = container.signal(&other.id, KILL).await;
     }
-    let ended = main.ended;
-    // Last of all: from here on its output is ours.
-    let process = container.attach(main).await.map_err(text)?;
-    Ok(Some((process, ended)))
+    let mut attached = Vec::new();
+    // Last of all: from here on their output is ours.
+    for process in all.iter().filter(|process| ours.contains(&process.id)) {
+        attached.push((container.attach(process).await.map_err(text)?, process.ended));
+    }
+    Ok(Some(attached))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cell::diff::tests::desired;
+
+    /// Row 83: an old instance is not judged by the checks of the version that takes over from it, when
+    /// the daemon restarts in between.
+    #[test]
+    fn row_83_what_is_taken_over_keeps_the_checks_that_it_was_made_with() {
+        let lrp = |version: &str, health: u16| {
+            let mut lrp = desired(1, version).into_values().next().expect("one");
+            lrp.ports[0].container = health;
+            lrp
+        };
+        let (new, old) = (lrp("b", 2), lrp("a", 1));
+        let made = |version: &str, before: &[DesiredLrp]| {
+            let (lrp, outdated) = made_from(new.clone(), before.to_vec(), version);
+            (lrp.version.clone(), lrp.ports[0].container, outdated)
+        };
+        assert_eq!(made("b", std::slice::from_ref(&old)), ("b".into(), 2, false));
+        assert_eq!(made("a", std::slice::from_ref(&old)), ("a".into(), 1, false));
+        assert_eq!(made("z", &[old]), ("z".into(), 2, true), "nobody knows it any more");
+        assert_eq!(made("a", &[]), ("a".into(), 2, true));
+    }
 }

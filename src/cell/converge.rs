@@ -1,11 +1,16 @@
 //! The loop: compare, mend, wait.
 
-use super::diff::{self, Key, Op, Plan};
-use super::record::{AppRecord, Release};
+use super::diff::{self, Key, Op, Plan, World};
+use super::lrp_state::LrpEvent;
+use super::queue;
+use super::record::{AppRecord, Hooked, Release};
 use super::shared::{AppChange, Cell, Shared, State, now_ms};
-use super::{pulse, staging};
+use super::stand::held;
+use super::{app_task, by_record, pulse, releases, revisions, staging};
 use crate::exec::cancel;
+use crate::exec::metrics::COUNTERS;
 use crate::log::chain;
+use crate::model::death::Stopper;
 use crate::model::lrp::{DesiredLrp, ProcessGuid};
 use crate::net::RuleWatch;
 use crate::stage::{docker, recipe};
@@ -15,10 +20,13 @@ use smol::future;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// From a port that could not be published to the next try.
 const PUBLISH_AGAIN_MS: u64 = 5_000;
+
+/// From one look at the clock to the next.
+const CLOCK: Duration = Duration::from_secs(30);
 
 /// Stagings at a time: more would only take memory and disk from each other.
 pub(super) const STAGING_MAX: usize = 2;
@@ -30,7 +38,9 @@ impl Cell {
         let shared = &self.shared;
         let mut asker = None;
         loop {
+            let begun = Instant::now();
             let due_ms = shared.round().await;
+            COUNTERS.syncs.add(begun, true);
             pulse::answer(asker);
             let due = async {
                 match due_ms {
@@ -46,7 +56,13 @@ impl Cell {
                 let _ = shared.woken.recv().await;
                 None
             };
-            asker = future::or(due, future::or(woken, shared.pulse.asked())).await;
+            // Whatever is told of times meanwhile is of the clock as it was looked at last.
+            let clock = async {
+                async_io::Timer::after(CLOCK).await;
+                None
+            };
+            let asked = future::or(woken, shared.pulse.asked());
+            asker = future::or(due, future::or(asked, clock)).await;
         }
     }
 }
@@ -85,18 +101,25 @@ impl Cell {
 impl Shared {
     /// One comparison, and the beginning of everything that it asks for.
     async fn round(self: &Arc<Self>) -> Option<u64> {
+        self.mind_the_clock().await;
         self.begin_staging();
         self.finish_deletions().await;
+        self.make_afresh().await;
+        let judge_ms = self.judge_releases().await;
+        let mut due_ms = judge_ms.into_iter().chain(self.drain_on()).min();
         let (plan, desired) = {
             let mut state = self.state();
             if state.closing {
                 return None;
             }
             let desired = desired(&state.apps);
-            let plan = diff::diff(&desired, &state.actual, &stopping(&state), now_ms());
+            let (supervised, held) = (stopping(&state), held(&state, &desired));
+            let trial = releases::on_trial(&state.apps);
+            let world = world(&state, &desired, &supervised, (&held, &trial));
+            let plan = diff::diff(&world, now_ms());
             // Those that are about to stop leave their ports before they are told.
             for op in &plan.ops {
-                if let Op::Stop(key) = op
+                if let Op::Stop(key) | Op::MakeRoom(key) = op
                     && let Some(work) = state.supervised.get_mut(key)
                 {
                     work.stopping = true;
@@ -104,12 +127,16 @@ impl Shared {
             }
             (plan, desired)
         };
-        let mut due_ms = plan.due_ms;
+        due_ms = due_ms.into_iter().chain(plan.due_ms).min();
         if !self.publish().await {
             let again = now_ms() + PUBLISH_AGAIN_MS;
             due_ms = Some(due_ms.map_or(again, |due| due.min(again)));
         }
+        self.tell_leaving();
         if let Some(again) = self.act(plan, &desired).await {
+            due_ms = Some(due_ms.map_or(again, |due| due.min(again)));
+        }
+        for again in [self.tend_tasks().await, self.retry_records().await].into_iter().flatten() {
             due_ms = Some(due_ms.map_or(again, |due| due.min(again)));
         }
         self.sweep_litter().await;
@@ -124,16 +151,27 @@ impl Shared {
         desired: &BTreeMap<ProcessGuid, DesiredLrp>,
     ) -> Option<u64> {
         let mut again: Option<u64> = None;
-        for op in plan.ops {
+        let ops = queue::in_turn(plan.ops, desired, &self.state().actual);
+        for op in ops {
             match op {
-                Op::Stop(key) => {
-                    if let Some(work) = self.state().supervised.get(&key) {
-                        work.canceller.cancel();
+                Op::Stop(key) => self.cancel(&key),
+                Op::MakeRoom(key) => {
+                    let text = format!(
+                        "The box has no room for two: instance {}/{} stops before its new version \
+                         starts",
+                        key.0, key.1
+                    );
+                    self.logs.app(&key.0.app).write("CELL", key.1, false, text);
+                    self.cancel(&key);
+                }
+                Op::Wait(key, why) => {
+                    if let Some(lrp) = desired.get(&key.0) {
+                        self.wait_for_app(&key, &lrp.version, &why);
                     }
                 }
                 Op::Forget(key) => {
                     self.state().waiting.forget(&key);
-                    self.put_actual(&key, None).await;
+                    self.forget(&key).await;
                     // It may have been the last thing that a deletion waited for.
                     self.wake();
                 }
@@ -150,6 +188,50 @@ impl Shared {
         again
     }
 
+    /// Marks the instances that are to be made afresh, and forgets those that nobody works on: the
+    /// round makes them anew, whatever they had to wait for.
+    async fn make_afresh(self: &Arc<Self>) {
+        let forgotten: Vec<Key> = {
+            let mut state = self.state();
+            let asked = std::mem::take(&mut state.afresh);
+            let (working, resting): (Vec<_>, Vec<_>) =
+                asked.into_iter().partition(|key| state.supervised.contains_key(key));
+            for key in working {
+                if let Some(work) = state.supervised.get_mut(&key) {
+                    work.leave(Stopper::RestartIndex);
+                }
+            }
+            resting.into_iter().filter(|key| state.actual.contains_key(key)).collect()
+        };
+        for key in forgotten {
+            self.forget(&key).await;
+        }
+    }
+
+    /// Tells the supervisors of those that are to end, whatever the plan says: they have left their
+    /// ports by now.
+    fn tell_leaving(&self) {
+        let state = self.state();
+        let leaving = state.supervised.values().filter(|work| work.stopper.is_some());
+        leaving.for_each(|work| work.canceller.cancel());
+    }
+
+    /// Tells an instance's supervisor to end it.
+    fn cancel(&self, key: &Key) {
+        if let Some(work) = self.state().supervised.get(key) {
+            work.canceller.cancel();
+        }
+    }
+
+    /// Forgets an instance that nobody works on.
+    async fn forget(self: &Arc<Self>, key: &Key) {
+        let place = {
+            let state = self.state();
+            state.actual.get(key).and_then(|record| record.place().cloned())
+        };
+        self.happen(key, LrpEvent::Remove(place.map(|place| place.handle))).await;
+    }
+
     /// Makes the kernel's published ports what they shall be; only differences are written.
     /// `false`: one of them could not be.
     pub(super) async fn publish(self: &Arc<Self>) -> bool {
@@ -157,7 +239,9 @@ impl Shared {
         let mut changes: Vec<(u16, Vec<(Ipv4Addr, u16)>)> = Vec::new();
         {
             let state = self.state();
-            let wanted = diff::published(&desired(&state.apps), &state.actual, &stopping(&state));
+            let wanted = desired(&state.apps);
+            let before = before(&state.apps);
+            let wanted = diff::published(&wanted, &before, &state.actual, &stopping(&state));
             let at = |(slot, inside)| (self.host.net().addresses(slot).container, inside);
             let wanted: BTreeMap<u16, Vec<_>> = wanted
                 .into_iter()
@@ -199,7 +283,8 @@ impl Shared {
     /// Begins to stage what was declared and is not staged yet.
     fn begin_staging(self: &Arc<Self>) {
         let mut state = self.state();
-        if state.closing {
+        // They wait until something new is begun again.
+        if state.closing || self.refusal(&state).is_some() {
             return;
         }
         let preloading = state.preloading;
@@ -250,10 +335,13 @@ impl Shared {
             app.staged = Some(generation);
             match outcome {
                 Ok(release) => {
-                    self.say(name, "STG", false, "Staging complete");
+                    if app.container.is_none() {
+                        self.say(name, "STG", false, "Staging complete");
+                    }
                     crate::info!("app.staged", app = name);
                     app.failure = None;
-                    app.release = Some(release);
+                    app.hooked = app.hook().map(|hook| Hooked { passed: true, ..hook });
+                    revisions::replace(&mut app, release, now_ms());
                 }
                 Err(why) => {
                     self.say(name, "STG", true, format!("Staging failed: {why}"));
@@ -293,6 +381,8 @@ impl Shared {
             leaving.map(|(name, _)| name.clone()).collect()
         };
         for name in gone {
+            // The daemon that was asked to delete it may have died before it came to them.
+            Cell { shared: self.clone() }.cancel_app_tasks(name.as_str()).await;
             let (inner, app) = (self.clone(), name.clone());
             smol::unblock(move || inner.remove_files(&app)).await;
             if let Err(err) = self.change_app(&name, |_| Ok(AppChange::Remove)).await {
@@ -318,7 +408,11 @@ impl Shared {
             state.litter = false;
         }
         let inner = self.clone();
-        smol::unblock(move || inner.collect_layers()).await;
+        smol::unblock(move || {
+            inner.collect_layers();
+            inner.collect_sources(false);
+        })
+        .await;
         // The store has room again for whoever waits for it.
         self.state().waiting.room_returned();
         self.wake();
@@ -329,6 +423,7 @@ impl Shared {
         if let Err(err) = self.logs.remove(name) {
             crate::warn!("log.left", app = name, err = err);
         }
+        self.remove_sources(name);
         let cache = self.paths.cache.join("staging").join(name.as_str());
         match std::fs::remove_dir_all(&cache) {
             Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
@@ -361,8 +456,8 @@ impl Shared {
         let mut used = BTreeSet::new();
         {
             let state = self.state();
-            let releases = state.apps.values().filter_map(|app| app.release.as_ref());
-            used.extend(releases.flat_map(Release::layers));
+            used.extend(state.apps.values().flat_map(AppRecord::kept).flat_map(Release::layers));
+            used.extend(app_task::layers(&state.tasks));
         }
         let unknown = |err| crate::warn!("layer.all_kept", err = chain(&err));
         for handle in self.host.list().map_err(unknown).ok()? {
@@ -370,35 +465,41 @@ impl Shared {
             // may be of one that runs.
             if let Some(entry) = self.host.entry(&handle).map_err(unknown).ok()? {
                 used.extend(entry.spec.layers);
+                used.extend(entry.spec.trees);
             }
             let peas = self.host.pea_layers(&handle).map_err(unknown).ok()?;
             used.extend(peas.into_iter().flatten());
         }
         let store = self.host.store();
-        let stacks = std::fs::read_dir(&self.paths.stacks).into_iter().flatten().flatten();
-        used.extend(stacks.filter_map(|item| crate::image::known_stack(store, &item.path())));
+        let stacks = self.site().stack_archives().into_iter();
+        used.extend(stacks.filter_map(|path| crate::image::known_stack(store, &path)));
         Some(used)
     }
 }
 
 /// Every LRP that shall be, from the apps' releases.
-pub(super) fn desired(apps: &BTreeMap<AppName, AppRecord>) -> BTreeMap<ProcessGuid, DesiredLrp> {
-    let mut all = BTreeMap::new();
-    for app in apps.values().filter(|app| !app.stopped && !app.deleting) {
-        let Some(release) = &app.release else { continue };
-        for mut lrp in lrps(release, app.restarts) {
-            if let Some(instances) = app.scale.get(&lrp.guid.process) {
-                lrp.instances = *instances;
-            }
-            all.insert(lrp.guid.clone(), lrp);
-        }
-    }
-    all
+pub fn desired(apps: &BTreeMap<AppName, AppRecord>) -> BTreeMap<ProcessGuid, DesiredLrp> {
+    let running = apps.values().filter(|app| !app.stopped && !app.deleting);
+    let all = running.flat_map(releases::desired);
+    all.map(|lrp| (lrp.guid.clone(), lrp)).collect()
+}
+
+/// Every LRP of the versions that are on their way out.
+fn before(apps: &BTreeMap<AppName, AppRecord>) -> Vec<DesiredLrp> {
+    apps.values().flat_map(releases::before).collect()
 }
 
 /// The LRPs of one release. Staging has seen that every process has a start command.
 pub(super) fn lrps(release: &Release, restarts: u64) -> Vec<DesiredLrp> {
-    let Release { manifest, result, droplet, image, .. } = release;
+    let Release { manifest, result, droplet, image, container, .. } = release;
+    if let Some(container) = container {
+        return vec![by_record::lrp(
+            &manifest.name,
+            container,
+            (*droplet, image.as_ref()),
+            restarts,
+        )];
+    }
     let lrps = match image {
         Some(image) => docker::desired_lrps(manifest, result, image, restarts),
         None => recipe::desired_lrps(manifest, result, *droplet, restarts),
@@ -409,4 +510,17 @@ pub(super) fn lrps(release: &Release, restarts: u64) -> Vec<DesiredLrp> {
 /// Who is worked on, and whether it is on its way out.
 pub(super) fn stopping(state: &State) -> BTreeMap<Key, bool> {
     state.supervised.iter().map(|(key, work)| (key.clone(), work.stopping)).collect()
+}
+
+/// All that a plan follows from; last, who waits for others and who may go back.
+pub(super) fn world<'a>(
+    state: &'a State,
+    desired: &'a BTreeMap<ProcessGuid, DesiredLrp>,
+    supervised: &'a BTreeMap<Key, bool>,
+    (held, trial): (&'a BTreeMap<AppName, String>, &'a BTreeSet<AppName>),
+) -> World<'a> {
+    let no_room = state.waiting.no_room();
+    let node = state.node.node();
+    let closed = node.is_draining || node.unhealthy.is_some();
+    World { desired, actual: &state.actual, supervised, no_room, closed, held, trial }
 }

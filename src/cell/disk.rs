@@ -18,8 +18,8 @@ impl Cell {
     /// How the box is doing. A store that is short of what containers were promised tries to grow
     /// first: only the attempt tells whether it can.
     pub async fn examine_box(&self) -> BoxView {
-        let shared = self.shared.clone();
-        smol::unblock(move || {
+        let (shared, drain) = (self.shared.clone(), self.drain_view());
+        let view = smol::unblock(move || {
             let state = &shared.paths.state;
             let store = shared.host.store();
             let space = File::open(state).and_then(|dir| file::space(dir.as_fd()));
@@ -28,8 +28,10 @@ impl Cell {
                 disk_total_bytes: space.as_ref().map_or(0, |space| space.total_bytes),
                 store_free_bytes: 0,
                 problems: problem(state, &space).into_iter().collect(),
+                cell: shared.cell_view(),
                 ..BoxView::default()
             };
+            view.problems.extend(shared.cell_problems());
             // Who only looks removes no image.
             if let Err(err) = store.try_room(Bytes::default()) {
                 view.problems.push(chain(&err));
@@ -41,9 +43,12 @@ impl Cell {
                     .into_iter()
                     .map(|(path, why)| format!("{} is not followed: {why}", path.display())),
             );
+            shared.events.tell_health(&view.problems);
             view
-        })
-        .await
+        });
+        let mut view = view.await;
+        view.cell.drain = drain;
+        view
     }
 }
 

@@ -1,43 +1,55 @@
 //! Supervises one instance: container, process, health, end.
 
+use super::autopsy::{stopper, tell_of_kills};
 use super::diff::Key;
+use super::lrp_state::{self, End, LrpEvent};
+use super::mounts::{self, Asked};
 use super::owner;
-use super::shared::{Shared, now_ms};
-use super::{crash, record::Release};
-use crate::container::{Container, ContainerError, ContainerSpec, Fault, Process};
+use super::shared::Shared;
+use super::ssh;
+use super::{converge, crash, record::Release};
+use crate::container::{Container, ContainerError, ContainerSpec, Fault};
+use crate::exec::assembly::{self, Told, keep};
 use crate::exec::cancel::Cancel;
+use crate::exec::env;
+use crate::exec::found::{Attached, Found};
 use crate::exec::health::Monitor;
-use crate::exec::instance::{First, keep};
+use crate::exec::metrics::{self, COUNTERS};
+use crate::exec::places;
 use crate::exec::room::Resources;
 use crate::exec::run::Executor;
 use crate::exec::steps::{StepError, StepResult};
 use crate::exec::streams::Sink;
-use crate::model::action::RunAction;
-use crate::model::lrp::{ActualLrp, DesiredLrp, LrpState, Place};
-use crate::model::process::{ExitStatus, ProcessSpec};
+use crate::model::death::Cause;
+use crate::model::lrp::{DesiredLrp, Place};
+use crate::model::manifest::Check;
+use crate::model::process::ProcessSpec;
+use crate::unit::Handle;
+use smol::future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::time::{Duration, Instant};
 
-/// The name of an instance's main process in its container.
-pub(super) const MAIN: &str = "app";
-
-/// A crash reason is cut to this many bytes, as in the BBS.
-const REASON_MAX: usize = 1024;
+/// How long an instance keeps the room that was taken for it before its container is made. Diego's.
+const RESERVED_MAX: Duration = Duration::from_secs(60);
 
 /// What a supervisor begins with.
 pub(super) enum Begin {
     /// With nothing but the room that was taken for it.
     Fresh(Box<Release>),
-    /// With a container that survived the daemon, and its attached main process.
+    /// With a container that survived the daemon, and its attached processes.
     Adopted {
         /// The container.
         container: Arc<Container>,
-        /// Its main process.
-        process: Process,
+        /// Its processes, and how each has ended while no daemon was there, if it has.
+        processes: Vec<Attached>,
         /// It was recorded as running.
         healthy: bool,
-        /// How it has ended while no daemon was there, if it has.
-        ended: Option<ExitStatus>,
+        /// It was recorded as ready.
+        ready: bool,
+        /// It is of an older version.
+        outdated: bool,
     },
 }
 
@@ -51,19 +63,20 @@ pub(super) async fn supervise(
     cancel: Cancel,
 ) {
     let log = shared.logs.app(&key.0.app);
-    let cell = Sink { log: Some(log), source: "CELL".into(), index: key.1 };
+    let cell = Sink { log: Some(log), source: "CELL".into(), index: key.1, heard: None };
     // Before it is tried: what comes back meanwhile counts.
     let returned = shared.state().waiting.returned();
     let first = match begin {
-        Begin::Adopted { container, process, healthy, ended } => {
-            let log_source = lrp.log_source.clone();
-            Ok((container, First::Adopted { process, log_source, healthy, ended }))
+        Begin::Adopted { container, processes, healthy, ready, outdated } => {
+            Ok((container, (assembly::Begin::Adopted { healthy, ready, outdated }, processes)))
         }
-        Begin::Fresh(release) => create(&shared, &key, &lrp, &release, &cell)
+        Begin::Fresh(release) => create(&shared, &key, &lrp, &release, (&cell, &cancel))
             .await
-            .map(|container| (container, First::Start(main_process(&lrp)))),
+            .map(|container| (container, (assembly::Begin::Fresh, Vec::new()))),
     };
-    let end = match first {
+    let (handle, end) = match first {
+        // It was told to end before it had a container.
+        Err(_) if cancel.is_cancelled() => (None, Err(StepError::Cancelled)),
         Err(err) if err.is_full() => {
             // What it did not get is not what others wait for.
             shared.state().room.give_back(needs);
@@ -72,12 +85,19 @@ pub(super) async fn supervise(
             return shared.wake();
         }
         Err(err) => {
-            let why = format!("failed to create container: {}", crate::log::chain(&err));
-            cell.say(true, format!("Cell failed to start instance {}/{}: {why}", key.0, key.1));
-            Err(StepError::Failed(why))
+            let why = crate::log::chain(&err);
+            let text = format!("failed to create container: {why}");
+            cell.say(true, format!("Cell failed to start instance {}/{}: {text}", key.0, key.1));
+            (None, Err(StepError::died(Cause::CreateFailed { why })))
         }
         Ok((container, first)) => {
-            let end = live(&shared, &key, &lrp, &container, first, &cell, &cancel).await;
+            let life = live(&shared, &key, &lrp, &container, first, &cell, &cancel);
+            let kills = async {
+                tell_of_kills(&container, &cell).await;
+                future::pending().await
+            };
+            let end = future::or(life, kills).await;
+            let end = shared.autopsy(&container, end).await;
             let handle = container.handle().clone();
             if let Some(work) = shared.state().supervised.get_mut(&key) {
                 work.container = None;
@@ -89,15 +109,13 @@ pub(super) async fn supervise(
             cell.say(false, format!("Cell destroying container for instance {handle}"));
             shared.destroy(&handle).await;
             cell.say(false, format!("Cell successfully destroyed container for instance {handle}"));
-            end
+            (Some(handle), end)
         }
     };
-    conclude(&shared, &key, &lrp, end, &cancel, &cell).await;
+    conclude(&shared, (&key, handle), &lrp, end, &cancel, &cell).await;
     // Only now: if it is to start again at once, it does not lose its room to one that waits
     // further behind.
-    shared.give_back_room(needs);
-    shared.state().supervised.remove(&key);
-    shared.wake();
+    shared.leave(&key, needs);
 }
 
 /// Makes the container and records where the instance lives.
@@ -106,22 +124,61 @@ async fn create(
     key: &Key,
     lrp: &DesiredLrp,
     release: &Release,
-    cell: &Sink,
+    (cell, cancel): (&Sink, &Cancel),
 ) -> Result<Arc<Container>, ContainerError> {
+    let handle = shared.fresh_handle(key);
+    let asked = Asked::by_lrp(lrp);
+    let mounts = mounts::prepare(shared, &asked, &handle, (cell, cancel)).await;
+    let mounts = match mounts {
+        Ok(mounts) => mounts,
+        Err(why) => {
+            let (inner, name) = (shared.clone(), handle.clone());
+            smol::unblock(move || inner.remove_mounted(&name)).await;
+            let doing = "prepare the mounts of";
+            return Err(ContainerError::Step { doing, handle, source: why.into() });
+        }
+    };
+    let mut binds = match &release.container {
+        Some(container) => mounts::trusted(&container.extras),
+        None => shared.lifecycle_binds(),
+    };
+    binds.extend(mounts.binds.iter().cloned());
     let spec = ContainerSpec {
         image: release.image.as_ref().map(|image| image.digest),
-        limits: lrp.limits.clone(),
+        limits: shared.limits(&lrp.limits),
         ports: lrp.ports.iter().map(|port| port.container).collect(),
         egress: lrp.egress.clone(),
-        binds: shared.lifecycle_binds(),
+        binds,
+        trees: mounts.layers.clone(),
+        notify: lrp.health.probes().iter().any(|probe| probe.check == Check::Watchdog),
         owner: owner::lrp(key),
-        ..ContainerSpec::new(shared.fresh_handle(key), release.layers())
+        ..ContainerSpec::new(handle, release.layers())
     };
     let guid = spec.handle.clone();
     cell.say(false, format!("Cell creating container for instance {guid}"));
-    let inner = shared.clone();
+    let (inner, handle) = (shared.clone(), guid.clone());
+    let turn = cancel.or(shared.pools.create.enter_within(RESERVED_MAX)).await.flatten();
+    let Some(turn) = turn else {
+        smol::unblock(move || inner.remove_mounted(&handle)).await;
+        // Of one that was stopped meanwhile nobody asks why.
+        return Err(ContainerError::Expired);
+    };
+    let begun = Instant::now();
     let made = smol::unblock(move || inner.host.create(spec, Fault::None)).await;
-    let made = match made {
+    drop(turn);
+    COUNTERS.creations.add(begun, made.is_ok());
+    let inner = shared.clone();
+    let given = smol::unblock(move || {
+        let made = made?;
+        let given = inner.give_files(&asked, &made);
+        given.map(|()| made).map_err(|why| ContainerError::Step {
+            doing: "give its files to the user of",
+            handle,
+            source: why.into(),
+        })
+    });
+    drop(mounts);
+    let made = match given.await {
         Ok(made) => made,
         Err(err) => {
             // What the creation's own undo could not take back is tried once more.
@@ -131,7 +188,12 @@ async fn create(
     };
     cell.say(false, format!("Cell successfully created container for instance {guid}"));
     let container = Arc::new(made);
-    record(shared, key, lrp, LrpState::Claimed(place(&container))).await;
+    shared.happen(key, LrpEvent::Claim(place(&container))).await;
+    if lrp.readiness.is_some() {
+        // Until its check has passed in this very container.
+        let handle = container.handle().clone();
+        shared.happen(key, LrpEvent::Ready { handle, ready: false }).await;
+    }
     Ok(container)
 }
 
@@ -141,7 +203,7 @@ async fn live(
     key: &Key,
     lrp: &DesiredLrp,
     container: &Arc<Container>,
-    first: First,
+    (begin, processes): (assembly::Begin, Vec<Attached>),
     cell: &Sink,
     cancel: &Cancel,
 ) -> StepResult {
@@ -154,27 +216,45 @@ async fn live(
         sink: Sink { source: lrp.log_source.clone(), ..cell.clone() },
         fetcher: shared.fetcher.clone(),
         limit: shared.logs.limit(lrp.log_rate),
-        env: shared.network_env(container, Some(key.1)),
+        env: match lrp.by_record {
+            true => env::beside(shared.network_env(container, Some(key.1)), &lrp.env),
+            false => shared.network_env(container, Some(key.1)),
+        },
         last_id: AtomicU32::new(0),
+        stop: lrp.stop,
+        found: Found::new(processes),
+        begun: Default::default(),
     };
+    let mut work = places::named(&lrp.work);
+    let say = |text: String| cell.say(true, text);
+    if let Err(err) = ssh::give_keys(shared, lrp, &mut work, &say).await {
+        let why = format!("cannot find the app's SSH host key: {err}");
+        cell.say(true, why.clone());
+        return Err(StepError::died(Cause::CreateFailed { why }));
+    }
+    if let Some(work) = shared.state().supervised.get_mut(key) {
+        work.limit = Some(exec.limit.clone());
+    }
     let monitor = Monitor {
+        exec: &exec,
         address: shared.host.net().addresses(container.entry().slot).container,
+        work: &work,
         health: &lrp.health,
+        readiness: lrp.readiness.as_ref(),
         sink: Sink { source: "HEALTH".into(), ..cell.clone() },
+        pool: shared.pools.health.clone(),
     };
-    let healthy = async {
-        record(shared, key, lrp, LrpState::Running(place(container))).await;
-        crate::info!("instance.running", app = key.0, index = key.1);
-        shared.wake();
+    let tell = |told: Told| -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(heed(shared, key, lrp, container, told))
     };
+    let fresh = begin == assembly::Begin::Fresh;
     // Stopped before it began: then there is nothing to say good-bye to.
-    let end = match (cancel.is_cancelled(), &first) {
-        (true, First::Start(_)) => Err(StepError::Cancelled),
-        (false, First::Start(_)) => match make_volumes(&exec, lrp, cancel).await {
-            Ok(()) => keep(&exec, first, monitor, cancel, healthy).await,
+    let end = match fresh && cancel.is_cancelled() {
+        true => Err(StepError::Cancelled),
+        false => match make_volumes(&exec, lrp, fresh, cancel).await {
+            Ok(()) => keep(&exec, &monitor, begin, &tell, cancel).await,
             err => err,
         },
-        _ => keep(&exec, first, monitor, cancel, healthy).await,
     };
     if cancel.is_cancelled() {
         cell.say(false, format!("Cell stopping instance {}", container.handle()));
@@ -182,84 +262,107 @@ async fn live(
     end
 }
 
-/// Records how it ended.
-async fn conclude(
+/// Records what has become of an instance while it lives, and lets it be seen.
+async fn heed(
     shared: &Arc<Shared>,
     key: &Key,
+    lrp: &DesiredLrp,
+    container: &Container,
+    told: Told,
+) {
+    match told {
+        Told::Healthy => {
+            let version = lrp.version.clone();
+            shared.happen(key, LrpEvent::Start { version, place: place(container) }).await;
+            crate::info!("instance.running", app = key.0, index = key.1);
+        }
+        Told::Ready(ready) => {
+            let handle = container.handle().clone();
+            shared.happen(key, LrpEvent::Ready { handle, ready }).await;
+            crate::info!("instance.ready", app = key.0, index = key.1, ready = ready);
+            if ready && let Some(work) = shared.state().supervised.get_mut(key) {
+                work.unready = None;
+            }
+        }
+        Told::Unready(mut why) => {
+            lrp_state::cut(&mut why, lrp_state::REASON_MAX);
+            let known = match shared.state().supervised.get_mut(key) {
+                Some(work) => work.unready.replace(why).is_some(),
+                None => true,
+            };
+            // What it says anew each time is shown to who asks.
+            if !known {
+                shared.tell();
+            }
+            return;
+        }
+    }
+    // Whoever hears that it runs may ask its port at once.
+    shared.publish().await;
+    shared.wake();
+}
+
+/// Records how it ended, the one in this container; `None`: it never had one.
+async fn conclude(
+    shared: &Arc<Shared>,
+    (key, handle): (&Key, Option<Handle>),
     lrp: &DesiredLrp,
     end: StepResult,
     cancel: &Cancel,
     cell: &Sink,
 ) {
-    let before = shared.state().actual.get(key).cloned();
+    metrics::count(&COUNTERS.completed);
     if cancel.is_cancelled() {
         // It was stopped on purpose: nothing to count; the loop decides whether it comes back.
-        let fresh = ActualLrp { state: LrpState::Unclaimed, ..new_record(key, lrp) };
-        return shared.put_actual(key, Some(fresh)).await;
+        let cause = stopped(shared, key, lrp, &end);
+        let end = how(lrp, &end);
+        shared.happen(key, lrp_state::concluded(handle, end, Some(cause))).await;
+        return;
     }
-    let now = now_ms();
-    let running_since = before
-        .as_ref()
-        .filter(|record| matches!(record.state, LrpState::Running(_)))
-        .map(|record| record.since_ms);
-    let earlier = before.filter(|record| record.version == lrp.version);
-    let counted = earlier.map_or(0, |record| record.crash_count);
+    let end = how(lrp, &end);
+    let succeeded = end.succeeded;
+    let event = lrp_state::concluded(handle, end, None);
+    let Some(record) = shared.happen(key, event).await else { return };
+    let reason = record.crash_reason.unwrap_or_default();
+    if succeeded && !crash::wanted(lrp.restart, true) {
+        cell.say(false, format!("Instance {}/{} finished: {reason}", key.0, key.1));
+        crate::info!("instance.finished", app = key.0, index = key.1);
+        return;
+    }
+    let next = crash::after(lrp.restart, succeeded, record.crash_count, record.since_ms);
+    let next = match next {
+        _ if shared.gives_up(key, &lrp.version) => {
+            "does not start again: its version gives way to the one before".to_owned()
+        }
+        crash::Next::Now => "starts again at once".to_owned(),
+        crash::Next::At(at) => format!("starts again in {} s", (at - record.since_ms) / 1000),
+        crash::Next::Never => "does not start again by itself".to_owned(),
+    };
+    cell.say(true, format!("Instance {}/{} crashed: {reason}; it {next}", key.0, key.1));
+    crate::warn!("instance.crashed", app = key.0, index = key.1, err = reason);
+}
+
+/// How an instance ended.
+fn how(lrp: &DesiredLrp, end: &StepResult) -> End {
+    let source = lrp.log_source.clone();
+    let cause = end.as_ref().err().map_or(Cause::Exited { source, code: 0 }, StepError::cause);
+    let cause = cause.within(lrp_state::REASON_MAX);
     let mut reason = end.as_ref().err().map(ToString::to_string).unwrap_or_default();
     if reason.is_empty() {
         reason.push_str("Exited with status 0");
     }
-    cut(&mut reason, REASON_MAX);
-    let succeeded = end.is_ok();
-    let crash_count = if succeeded && !crash::wanted(lrp.restart, true) {
-        cell.say(false, format!("Instance {}/{} finished: {reason}", key.0, key.1));
-        crate::info!("instance.finished", app = key.0, index = key.1);
-        counted
-    } else {
-        let crash_count = crash::count(counted, running_since, now);
-        let next = match crash::after(lrp.restart, succeeded, crash_count, now) {
-            crash::Next::Now => "starts again at once".to_owned(),
-            crash::Next::At(at) => format!("starts again in {} s", (at - now) / 1000),
-            crash::Next::Never => "does not start again by itself".to_owned(),
-        };
-        cell.say(true, format!("Instance {}/{} crashed: {reason}; it {next}", key.0, key.1));
-        crate::warn!("instance.crashed", app = key.0, index = key.1, err = reason);
-        crash_count
-    };
-    let record = ActualLrp {
-        state: LrpState::Crashed { succeeded },
-        crash_count,
-        crash_reason: Some(reason),
-        since_ms: now,
-        ..new_record(key, lrp)
-    };
-    shared.put_actual(key, Some(record)).await;
+    End { reason, cause, succeeded: end.is_ok(), restart: lrp.restart }
 }
 
-/// Moves an instance's record to `state`, keeping its crash history within one version.
-async fn record(shared: &Arc<Shared>, key: &Key, lrp: &DesiredLrp, state: LrpState) {
-    let before = shared.state().actual.get(key).cloned();
-    let kept = before.filter(|record| record.version == lrp.version);
-    let fresh = new_record(key, lrp);
-    let record = ActualLrp {
-        state,
-        crash_count: kept.as_ref().map_or(0, |record| record.crash_count),
-        crash_reason: kept.and_then(|record| record.crash_reason),
-        ..fresh
-    };
-    shared.put_actual(key, Some(record)).await;
-}
-
-fn new_record(key: &Key, lrp: &DesiredLrp) -> ActualLrp {
-    ActualLrp {
-        guid: key.0.clone(),
-        index: key.1,
-        version: lrp.version.clone(),
-        state: LrpState::Unclaimed,
-        crash_count: 0,
-        crash_reason: None,
-        placement_error: None,
-        since_ms: now_ms(),
-    }
+/// Who told it to end, and how that went.
+fn stopped(shared: &Shared, key: &Key, lrp: &DesiredLrp, end: &StepResult) -> Cause {
+    let state = shared.state();
+    let wanted = converge::desired(&state.apps).remove(&key.0);
+    let told = state.supervised.get(key).and_then(|work| work.stopper);
+    let app = state.apps.get(&key.0.app);
+    let by = stopper(app, wanted.as_ref(), (key, &lrp.version), told);
+    let killed = matches!(end, Err(StepError::GraceExceeded | StepError::NotDead));
+    Cause::Stopped { by, killed }
 }
 
 fn place(container: &Container) -> Place {
@@ -271,52 +374,14 @@ fn place(container: &Container) -> Place {
 }
 
 /// Makes the directories that an image wants its containers to have.
-async fn make_volumes(exec: &Executor, lrp: &DesiredLrp, cancel: &Cancel) -> StepResult {
-    let volumes = lrp.image.as_ref().map(|image| image.volumes.clone()).unwrap_or_default();
-    if volumes.is_empty() {
-        return Ok(());
-    }
-    let mut process = process(lrp, "make-dirs", volumes, "/");
-    process.user = "root".into();
-    let log_source = lrp.log_source.clone();
-    exec.help(&RunAction { process, log_source, suppress_log_output: false }, cancel).await
-}
-
-/// The launcher with the start command, as Diego's recipe runs it.
-fn main_process(lrp: &DesiredLrp) -> RunAction {
-    let (role, dir) = match &lrp.image {
-        Some(image) => ("docker-launcher", image.dir.as_str()),
-        None => ("launcher", "/home/vcap"),
-    };
-    let args = vec!["app".into(), lrp.command.clone(), lrp.metadata.clone()];
-    let process = ProcessSpec { id: MAIN.into(), ..process(lrp, role, args, dir) };
-    RunAction { process, log_source: lrp.log_source.clone(), suppress_log_output: false }
-}
-
-/// One of our own programs with an instance's environment.
-fn process(lrp: &DesiredLrp, role: &str, args: Vec<String>, dir: &str) -> ProcessSpec {
-    ProcessSpec {
-        id: String::new(),
-        path: format!("/tmp/lifecycle/{role}"),
-        args,
-        program: Default::default(),
-        argv0: None,
-        env: lrp.env.clone(),
-        dir: Some(dir.into()),
-        dir_must_exist: false,
-        user: lrp.user.clone(),
-        nofile: Some(lrp.nofile),
-        rlimits: Default::default(),
-        tty: None,
-        stdin: false,
-        keep_stdin: false,
-    }
-}
-
-/// Cuts text to at most `max` bytes, at a character.
-fn cut(text: &mut String, max: usize) {
-    if text.len() > max {
-        let end = (0..=max).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(end);
-    }
+async fn make_volumes(
+    exec: &Executor,
+    lrp: &DesiredLrp,
+    fresh: bool,
+    cancel: &Cancel,
+) -> StepResult {
+    let Some(image) = lrp.image.as_ref().filter(|_| fresh) else { return Ok(()) };
+    let like =
+        ProcessSpec { env: lrp.env.clone(), nofile: Some(lrp.nofile), ..ProcessSpec::default() };
+    mounts::make_dirs(exec, &image.volumes, (&like, &lrp.log_source), cancel).await
 }

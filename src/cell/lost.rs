@@ -15,7 +15,10 @@ impl Cell {
         let releases: Vec<(AppName, Release)> = {
             let state = self.shared.state();
             let releases = state.apps.iter().filter(|(_, app)| !app.deleting);
-            releases.filter_map(|(name, app)| Some((name.clone(), app.release.clone()?))).collect()
+            let each = |(name, app): (&AppName, &AppRecord)| {
+                app.releases().map(|it| (name.clone(), it.clone())).collect::<Vec<_>>()
+            };
+            releases.flat_map(each).collect()
         };
         let shared = self.shared.clone();
         let lost = smol::unblock(move || {
@@ -25,6 +28,17 @@ impl Cell {
             releases.into_iter().filter(|(_, release)| is_lost(release)).collect::<Vec<_>>()
         });
         for (name, release) in lost.await {
+            let before = {
+                let mut state = self.shared.state();
+                let app = state.apps.get_mut(&name);
+                app.filter(|app| app.release.as_ref() != Some(&release)).map(|app| {
+                    // There is nothing to go back to.
+                    app.last_good = None;
+                })
+            };
+            if before.is_some() {
+                continue;
+            }
             crate::warn!("app.layers_lost", app = name);
             self.shared.say(
                 &name,
@@ -34,7 +48,7 @@ impl Cell {
             );
             let mut state = self.shared.state();
             let Some(app) = state.apps.get_mut(&name) else { continue };
-            (app.staged, app.release) = (None, None);
+            (app.staged, app.release, app.last_good) = (None, None, None);
             let generation = app.generation;
             if let Some(image) = release.image {
                 state.lost.insert(name, (generation, image.digest));

@@ -3,15 +3,17 @@
 //! A lack of room is nobody's crash: it is not counted, and what comes back wakes the loop.
 
 use super::diff::Key;
+use super::fit::{Misfit, Wish, fit};
 use super::instance::{Begin, supervise};
+use super::lrp_state::{self, LrpEvent};
 use super::record::Release;
 use super::shared::{Shared, Supervised, now_ms};
 use crate::container::ContainerError;
 use crate::exec::cancel;
 use crate::exec::room::Resources;
 use crate::log::chain;
-use crate::model::lrp::{ActualLrp, DesiredLrp, LrpState};
-use std::collections::BTreeMap;
+use crate::model::lrp::DesiredLrp;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// When an instance that found no room on the box itself tries again though nothing came back:
@@ -20,11 +22,13 @@ const AGAIN_MS: u64 = 30_000;
 
 /// Instances that were admitted and then found no room on the box.
 #[derive(Default)]
-pub(super) struct Waiting {
+pub struct Waiting {
     /// Counts what has come back since the daemon began.
     returned: u64,
     /// Of which version, `returned` when it was tried, and when it failed.
     failed: BTreeMap<Key, (String, u64, u64)>,
+    /// All that the box had no room for when they were tried last.
+    no_room: BTreeSet<Key>,
 }
 
 impl Waiting {
@@ -36,6 +40,12 @@ impl Waiting {
     /// The instance is not wanted any more.
     pub fn forget(&mut self, key: &Key) {
         self.failed.remove(key);
+        self.no_room.remove(key);
+    }
+
+    /// Whom the box had no room for when they were tried last.
+    pub fn no_room(&self) -> &BTreeSet<Key> {
+        &self.no_room
     }
 
     /// How often something has come back.
@@ -43,8 +53,29 @@ impl Waiting {
         self.returned
     }
 
+    /// It was admitted, and the box had no room for it after all; `returned`: as it was when that was
+    /// tried.
+    pub fn starved(&mut self, key: &Key, version: &str, returned: u64, now_ms: u64) {
+        self.failed.insert(key.clone(), (version.to_owned(), returned, now_ms));
+    }
+
+    /// It is tried: what the last try came to does not count any more.
+    pub fn tried(&mut self, key: &Key) {
+        self.failed.remove(key);
+    }
+
+    /// The box has no room for it. Whether that is new.
+    pub fn refused(&mut self, key: &Key) -> bool {
+        self.no_room.insert(key.clone())
+    }
+
+    /// It has its room.
+    pub fn placed(&mut self, key: &Key) {
+        self.no_room.remove(key);
+    }
+
     /// When an instance may try again; `None`: now.
-    fn until(&self, key: &Key, version: &str, now_ms: u64) -> Option<u64> {
+    pub fn until(&self, key: &Key, version: &str, now_ms: u64) -> Option<u64> {
         let (failed, returned, since) = self.failed.get(key)?;
         // A clock that was set back does not hold it up, and another version may need less.
         let waits = failed == version
@@ -65,18 +96,46 @@ impl Shared {
     ) -> Option<u64> {
         let taken = {
             let mut state = self.state();
+            let wish = Wish {
+                has_rootfs: true,
+                volume_drivers: &[],
+                placement_tags: None,
+                cpu_weight: lrp.limits.cpu_weight,
+            };
+            if let Err(why) = fit(&state.node.node(), &wish) {
+                drop(state);
+                self.ready(&key, &lrp.version);
+                // It is not room that is missing: nobody has to make way for it.
+                self.wait(&key, &why.to_string());
+                return None;
+            }
             if let Some(until) = state.waiting.until(&key, &lrp.version, now_ms()) {
                 return Some(until);
             }
-            state.waiting.forget(&key);
-            state.room.take(Resources::of(&lrp.limits))
+            state.waiting.tried(&key);
+            let needs = Resources::of(&lrp.limits);
+            let beside = state.supervised.get(&(key.0.clone(), key.1, key.2.other()));
+            let helps = beside.is_none_or(|work| state.room.would_fit(needs, work.needs));
+            state.room.take(needs).map_err(|why| (why, helps))
         };
+        self.ready(&key, &lrp.version);
         match taken {
+            // Last, as it is read from the disk.
+            Ok(()) if !self.has_rootfs(&release).await => {
+                self.state().room.give_back(Resources::of(&lrp.limits));
+                self.wait(&key, &Misfit::Rootfs.to_string());
+            }
             Ok(()) => self.begin(key, lrp.clone(), Begin::Fresh(Box::new(release))),
-            Err(why) => {
-                let cure = "stop, delete or scale down an app, or raise [cell] of terrarium.toml";
-                let why = format!("{why}; {cure}");
-                self.wait_for_room(&key, lrp, &why);
+            Err((why, helps)) => {
+                let why = format!("{why}; {}", why.cure());
+                match helps {
+                    true => self.wait_for_room(&key, &why),
+                    false => {
+                        // The one beside it would stop serving for nothing.
+                        self.state().waiting.no_room.remove(&key);
+                        self.wait(&key, &why);
+                    }
+                }
             }
         }
         None
@@ -85,19 +144,20 @@ impl Shared {
     /// Begins to work on an instance.
     pub(super) fn begin(self: &Arc<Self>, key: Key, lrp: DesiredLrp, begin: Begin) {
         let (canceller, cancel) = cancel::pair();
-        let version = lrp.version.clone();
-        let work = Supervised { canceller, stopping: false, version, container: None };
         // What is there takes what it was made with, whatever is wanted by now.
         let needs = match &begin {
             Begin::Adopted { container, .. } => Resources::of(&container.entry().spec.limits),
             Begin::Fresh(_) => Resources::of(&lrp.limits),
         };
+        let work = Supervised::new(canceller, &lrp.version, needs);
         {
             let mut state = self.state();
             if let Begin::Adopted { .. } = begin {
                 // Before anything new asks for room.
                 state.room.force(needs);
             }
+            // A container that finds no room after all says so again.
+            state.waiting.placed(&key);
             state.supervised.insert(key.clone(), work);
         }
         smol::spawn(supervise(self.clone(), key, lrp, (begin, needs), cancel)).detach();
@@ -105,38 +165,53 @@ impl Shared {
 
     /// An admitted instance found no room on the box; `returned`: as it was when that was tried.
     pub(super) fn starve(&self, key: &Key, lrp: &DesiredLrp, returned: u64, err: &ContainerError) {
-        let failed = (lrp.version.clone(), returned, now_ms());
-        self.state().waiting.failed.insert(key.clone(), failed);
-        self.wait_for_room(key, lrp, &chain(err));
+        self.state().waiting.starved(key, &lrp.version, returned, now_ms());
+        match err {
+            // Nobody who goes makes that any shorter.
+            ContainerError::Expired => self.wait(key, &chain(err)),
+            _ => self.wait_for_room(key, &chain(err)),
+        }
+    }
+
+    /// Makes an instance's record ready for a start in this version.
+    fn ready(&self, key: &Key, version: &str) {
+        let event = lrp_state::before_start(self.state().actual.get(key), version);
+        event.into_iter().for_each(|event| self.note(key, event));
+    }
+
+    /// Notes that the box has no room for an instance: an older one beside it makes room. What waits
+    /// for any other reason is noted by [`Shared::wait_for_app`], and stops nobody.
+    fn wait_for_room(&self, key: &Key, why: &str) {
+        let first = self.state().waiting.refused(key);
+        self.wait(key, why);
+        if first {
+            // It may be that the one beside it has to make room.
+            self.wake();
+        }
+    }
+
+    /// Notes that an instance waits for another app.
+    pub(super) fn wait_for_app(&self, key: &Key, version: &str, why: &str) {
+        self.ready(key, version);
+        self.wait(key, why);
     }
 
     /// Notes that an instance waits, and why; said once. Not in the records on disk: hundreds may
     /// wait, what is left changes with each container that goes, and the next daemon looks itself.
-    fn wait_for_room(&self, key: &Key, lrp: &DesiredLrp, why: &str) {
-        let before = self.state().actual.get(key).cloned();
-        let kept = before.filter(|record| record.version == lrp.version);
-        let waits = |record: &ActualLrp| {
-            record.state == LrpState::Unclaimed && record.placement_error.is_some()
+    fn wait(&self, key: &Key, why: &str) {
+        let before = {
+            let state = self.state();
+            state.actual.get(key).and_then(|record| record.placement_error.clone())
         };
-        if kept.as_ref().is_some_and(|it| waits(it) && it.placement_error.as_deref() == Some(why)) {
+        if before.as_deref() == Some(why) {
             return;
         }
-        if !kept.as_ref().is_some_and(waits) {
+        if before.is_none() {
             let text = format!("Cell cannot start instance {}/{} yet: {why}", key.0, key.1);
             self.logs.app(&key.0.app).write("CELL", key.1, true, text);
             crate::warn!("instance.waits", app = key.0, index = key.1, err = why);
         }
-        let record = ActualLrp {
-            guid: key.0.clone(),
-            index: key.1,
-            version: lrp.version.clone(),
-            state: LrpState::Unclaimed,
-            crash_count: kept.as_ref().map_or(0, |record| record.crash_count),
-            crash_reason: kept.as_ref().and_then(|record| record.crash_reason.clone()),
-            placement_error: Some(why.to_owned()),
-            since_ms: kept.filter(waits).map_or_else(now_ms, |record| record.since_ms),
-        };
-        self.state().actual.insert(key.clone(), record);
+        self.note(key, LrpEvent::Fail(why.to_owned()));
         // Whoever waits for the app hears of it.
         self.tell();
     }
@@ -145,13 +220,13 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::lrp::ProcessGuid;
+    use crate::model::lrp::{ProcessGuid, Side};
 
     #[test]
     fn who_found_no_room_waits_for_some_to_come_back_or_for_half_a_minute() {
         let key = |index| {
             let app = "web".parse().expect("name");
-            (ProcessGuid { app, process: "web".into() }, index)
+            (ProcessGuid { app, process: "web".into() }, index, Side::Left)
         };
         let mut waiting = Waiting::default();
         assert_eq!(waiting.until(&key(0), "1", 0), None, "it never failed");

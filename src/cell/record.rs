@@ -1,8 +1,10 @@
 //! What is kept about an app, as it stands in the records.
 
+use crate::model::container::LrpContainer;
 use crate::model::image::StagedImage;
 use crate::model::manifest::Manifest;
 use crate::model::task::StagingResult;
+use crate::model::view::Pushed;
 use crate::unit::Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -15,6 +17,9 @@ pub struct AppRecord {
     pub manifest: Manifest,
     /// The file that it was declared in.
     pub file: PathBuf,
+    /// What was pushed, of an app that was declared so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pushed: Option<Pushed>,
     /// Changes with each declaration; what was staged for an older one is not the last word.
     pub generation: u64,
     /// The generation whose staging has been decided, with or without success.
@@ -23,6 +28,12 @@ pub struct AppRecord {
     pub failure: Option<String>,
     /// What runs: the last declaration that could be staged.
     pub release: Option<Release>,
+    /// `release` has run with all its instances.
+    #[serde(default)]
+    pub proven: bool,
+    /// What ran before `release`, until that is proven: to go back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_good: Option<Release>,
     /// Instances by process, where `scale` has overridden the manifest.
     pub scale: BTreeMap<String, u32>,
     /// Counts wishes for fresh instances: `restart` adds one.
@@ -34,6 +45,67 @@ pub struct AppRecord {
     pub temporary: bool,
     /// On its way out: removed as soon as nothing of it runs.
     pub deleting: bool,
+    /// It was asked for by the record of a container; the manifest only describes it then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Box<LrpContainer>>,
+    /// What somebody has asked for last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wish: Option<Wish>,
+    /// The text of `manifest`, unless it is longer than is kept.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
+    /// What has run, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revisions: Vec<Revision>,
+    /// Digest of the declaration that somebody has gone back from: `file` may still hold it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overruled: Option<Digest>,
+    /// The generation that is staged whether anything has changed or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forced: Option<u64>,
+    /// How far the release hook of a generation is; `None`: of none it has begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooked: Option<Hooked>,
+}
+
+/// A release hook that has begun, which it does once for what was declared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hooked {
+    /// Of which generation.
+    pub generation: u64,
+    /// It had no objection. Recorded together with what follows from that.
+    pub passed: bool,
+}
+
+/// A release that has run, to go back to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revision {
+    /// Counted from 1.
+    pub number: u64,
+    /// When, in milliseconds since 1970.
+    pub made_ms: u64,
+    /// What had been asked for.
+    pub why: String,
+    /// The manifest's text, unless it is longer than is kept.
+    pub text: String,
+    /// What ran.
+    pub release: Release,
+}
+
+/// What somebody has asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wish {
+    /// The verb: `apply`, `start`, `stop`, `restart`, `scale`, `restage`, `rollback`, `delete`.
+    pub what: String,
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+}
+
+impl Wish {
+    /// `what` was asked for at that time.
+    pub fn new(what: &str, at_ms: u64) -> Option<Wish> {
+        Some(Wish { what: what.to_owned(), at_ms })
+    }
 }
 
 /// A declaration that was staged.
@@ -52,6 +124,121 @@ pub struct Release {
     /// The image, for an app that comes as one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<StagedImage>,
+    /// The record, for one that was asked for by that of a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Box<LrpContainer>>,
+}
+
+impl AppRecord {
+    /// One that was just declared: nothing of it is staged.
+    pub fn new(manifest: Manifest, file: PathBuf, generation: u64) -> AppRecord {
+        AppRecord {
+            manifest,
+            file,
+            pushed: None,
+            generation,
+            staged: None,
+            failure: None,
+            release: None,
+            proven: false,
+            last_good: None,
+            scale: BTreeMap::new(),
+            restarts: 0,
+            stopped: false,
+            temporary: false,
+            deleting: false,
+            container: None,
+            wish: None,
+            text: String::new(),
+            revisions: Vec::new(),
+            overruled: None,
+            forced: None,
+            hooked: None,
+        }
+    }
+
+    /// Everything that may run again.
+    pub fn kept(&self) -> impl Iterator<Item = &Release> {
+        self.releases().chain(self.revisions.iter().map(|revision| &revision.release))
+    }
+
+    /// The source that `manifest` names is one that it may be staged from again.
+    pub fn has_source(&self, manifest: &Manifest) -> bool {
+        let mut kept = self.kept().map(|release| &release.manifest).chain([&self.manifest]);
+        kept.any(|it| it.source == manifest.source)
+    }
+
+    /// What a declaration makes of it: what runs goes on until that is staged.
+    pub fn declared(self, manifest: Manifest, file: PathBuf) -> AppRecord {
+        AppRecord {
+            container: None,
+            manifest,
+            file,
+            pushed: None,
+            generation: self.generation + 1,
+            failure: None,
+            scale: BTreeMap::new(),
+            stopped: false,
+            ..self
+        }
+    }
+
+    /// It shall run; `crashed`: some of it has ended by itself. What runs goes on as it is.
+    pub fn start(&mut self, crashed: bool) {
+        match self.stopped || crashed {
+            true => self.restart(),
+            false => self.run_again(),
+        }
+    }
+
+    /// It shall run in fresh instances.
+    pub fn restart(&mut self) {
+        self.restarts += 1;
+        self.run_again();
+    }
+
+    /// It shall run; what failed gets a new chance.
+    fn run_again(&mut self) {
+        let undecided = self.staged != Some(self.generation);
+        let failed = self.failure.take().is_some();
+        // Its hook was ended with it. What failed while this one is undecided was the version before, and
+        // the hook may be running.
+        if (failed && !undecided) || (self.stopped && undecided) {
+            (self.staged, self.hooked) = (None, None);
+        }
+        self.stopped = false;
+    }
+
+    /// The hook of what is declared, if that has begun.
+    pub fn hook(&self) -> Option<Hooked> {
+        self.hooked.filter(|hooked| hooked.generation == self.generation)
+    }
+
+    /// What runs, and what it may go back to.
+    pub fn releases(&self) -> impl Iterator<Item = &Release> {
+        self.release.iter().chain(&self.last_good)
+    }
+}
+
+/// The words for all that happens to an app's record. Taken apart in [`turn`], so that a word that it
+/// does not give does not compile.
+pub const TURNS: [&str; 7] = ["declare", "staged", "judged", "hook", "wish", "delete", "remove"];
+
+/// A word for what happens to an app's record.
+pub fn turn(old: Option<&AppRecord>, new: Option<&AppRecord>) -> &'static str {
+    let [declare, staged, judged, hook, wish, delete, remove] = TURNS;
+    match (old, new) {
+        (_, None) => remove,
+        (None, Some(_)) => declare,
+        (Some(old), Some(new)) if old.generation != new.generation => declare,
+        (Some(old), Some(new)) if old.deleting != new.deleting => delete,
+        (Some(old), Some(new)) if old.staged != new.staged => staged,
+        (Some(old), Some(new)) if (old.proven, &old.last_good) != (new.proven, &new.last_good) => {
+            judged
+        }
+        (Some(old), Some(new)) if old.hooked != new.hooked && new.hook().is_some() => hook,
+        (Some(_), Some(_)) => wish,
+    }
 }
 
 impl Release {
@@ -59,7 +246,55 @@ impl Release {
     pub fn layers(&self) -> Vec<Digest> {
         match &self.image {
             Some(image) => image.layers.clone(),
+            None if self.container.is_some() => vec![self.stack],
             None => vec![self.stack, self.droplet],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::releases::tests::app as declared;
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// Who asks for a new try has his hook run again; nobody else.
+    #[test]
+    fn a_hook_that_has_begun_is_forgotten_only_with_what_a_person_asks_for() {
+        let mut begun = declared("memory = \"32MiB\"");
+        begun.hooked = Some(Hooked { generation: begun.generation, passed: false });
+        (begun.staged, begun.failure, begun.stopped) = (None, None, false);
+        assert_eq!(turn(Some(&AppRecord { hooked: None, ..begun.clone() }), Some(&begun)), "hook");
+        let after = |change: fn(&mut AppRecord)| {
+            let mut app = begun.clone();
+            change(&mut app);
+            app.start(false);
+            app.hook()
+        };
+        assert_eq!(after(|_| {}), begun.hooked, "it runs at this moment");
+        let failed = |app: &mut AppRecord| {
+            (app.staged, app.failure) = (Some(app.generation), Some("it said no".into()));
+        };
+        assert_eq!(after(failed), None);
+        let before = |app: &mut AppRecord| app.failure = Some("the one before crashed".into());
+        assert_eq!(after(before), begun.hooked, "it runs at this moment");
+        assert_eq!(after(|app| app.stopped = true), None, "it was ended with its app");
+        let passed = |app: &mut AppRecord| {
+            (app.stopped, app.staged) = (true, Some(app.generation));
+            app.hooked = Some(Hooked { generation: app.generation, passed: true });
+        };
+        assert!(after(passed).is_some_and(|hook| hook.passed), "there is nothing to stage again");
+        // What is declared anew has a hook of its own.
+        let next = begun.clone().declared(begun.manifest.clone(), begun.file.clone());
+        assert_eq!(next.hook(), None);
+    }
+
+    /// Before and after the write of everything that becomes of an app, and at no other.
+    #[test]
+    fn the_daemon_can_die_at_every_turn() {
+        let of_turn = |name: &&str| [format!("app:{name}:asked"), format!("app:{name}:written")];
+        let all: Vec<String> = TURNS.iter().flat_map(of_turn).collect();
+        let of_source = crate::sys::fault::POINTS.iter().filter(|point| point.starts_with("app:"));
+        assert_eq!(BTreeSet::from_iter(all), of_source.map(|point| point.to_string()).collect());
     }
 }

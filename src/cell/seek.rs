@@ -3,11 +3,10 @@
 
 use super::adopt::{Instance, Look, Whose};
 use super::instance::supervise;
-use super::shared::{Shared, Supervised, now_ms};
+use super::shared::{Shared, Supervised};
 use crate::container::Container;
 use crate::exec::cancel::{self, Cancel};
 use crate::exec::room::Resources;
-use crate::model::lrp::{ActualLrp, LrpState};
 use crate::unit::Handle;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,8 +60,7 @@ impl Shared {
         self.host.hold_for_app(&place.handle, place.slot, &place.ports);
         let needs = needs.unwrap_or_else(|| Resources::of(&instance.lrp.limits));
         let (canceller, cancel) = cancel::pair();
-        let version = instance.lrp.version.clone();
-        let work = Supervised { canceller, stopping: false, version, container: None };
+        let work = Supervised::new(canceller, &instance.lrp.version, needs);
         {
             let mut state = self.state();
             // Before anything new asks for room.
@@ -129,14 +127,8 @@ impl Shared {
     async fn let_go_of(self: &Arc<Self>, instance: &Instance, needs: Resources) {
         let key = &instance.key;
         self.host.unhold(&instance.place.handle);
-        let before = self.state().actual.get(key).cloned();
-        if let Some(before) = before {
-            let record = ActualLrp { state: LrpState::Unclaimed, since_ms: now_ms(), ..before };
-            self.put_actual(key, Some(record)).await;
-        }
-        self.give_back_room(needs);
-        self.state().supervised.remove(key);
-        self.wake();
+        self.lose_instance(key).await;
+        self.leave(key, needs);
     }
 
     /// Looks again at a container that cannot be read and that no wanted instance is recorded to live

@@ -51,18 +51,15 @@ impl Cell {
         let view = self.glance(name)?;
         view::expect(&view, Some(process), Some(index))?;
         let app = view.name;
-        let key = (ProcessGuid { app, process: process.to_owned() }, index);
+        let guid = ProcessGuid { app, process: process.to_owned() };
         let (container, lrp) = {
             let state = self.shared.state();
-            let work = state.supervised.get(&key).filter(|work| !work.stopping);
-            let container = work.and_then(|work| work.container.clone());
-            (container, converge::desired(&state.apps).remove(&key.0))
+            let container = state.serving(&guid, index).and_then(|work| work.container.clone());
+            (container, converge::desired(&state.apps).remove(&guid))
         };
         let (Some(container), Some(lrp)) = (container, lrp) else {
-            let text = format!(
-                "instance {}/{index} does not run; `terrarium app {name}` tells why",
-                key.0
-            );
+            let text =
+                format!("instance {guid}/{index} does not run; `terrarium app {name}` tells why",);
             return Err(CellError::new(Kind::NotRunning, text));
         };
         let mut argv = wish.argv.into_iter();
@@ -88,11 +85,12 @@ impl Cell {
             tty: wish.tty,
             stdin: wish.stdin,
             keep_stdin: false,
+            launches: false,
         };
         let started = container.start(spec).await;
         started
             .map(|process| ExecSession { process, container })
-            .map_err(|err| CellError::new(kind(&err), format!("{}: {err}", key.0)))
+            .map_err(|err| CellError::new(kind(&err), format!("{guid}: {err}")))
     }
 }
 

@@ -1,55 +1,79 @@
 //! Stages one app: from its source as a Task in its own container, or as an image.
 
 mod docker;
+mod hook;
 
 use super::Shared;
+use super::fit::Misfit;
 use super::record::{AppRecord, Release};
+use super::task::{self, Made};
 use crate::config::site::Site;
-use crate::container::{ContainerSpec, Fault};
 use crate::exec::cancel::Cancel;
 use crate::exec::room::Resources;
-use crate::exec::run::Executor;
-use crate::exec::steps::StepError;
-use crate::exec::streams::Sink;
 use crate::image;
 use crate::lifecycle::{self, Survey, pack};
 use crate::log::chain;
 use crate::model::manifest::{Build, Manifest};
 use crate::model::task::StagingResult;
+use crate::model::view::UNCHANGED;
+use crate::stage::packs::{self, PackFrom};
 use crate::stage::recipe::{self, CACHE_FILE, StagingInput};
 use crate::unit::{Bytes, Digest};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
 /// Largest `result.json` that is read, in bytes.
 const RESULT_MAX: u64 = 1 << 20;
 
-/// Stages `record`'s manifest. The error is for the user.
+/// Stages `record`'s manifest, and lets its hook judge what came out. The error is for the user.
 pub async fn stage(
     shared: &Arc<Shared>,
     record: &AppRecord,
     cancel: &Cancel,
 ) -> Result<Release, String> {
+    if let Some(why) = hook::lost(record) {
+        return Err(why);
+    }
+    let release = make(shared, record, cancel).await?;
+    hook::run(shared, record, &release, cancel).await?;
+    Ok(release)
+}
+
+async fn make(
+    shared: &Arc<Shared>,
+    record: &AppRecord,
+    cancel: &Cancel,
+) -> Result<Release, String> {
     let manifest = record.manifest.clone();
+    if let Some(container) = &record.container {
+        return super::by_record::stage(shared, record, container, cancel).await;
+    }
     if let Some(wanted) = &manifest.image {
         return docker::stage(shared, record, wanted, cancel).await;
     }
     let (inner, declared) = (shared.clone(), manifest.clone());
     let prepared = smol::unblock(move || prepare(&inner, &declared)).await?;
     if let Some(old) = &record.release
+        && record.forced != Some(record.generation)
         && old.image.is_none()
         && old.fingerprint == prepared.fingerprint
         && shared.host.store().layer(&old.droplet).is_some()
         && recipe::desired_lrps(&manifest, &old.result, old.droplet, 0).is_ok()
     {
-        shared.say(&manifest.name, "STG", false, "Nothing to stage: the app bits are unchanged");
-        return Ok(Release { manifest, ..old.clone() });
+        let release = Release { manifest, ..old.clone() };
+        let text = match release == *old {
+            true => {
+                format!("{UNCHANGED}: app bits, manifest, stack and buildpacks are as they were")
+            }
+            false => "Nothing to stage: the app bits are unchanged".to_owned(),
+        };
+        shared.say(&release.manifest.name, "STG", false, text);
+        return Ok(release);
     }
-    let work = shared.paths.state.join("staging").join(manifest.name.as_str());
+    let work = shared.settings.temp.join(manifest.name.as_str());
     let result = build(shared, &manifest, &prepared, &work, cancel).await;
     let cleaned = work.clone();
     let _ = smol::unblock(move || fs::remove_dir_all(cleaned)).await;
@@ -57,13 +81,13 @@ pub async fn stage(
     // A process without a start command is found here, while somebody looks, not at every start.
     recipe::desired_lrps(&manifest, &result, droplet, 0).map_err(|err| err.to_string())?;
     let Prepared { fingerprint, stack, .. } = prepared;
-    Ok(Release { manifest, fingerprint, result, stack, droplet, image: None })
+    Ok(Release { manifest, fingerprint, result, stack, droplet, image: None, container: None })
 }
 
 /// What staging needs from the box.
 struct Prepared {
     stack: Digest,
-    buildpacks: Vec<(String, PathBuf)>,
+    buildpacks: Vec<(String, PackFrom)>,
     fingerprint: Digest,
     /// What the source holds.
     survey: Survey,
@@ -74,7 +98,7 @@ fn prepare(shared: &Shared, manifest: &Manifest) -> Result<Prepared, String> {
     let site = shared.site();
     let stack = import_stack(shared, &site, &manifest.build.stack)?;
     let buildpacks =
-        recipe::choose_buildpacks(manifest, &site.buildpacks()).map_err(|err| err.to_string())?;
+        packs::choose_buildpacks(manifest, &site.buildpacks()).map_err(|err| err.to_string())?;
     let exclude = recipe::NOT_SOURCE.map(str::to_owned);
     // Before anything is read: what cannot be staged is refused early.
     let survey = lifecycle::survey(&manifest.source, &exclude)
@@ -83,9 +107,14 @@ fn prepare(shared: &Shared, manifest: &Manifest) -> Result<Prepared, String> {
     let source = pack::tree_digest(&manifest.source, &exclude)
         .map_err(|err| err.within("the source", &manifest.source))?;
     let mut inputs = BTreeMap::from([("source".to_owned(), source), ("stack".to_owned(), stack)]);
-    for (name, dir) in &buildpacks {
-        let digest = pack::tree_digest(dir, &[])
-            .map_err(|err| err.within(&format!("buildpack {name} in"), dir))?;
+    for (name, from) in &buildpacks {
+        // What comes from elsewhere is what the manifest says of it.
+        let PackFrom::Box(path) = from else { continue };
+        let digest = match path.is_file() {
+            true => pack::file_digest(path),
+            false => pack::tree_digest(path, &[]),
+        };
+        let digest = digest.map_err(|err| err.within(&format!("buildpack {name} in"), path))?;
         inputs.insert(format!("buildpack {name}"), digest);
     }
     let fingerprint = recipe::fingerprint(manifest, &inputs);
@@ -115,8 +144,9 @@ fn left_out(survey: &Survey) -> Option<String> {
 }
 
 /// The stack's layer, imported when it is not there yet. Blocking.
-fn import_stack(shared: &Shared, site: &Site, name: &str) -> Result<Digest, String> {
-    let archive = site.stack(name).map_err(|(what, cure)| format!("{what}; {cure}"))?;
+pub(super) fn import_stack(shared: &Shared, site: &Site, name: &str) -> Result<Digest, String> {
+    let archive =
+        site.stack(name).map_err(|(what, cure)| format!("{}: {what}; {cure}", Misfit::Rootfs))?;
     image::import_stack(shared.host.store(), &archive, &mut |_, _| {})
         .map_err(|err| format!("cannot import stack `{name}`: {}", chain(&err)))
 }
@@ -142,7 +172,7 @@ async fn build(
         shared.say(app, "STG", true, line);
     }
     let input = StagingInput {
-        guid: shared.staging_handle(app).to_string(),
+        guid: shared.staging_guid(app),
         buildpacks: prepared.buildpacks.clone(),
         cache_from: cached.then(|| cache.clone()),
         droplet_to: work.join("droplet.tgz"),
@@ -153,49 +183,17 @@ async fn build(
         env: Vec::new(),
     };
     let task = recipe::staging_task(manifest, &input);
-    let handle = task.guid.parse().map_err(|err| format!("{err}"))?;
-    let spec = ContainerSpec {
-        limits: task.limits.clone(),
-        egress: task.egress.clone(),
-        binds: shared.lifecycle_binds(),
-        owner: super::owner::staging(app),
-        ..ContainerSpec::new(handle, vec![prepared.stack])
-    };
-    let handle = spec.handle.clone();
-    let needs = Resources::of(&spec.limits);
+    let needs = Resources::of(&task.limits);
     shared.take_room(needs).map_err(|err| {
         format!("{err}; stop or delete an app, or set `memory` and `disk` in [build]")
     })?;
-    shared.say(app, "CELL", false, format!("Cell creating container for {handle}"));
-    let (inner, wanted) = (shared.clone(), spec.clone());
-    let made = smol::unblock(move || inner.host.create(wanted, Fault::None)).await;
-    let outcome = match made {
-        Err(err) => Err(format!("failed to create container: {}", chain(&err))),
-        Ok(container) => {
-            let container = Arc::new(container);
-            shared.say(
-                app,
-                "CELL",
-                false,
-                format!("Cell successfully created container for {handle}"),
-            );
-            let exec = Executor {
-                fetcher: shared.fetcher.clone(),
-                env: shared.network_env(&container, None),
-                container,
-                sink: Sink { log: Some(shared.logs.app(app)), source: "STG".into(), index: 0 },
-                limit: shared.logs.limit(None),
-                last_id: AtomicU32::new(0),
-            };
-            exec.perform(&task.action, cancel).await.map_err(|err| explain(&err))
-        }
-    };
-    shared.destroy(&handle).await;
+    let outcome = task::run_staging(shared, task, Made::of_stack(prepared.stack), cancel).await;
     shared.give_back_room(needs);
     // Whoever waits for room need not wait for the import as well.
     shared.wake();
-    outcome?;
+    outcome.map_err(|text| explain(text, &manifest.build))?;
     let (inner, stack, from) = (shared.clone(), prepared.stack, work.to_owned());
+    let _turn = shared.pools.read.enter().await;
     smol::unblock(move || finish(&inner, &from, &stack)).await
 }
 
@@ -222,9 +220,14 @@ fn finish(shared: &Shared, work: &Path, stack: &Digest) -> Result<(StagingResult
     Ok((result, droplet))
 }
 
+/// The builder has a buildpack to fetch.
+fn is_fetched(build: &Build) -> bool {
+    let mut names = build.buildpacks.iter();
+    names.any(|name| name.contains("://") && !build.checksums.contains_key(name))
+}
+
 /// Says what the builder's exit status means, as Diego's stager does.
-fn explain(err: &StepError) -> String {
-    let text = err.to_string();
+fn explain(text: String, build: &Build) -> String {
     let meaning = [
         ("222", "none of the buildpacks detected a compatible application"),
         ("223", "the buildpack failed to compile the droplet"),
@@ -236,6 +239,11 @@ fn explain(err: &StepError) -> String {
     .find(|(code, _)| text.ends_with(&format!("Exited with status {code}")));
     match meaning {
         Some((_, meaning)) => format!("{meaning}; its own output is above ({text})"),
+        // The builder's own failure, which it has told.
+        None if text.ends_with("Exited with status 1") && is_fetched(build) => format!(
+            "a buildpack could not be fetched, or not be used; the builder's words are above, with what to \
+             do ({text})"
+        ),
         None => text,
     }
 }

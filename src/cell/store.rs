@@ -1,8 +1,10 @@
 //! The records on disk: one redb file, one transaction per change, read once at the start.
 
 use super::diff::Key;
+use super::drain::DrainRecord;
 use super::record::AppRecord;
-use crate::model::lrp::ActualLrp;
+use crate::model::lrp::{ActualLrp, Side};
+use crate::model::task::TaskRecord;
 use crate::unit::AppName;
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::de::DeserializeOwned;
@@ -22,11 +24,29 @@ const FORMAT: u64 = 1;
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const APPS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("apps");
 const ACTUAL: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("actual_lrps");
+/// What is kept of the cell itself, by name. Not in files of the first daemons.
+const CELL: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("cell");
+const TASKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tasks");
 
 /// The open file.
 pub struct RecordStore {
     path: PathBuf,
     database: Database,
+}
+
+/// What the records know of the daemon that has just begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Begun {
+    /// Counts daemons of these records, from 1.
+    pub epoch: u64,
+    /// The box has been started anew since the last one.
+    pub rebooted: bool,
+}
+
+/// A kernel's name for a run of the box, which is a UUID, as a number: its first 16 digits.
+fn boot_number(boot: &str) -> u64 {
+    let digits: String = boot.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+    u64::from_str_radix(&digits, 16).unwrap_or(0)
 }
 
 /// Everything that is recorded.
@@ -36,6 +56,10 @@ pub struct Records {
     pub apps: BTreeMap<AppName, AppRecord>,
     /// By process and index.
     pub actual: BTreeMap<Key, ActualLrp>,
+    /// The cell is drained.
+    pub drain: Option<DrainRecord>,
+    /// By guid.
+    pub tasks: BTreeMap<String, TaskRecord>,
 }
 
 /// The records could not be read or written.
@@ -128,9 +152,55 @@ impl RecordStore {
             }
         }
         for (_, record) in self.read_table::<ActualLrp>(ACTUAL, "actual_lrps")? {
-            records.actual.insert((record.guid.clone(), record.index), record);
+            records.actual.insert((record.guid.clone(), record.index, record.side), record);
+        }
+        for (guid, record) in self.read_raw(TASKS)? {
+            match serde_json::from_slice::<TaskRecord>(&record) {
+                Ok(record) => drop(records.tasks.insert(guid, record)),
+                // As in the BBS: nobody can begin it or be told of it.
+                Err(err) => {
+                    crate::warn!("record.unreadable", task = guid, err = err);
+                    self.put_task(&guid, None)?;
+                }
+            }
+        }
+        for (name, record) in self.read_table(CELL, "cell")? {
+            if name == "drain" {
+                records.drain = Some(record);
+            }
         }
         Ok(records)
+    }
+
+    /// Writes or, with `None`, removes the wish to drain the cell.
+    pub fn put_drain(&self, record: Option<&DrainRecord>) -> Result<(), StoreError> {
+        self.check(self.put(CELL, "drain", record.map(to_json)))
+    }
+
+    /// Writes or, with `None`, removes a Task.
+    pub fn put_task(&self, guid: &str, record: Option<&TaskRecord>) -> Result<(), StoreError> {
+        self.check(self.put(TASKS, guid, record.map(to_json)))
+    }
+
+    /// Notes that a daemon has begun; the only write of a start. `boot`: what the kernel calls this
+    /// run of the box.
+    pub fn begin(&self, boot: &str) -> Result<Begun, StoreError> {
+        self.check(self.note_begin(boot_number(boot)))
+    }
+
+    fn note_begin(&self, boot: u64) -> Result<Begun, redb::Error> {
+        let write = self.database.begin_write()?;
+        let begun = {
+            let mut meta = write.open_table(META)?;
+            let read = |old: Option<redb::AccessGuard<'_, u64>>| old.map(|old| old.value());
+            let epoch = read(meta.get("epoch")?).unwrap_or(0) + 1;
+            let before = read(meta.get("boot")?);
+            meta.insert("epoch", epoch)?;
+            meta.insert("boot", boot)?;
+            Begun { epoch, rebooted: before.is_some_and(|before| before != boot) }
+        };
+        write.commit()?;
+        Ok(begun)
     }
 
     /// Writes or, with `None`, removes an app.
@@ -140,7 +210,8 @@ impl RecordStore {
 
     /// Writes or, with `None`, removes an instance.
     pub fn put_actual(&self, key: &Key, record: Option<&ActualLrp>) -> Result<(), StoreError> {
-        let name = format!("{}:{}/{}", key.0.app, key.0.process, key.1);
+        let side = if key.2 == Side::Right { "/right" } else { "" };
+        let name = format!("{}:{}/{}{side}", key.0.app, key.0.process, key.1);
         self.check(self.put(ACTUAL, &name, record.map(to_json)))
     }
 
@@ -158,6 +229,7 @@ impl RecordStore {
         write.open_table(META)?.insert("format", FORMAT)?;
         write.open_table(APPS)?;
         write.open_table(ACTUAL)?;
+        write.open_table(TASKS)?;
         Ok(write.commit()?)
     }
 
@@ -190,16 +262,30 @@ impl RecordStore {
         table: TableDefinition<'_, &str, &[u8]>,
         name: &str,
     ) -> Result<Vec<(String, T)>, StoreError> {
-        let mut rows = Vec::new();
-        let read = self.check(self.database.begin_read().map_err(redb::Error::from))?;
-        let table = self.check(read.open_table(table).map_err(redb::Error::from))?;
-        for row in self.check(table.iter().map_err(redb::Error::from))? {
-            let (key, value) = self.check(row.map_err(redb::Error::from))?;
-            let record = serde_json::from_slice(value.value()).map_err(|source| {
-                let record = format!("{name}/{}", key.value());
+        let rows = self.read_raw(table)?.into_iter().map(|(key, value)| {
+            let record = serde_json::from_slice(&value).map_err(|source| {
+                let record = format!("{name}/{key}");
                 StoreError::Corrupt { path: self.path.clone(), record, source }
             })?;
-            rows.push((key.value().to_owned(), record));
+            Ok((key, record))
+        });
+        rows.collect()
+    }
+
+    /// A table as it is; one that an older program has not made is empty.
+    fn read_raw(
+        &self,
+        table: TableDefinition<'_, &str, &[u8]>,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let mut rows = Vec::new();
+        let read = self.check(self.database.begin_read().map_err(redb::Error::from))?;
+        let table = match read.open_table(table) {
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(rows),
+            table => self.check(table.map_err(redb::Error::from))?,
+        };
+        for row in self.check(table.iter().map_err(redb::Error::from))? {
+            let (key, value) = self.check(row.map_err(redb::Error::from))?;
+            rows.push((key.value().to_owned(), value.value().to_owned()));
         }
         Ok(rows)
     }
@@ -222,33 +308,74 @@ mod tests {
         ActualLrp {
             guid: ProcessGuid { app: "web".parse().expect("name"), process: "web".into() },
             index: 0,
+            side: Side::Left,
             version: "1".into(),
             state: LrpState::Crashed { succeeded: false },
             crash_count: 2,
             crash_reason: Some("x".into()),
+            death: None,
             placement_error: None,
+            routable: None,
+            ran: false,
+            was_ready: false,
             since_ms: 5,
         }
+    }
+
+    #[test]
+    fn daemons_are_counted_and_a_new_start_of_the_box_is_told() {
+        let path = std::env::temp_dir().join(format!("begun-{}.redb", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let boots =
+            ["4c2b6f10-3a5e-4a77-9b0e-000000000001", "4c2b6f10-3a5e-4a78-9b0e-000000000001"];
+        let begun = |boot| {
+            let store = RecordStore::open(&path).expect("open");
+            let Begun { epoch, rebooted } = store.begin(boot).expect("noted");
+            (epoch, rebooted)
+        };
+        assert_eq!(begun(boots[0]), (1, false), "nobody knows what was before");
+        assert_eq!(begun(boots[0]), (2, false));
+        assert_eq!(begun(boots[1]), (3, true));
+        std::fs::remove_file(&path).expect("clean up");
     }
 
     #[test]
     fn records_survive_and_a_removed_one_stays_away() {
         let path = std::env::temp_dir().join(format!("records-{}.redb", std::process::id()));
         let _ = std::fs::remove_file(&path);
-        let key = (lrp().guid, 0);
+        let key = (lrp().guid, 0, Side::Left);
+        // The one beside it, while a new version takes over.
+        let beside = (lrp().guid, 0, Side::Right);
+        let other = ActualLrp { side: Side::Right, version: "2".into(), ..lrp() };
         {
             let store = RecordStore::open(&path).expect("make");
             store.put_actual(&key, Some(&lrp())).expect("put");
+            store.put_actual(&beside, Some(&other)).expect("put");
         }
         {
             let store = RecordStore::open(&path).expect("open");
             let records = store.load().expect("load");
-            assert_eq!(records.actual, [(key.clone(), lrp())].into());
+            assert_eq!(records.actual, [(key.clone(), lrp()), (beside.clone(), other)].into());
+            store.put_actual(&beside, None).expect("remove");
             store.put_actual(&key, None).expect("remove");
             store.put_actual(&key, None).expect("remove again");
         }
         let store = RecordStore::open(&path).expect("open");
         assert_eq!(store.load().expect("load"), Records::default());
+        std::fs::remove_file(&path).expect("clean");
+    }
+
+    #[test]
+    fn a_drained_cell_is_still_drained_after_its_daemon() {
+        let path = std::env::temp_dir().join(format!("drained-{}.redb", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let record = DrainRecord { since_ms: 7, timeout_ms: 600_000, boot: "b".into() };
+        let open = || RecordStore::open(&path).expect("open");
+        assert_eq!(open().load().expect("load").drain, None, "an older program's file");
+        open().put_drain(Some(&record)).expect("put");
+        assert_eq!(open().load().expect("load").drain, Some(record));
+        open().put_drain(None).expect("remove");
+        assert_eq!(open().load().expect("load").drain, None);
         std::fs::remove_file(&path).expect("clean");
     }
 

@@ -5,7 +5,6 @@ use super::shared::{Cell, Shared};
 use crate::image::catalog::{self, Keep, Sweep};
 use crate::image::{self, Collected, ImageError};
 use crate::log::chain;
-use crate::model::lrp::LrpState;
 use crate::model::manifest::Image;
 use crate::unit::{AppName, Bytes, Digest};
 use smol::future;
@@ -27,8 +26,10 @@ impl Cell {
         self.shared.wake();
     }
 
-    /// Lets the next quiet round remove images that are too many, if they are. Blocking.
+    /// Lets the next quiet round remove images that are too many, if they are, and take from the store
+    /// what it was made wider by while they came. Blocking.
     pub fn look_at_images(&self) {
+        self.look_at_store();
         if image::exceeds(self.shared.host.store(), &self.shared.keep) {
             self.look_for_litter();
         }
@@ -72,17 +73,19 @@ impl Cell {
     }
 
     /// Apps of images that have no container now, as they are stopped or wait for something, with the
-    /// digest of the image that they start from.
+    /// digest of the image that they start from; and those that may go back to another image.
     pub fn idle_images(&self) -> Vec<(AppName, Digest)> {
         let state = self.shared.state();
-        let image = |app: &AppRecord| Some(app.release.as_ref()?.image.as_ref()?.digest);
         let lives = |name: &AppName| {
-            let own = state.actual.iter().filter(|(key, _)| key.0.app == *name);
-            own.map(|(_, record)| &record.state)
-                .any(|state| matches!(state, LrpState::Claimed(_) | LrpState::Running(_)))
+            let mut own = state.actual.iter().filter(|(key, _)| key.0.app == *name);
+            own.any(|(_, record)| record.place().is_some())
         };
-        let apps = state.apps.iter().filter(|(name, _)| !lives(name));
-        apps.filter_map(|(name, app)| Some((name.clone(), image(app)?))).collect()
+        let images = |(name, app): (&AppName, &AppRecord)| {
+            let idle = app.release.iter().filter(|_| !lives(name));
+            let releases = idle.chain(&app.last_good).filter_map(|it| it.image.as_ref());
+            releases.map(|image| (name.clone(), image.digest)).collect::<Vec<_>>()
+        };
+        state.apps.iter().flat_map(images).collect()
     }
 
     /// Names in full of images that apps' manifests have, each with its app.
@@ -109,7 +112,8 @@ impl Cell {
         self.shared.wake();
     }
 
-    /// Lets the store be looked at: containers have gone that this room knows nothing of.
+    /// Lets the store be looked at: containers have gone that this room knows nothing of, or it was made
+    /// wider for images.
     pub fn look_at_store(&self) {
         let _ = self.shared.went.try_send(());
     }

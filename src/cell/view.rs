@@ -3,14 +3,17 @@
 use super::converge::{STAGING_MAX, desired, lrps};
 use super::error::{CellError, Kind};
 use super::record::{AppRecord, Release};
-use super::shared::{Cell, Shared, State};
-use super::{crash, diff};
+use super::shared::{Cell, Shared, State, Supervised, now_ms};
+use super::{diff, releases, rollout};
 use crate::container::Container;
+use crate::exec::metrics::Used;
 use crate::model::lrp::{ActualLrp, DesiredLrp, LrpState};
-use crate::model::manifest::{Image, Process};
-use crate::model::view::{AppView, InstanceView, PortView, ProcessView};
+use crate::model::manifest::{Image, Process, Ssh};
+use crate::model::task::TaskState;
+use crate::model::view::{AppView, InstanceView, PortView, ProcessView, SshView, WHOLE_BOX};
+use crate::model::work::SSH_PORT;
 use crate::unit::AppName;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 impl Cell {
@@ -43,7 +46,10 @@ impl Cell {
     /// The app is gone, or nothing of it runs and nothing starts by itself: its log has ended.
     pub fn is_over(&self, name: &AppName) -> bool {
         let state = self.shared.state();
-        let Some(app) = state.apps.get(name) else { return true };
+        let Some(app) = state.apps.get(name) else {
+            let mut tasks = state.tasks.values().filter(|it| it.task.app == *name);
+            return tasks.all(|it| matches!(it.state, TaskState::Completed | TaskState::Resolving));
+        };
         let decided = app.stopped || app.staged == Some(app.generation);
         let busy = state.staging.contains_key(name)
             || state.supervised.keys().any(|key| key.0.app == *name);
@@ -69,6 +75,7 @@ impl Cell {
         containers: BTreeMap<String, Arc<Container>>,
     ) -> Vec<AppView> {
         let shared = self.shared.clone();
+        let _turn = shared.pools.metrics.enter().await;
         smol::unblock(move || {
             let processes = views.iter_mut().flat_map(|app| &mut app.processes);
             for one in processes.flat_map(|process| &mut process.instances) {
@@ -76,6 +83,13 @@ impl Cell {
                 let stats = containers.get(handle).and_then(|container| container.stats().ok());
                 one.memory_bytes = stats.as_ref().map(|stats| stats.memory_bytes.get());
                 one.cpu_ns = stats.as_ref().map(|stats| stats.cpu_ns);
+                one.pids = stats.as_ref().map(|stats| stats.pids);
+                let looked =
+                    containers.get(handle).zip(one.cpu_ns).and_then(|(container, cpu_ns)| {
+                        let logged_bytes = logged(&shared, handle);
+                        shared.meter.look(container, Used { cpu_ns, logged_bytes })
+                    });
+                one.cpu_percent = looked.map(|share| share.cpu);
                 let used = handle.parse().ok().and_then(|it| shared.host.store().used(&it).ok());
                 one.disk_bytes = used.map(|bytes| bytes.get());
             }
@@ -116,6 +130,16 @@ pub(super) fn expect(
     missing(format!("no instance {index} of `{of}`: it has {has}"))
 }
 
+/// Bytes that the instance in a container has logged.
+fn logged(shared: &Shared, handle: &str) -> u64 {
+    let state = shared.state();
+    let is_in = |work: &&Supervised| {
+        work.container.as_ref().is_some_and(|it| it.handle().as_str() == handle)
+    };
+    let limit = state.supervised.values().find(is_in).and_then(|work| work.limit.clone());
+    limit.map_or(0, |limit| limit.logged_bytes())
+}
+
 /// Containers that somebody works on, by handle.
 fn containers(state: &State) -> BTreeMap<String, Arc<Container>> {
     let containers = state.supervised.values().filter_map(|work| work.container.as_ref());
@@ -139,7 +163,7 @@ fn view(shared: &Shared, state: &State, app: &AppRecord) -> AppView {
             ProcessView {
                 name: name.clone(),
                 desired: count,
-                running: instances.iter().filter(|one| one.state == "running").count() as u32,
+                running: running(&instances),
                 memory_bytes: declared.memory.get(),
                 disk_bytes: declared.disk.get(),
                 command: lrp.map(|lrp| shown_command(lrp, current)).unwrap_or_default(),
@@ -149,8 +173,11 @@ fn view(shared: &Shared, state: &State, app: &AppRecord) -> AppView {
         .collect();
     AppView {
         name: app.manifest.name.clone(),
-        state: summary(state, app, &processes).to_owned(),
-        reason: turn(state, app).or_else(|| app.failure.clone()),
+        state: match shared.refusal(state).is_some() && is_to_be_staged(state, app) {
+            true => "waiting".to_owned(),
+            false => summary(state, app, &processes).to_owned(),
+        },
+        reason: turn(shared, state, app).or_else(|| app.failure.clone()),
         buildpack: current.filter(|release| release.image.is_none()).map(|release| {
             let known = &release.result.lifecycle_metadata;
             let names = [&known.detected_buildpack, &known.buildpack_key];
@@ -161,10 +188,39 @@ fn view(shared: &Shared, state: &State, app: &AppRecord) -> AppView {
             None => manifest.build.stack.clone(),
         },
         image: manifest.image.as_ref().map(|image| shown_image(image, current)),
-        manifest: app.file.display().to_string(),
+        manifest: match &app.container {
+            Some(container) => format!("container {}", container.guid),
+            // What was pushed itself is no manifest.
+            None if app.pushed.as_ref().is_some_and(|it| it.is_bare) => String::new(),
+            None => app.file.display().to_string(),
+        },
+        refused: refused(state, app),
+        pushed: app.pushed.as_ref().map(|it| it.what.clone()),
         temporary: app.temporary,
+        ssh: manifest.ssh.as_ref().and_then(|ssh| shown_ssh(shared, app, ssh, &made)),
         processes,
     }
+}
+
+/// Why an app's file in the manifest directories is not followed as it is now.
+fn refused(state: &State, app: &AppRecord) -> Option<String> {
+    let why = state.refused.get(&app.file).filter(|_| app.container.is_none())?;
+    // What is wrong with its text begins with the place.
+    let gap = if why.starts_with(|first: char| first.is_ascii_digit()) { "" } else { " " };
+    Some(format!("{}:{gap}{why}", app.file.display()))
+}
+
+/// How to come in. Before the first instance has asked for the host key there is no telling, nor when it
+/// cannot be had, which that one's log says why of.
+fn shown_ssh(shared: &Shared, app: &AppRecord, ssh: &Ssh, made: &[DesiredLrp]) -> Option<SshView> {
+    let key = shared.host_keys.shown(&app.manifest.name)?;
+    Some(SshView {
+        user: made.first().map(|lrp| lrp.user.clone()).unwrap_or_default(),
+        publish: ssh.publish,
+        container: SSH_PORT,
+        host_key: key.public_line(),
+        fingerprint: key.fingerprint(),
+    })
 }
 
 /// An image with the digest that it had when it was staged.
@@ -193,9 +249,18 @@ fn planned(app: &AppRecord, name: &str, declared: &Process) -> u32 {
     app.scale.get(name).copied().unwrap_or(declared.instances)
 }
 
-/// What an app says that is to be staged while as many are as may be.
-fn turn(state: &State, app: &AppRecord) -> Option<String> {
+/// It would be staged, if anything new were begun.
+fn is_to_be_staged(state: &State, app: &AppRecord) -> bool {
     let wants = app.staged != Some(app.generation) && !app.stopped && !app.deleting;
+    wants && !state.staging.contains_key(&app.manifest.name)
+}
+
+/// What an app says that is to be staged while as many are as may be.
+fn turn(shared: &Shared, state: &State, app: &AppRecord) -> Option<String> {
+    let wants = app.staged != Some(app.generation) && !app.stopped && !app.deleting;
+    if let (true, Some(why)) = (is_to_be_staged(state, app), shared.refusal(state)) {
+        return Some(why.to_string());
+    }
     let waits = wants
         && !state.staging.contains_key(&app.manifest.name)
         && state.staging.len() >= STAGING_MAX;
@@ -223,7 +288,7 @@ fn summary(state: &State, app: &AppRecord, processes: &[ProcessView]) -> &'stati
         _ if app.stopped => "stopped",
         _ if staging => "staging",
         _ if app.release.is_none() => "failed",
-        _ if any("crashed") => "crashed",
+        _ if any("crashed") && !releases::is_on_trial(app) => "crashed",
         _ if any("waiting") => "waiting",
         _ if all && !any("running") && any("finished") => "finished",
         _ if all && processes.iter().any(|process| process.desired > 0) => "running",
@@ -232,18 +297,32 @@ fn summary(state: &State, app: &AppRecord, processes: &[ProcessView]) -> &'stati
     }
 }
 
+/// Indices that have a healthy instance.
+fn running(instances: &[InstanceView]) -> u32 {
+    let running = instances.iter().filter(|one| one.state == "running").map(|one| one.index);
+    running.collect::<BTreeSet<u32>>().len() as u32
+}
+
 fn instances(shared: &Shared, state: &State, lrp: &DesiredLrp) -> Vec<InstanceView> {
     let records = state.actual.values().filter(|record| record.guid == lrp.guid);
     records.map(|record| instance(shared, state, lrp, record)).collect()
 }
 
+/// It asks for more than the whole box has.
+fn is_too_large(record: &ActualLrp) -> bool {
+    record.placement_error.iter().any(|why| why.contains(WHOLE_BOX))
+}
+
 fn instance(shared: &Shared, state: &State, lrp: &DesiredLrp, record: &ActualLrp) -> InstanceView {
-    let key = (record.guid.clone(), record.index);
+    let key = (record.guid.clone(), record.index, record.side);
+    let beside = (record.guid.clone(), record.index, record.side.other());
     let (name, place) = match &record.state {
         LrpState::Unclaimed
             if record.placement_error.is_some()
                 && record.version == lrp.version
-                && !state.supervised.contains_key(&key) =>
+                // The one beside it makes room, where that is of any use.
+                && (is_too_large(record)
+                    || ![&key, &beside].iter().any(|one| state.supervised.contains_key(*one))) =>
         {
             ("waiting", None)
         }
@@ -256,9 +335,7 @@ fn instance(shared: &Shared, state: &State, lrp: &DesiredLrp, record: &ActualLrp
         {
             ("starting", None)
         }
-        LrpState::Crashed { succeeded: true } if !crash::wanted(lrp.restart, true) => {
-            ("finished", None)
-        }
+        LrpState::Crashed { .. } if rollout::is_done(lrp, record) => ("finished", None),
         LrpState::Crashed { .. } => ("crashed", None),
     };
     let publish = |inside: u16| {
@@ -266,10 +343,13 @@ fn instance(shared: &Shared, state: &State, lrp: &DesiredLrp, record: &ActualLrp
     };
     InstanceView {
         index: record.index,
+        outdated: record.version != lrp.version,
         state: name.to_owned(),
         since_ms: record.since_ms,
         crash_count: record.crash_count,
         crash_reason: record.crash_reason.clone(),
+        death: record.death.clone(),
+        uptime_ms: (name == "running").then(|| now_ms().saturating_sub(record.since_ms)),
         placement_error: record.placement_error.clone(),
         handle: place.map(|place| place.handle.to_string()),
         address: place.map(|place| shared.host.net().addresses(place.slot).container.to_string()),
@@ -282,6 +362,14 @@ fn instance(shared: &Shared, state: &State, lrp: &DesiredLrp, record: &ActualLrp
         memory_bytes: None,
         disk_bytes: None,
         cpu_ns: None,
+        cpu_percent: None,
+        pids: None,
+        ready: record.routable.filter(|_| record.runs()),
+        unready: state
+            .supervised
+            .get(&key)
+            .filter(|_| record.runs() && record.routable == Some(false))
+            .and_then(|work| work.unready.clone()),
     }
 }
 
@@ -307,7 +395,10 @@ mod tests {
             stack: "tiny".into(),
             image: None,
             manifest: "/two.toml".into(),
+            refused: None,
+            pushed: None,
             temporary: false,
+            ssh: None,
             processes: processes.iter().map(process).collect(),
         }
     }

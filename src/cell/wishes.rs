@@ -1,13 +1,15 @@
 //! What people ask of the cell. Each wish is recorded first; the loop does the rest.
 
-use super::converge::lrps;
+use super::converge::{desired, lrps};
 use super::diff::Key;
 use super::error::{CellError, Kind};
-use super::record::AppRecord;
+use super::record::{AppRecord, Wish};
+use super::revisions;
 use super::shared::{AppChange, Cell, State, now_ms};
 use crate::exec::logs::AppLog;
-use crate::model::lrp::{ActualLrp, LrpState};
+use crate::model::lrp::{ActualLrp, LrpState, ProcessGuid, Side};
 use crate::model::manifest::Manifest;
+use crate::model::view::Pushed;
 use crate::unit::AppName;
 use smol::future;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,23 +24,68 @@ const INSTANCES_MAX: u32 = 1000;
 /// How long a stop is waited for: ten seconds after TERM comes KILL, then containers are removed.
 const STOP_MAX: Duration = Duration::from_secs(60);
 
+/// An app's manifest, as it comes in.
+#[derive(Clone, Copy, Debug)]
+pub struct Declaration<'a> {
+    /// The TOML.
+    pub text: &'a str,
+    /// Where it comes from: relative paths in it start there.
+    pub file: &'a Path,
+    /// What was pushed with it.
+    pub pushed: Option<&'a Pushed>,
+    /// What it is to become.
+    pub how: How,
+}
+
+/// How an app is declared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// It runs, and stays.
+    ToStay,
+    /// The same, and it is staged whether anything has changed or not.
+    Afresh,
+    /// It goes when its [`Lease`](super::lease::Lease) or the daemon does.
+    Temporary,
+    /// It is there, and neither staged nor started before somebody starts it.
+    Stopped,
+}
+
 impl Cell {
-    /// Declares an app. `file` is where `text` comes from: relative paths in it start there.
-    /// `expected`: refused when the manifest has another name. `temporary`: it goes when its
-    /// [`Lease`] or the daemon does.
+    /// Declares an app. `expected`: refused when the manifest has another name.
     pub async fn apply(
         &self,
-        text: &str,
-        file: &Path,
+        wanted: Declaration<'_>,
         expected: Option<&AppName>,
-        temporary: bool,
     ) -> Result<AppName, CellError> {
-        let manifest = self.examine(text, file).await?;
+        let done = self.examine_and_declare(wanted, expected).await;
+        if let (Err(_), Some(name)) = (&done, expected) {
+            self.refuse_source(name, wanted.text).await;
+        }
+        done
+    }
+
+    async fn examine_and_declare(
+        &self,
+        wanted: Declaration<'_>,
+        expected: Option<&AppName>,
+    ) -> Result<AppName, CellError> {
+        let manifest = self.examine(wanted.text, wanted.file).await?;
         if let Some(expected) = expected.filter(|name| **name != manifest.name) {
             let text = format!("the manifest is of app {}, not of {expected}", manifest.name);
             return Err(CellError::new(Kind::Invalid, text));
         }
-        self.declare(manifest, file, temporary).await
+        // A file of apps.d says itself where its source is.
+        let kept = match wanted.pushed {
+            Some(_) => self.with_kept_source(&manifest, wanted.text).await,
+            None => None,
+        };
+        let Some((manifest, text)) = kept else {
+            return self.declare(manifest, wanted, false).await;
+        };
+        let name = self.declare(manifest, Declaration { text: &text, ..wanted }, true).await?;
+        // What has just been sent is there already.
+        self.refuse_source(&name, wanted.text).await;
+        Ok(name)
     }
 
     /// Reads a manifest and looks whether the box has what it needs; nothing is changed.
@@ -54,18 +101,29 @@ impl Cell {
         Ok(manifest)
     }
 
-    /// Declares a checked manifest.
+    /// Declares a checked manifest. `keeps`: its source is one that the app has already.
     async fn declare(
         &self,
         manifest: Manifest,
-        file: &Path,
-        temporary: bool,
+        wanted: Declaration<'_>,
+        keeps: bool,
     ) -> Result<AppName, CellError> {
         let name = manifest.name.clone();
+        let Declaration { text, file, how, .. } = wanted;
+        let (temporary, stopped) = (how == How::Temporary, how == How::Stopped);
+        self.check_owner(&name, file).await?;
         self.check_box_ports(&manifest).await?;
         let file = file.to_owned();
+        let pushed = wanted.pushed.cloned();
+        let text = if text.len() <= revisions::TEXT_MAX { text.to_owned() } else { String::new() };
         let changed = self.shared.change_app(&name, |state| {
             check_ports(state, &manifest)?;
+            let kept = state.apps.get(&manifest.name).is_some_and(|app| app.has_source(&manifest));
+            if keeps && !kept {
+                let name = &manifest.name;
+                let text = format!("app {name} was changed at this moment; push it again");
+                return Err(CellError::new(Kind::Conflict, text));
+            }
             // What it was before need not be staged to the end.
             cancel_staging(state, &manifest.name);
             let record = match state.apps.get(&manifest.name) {
@@ -83,28 +141,23 @@ impl Cell {
                     return Err(CellError::new(Kind::Conflict, text));
                 }
                 Some(app) => AppRecord {
-                    manifest,
-                    file,
-                    generation: app.generation + 1,
-                    failure: None,
-                    scale: Default::default(),
-                    stopped: false,
+                    stopped,
                     temporary,
-                    ..app.clone()
+                    wish: Wish::new("apply", now_ms()),
+                    text,
+                    overruled: None,
+                    forced: (how == How::Afresh).then_some(app.generation + 1),
+                    pushed,
+                    ..app.clone().declared(manifest, file)
                 },
                 None => AppRecord {
-                    manifest,
-                    file,
-                    // An app of this name may have been there before, and a lease on it still is.
-                    generation: now_ms(),
-                    staged: None,
-                    failure: None,
-                    release: None,
-                    scale: Default::default(),
-                    restarts: 0,
-                    stopped: false,
+                    stopped,
                     temporary,
-                    deleting: false,
+                    wish: Wish::new("apply", now_ms()),
+                    text,
+                    pushed,
+                    // An app of this name may have been there before, and a lease on it still is.
+                    ..AppRecord::new(manifest, file, now_ms())
                 },
             };
             Ok(AppChange::Put(Box::new(record)))
@@ -113,10 +166,30 @@ impl Cell {
         Ok(name)
     }
 
+    /// An app of the manifest directories changes with its file there, for as long as there is one:
+    /// what were applied from elsewhere would be gone with the next change of that.
+    async fn check_owner(&self, name: &AppName, file: &Path) -> Result<(), CellError> {
+        let dirs = &self.shared.paths.apps;
+        let in_dir = |file: &Path| dirs.iter().any(|dir| file.parent() == Some(dir));
+        let have = self.shared.state().apps.get(name).map(|app| app.file.clone());
+        let Some(have) = have.filter(|have| in_dir(have) && !in_dir(file)) else { return Ok(()) };
+        let shown = have.display().to_string();
+        if !smol::unblock(move || have.exists()).await {
+            return Ok(());
+        }
+        let text = format!(
+            "app {name} is declared in {shown}, not in {}; change that file, or remove it first",
+            file.display()
+        );
+        Err(CellError::new(Kind::Conflict, text))
+    }
+
     /// A port may be published when no program of the box has it: what the
     /// kernel leads to an app never reaches, say, the box's own sshd again.
     async fn check_box_ports(&self, manifest: &Manifest) -> Result<(), CellError> {
-        let wanted: BTreeSet<u16> = manifest.ports.iter().filter_map(|port| port.publish).collect();
+        let ssh = manifest.ssh.as_ref().and_then(|ssh| ssh.publish);
+        let wanted: BTreeSet<u16> =
+            manifest.ports.iter().map(|port| port.publish).chain([ssh]).flatten().collect();
         let taken = smol::unblock(move || {
             let taken = |port: &u16| {
                 let bound = TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port));
@@ -144,7 +217,7 @@ impl Cell {
             return Err(CellError::new(Kind::Invalid, text));
         }
         let process = process.to_owned();
-        self.change(name, move |_, app| {
+        self.change(name, "scale", move |_, app| {
             if !app.manifest.processes.contains_key(&process) {
                 let have: Vec<&str> = app.manifest.processes.keys().map(String::as_str).collect();
                 let text = format!(
@@ -164,7 +237,7 @@ impl Cell {
     /// somebody has started it again.
     pub async fn stop(&self, name: &str, wait: bool) -> Result<(), CellError> {
         let changed = self.watch();
-        self.change(name, |state, app| {
+        self.change(name, "stop", |state, app| {
             cancel_staging(state, &app.manifest.name);
             app.stopped = true;
             Ok(())
@@ -209,15 +282,12 @@ impl Cell {
     /// Runs a stopped app again; one that has crashed too often, or whose staging failed, gets a
     /// new chance.
     pub async fn start(&self, name: &str) -> Result<(), CellError> {
-        self.change(name, |state, app| {
+        self.change(name, "start", |state, app| {
             let ended = |(key, record): (&Key, &ActualLrp)| {
                 key.0.app == app.manifest.name && matches!(record.state, LrpState::Crashed { .. })
             };
-            // What runs goes on as it is.
-            if app.stopped || state.actual.iter().any(ended) {
-                app.restarts += 1;
-            }
-            run_again(app);
+            let crashed = state.actual.iter().any(ended);
+            app.start(crashed);
             Ok(())
         })
         .await
@@ -225,23 +295,52 @@ impl Cell {
 
     /// Replaces every instance by a fresh one, one at a time.
     pub async fn restart(&self, name: &str) -> Result<(), CellError> {
-        self.change(name, |_, app| {
-            app.restarts += 1;
-            run_again(app);
+        self.change(name, "restart", |_, app| {
+            app.restart();
             Ok(())
         })
         .await
     }
 
+    /// Makes one instance afresh: a new container, the same index. What is wanted stays as it is.
+    pub async fn restart_instance(
+        &self,
+        name: &str,
+        process: &str,
+        index: u32,
+    ) -> Result<(), CellError> {
+        let view = self.glance(name)?;
+        super::view::expect(&view, Some(process), Some(index))?;
+        let guid = ProcessGuid { app: view.name, process: process.to_owned() };
+        {
+            let mut state = self.shared.state();
+            let wanted = desired(&state.apps).get(&guid).is_some_and(|lrp| index < lrp.instances);
+            if !wanted {
+                let text = format!(
+                    "instance {guid}/{index} is not to run; `terrarium start {name}` or \
+                     `terrarium scale {guid}={}` changes that",
+                    index.saturating_add(1)
+                );
+                return Err(CellError::new(Kind::NotRunning, text));
+            }
+            for side in [Side::Left, Side::Right] {
+                state.afresh.insert((guid.clone(), index, side));
+            }
+        }
+        self.shared.wake();
+        Ok(())
+    }
+
     /// Removes an app; returns when nothing of it is left on the box.
     pub async fn delete(&self, name: &str) -> Result<(), CellError> {
         let changed = self.watch();
-        self.change(name, |state, app| {
+        self.change(name, "delete", |state, app| {
             cancel_staging(state, &app.manifest.name);
             app.deleting = true;
             Ok(())
         })
         .await?;
+        self.cancel_app_tasks(name).await;
         while self.shared.state().apps.keys().any(|app| app.as_str() == name) {
             if changed.recv().await.is_err() {
                 let text = format!("the daemon ends; the next one goes on deleting app {name}");
@@ -263,11 +362,13 @@ impl Cell {
         self.shared.state().refused = refused;
     }
 
-    /// The app is declared exactly like this, from this file, already.
+    /// The app is declared exactly like this, from this file, already, or somebody has gone back from
+    /// just that.
     pub fn has(&self, manifest: &Manifest, file: &Path) -> bool {
         let state = self.shared.state();
-        let app = state.apps.get(&manifest.name);
-        app.is_some_and(|app| app.manifest == *manifest && app.file == file && !app.deleting)
+        let Some(app) = state.apps.get(&manifest.name) else { return false };
+        let overruled = || app.overruled == Some(revisions::digest(manifest));
+        (app.manifest == *manifest || overruled()) && app.file == file && !app.deleting
     }
 
     /// The app is on its way out.
@@ -281,6 +382,7 @@ impl Cell {
         let mut state = self.shared.state();
         state.closing = true;
         state.watchers.clear();
+        self.shared.events.close();
     }
 
     /// The log of an app, or of one that is about to be declared.
@@ -288,10 +390,11 @@ impl Cell {
         self.shared.logs.app(name)
     }
 
-    /// Changes one app's record.
+    /// Changes one app's record; `what` is asked for.
     async fn change(
         &self,
         name: &str,
+        what: &str,
         change: impl FnOnce(&State, &mut AppRecord) -> Result<(), CellError>,
     ) -> Result<(), CellError> {
         let name: AppName = name.parse().map_err(|_| CellError::no_app(name))?;
@@ -301,7 +404,10 @@ impl Cell {
             change(state, &mut record)?;
             Ok(match record == *old {
                 true => AppChange::Keep,
-                false => AppChange::Put(Box::new(record)),
+                false => {
+                    record.wish = Wish::new(what, now_ms());
+                    AppChange::Put(Box::new(record))
+                }
             })
         });
         changed.await
@@ -310,33 +416,28 @@ impl Cell {
 
 /// Ends the staging that is under way: it is not asked for as it was any more. Before the record is
 /// written, or what is asked for now might be meant.
-fn cancel_staging(state: &State, name: &AppName) {
+pub(super) fn cancel_staging(state: &State, name: &AppName) {
     if let Some(canceller) = state.staging.get(name) {
         canceller.cancel();
     }
 }
 
-/// It shall run; what failed gets a new chance.
-fn run_again(app: &mut AppRecord) {
-    if app.failure.take().is_some() {
-        app.staged = None;
-    }
-    app.stopped = false;
-}
-
 /// No two apps may claim one port of the box.
-fn check_ports(state: &State, manifest: &Manifest) -> Result<(), CellError> {
+pub(super) fn check_ports(state: &State, manifest: &Manifest) -> Result<(), CellError> {
     let mine = manifest.ports.iter().filter_map(|port| port.publish);
     for port in mine {
         let other = state.apps.iter().find(|(name, app)| {
-            let released = app.release.iter().flat_map(|release| lrps(release, 0));
+            let released = app.releases().flat_map(|release| lrps(release, 0));
             let mut running = released.flat_map(|lrp| lrp.ports).filter_map(|port| port.publish);
             let mut declared = app.manifest.ports.iter().filter_map(|port| port.publish);
             **name != manifest.name
                 && (declared.any(|other| other == port) || running.any(|other| other == port))
         });
         if let Some((other, _)) = other {
-            let text = format!("app {}: port {port} is published by app {other}", manifest.name);
+            let text = format!(
+                "app {}: port {port} is published by app {other}; write another `publish`, or delete {other}",
+                manifest.name
+            );
             return Err(CellError::new(Kind::Conflict, text));
         }
     }

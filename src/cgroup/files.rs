@@ -59,7 +59,7 @@ pub fn write(dir: &Path, file: &str, text: &str) -> Result<(), CgroupError> {
     put(&path, text).map_err(|source| CgroupError::Write { text: text.to_owned(), path, source })
 }
 
-/// Like [`write`]; `false` when this kernel has no such file.
+/// Like [`write()`]; `false` when this kernel has no such file.
 pub fn write_if_there(dir: &Path, file: &str, text: &str) -> Result<bool, CgroupError> {
     Ok(if_there(write(dir, file, text))?.is_some())
 }
@@ -158,12 +158,16 @@ pub fn remove_tree(dir: &Path) -> Result<Removed, CgroupError> {
         match fs::remove_dir(&dir) {
             Ok(()) => {}
             Err(err) if is_gone(&err) => {}
-            Err(err) if err.kind() == io::ErrorKind::ResourceBusy => return Ok(Removed::Busy),
-            Err(err) if err.kind() == io::ErrorKind::DirectoryNotEmpty => return Ok(Removed::Busy),
+            Err(err) if is_in_use(&err) => return Ok(Removed::Busy),
             Err(err) => return Err(CgroupError::refused("remove", dir, err)),
         }
     }
     Ok(Removed::Gone)
+}
+
+/// A group that has processes, or groups in it, is not removed.
+pub fn is_in_use(err: &io::Error) -> bool {
+    matches!(err.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::DirectoryNotEmpty)
 }
 
 /// A group may vanish at any time: `ENOENT` for its path, `ENODEV` for its open files.

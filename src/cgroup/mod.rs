@@ -6,7 +6,7 @@
 //! Must not: know what an app is; keep state (everything is found again by name); limit disk.
 //! Called by: `container`. Calls: `sys`, `model::limits`, `unit`.
 //! Entry points: [`Cgroups::open`], [`Cgroups::create`], [`Cgroups::create_pea`],
-//! [`Cgroups::find`], [`Cgroups::list`].
+//! [`Cgroups::make_ahead`], [`Cgroups::adopt`], [`Cgroups::find`], [`Cgroups::list`].
 //! Ancestor: garden-linux's cgroups_manager.
 //!
 //! Where groups go, with the configured parent `terrarium`:
@@ -23,6 +23,7 @@
 //!   empty group `<handle>.peas` says that it is worth while to look for any.
 //! * A unified hierarchy without controllers beside v1 ("hybrid") gets a group too: `cgroup.kill`.
 
+mod ahead;
 mod end;
 mod error;
 mod files;

@@ -204,6 +204,13 @@ impl Layout {
         dirs
     }
 
+    /// The same without the unified one.
+    pub fn v1_parents(&self) -> Vec<&Path> {
+        let mut dirs = self.parents();
+        dirs.retain(|dir| self.unified.as_ref().is_none_or(|unified| unified.parent != *dir));
+        dirs
+    }
+
     /// Where group `name` keeps `controller`. `None` only for the freezer.
     pub fn dir(&self, controller: Controller, name: &str) -> Option<Dir> {
         match (self.v1.get(&controller), &self.unified) {

@@ -2,7 +2,7 @@
 
 use super::error::{CliError, code};
 use super::manifests::Loaded;
-use super::parse::{Act, UsageError};
+use super::parse::{Act, Target, UsageError};
 use super::remote::Remote;
 use super::show::{self, Health};
 use super::ui::{Ui, now_ms};
@@ -63,7 +63,7 @@ pub async fn check(ui: &mut Ui, remote: &Remote, manifests: &[Loaded]) -> Result
 /// What is asked for a manifest that is to stay.
 pub fn request(manifest: &Loaded, wait: bool) -> ApplyRequest {
     let (manifest_text, file) = (manifest.text.clone(), manifest.file.clone());
-    ApplyRequest { manifest_text, file, temporary: false, wait }
+    ApplyRequest { manifest_text, file, wait, ..ApplyRequest::default() }
 }
 
 /// Shows what happens to a manifest that was accepted; the app as it is in the end, and the answer,
@@ -96,7 +96,7 @@ pub async fn follow(
                 }
                 return Err(CliError::Refused(view));
             }
-            ApplyEvent::Done(app) => return Ok((app, reply)),
+            ApplyEvent::Done(app) => return Ok((*app, reply)),
         }
     }
     let why = "it ended before the app was there".to_owned();
@@ -135,6 +135,24 @@ pub async fn scale(
     match ui.json {
         true => ui.item(&json!({ "app": app, "process": process, "instances": instances }))?,
         false => ui.note(&format!("{app}:{process}: {instances} wanted")),
+    }
+    Ok(0)
+}
+
+/// `restart` of one instance.
+pub async fn afresh(ui: &mut Ui, remote: &Remote, target: Target) -> Result<u8, CliError> {
+    let Target { app, process, index } = target;
+    let index = index.unwrap_or(0);
+    let process = match process {
+        Some(process) => process,
+        None => {
+            choose(&remote.app(&app).await?, |it| format!("terrarium restart {app}:{it}/{index}"))?
+        }
+    };
+    remote.restart_instance(&app, &process, index).await?;
+    match ui.json {
+        true => ui.item(&json!({ "app": app, "process": process, "index": index }))?,
+        false => ui.note(&format!("{app}:{process}/{index}: restarting")),
     }
     Ok(0)
 }

@@ -1,7 +1,7 @@
 //! `image`: what the box has of images. Files are opened here, with the rights of who types; the
 //! daemon gets and gives bytes.
 
-mod archive;
+pub(super) mod archive;
 
 use super::error::CliError;
 use super::parse::Image;
@@ -68,6 +68,8 @@ async fn pull(ui: &mut Ui, remote: &Remote, name: &ImageRef) -> Result<u8, CliEr
                     ui.note(&format!("{name}: {} of {}", size(done), size(total)));
                 }
             }
+            PullEvent::Waits { why } if !ui.json => ui.note(&waits(&name.to_string(), &why)),
+            PullEvent::Waits { .. } => {}
             PullEvent::Error(view) => return Err(CliError::Refused(view)),
             PullEvent::Done(_) if ui.json => return Ok(0),
             PullEvent::Done(NamedImage { name: Some(name), digest }) => {
@@ -89,7 +91,9 @@ async fn load(
 ) -> Result<u8, CliError> {
     let unread = |source| CliError::File { doing: "read", path: path.to_owned(), source };
     let pieces = archive::read(path).map_err(unread)?;
-    let loaded = remote.load_image(&path.display().to_string(), name, pieces).await;
+    let from = path.display().to_string();
+    let mut told = |why: &str| ui.note(&waits(&from, why));
+    let loaded = remote.load_image(&from, name, pieces, &mut told).await;
     let loaded = loaded.map_err(|err| match err {
         CliError::Client(ClientError::Source(source)) => unread(source),
         err => err,
@@ -102,6 +106,11 @@ async fn load(
         ui.print(&format!("{}\n", clean(&name)))?;
     }
     Ok(0)
+}
+
+/// What is said of an image that has to wait.
+fn waits(image: &str, why: &str) -> String {
+    clean(&format!("{image}: it waits: {why}"))
 }
 
 /// As [`saved`]; when a signal ends it, nothing of the file is left. One that is written to as it

@@ -4,7 +4,8 @@ use super::error::CliError;
 use super::ui::Ui;
 use crate::api::apps::APPLY_MAX;
 use crate::config::manifest;
-use crate::config::site::Site;
+use crate::config::site::{self, Site};
+use crate::config::waits::{self, Waits};
 use crate::config::{Diagnostic, Diagnostics};
 use crate::unit::AppName;
 use serde_json::json;
@@ -27,6 +28,8 @@ pub struct Loaded {
     pub text: String,
     /// The file, absolute.
     pub file: PathBuf,
+    /// The apps that it waits for.
+    pub waits: Vec<AppName>,
 }
 
 /// Reads and checks everything that `paths` mean, before anything is done with any of it. Shows
@@ -63,6 +66,19 @@ pub fn load(ui: &mut Ui, paths: &[PathBuf]) -> Result<Vec<Loaded>, CliError> {
             });
         }
     }
+    // Who is waited for is applied first: each app is waited for before the next is applied.
+    let waits: Waits = good.iter().map(|it| (it.name.clone(), it.waits.clone())).collect();
+    for it in &good {
+        let dir = it.file.parent().unwrap_or(Path::new("/"));
+        let file = it.file.display().to_string();
+        if let Err(mistakes) = site::check_waits(&it.text, &file, dir, &waits) {
+            // One is enough: it names them all.
+            ui.complain(&mistakes.render(ui.color_err));
+            return Err(CliError::Invalid { bad: 1, all: files.len() });
+        }
+    }
+    let order = waits::in_order(&waits);
+    good.sort_by_key(|it| order.iter().position(|name| *name == it.name));
     Ok(good)
 }
 
@@ -181,5 +197,7 @@ fn read(path: &Path, site: Option<&Site>) -> Result<Verdict, CliError> {
         Some(site) => site.examine(&text, &shown, dir),
         None => manifest::parse(&text, &shown, dir).map(|manifest| (manifest, None)),
     };
-    Ok(read.map(|(manifest, warnings)| (Loaded { name: manifest.name, text, file }, warnings)))
+    Ok(read.map(|(manifest, warnings)| {
+        (Loaded { waits: manifest.waits(), name: manifest.name, text, file }, warnings)
+    }))
 }

@@ -14,15 +14,22 @@ pub mod show;
 pub mod text;
 
 mod change;
+mod drain;
 mod error;
 mod exec;
+mod history;
 mod images;
+mod import;
 mod look;
 mod manifests;
+mod push;
 mod remote;
 mod run;
 mod signals;
+mod tasks;
+mod top;
 mod ui;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -119,6 +126,10 @@ fn dispatch(
             let site = Site::of(&config(ui, global)?);
             manifests::check(ui, &files, &site)
         }
+        Command::Import(wanted) => {
+            let site = Site::of(&config(ui, global)?);
+            import::import(ui, &wanted, &site)
+        }
         Command::Apply { files, wait, timeout } => {
             let manifests = manifests::load(ui, &files)?;
             smol::block_on(change::apply(ui, &remote()?, &manifests, wait, timeout))
@@ -126,9 +137,32 @@ fn dispatch(
         Command::Scale { app, process, instances } => {
             smol::block_on(change::scale(ui, &remote()?, &app, process, instances))
         }
+        Command::Push(wanted) => {
+            let site = Site::of(&config(ui, global)?);
+            smol::block_on(push::push(ui, &remote()?, &wanted, &site))
+        }
+        Command::Restage { name, wait, timeout } => {
+            let stay = history::Stay { wait, timeout };
+            smol::block_on(history::restage(ui, &remote()?, &name, stay))
+        }
+        Command::Revisions { name } => smol::block_on(history::revisions(ui, &remote()?, &name)),
+        Command::Rollback { name, to, wait, timeout } => {
+            let stay = history::Stay { wait, timeout };
+            smol::block_on(history::rollback(ui, &remote()?, &name, to, stay))
+        }
+        Command::RunTask(task) => smol::block_on(history::run_task(ui, &remote()?, task)),
+        Command::Afresh(target) => smol::block_on(change::afresh(ui, &remote()?, target)),
         Command::Act { act, names, wait } => {
             smol::block_on(change::act(ui, &remote()?, act, &names, wait))
         }
+        Command::Drain { wait, timeout } => {
+            smol::block_on(drain::drain(ui, &remote()?, wait, timeout))
+        }
+        Command::Undrain => smol::block_on(drain::undrain(ui, &remote()?)),
+        Command::Events { since, follow } => {
+            smol::block_on(watch::events(ui, &remote()?, since, follow))
+        }
+        Command::Explain { target } => smol::block_on(watch::explain(ui, &remote()?, &target)),
         Command::Exec(exec) => exec::exec(ui, remote(), exec),
         // Takes signals, which is done before anything that may start a thread.
         Command::Image(parse::Image::Save { image, file }) => {
@@ -136,6 +170,10 @@ fn dispatch(
         }
         Command::Image(image) => smol::block_on(images::image(ui, &remote()?, image)),
         Command::Status => smol::block_on(look::status(ui, &remote()?)),
+        Command::Top { name } => smol::block_on(top::top(ui, &remote()?, name.as_ref())),
+        Command::Tasks => smol::block_on(tasks::tasks(ui, &remote()?)),
+        Command::Task { guid } => smol::block_on(tasks::task(ui, &remote()?, &guid)),
+        Command::Cancel { guids } => smol::block_on(tasks::cancel(ui, &remote()?, &guids)),
         Command::Apps => smol::block_on(look::apps(ui, &remote()?)),
         Command::App { name } => smol::block_on(look::app(ui, &remote()?, &name)),
         Command::Logs { target, follow, lines, since, source } => {

@@ -3,7 +3,8 @@
 mod typed;
 
 use super::verbs::Id;
-use crate::unit::{AppName, ImageRef};
+use crate::model::event::EventId;
+use crate::unit::{AppName, Bytes, ImageRef};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -48,14 +49,29 @@ pub enum Command {
         stack: PathBuf,
         rounds: usize,
     },
+    Cancel {
+        guids: Vec<String>,
+    },
     Check {
         files: Vec<PathBuf>,
     },
+    Drain {
+        wait: bool,
+        timeout: Option<Duration>,
+    },
+    Events {
+        since: Option<EventsSince>,
+        follow: bool,
+    },
     Exec(Exec),
+    Explain {
+        target: Target,
+    },
     Help {
         verb: Option<Id>,
     },
     Image(Image),
+    Import(Import),
     Init,
     Lifecycle {
         role: OsString,
@@ -68,9 +84,25 @@ pub enum Command {
         since: Option<Since>,
         source: Option<String>,
     },
+    Push(Push),
+    Restage {
+        name: AppName,
+        wait: bool,
+        timeout: Option<Duration>,
+    },
+    Revisions {
+        name: AppName,
+    },
+    Rollback {
+        name: AppName,
+        to: Option<u64>,
+        wait: bool,
+        timeout: Option<Duration>,
+    },
     Run {
         file: PathBuf,
     },
+    RunTask(RunTask),
     Scale {
         app: AppName,
         process: Option<String>,
@@ -78,12 +110,23 @@ pub enum Command {
     },
     Serve,
     Status,
+    /// A fresh instance in this index's place.
+    Afresh(Target),
+    Task {
+        guid: String,
+    },
+    Tasks,
+    /// Of this app, or of all.
+    Top {
+        name: Option<AppName>,
+    },
     /// start, stop, restart or delete these apps.
     Act {
         act: Act,
         names: Vec<AppName>,
         wait: bool,
     },
+    Undrain,
     Version,
 }
 
@@ -110,6 +153,70 @@ pub enum Image {
     Inspect(String),
 }
 
+/// `import`, and what `push` reads a manifest of cf with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Import {
+    pub file: PathBuf,
+    pub vars_files: Vec<PathBuf>,
+    pub vars: Vec<(String, String)>,
+    pub services: Vec<PathBuf>,
+    /// Where to; `None`: here.
+    pub out: Option<PathBuf>,
+    pub port: Option<u16>,
+    pub force: bool,
+}
+
+/// `push`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Push {
+    /// A directory, an archive of one, or an image's name; `None`: here.
+    pub what: Option<String>,
+    pub kind: What,
+    pub name: Option<AppName>,
+    pub buildpacks: Vec<String>,
+    pub memory: Option<Bytes>,
+    pub disk: Option<Bytes>,
+    pub instances: Option<u32>,
+    pub command: Option<String>,
+    pub stack: Option<String>,
+    /// Of the box, where no manifest says it.
+    pub port: Option<u16>,
+    pub health: Option<String>,
+    pub endpoint: Option<String>,
+    pub start_timeout_s: Option<u32>,
+    pub no_route: bool,
+    pub random_route: bool,
+    pub no_manifest: bool,
+    pub force: bool,
+    pub no_start: bool,
+    pub no_wait: bool,
+    /// How a manifest of cf is read; its file is empty when none was named.
+    pub cf: Import,
+}
+
+/// What is said of what is pushed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum What {
+    #[default]
+    Any,
+    Path,
+    Image,
+}
+
+/// `run-task`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct RunTask {
+    pub app: AppName,
+    pub command: String,
+    pub memory: Option<Bytes>,
+    pub disk: Option<Bytes>,
+    pub wait: bool,
+}
+
 /// `exec`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -130,6 +237,15 @@ pub enum Since {
     Ago(Duration),
     /// Milliseconds since 1970.
     At(u64),
+}
+
+/// Which event is the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventsSince {
+    /// The one after this.
+    Id(EventId),
+    /// The first one then or later.
+    Time(Since),
 }
 
 /// `NAME[:PROCESS][/INDEX]`.
@@ -212,16 +328,26 @@ fn meaning(id: Id, typed: &Typed) -> Result<Command, UsageError> {
         Id::Apply => typed.apply(),
         Id::Apps => alone(Command::Apps),
         Id::Bench => typed.bench(),
+        Id::Cancel => typed.cancel(),
         Id::Check => typed.expect_words(true).map(|()| Command::Check { files: files() }),
         Id::Delete => typed.act(Act::Delete),
+        Id::Drain => typed.drain(),
+        Id::Events => typed.events(),
         Id::Exec => typed.exec(),
+        Id::Explain => typed.explain(),
         Id::Help if typed.words.is_empty() => Ok(Command::Help { verb: None }),
         Id::Help => Ok(Command::Help { verb: Some(named(typed.only()?)?.id) }),
         Id::Image => typed.image(),
+        Id::Import => typed.import(),
         Id::Init => Ok(Command::Init),
         Id::Lifecycle => Err(typed.wrong(typed.missing())),
         Id::Logs => typed.logs(),
-        Id::Restart => typed.act(Act::Restart),
+        Id::Push => typed.push(),
+        Id::Restage => typed.restage(),
+        Id::Restart => typed.restart(),
+        Id::Revisions => Ok(Command::Revisions { name: typed.name(typed.only()?)? }),
+        Id::Rollback => typed.rollback(),
+        Id::RunTask => typed.run_task(),
         Id::Run => Ok(Command::Run { file: typed.only()?.into() }),
         Id::Scale => typed.scale(),
         Id::Serve => alone(Command::Serve),
@@ -229,6 +355,11 @@ fn meaning(id: Id, typed: &Typed) -> Result<Command, UsageError> {
         Id::Status if typed.words.is_empty() => Ok(Command::Status),
         Id::Status => Ok(Command::App { name: typed.name(typed.only()?)? }),
         Id::Stop => typed.act(Act::Stop),
+        Id::Task => Ok(Command::Task { guid: typed.text(typed.only()?)? }),
+        Id::Tasks => alone(Command::Tasks),
+        Id::Top if typed.words.is_empty() => Ok(Command::Top { name: None }),
+        Id::Top => Ok(Command::Top { name: Some(typed.name(typed.only()?)?) }),
+        Id::Undrain => alone(Command::Undrain),
         Id::Version => alone(Command::Version),
     }
 }

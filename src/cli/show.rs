@@ -1,10 +1,14 @@
 //! Apps, instances and log lines as a person reads them. Pure.
 
 pub mod images;
+pub mod tasks;
+pub mod top;
+pub mod watch;
 
 use super::text::{Ink, Table, ago, clean, cpu, size, utc};
 use crate::model::view::{
-    AppView, BoxView, GardenView, InstanceView, LogLine, PortView, ProcessView,
+    AmountView, AppView, BoxView, CapacityView, CellView, GardenView, InstanceView, LogLine,
+    PortView, ProcessView, SshView,
 };
 
 /// Containers of Garden's clients that `status` shows.
@@ -34,7 +38,7 @@ pub fn health(app: &AppView) -> Health {
     }
 }
 
-fn ink(state: &str) -> Ink {
+pub(super) fn ink(state: &str) -> Ink {
     match state {
         "running" | "finished" => Ink::Good,
         "staging" | "starting" | "unclaimed" | "waiting" => Ink::Busy,
@@ -87,6 +91,15 @@ fn share(used: u64, limit: u64) -> String {
     format!("{}/{}", size(used), size(limit))
 }
 
+/// `1.50s 12.5%`: processor time in all, and of one processor since somebody looked last.
+fn processor(instance: &InstanceView) -> String {
+    let all = instance.cpu_ns.map_or("-".into(), cpu);
+    match instance.cpu_percent {
+        Some(percent) => format!("{all} {percent}"),
+        None => all,
+    }
+}
+
 /// The ports in front of all instances, else `-`.
 fn published(app: &AppView) -> String {
     let instances = app.processes.iter().flat_map(|process| &process.instances);
@@ -106,7 +119,15 @@ pub fn app(app: &AppView, now_ms: u64, color: bool) -> String {
     if let Some(reason) = &app.reason {
         field("reason", reason);
     }
-    field("manifest", &app.manifest);
+    if let Some(pushed) = &app.pushed {
+        field("pushed", pushed);
+    }
+    if !app.manifest.is_empty() {
+        field("manifest", &app.manifest);
+    }
+    if let Some(why) = &app.refused {
+        field("", &format!("is not followed as it is now: {why}"));
+    }
     match &app.image {
         Some(image) => field("image", image),
         None => {
@@ -114,10 +135,29 @@ pub fn app(app: &AppView, now_ms: u64, color: bool) -> String {
             field("buildpack", app.buildpack.as_deref().unwrap_or("-"));
         }
     }
+    match published(app).as_str() {
+        "-" => {}
+        ports => field("published", ports),
+    }
+    if let Some(ssh) = &app.ssh {
+        field("ssh", &come_in(app, ssh));
+        field("host key", &ssh.fingerprint);
+    }
     for process in &app.processes {
         out.push_str(&self::process(process, now_ms, color));
     }
     out
+}
+
+/// The client's command line, for this very box: by the published port, or else the first instance's.
+fn come_in(app: &AppView, ssh: &SshView) -> String {
+    let instances = app.processes.iter().flat_map(|process| &process.instances);
+    let own = instances.flat_map(|instance| &instance.ports);
+    let own = own.filter(|port| port.container == ssh.container).map(|port| port.host).next();
+    match ssh.publish.or(own) {
+        Some(port) => format!("ssh -p {port} {}@localhost", ssh.user),
+        None => "once an instance runs".to_owned(),
+    }
 }
 
 fn process(process: &ProcessView, now_ms: u64, color: bool) -> String {
@@ -141,10 +181,15 @@ fn process(process: &ProcessView, now_ms: u64, color: bool) -> String {
         table.row(row(process, instance, now_ms));
     }
     out.push_str(&table.render(color));
+    for one in process.instances.iter().filter(|one| one.ready == Some(false)) {
+        if let Some(why) = &one.unready {
+            out.push_str(&format!("  {} is not ready: {}\n", one.index, clean(why)));
+        }
+    }
     let waits =
         process.instances.iter().filter_map(|one| Some((one, one.placement_error.as_ref()?)));
     for (one, why) in waits.filter(|(one, _)| one.state == "waiting").take(1) {
-        out.push_str(&format!("  {} waits for room: {}\n", one.index, clean(why)));
+        out.push_str(&format!("  {} {}: {}\n", one.index, waits_how(one), clean(why)));
     }
     out
 }
@@ -160,9 +205,13 @@ fn row(process: &ProcessView, instance: &InstanceView, now_ms: u64) -> [(String,
     let plain = |text| (text, Ink::Plain);
     [
         plain(instance.index.to_string()),
-        (instance.state.clone(), ink(&instance.state)),
+        match (instance.state.as_str(), instance.ready) {
+            ("running", Some(false)) => ("not ready".to_owned(), Ink::Busy),
+            (state, _) if instance.outdated => (format!("{state} (old)"), ink(state)),
+            (state, _) => (state.to_owned(), ink(state)),
+        },
         plain(ago(now_ms, instance.since_ms)),
-        plain(instance.cpu_ns.map_or("-".into(), cpu)),
+        plain(processor(instance)),
         plain(of(instance.memory_bytes, process.memory_bytes)),
         plain(of(instance.disk_bytes, process.disk_bytes)),
         plain(instance.address.clone().unwrap_or("-".into())),
@@ -174,6 +223,32 @@ fn row(process: &ProcessView, instance: &InstanceView, now_ms: u64) -> [(String,
 /// On the box, then inside.
 fn port(port: &PortView) -> String {
     format!("{}->{}", port.host, port.container)
+}
+
+/// What is booked of the cell, and whether it takes more; nothing of a daemon that does not tell.
+fn cell(cell: &CellView, now_ms: u64) -> String {
+    let CapacityView { total, taken, .. } = &cell.capacity;
+    if *total == AmountView::default() {
+        return String::new();
+    }
+    let zone = if cell.zone.is_empty() { String::new() } else { format!(" in {}", cell.zone) };
+    let mut out = format!(
+        "cell {}{zone}: booked: memory {}, disk {}, containers {}/{}\n",
+        clean(&cell.id),
+        share(taken.memory_bytes, total.memory_bytes),
+        share(taken.disk_bytes, total.disk_bytes),
+        taken.containers,
+        total.containers,
+    );
+    if let Some(drain) = &cell.drain {
+        let since = ago(now_ms, drain.since_ms);
+        let left = match &drain.left[..] {
+            [] => String::new(),
+            left => format!(", left are: {}", clean(&left.join(", "))),
+        };
+        out.push_str(&format!("{} for {since}{left}\n", clean(&drain.state)));
+    }
+    out
 }
 
 /// `terrarium status`: the box, the list, and what is wrong with whom.
@@ -190,6 +265,8 @@ pub fn status(version: &str, site: &BoxView, apps: &[AppView], now_ms: u64, colo
     let [free, total] = [site.disk_free_bytes, site.disk_total_bytes].map(size);
     let store = size(site.store_free_bytes);
     out.push_str(&format!("disk: {free} of {total} free; store: {store} free before it grows\n"));
+    out.push_str(&cell(&site.cell, now_ms));
+    out.push_str(&tasks::counts(&site.tasks));
     for problem in &site.problems {
         out.push_str(&format!("{} {}\n", Ink::Bad.paint("box:", color), clean(problem)));
     }
@@ -200,7 +277,31 @@ pub fn status(version: &str, site: &BoxView, apps: &[AppView], now_ms: u64, colo
         let (name, why) = (&app.name, reason(app));
         out.push_str(&format!("\n{name}: {}; see `terrarium logs {name}`\n", clean(&why)));
     }
+    apps.iter().filter_map(not_ready).for_each(|line| out.push_str(&line));
     out
+}
+
+/// The first instance of `app` that runs and gets no connections, with what its readiness check said,
+/// and how many more there are; `None`: all that run are ready.
+fn not_ready(app: &AppView) -> Option<String> {
+    let mut all = app.processes.iter().flat_map(|process| {
+        process
+            .instances
+            .iter()
+            .filter(|one| one.ready == Some(false))
+            .map(move |one| (process, one))
+    });
+    let (process, one) = all.next()?;
+    let why = one.unready.as_deref().unwrap_or("its readiness check has not passed yet");
+    let more = match all.count() {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    let (name, process, index) = (&app.name, clean(&process.name), one.index);
+    let why = clean(why);
+    Some(format!(
+        "\n{name}: {process}/{index} is not ready: {why}{more}; see `terrarium explain {name}`\n"
+    ))
 }
 
 /// Containers of Garden's clients; nothing when there are none.
@@ -243,11 +344,22 @@ fn shortened(handle: &str) -> String {
     }
 }
 
+/// What one does that is not placed.
+fn waits_how(one: &InstanceView) -> &'static str {
+    match one.is_too_large() {
+        true => "does not fit the box",
+        false if one.waits_for_room() => "waits for room",
+        false => "waits",
+    }
+}
+
 /// What is wrong with an app that is not well.
 pub fn reason(app: &AppView) -> String {
     let of = |process: &ProcessView| {
-        let waits = process.instances.iter().find_map(|one| one.placement_error.as_ref());
-        let waits = waits.map(|why| format!("it waits for room: {why}"));
+        let waits = process.instances.iter().find(|one| one.placement_error.is_some());
+        let waits = waits.and_then(|one| {
+            one.placement_error.as_ref().map(|why| format!("it {}: {why}", waits_how(one)))
+        });
         let crashed = process.instances.iter().filter(|one| one.state != "finished");
         waits.or_else(|| crashed.filter_map(|one| one.crash_reason.clone()).next())
     };
@@ -280,7 +392,7 @@ pub fn addresses(app: &AppView) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::api::apps::fake::{container, line, site, view};
-    use crate::model::view::ContainerView;
+    use crate::model::view::{ContainerView, DrainView};
 
     const NOW: u64 = 301_000;
 
@@ -312,13 +424,18 @@ reason     exit status 1
 manifest   /apps/web.toml
 stack      tiny
 buildpack  procfile
+published  8080
 
 web: 0 of 1 running, memory 256M, disk 512M
   command  serve
-  #  STATE    SINCE  CPU    MEMORY      DISK     ADDRESS     PORTS        CRASHES
-  0  crashed  5m     1.50s  12.3M/256M  4K/512M  10.254.0.2  61000->8080  2 (exit\\x1b[2J)
+  #  STATE    SINCE  CPU          MEMORY      DISK     ADDRESS     PORTS        CRASHES
+  0  crashed  5m     1.50s 12.5%  12.3M/256M  4K/512M  10.254.0.2  61000->8080  2 (exit\\x1b[2J)
 ";
         assert_eq!(app(&crashed, NOW, false), expected);
+        let pushed = Some("/srv/web".to_owned());
+        let pushed = AppView { pushed, manifest: String::new(), ..crashed };
+        let expected = expected.replace("manifest   /apps/web.toml", "pushed     /srv/web");
+        assert_eq!(app(&pushed, NOW, false), expected);
     }
 
     #[test]
@@ -336,6 +453,29 @@ web: 0 of 1 running, memory 256M, disk 512M
         let head = "terrarium 0.1.0: the box is not healthy, 1 of 2 apps not healthy\n";
         assert!(text.starts_with(head), "{text}");
         assert!(text.contains("\nbox: the disk is full\n\nNAME"), "{text}");
+    }
+
+    #[test]
+    fn one_that_runs_and_is_not_ready_is_told_with_what_its_check_said() {
+        let mut web = view("web", "running");
+        assert!(!status("0.1.0", &site(&[]), &[web.clone()], NOW, false).contains("not ready"));
+        let why = Some("connection\nrefused".to_owned());
+        let one = InstanceView {
+            ready: Some(false),
+            unready: why,
+            ..web.processes[0].instances[0].clone()
+        };
+        web.processes[0].instances = vec![one.clone()];
+        let text = status("0.1.0", &site(&[]), &[web.clone()], NOW, false);
+        let line =
+            |why: &str| format!("\nweb: web/0 is not ready: {why}; see `terrarium explain web`\n");
+        assert!(text.ends_with(&line("connection\\nrefused")), "{text}");
+        let ready = InstanceView { index: 1, ready: Some(true), unready: None, ..one.clone() };
+        let other = InstanceView { index: 2, unready: None, ..one.clone() };
+        web.processes[0].instances = vec![ready, other, one];
+        let text = status("0.1.0", &site(&[]), &[web], NOW, false);
+        let line = line("its readiness check has not passed yet, and 1 more").replace("/0", "/2");
+        assert!(text.ends_with(&line), "{text}");
     }
 
     #[test]
@@ -365,6 +505,33 @@ c{0}       stopped  2          -           10.254.0.6  5m
         let text = status("0.1.0", &site, &[], NOW, false);
         let end = "\nand 230 more; `terrarium status --json` has all\n";
         assert!(text.contains("\ngarden: 250 containers\n") && text.ends_with(end), "{text}");
+    }
+
+    #[test]
+    fn row_26_and_35_the_cell_tells_what_is_booked_and_whether_it_is_drained() {
+        let amount = |gib: u64, containers| AmountView {
+            memory_bytes: gib << 30,
+            disk_bytes: gib << 31,
+            containers,
+        };
+        let capacity =
+            CapacityView { total: amount(8, 250), taken: amount(1, 3), left: amount(7, 247) };
+        let of_cell =
+            CellView { id: "box".into(), zone: "z1".into(), capacity, ..CellView::default() };
+        let booked = "cell box in z1: booked: memory 1G/8G, disk 2G/16G, containers 3/250\n";
+        assert_eq!(cell(&of_cell, NOW), booked);
+        let drain = |left: &[&str]| {
+            let left: Vec<String> = left.iter().map(|it| it.to_string()).collect();
+            let state = if left.is_empty() { "drained" } else { "draining" };
+            let drain = Some(DrainView { state: state.into(), since_ms: NOW - 60_000, left });
+            cell(&CellView { drain, ..of_cell.clone() }, NOW)
+        };
+        assert_eq!(drain(&[]), format!("{booked}drained for 1m\n"));
+        assert_eq!(
+            drain(&["a/0", "b/1"]),
+            format!("{booked}draining for 1m, left are: a/0, b/1\n")
+        );
+        assert_eq!(cell(&CellView::default(), NOW), "");
     }
 
     #[test]

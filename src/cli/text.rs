@@ -1,5 +1,6 @@
 //! Times, sizes, tables and untrusted text as a person reads them. Pure.
 
+use crate::unit::Bytes;
 use std::fmt::Write as _;
 
 /// `ms` since 1970 as `2026-11-21T02:00:00.123Z`, as RFC 3339 has it.
@@ -160,6 +161,15 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         *distance <= allowed || (word.len() >= 3 && candidate.starts_with(word))
     });
     near.min().map(|(_, candidate)| candidate)
+}
+
+/// A size in our words or in cf's (`256M`, `1G`, any case).
+pub fn parse_size(text: &str) -> Option<Bytes> {
+    let upper = text.to_uppercase();
+    let short = upper.strip_suffix('B').unwrap_or(&upper);
+    let of_cf = |unit, mib| short.strip_suffix(unit)?.parse::<u64>().ok()?.checked_mul(mib);
+    let mib = of_cf('M', 1).or_else(|| of_cf('G', 1 << 10)).filter(|mib| *mib <= 1 << 26);
+    mib.map(Bytes::mib).or_else(|| text.parse().ok())
 }
 
 /// Single-character edits, and swaps of neighbours, from `a` to `b`.

@@ -19,6 +19,8 @@ pub struct Ui {
     pub quiet: bool,
     /// A person watches stderr.
     pub is_watched: bool,
+    /// A person watches stdout.
+    pub is_screen: bool,
     /// Colours on stdout.
     pub color: bool,
     /// Colours on stderr.
@@ -37,6 +39,7 @@ impl Ui {
             json: global.json,
             quiet: global.quiet,
             is_watched: !global.quiet && io::stderr().is_terminal(),
+            is_screen: io::stdout().is_terminal(),
             color: wanted && io::stdout().is_terminal(),
             color_err: wanted && io::stderr().is_terminal(),
         }
@@ -46,7 +49,8 @@ impl Ui {
     #[cfg(test)]
     pub fn to(global: &Global, out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Ui {
         let (json, quiet) = (global.json, global.quiet);
-        Ui { out, err, json, quiet, is_watched: false, color: false, color_err: false }
+        let (is_watched, is_screen) = (false, false);
+        Ui { out, err, json, quiet, is_watched, is_screen, color: false, color_err: false }
     }
 
     /// What was asked for, to stdout.

@@ -1,5 +1,7 @@
 //! The one table of verbs and flags: parser, help and completions are made from it. Pure.
 
+mod cf;
+
 /// A verb.
 #[derive(Debug)]
 pub struct Verb {
@@ -57,21 +59,35 @@ pub enum Id {
     Apply,
     Apps,
     Bench,
+    Cancel,
     Check,
     Delete,
+    Drain,
+    Events,
     Exec,
+    Explain,
     Help,
     Image,
+    Import,
     Init,
     Lifecycle,
     Logs,
+    Push,
+    Restage,
     Restart,
+    Revisions,
+    Rollback,
     Run,
+    RunTask,
     Scale,
     Serve,
     Start,
     Status,
     Stop,
+    Task,
+    Tasks,
+    Top,
+    Undrain,
     Version,
 }
 
@@ -129,6 +145,7 @@ pub const VERBS: &[Verb] = &[
             flag("wait", None, None, ""),
         ],
     },
+    cf::PUSH,
     Verb {
         id: Id::Scale,
         name: "scale",
@@ -158,7 +175,8 @@ pub const VERBS: &[Verb] = &[
         group: Group::Change,
         args: "NAME...",
         summary: "end all instances and keep the app",
-        details: "Returns when they have ended: each gets TERM, and KILL ten seconds later.",
+        details: "Returns when they have ended: each gets TERM, and KILL ten seconds later, unless [stop]\n\
+            of its manifest says otherwise.",
         example: "terrarium stop orders",
         flags: &[
             flag("force", Some('f'), None, ""),
@@ -171,12 +189,16 @@ pub const VERBS: &[Verb] = &[
         name: "restart",
         aliases: &[],
         group: Group::Change,
-        args: "NAME...",
-        summary: "end all instances and run them again",
-        details: "",
+        args: "NAME... | NAME[:PROCESS]/INDEX",
+        summary: "replace all instances by fresh ones, or a single one",
+        details: "Of an app each fresh instance is healthy before the old one goes, where the box has\n\
+            room for both. With an index that one ends and is made again.",
         example: "terrarium restart orders",
         flags: UNASKED,
     },
+    cf::RESTAGE,
+    cf::ROLLBACK,
+    cf::RUN_TASK,
     Verb {
         id: Id::Delete,
         name: "delete",
@@ -187,6 +209,17 @@ pub const VERBS: &[Verb] = &[
         details: "Nothing is asked. Returns when nothing of the app is left.",
         example: "terrarium delete orders",
         flags: UNASKED,
+    },
+    Verb {
+        id: Id::Cancel,
+        name: "cancel",
+        aliases: &[],
+        group: Group::Change,
+        args: "GUID...",
+        summary: "end a task that has not completed",
+        details: "It has failed at once; its processes get TERM, and KILL ten seconds later.",
+        example: "terrarium cancel backup-2026-11-21",
+        flags: &[],
     },
     Verb {
         id: Id::Exec,
@@ -252,6 +285,40 @@ pub const VERBS: &[Verb] = &[
         ],
     },
     Verb {
+        id: Id::Events,
+        name: "events",
+        aliases: &[],
+        group: Group::Look,
+        args: "",
+        summary: "what has happened to the apps, and what happens",
+        details: "The last 1024 of them since the daemon began; with -f those to come, and after --since\n\
+            both. A crash comes with its count and its reason. Each has an id, by which one goes on\n\
+            where one has left off, also across a restart of the daemon; what is not known any more\n\
+            is said.",
+        example: "terrarium events -f --since 10m",
+        flags: &[
+            flag("follow", Some('f'), None, "go on until the daemon ends"),
+            flag(
+                "since",
+                None,
+                Some("ID|TIME"),
+                "those after this one, such as 3-17, or since 10m ago",
+            ),
+        ],
+    },
+    cf::REVISIONS,
+    Verb {
+        id: Id::Explain,
+        name: "explain",
+        aliases: &["why"],
+        group: Group::Look,
+        args: "NAME[:PROCESS][/INDEX]",
+        summary: "what happened to an app, why, what comes next, and what to do",
+        details: "Exit code 3 when something of it is not running as it should.",
+        example: "terrarium explain orders/0",
+        flags: &[],
+    },
+    Verb {
         id: Id::Status,
         name: "status",
         aliases: &[],
@@ -261,6 +328,41 @@ pub const VERBS: &[Verb] = &[
         details: "Exit code 3 when anything is not healthy. Of the containers of\nGarden's clients the \
                   first 20 are shown; --json has all.",
         example: "terrarium status",
+        flags: &[],
+    },
+    Verb {
+        id: Id::Tasks,
+        name: "tasks",
+        aliases: &[],
+        group: Group::Look,
+        args: "",
+        summary: "list the tasks: stagings, and what clients have asked for",
+        details: "A task is done once; two minutes after its end it is forgotten.",
+        example: "terrarium tasks --json",
+        flags: &[],
+    },
+    Verb {
+        id: Id::Top,
+        name: "top",
+        aliases: &[],
+        group: Group::Look,
+        args: "[NAME]",
+        summary: "what every instance uses, the busiest first",
+        details: "Processor in percent of one; memory and disk with their limits; processes and threads. On a\n\
+                  terminal it is looked at again every two seconds until Ctrl-C; else, and with --json,\n\
+                  once.",
+        example: "terrarium top",
+        flags: &[],
+    },
+    Verb {
+        id: Id::Task,
+        name: "task",
+        aliases: &[],
+        group: Group::Look,
+        args: "GUID",
+        summary: "show one task, its end and its result",
+        details: "Exit code 3 when it has failed.",
+        example: "terrarium task backup-2026-11-21",
         flags: &[],
     },
     Verb {
@@ -290,6 +392,7 @@ pub const VERBS: &[Verb] = &[
             flag("all", None, None, "gc: every image that nothing is made of"),
         ],
     },
+    cf::IMPORT,
     Verb {
         id: Id::Check,
         name: "check",
@@ -311,6 +414,33 @@ pub const VERBS: &[Verb] = &[
         summary: "be the daemon, as systemd starts it",
         details: "Reads etc/terrarium/terrarium.toml below the root (or TERRARIUM_CONFIG).",
         example: "terrarium serve --root /srv/test",
+        flags: &[],
+    },
+    Verb {
+        id: Id::Drain,
+        name: "drain",
+        aliases: &[],
+        group: Group::Box,
+        args: "",
+        summary: "start nothing new, let Tasks end, then end all instances",
+        details: "What is desired stays as it is and starts again after `undrain`, or when the box\n\
+            has been started anew; a restart of the daemon does not end it. Containers of\n\
+            Garden's clients are left alone.",
+        example: "terrarium drain --wait --timeout 10m",
+        flags: &[
+            flag("timeout", None, Some("TIME"), "Tasks may go on for so long"),
+            flag("wait", None, None, "return when nothing is left; exit code 1: something is"),
+        ],
+    },
+    Verb {
+        id: Id::Undrain,
+        name: "undrain",
+        aliases: &[],
+        group: Group::Box,
+        args: "",
+        summary: "serve again after `drain`",
+        details: "",
+        example: "terrarium undrain",
         flags: &[],
     },
     Verb {

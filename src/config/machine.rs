@@ -3,7 +3,11 @@
 //! Every key has a default, so that a box without any file works. `config/terrarium.toml` shows
 //! them all; a test holds it against this file.
 
+mod bridge;
+mod cell;
+mod defaults;
 mod garden;
+mod memory;
 mod net;
 mod read;
 mod registry;
@@ -11,6 +15,9 @@ mod registry;
 mod tests;
 
 pub use super::address::Registry;
+pub use bridge::{Bbs, Bridge, CloudController};
+pub use cell::{Cell, Pools, SelfCheck, Stacks};
+pub use defaults::{Checks, Tasks};
 pub use garden::{Cleanup, Garden, Graph, IdMapping, RootFs};
 pub use net::{HostEntry, Net};
 pub use registry::Registries;
@@ -23,6 +30,7 @@ use crate::log::Level;
 use crate::unit::{Bytes, Rate};
 use std::fmt;
 use std::io::{self, Read};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Most drop-ins that are read.
@@ -35,6 +43,16 @@ pub struct Config {
     pub paths: Paths,
     /// `[cell]`.
     pub cell: Cell,
+    /// `[stacks]`.
+    pub stacks: Stacks,
+    /// `[self_check]`.
+    pub self_check: SelfCheck,
+    /// `[health]`.
+    pub health: Checks,
+    /// `[tasks]`.
+    pub tasks: Tasks,
+    /// `[pools]`.
+    pub pools: Pools,
     /// `[store]`.
     pub store: Store,
     /// `[net]`.
@@ -49,8 +67,16 @@ pub struct Config {
     pub cgroup: Cgroup,
     /// `[log]`.
     pub log: Log,
+    /// `[metrics]`.
+    pub metrics: Metrics,
     /// `[socket]`.
     pub socket: Socket,
+    /// `[bridge]`.
+    pub bridge: Bridge,
+    /// `[bbs]`.
+    pub bbs: Bbs,
+    /// `[cloud_controller]`.
+    pub cloud_controller: CloudController,
 }
 
 /// A limit that the daemon works out itself unless it is given.
@@ -60,19 +86,6 @@ pub enum Amount<T> {
     Auto,
     /// As written.
     Fixed(T),
-}
-
-/// What the box offers to apps, as a Diego cell would announce it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cell {
-    /// Default: the host's name.
-    pub name: String,
-    /// Memory of all containers together; auto: what the host has.
-    pub memory: Amount<Bytes>,
-    /// Disk of all containers together; auto: what the store can hold.
-    pub disk: Amount<Bytes>,
-    /// How many containers at once; at most 16384, one for each network slot.
-    pub containers: u32,
 }
 
 /// The store of layers and of what containers write.
@@ -91,6 +104,8 @@ pub struct Store {
 pub struct Downloads {
     /// All together, unpacked; the most that one may be, too.
     pub size: Bytes,
+    /// Where.
+    pub dir: PathBuf,
 }
 
 /// Control groups.
@@ -115,6 +130,13 @@ pub struct Log {
     pub rate_lines: Option<u32>,
     /// Output of apps goes to systemd's journal as well.
     pub journal: bool,
+}
+
+/// Where figures are told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metrics {
+    /// Where `GET /metrics` is answered besides the socket, on this box only.
+    pub listen: Option<SocketAddr>,
 }
 
 /// The socket that the command line talks to.
@@ -154,6 +176,16 @@ impl Paths {
         }
     }
 
+    /// All of them: nothing of an app's.
+    pub fn own(&self) -> Vec<PathBuf> {
+        [&self.etc, &self.lib, &self.state, &self.cache, &self.run].map(PathBuf::clone).into()
+    }
+
+    /// The SSH server that containers carry, if it came with the box.
+    pub fn ssh_server(&self) -> PathBuf {
+        self.lib.join("ssh/dropbearmulti")
+    }
+
     /// The configuration file.
     pub fn config_file(&self) -> PathBuf {
         self.etc.join("terrarium.toml")
@@ -167,6 +199,11 @@ impl Paths {
     /// `<stack>.tar.zst` files.
     pub fn stacks(&self) -> PathBuf {
         self.lib.join("stacks")
+    }
+
+    /// What is kept of downloads, unless the configuration names another directory.
+    pub fn downloads(&self) -> PathBuf {
+        self.cache.join("downloads")
     }
 
     /// Archives and layouts of images that came with the box.
@@ -195,20 +232,24 @@ impl Config {
     pub fn defaults(root: &Path, host_name: &str) -> Config {
         let paths = Paths::under(root);
         Config {
-            cell: Cell {
-                name: host_name.to_owned(),
-                memory: Amount::Auto,
-                disk: Amount::Auto,
-                containers: 250,
-            },
+            cell: Cell::defaults(host_name, &paths),
+            stacks: Stacks::default(),
+            self_check: SelfCheck::defaults(),
+            health: Checks::default(),
+            tasks: Tasks::default(),
+            pools: Pools::defaults(),
             store: Store { size_max: Amount::Auto, quotas: true, images_max: Amount::Auto },
-            downloads: Downloads { size: Bytes::mib(1024) },
+            downloads: Downloads { size: Bytes::mib(1024), dir: paths.downloads() },
             net: Net::defaults(),
             garden: Garden::defaults(&paths),
             registry: Registries::defaults(&paths),
             cgroup: Cgroup { parent: "terrarium".into() },
             log: Log::defaults(),
+            metrics: Metrics::default(),
             socket: Socket { group: "terrarium".into(), mode: 0o660 },
+            bridge: Bridge::defaults(&paths),
+            bbs: Bbs::default(),
+            cloud_controller: CloudController::default(),
             paths,
         }
     }
@@ -236,11 +277,15 @@ impl Config {
         }
     }
 
-    /// Memory for all containers together; auto: what the host has.
+    /// Memory for all containers together; auto: what the host has, and no more than the daemon itself
+    /// may use.
     pub fn memory(&self) -> io::Result<Bytes> {
         match self.cell.memory {
             Amount::Fixed(size) => Ok(size),
-            Amount::Auto => host_memory(),
+            Amount::Auto => {
+                let host = host_memory()?;
+                Ok(memory::own_limit().map_or(host, |limit| limit.min(host)))
+            }
         }
     }
 }

@@ -3,10 +3,16 @@
 //! Keys, defaults and limits of each section stand in the function that reads it. Keys that the
 //! format knows but this version does not are refused by name, never ignored.
 
+mod extras;
+mod health;
 mod image;
 mod network;
+mod order;
+mod packs;
 mod places;
 mod process;
+mod service;
+mod ssh;
 #[cfg(test)]
 mod tests;
 
@@ -15,7 +21,7 @@ use super::cursor::{Section, Value};
 use super::diagnostic::Finding;
 use super::sink::{Place, walk};
 use super::words::{shown, word};
-use crate::model::manifest::{Build, Log, Manifest, Restart, Run};
+use crate::model::manifest::{Build, HealthTimes, Log, Manifest, Restart, Run};
 use crate::unit::{AppName, Bytes, IdRange};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,6 +30,7 @@ use toml::de::DeValue;
 
 pub(super) use places::Places;
 use places::Sizes;
+pub(super) use service::CREDENTIALS_MAX;
 
 /// Least memory of a container: below it not even a shell starts.
 const MEMORY_MIN: Bytes = Bytes::mib(4);
@@ -41,32 +48,34 @@ const ENV_MAX: usize = 128 * 1024;
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Top-level keys of the format that later versions bring.
-const LATER: [&str; 20] = [
-    "after",
+const LATER: [&str; 12] = [
     "credential",
     "device",
     "env_file",
-    "file",
-    "hook",
     "labels",
     "layer",
     "metrics",
     "requires",
-    "rollout",
     "route",
     "schedule",
     "security",
-    "service",
-    "sidecar",
     "socket",
-    "stop",
     "task",
-    "volume",
 ];
 
 /// Reads a manifest. `file` is how errors call it; `dir`, absolute, is where relative paths start.
 pub fn parse(text: &str, file: &str, dir: &Path) -> Result<Manifest, Diagnostics> {
-    parse_with_places(text, file, dir).map(|(manifest, _)| manifest)
+    parse_on(text, file, dir, HealthTimes::default())
+}
+
+/// The same as a box reads it; `usual`: its own times of checks.
+pub fn parse_on(
+    text: &str,
+    file: &str,
+    dir: &Path,
+    usual: HealthTimes,
+) -> Result<Manifest, Diagnostics> {
+    parse_with_places(text, file, dir, usual).map(|(manifest, _)| manifest)
 }
 
 /// What a file holds, as text. TOML is UTF-8 and nothing else.
@@ -82,20 +91,26 @@ pub fn text_of(bytes: Vec<u8>, file: &str) -> Result<String, Diagnostics> {
     })
 }
 
-/// The same, with the places of what only the box can judge.
+/// The same, with the places of what only the box can judge; `usual`: the box's own times of checks.
 pub(super) fn parse_with_places(
     text: &str,
     file: &str,
     dir: &Path,
+    usual: HealthTimes,
 ) -> Result<(Manifest, Places), Diagnostics> {
     walk(text, file, |top| {
         let mut places = Places::default();
-        let manifest = read(top, file, dir, &mut places)?;
+        let manifest = read(top, (file, dir), usual, &mut places)?;
         Some((manifest, places))
     })
 }
 
-fn read(mut top: Section<'_>, file: &str, dir: &Path, places: &mut Places) -> Option<Manifest> {
+fn read(
+    mut top: Section<'_>,
+    (file, dir): (&str, &Path),
+    usual: HealthTimes,
+    places: &mut Places,
+) -> Option<Manifest> {
     let name = read_name(&mut top, file);
     read_kind(&mut top);
     let image = image::read(&mut top, dir, places);
@@ -112,10 +127,20 @@ fn read(mut top: Section<'_>, file: &str, dir: &Path, places: &mut Places) -> Op
     let env = read_env(top.section("env"));
     let restart = read_restart(top.section("restart"));
     let log = read_log(top.section("log"));
+    let [after, needs] = order::read(&mut top, name.as_ref(), places);
+    let rollout = order::read_rollout(top.section("rollout"));
     let place = image.as_ref().map(|(place, _)| place);
     let ports = network::read_ports(&mut top, place, places);
     let egress = network::read_egress(&mut top);
-    let processes = process::read(&mut top, &run, image.is_some(), ports.as_deref(), places);
+    let processes = process::read(&mut top, &run, image.is_some(), ports.as_deref(), usual, places);
+    let sidecars = extras::read_sidecars(&mut top, processes.as_ref());
+    let release_hook = packs::read_hooks(top.section("hook"), &run);
+    let stop = extras::read_stop(top.section("stop"));
+    let volumes = extras::read_volumes(&mut top, places);
+    let files = extras::read_files(&mut top, dir, places);
+    let ssh = ssh::read(&mut top, dir, ports.as_deref(), sidecars.as_ref(), places);
+    let services = service::read_services(&mut top, dir, places);
+    let file_based_services = service::read_features(top.section("features"));
     let web = processes.as_ref().is_none_or(|all| all.contains_key("web"));
     if let (false, Some(command)) = (web, command) {
         command.fail(
@@ -150,6 +175,17 @@ fn read(mut top: Section<'_>, file: &str, dir: &Path, places: &mut Places) -> Op
         egress,
         restart,
         log,
+        sidecars: sidecars?,
+        stop,
+        volumes,
+        files,
+        after,
+        needs,
+        rollout,
+        release_hook,
+        ssh: ssh?,
+        services,
+        file_based_services,
     })
 }
 
@@ -220,6 +256,7 @@ fn read_source(top: &mut Section<'_>, dir: &Path, places: &mut Places) -> Option
 fn read_build(section: Option<Section<'_>>, places: &mut Places) -> Build {
     let mut build = Build {
         buildpacks: Vec::new(),
+        checksums: BTreeMap::new(),
         stack: "edgefs".into(),
         memory: None,
         disk: None,
@@ -240,7 +277,7 @@ fn read_build(section: Option<Section<'_>>, places: &mut Places) -> Build {
         }
     }
     if let Some(list) = section.take("buildpacks") {
-        build.buildpacks = read_buildpacks(&list, places);
+        packs::read(&list, &mut build, places);
     }
     if let Some(stack) = section.take("stack") {
         places.stack = Some(stack.place.span());
@@ -260,29 +297,6 @@ fn read_build(section: Option<Section<'_>>, places: &mut Places) -> Build {
     section.later(&["cache", "env", "egress", "dockerfile"]);
     section.finish();
     build
-}
-
-fn read_buildpacks(list: &Value<'_>, places: &mut Places) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for item in list.list(32).unwrap_or_default() {
-        let name = item.parsed(|text| match text.contains("://") {
-            true => Err("buildpacks from a URL are not supported by this version yet; unpack it \
-                         into the box's buildpack directory and write its name"
-                .to_owned()),
-            false => word("buildpack", text, 64),
-        });
-        match name {
-            Some(name) if names.contains(&name) => {
-                item.place.fail(format!("buildpack `{name}` is named twice"), "remove one");
-            }
-            Some(name) => {
-                names.push(name);
-                places.buildpacks.push(item.place.span());
-            }
-            None => {}
-        }
-    }
-    names
 }
 
 /// Reads `[run]`; also the place of its command, which is checked once the processes are known.
@@ -322,7 +336,8 @@ fn read_run<'a>(
     let command = section.take("command");
     run.command = command.as_ref().and_then(read_command);
     section.misplaced("log_rate", "write rate = \"16KiB/s\" below [log]");
-    section.later(&["memory_low", "cpu_max", "io_weight", "read_only", "tmpfs", "stop"]);
+    section.misplaced("stop", "write signal and timeout below [stop]");
+    section.later(&["memory_low", "cpu_max", "io_weight", "read_only", "tmpfs"]);
     section.finish();
     (run, command.map(|value| value.place))
 }
@@ -335,7 +350,7 @@ fn read_command(value: &Value<'_>) -> Option<String> {
     value.filled(COMMAND_MAX).map(str::to_owned)
 }
 
-/// What [run] and every [process.X] have in common.
+/// What `[run]` and every `[process.X]` have in common.
 struct Shape {
     instances: Option<u32>,
     memory: Option<Bytes>,

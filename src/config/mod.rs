@@ -11,10 +11,13 @@
 mod address;
 mod cursor;
 mod diagnostic;
+pub mod keys;
 pub mod machine;
 pub mod manifest;
+pub mod merge;
 mod sink;
 pub mod site;
+pub mod waits;
 mod words;
 
 pub use diagnostic::{Diagnostic, Diagnostics};

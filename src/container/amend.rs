@@ -34,6 +34,7 @@ impl Host {
         let mut claims = self.claims();
         let before = self.resting(handle, |entry| claims.rests(entry))?;
         let added = claims.add_ports(handle, &[wanted])?[0];
+        self.note_ports(&claims);
         let mut entry = before.clone();
         entry.ports.push(added);
         let port = PortMap { host: added.0, container: added.1 };
@@ -56,7 +57,9 @@ impl Host {
         // Before it is written: what is written is what the next daemon makes.
         let fits = self.net.check_egress(&entry.spec.egress, self.otherwise(&entry.spec));
         fits.map_err(|source| step("open networks to", handle, source))?;
-        self.change(&before, entry, "open networks to", || self.net.open_more(before.slot, more))
+        let log = &before.spec.log_name;
+        let open = || self.net.open_more(before.slot, more, log);
+        self.change(&before, entry, "open networks to", open)
     }
 
     /// Limits how fast a container receives and sends; `None`: not. `Absent`: it is not there, or

@@ -14,6 +14,12 @@ use std::collections::{BTreeMap, BTreeSet};
 const NO_PORT: ContainerError =
     ContainerError::Full { what: "host port", cure: "widen [net] ports or scale down" };
 
+/// All slots are taken.
+const NO_SLOT: ContainerError = ContainerError::Full {
+    what: "slot",
+    cure: "each container takes one of 16384; delete apps or scale down",
+};
+
 /// A container's slot, and its ports: outside and inside.
 pub type Numbers = (Slot, Vec<(u16, u16)>);
 
@@ -52,25 +58,40 @@ impl Claims {
     }
 
     /// Takes numbers for a container that is about to be made; it is busy until [`Self::rest`] or
-    /// [`Self::forget`].
-    pub fn begin(&mut self, handle: &Handle, inside: &[u16]) -> Result<Numbers, ContainerError> {
+    /// [`Self::forget`]. `reserved`: a slot of [`Self::reserve`], which is the container's then; not so
+    /// after an error.
+    pub fn begin(
+        &mut self,
+        handle: &Handle,
+        inside: &[u16],
+        reserved: Option<Slot>,
+    ) -> Result<Numbers, ContainerError> {
         if self.held.contains_key(handle) {
             return Err(ContainerError::Exists(handle.clone()));
         }
-        let slot = self.slots.acquire().ok_or(ContainerError::Full {
-            what: "slot",
-            cure: "each container takes one of 16384; delete apps or scale down",
-        })?;
+        let slot = reserved.or_else(|| self.slots.acquire()).ok_or(NO_SLOT)?;
         let outside: Vec<u16> = inside.iter().map_while(|_| self.ports.acquire()).collect();
         if outside.len() < inside.len() {
             outside.into_iter().for_each(|port| self.ports.release(port));
-            self.slots.release(slot);
+            if reserved.is_none() {
+                self.slots.release(slot);
+            }
             return Err(NO_PORT);
         }
         let ports = outside.iter().copied().zip(inside.iter().copied()).collect();
         self.held
             .insert(handle.clone(), Held { slot: Some(slot), ports: outside, work: Work::Busy });
         Ok((slot, ports))
+    }
+
+    /// Takes a slot for which there is no container yet.
+    pub fn reserve(&mut self) -> Option<Slot> {
+        self.slots.acquire()
+    }
+
+    /// Gives such a slot back.
+    pub fn unreserve(&mut self, slot: Slot) {
+        self.slots.release(slot);
     }
 
     /// Gives a container that was found in the depot the numbers of its entry. `false`: some are
@@ -160,7 +181,8 @@ impl Claims {
         }
     }
 
-    /// A container's slot turns out to be in use by somebody else on this box: nobody gets it.
+    /// A container's slot turns out to be in use by somebody else on this box, or stays with
+    /// [`Self::reserve`]: it is not free when the container goes.
     pub fn lose_slot(&mut self, handle: &Handle) {
         if let Some(held) = self.held.get_mut(handle) {
             held.slot = None;
@@ -181,6 +203,11 @@ impl Claims {
             _ => taken.into_iter().for_each(|port| self.ports.release(port)),
         }
         added
+    }
+
+    /// The host port that is given next; see [`Ports::begin_with`].
+    pub fn next_port(&self) -> Option<u16> {
+        self.ports.next()
     }
 
     /// Takes back what [`Self::add_ports`] gave.
@@ -261,26 +288,26 @@ mod tests {
     #[test]
     fn a_handle_is_made_once_and_not_removed_while_it_is_made() {
         let mut claims = claims();
-        claims.begin(&name("a"), &[8080]).expect("room");
-        assert!(matches!(claims.begin(&name("a"), &[]), Err(ContainerError::Exists(_))));
+        claims.begin(&name("a"), &[8080], None).expect("room");
+        assert!(matches!(claims.begin(&name("a"), &[], None), Err(ContainerError::Exists(_))));
         assert_eq!(claims.begin_removal(&name("a"), Some(&entry("a", 0, &[]))), None);
         claims.rest(&name("a"));
         assert_eq!(claims.begin_removal(&name("a"), Some(&entry("a", 0, &[]))), Some(true));
         assert_eq!(claims.begin_removal(&name("a"), Some(&entry("a", 0, &[]))), None, "twice");
         claims.forget(&name("a"));
-        assert_eq!(claims.begin(&name("b"), &[]).expect("room").0.get(), 0);
+        assert_eq!(claims.begin(&name("b"), &[], None).expect("room").0.get(), 0);
     }
 
     #[test]
     fn removing_what_names_anothers_numbers_does_not_free_them() {
         let mut claims = claims();
-        let (slot, ports) = claims.begin(&name("a"), &[8080]).expect("room");
+        let (slot, ports) = claims.begin(&name("a"), &[8080], None).expect("room");
         assert_eq!((slot.get(), ports[0].0), (0, 61_001));
         let twin = entry("twin", 0, &[(61_001, 8080), (61_002, 8080)]);
         assert!(!claims.adopt(&twin));
         assert_eq!(claims.begin_removal(&name("twin"), Some(&twin)), Some(false));
         claims.forget(&name("twin"));
-        let (slot, ports) = claims.begin(&name("b"), &[1, 2]).expect("room");
+        let (slot, ports) = claims.begin(&name("b"), &[1, 2], None).expect("room");
         assert_eq!(slot.get(), 1);
         assert!(ports.iter().all(|(outside, _)| *outside != 61_001), "{ports:?}");
     }
@@ -293,9 +320,9 @@ mod tests {
         assert!(claims.hold(&name("newer"), &seen));
         assert!(!claims.hold(&name("newer"), &seen), "twice");
         claims.hold(&name("blank"), &Glimpse::default());
-        let (slot, ports) = claims.begin(&name("a"), &[1]).expect("room");
+        let (slot, ports) = claims.begin(&name("a"), &[1], None).expect("room");
         assert_eq!((slot.get(), ports[0].0), (1, 61_002));
-        assert!(matches!(claims.begin(&name("blank"), &[]), Err(ContainerError::Exists(_))));
+        assert!(matches!(claims.begin(&name("blank"), &[], None), Err(ContainerError::Exists(_))));
         claims.forget(&name("newer"));
         claims.add_ports(&name("a"), &[(61_001, 1)]).expect("free again");
     }
@@ -308,12 +335,12 @@ mod tests {
         let seen =
             Glimpse { slot: Slot::new(0).ok(), ports: vec![(61_001, 80)], ..Glimpse::default() };
         assert!(claims.hold(&name("a"), &seen));
-        let (slot, ports) = claims.begin(&name("b"), &[1]).expect("room");
+        let (slot, ports) = claims.begin(&name("b"), &[1], None).expect("room");
         assert_eq!((slot.get(), ports[0].0), (1, 61_002));
         let entry = entry("a", 0, &[(61_001, 80)]);
         assert!(claims.adopt(&entry) && claims.rests(&entry));
         claims.forget(&name("a"));
-        assert_eq!(claims.begin(&name("c"), &[]).expect("room").0.get(), 0, "free again");
+        assert_eq!(claims.begin(&name("c"), &[], None).expect("room").0.get(), 0, "free again");
     }
 
     #[test]
@@ -322,10 +349,10 @@ mod tests {
         let left = entry("left", 0, &[(61_001, 8080)]);
         assert_eq!(claims.begin_removal(&name("left"), Some(&left)), Some(true));
         claims.rest(&name("left"));
-        assert_eq!(claims.begin(&name("a"), &[]).expect("room").0.get(), 1);
+        assert_eq!(claims.begin(&name("a"), &[], None).expect("room").0.get(), 1);
         assert_eq!(claims.begin_removal(&name("left"), Some(&left)), Some(true), "again");
         claims.forget(&name("left"));
-        assert_eq!(claims.begin(&name("b"), &[]).expect("room").0.get(), 0);
+        assert_eq!(claims.begin(&name("b"), &[], None).expect("room").0.get(), 0);
     }
 
     #[test]
@@ -338,20 +365,23 @@ mod tests {
         claims.leave(&name("a"));
         assert!(claims.is_leaving(&name("a")) && !claims.rests(&left) && !claims.adopt(&left));
         assert_eq!(claims.begin_removal(&name("a"), Some(&left)), None);
-        assert_eq!(claims.begin(&name("b"), &[]).expect("room").0.get(), 1);
-        assert!(matches!(claims.begin(&name("c"), &[1; 3]), Err(ContainerError::Full { .. })));
+        assert_eq!(claims.begin(&name("b"), &[], None).expect("room").0.get(), 1);
+        assert!(matches!(
+            claims.begin(&name("c"), &[1; 3], None),
+            Err(ContainerError::Full { .. })
+        ));
         claims.rest(&name("a"));
         assert!(!claims.is_leaving(&name("a")), "its removal failed");
         assert_eq!(claims.begin_removal(&name("a"), Some(&left)), Some(true), "again");
         claims.leave(&name("a"));
         claims.forget(&name("a"));
-        assert_eq!(claims.begin(&name("c"), &[1; 3]).expect("room").0.get(), 0);
+        assert_eq!(claims.begin(&name("c"), &[1; 3], None).expect("room").0.get(), 0);
     }
 
     #[test]
     fn more_ports_are_all_had_or_none_and_go_with_their_container() {
         let mut claims = claims();
-        claims.begin(&name("a"), &[8080]).expect("room");
+        claims.begin(&name("a"), &[8080], None).expect("room");
         let refused = claims.add_ports(&name("a"), &[(0, 1), (70, 2), (61_001, 3)]);
         assert!(matches!(refused, Err(ContainerError::PortTaken { port: 61_001 })));
         let refused = claims.add_ports(&name("a"), &[(70, 1), (0, 2), (0, 3), (0, 4)]);
@@ -370,24 +400,45 @@ mod tests {
             [(61_003, 9), (70, 70)]
         );
         claims.forget(&name("a"));
-        assert_eq!(claims.begin(&name("b"), &[1, 2, 3]).expect("all are free").1.len(), 3);
+        assert_eq!(claims.begin(&name("b"), &[1, 2, 3], None).expect("all are free").1.len(), 3);
         claims.add_ports(&name("b"), &[(70, 0)]).expect("free");
+    }
+
+    #[test]
+    fn a_reserved_slot_is_a_containers_or_nobodys() {
+        let mut claims = claims();
+        let slot = claims.reserve().expect("room");
+        let full = claims.begin(&name("a"), &[1; 4], Some(slot));
+        assert!(matches!(full, Err(ContainerError::Full { .. })));
+        assert_eq!(claims.begin(&name("b"), &[], None).expect("room").0.get(), 1, "it is not free");
+        assert_eq!(claims.begin(&name("a"), &[], Some(slot)).expect("its own").0, slot);
+        claims.lose_slot(&name("a"));
+        claims.forget(&name("a"));
+        assert_eq!(claims.reserve().expect("room").get(), 2, "it went back to the reserve");
+        claims.begin(&name("c"), &[], Some(slot)).expect("again");
+        claims.forget(&name("c"));
+        assert_eq!(claims.reserve(), Some(slot), "it went with its container");
+        claims.unreserve(slot);
+        assert_eq!(claims.begin(&name("d"), &[], None).expect("room").0, slot);
     }
 
     #[test]
     fn a_slot_that_is_somebody_elses_is_not_given_away_again() {
         let mut claims = claims();
-        claims.begin(&name("a"), &[]).expect("room");
+        claims.begin(&name("a"), &[], None).expect("room");
         claims.lose_slot(&name("a"));
         claims.forget(&name("a"));
-        assert_eq!(claims.begin(&name("a"), &[]).expect("room").0.get(), 1);
+        assert_eq!(claims.begin(&name("a"), &[], None).expect("room").0.get(), 1);
     }
 
     #[test]
     fn ports_that_do_not_suffice_are_all_given_back() {
         let mut claims = claims();
-        assert!(matches!(claims.begin(&name("a"), &[1; 4]), Err(ContainerError::Full { .. })));
-        let (slot, ports) = claims.begin(&name("a"), &[1; 3]).expect("room");
+        assert!(matches!(
+            claims.begin(&name("a"), &[1; 4], None),
+            Err(ContainerError::Full { .. })
+        ));
+        let (slot, ports) = claims.begin(&name("a"), &[1; 3], None).expect("room");
         assert_eq!((slot.get(), ports.len()), (0, 3));
     }
 }

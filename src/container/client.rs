@@ -8,10 +8,11 @@ use super::link::Link;
 use super::pea::PeaRoot;
 use super::posture::Posture;
 use super::program::OwnProgram;
+use super::quiet::Quiet;
 use super::record::Record;
 use super::spool::Spool;
 use crate::cgroup::{Group, Stats};
-use crate::init::proto::{Answer, Ask, FailKind, ProcessState};
+use crate::init::proto::{Answer, Ask, FailKind, Notified, ProcessState};
 use crate::model::process::{ExitStatus, ProcessSpec, Program, Rlimit, WindowSize};
 use crate::sys;
 use crate::sys::signal::{KILL, TERM};
@@ -33,6 +34,7 @@ pub struct Container {
     record: Arc<Record>,
     link: Arc<Link>,
     own: Arc<OwnProgram>,
+    quiet: Arc<Quiet>,
     group: Group,
     init_dir: PathBuf,
 }
@@ -77,6 +79,7 @@ impl Container {
         Ok(Container {
             link: Link::open(handle.clone(), socket, sys::process::pidfd_open(pid)?)?,
             own: host.own.clone(),
+            quiet: host.quiet.clone(),
             group: host.cgroups.find(&handle),
             init_dir: dir.join("init"),
             record: host.records.open(entry),
@@ -90,6 +93,7 @@ impl Container {
         Ok(Container {
             link: Link::of_ended(handle.clone())?,
             own: host.own.clone(),
+            quiet: host.quiet.clone(),
             group: host.cgroups.find(&handle),
             init_dir: host.depot.dir(&handle).join("init"),
             record: host.records.open(entry),
@@ -130,6 +134,7 @@ impl Container {
         root: Option<&PeaRoot>,
         doors: Vec<OwnedFd>,
     ) -> Result<Process, ProcessError> {
+        let _busy = self.quiet.begin();
         if root.is_some() {
             spec.dir.get_or_insert_with(|| "/".to_owned());
         }
@@ -240,9 +245,22 @@ impl Container {
         }
     }
 
+    /// What the app has said of itself; refused for one whose pid 1 does not hear it.
+    pub async fn notified(&self) -> Result<Notified, ProcessError> {
+        if !self.entry().spec.notify {
+            // The pid 1 of an older daemon does not even know the question.
+            let text = "it was made without a socket for sd_notify; restart the app".to_owned();
+            return Err(ProcessError::Refused { kind: FailKind::Refused, text });
+        }
+        match self.link.ask(Ask::Notified).await?.0 {
+            Answer::Notified(said) => Ok(said),
+            other => Err(self.link.out_of_turn(&other)),
+        }
+    }
+
     /// Sends a signal to one process, attached or not.
     pub async fn signal(&self, id: &str, signal: i32) -> Result<(), ProcessError> {
-        self.link.ask(Ask::Signal { id: id.to_owned(), signal }).await.map(drop)
+        self.link.ask(Ask::Signal { id: id.to_owned(), signal, group: false }).await.map(drop)
     }
 
     /// Sends a signal to every process but pid 1.
@@ -349,13 +367,19 @@ impl Process {
 
     /// Sends it a signal.
     pub async fn signal(&self, signal: i32) -> Result<(), ProcessError> {
-        self.link.ask(Ask::Signal { id: self.id.clone(), signal }).await.map(drop)
+        self.link.ask(Ask::Signal { id: self.id.clone(), signal, group: false }).await.map(drop)
     }
 
     /// The same for somebody who does not stay to hear of it.
     pub(super) fn send_signal(&self, signal: i32) -> impl Future<Output = ()> + Send + 'static {
         let (link, id) = (self.link.clone(), self.id.clone());
-        async move { drop(link.ask(Ask::Signal { id, signal }).await) }
+        async move { drop(link.ask(Ask::Signal { id, signal, group: false }).await) }
+    }
+
+    /// Kills it and all that it has started and that has not left its group.
+    pub async fn kill_all(&self) -> Result<(), ProcessError> {
+        let kill = Ask::Signal { id: self.id.clone(), signal: KILL, group: true };
+        self.link.ask(kill).await.map(drop)
     }
 
     /// No more input comes, from anybody who attaches later either: to be said when the descriptor

@@ -1,23 +1,26 @@
 //! Walks the recipe. Blocking: callers put it on the pool.
 
+mod talk;
+
+pub(super) use talk::{AHEAD_MAX_MS, INIT_MAX_MS, hear, hear_within, refusal, tell};
+
 use super::client::Container;
 use super::depot::{Entry, FORMAT, boot_id};
 use super::error::{Cause, ContainerError};
 use super::host::{self, Host, step};
-use super::posture::{self, Posture};
-use super::recipe::{CREATE, Step};
+use super::recipe::{CREATE, FINISH, Step, WITHIN};
+use super::reserve::{self, Unused};
 use super::spans::Watch;
 use super::spawner::Init;
 use super::spec::{ContainerSpec, RootDriver};
 use super::undo::Undo;
 use crate::cgroup::Group;
 use crate::image;
-use crate::init::proto::{MAX_MESSAGE, Order, Owner, Plan, SetUp};
+use crate::log::chain;
 use crate::net::NetError;
 use crate::sys;
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -27,23 +30,21 @@ pub enum Fault {
     /// None: the normal case.
     #[default]
     None,
-    /// After step `n` of [`CREATE`].
+    /// After step `n` of the recipe: [`CREATE`], [`FINISH`] or [`WITHIN`].
     After(usize),
+    /// The half that it is made of ends after step `n` of [`FINISH`], which is no failure then.
+    Ended(usize),
 }
-
-/// How long `init` may take for each of its two halves, in milliseconds; it is far from normal to
-/// need a second.
-const INIT_MAX_MS: u16 = 60_000;
 
 /// The memory limit that is recommended to who asked for one that no container starts with, in bytes.
 /// On Linux 6 some 768 KiB are enough for pid 1 alone; what counts besides differs between kernels.
-const MEMORY_MIN: u64 = 4 << 20;
+pub(super) const MEMORY_MIN: u64 = 4 << 20;
 
 /// Where pid 1 serves, in the container's depot directory.
 pub(super) const SOCKET: &str = "init.sock";
 
 /// Daemons that may wait to be accepted by pid 1: one, and one that replaces it.
-const BACKLOG: u16 = 4;
+pub(super) const BACKLOG: u16 = 4;
 
 /// A creation under way.
 struct Making<'a> {
@@ -56,6 +57,14 @@ struct Making<'a> {
     netns: Option<OwnedFd>,
     /// There is a bridge that is this container's alone.
     bridged: bool,
+    /// Half of it, until it is taken over.
+    half: Option<Unused<'a>>,
+    /// What it is made of was a half: its process is in groups that were made ahead.
+    of_half: bool,
+    /// `init` makes what it can before it has its plan.
+    is_early: bool,
+    /// Its pid 1, once an early `init` has made it.
+    pid_one: Option<i32>,
     /// The first process of `init`. Shared with the undos of the steps that know it; whichever comes
     /// first ends it.
     child: Arc<Mutex<Option<i32>>>,
@@ -65,11 +74,45 @@ struct Making<'a> {
 impl Host {
     /// Makes a container; on any failure nothing of it is left on the box.
     pub fn create(&self, spec: ContainerSpec, fault: Fault) -> Result<Container, ContainerError> {
+        let _busy = self.quiet.begin();
         self.stir();
+        let made = match self.reserve.take(&spec).map(|half| Unused::new(self, half)) {
+            None => self.create_with(spec, fault, None, &mut false),
+            half => {
+                let mut has_died = false;
+                match self.create_with(spec.clone(), fault, half, &mut has_died) {
+                    // That is no fault of who asks, and nothing of it is left.
+                    Err(err) if has_died => {
+                        crate::warn!("reserve.lost", handle = spec.handle, err = chain(&err));
+                        self.create_with(spec, fault, None, &mut false)
+                    }
+                    made => made,
+                }
+            }
+        };
+        self.stir_reserve();
+        made
+    }
+
+    /// The same of half a container, if there is one; `has_died` becomes true when this failed and that one
+    /// had ended without a word.
+    fn create_with(
+        &self,
+        spec: ContainerSpec,
+        fault: Fault,
+        half: Option<Unused<'_>>,
+        has_died: &mut bool,
+    ) -> Result<Container, ContainerError> {
         let handle = spec.handle.clone();
         let mut undo = Undo::default();
-        let mut watch = Watch::start();
-        let entry = self.acquire(spec, &mut undo)?;
+        let mut watch = Watch::start(half.is_some());
+        let is_early = reserve::may_begin_early(&spec);
+        let steps: &[Step] = match (&half, is_early) {
+            (Some(_), _) => &FINISH,
+            (None, true) => &CREATE,
+            (None, false) => &WITHIN,
+        };
+        let (entry, half) = self.acquire(spec, half, &mut undo)?;
         let mut making = Making {
             host: self,
             group: self.cgroups.find(&handle),
@@ -79,10 +122,14 @@ impl Host {
             control: None,
             netns: None,
             bridged: false,
+            half,
+            of_half: false,
+            is_early,
+            pid_one: None,
             child: Arc::default(),
             connected: None,
         };
-        for (n, now) in CREATE.into_iter().enumerate() {
+        for (n, now) in steps.iter().copied().enumerate() {
             watch.begin();
             // Pushed before the step: a step that fails half-way is taken back too, and every
             // removal is content with what is not there. But links take themselves back: one that
@@ -91,13 +138,24 @@ impl Host {
             if !is_link {
                 making.push_undo(now, &mut undo);
             }
-            let done = making.act(now).map_err(|source| making.short_of_memory(source));
-            done.map_err(|source| step(now.doing(), &handle, source))?;
+            if let Err(source) = making.act(now) {
+                *has_died = making.half_has_died();
+                return Err(step(now.doing(), &handle, making.short_of_memory(source)));
+            }
             if is_link {
                 making.push_undo(now, &mut undo);
             }
-            watch.end(n);
+            if now == Step::Depot && making.of_half {
+                // What was made ahead is the container's since this step.
+                making.push_undo(Step::Links, &mut undo);
+                making.push_undo_ahead(&mut undo);
+                making.push_undo(Step::Spawn, &mut undo);
+            }
+            watch.end(now);
             sys::fault::point(format_args!("create:{}", now.name()));
+            if fault == Fault::Ended(n) && making.of_half {
+                end_first(&making.child);
+            }
             if fault == Fault::After(n) {
                 return Err(step(now.doing(), &handle, ContainerError::Injected));
             }
@@ -108,16 +166,23 @@ impl Host {
         Ok(making.connected.take().expect("the last step connects"))
     }
 
-    /// Takes a slot and the host ports.
+    /// Takes a slot, which is that of `half`, and the host ports.
     fn acquire<'a>(
         &'a self,
         spec: ContainerSpec,
+        mut half: Option<Unused<'a>>,
         undo: &mut Undo<'a>,
-    ) -> Result<Entry, ContainerError> {
+    ) -> Result<(Entry, Option<Unused<'a>>), ContainerError> {
         let handle = spec.handle.clone();
-        let (slot, mut ports) = self.begin(&handle, &spec.ports)?;
+        let reserved = half.as_ref().and_then(Unused::slot);
+        let (slot, mut ports) = self.begin(&handle, &spec.ports, reserved)?;
+        if let Some(half) = &mut half {
+            half.claimed_by(&handle);
+        }
         // Only now: whoever works on this handle has claimed it.
         if self.depot.dir(&handle).exists() {
+            // First: the slot of a half goes back with it, and is not free.
+            drop(half);
             self.claims().forget(&handle);
             return Err(ContainerError::Exists(handle));
         }
@@ -126,7 +191,10 @@ impl Host {
             let mut claims = self.claims();
             // What is left on the box keeps its numbers: the next container would meet it.
             if clean {
-                self.net.unclaim(slot);
+                // A half has no network of its choice, and may be back in the reserve.
+                if reserved.is_none() {
+                    self.net.unclaim(slot);
+                }
                 claims.forget(&name)
             } else {
                 claims.rest(&name)
@@ -140,6 +208,9 @@ impl Host {
             more = self.claims().add_ports(&handle, &spec.host_ports);
         }
         ports.extend(more?);
+        if !ports.is_empty() {
+            self.note_ports(&self.claims());
+        }
         let addresses = match &*spec.network {
             "" => None,
             network => {
@@ -151,7 +222,8 @@ impl Host {
                 Some(claimed.map_err(|err| step("find an address for", &handle, err))?)
             }
         };
-        Ok(Entry { format: FORMAT, spec, slot, ports, addresses, pid: None, boot: boot_id() })
+        let boot = boot_id();
+        Ok((Entry { format: FORMAT, spec, slot, ports, addresses, pid: None, boot }, half))
     }
 }
 
@@ -176,6 +248,10 @@ impl<'a> Making<'a> {
                 undo.push("remove the cgroup", move || {
                     group.remove().map_err(|err| step("remove the cgroup of", &handle, err))
                 });
+                if self.of_half {
+                    // Its process is in there from the beginning.
+                    self.push_undo(Step::Spawn, undo);
+                }
             }
             // Twice: what is made after the first shall be removed when the processes are gone.
             Step::Init | Step::Plan => {
@@ -194,7 +270,10 @@ impl<'a> Making<'a> {
             Step::Spawn => {
                 let child = self.child.clone();
                 undo.push("end the waiting init process", move || {
-                    end_first(&child);
+                    // Its pid 1, if there is one already, has nobody at the other end of its channel.
+                    if let Some(first) = end_first(&child) {
+                        sys::process::reap_process_group(first, host::DEATH_MAX_MS);
+                    }
                     Ok(())
                 });
             }
@@ -209,10 +288,23 @@ impl<'a> Making<'a> {
         }
     }
 
+    /// Pushes the undo of groups that were made ahead and have no other name yet.
+    fn push_undo_ahead(&self, undo: &mut Undo<'a>) {
+        let (host, slot, handle) = (self.host, self.entry.slot, self.entry.spec.handle.clone());
+        undo.push("remove the cgroup that was made ahead", move || {
+            let removed = host.cgroups.remove_ahead(slot);
+            removed.map_err(|err| step("remove the cgroup of", &handle, err))
+        });
+    }
+
     /// Does one step.
     fn act(&mut self, now: Step) -> Result<(), Cause> {
         let (host, spec) = (self.host, &self.entry.spec);
         match now {
+            Step::Depot if self.half.is_some() => {
+                host.depot.make_of_reserve(&self.entry)?;
+                self.take_over();
+            }
             Step::Depot => host.depot.make(&self.entry)?,
             Step::Writable => {
                 let (limit, ids) = (spec.limits.disk, self.entry.ids());
@@ -226,8 +318,11 @@ impl<'a> Making<'a> {
                 };
             }
             Step::Cgroup => {
-                self.group =
-                    host.cgroups.create(&spec.handle, &spec.limits, spec.posture.devices())?
+                let (handle, limits) = (&spec.handle, &spec.limits);
+                self.group = match self.pid_one.filter(|_| self.of_half) {
+                    Some(pid) => host.cgroups.adopt(self.entry.slot, handle, limits, pid)?,
+                    None => host.cgroups.create(handle, limits, spec.posture.devices())?,
+                }
             }
             Step::Listener => {
                 let dir = File::open(host.depot.dir(&spec.handle))?;
@@ -239,19 +334,13 @@ impl<'a> Making<'a> {
                 self.bridged = self.may_lose_slot(host.net.make_bridge(self.entry.slot))?;
             }
             Step::Plan => self.send_plan()?,
-            Step::Links => {
-                let netns = self.netns.as_ref().expect("the plan step received it");
-                let (slot, netns) = (self.entry.slot, netns.as_fd());
-                self.may_lose_slot(match self.bridged {
-                    true => host.net.plug(slot, netns),
-                    false => host.net.attach(slot, netns),
-                })?;
-            }
+            Step::Links => self.connect_network()?,
             Step::Rules => host.write_rules(&self.entry, &host::ports(&self.entry))?,
             Step::Inside => {
                 self.build_inside()?;
-                // Both ends are up now; before the kernel has seen it, a first packet would wait.
-                host.net.settle(self.entry.slot)?;
+                if !self.is_early {
+                    self.settle()?;
+                }
             }
             Step::Commit => host.depot.write(&self.entry)?,
             Step::Connect => {
@@ -259,6 +348,11 @@ impl<'a> Making<'a> {
             }
         }
         Ok(())
+    }
+
+    /// It was made of a half, and that one has ended without a word.
+    fn half_has_died(&self) -> bool {
+        self.of_half && self.control.as_ref().is_some_and(sys::fd::has_hung_up)
     }
 
     /// A link that is there already is somebody else's, and its slot with it.
@@ -269,71 +363,13 @@ impl<'a> Making<'a> {
         made
     }
 
-    /// Spawns `init`, which does nothing until it is told what. If we end before, so does it.
-    fn spawn_init(&mut self) -> Result<(), Cause> {
-        let Init { pid, channel } = self.host.spawner.spawn()?;
-        *lock(&self.child) = Some(pid);
-        self.control = Some(channel);
-        Ok(())
-    }
-
-    /// Puts `init` into the groups and has it make the namespaces.
-    fn start_init(&mut self) -> Result<(), Cause> {
-        // In the groups before it is told what to do, so nothing of it runs unlimited.
-        let pid = lock(&self.child).expect("the spawn step made it");
-        self.group.add(pid)?;
-        let privileged = self.entry.spec.posture == Posture::Privileged;
-        let order = Order::Container(Owner { ids: self.entry.ids(), privileged });
-        let control = self.control.as_ref().expect("the spawn step made it");
-        tell(control, &serde_json::to_vec(&order)?, &[])
-    }
-
-    /// Takes the network namespace of `init` and sends it the plan.
-    fn send_plan(&mut self) -> Result<(), Cause> {
-        let ours = self.control.take().expect("the spawn step made it");
-        let plan = serde_json::to_vec(&self.plan()?)?;
-        if plan.len() > MAX_MESSAGE {
-            return Err(format!("the plan takes {} bytes, over {MAX_MESSAGE}", plan.len()).into());
-        }
-        let listener = self.listener.take().expect("the listener step made it");
-        let depot = File::open(self.host.depot.dir(&self.entry.spec.handle).join("init"))?;
-        let fds = [listener.as_fd(), depot.as_fd(), self.host.seccomp.as_fd()];
-        // Before it knows of them: it builds the inside while the network is being made.
-        self.host.write_etc(&self.entry)?;
-        let (said, mut came) = hear(&ours)?;
-        match said {
-            SetUp::Born => self.netns = Some(came.pop().ok_or("init sent no network namespace")?),
-            other => return Err(refusal(other)),
-        }
-        tell(&ours, &plan, &fds)?;
-        self.control = Some(ours);
-        Ok(())
-    }
-
-    /// Lets `init` go on and learns its pid 1.
-    fn build_inside(&mut self) -> Result<(), Cause> {
-        let control = self.control.take().expect("the init step made it");
-        tell(&control, &serde_json::to_vec(&SetUp::Go)?, &[])?;
-        match hear(&control)?.0 {
-            SetUp::Ready { pid } => {
-                self.entry.pid = Some((pid, sys::process::start_time(pid)?));
-                if let Some(child) = lock(&self.child).take() {
-                    Init::wait(child);
-                }
-                Ok(())
-            }
-            other => Err(refusal(other)),
-        }
-    }
-
     /// The cause of a failed step, which is the memory limit when the kernel has killed `init` for it,
     /// or refused it memory: a closed connection, a silence or ENOMEM tells nobody anything.
     fn short_of_memory(&self, source: Cause) -> Cause {
         /// ENOMEM, as it is told; from `init` only words come.
         const NO_MEMORY: &str = "(os error 12)";
         let is_short = |limit: crate::unit::Bytes| {
-            let refused =
-                limit.get() < MEMORY_MIN && crate::log::chain(&*source).contains(NO_MEMORY);
+            let refused = limit.get() < MEMORY_MIN && chain(&*source).contains(NO_MEMORY);
             refused || self.group.stats().is_ok_and(|stats| stats.oom_kills > 0)
         };
         match self.entry.spec.limits.memory {
@@ -346,89 +382,6 @@ impl<'a> Making<'a> {
             _ => source,
         }
     }
-
-    /// Where the layers are; one at least.
-    fn layers(&self) -> Result<Vec<PathBuf>, Cause> {
-        let (store, layers) = (&self.host.store, &self.entry.spec.layers);
-        if layers.is_empty() {
-            return Err("its root has no layers; name at least one".into());
-        }
-        let place = |chain| store.layer(chain).ok_or(ContainerError::NoLayer { chain: *chain });
-        Ok(layers.iter().map(place).collect::<Result<_, _>>()?)
-    }
-
-    /// Everything that `init` must know.
-    fn plan(&self) -> Result<Plan, Cause> {
-        let (host, spec) = (self.host, &self.entry.spec);
-        let dir = host.depot.dir(&spec.handle);
-        let lowers = match spec.root {
-            RootDriver::Union => self.layers()?,
-            RootDriver::Snapshot => Vec::new(),
-        };
-        let mut binds = host.etc_binds(&self.entry);
-        binds.extend(spec.binds.iter().cloned());
-        let (masked, read_only) = spec.posture.closed();
-        Ok(Plan {
-            handle: spec.host_name().to_owned(),
-            ids: self.entry.ids(),
-            net: posture::inside_net(
-                self.entry.slot,
-                &host.net_tag,
-                &host.net.addresses(self.entry.slot),
-            ),
-            lowers,
-            writable: self.writable.clone(),
-            scratch: dir.join("scratch"),
-            binds,
-            capabilities: spec.posture.capabilities(),
-            no_new_privs: spec.posture.no_new_privs(),
-            user_capabilities: spec.posture.user_capabilities(),
-            privileged: spec.posture == Posture::Privileged,
-            masked,
-            read_only,
-            shm_bytes: spec.posture.shm_bytes(spec.limits.memory),
-            init_name: spec.posture.init_name(&spec.manner),
-            apparmor: spec.posture.apparmor(&spec.manner),
-        })
-    }
-}
-
-/// Tells `init` something. When it has ended, what it said before is why.
-fn tell(control: &OwnedFd, message: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Cause> {
-    let Err(err) = sys::socket::send_with_fds(control, message, fds) else { return Ok(()) };
-    let has_ended = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
-    // Nobody is there who could let us wait.
-    match has_ended.contains(&err.kind()).then(|| hear(control)) {
-        Some(Ok((said @ SetUp::Refused { .. }, _))) => Err(refusal(said)),
-        _ => Err(err.into()),
-    }
-}
-
-/// What `init` said instead of what it should have.
-pub(super) fn refusal(said: SetUp) -> Cause {
-    match said {
-        SetUp::Refused { doing, why, pid } => {
-            // The pid 1 that failed is a child of ours that nobody else waits for.
-            if let Some(pid) = pid {
-                let _ = sys::process::wait_within(pid, host::DEATH_MAX_MS);
-            }
-            format!("init cannot {doing}: {why}").into()
-        }
-        other => format!("init said {other:?} out of turn").into(),
-    }
-}
-
-/// One message of `init`.
-pub(super) fn hear(control: &OwnedFd) -> Result<(SetUp, Vec<OwnedFd>), Cause> {
-    if !sys::fd::wait_readable(control, INIT_MAX_MS)? {
-        return Err(format!("init has said nothing for {} s", INIT_MAX_MS / 1000).into());
-    }
-    let mut buffer = vec![0; 16 * 1024];
-    let (length, fds) = sys::socket::recv_with_fds(control, &mut buffer)?;
-    if length == 0 {
-        return Err("init ended without a word; see its message in the daemon's log".into());
-    }
-    Ok((serde_json::from_slice(&buffer[..length])?, fds))
 }
 
 /// Kills the first process of `init` unless it was ended or waited for before; returns its id, which
@@ -441,26 +394,4 @@ fn end_first(child: &Mutex<Option<i32>>) -> Option<i32> {
 /// The child, whoever panicked with it in hand.
 fn lock(child: &Mutex<Option<i32>>) -> MutexGuard<'_, Option<i32>> {
     child.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_init_that_has_ended_is_told_by_its_last_words() {
-        let told = |last: Option<SetUp>| {
-            let (ours, theirs) = sys::socket::pair().expect("a pair");
-            if let Some(last) = last {
-                let last = serde_json::to_vec(&last).expect("JSON");
-                sys::socket::send_with_fds(&theirs, &last, &[]).expect("send");
-            }
-            drop(theirs);
-            tell(&ours, b"{}", &[]).expect_err("nobody is there").to_string()
-        };
-        let (doing, why) = ("make a pid namespace".into(), "there are too many".into());
-        let refused = SetUp::Refused { doing, why, pid: None };
-        assert_eq!(told(Some(refused)), "init cannot make a pid namespace: there are too many");
-        assert!(told(None).contains("Broken pipe"));
-    }
 }

@@ -2,80 +2,33 @@
 //!
 //! ```text
 //! depot/<handle>/container.json   what was asked for, slot, ports, pid; written before anything is made
+//! depot/<handle>/container.json.new   the next one, or the one before: nobody reads it
 //! depot/<handle>/init/            exit statuses and spools, owned by the container's root (0700)
 //! depot/<handle>/init.sock        where pid 1 serves
 //! depot/<handle>/peas/<disk>      layers below a pea's disk in the store, and its id; written before it is made
 //! depot/<handle>/leaving          empty; its removal has begun
 //! depot/<handle>/scratch/         empty; pid 1 builds the root there, in its own mount namespace
 //! depot/<handle>/{hosts,resolv.conf,hostname}   an app's, shown read-only inside
+//! depot.reserve/<slot>/           what will be a container's, all but its entry; links were made for it
+//! depot.port                      the host port that is given next: the next daemon goes on there
 //! ```
 
-use super::spec::ContainerSpec;
-use crate::net::Addresses;
-use crate::unit::{Digest, Handle, IdMap, Slot};
-use serde::{Deserialize, Serialize};
+mod ahead;
+mod entry;
+mod peas;
+
+pub use entry::{Entry, FORMAT, Glimpse};
+
+use crate::sys::file;
+use crate::unit::{Handle, IdMap};
+use entry::entry_of;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-
-/// What `container.json` holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// Format of this file; readers refuse a newer one.
-    pub format: u32,
-    /// What was asked for.
-    pub spec: ContainerSpec,
-    /// Names, addresses and ids derive from it.
-    pub slot: Slot,
-    /// Host port and container port, in the order of `spec.ports`, then of `spec.host_ports`, then
-    /// of later requests.
-    pub ports: Vec<(u16, u16)>,
-    /// What it has of the network that it asked for; `None`: the slot says it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub addresses: Option<Addresses>,
-    /// Pid 1 as the box numbers it, and its start time in clock ticks since boot; `None` while
-    /// the container is being made.
-    pub pid: Option<(i32, u64)>,
-    /// The box's boot in which that was: after another one the pid is anybody's.
-    #[serde(default)]
-    pub boot: String,
-}
-
-impl Entry {
-    /// The box's ids of those inside.
-    pub fn ids(&self) -> IdMap {
-        self.spec.posture.ids(self.spec.manner.ids, self.slot)
-    }
-
-    /// Pid 1 and its start time, if it was started since the box did.
-    pub fn process(&self) -> Option<(i32, u64)> {
-        self.pid.filter(|_| self.boot == boot_id())
-    }
-}
-
-/// The one field that every version has.
-#[derive(Deserialize)]
-struct Format {
-    format: u32,
-}
-
-/// As much of an entry as can be read of one that is not for this program.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Glimpse {
-    /// Names, addresses and ids derive from it.
-    pub slot: Option<Slot>,
-    /// Host port and container port.
-    pub ports: Vec<(u16, u16)>,
-    /// What it has of the network that it asked for.
-    pub addresses: Option<Addresses>,
-    /// What its owner keeps with it.
-    pub owner: String,
-    /// It is no Garden client's, or nobody knows.
-    pub is_apps: bool,
-}
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 /// What the kernel calls this run of the box; random(4).
 pub fn boot_id() -> String {
@@ -93,23 +46,89 @@ pub fn boot_id() -> String {
 /// Says that the removal of a container has begun.
 const LEAVING: &str = "leaving";
 
+/// The end of the name of the directory beside the depot's, where slots are that no container has yet.
+const RESERVE: &str = ".reserve";
+
+/// The end of the name of the file beside the depot's that says which host port is next.
+const PORT: &str = ".port";
+
+/// A container's entry, and the next one before it is in place.
+const ENTRY: &str = "container.json";
+const NEXT_ENTRY: &str = "container.json.new";
+
+/// Files of a container that are made ahead, and their modes.
+const FILES_AHEAD: [(&str, u32); 5] = [
+    (ENTRY, 0o600),
+    (NEXT_ENTRY, 0o600),
+    ("hosts", 0o644),
+    ("resolv.conf", 0o644),
+    ("hostname", 0o644),
+];
+
 /// Where a container's peas are written down.
 const PEAS: &str = "peas";
-
-/// Format that this program writes.
-pub const FORMAT: u32 = 1;
 
 /// The directory that holds all containers' directories.
 #[derive(Clone, Debug)]
 pub struct Depot {
     dir: PathBuf,
+    reserve: PathBuf,
+    /// Entries that were read while a daemon starts, which asks for each many times; nobody else writes
+    /// them. `None`: every reading is of the file.
+    known: Arc<Mutex<Option<BTreeMap<Handle, Entry>>>>,
+    port: PathBuf,
 }
 
 impl Depot {
     /// Opens the depot, making it (0700) when missing.
     pub fn open(dir: &Path) -> io::Result<Depot> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        Ok(Depot { dir: dir.to_owned() })
+        let beside = |end: &str| {
+            let mut path = dir.as_os_str().to_owned();
+            path.push(end);
+            PathBuf::from(path)
+        };
+        Ok(Depot {
+            dir: dir.to_owned(),
+            reserve: beside(RESERVE),
+            port: beside(PORT),
+            known: Arc::default(),
+        })
+    }
+
+    /// From here on each entry is read once, until [`Depot::forget_known`].
+    pub fn remember(&self) {
+        *self.known() = Some(BTreeMap::new());
+    }
+
+    /// From here on every reading is of the file.
+    pub fn forget_known(&self) {
+        *self.known() = None;
+    }
+
+    fn known(&self) -> MutexGuard<'_, Option<BTreeMap<Handle, Entry>>> {
+        self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// What was read of this one is not true any more.
+    fn unlearn(&self, handle: &Handle) {
+        if let Some(known) = &mut *self.known() {
+            known.remove(handle);
+        }
+    }
+
+    /// Writes down which host port is given next. As the entries it is not forced to the disk.
+    pub fn note_port(&self, next: u16) -> io::Result<()> {
+        // As long as every other: nothing is cut, and one write is whole.
+        let text = format!("{next:05}\n");
+        let mut options = File::options();
+        let options = options.write(true).create(true).truncate(false).mode(0o600);
+        options.open(&self.port)?.write_all(text.as_bytes())
+    }
+
+    /// What [`Depot::note_port`] has written; `None`: nothing that can be read.
+    pub fn noted_port(&self) -> Option<u16> {
+        fs::read_to_string(&self.port).ok()?.trim().parse().ok()
     }
 
     /// The directory of one container.
@@ -121,10 +140,7 @@ impl Depot {
     pub fn make(&self, entry: &Entry) -> io::Result<()> {
         let dir = self.dir(&entry.spec.handle);
         fs::DirBuilder::new().mode(0o700).create(&dir)?;
-        fs::DirBuilder::new().mode(0o700).create(dir.join("scratch"))?;
-        fs::DirBuilder::new().mode(0o700).create(dir.join("init"))?;
-        let root = Some(entry.ids().root());
-        std::os::unix::fs::chown(dir.join("init"), root, root)?;
+        furnish(&dir, entry.ids())?;
         self.write(entry)
     }
 
@@ -132,35 +148,53 @@ impl Depot {
     /// everything that it speaks of but the writable layer, and that one is swept without an entry
     /// too; a daemon that is killed leaves it in the kernel's hands, whole.
     pub fn write(&self, entry: &Entry) -> io::Result<()> {
+        let written = self.write_file(entry);
+        self.unlearn(&entry.spec.handle);
+        written
+    }
+
+    fn write_file(&self, entry: &Entry) -> io::Result<()> {
         let dir = self.dir(&entry.spec.handle);
         let text = serde_json::to_vec(entry).map_err(io::Error::other)?;
-        let temp = dir.join("container.json.new");
-        let mut options = File::options();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
-        file.write_all(&text)?;
-        fs::rename(&temp, dir.join("container.json"))
+        let next = dir.join(NEXT_ENTRY);
+        empty_file(&next, 0o600)?.write_all(&text)?;
+        // They change places, and the entry of before stays as the draft: over one that is replaced by a
+        // rename ext4 writes the data to the device at once, which takes longer than all the rest.
+        match file::exchange(&next, &dir.join(ENTRY)) {
+            // There is none yet, or this file system cannot.
+            Err(_) => fs::rename(next, dir.join(ENTRY)),
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Reads one container's entry; `None`: the directory or a whole entry is not there.
     /// `Unsupported`: a newer program has written it; `InvalidData`: it is none.
     pub fn read(&self, handle: &Handle) -> io::Result<Option<Entry>> {
-        let text = match fs::read(self.dir(handle).join("container.json")) {
+        // Held over the reading, so that nothing old is learnt after somebody has written.
+        let mut known = self.known();
+        let Some(all) = &mut *known else {
+            drop(known);
+            return self.read_file(handle);
+        };
+        if let Some(entry) = all.get(handle) {
+            return Ok(Some(entry.clone()));
+        }
+        let entry = self.read_file(handle)?;
+        all.extend(entry.iter().map(|entry| (handle.clone(), entry.clone())));
+        Ok(entry)
+    }
+
+    fn read_file(&self, handle: &Handle) -> io::Result<Option<Entry>> {
+        let text = match fs::read(self.dir(handle).join(ENTRY)) {
             Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
-        let broken = |err| io::Error::new(io::ErrorKind::InvalidData, err);
-        // First of all: the rest of a newer one may be anything.
-        let Format { format } = serde_json::from_slice(&text).map_err(broken)?;
-        if format > FORMAT {
-            let why = format!("its entry is of a newer version of this program (format {format})");
-            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
-        }
-        serde_json::from_slice(&text).map(Some).map_err(broken)
+        entry_of(&text).map(Some)
     }
 
     /// What can be told of a container whose entry is not for this program.
     pub fn glimpse(&self, handle: &Handle) -> Glimpse {
-        let text = fs::read(self.dir(handle).join("container.json")).unwrap_or_default();
+        let text = fs::read(self.dir(handle).join(ENTRY)).unwrap_or_default();
         let all: Value = serde_json::from_slice(&text).unwrap_or_default();
         let text = |value: &Value| value.as_str().map(str::to_owned);
         Glimpse {
@@ -170,72 +204,6 @@ impl Depot {
             owner: text(&all["spec"]["owner"]).unwrap_or_default(),
             // An app's is not written down.
             is_apps: all["spec"]["posture"].is_null(),
-        }
-    }
-
-    /// Writes down that a pea of the container has a disk of this name in the store, and which layers
-    /// lie below it.
-    pub fn add_pea(
-        &self,
-        handle: &Handle,
-        disk: &Handle,
-        pea: &str,
-        layers: &[Digest],
-    ) -> io::Result<()> {
-        let dir = self.dir(handle).join(PEAS);
-        match fs::DirBuilder::new().mode(0o700).create(&dir) {
-            Err(err) if err.kind() != io::ErrorKind::AlreadyExists => return Err(err),
-            _ => {}
-        }
-        // Its own: others are written down at the same time. No disk has such a name.
-        let draft = dir.join(format!(".{disk}"));
-        let layers: String = layers.iter().map(|layer| format!("{layer}\n")).collect();
-        fs::write(&draft, format!("{layers}{pea}"))?;
-        fs::rename(&draft, dir.join(disk.as_str()))
-    }
-
-    /// The disks of a container's peas, each with the pea's id.
-    pub fn peas(&self, handle: &Handle) -> io::Result<Vec<(Handle, String)>> {
-        let items = match fs::read_dir(self.dir(handle).join(PEAS)) {
-            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other?,
-        };
-        let mut peas = Vec::new();
-        for item in items {
-            let item = item?;
-            let disk = item.file_name().to_str().and_then(|name| name.parse().ok());
-            if let Some(disk) = disk {
-                let text = fs::read_to_string(item.path())?;
-                let (_, pea) = layers_and_id(&text);
-                peas.push((disk, pea.to_owned()));
-            }
-        }
-        Ok(peas)
-    }
-
-    /// The layers below each of a container's peas, lowest first.
-    pub fn pea_layers(&self, handle: &Handle) -> io::Result<Vec<Vec<Digest>>> {
-        let items = match fs::read_dir(self.dir(handle).join(PEAS)) {
-            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other?,
-        };
-        let mut all = Vec::new();
-        for item in items {
-            match fs::read_to_string(item?.path()) {
-                Ok(text) => all.push(layers_and_id(&text).0),
-                // It has ended meanwhile.
-                Err(err) if err.kind() == io::ErrorKind::NotFound => {}
-                Err(err) => return Err(err),
-            }
-        }
-        Ok(all)
-    }
-
-    /// Forgets a disk; forgotten already is success.
-    pub fn remove_pea(&self, handle: &Handle, disk: &Handle) -> io::Result<()> {
-        match fs::remove_file(self.dir(handle).join(PEAS).join(disk.as_str())) {
-            Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
-            _ => Ok(()),
         }
     }
 
@@ -267,10 +235,11 @@ impl Depot {
     /// Removes a container's directory; gone already is success. The entry goes first: what is found
     /// half-removed is never taken for a container.
     pub fn remove(&self, handle: &Handle) -> io::Result<()> {
-        match fs::remove_file(self.dir(handle).join("container.json")) {
+        match fs::remove_file(self.dir(handle).join(ENTRY)) {
             Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
             _ => {}
         }
+        self.unlearn(handle);
         crate::sys::fault::point(format_args!("destroy:half-entry"));
         match fs::remove_dir_all(self.dir(handle)) {
             Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
@@ -279,108 +248,26 @@ impl Depot {
     }
 }
 
-/// Reads what is written down of a pea: the layers below its disk, a line each, and its id, which
-/// goes to the end and may be any text; that before there were layers here is only an id.
-fn layers_and_id(text: &str) -> (Vec<Digest>, &str) {
-    let (mut layers, mut rest) = (Vec::new(), text);
-    while let Some((line, after)) = rest.split_once('\n') {
-        let Ok(layer) = line.parse() else { break };
-        layers.push(layer);
-        rest = after;
+/// Makes the directories in a container's.
+fn furnish(dir: &Path, ids: IdMap) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(dir.join("scratch"))?;
+    fs::DirBuilder::new().mode(0o700).create(dir.join("init"))?;
+    let root = Some(ids.root());
+    std::os::unix::fs::chown(dir.join("init"), root, root)
+}
+
+/// A file with nothing in it, to be written: the one that was made ahead, if nobody has, or a new one. None
+/// is cut: what comes into a file that was cut to nothing, be it empty before, ext4 writes to the device at
+/// once, in case that somebody relies on it.
+pub(super) fn empty_file(path: &Path, mode: u32) -> io::Result<File> {
+    match File::options().write(true).open(path) {
+        Ok(file) if file.metadata()?.len() == 0 => return Ok(file),
+        Ok(_) => fs::remove_file(path)?,
+        Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+        Err(err) => return Err(err),
     }
-    (layers, rest)
+    File::options().write(true).create_new(true).mode(mode).open(path)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::spec::ContainerSpec;
-    use super::*;
-
-    #[test]
-    fn peas_that_are_written_down_at_the_same_time_are_all_there() {
-        let dir = std::env::temp_dir().join(format!("depot-peas-{}", std::process::id()));
-        let depot = Depot::open(&dir).expect("open");
-        let web: Handle = "web-0".parse().expect("handle");
-        fs::create_dir(depot.dir(&web)).expect("mkdir");
-        let add = |disk: String, pea: &str| {
-            let disk = disk.parse().expect("handle");
-            depot.add_pea(&web, &disk, pea, &[Digest::of(pea.as_bytes())]).expect("add");
-        };
-        std::thread::scope(|scope| {
-            for writer in 0..8 {
-                let add = &add;
-                scope.spawn(move || {
-                    (0..50)
-                        .for_each(|n| add(format!("pea-{writer}-{n}"), &format!("{writer}/{n}")));
-                });
-            }
-        });
-        // Of a daemon that was killed before its name was in place.
-        fs::write(depot.dir(&web).join("peas/.pea-x"), "half").expect("a draft");
-        let peas = depot.peas(&web).expect("peas");
-        let layers = depot.pea_layers(&web).expect("layers");
-        assert!(peas.iter().all(|(_, pea)| layers.contains(&vec![Digest::of(pea.as_bytes())])));
-        fs::remove_dir_all(&dir).expect("clean");
-        assert_eq!(peas.len(), 400);
-        for (disk, pea) in peas {
-            assert_eq!(disk.as_str(), format!("pea-{}", pea.replace('/', "-")));
-        }
-    }
-
-    #[test]
-    fn of_a_newer_entry_as_much_is_told_as_there_is() {
-        let dir = std::env::temp_dir().join(format!("depot-newer-{}", std::process::id()));
-        let depot = Depot::open(&dir).expect("open");
-        let handle: Handle = "web-0".parse().expect("handle");
-        let spec =
-            ContainerSpec { owner: "me".into(), ..ContainerSpec::new(handle.clone(), vec![]) };
-        let (slot, ports) = (Slot::new(7).expect("slot"), vec![(61_001, 80)]);
-        let entry = Entry {
-            format: FORMAT,
-            spec,
-            slot,
-            ports: ports.clone(),
-            addresses: None,
-            pid: None,
-            boot: String::new(),
-        };
-        depot.make(&entry).expect("make");
-        assert_eq!(depot.read(&handle).expect("read"), Some(entry));
-        let file = depot.dir(&handle).join("container.json");
-        let edit = |change: &dyn Fn(&mut Value)| {
-            let mut all = serde_json::from_slice(&fs::read(&file).expect("read")).expect("JSON");
-            change(&mut all);
-            fs::write(&file, all.to_string()).expect("write");
-            (depot.read(&handle).expect_err("refused").kind(), depot.glimpse(&handle))
-        };
-        let known = Glimpse {
-            slot: Some(slot),
-            ports,
-            owner: "me".into(),
-            is_apps: true,
-            ..Glimpse::default()
-        };
-        let (kind, glimpse) = edit(&|all| all["format"] = 2.into());
-        assert_eq!((kind, &glimpse), (io::ErrorKind::Unsupported, &known));
-        let (kind, glimpse) = edit(&|all| {
-            all["spec"]["posture"] = "caged".into();
-            all["slot"] = "seven".into();
-        });
-        assert_eq!(kind, io::ErrorKind::Unsupported);
-        assert_eq!(glimpse, Glimpse { slot: None, is_apps: false, ..known });
-        fs::write(&file, "{").expect("write");
-        assert_eq!(depot.read(&handle).expect_err("broken").kind(), io::ErrorKind::InvalidData);
-        fs::remove_dir_all(&dir).expect("clean");
-    }
-
-    #[test]
-    fn a_handle_that_is_no_name_is_not_listed() {
-        let dir = std::env::temp_dir().join(format!("depot-{}", std::process::id()));
-        let depot = Depot::open(&dir).expect("open");
-        fs::create_dir(dir.join("web-0")).expect("mkdir");
-        fs::create_dir(dir.join("..x")).expect("mkdir");
-        let found = depot.list().expect("list");
-        fs::remove_dir_all(&dir).expect("clean");
-        assert_eq!(found, ["web-0".parse().expect("handle")]);
-    }
-}
+mod tests;

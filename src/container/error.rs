@@ -44,6 +44,8 @@ pub enum ContainerError {
         /// How to get more.
         cure: &'static str,
     },
+    /// It had its room for too long without being made: others before it hang.
+    Expired,
     /// The layer is not in the store.
     NoLayer {
         /// Its chain id.
@@ -63,7 +65,7 @@ pub enum ContainerError {
 impl ContainerError {
     /// Whether the box has no room for the container: it may have some later.
     pub fn is_full(&self) -> bool {
-        if matches!(self, ContainerError::Full { .. }) {
+        if matches!(self, ContainerError::Full { .. } | ContainerError::Expired) {
             return true;
         }
         let mut cause = self.source();
@@ -106,6 +108,10 @@ impl fmt::Display for ContainerError {
             ContainerError::Full { what, cure } => {
                 write!(f, "no {what} is left on this box; {cure}")
             }
+            ContainerError::Expired => f.write_str(
+                "expired container: it had its room for a minute, and no turn to be made came; \
+                 `terrarium status --json` tells how many are being made",
+            ),
             ContainerError::NoLayer { chain } => write!(f, "layer {chain} is not in the store"),
             ContainerError::Injected => f.write_str("failure asked for by a test"),
             ContainerError::Left { handle, parts } => {

@@ -4,13 +4,13 @@
 //! may, as its clients expect; then they lie on the container's own disk, within its limit: on the
 //! box's they could grow until it is full. Peas see the very same files.
 
-use super::depot::Entry;
+use super::depot::{self, Entry};
 use super::host::Host;
 use super::posture::Posture;
 use super::spec::RootDriver;
 use crate::init::proto::Bind;
 use crate::sys::at;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -36,7 +36,8 @@ impl Host {
             fs::create_dir(&dir)?;
         }
         for (name, text) in NAMES.into_iter().zip(texts) {
-            let mut file = File::create_new(dir.join(name))?;
+            // It may have been made ahead.
+            let mut file = depot::empty_file(&dir.join(name), 0o644)?;
             file.write_all(text.as_bytes())?;
             file.set_permissions(PermissionsExt::from_mode(0o644))?;
             if is_its_own(entry) {

@@ -6,7 +6,9 @@ use super::error::{Cause, ContainerError};
 use super::leaving::{self, Leaving};
 use super::posture::Posture;
 use super::program::OwnProgram;
+use super::quiet::Quiet;
 use super::record::Records;
+use super::reserve::Reserve;
 use super::spans::{CreateSpans, Spans};
 use super::spawner::Spawner;
 use super::spec::ContainerSpec;
@@ -18,7 +20,7 @@ use crate::net::{Net, Otherwise, PortMap};
 use crate::sys;
 use crate::sys::fd::{PollFd, PollFlags};
 use crate::sys::signal::KILL;
-use crate::unit::Handle;
+use crate::unit::{Handle, Slot};
 use crate::volume::Store;
 use smol::channel::{self, Receiver, Sender};
 use std::collections::BTreeSet;
@@ -52,6 +54,8 @@ pub struct HostParts {
     pub resolvers: Resolvers,
     /// What containers of Garden's clients reach.
     pub garden: GardenNetworks,
+    /// How many halves of containers are kept ready, once [`Host::open_reserve`] was called.
+    pub reserve: u32,
 }
 
 /// Where containers of Garden's clients may send without being told, and where not.
@@ -66,10 +70,11 @@ pub struct GardenNetworks {
 /// Everything that containers share. One per daemon.
 pub struct Host {
     pub(super) depot: Depot,
-    pub(super) spawner: Spawner,
+    pub(super) spawner: Arc<Spawner>,
     pub(super) own: Arc<OwnProgram>,
+    pub(super) quiet: Arc<Quiet>,
     pub(super) store: Store,
-    pub(super) cgroups: Cgroups,
+    pub(super) cgroups: Arc<Cgroups>,
     pub(super) net: Arc<Net>,
     pub(super) net_tag: String,
     pub(super) seccomp: OwnedFd,
@@ -79,6 +84,9 @@ pub struct Host {
     pub(super) records: Records,
     /// Containers of instances whose owner cannot tell yet what they are.
     pub(super) sought: Mutex<BTreeSet<Handle>>,
+    /// Slots whose rules this daemon has written before it has looked at their containers.
+    pub(super) renewed: Mutex<BTreeSet<Slot>>,
+    pub(super) reserve: Arc<Reserve>,
     leaving: Leaving,
     pub(super) spans: Spans,
     /// Has a word in it when a container was made or removed since somebody looked.
@@ -92,15 +100,35 @@ pub(super) const DEATH_MAX_MS: u16 = 10_000;
 impl Host {
     /// Puts the parts together, and removes what is on the box but not in the depot.
     pub fn new(parts: HostParts) -> Host {
-        let net = Arc::new(parts.net);
-        let claims = Arc::new(Mutex::new(Claims::new(parts.slots, parts.ports)));
+        let (net, cgroups) = (Arc::new(parts.net), Arc::new(parts.cgroups));
+        let mut ports = parts.ports;
+        if let Some(next) = parts.depot.noted_port() {
+            ports.begin_with(next);
+        }
+        let claims = Arc::new(Mutex::new(Claims::new(parts.slots, ports)));
+        let spawner = Arc::new(Spawner::new(&parts.program));
+        let quiet = Arc::<Quiet>::default();
+        let reserve = Arc::new(Reserve {
+            spawner: spawner.clone(),
+            net: net.clone(),
+            cgroups: cgroups.clone(),
+            net_tag: parts.net_tag.clone(),
+            depot: parts.depot.clone(),
+            claims: claims.clone(),
+            most: parts.reserve as usize,
+            quiet: quiet.clone(),
+            state: Mutex::default(),
+        });
+        let (leaves, its) = (parts.depot.clone(), claims.clone());
         let host = Host {
-            leaving: Leaving::new(net.clone(), parts.depot.clone(), claims.clone()),
+            leaving: Leaving::new(net.clone(), leaves, its, reserve.clone()),
+            reserve,
             depot: parts.depot,
             own: OwnProgram::new(&parts.program),
-            spawner: Spawner::new(&parts.program),
+            quiet,
+            spawner,
             store: parts.store,
-            cgroups: parts.cgroups,
+            cgroups,
             net,
             net_tag: parts.net_tag,
             seccomp: parts.seccomp,
@@ -109,6 +137,7 @@ impl Host {
             claims,
             records: Records::default(),
             sought: Mutex::default(),
+            renewed: Mutex::default(),
             spans: Spans::default(),
             stirred: channel::bounded(1),
         };
@@ -146,6 +175,29 @@ impl Host {
         let _ = self.stirred.0.try_send(());
     }
 
+    /// Halves of containers are made from now on: all that was found in the depot has its numbers.
+    pub fn open_reserve(&self) {
+        self.depot.forget_known();
+        self.reserve.open();
+        self.leaving.stir();
+    }
+
+    /// The halves that there are at this moment: slot and pid 1 of each.
+    pub fn reserved(&self) -> Vec<(Slot, i32)> {
+        self.reserve.list()
+    }
+
+    /// No more are made, and those that there are go. Who waits for [`Host::finish`] waits for that.
+    pub fn close_reserve(&self) {
+        self.reserve.close();
+        self.leaving.empty_reserve();
+    }
+
+    /// A container was made or removed: not now is the time to make half a one.
+    pub(super) fn stir_reserve(&self) {
+        self.leaving.stir();
+    }
+
     /// Waits until nothing is left of containers that were destroyed before. Blocking.
     pub fn finish(&self) {
         self.leaving.finish();
@@ -153,10 +205,11 @@ impl Host {
 
     /// Takes the host apart for the end of the daemon; waits as [`Host::finish`] does.
     pub fn into_parts(self) -> (Store, Cgroups, Net) {
-        let Host { store, cgroups, net, leaving, .. } = self;
-        drop(leaving);
-        let net = Arc::into_inner(net).expect("only what has just been dropped shared it");
-        (store, cgroups, net)
+        let Host { store, cgroups, net, leaving, reserve, .. } = self;
+        drop((leaving, reserve));
+        const SHARED: &str = "only what has just been dropped shared it";
+        let (net, cgroups) = (Arc::into_inner(net), Arc::into_inner(cgroups));
+        (store, cgroups.expect(SHARED), net.expect(SHARED))
     }
 
     /// Who has which numbers.
@@ -165,9 +218,15 @@ impl Host {
     }
 
     /// Claims a handle and numbers; if what leaves has them, once it is gone.
-    pub(super) fn begin(&self, handle: &Handle, inside: &[u16]) -> Result<Numbers, ContainerError> {
+    pub(super) fn begin(
+        &self,
+        handle: &Handle,
+        inside: &[u16],
+        reserved: Option<Slot>,
+    ) -> Result<Numbers, ContainerError> {
         let mut claims = self.claims();
-        match claims.begin(handle, inside) {
+        match claims.begin(handle, inside, reserved) {
+            Err(ContainerError::Full { what: "slot", .. }) => self.leaving.empty_reserve(),
             Err(ContainerError::Full { .. }) => {}
             Err(ContainerError::Exists(_)) if claims.is_leaving(handle) => {}
             begun => return begun,
@@ -175,7 +234,15 @@ impl Host {
         // The thread that is waited for needs them.
         drop(claims);
         self.finish();
-        self.claims().begin(handle, inside)
+        self.claims().begin(handle, inside, reserved)
+    }
+
+    /// Some host ports were given: the next daemon is not to give those again first.
+    pub(super) fn note_ports(&self, claims: &Claims) {
+        let Some(next) = claims.next_port() else { return };
+        if let Err(err) = self.depot.note_port(next) {
+            crate::warn!("ports.unnoted", next = next, err = err);
+        }
     }
 
     /// Every container that the depot knows, whole or half-made, but for those that are destroyed.
@@ -204,11 +271,12 @@ impl Host {
     }
 
     /// What becomes of traffic that no opening of a container lets through.
-    pub(super) fn otherwise(&self, spec: &ContainerSpec) -> Otherwise<'_> {
+    pub(super) fn otherwise<'a>(&'a self, spec: &'a ContainerSpec) -> Otherwise<'a> {
         match spec.posture {
             Posture::App => Otherwise::Deny,
             Posture::Garden | Posture::Privileged => {
-                Otherwise::Garden { allow: &self.garden.allow, deny: &self.garden.deny }
+                let GardenNetworks { allow, deny } = &self.garden;
+                Otherwise::Garden { allow, deny, log: &spec.log_name }
             }
         }
     }
@@ -250,7 +318,9 @@ impl Host {
     /// that are gone already count as removed; all parts are tried before it reports what is left,
     /// and then the depot entry stays for the next try, and its slot and ports with it.
     pub fn destroy(&self, handle: &Handle) -> Result<(), ContainerError> {
+        let _busy = self.quiet.begin();
         self.stir();
+        self.stir_reserve();
         let mut claims = self.claims();
         if claims.is_leaving(handle) {
             return Ok(());
@@ -289,7 +359,9 @@ impl Host {
             .and_then(|pidfd| await_ends(pidfd.flatten().into_iter().chain(keepers).collect()));
         left.note("init process", ended.map_err(Cause::from));
         // As a rule nobody: an `init` that never came so far, and keepers of peas.
-        left.note("processes", end_group(&group));
+        if !group.remove_if_empty().unwrap_or(false) {
+            left.note("processes", end_group(&group));
+        }
         sys::fault::point(format_args!("destroy:processes"));
         left.note("disks of peas", self.remove_peas(handle, |_| true));
         left.note("disk", self.store.remove_writable(handle).map_err(Cause::from));

@@ -4,15 +4,25 @@
 //! one thread removes the links, one container after the other, then the depot entry, and only then
 //! may handle, slot and ports be had again. A daemon that is killed before finds the entry at its
 //! next start and destroys the rest. The thread is none of the pool's: those may all wait for it.
+//!
+//! When it has nothing to remove, and nothing has happened for a moment, it makes half a container for
+//! the reserve: so neither is made while links are removed, which would wait for each other, nor while
+//! somebody waits for the box.
 
 use super::claims::Claims;
 use super::depot::Depot;
 use super::host::step;
+use super::reserve::Reserve;
 use crate::net::Net;
 use crate::unit::{Handle, Slot};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+/// After so long without a container made or removed the reserve is filled, one at a time.
+const CALM: Duration = Duration::from_millis(20);
 
 /// Removes what destroyed containers have left.
 pub(super) struct Leaving {
@@ -27,6 +37,9 @@ struct Shared {
     net: Arc<Net>,
     depot: Depot,
     claims: Arc<Mutex<Claims>>,
+    reserve: Arc<Reserve>,
+    /// A [`Job::Stir`] is on its way.
+    stirred: AtomicBool,
 }
 
 enum Job {
@@ -34,12 +47,22 @@ enum Job {
     Remove(Handle, Slot),
     /// Drop this: who waits at its other end learns that all before it is done.
     Tell(Sender<()>),
+    /// A container was made or removed.
+    Stir,
+    /// Remove the whole reserve.
+    Empty,
 }
 
 impl Leaving {
     /// Nothing leaves yet.
-    pub(super) fn new(net: Arc<Net>, depot: Depot, claims: Arc<Mutex<Claims>>) -> Leaving {
-        let shared = Arc::new(Shared { net, depot, claims });
+    pub(super) fn new(
+        net: Arc<Net>,
+        depot: Depot,
+        claims: Arc<Mutex<Claims>>,
+        reserve: Arc<Reserve>,
+    ) -> Leaving {
+        let stirred = AtomicBool::new(false);
+        let shared = Arc::new(Shared { net, depot, claims, reserve, stirred });
         let (jobs, todo) = mpsc::channel();
         let its = shared.clone();
         // No thread to be had: then `add` finds nobody at the other end and does the work itself.
@@ -59,9 +82,23 @@ impl Leaving {
         }
     }
 
+    /// A container was made or removed: the reserve is not filled now, but soon.
+    pub(super) fn stir(&self) {
+        // One that nobody has taken yet is as good: so there is one at most.
+        if !self.shared.stirred.swap(true, Ordering::AcqRel) {
+            self.send(Job::Stir);
+        }
+    }
+
+    /// Removes the reserve; who waits for [`Leaving::finish`] waits for that.
+    pub(super) fn empty_reserve(&self) {
+        self.send(Job::Empty);
+    }
+
     /// Waits until all that leaves now is gone, or has failed to go.
     pub(super) fn finish(&self) {
         let (told, end) = mpsc::channel();
+        let _hurry = self.shared.reserve.quiet.hurry();
         if self.send(Job::Tell(told)) {
             // It never comes: that the other end is dropped is the news.
             let _ = end.recv();
@@ -87,10 +124,21 @@ impl Drop for Leaving {
 impl Shared {
     /// Until the last sender is gone.
     fn work(&self, todo: Receiver<Job>) {
-        for job in todo {
+        loop {
+            let job = match self.reserve.wants() {
+                true => todo.recv_timeout(CALM),
+                false => todo.recv().map_err(RecvTimeoutError::from),
+            };
             match job {
-                Job::Remove(handle, slot) => self.remove(&handle, slot),
-                Job::Tell(told) => drop(told),
+                Ok(Job::Remove(handle, slot)) => self.remove(&handle, slot),
+                Ok(Job::Tell(told)) => drop(told),
+                Ok(Job::Stir) => {
+                    self.stirred.store(false, Ordering::Release);
+                    self.reserve.tidy();
+                }
+                Ok(Job::Empty) => self.reserve.empty(),
+                Err(RecvTimeoutError::Timeout) => self.reserve.fill(),
+                Err(RecvTimeoutError::Disconnected) => return self.reserve.empty(),
             }
         }
     }

@@ -275,7 +275,7 @@ impl Link {
         let end = link.watch(&id);
         link.state().unwanted.insert(id.clone());
         smol::spawn(async move {
-            if link.ask(Ask::Signal { id: id.clone(), signal: KILL }).await.is_ok() {
+            if link.ask(Ask::Signal { id: id.clone(), signal: KILL, group: false }).await.is_ok() {
                 let too_long = async {
                     async_io::Timer::after(ANSWER_MAX).await;
                 };

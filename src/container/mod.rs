@@ -2,7 +2,7 @@
 //!
 //! Owns: the depot (a directory per container), the order of creation and its undo, the pools of
 //! slots and host ports, the connection to each pid 1, tar streams in and out, the thread that
-//! removes links.
+//! removes links, and makes halves of containers ahead of them.
 //! Must not: know what an app, a manifest or a buildpack is; restart anything; parse images.
 //! Called by: `exec`, `cell`, `daemon`. Calls: `init` (protocol), `cgroup`, `volume`, `net`,
 //! `image`, `sys`, `model`, `unit`.
@@ -28,8 +28,10 @@ mod link;
 mod pea;
 mod posture;
 mod program;
+mod quiet;
 pub mod recipe;
 mod record;
+mod reserve;
 mod spans;
 mod spawner;
 mod spec;
@@ -40,7 +42,7 @@ mod undo;
 
 pub use client::{Container, Process, Streams};
 pub use create::Fault;
-pub use depot::{Depot, Entry, Glimpse};
+pub use depot::{Depot, Entry, Glimpse, boot_id};
 pub use error::{ContainerError, ProcessError};
 pub use found::{Closed, Sight};
 pub use host::{GardenNetworks, Host, HostParts};

@@ -45,7 +45,7 @@ struct Keeper {
 
 impl PeaRoot {
     /// Has a process forked that waits at its gate; what comes beside
-    /// [`Answer::Forked`](crate::init::proto::Answer::Forked). `None`: nobody is there to do so.
+    /// [`Answer::Forked`]. `None`: nobody is there to do so.
     pub(super) async fn fork(
         &self,
         spec: ProcessSpec,
@@ -293,6 +293,8 @@ impl Host {
             writable,
             scratch: dir.join("scratch"),
             binds,
+            // Guardian makes them for containers alone.
+            volumes: Vec::new(),
             capabilities: posture.capabilities(),
             no_new_privs: posture.no_new_privs(),
             user_capabilities: posture.user_capabilities(),
@@ -300,7 +302,10 @@ impl Host {
             masked,
             read_only,
             shm_bytes: posture.shm_bytes(memory),
+            // Its group is not pid 1's.
+            memory_bytes: 0,
             init_name: String::new(),
+            notify: false,
             apparmor: posture.apparmor(&entry.spec.manner),
         })
     }

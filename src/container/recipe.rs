@@ -9,8 +9,9 @@ pub enum Step {
     Spawn,
     /// Groups with the limits, still empty.
     Cgroup,
-    /// Put `init` into the groups and tell it whose the container is; it makes user, net, uts, ipc
-    /// and cgroup namespaces, which takes it as long as the next three steps take.
+    /// Put `init` into the groups. An early one goes on to serve then: nobody knows it yet, so that nothing
+    /// of the image runs before the rules are written. In [`WITHIN`] it is told whose the container is only now, and makes
+    /// user, net, uts, ipc and cgroup namespaces, which takes it as long as the next three steps take.
     Init,
     /// A subvolume with the disk limit, for everything the container writes; the store grows ahead
     /// of it.
@@ -19,13 +20,14 @@ pub enum Step {
     Listener,
     /// A bridge of its own with the gateway's address; a shared one is the next but one's matter.
     Bridge,
-    /// Take the network namespace of `init` and give it the plan; it begins to build the inside.
+    /// Give `init` the plan; it begins to build the inside.
     Plan,
     /// The veth pair, and what else connects the container.
     Links,
     /// Port map, egress chain and anti-spoofing, in one batch.
     Rules,
-    /// Let `init` connect the inside, which is built meanwhile; it answers with its pid 1.
+    /// Let `init` connect the inside, which is built meanwhile, unless it does already; it answers with its
+    /// pid 1.
     Inside,
     /// Write pid and start time to the depot: from here on the container is found alive.
     Commit,
@@ -33,8 +35,42 @@ pub enum Step {
     Connect,
 }
 
-/// All steps in the order of creation.
+/// All steps in the order of creation. `init` makes namespaces while the bridge is made, what all
+/// containers have while links and disk are made, and the rest of the inside while the groups are made;
+/// then it is put into them.
 pub const CREATE: [Step; 13] = [
+    Step::Depot,
+    Step::Spawn,
+    Step::Bridge,
+    Step::Links,
+    Step::Writable,
+    Step::Listener,
+    Step::Plan,
+    Step::Cgroup,
+    Step::Init,
+    Step::Rules,
+    Step::Inside,
+    Step::Commit,
+    Step::Connect,
+];
+
+/// The same for a container of which half is ready: process, namespaces, links and socket. They become
+/// its own with the depot's entry.
+pub const FINISH: [Step; 9] = [
+    Step::Depot,
+    Step::Writable,
+    Step::Plan,
+    Step::Cgroup,
+    Step::Init,
+    Step::Rules,
+    Step::Inside,
+    Step::Commit,
+    Step::Connect,
+];
+
+/// The same for one whose `init` does nothing outside of its groups: it is the box's root, or may be too
+/// large for them and shall say so.
+pub const WITHIN: [Step; 13] = [
     Step::Depot,
     Step::Spawn,
     Step::Cgroup,
@@ -93,17 +129,45 @@ impl Step {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_daemon_can_die_after_every_step() {
+        let all = CREATE.iter().map(|step| format!("create:{}", step.name()));
+        let points = crate::sys::fault::POINTS.iter().filter(|it| it.starts_with("create:"));
+        let points: BTreeSet<String> = points.map(|point| point.to_string()).collect();
+        assert_eq!(all.collect::<BTreeSet<String>>(), points);
+    }
 
     #[test]
     fn limits_and_rules_stand_before_anything_of_the_image_can_run() {
-        let at = |step| CREATE.iter().position(|s| *s == step).expect("in the list");
-        assert!(at(Step::Depot) == 0, "nothing is made before it is written down");
-        for guard in [Step::Writable, Step::Cgroup, Step::Links, Step::Rules] {
-            assert!(at(guard) < at(Step::Inside), "{guard:?}");
+        for steps in [&CREATE[..], &FINISH, &WITHIN] {
+            let at = |step| steps.iter().position(|s| *s == step).expect("in the list");
+            assert!(at(Step::Depot) == 0, "nothing is made before it is written down");
+            for guard in [Step::Writable, Step::Cgroup, Step::Init, Step::Rules] {
+                assert!(at(guard) < at(Step::Inside), "{guard:?}");
+            }
+            assert!(at(Step::Cgroup) < at(Step::Init));
+            // The plan names it.
+            assert!(at(Step::Writable) < at(Step::Plan));
+            assert!(at(Step::Inside) < at(Step::Commit));
         }
-        assert!(at(Step::Cgroup) < at(Step::Init));
-        // The plan names both.
-        assert!(at(Step::Writable) < at(Step::Plan) && at(Step::Listener) < at(Step::Plan));
-        assert!(at(Step::Inside) < at(Step::Commit));
+    }
+
+    #[test]
+    fn the_plan_comes_with_the_listener() {
+        for steps in [CREATE, WITHIN] {
+            let at = |step| steps.iter().position(|s| *s == step).expect("in the list");
+            assert!(at(Step::Listener) < at(Step::Plan) && at(Step::Links) < at(Step::Inside));
+        }
+    }
+
+    #[test]
+    fn what_was_made_ahead_is_not_made_again() {
+        let ahead = [Step::Spawn, Step::Bridge, Step::Links, Step::Listener];
+        let others = CREATE.iter().filter(|step| !ahead.contains(step));
+        assert!(others.clone().all(|step| FINISH.contains(step)));
+        assert_eq!(others.count(), FINISH.len());
+        assert!(CREATE.iter().all(|step| WITHIN.contains(step)));
     }
 }

@@ -1,6 +1,6 @@
 //! How long making containers has taken, step by step, added up for whoever watches.
 
-use super::recipe::CREATE;
+use super::recipe::{CREATE, Step};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 pub struct CreateSpans {
     /// How many.
     pub count: u64,
+    /// How many of these were made of a half that was ready.
+    pub of_reserve: u64,
     /// From the first claim to the last step.
     pub total: Duration,
     /// Each step by its name, in the order of creation; less than the total by what is between.
@@ -19,6 +21,7 @@ pub struct CreateSpans {
 #[derive(Default)]
 pub(super) struct Spans {
     count: AtomicU64,
+    of_reserve: AtomicU64,
     total: AtomicU64,
     steps: [AtomicU64; CREATE.len()],
 }
@@ -27,14 +30,15 @@ pub(super) struct Spans {
 pub(super) struct Watch {
     begun: Instant,
     last: Instant,
+    of_reserve: bool,
     steps: [Duration; CREATE.len()],
 }
 
 impl Watch {
     /// A creation begins.
-    pub(super) fn start() -> Watch {
+    pub(super) fn start(of_reserve: bool) -> Watch {
         let begun = Instant::now();
-        Watch { begun, last: begun, steps: Default::default() }
+        Watch { begun, last: begun, of_reserve, steps: Default::default() }
     }
 
     /// What comes is a step's.
@@ -42,9 +46,11 @@ impl Watch {
         self.last = Instant::now();
     }
 
-    /// Step `n` is done.
-    pub(super) fn end(&mut self, n: usize) {
-        self.steps[n] = self.last.elapsed();
+    /// A step is done.
+    pub(super) fn end(&mut self, step: Step) {
+        if let Some(n) = CREATE.iter().position(|one| *one == step) {
+            self.steps[n] = self.last.elapsed();
+        }
     }
 }
 
@@ -56,6 +62,7 @@ impl Spans {
             sum.fetch_add(nanos(span), Ordering::Relaxed);
         }
         self.total.fetch_add(nanos(watch.begun.elapsed()), Ordering::Relaxed);
+        self.of_reserve.fetch_add(watch.of_reserve.into(), Ordering::Relaxed);
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -65,6 +72,7 @@ impl Spans {
         let steps = CREATE.iter().zip(&self.steps);
         CreateSpans {
             count: self.count.load(Ordering::Relaxed),
+            of_reserve: self.of_reserve.load(Ordering::Relaxed),
             total: span(&self.total),
             steps: steps.map(|(step, sum)| (step.name(), span(sum))).collect(),
         }
@@ -78,15 +86,15 @@ mod tests {
     #[test]
     fn steps_are_added_up_under_their_names_and_fit_into_the_total() {
         let spans = Spans::default();
-        for _ in 0..2 {
-            let mut watch = Watch::start();
+        for of_reserve in [true, false] {
+            let mut watch = Watch::start(of_reserve);
             watch.begin();
-            watch.end(0);
+            watch.end(Step::Depot);
             watch.steps[5] = Duration::from_micros(7);
             spans.add(&watch);
         }
         let read = spans.read();
-        assert_eq!(read.count, 2);
+        assert_eq!((read.count, read.of_reserve), (2, 1));
         assert_eq!(read.steps[5], ("listener", Duration::from_micros(14)));
         assert_eq!(read.steps[12], ("connect", Duration::ZERO));
         assert!(read.steps[0].1 <= read.total, "{read:?}");

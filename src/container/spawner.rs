@@ -1,7 +1,12 @@
 //! Where the `init` processes of containers and peas come from: copies of one that was executed once,
 //! as drawn in `init`'s own `spawner`.
+//!
+//! It makes one at a time, and who comes meanwhile waits. So it has five seconds for each, of which it
+//! needs a thousandth; one that takes longer is stopped or sick, and is ended. Only the first copy of a
+//! fresh one may take as long as a creation can wait, for then nothing else would help those behind it
+//! either; and who makes what nobody has asked for yet does not try a second one.
 
-use super::create::{hear, refusal};
+use super::create::{AHEAD_MAX_MS, INIT_MAX_MS, hear_within, refusal};
 use super::error::Cause;
 use super::host::DEATH_MAX_MS;
 use crate::init::proto::{Order, SetUp};
@@ -44,15 +49,31 @@ impl Spawner {
     pub(super) fn spawn(&self) -> Result<Init, Cause> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = &mut *running {
-            match known.copy() {
+            match known.copy(AHEAD_MAX_MS) {
                 Ok(init) => return Ok(init),
                 // Somebody has killed it, or it finds no memory: another one is tried once.
                 Err(err) => crate::warn!("init.spawner_lost", err = crate::log::chain(&*err)),
             }
             *running = None;
         }
+        self.begin(&mut running, INIT_MAX_MS)
+    }
+
+    /// The same for what nobody waits for: others who want one are held up for one try and its end.
+    pub(super) fn spawn_ahead(&self) -> Result<Init, Cause> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(known) = &mut *running else { return self.begin(&mut running, AHEAD_MAX_MS) };
+        let made = known.copy(AHEAD_MAX_MS);
+        if made.is_err() {
+            *running = None;
+        }
+        made
+    }
+
+    /// The first copy of a fresh one.
+    fn begin(&self, running: &mut Option<Running>, most_ms: u16) -> Result<Init, Cause> {
         let mut fresh = Running::start(&self.program)?;
-        let init = fresh.copy()?;
+        let init = fresh.copy(most_ms)?;
         *running = Some(fresh);
         Ok(init)
     }
@@ -78,12 +99,13 @@ impl Running {
         Ok(running)
     }
 
-    fn copy(&mut self) -> Result<Init, Cause> {
+    /// One more, in so many milliseconds; after an error this one is not to be used any more.
+    fn copy(&mut self, most_ms: u16) -> Result<Init, Cause> {
         let (channel, theirs) = sys::socket::pair()?;
         sys::socket::send_with_fds(&self.channel, b"\n", &[theirs.as_fd()])?;
         // Only the copy holds it then: its end is seen here.
         drop(theirs);
-        match hear(&self.channel) {
+        match hear_within(&self.channel, most_ms) {
             Ok((SetUp::Ready { pid }, _)) => Ok(Init { pid, channel }),
             Ok((other, _)) => Err(refusal(other)),
             Err(err) => {
@@ -107,7 +129,7 @@ impl Running {
 /// and its last word is its number. Nobody: the channel is closed.
 fn give_up(channel: &OwnedFd) {
     let ended = sys::socket::end_sending(channel);
-    if let (Ok(()), Ok((last, _))) = (ended, hear(channel)) {
+    if let (Ok(()), Ok((last, _))) = (ended, hear_within(channel, AHEAD_MAX_MS)) {
         drop(refusal(last));
     }
 }

@@ -24,6 +24,10 @@ pub struct ContainerSpec {
     /// What it calls itself, in letters, digits, `-`, `_` and `.`; empty: its handle.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub host_name: String,
+    /// For a [`Posture`] of Garden's, what the kernel's log calls it, in printable ASCII; empty: by its
+    /// bridge.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub log_name: String,
     /// What it may use.
     pub limits: Limits,
     /// Container ports that get a host port of their own.
@@ -50,6 +54,15 @@ pub struct ContainerSpec {
     pub manner: Manner,
     /// Files and directories of the box that show up inside.
     pub binds: Vec<Bind>,
+    /// Directories that are made in its root when they are missing, absolute paths.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<String>,
+    /// Trees of the store that its binds show; they stay for as long as it does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trees: Vec<Digest>,
+    /// Pid 1 hears what the app says of itself, as to systemd.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub notify: bool,
     /// For the owner of the container: kept in the depot, never read here.
     pub owner: String,
 }
@@ -68,6 +81,7 @@ impl ContainerSpec {
             layers,
             image: None,
             host_name: String::new(),
+            log_name: String::new(),
             limits: Limits::default(),
             ports: Vec::new(),
             host_ports: Vec::new(),
@@ -78,6 +92,9 @@ impl ContainerSpec {
             posture: Posture::default(),
             manner: Manner::default(),
             binds: Vec::new(),
+            volumes: Vec::new(),
+            trees: Vec::new(),
+            notify: false,
             owner: String::new(),
         }
     }

@@ -2,7 +2,8 @@
 
 use super::error::Cause;
 use super::host::{Host, end_group};
-use crate::unit::{Handle, Slot};
+use crate::log::chain;
+use crate::unit::Handle;
 use std::collections::BTreeSet;
 
 /// For who finds a container that lives and that no record speaks of.
@@ -41,11 +42,33 @@ impl Host {
                     }
                 }
             }
-            for handle in known.iter().filter(|handle| self.depot.read(handle).is_err()) {
-                self.hold(handle);
+            let mut slots = BTreeSet::new();
+            for handle in &known {
+                let entry = self.depot.read(handle);
+                if entry.is_err() {
+                    self.hold(handle);
+                }
+                slots.extend(match entry {
+                    Ok(Some(entry)) => Some(entry.slot),
+                    _ => self.depot.glimpse(handle).slot,
+                });
             }
-            let slots = known.iter().filter_map(|handle| self.depot.glimpse(handle).slot);
-            let slots: BTreeSet<Slot> = slots.collect();
+            // Made ahead by a daemon that did not come to remove them; their processes have ended, or
+            // do at this moment. A directory that could not be removed may name a slot that a
+            // container has had since then: the links are that one's.
+            for slot in self.depot.reserve()? {
+                if !slots.contains(&slot) {
+                    self.net.release(slot)?;
+                }
+                self.depot.forget_reserve(slot)?;
+            }
+            for slot in self.cgroups.ahead()? {
+                // One that lives is another daemon's, with the same parent: the rest is swept all the same.
+                if let Err(err) = self.cgroups.remove_ahead(slot) {
+                    let cure = STRAY_CURE;
+                    crate::error!("reserve.stray", slot = slot, err = chain(&err), cure = cure);
+                }
+            }
             for slot in self.net.slots_on_host()? {
                 if slots.contains(&slot) {
                     continue;
@@ -61,7 +84,7 @@ impl Host {
             Ok(())
         };
         if let Err(err) = swept() {
-            crate::warn!("container.strays_left", err = crate::log::chain(err.as_ref()));
+            crate::warn!("container.strays_left", err = chain(err.as_ref()));
         }
     }
 }

@@ -83,6 +83,7 @@ impl Container {
             tty: None,
             stdin: role == "tar-in",
             keep_stdin: false,
+            launches: false,
         };
         let mut process = self.start(spec).await?;
         let words = process.streams.stderr.take();

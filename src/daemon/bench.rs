@@ -77,6 +77,7 @@ fn with_host(config: &Config, stack: &Path, rounds: usize) -> Result<Figures, Da
     let mut opening = Opening::new(config);
     opening.walk(&HOST, Fault::None)?;
     let (host, lifecycle) = opening.into_host();
+    host.open_reserve();
     let bench = Bench { root: config.paths.state.clone(), host, spec: spec(&lifecycle) };
     let measured = smol::block_on(bench.measure(stack, rounds)).map_err(start("measure"));
     let swept = bench.sweep().map_err(start("remove what was measured"));
@@ -230,6 +231,7 @@ fn shell(script: &str) -> ProcessSpec {
         tty: None,
         stdin: false,
         keep_stdin: false,
+        launches: false,
     }
 }
 

@@ -34,14 +34,17 @@ fn command_line() -> Vec<String> {
 
 fn figures(state: &Path, host: &Weak<Host>) -> io::Result<Figures> {
     // Held for a moment only: whoever closes the daemon waits to be its last owner.
-    let of_host = host.upgrade().map(|host| (host.list().ok(), host.create_spans()));
-    let (containers, creates) = of_host.unwrap_or_default();
+    let of_host = host
+        .upgrade()
+        .map(|host| (host.list().ok(), host.create_spans(), host.reserved().len() as u64));
+    let (containers, creates, reserve) = of_host.unwrap_or_default();
     Ok(Figures {
         containers: containers.map_or(0, |all| all.len() as u64),
         depot_dirs: entries(&state.join("depot"))?,
         backing_stores: entries(&state.join("store/containers"))?,
         loop_devices: loop_devices()?,
         creates,
+        reserve,
         ..Figures::of_this_process()?
     })
 }

@@ -1,6 +1,6 @@
 //! The images of the store as the local API wants them.
 
-mod flow;
+pub(super) mod flow;
 mod users;
 
 use super::service::Service;
@@ -18,7 +18,7 @@ use crate::log::chain;
 use crate::unit::{Digest, ImageRef};
 use crate::volume::Store;
 use flow::Incoming;
-use smol::channel::bounded;
+use smol::channel::{Sender, bounded};
 use smol::stream;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -210,7 +210,10 @@ impl ImageService for Service {
         let (wish, wisher) = Wish::held(host.store());
         let (name, cell) = (name.at(&registries.default), self.cell.clone());
         let (sender, receiver) = bounded(BEHIND_MAX);
-        let (tell, room) = (sender.clone(), cell.clone());
+        let (tell, room, waits) = (sender.clone(), cell.clone(), sender.clone());
+        let wish = wish.telling(move |why| {
+            let _ = waits.try_send(PullEvent::Waits { why: why.to_owned() });
+        });
         let work = move || {
             let told = Mutex::new(None::<Instant>);
             let progress = |done, total| {
@@ -253,16 +256,23 @@ impl ImageService for Service {
         from: String,
         name: Option<ImageRef>,
         pieces: Pieces,
+        waits: Sender<String>,
     ) -> Served<Vec<NamedImage>> {
         let (worker, cell) = (self.images.worker()?, self.cell.clone());
+        // Over when the client has gone and this is dropped; the thread then ends by itself.
+        let (wish, _wisher) = Wish::held(self.images.host.store());
         let work = move |host: &Host, default: &str| {
             let _worker = worker;
             let stream = Incoming::new(pieces);
+            let wish = wish.telling(move |why| {
+                let _ = waits.try_send(why.to_owned());
+            });
             let (store, from) = (host.store(), Path::new(&from));
             let fits = |layers: &[Digest], coming| {
                 cell.check_images(&from.display().to_string(), layers, coming)
             };
-            let loaded = image::load_stream(store, default, from, stream, name.as_ref(), &fits);
+            let loaded =
+                image::load_stream((store, &wish), default, from, stream, name.as_ref(), &fits);
             let loaded = loaded.map_err(|err| {
                 cell.look_at_images();
                 failed(&err)

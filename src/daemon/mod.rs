@@ -3,7 +3,7 @@
 //! Owns: the lock on the state directory, the order of start and stop, the systemd notifications.
 //! Must not: decide anything about apps; speak HTTP itself.
 //! Called by: `main`, `cli` (for `run`). Calls: every room below.
-//! Entry points: [`serve`], [`start_embedded`], [`bench`].
+//! Entry points: [`serve`], [`start_embedded`], [`bench()`].
 //!
 //! Start: the steps of [`START`], any of which may fail and then takes back those before it; then
 //! nothing fails any more: adopt what lives, the loop, the socket answers, READY, and then the
@@ -12,18 +12,24 @@
 mod apparmor;
 mod appsd;
 mod bench;
+mod bridge;
 mod figures;
 mod floor;
 mod garden;
+mod history;
 mod images;
 mod lock;
 mod notify;
 mod open;
 mod parts;
+mod patience;
 mod preload;
+mod records;
 mod rest;
 mod service;
 mod session;
+mod source;
+mod watch;
 
 pub use bench::{Figures, bench};
 pub use open::{START, Step};
@@ -171,6 +177,8 @@ impl Embedded {
             cell.adopt().await;
             backend.adopt().await;
         });
+        // Whoever lives has its slot by now.
+        host.open_reserve();
         garden::warn_of_unreachable(&config, &backend);
         let path = listeners.socket.path().to_owned();
         let tasks = begin(&config, &cell, &backend, listeners, with_apps);
@@ -193,8 +201,10 @@ impl Embedded {
             for task in tasks {
                 task.cancel().await;
             }
+            cell.end_checks().await;
             // Also beside apps that live on: of what was destroyed, no link stays.
             drop((cell, backend));
+            host.close_reserve();
             host.finish();
             match host.list() {
                 Ok(none) if none.is_empty() => parts::close(host).await,
@@ -219,9 +229,12 @@ fn begin(
     if with_apps {
         appsd::make_dirs(config);
     }
-    let Listeners { socket, debug, garden: doors } = listeners;
+    let Listeners { socket, debug, metrics, bridge: port, bbs, garden: doors } = listeners;
     let images = images::Images::new(backend.host(), garden::registries(config));
-    let apps = Apps::new(service::Service::new(cell.clone(), backend.clone(), images));
+    let bridge = bridge::bridge(config, cell);
+    let service =
+        |images| service::Service::new(cell.clone(), backend.clone(), images, bridge.clone());
+    let apps = Apps::new(service(images));
     let serve = smol::spawn(async move {
         let err = server::serve(socket.listener(), &apps, server::Limits::default());
         crate::error!("socket.broken", err = err.await);
@@ -230,6 +243,8 @@ fn begin(
     let converge = smol::spawn(async move { looped.converge().await });
     let guarded = cell.clone();
     let guard = smol::spawn(async move { guarded.guard_rules().await });
+    let (watched, checked) = (cell.clone(), cell.clone());
+    let watch = smol::spawn(async move { watched.keep_watch().await });
     let small = cell.clone();
     let small = smol::spawn(async move { small.keep_store_small().await });
     let registries = garden::registries(config);
@@ -237,15 +252,30 @@ fn begin(
     let preloaded = config.registry.preload.clone();
     let preload = preload::preload(preloaded, registries.default, host, cell.clone());
     let preload = smol::spawn(preload);
-    let mut tasks = vec![serve, converge, guard, small, preload];
+    let mut tasks = vec![serve, converge, guard, watch, small, preload];
     tasks.extend(debug.map(|listener| {
         smol::spawn(figures::serve(listener, config, Arc::downgrade(&backend.host())))
     }));
+    tasks.extend(metrics.map(|listener| smol::spawn(watch::serve_metrics(listener, cell.clone()))));
+    tasks.extend(port.map(|listener| {
+        let images = images::Images::new(backend.host(), garden::registries(config));
+        smol::spawn(bridge::serve(listener, service(images)))
+    }));
+    tasks.extend(bbs.map(|door| {
+        let images = images::Images::new(backend.host(), garden::registries(config));
+        smol::spawn(bridge::serve_bbs(door, service(images)))
+    }));
+    if with_apps {
+        tasks.extend(bridge::follow(&bridge));
+    }
     tasks.push(smol::spawn(rest::follow(backend.host().stirred())));
     tasks.extend(garden::serve(doors, config, backend));
     tasks.extend(garden::tend(backend, cell));
     cell.keep_store();
     if with_apps {
+        tasks.push(smol::spawn(async move { checked.check_itself().await }));
+    }
+    if with_apps && config.cell.apps {
         let (config, cell) = (config.clone(), cell.clone());
         tasks.push(smol::spawn(async move { appsd::follow(&config, &cell).await }));
     }

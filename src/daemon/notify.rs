@@ -17,6 +17,12 @@ pub fn status(text: impl Display) {
     send(&format!("STATUS={text}"));
 }
 
+/// The start waits for something, so long already; it is to be let for as long again, and a little.
+pub fn waits(what: &str, waited: Duration, more: Duration) {
+    let (seconds, us) = (waited.as_secs(), (more * 2).as_micros());
+    send(&format!("EXTEND_TIMEOUT_USEC={us}\nSTATUS=Waiting for {what} since {seconds} s"));
+}
+
 /// The daemon is about to end.
 pub fn stopping() {
     send("STOPPING=1");

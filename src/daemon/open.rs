@@ -1,8 +1,9 @@
 //! Opens every part of a cell in the order in which they need each other: all of them or none.
 
+use super::bridge::{self, BbsDoor};
 use super::garden::{self, Doors};
 use super::lock::{self, Lock};
-use super::{DaemonError, parts, start};
+use super::{DaemonError, parts, patience, start};
 use crate::api::http::listen::{self, Socket};
 use crate::cell::store::{RecordStore, Records};
 use crate::cell::{Cell, CellParts, Paths};
@@ -81,6 +82,12 @@ pub struct Listeners {
     pub socket: Socket,
     /// For figures, when they are wanted.
     pub debug: Option<TcpListener>,
+    /// For figures of the cell, when they are wanted.
+    pub metrics: Option<TcpListener>,
+    /// For a cloud controller, when it is wanted.
+    pub bridge: Option<TcpListener>,
+    /// For the record store's clients, when they are wanted.
+    pub bbs: Option<BbsDoor>,
     /// For Garden's clients.
     pub garden: Doors,
 }
@@ -96,6 +103,9 @@ pub struct Opening<'a> {
     fetcher: Option<Fetcher>,
     socket: Option<Socket>,
     debug: Option<TcpListener>,
+    metrics: Option<TcpListener>,
+    bridge: Option<TcpListener>,
+    bbs: Option<BbsDoor>,
     garden: Doors,
     store: Option<Store>,
     cgroups: Option<Cgroups>,
@@ -115,6 +125,9 @@ impl<'a> Opening<'a> {
             fetcher: None,
             socket: None,
             debug: None,
+            metrics: None,
+            bridge: None,
+            bbs: None,
             garden: Doors::default(),
             store: None,
             cgroups: None,
@@ -149,6 +162,8 @@ impl<'a> Opening<'a> {
         let (store, records) = self.records.take().expect(ALL);
         let host = self.host.take().expect(ALL);
         let cell = Cell::new(CellParts {
+            cell_id: self.config.cell.name.clone(),
+            rootfs: self.config.cell.rootfs.iter().cloned().collect(),
             host,
             store,
             records,
@@ -160,16 +175,24 @@ impl<'a> Opening<'a> {
                 stacks: paths.stacks(),
                 buildpacks: paths.buildpacks().into(),
                 lifecycle: parts::lifecycle(self.config),
+                run: paths.run.clone(),
+                volumes: self.config.cell.volumes.clone(),
+                apps: paths.apps().into(),
+                own: paths.own(),
             },
             keep: garden::keep(self.config, store_max),
             registries: garden::registries(self.config),
             total,
             host_ip: parts::external_address(self.config),
             instance_ports: self.config.net.ports.0..=self.config.net.ports.1,
+            settings: parts::settings(self.config),
         });
         let listeners = Listeners {
             socket: self.socket.take().expect(ALL),
             debug: self.debug.take(),
+            metrics: self.metrics.take(),
+            bridge: self.bridge.take(),
+            bbs: self.bbs.take(),
             garden: std::mem::take(&mut self.garden),
         };
         Ok((backend, cell, listeners, self.lock.take().expect(ALL)))
@@ -193,8 +216,8 @@ impl<'a> Opening<'a> {
                 let opened = Logs::open(&logs, parts::log_keep(config));
                 let doing = format!("open the app logs in {}", logs.display());
                 self.logs = Some(opened.map_err(start(doing))?);
-                let dir = config.paths.cache.join("downloads");
-                let opened = Fetcher::open(&dir, &config.registry.certs, config.downloads.size);
+                let dir = &config.downloads.dir;
+                let opened = Fetcher::open(dir, &config.registry.certs, config.downloads.size);
                 let doing = format!("open what is kept of downloads in {}", dir.display());
                 self.fetcher = Some(opened.map_err(start(doing))?);
             }
@@ -204,6 +227,11 @@ impl<'a> Opening<'a> {
                 self.socket = Some(socket.map_err(DaemonError::part)?);
                 let debug = config.garden.debug.map(listen::listen_tcp).transpose();
                 self.debug = debug.map_err(start("serve what `debug` of [garden] names"))?;
+                let metrics = config.metrics.listen.map(listen::listen_tcp).transpose();
+                self.metrics = metrics.map_err(start("serve what `listen` of [metrics] names"))?;
+                let bridge = config.bridge.listen.map(listen::listen_tcp).transpose();
+                self.bridge = bridge.map_err(start("serve what `listen` of [bridge] names"))?;
+                self.bbs = bridge::bbs(config)?;
                 self.garden = garden::doors(config)?;
             }
             Step::Lifecycle => parts::lay_lifecycle(config)?,
@@ -211,7 +239,13 @@ impl<'a> Opening<'a> {
                 let (size_max, _) = *self.limits.as_ref().expect("the limits come before");
                 let (dir, file) = (state.join("store"), state.join("store.img"));
                 let limited = config.store.quotas;
-                let opened = Store::open(StoreConfig { dir, file, size_max, limited });
+                let what = format!("the disk of the store {}", dir.display());
+                let open = move || Store::open(StoreConfig { dir, file, size_max, limited });
+                let opened = patience::wait(&what, patience::DISK, open).ok_or_else(|| {
+                    let why =
+                        format!("{what} does not answer; see what the kernel's log says of it");
+                    start::<String>("open the store")(why)
+                })?;
                 self.store = Some(opened.map_err(start("open the store"))?);
             }
             Step::Cgroups => {
@@ -229,6 +263,7 @@ impl<'a> Opening<'a> {
         let config = self.config;
         let depot = Depot::open(&config.paths.state.join("depot"));
         let depot = depot.map_err(start("open the depot"))?;
+        depot.remember();
         let (program, seccomp) = (parts::program(), parts::seccomp()?);
         const BEFORE: &str = "its step comes before";
         self.host = Some(Arc::new(Host::new(HostParts {
@@ -243,6 +278,7 @@ impl<'a> Opening<'a> {
             seccomp,
             resolvers: parts::resolvers(config),
             garden: garden::networks(config),
+            reserve: config.cell.reserve,
         })));
         Ok(())
     }

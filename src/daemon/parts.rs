@@ -1,15 +1,20 @@
 //! The single parts of a cell: what they are made from, and how the whole is closed.
 
 use super::{DaemonError, start};
-use crate::config::machine::{Amount, Config};
-use crate::container::Host;
+use crate::cell::fit::Tags;
+use crate::cell::settings::{SelfCheck, Settings};
+use crate::cell::task::due::Times;
+use crate::config::machine::{Amount, Cell, Config};
+use crate::container::{Host, boot_id};
 use crate::exec::logs::Keep;
 use crate::exec::room::Resources;
+use crate::exec::turns::Sizes;
 use crate::init::filter;
+use crate::lifecycle::SSH_SERVER;
 use crate::net::text::Resolvers;
 use crate::net::{self, Net, NetConfig};
 use crate::sys;
-use crate::unit::Bytes;
+use crate::unit::{Bytes, Slot};
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
@@ -18,10 +23,6 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Names by which the binary is known inside containers; each is a role.
-const ROLES: [&str; 7] =
-    ["builder", "launcher", "docker-launcher", "make-dirs", "healthcheck", "untar", "cat-file"];
 
 /// Name of our tables in the kernel.
 const TABLE: &str = "terrarium";
@@ -90,32 +91,43 @@ pub fn lifecycle(config: &Config) -> PathBuf {
 pub fn lay_lifecycle(config: &Config) -> Result<(), DaemonError> {
     let dir = lifecycle(config);
     let doing = format!("copy this program to {}", dir.display());
-    copy_program(&program(), &dir).map_err(start(doing))
+    let server = Some(config.paths.ssh_server()).filter(|server| server.is_file());
+    copy_programs(&program(), server.as_deref(), &dir).map_err(start(doing))
 }
 
-/// One copy of this program and a link per role. A copy, so that an update of the program never
-/// changes what runs.
-fn copy_program(program: &Path, dir: &Path) -> io::Result<()> {
-    let size = fs::metadata(program)?.len();
-    let copy = dir.join("terrarium");
-    let current = fs::metadata(&copy).is_ok_and(|meta| meta.len() == size)
-        && fs::read(&copy)? == fs::read(program)?;
+/// One copy of this program and a link per role, and of the SSH server if the box has it. A copy, so
+/// that an update of the program never changes what runs.
+fn copy_programs(program: &Path, server: Option<&Path>, dir: &Path) -> io::Result<()> {
+    let copies = [(program, "terrarium")].into_iter().chain(server.map(|it| (it, SSH_SERVER)));
+    let copies: Vec<(&Path, &str)> = copies.collect();
+    let mut current = server.is_some() == dir.join(SSH_SERVER).exists();
+    for (from, name) in &copies {
+        current = current && same(from, &dir.join(name))?;
+    }
     if !current {
         // Containers that run keep the old directory: theirs is a mount of it.
         let fresh = dir.with_extension("new");
         let _ = fs::remove_dir_all(&fresh);
         fs::DirBuilder::new().recursive(true).mode(0o755).create(&fresh)?;
-        fs::copy(program, fresh.join("terrarium"))?;
-        for role in ROLES {
+        for (from, name) in &copies {
+            fs::copy(from, fresh.join(name))?;
+            fs::set_permissions(fresh.join(name), fs::Permissions::from_mode(0o755))?;
+        }
+        for role in crate::lifecycle::ROLES {
             std::os::unix::fs::symlink("terrarium", fresh.join(role))?;
         }
-        for path in [&fresh, &fresh.join("terrarium")] {
-            fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
-        }
+        fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))?;
         let _ = fs::remove_dir_all(dir);
         fs::rename(&fresh, dir)?;
     }
     Ok(())
+}
+
+/// Whether the second file is there and holds the bytes of the first.
+fn same(from: &Path, copy: &Path) -> io::Result<bool> {
+    let size = fs::metadata(from)?.len();
+    Ok(fs::metadata(copy).is_ok_and(|meta| meta.len() == size)
+        && fs::read(copy)? == fs::read(from)?)
 }
 
 /// How containers find names.
@@ -171,6 +183,62 @@ pub fn log_keep(config: &Config) -> Keep {
     }
 }
 
+/// What the owner says about the cell as a whole.
+pub fn settings(config: &Config) -> Settings {
+    let Cell { name, zone, .. } = config.cell.clone();
+    let check = &config.self_check;
+    Settings {
+        cell_id: name,
+        zone,
+        polling: config.cell.polling_interval,
+        evacuation_polling: config.cell.evacuation_polling_interval,
+        evacuation_timeout: config.cell.evacuation_timeout,
+        health: config.health.times,
+        tags: Tags {
+            needed: config.cell.placement_tags.clone(),
+            optional: config.cell.optional_placement_tags.clone(),
+        },
+        tasks: times(config),
+        cpu_shares_max: config.cell.cpu_shares_max,
+        export_network: config.cell.export_network_variables,
+        temp: config.cell.temp_dir.clone(),
+        preloaded: config.stacks.preloaded.clone(),
+        self_check: check.interval.map(|interval| SelfCheck {
+            interval,
+            unhealthy_interval: check.unhealthy_interval,
+            timeout: check.timeout,
+        }),
+        pools: pools(config),
+        boot: boot_id(),
+    }
+}
+
+fn times(config: &Config) -> Times {
+    let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    Times {
+        pending_max: ns(config.tasks.pending_max),
+        completed_max: ns(config.tasks.kept),
+        kick: ns(config.tasks.retry_interval),
+    }
+}
+
+fn pools(config: &Config) -> Sizes {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let scaled = Sizes::for_cores(cores);
+    let size = |wanted: Amount<u32>, scaled: u32| match wanted {
+        Amount::Auto => scaled,
+        Amount::Fixed(size) => size,
+    };
+    let wanted = &config.pools;
+    Sizes {
+        create: size(wanted.create, scaled.create),
+        delete: size(wanted.delete, scaled.delete),
+        read: size(wanted.read, scaled.read),
+        metrics: size(wanted.metrics, scaled.metrics),
+        health: size(wanted.health, scaled.health),
+    }
+}
+
 /// How far the store may grow, and what the box gives away.
 pub fn limits(config: &Config) -> Result<(Bytes, Resources), DaemonError> {
     let store_max = store_max(config)?;
@@ -196,5 +264,7 @@ fn total(config: &Config, store_max: Bytes) -> Result<Resources, DaemonError> {
         Amount::Fixed(size) => size,
         Amount::Auto => store_max,
     };
-    Ok(Resources { memory, disk, containers: config.cell.containers })
+    // One slot is for the container with which the cell tries itself, as in Diego.
+    let containers = config.cell.containers.min(Slot::COUNT - 1);
+    Ok(Resources { memory, disk, containers })
 }

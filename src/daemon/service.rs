@@ -2,33 +2,45 @@
 
 use super::images::Images;
 use super::session;
+use crate::api::apps::cell::CellService;
 use crate::api::apps::{
     AppService, ApplyEvent, ApplyRequest, ErrorKind, ExecRequest, ExecSession, LogQuery,
     ScaleRequest, Served, ServiceError,
 };
-use crate::cell::{self, Cell, CellError, Kind};
+use crate::api::bridge::Bridged;
+use crate::bridge::Bridge;
+use crate::cell::{self, Cell, CellError, Declaration, How, Kind};
 use crate::garden::Backend;
-use crate::model::view::{AppView, BoxView, LogLine, meant};
+use crate::model::task::{inner_name, task_name};
+use crate::model::view::{AppView, BoxView, DrainView, InstanceView, LogLine, ROLLED_BACK, meant};
 use crate::unit::AppName;
 use smol::channel::{Receiver, Sender, bounded};
+use smol::lock::Semaphore;
 use smol::stream::StreamExt;
 use smol::{future, stream};
 use std::io;
+use std::time::Duration;
 
 /// Events that a slow client may be behind.
-const BEHIND_MAX: usize = 256;
+pub(super) const BEHIND_MAX: usize = 256;
+
+/// Sources that come in side by side; further ones wait.
+const UPLOADS_MAX: usize = 2;
 
 /// Serves one cell, and tells of what is beside it.
 pub struct Service {
     pub(super) cell: Cell,
     pub(super) garden: Backend,
     pub(super) images: Images,
+    pub(super) bridge: Bridge,
+    /// Sources that come in side by side.
+    pub(super) uploads: Semaphore,
 }
 
 impl Service {
-    /// Serves `cell` and `images`; `garden` is only looked at.
-    pub fn new(cell: Cell, garden: Backend, images: Images) -> Service {
-        Service { cell, garden, images }
+    /// Serves `cell`, `images` and `bridge`; `garden` is only looked at.
+    pub fn new(cell: Cell, garden: Backend, images: Images, bridge: Bridge) -> Service {
+        Service { cell, garden, images, bridge, uploads: Semaphore::new(UPLOADS_MAX) }
     }
 }
 
@@ -47,10 +59,27 @@ impl From<CellError> for ServiceError {
     }
 }
 
+impl Bridged for Service {
+    fn bridge(&self) -> Option<&Bridge> {
+        Some(&self.bridge)
+    }
+}
+
+impl CellService for Service {
+    async fn drain(&self, timeout: Option<Duration>, wait: bool) -> Served<DrainView> {
+        Ok(self.cell.drain(timeout, wait).await?)
+    }
+
+    async fn undrain(&self) -> Served<()> {
+        Ok(self.cell.undrain().await?)
+    }
+}
+
 impl AppService for Service {
     async fn examine_box(&self, containers: usize) -> Served<BoxView> {
         let garden = self.garden.view(containers).await;
-        Ok(BoxView { garden, ..self.cell.examine_box().await })
+        let tasks = self.cell.count_tasks();
+        Ok(BoxView { garden, tasks, ..self.cell.examine_box().await })
     }
 
     async fn apps(&self) -> Served<Vec<AppView>> {
@@ -74,14 +103,21 @@ impl AppService for Service {
         // Both before the wish, so that nothing of what it starts is missed.
         let (_, lines) = self.cell.log(name).follow(0, |_| true);
         let changes = self.cell.watch();
-        let ApplyRequest { manifest_text, file, temporary, .. } = &request;
-        self.cell.apply(manifest_text, file, Some(name), *temporary).await?;
+        let how = match (request.temporary, request.stopped, request.force) {
+            (true, ..) => How::Temporary,
+            (false, true, _) => How::Stopped,
+            (false, false, true) => How::Afresh,
+            (false, false, false) => How::ToStay,
+        };
+        let (text, file) = (&*request.manifest_text, &*request.file);
+        let pushed = request.pushed.as_ref();
+        self.cell.apply(Declaration { text, file, pushed, how }, Some(name)).await?;
         let lease = self.cell.hold(name);
         let (sender, receiver) = bounded(BEHIND_MAX);
         if request.wait {
             smol::spawn(report(self.cell.clone(), name.clone(), lines, changes, sender)).detach();
         } else {
-            let _ = sender.try_send(ApplyEvent::Done(self.cell.app(name.as_str()).await?));
+            let _ = sender.try_send(ApplyEvent::Done(self.cell.app(name.as_str()).await?.into()));
         }
         match lease {
             None => Ok(Box::pin(receiver)),
@@ -116,18 +152,35 @@ impl AppService for Service {
         Ok(self.cell.restart(name.as_str()).await?)
     }
 
+    async fn restart_instance(&self, name: &AppName, process: &str, index: u32) -> Served<()> {
+        Ok(self.cell.restart_instance(name.as_str(), process, index).await?)
+    }
+
     async fn delete(&self, name: &AppName) -> Served<()> {
         Ok(self.cell.delete(name.as_str()).await?)
     }
 
     async fn logs(&self, name: &AppName, query: LogQuery) -> Served<stream::Boxed<LogLine>> {
-        self.cell.glance(name.as_str())?;
+        // By the guid that its client has for it, too.
+        let guid = name.as_str();
+        let inner = [name.clone(), inner_name(guid), task_name(guid)];
+        let known = |name: &&AppName| {
+            self.cell.is_task_log(name) || self.cell.glance(name.as_str()).is_ok()
+        };
+        let name = inner.iter().find(known).unwrap_or(name);
+        let of_task = self.cell.is_task_log(name);
+        if !of_task {
+            self.cell.glance(name.as_str())?;
+        }
         let log = self.cell.log(name);
         let wanted = {
             let query = query.clone();
             move |line: &LogLine| query.wants(line)
         };
-        let known = self.cell.expect(name.as_str(), query.process.as_deref(), query.index);
+        let known = match of_task {
+            true => Ok(()),
+            false => self.cell.expect(name.as_str(), query.process.as_deref(), query.index),
+        };
         // What is gone has left lines all the same.
         let there = |past: &[LogLine]| if past.is_empty() { known } else { Ok(()) };
         if !query.follow {
@@ -181,7 +234,7 @@ impl AppService for Service {
 }
 
 /// Tells what happens to an app until it runs or has failed. A client that left ends it.
-async fn report(
+pub(super) async fn report(
     cell: Cell,
     name: AppName,
     lines: Receiver<LogLine>,
@@ -214,7 +267,7 @@ async fn report(
             if let (ApplyEvent::Done(view), Ok(whole)) =
                 (&mut outcome, cell.app(name.as_str()).await)
             {
-                *view = whole;
+                **view = whole;
             }
             let _ = sender.send(outcome).await;
             return;
@@ -245,18 +298,32 @@ fn outcome(view: AppView) -> Option<ApplyEvent> {
     };
     let waits = || {
         let instances = view.processes.iter().flat_map(|process| &process.instances);
-        let why = instances.filter_map(|one| one.placement_error.as_deref()).next();
-        let why = why.unwrap_or("the box has none");
+        let one = instances.into_iter().find(|one| one.placement_error.is_some());
+        let why = one.and_then(|one| one.placement_error.as_deref()).unwrap_or("the box has none");
+        if one.is_some_and(InstanceView::waits_for_app) {
+            return format!("app {} waits and starts by itself then: it {why}", view.name);
+        }
+        if one.is_some_and(InstanceView::is_too_large) {
+            return format!("app {} does not fit the box and does not start: {why}", view.name);
+        }
+        if one.is_some_and(|one| !one.waits_for_room()) {
+            return format!("app {} waits and starts by itself then: {why}", view.name);
+        }
         format!("app {} waits for room and starts by itself when there is some: {why}", view.name)
     };
     let error = |kind, text| Some(ApplyEvent::Error(ServiceError::new(kind, text).view()));
     match (view.state.as_str(), &view.reason) {
         ("staging", _) => None,
         // A new version that could not be staged leaves the old one running.
+        (_, Some(reason)) if reason.starts_with(ROLLED_BACK) => {
+            error(ErrorKind::Failed, format!("cannot update app {}: {reason}", view.name))
+        }
         (_, Some(reason)) => {
             error(ErrorKind::Failed, format!("cannot stage app {}: {reason}", view.name))
         }
-        ("running" | "stopped" | "finished", None) => Some(ApplyEvent::Done(view)),
+        ("running" | "stopped" | "finished", None) => Some(ApplyEvent::Done(view.into())),
+        // What it waits for is on its way.
+        ("waiting", None) if comes(&view) => None,
         ("waiting", None) => error(ErrorKind::NotRunning, waits()),
         ("crashed", None) => error(ErrorKind::NotRunning, crashed()),
         ("deleting", None) => {
@@ -264,6 +331,13 @@ fn outcome(view: AppView) -> Option<ApplyEvent> {
         }
         _ => None,
     }
+}
+
+/// All that waits of it waits for an app that is about to run.
+fn comes(view: &AppView) -> bool {
+    let instances = view.processes.iter().flat_map(|process| &process.instances);
+    let mut waiting = instances.filter(|one| one.state == "waiting");
+    waiting.all(InstanceView::waits_for_start)
 }
 
 /// The next line of a followed log; `None` when the app is deleted or nothing of it will run.

@@ -8,9 +8,9 @@ use super::run::Executor;
 use super::steps::{StepError, StepResult};
 use super::streams::{Sink, drain, log_lines};
 use crate::container::Process;
-use crate::lifecycle::{LifecycleError, pack};
+use crate::lifecycle::{LifecycleError, form};
 use crate::model::action::{CopyInAction, CopyOutAction, UploadAction};
-use crate::model::process::{ExitStatus, ProcessSpec};
+use crate::model::process::{ExitStatus, ProcessSpec, Program};
 use crate::sys;
 use crate::sys::signal::KILL;
 use smol::future;
@@ -34,7 +34,7 @@ pub async fn copy_in(exec: &Executor, copy: &CopyInAction, cancel: &Cancel) -> S
     let stdin = process.streams.stdin.take().expect("it was asked for");
     sys::fd::set_nonblocking(&stdin, false).map_err(|err| failed(err.to_string()))?;
     let (from, exclude) = (copy.from.clone(), copy.exclude.clone());
-    let pack = smol::unblock(move || pack::pack_dir(&from, &exclude, File::from(stdin)));
+    let pack = smol::unblock(move || form::pack(&from, &exclude, File::from(stdin)));
     let sink = exec.sink(SOURCE);
     let (packed, end) = future::zip(pack, finish(exec, process, &sink, cancel)).await;
     match (packed, end) {
@@ -209,9 +209,10 @@ async fn helper(
 ) -> Result<Process, String> {
     let spec = ProcessSpec {
         id: exec.new_id(),
-        path: format!("/tmp/lifecycle/{name}"),
+        path: name.to_owned(),
         args,
-        program: Default::default(),
+        // By descriptor: whoever brings his own programs has none of ours among his files.
+        program: Program::Ours,
         argv0: None,
         env: Vec::new(),
         dir: place.dir.map(str::to_owned),
@@ -222,6 +223,7 @@ async fn helper(
         tty: None,
         stdin: place.stdin,
         keep_stdin: false,
+        launches: false,
     };
     exec.container.start(spec).await.map_err(|err| err.to_string())
 }

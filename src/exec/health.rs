@@ -1,36 +1,61 @@
-//! Health checks: probes from the daemon against the container's own address, no process each.
+//! Health checks in their phases: until the first success, until a failure, and readiness, which
+//! comes and goes. One try is [`super::probe`]'s, what it comes to [`super::tries`]'s.
 
-use super::cancel::Cancel;
-use super::steps::{StepError, StepResult};
+use super::assembly::{Tell, Told};
+use super::cancel::{self, Cancel};
+use super::probe::Trial;
+use super::run::Executor;
+use super::steps::{StepError, StepResult, join_all};
 use super::streams::Sink;
+use super::tries::{self, InARow, Said, Startup};
+use super::turns::Pool;
 use crate::model::manifest::{Check, Health};
+use crate::model::process::ProcessSpec;
+use crate::model::work::Work;
 use crate::unit::span;
-use async_io::{Async, Timer};
-use smol::future;
-use smol::io::{AsyncReadExt, AsyncWriteExt};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use smol::future::{self, FutureExt};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Bytes of an HTTP answer that are looked at; the status line is in the first of them.
-const ANSWER_MAX: usize = 16 * 1024;
-
-/// Redirects to the same instance that are followed.
-const REDIRECT_MAX: usize = 3;
 
 /// What to probe, and who to tell.
 pub struct Monitor<'a> {
+    /// The container.
+    pub exec: &'a Executor,
     /// The container's address.
     pub address: Ipv4Addr,
+    /// What the instance does.
+    pub work: &'a Work,
     /// What is tried, and when.
     pub health: &'a Health,
+    /// When connections are led to it; `None`: while it runs.
+    pub readiness: Option<&'a Health>,
     /// Source `HEALTH` of the instance.
     pub sink: Sink,
+    /// Bounds how many are tried at a time.
+    pub pool: Arc<Pool>,
 }
 
-impl Monitor<'_> {
-    /// Tries until the first success. Fails when a try fails after the start timeout has passed.
+impl<'a> Monitor<'a> {
+    /// Something decides whether the instance is healthy, beside its process being there.
+    pub fn is_monitored(&self) -> bool {
+        !self.trials().is_empty()
+    }
+
+    /// Everything that is tried. An older monitor counts only where there is no check.
+    fn trials(&self) -> Vec<Trial<'a>> {
+        let probes = of(self.health, 0);
+        match &self.work.monitor {
+            Some(action) if probes.is_empty() => vec![Trial::Action(action)],
+            _ => probes,
+        }
+    }
+
+    /// Tries until everything has passed once. Fails when a try fails after the start timeout has
+    /// passed.
     pub async fn startup(&self, cancel: &Cancel) -> StepResult {
-        if self.health.check == Check::Process {
+        let mut left = self.trials();
+        if left.is_empty() {
             return Ok(());
         }
         self.cell().say(false, "Starting health monitoring of container");
@@ -39,50 +64,189 @@ impl Monitor<'_> {
             if !cancel.sleep(self.health.interval_unhealthy).await {
                 return Err(StepError::Cancelled);
             }
-            let Some(tried) = cancel.or(self.probe()).await else {
+            let Some(why) = self.round(&mut left, cancel).await else {
                 return Err(StepError::Cancelled);
             };
             let limit = self.health.start_timeout;
-            match tried {
-                Ok(()) => {
+            match tries::startup(left.is_empty(), begin.elapsed(), limit) {
+                Startup::Healthy => {
                     self.cell().say(false, "Container became healthy");
                     return Ok(());
                 }
-                Err(why) if !limit.is_zero() && begin.elapsed() >= limit => {
-                    let limit = span::show_go(limit);
+                Startup::Again => {}
+                Startup::TooLate => {
                     self.sink.say(true, why.clone());
-                    let text = format!("Failed after {limit}: startup health check never passed.");
+                    let after = span::show_go(limit);
+                    let text = format!("Failed after {after}: startup health check never passed.");
                     self.cell().say(true, text);
-                    let text = format!("Instance never healthy after {limit}: {why}");
-                    return Err(StepError::Failed(text));
+                    return Err(StepError::never_healthy(limit, &why));
                 }
-                Err(_) => {}
             }
         }
     }
 
-    /// Tries until the first failure.
+    /// Tries all at once and keeps those that fail, with what they say. `None`: cancelled.
+    async fn round(&self, left: &mut Vec<Trial<'a>>, cancel: &Cancel) -> Option<String> {
+        let tried = left.iter().map(|trial| Box::pin(self.attempt(trial, cancel)));
+        let results = join_all(tried.collect()).await;
+        if cancel.is_cancelled() {
+            return None;
+        }
+        let mut whys = Vec::new();
+        let mut results = results.into_iter();
+        left.retain(|_| match results.next() {
+            Some(Err(why)) => {
+                whys.push(why);
+                true
+            }
+            _ => false,
+        });
+        Some(whys.join("; "))
+    }
+
+    /// Tries until one of them has failed as often in a row as it may.
     pub async fn liveness(&self, cancel: &Cancel) -> StepError {
+        let all = self.trials();
+        let failed = self.first_failure(&all, self.health, cancel).await;
+        let Some(why) = failed else { return StepError::Cancelled };
+        self.sink.say(true, why.clone());
+        self.cell().say(true, "Container became unhealthy");
+        StepError::unhealthy(&why)
+    }
+
+    /// Every check at its own pace; the text of the first that has failed. `None`: cancelled. None of
+    /// them is under way any more then.
+    async fn first_failure(
+        &self,
+        all: &[Trial<'a>],
+        health: &Health,
+        cancel: &Cancel,
+    ) -> Option<String> {
+        if all.is_empty() {
+            cancel.cancelled().await;
+            return None;
+        }
+        let (stop, inner) = cancel::pair();
+        let (stop, inner) = (&stop, &inner);
+        let watches = all.iter().map(|trial| {
+            Box::pin(async move {
+                let why = match trial {
+                    Trial::Probe(probe, _) if probe.check == Check::Watchdog => {
+                        self.watchdog(probe.interval, health.failures, inner).await
+                    }
+                    _ => self.until_failure(trial, health, inner).await,
+                };
+                stop.cancel();
+                why
+            })
+        });
+        let forward = async {
+            cancel.cancelled().await;
+            stop.cancel();
+            future::pending().await
+        };
+        let whys = join_all(watches.collect()).or(forward).await;
+        whys.into_iter().flatten().next()
+    }
+
+    async fn until_failure(
+        &self,
+        trial: &Trial<'a>,
+        health: &Health,
+        cancel: &Cancel,
+    ) -> Option<String> {
+        let interval = match trial {
+            Trial::Probe(probe, _) => probe.interval,
+            Trial::Action(_) => health.interval_healthy,
+        };
+        let mut failures = InARow::new(health.failures);
         loop {
-            let mut wait = self.health.interval_healthy;
-            if self.health.check == Check::Process {
-                wait = Duration::MAX;
+            if !cancel.sleep(interval).await {
+                return None;
             }
-            if wait == Duration::MAX {
-                cancel.cancelled().await;
+            let tried = self.attempt(trial, cancel).await;
+            if cancel.is_cancelled() {
+                return None;
             }
-            if cancel.is_cancelled() || !cancel.sleep(wait).await {
-                return StepError::Cancelled;
+            if failures.is_over(tried.is_ok()) {
+                return tried.err();
             }
-            match cancel.or(self.probe()).await {
-                None => return StepError::Cancelled,
-                Some(Ok(())) => {}
-                Some(Err(why)) => {
-                    self.sink.say(true, why.clone());
-                    self.cell().say(true, "Container became unhealthy");
-                    return StepError::Failed(format!("Instance became unhealthy: {why}"));
+        }
+    }
+
+    /// Waits until the app has been silent for too long.
+    async fn watchdog(&self, interval: Duration, most: u32, cancel: &Cancel) -> Option<String> {
+        let mut shown = String::new();
+        loop {
+            let said = self.said().await;
+            if let Ok(Said { status, .. }) = &said
+                && *status != shown
+            {
+                self.sink.say(false, format!("Status: {status}"));
+                shown.clone_from(status);
+            }
+            let wait = match said {
+                Ok(said) => tries::watchdog(&said, interval, most),
+                // Whether pid 1 is there is for others to find out.
+                Err(_) => Some(interval),
+            };
+            let Some(wait) = wait else {
+                let silent = span::show_go(interval * most.max(1));
+                let last = match shown.as_str() {
+                    "" => String::new(),
+                    status => format!("; its last status: {status}"),
+                };
+                return Some(format!("the app has not sent WATCHDOG=1 for {silent}{last}"));
+            };
+            if !cancel.sleep(wait).await {
+                return None;
+            }
+        }
+    }
+
+    /// What the app has said to pid 1 of its container, which keeps it while no daemon is there.
+    pub(super) async fn said(&self) -> Result<Said, String> {
+        self.exec.container.notified().await.map_err(|err| crate::log::chain(&err)).map(|said| {
+            Said {
+                ready: said.ready,
+                stopping: said.stopping,
+                age: Duration::from_millis(said.age_ms),
+                status: said.status,
+            }
+        })
+    }
+
+    /// Tells whenever the instance becomes ready for connections, or is not any more; never ends by
+    /// itself. `ready`: it was, before this daemon.
+    pub async fn readiness(&self, mut ready: bool, tell: Tell<'_>, cancel: &Cancel) {
+        let Some(health) = self.readiness else { return cancel.cancelled().await };
+        let all = of(health, READINESS);
+        let cell = self.cell();
+        cell.say(false, "Starting readiness health monitoring of container");
+        loop {
+            if !ready {
+                let mut left = all.clone();
+                while !left.is_empty() {
+                    if !cancel.sleep(health.interval_unhealthy).await {
+                        return;
+                    }
+                    let Some(why) = self.round(&mut left, cancel).await else { return };
+                    // All of them in the same round.
+                    if !left.is_empty() {
+                        tell(Told::Unready(why)).await;
+                        left = all.clone();
+                    }
                 }
+                cell.say(false, PASSED);
+                tell(Told::Ready(true)).await;
             }
+            let failed = self.first_failure(&all, health, cancel).await;
+            let Some(why) = failed else { return };
+            self.sink.say(true, why.clone());
+            cell.say(true, FAILED);
+            ready = false;
+            tell(Told::Unready(why)).await;
+            tell(Told::Ready(false)).await;
         }
     }
 
@@ -90,123 +254,22 @@ impl Monitor<'_> {
         Sink { source: "CELL".into(), ..self.sink.clone() }
     }
 
-    /// One try. The texts are those of Diego's healthcheck program.
-    async fn probe(&self) -> Result<(), String> {
-        let limit = self.health.timeout;
-        let late = format!("timed out after {:.2} seconds", limit.as_secs_f64());
-        match &self.health.check {
-            Check::Process => Ok(()),
-            Check::Port { port } => {
-                let at = SocketAddr::from((self.address, *port));
-                within(limit, Async::<TcpStream>::connect(at))
-                    .await
-                    .ok_or(late)
-                    .and_then(|tried| tried.map(drop).map_err(|err| plain(&err)))
-                    .map_err(|why| format!("failed to make TCP connection to {at}: {why}"))
-            }
-            Check::Http { port, path } => {
-                let at = SocketAddr::from((self.address, *port));
-                let begin = Instant::now();
-                let tried = within(limit, get(at, path)).await;
-                let why = match tried {
-                    Some(Ok(200)) => return Ok(()),
-                    Some(Ok(code)) => {
-                        format!("received status code {code} in {}ms", begin.elapsed().as_millis())
-                    }
-                    Some(Err(_)) => "connection refused".to_owned(),
-                    None => late,
-                };
-                Err(format!("failed to make HTTP request to '{path}' on port {port}: {why}"))
-            }
-        }
+    /// A process of nobody in particular, for a check of an LRP that says nothing about it.
+    pub(super) fn plain(&self) -> ProcessSpec {
+        super::places::first_process(&self.work.action).cloned().unwrap_or_default()
     }
 }
 
-/// The system's words without its number.
-fn plain(err: &std::io::Error) -> String {
-    match err.kind() {
-        std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        _ => err.to_string(),
-    }
-}
+/// Numbers of readiness checks begin here: their processes have names of their own.
+const READINESS: usize = 100;
 
-/// The outcome if it comes in time.
-async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
-    future::or(async { Some(work.await) }, async {
-        Timer::after(limit).await;
-        None
-    })
-    .await
-}
+const PASSED: &str = "Container passed the readiness health check. Container marked ready and added \
+                      to route pool.";
 
-/// The status of the last answer to a GET, redirects within the instance followed.
-async fn get(at: SocketAddr, path: &str) -> std::io::Result<u16> {
-    let mut path = path.to_owned();
-    for _ in 0..=REDIRECT_MAX {
-        let answer = get_once(at, &path).await?;
-        let mut headers = [httparse::EMPTY_HEADER; 64];
-        let mut head = httparse::Response::new(&mut headers);
-        head.parse(&answer).map_err(std::io::Error::other)?;
-        let code = head.code.unwrap_or(0);
-        let next = head
-            .headers
-            .iter()
-            .find(|header| header.name.eq_ignore_ascii_case("location"))
-            .and_then(|header| std::str::from_utf8(header.value).ok());
-        match next {
-            Some(next) if (300..400).contains(&code) => path = local_path(next, at),
-            _ => return Ok(code),
-        }
-    }
-    Ok(310)
-}
+const FAILED: &str = "Container failed the readiness health check. Container marked not ready and \
+                      removed from route pool.";
 
-/// Path of a redirect; another host's is asked of this instance all the same, as only it counts.
-fn local_path(location: &str, at: SocketAddr) -> String {
-    let rest = location.strip_prefix(&format!("http://{at}")).unwrap_or(location);
-    match rest.split_once("://") {
-        Some((_, rest)) => rest.find('/').map_or("/".to_owned(), |at| rest[at..].to_owned()),
-        None if rest.starts_with('/') => rest.to_owned(),
-        None => format!("/{rest}"),
-    }
-}
-
-/// The head of one answer.
-async fn get_once(at: SocketAddr, path: &str) -> std::io::Result<Vec<u8>> {
-    let mut stream = Async::<TcpStream>::connect(at).await?;
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {at}\r\nUser-Agent: diego-healthcheck\r\n\
-         X-Forwarded-Proto: https\r\nConnection: close\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = vec![0; ANSWER_MAX];
-    let mut length = 0;
-    loop {
-        let read = stream.read(&mut answer[length..]).await?;
-        length += read;
-        let whole = answer[..length].windows(4).any(|four| four == b"\r\n\r\n");
-        if read == 0 || whole || length == ANSWER_MAX {
-            answer.truncate(length);
-            return Ok(answer);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn redirects_stay_within_the_instance() {
-        let at: SocketAddr = "10.254.0.2:8080".parse().expect("address");
-        for (location, path) in [
-            ("/login", "/login"),
-            ("http://10.254.0.2:8080/x?y", "/x?y"),
-            ("https://example.org/a/b", "/a/b"),
-            ("https://example.org", "/"),
-            ("next", "/next"),
-        ] {
-            assert_eq!(local_path(location, at), path, "{location}");
-        }
-    }
+fn of<'a>(health: &Health, first: usize) -> Vec<Trial<'a>> {
+    let number = |(index, probe)| Trial::Probe(probe, first + index);
+    health.probes().into_iter().enumerate().map(number).collect()
 }

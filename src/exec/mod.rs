@@ -5,23 +5,31 @@
 //! Must not: decide whether something runs again; read manifests; touch records.
 //! Called by: `cell`, `api` (through `cell`). Calls: `container`, `lifecycle` (packing), `model`,
 //! `sys`, `unit`.
-//! Entry points: [`run::Executor`], [`fetch::Fetcher`], [`health`], [`logs::AppLog`], [`room`]
-//! (pure), [`env`] (pure), [`lines`] (pure), [`bucket`] (pure).
+//! Entry points: [`run::Executor`], [`assembly::keep`], [`fetch::Fetcher`], [`health`],
+//! [`logs::AppLog`], [`places`] (pure), [`tries`] (pure), [`room`] (pure), [`mod@env`] (pure), [`lines`]
+//! (pure), [`bucket`] (pure).
 //! Ancestor: Diego's executor and its depot of steps.
 
+pub mod assembly;
 pub mod bucket;
 pub mod cancel;
 mod copy;
 pub mod env;
 pub mod fetch;
+pub mod found;
 pub mod health;
-pub mod instance;
 mod journal;
 pub mod limit;
 pub mod lines;
 pub mod logs;
+pub mod metrics;
+pub mod places;
+mod probe;
+pub mod result;
 pub mod room;
 pub mod run;
 pub mod steps;
 pub mod streams;
 mod transfer;
+pub mod tries;
+pub mod turns;

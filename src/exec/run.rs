@@ -2,20 +2,22 @@
 
 use super::cancel::{self, Cancel};
 use super::fetch::Fetcher;
+use super::found::{Begun, Found};
 use super::limit::Limit;
+use super::metrics::{self, COUNTERS};
 use super::steps::{StepError, StepResult};
 use super::streams::{Sink, log_lines};
 use crate::container::{Container, Process, ProcessError};
 use crate::model::action::RunAction;
+use crate::model::death::{Cause, Sender};
 use crate::model::process::{ExitStatus, ProcessSpec};
-use crate::sys::signal::{KILL, TERM};
+use crate::model::work::Stop;
+use crate::sys::signal::KILL;
+use crate::unit::span;
 use smol::future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-
-/// From TERM to KILL. Diego's graceful shutdown interval.
-pub const GRACE: Duration = Duration::from_secs(10);
 
 /// From KILL to giving up on a process.
 const DEATH_MAX: Duration = Duration::from_secs(1);
@@ -34,6 +36,12 @@ pub struct Executor {
     pub env: Vec<(String, String)>,
     /// Numbers the processes.
     pub last_id: AtomicU32,
+    /// How processes are asked to end.
+    pub stop: Stop,
+    /// Processes that an earlier daemon has started, which actions go on with.
+    pub found: Found,
+    /// Tells when processes have been started.
+    pub begun: Begun,
 }
 
 impl Executor {
@@ -47,29 +55,40 @@ impl Executor {
 
     /// Runs one process to its end, with its output going there, unless the action wants none.
     pub(super) async fn run_to(&self, run: &RunAction, sink: &Sink, cancel: &Cancel) -> StepResult {
-        match self.start(run.process.clone(), &sink.source).await {
+        let silent = Sink { log: None, ..sink.clone() };
+        let sink = if run.suppress_log_output { &silent } else { sink };
+        let told = if sink.heard.is_some() { Told::Never } else { Told::Always };
+        let id = &run.process.id;
+        if let Some((process, ended)) = self.found.take(id) {
+            self.begun.tell(id);
+            return self.to_its_end(process, ended, sink, told, cancel).await;
+        }
+        let started = match told {
+            Told::Never => self.launch(run.process.clone()).await,
+            Told::Always | Told::Failure => self.start(run.process.clone(), &sink.source).await,
+        };
+        match started {
             Ok(process) => {
-                let silent = Sink { log: None, ..sink.clone() };
-                let sink = if run.suppress_log_output { &silent } else { sink };
-                self.see_through(process, None, sink, cancel).await
+                self.begun.tell(id);
+                self.to_its_end(process, None, sink, told, cancel).await
             }
             Err(err) => Err(StepError::Failed(err.to_string())),
         }
     }
 
     /// Starts a process with the executor's environment. A refusal is logged.
-    pub async fn start(
-        &self,
-        mut spec: ProcessSpec,
-        source: &str,
-    ) -> Result<Process, ProcessError> {
+    pub async fn start(&self, spec: ProcessSpec, source: &str) -> Result<Process, ProcessError> {
+        self.launch(spec).await.inspect_err(|err| {
+            self.sink(source).say(false, format!("failed-creating-process: {err}"));
+        })
+    }
+
+    async fn launch(&self, mut spec: ProcessSpec) -> Result<Process, ProcessError> {
         spec.env.extend(self.env.iter().cloned());
         if spec.id.is_empty() {
             spec.id = self.new_id();
         }
-        self.container.start(spec).await.inspect_err(|err| {
-            self.sink(source).say(false, format!("failed-creating-process: {err}"));
-        })
+        self.container.start(spec).await
     }
 
     /// Logs a process's output until it has ended, stopping it when `cancel` says so. `ended`: it
@@ -103,7 +122,8 @@ impl Executor {
         );
         let life = async {
             let life = match ended {
-                Some(status) => (Some(status), Stop::Not),
+                Some(status) => (Some(status), End::Not),
+                None if sink.heard.is_some() => wait_or_kill(&process, cancel).await,
                 None => self.wait(&process, cancel).await,
             };
             end.cancel();
@@ -113,35 +133,40 @@ impl Executor {
         let Some(status) = end else {
             return Err(match stop {
                 // Pid 1 is in the container's memory too, and may be the one that is ended.
-                Stop::Not | Stop::Asked if self.container.oom_kills() > oom_before => {
-                    StepError::Failed(format!("{source}: Exited with status 137 (out of memory)"))
+                End::Not | End::Asked if self.container.oom_kills() > oom_before => {
+                    StepError::died(out_of_memory(source, 137))
                 }
-                Stop::Not | Stop::Asked => StepError::Failed("container is gone".into()),
-                Stop::Killed => StepError::NotDead,
+                End::Not | End::Asked => StepError::died(Cause::ContainerLost),
+                End::Killed => StepError::NotDead,
             });
         };
-        let out_of_memory = match self.container.oom_kills() > oom_before {
-            true => " (out of memory)",
-            false => "",
-        };
         let code = status.code();
-        let oom_text = if code == 0 { "" } else { out_of_memory };
+        let starved = code != 0 && self.container.oom_kills() > oom_before;
+        let oom_text = if starved { " (out of memory)" } else { "" };
+        if stop == End::Killed && sink.heard.is_none() {
+            metrics::count(&COUNTERS.exited_on_timeout);
+        }
         let late = match stop {
-            Stop::Killed => " (exceeded 10s graceful shutdown interval)",
-            Stop::Not | Stop::Asked => "",
+            End::Killed => {
+                let grace = span::show_go(self.stop.timeout);
+                format!(" (exceeded {grace} graceful shutdown interval)")
+            }
+            End::Not | End::Asked => String::new(),
         };
-        if told == Told::Always || code != 0 {
+        if told == Told::Always || (told == Told::Failure && code != 0) {
             sink.say(false, format!("Exit status {code}{late}{oom_text}"));
         }
-        // What has been told is of no more use to pid 1.
-        let _ = self.container.forget(&process.id).await;
+        // What has been told is of no more use to pid 1; but of a process with a place in the
+        // instance's work the next daemon has to know that it has ended.
+        if is_numbered(&process.id) || told != Told::Always {
+            let _ = self.container.forget(&process.id).await;
+        }
         match (stop, status) {
-            (Stop::Killed, _) => Err(StepError::GraceExceeded),
-            (Stop::Asked, _) => Err(StepError::Cancelled),
-            (Stop::Not, ExitStatus::Exited(0)) => Ok(()),
-            (Stop::Not, _) => {
-                Err(StepError::Failed(format!("{source}: Exited with status {code}{oom_text}")))
-            }
+            (End::Killed, _) => Err(StepError::GraceExceeded),
+            (End::Asked, _) => Err(StepError::Cancelled),
+            (End::Not, ExitStatus::Exited(0)) => Ok(()),
+            (End::Not, _) if starved => Err(StepError::died(out_of_memory(source, code))),
+            (End::Not, status) => Err(StepError::died(end_of(source, status))),
         }
     }
 
@@ -150,24 +175,45 @@ impl Executor {
         Sink { source: source.to_owned(), ..self.sink.clone() }
     }
 
-    /// A fresh process name.
+    /// A fresh process name; see [`is_numbered`].
     pub fn new_id(&self) -> String {
         format!("p{}", self.last_id.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// Waits for the end; on cancel TERM, then KILL. `None`: it cannot be known.
-    async fn wait(&self, process: &Process, cancel: &Cancel) -> (Option<ExitStatus>, Stop) {
+    /// Waits for the end; on cancel asks for it, then KILL. `None`: it cannot be known.
+    async fn wait(&self, process: &Process, cancel: &Cancel) -> (Option<ExitStatus>, End) {
         let ended = async { process.wait().await.ok() };
         if let Some(end) = cancel.or(ended).await {
-            return (end, Stop::Not);
+            return (end, End::Not);
         }
-        let _ = process.signal(TERM).await;
-        if let Some(end) = within(GRACE, process).await {
-            return (end, Stop::Asked);
+        let _ = process.signal(self.stop.signal).await;
+        if let Some(end) = within(self.stop.timeout, process).await {
+            return (end, End::Asked);
         }
         let _ = process.signal(KILL).await;
-        (within(DEATH_MAX, process).await.flatten(), Stop::Killed)
+        (within(DEATH_MAX, process).await.flatten(), End::Killed)
     }
+}
+
+/// The kernel has ended a process for lack of memory. Which one, and what the limit was, is found
+/// out by whoever decides about the container.
+fn out_of_memory(source: &str, code: i32) -> Cause {
+    let source = source.to_owned();
+    Cause::OutOfMemory { source, code, victim: None, limit_bytes: None, whole_box: false }
+}
+
+/// How a process ended that nobody here has stopped.
+fn end_of(source: &str, status: ExitStatus) -> Cause {
+    let source = source.to_owned();
+    match status {
+        ExitStatus::Exited(_) => Cause::Exited { source, code: status.code() },
+        ExitStatus::Signaled(signal) => Cause::Signalled { source, signal, by: Sender::of(signal) },
+    }
+}
+
+/// Whether a name is one of those that count up, for processes without a place in the work.
+fn is_numbered(id: &str) -> bool {
+    id.strip_prefix('p').is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// When the exit status of a process is a line of the log.
@@ -175,14 +221,29 @@ impl Executor {
 enum Told {
     Always,
     Failure,
+    Never,
 }
 
 /// How a process was made to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stop {
+enum End {
     Not,
     Asked,
     Killed,
+}
+
+/// Waits for the end of a check; on cancel it is killed at once, with all that it has started: those
+/// of every try would be left.
+async fn wait_or_kill(process: &Process, cancel: &Cancel) -> (Option<ExitStatus>, End) {
+    let ended = async { process.wait().await.ok() };
+    if let Some(end) = cancel.or(ended).await {
+        return (end, End::Not);
+    }
+    let _ = process.kill_all().await;
+    match within(DEATH_MAX, process).await {
+        Some(end) => (end, End::Asked),
+        None => (None, End::Killed),
+    }
 }
 
 /// The end of a process if it comes in time.

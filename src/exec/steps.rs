@@ -1,11 +1,13 @@
 //! Walks an action tree: what actions do with other actions.
 
 use super::cancel::{self, Cancel};
-use super::copy;
+use super::metrics::{self, COUNTERS};
 use super::run::Executor;
 use super::streams::Sink;
 use super::transfer;
+use super::{copy, places};
 use crate::model::action::Action;
+use crate::model::death::Cause;
 use crate::unit::span;
 use smol::future::{self, FutureExt};
 use std::fmt;
@@ -25,6 +27,8 @@ pub enum StepError {
     Timeout(Duration, String),
     /// For the user: the text says it all.
     Failed(String),
+    /// A process or a health check has ended it, and it is known how; its text is Diego's.
+    Died(Box<Cause>),
     /// Some of several failed; empty texts are left out.
     Several(Vec<StepError>),
 }
@@ -41,6 +45,7 @@ impl fmt::Display for StepError {
                 if child.is_empty() { Ok(()) } else { write!(f, "; {child}") }
             }
             StepError::Failed(text) => f.write_str(text),
+            StepError::Died(cause) => f.write_str(&cause.text()),
             StepError::Several(errors) => {
                 let texts = errors.iter().map(StepError::emittable).filter(|text| !text.is_empty());
                 f.write_str(&texts.collect::<Vec<_>>().join("; "))
@@ -50,6 +55,48 @@ impl fmt::Display for StepError {
 }
 
 impl StepError {
+    /// It has ended like this.
+    pub fn died(cause: Cause) -> StepError {
+        StepError::Died(Box::new(cause))
+    }
+
+    /// The health check has not passed within `limit`; `output`: what the last probe said.
+    pub fn never_healthy(limit: Duration, output: &str) -> StepError {
+        metrics::count(&COUNTERS.checks_failed);
+        let after_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        StepError::died(Cause::NeverHealthy { after_ms, output: output.to_owned() })
+    }
+
+    /// The health check has failed after it had passed; `output`: what the probe said.
+    pub fn unhealthy(output: &str) -> StepError {
+        metrics::count(&COUNTERS.checks_failed);
+        StepError::died(Cause::Unhealthy { output: output.to_owned() })
+    }
+
+    /// The same end with its causes changed.
+    pub fn map_cause(self, change: &mut dyn FnMut(Cause) -> Cause) -> StepError {
+        match self {
+            StepError::Died(cause) => StepError::died(change(*cause)),
+            StepError::Several(all) => {
+                StepError::Several(all.into_iter().map(|one| one.map_cause(change)).collect())
+            }
+            other => other,
+        }
+    }
+
+    /// What it comes to: of several ends, the first that says more than its text.
+    pub fn cause(&self) -> Cause {
+        match self {
+            StepError::Died(cause) => cause.as_ref().clone(),
+            StepError::Several(errors) => {
+                let known = errors.iter().map(StepError::cause);
+                let mut known = known.filter(|cause| !matches!(cause, Cause::Failed { .. }));
+                known.next().unwrap_or_else(|| Cause::Failed { text: self.to_string() })
+            }
+            other => Cause::Failed { text: other.to_string() },
+        }
+    }
+
     /// The text for the user; empty for what only the executor needs to know.
     fn emittable(&self) -> String {
         match self {
@@ -66,13 +113,18 @@ pub type StepResult = Result<(), StepError>;
 type Step<'a> = Pin<Box<dyn Future<Output = StepResult> + Send + 'a>>;
 
 impl Executor {
-    /// Does `action`; stops it, within [`GRACE`](super::run::GRACE) and a second, when `cancel` says so.
+    /// Does `action`; stops it, within its [`Stop`](crate::model::work::Stop) and a second, when `cancel` says so.
     pub fn perform<'a>(&'a self, action: &'a Action, cancel: &'a Cancel) -> Step<'a> {
         self.step(action, &self.sink, cancel)
     }
 
     /// The same for part of a tree; `sink` is for those that name no log source.
-    fn step<'a>(&'a self, action: &'a Action, sink: &'a Sink, cancel: &'a Cancel) -> Step<'a> {
+    pub(super) fn step<'a>(
+        &'a self,
+        action: &'a Action,
+        sink: &'a Sink,
+        cancel: &'a Cancel,
+    ) -> Step<'a> {
         Box::pin(async move {
             if cancel.is_cancelled() {
                 return Err(StepError::Cancelled);
@@ -93,7 +145,9 @@ impl Executor {
                     self.timeout(action, *timeout, sink, cancel).await
                 }
                 Action::Serial(actions) => {
-                    for action in actions {
+                    // What was done before a restart of the daemon is not done again.
+                    let done = places::resume_at(actions, &|id| self.found.has(id)).unwrap_or(0);
+                    for action in &actions[done..] {
                         self.step(action, sink, cancel).await?;
                     }
                     Ok(())
@@ -196,7 +250,7 @@ impl Executor {
 }
 
 /// All results, in order. The lists are as long as an action has children.
-async fn join_all<T, F: Future<Output = T> + Send + Unpin>(work: Vec<F>) -> Vec<T> {
+pub async fn join_all<T, F: Future<Output = T> + Send + Unpin>(work: Vec<F>) -> Vec<T> {
     let mut work: Vec<_> = work.into_iter().map(|future| (future, None)).collect();
     future::poll_fn(|context| {
         let mut pending = false;
@@ -229,5 +283,17 @@ mod tests {
         assert_eq!(several.to_string(), "APP: Exited with status 1; Instance became unhealthy: x");
         let late = StepError::Timeout(Duration::from_secs(900), String::new());
         assert_eq!(late.to_string(), "exceeded 15m0s timeout");
+    }
+
+    #[test]
+    fn of_several_ends_the_one_that_is_known_is_the_cause() {
+        let text = |text: &str| StepError::Failed(text.into());
+        let unhealthy = StepError::unhealthy("connection refused");
+        let all = vec![StepError::Cancelled, text("Codependent step exited"), unhealthy.clone()];
+        assert_eq!(StepError::Several(all).cause(), unhealthy.cause());
+        let unknown = StepError::Several(vec![text("a"), StepError::GraceExceeded, text("b")]);
+        assert_eq!(unknown.cause(), Cause::Failed { text: "a; b".into() });
+        let late = StepError::never_healthy(Duration::from_secs(60), "x");
+        assert_eq!(late.to_string(), "Instance never healthy after 1m0s: x");
     }
 }

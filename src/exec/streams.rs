@@ -9,6 +9,7 @@ use smol::future;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// Reads of at most this many bytes. Turning so many into log lines keeps the daemon's one thread for
@@ -29,11 +30,41 @@ const EIO: i32 = 5;
 #[derive(Clone)]
 pub struct Sink {
     /// The app's log; `None`: nowhere.
-    pub log: Option<std::sync::Arc<AppLog>>,
+    pub log: Option<Arc<AppLog>>,
     /// `APP/PROC/WEB`, `STG`.
     pub source: String,
     /// Index of the instance.
     pub index: u32,
+    /// The lines are heard by who asked for them, and are no lines of a log.
+    pub heard: Option<Heard>,
+}
+
+/// Bytes of what is heard that are kept: the first ones.
+const HEARD_MAX: usize = 4 * 1024;
+
+/// Lines that are kept in memory, such as those of a health check. Clones share them.
+#[derive(Clone, Default)]
+pub struct Heard(Arc<Mutex<String>>);
+
+impl Heard {
+    /// What was said so far, without white space around it.
+    pub fn text(&self) -> String {
+        self.inner().trim().to_owned()
+    }
+
+    fn add(&self, line: &str) {
+        let mut text = self.inner();
+        let left = HEARD_MAX.saturating_sub(text.len());
+        let end = (0..=left.min(line.len())).rev().find(|at| line.is_char_boundary(*at));
+        text.push_str(&line[..end.unwrap_or(0)]);
+        if text.len() < HEARD_MAX {
+            text.push('\n');
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, String> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
 }
 
 impl Sink {
@@ -45,6 +76,9 @@ impl Sink {
 
     /// One line of the executor's own.
     pub fn say(&self, err: bool, text: impl Into<String>) {
+        if let Some(heard) = &self.heard {
+            return heard.add(&text.into());
+        }
         if let Some(log) = &self.log {
             log.write(&self.source, self.index, err, text);
         }
@@ -147,4 +181,20 @@ pub async fn log_lines(
         }
     }
     lines.flush(|line| limit.say(&sink, err, line));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_heard_is_bounded_and_cut_at_a_character() {
+        let heard = Heard::default();
+        heard.add("  first ");
+        heard.add(&"\u{e4}".repeat(HEARD_MAX));
+        heard.add("more");
+        let text = heard.text();
+        assert!(text.starts_with("first \n\u{e4}") && text.len() <= HEARD_MAX, "{}", text.len());
+        assert!(text.ends_with('\u{e4}'));
+    }
 }

@@ -11,6 +11,7 @@ use super::run::Executor;
 use super::steps::{StepError, StepResult};
 use super::streams::Sink;
 use crate::model::action::{DownloadAction, UploadAction};
+use crate::unit::Bytes;
 use std::fs::File;
 use std::io;
 
@@ -36,7 +37,8 @@ pub async fn download(
             return artifact.failed(sink, format!("Downloading{} failed", artifact.named()));
         }
     };
-    let came = fetched.came.map(|bytes| format!(" ({})", size(bytes))).unwrap_or_default();
+    let came =
+        fetched.came.map(|bytes| format!(" ({})", Bytes::new(bytes).brief())).unwrap_or_default();
     artifact.say(sink, || format!("Downloaded {}{came}", action.artifact));
     let file = fetched.file.try_clone().map_err(|err| StepError::Failed(err.to_string()))?;
     let into = copy::Into { to: &action.to, user: &action.user, sink };
@@ -88,7 +90,9 @@ pub async fn upload(
     match cancel.or(exec.fetcher.send(file, length, &action.to)).await {
         None => Err(StepError::Cancelled),
         Some(Ok(())) => {
-            artifact.say(sink, || format!("Uploaded {} ({})", action.artifact, size(length)));
+            artifact.say(sink, || {
+                format!("Uploaded {} ({})", action.artifact, Bytes::new(length).brief())
+            });
             Ok(())
         }
         Some(Err(err)) => {
@@ -118,34 +122,5 @@ impl Artifact<'_> {
     fn failed(&self, sink: &Sink, text: String) -> StepResult {
         sink.say(true, text.clone());
         Err(StepError::Failed(text))
-    }
-}
-
-/// `1.2M`, `36.5K`, `512B`: to a tenth, which is left out when it is none.
-fn size(bytes: u64) -> String {
-    let units = [("T", 1 << 40), ("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)];
-    let Some((unit, factor)) = units.into_iter().find(|(_, factor)| bytes >= *factor) else {
-        return format!("{bytes}B");
-    };
-    let text = format!("{:.1}", bytes as f64 / factor as f64);
-    format!("{}{unit}", text.strip_suffix(".0").unwrap_or(&text))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_told_as_diego_tells_them() {
-        for (bytes, text) in [
-            (0, "0B"),
-            (512, "512B"),
-            (1024, "1K"),
-            (37_376, "36.5K"),
-            (1_258_291, "1.2M"),
-            (1 << 30, "1G"),
-        ] {
-            assert_eq!(size(bytes), text);
-        }
     }
 }

@@ -42,7 +42,12 @@ impl Backend {
     /// finished is destroyed; what a newer program has made is left alone.
     pub async fn adopt(&self) {
         let shared = self.shared.clone();
-        let handles = match smol::unblock(move || shared.host.list()).await {
+        let listed = smol::unblock(move || {
+            let handles = shared.host.list()?;
+            shared.host.renew_ahead(&handles);
+            Ok::<_, ContainerError>(handles)
+        });
+        let handles = match listed.await {
             Ok(handles) => handles,
             Err(err) => return crate::error!("depot.unreadable", err = chain(&err)),
         };

@@ -173,15 +173,20 @@ impl Backend {
         };
         let claim = self.shared.claim(&handle)?;
         let wanted = Wanted::read(&spec)?;
-        let root = self.shared.rootfs(&wanted.image, &spec.image).await?;
-        let record = Record::new(&handle, &spec, &root.env, root.bytes, now_ms());
-        let record = Record { grace_ns: self.grace_of(spec.grace_time), ..record };
-        let name = self.shared.fresh_id();
-        let image_bytes = root.bytes;
-        let subject = Subject { handle, name, limits: spec.limits, image_bytes, oom_kills: 0 };
-        let handle = subject.handle.clone();
-        let made = plan::container(&handle, &spec, wanted, &root, record::to_text(&record))?;
-        let container = self.shared.make(subject, made).await?;
+        let (shared, name) = (self.shared.clone(), self.shared.fresh_id());
+        let grace_ns = self.grace_of(spec.grace_time);
+        // All of it on one thread: each change of threads costs a container as much as its rules do.
+        let made = smol::unblock(move || {
+            let root = shared.rootfs(&wanted.image, &spec.image)?;
+            let record = Record::new(&handle, &spec, &root.env, root.bytes, now_ms());
+            let record = Record { grace_ns, ..record };
+            let image_bytes = root.bytes;
+            let subject = Subject { handle, name, limits: spec.limits, image_bytes, oom_kills: 0 };
+            let (handle, text) = (&subject.handle, record::to_text(&record));
+            let made = plan::container(handle, &spec, wanted, &root, text)?;
+            Ok((shared.make(&subject, made)?, record, subject.handle))
+        });
+        let (container, record, handle) = made.await?;
         let member = Member::new(container, record);
         claim.stands(member.clone());
         member.rest(&self.shared);
@@ -274,27 +279,24 @@ impl Shared {
         Ok(Claim { shared: self.clone(), handle: handle.to_owned(), stands: None })
     }
 
-    /// Makes the container itself.
-    async fn make(
-        self: &Arc<Self>,
-        subject: Subject,
+    /// Makes the container itself. Blocking.
+    fn make(
+        &self,
+        subject: &Subject,
         mut wanted: crate::container::ContainerSpec,
     ) -> Done<Container> {
         let (handle, name) = (&subject.handle, &subject.name);
         wanted.handle = name.clone();
         wanted.root = self.settings.root;
         wanted.manner = self.settings.manner.clone();
-        let shared = self.clone();
-        let made = smol::unblock(move || shared.host.create(wanted, Fault::None)).await;
-        match made {
+        match self.host.create(wanted, Fault::None) {
             Ok(container) => {
                 crate::info!("container.created", handle = name, garden = handle);
                 Ok(container)
             }
             Err(err) => {
                 // What the creation's own undo could not take back is tried once more.
-                let (shared, again) = (self.clone(), name.clone());
-                if let Err(left) = smol::unblock(move || shared.host.destroy(&again)).await {
+                if let Err(left) = self.host.destroy(name) {
                     let err = crate::log::chain(&left);
                     crate::error!("container.left", handle = name, garden = handle, err = err);
                 }

@@ -53,7 +53,8 @@ impl Shared {
         let image = plan::image(&spec.image.uri, "").map_err(GardenError::Failed)?;
         let binds: Result<Vec<_>, _> = spec.bind_mounts.iter().map(plan::bind).collect();
         let binds = binds.map_err(GardenError::Failed)?;
-        let rootfs = self.rootfs(&image, &spec.image).await?;
+        let (shared, login) = (self.clone(), spec.image.clone());
+        let rootfs = smol::unblock(move || shared.rootfs(&image, &login)).await?;
         let disk = spec.limits.map_or(Ok(None), |limits| plan::disk(&limits, rootfs.bytes));
         let disk = disk.map_err(GardenError::Failed)?;
         let limits = spec.limits.map(|limits| plan::limits(&limits, disk));

@@ -72,6 +72,7 @@ pub fn container(
     Ok(container::ContainerSpec {
         image: root.image,
         host_name: host_name(handle).to_owned(),
+        log_name: log_name(handle),
         limits: limits(&spec.limits, disk),
         host_ports: wanted.host_ports,
         egress: wanted.egress,
@@ -79,6 +80,7 @@ pub fn container(
         bandwidth: bandwidth(&spec.limits.bandwidth),
         posture: if spec.privileged { Posture::Privileged } else { Posture::Garden },
         binds: wanted.binds,
+        volumes: root.volumes.clone(),
         owner,
         ..container::ContainerSpec::new(nameless, root.layers.clone())
     })
@@ -181,6 +183,7 @@ pub fn process(asked: &garden::ProcessSpec, inner: &str, env: &[String]) -> Done
         }),
         stdin: true,
         keep_stdin: asked.tty.is_none(),
+        launches: false,
     })
 }
 
@@ -396,6 +399,16 @@ pub fn host_name(handle: &str) -> &str {
     }
 }
 
+/// Characters of a handle in lines of the kernel's log: Garden's.
+const LOG_NAME_MAX: usize = 28;
+
+/// What the kernel's log calls a container: the beginning of its handle. No line ends in it, nor is
+/// anything in it but what a person can read.
+fn log_name(handle: &str) -> String {
+    let shown = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '_' };
+    handle.chars().take(LOG_NAME_MAX).map(shown).collect()
+}
+
 /// The name that the server gives: eleven digits of base 32 that grow with `nanos`, so that names
 /// of one box differ as long as its clock does not go back, and fit a link's name.
 pub fn id(nanos: u64) -> String {
@@ -522,5 +535,7 @@ mod tests {
         assert_eq!(all, [("B".into(), "2".into()), ("A".into(), "3".into())]);
         assert_eq!((host_name("a/b"), host_name("web.1")), ("", "web.1"));
         assert_eq!(host_name(&"x".repeat(60)).len(), 49);
+        assert_eq!(log_name(&"x".repeat(60)), "x".repeat(28));
+        assert_eq!(log_name("a/b\n\u{e9} c"), "a/b__ c");
     }
 }

@@ -7,8 +7,8 @@ use crate::image::registry::credentials::Login;
 use crate::image::work::Wish;
 use crate::image::{self, ImageError, Rootfs};
 use crate::model::garden::ImageRef as Asked;
+use crate::unit::ImageRef;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// What the file of a stack is called after its name.
 const SUFFIX: &str = ".tar.zst";
@@ -21,41 +21,44 @@ const NAMED_MAX: usize = 8;
 
 impl Shared {
     /// The layers of an image, imported or fetched when the store has them not yet. They stay in the
-    /// store for as long as the answer is held.
-    pub(super) async fn rootfs(self: &Arc<Self>, image: &Image, login: &Asked) -> Done<Rootfs> {
-        let (shared, login) = (self.clone(), login_of(login));
-        let image = match image {
-            Image::Default => Image::Local(self.default_root()?),
-            Image::Stack(name) => Image::Local(self.stack(name)?),
-            image => image.clone(),
+    /// store for as long as the answer is held. Blocking.
+    pub(super) fn rootfs(&self, image: &Image, login: &Asked) -> Done<Rootfs> {
+        let imported = match image {
+            Image::Default => self.local(self.default_root()?),
+            Image::Stack(name) => self.local(self.stack(name)?),
+            Image::Local(path) => self.local(path.clone()),
+            Image::Layout(path) => image::import_layout(self.host.store(), path),
+            Image::Registry(name) => self.pulled(name, login_of(login)),
         };
-        let imported = smol::unblock(move || {
-            let store = shared.host.store();
-            match image {
-                Image::Layout(path) => image::import_layout(store, &path),
-                Image::Registry(name) => {
-                    let registries = &shared.settings.registries;
-                    // A creation goes on without its client, as Garden's does: who asks again finds
-                    // the container. It ends with the daemon.
-                    let wish = Wish::new(store);
-                    let pulled = image::pull(store, registries, &name, login, &wish, &|_, _| ())?;
-                    pulled.rootfs(store)
-                }
-                Image::Local(path) if is_layout(&path) => {
-                    let why = "it is an image layout, and no root; name it as oci://DIR".into();
-                    Err(ImageError::Layout { layout: path, why })
-                }
-                Image::Local(path) => image::import_local(store, &path),
-                Image::Default | Image::Stack(_) => unreachable!("resolved above"),
-            }
-        });
-        imported.await.map_err(|err| {
+        if self.host.store().was_widened() {
+            // No container went, but there is as much to give back.
+            self.tell_gone();
+        }
+        imported.map_err(|err| {
             let text = crate::log::chain(&err);
             GardenError::Failed(match err {
                 ImageError::Unpack { .. } => format!("{text}; {NAME_A_TAR}"),
                 _ => text,
             })
         })
+    }
+
+    /// The root that a file holds.
+    fn local(&self, path: PathBuf) -> Result<Rootfs, ImageError> {
+        if is_layout(&path) {
+            let why = "it is an image layout, and no root; name it as oci://DIR".into();
+            return Err(ImageError::Layout { layout: path, why });
+        }
+        image::import_local(self.host.store(), &path)
+    }
+
+    /// The root that a registry has.
+    fn pulled(&self, name: &ImageRef, login: Option<Login>) -> Result<Rootfs, ImageError> {
+        let (store, registries) = (self.host.store(), &self.settings.registries);
+        // A creation goes on without its client, as Garden's does: who asks again finds the container.
+        // It ends with the daemon.
+        let wish = Wish::new(store);
+        image::pull(store, registries, name, login, &wish, &|_, _| ())?.rootfs(store)
     }
 
     /// The archive of a stack.

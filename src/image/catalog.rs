@@ -96,7 +96,8 @@ impl Known {
     pub fn rootfs(&self, store: &Store, pin: Pin) -> Result<Rootfs, ImageError> {
         let bytes = notes::layers_bytes(store, &self.layers)?;
         let (layers, env) = (self.layers.clone(), self.config.env.clone());
-        Ok(Rootfs { layers, image: Some(self.digest), env, bytes, pin })
+        let volumes = self.config.volumes.clone();
+        Ok(Rootfs { layers, image: Some(self.digest), env, volumes, bytes, pin })
     }
 }
 
@@ -160,9 +161,12 @@ pub fn name(store: &Store, name: &ImageRef, digest: &Digest, origin: Origin) -> 
     if name.digest().is_some() {
         return Ok(());
     }
+    write(&name_path(store, name), &name_text(name, digest, origin))
+}
+
+fn name_text(name: &ImageRef, digest: &Digest, origin: Origin) -> Vec<u8> {
     let more = if origin == Origin::File { " loaded" } else { "" };
-    let text = format!("{} {digest}{more}\n", key(name));
-    write(&name_path(store, name), text.as_bytes())
+    format!("{} {digest}{more}\n", key(name)).into_bytes()
 }
 
 /// Writes down that `from` leads to the image `to`; `is_asked`: somebody asked for it by `from`, so
@@ -171,10 +175,12 @@ pub fn alias(store: &Store, from: &Digest, to: &Digest, is_asked: bool) -> io::R
     if from == to && !is_asked {
         return Ok(());
     }
-    replace(&alias_path(store, from), |old| {
-        let is_asked = is_asked || old.is_some_and(|old| old.ends_with(b" asked\n"));
-        format!("{to}{}\n", if is_asked { " asked" } else { "" }).into_bytes()
-    })
+    replace(&alias_path(store, from), |old| alias_text(old, to, is_asked))
+}
+
+fn alias_text(old: Option<&[u8]>, to: &Digest, is_asked: bool) -> Vec<u8> {
+    let is_asked = is_asked || old.is_some_and(|old| old.ends_with(b" asked\n"));
+    format!("{to}{}\n", if is_asked { " asked" } else { "" }).into_bytes()
 }
 
 /// All images with their names, in order of digest, without what they say of themselves (`raw` and
@@ -344,13 +350,15 @@ fn asked(store: &Store) -> io::Result<BTreeSet<Digest>> {
     Ok(all.filter(|(_, asked)| *asked).map(|(to, _)| to).collect())
 }
 
-/// Removes drafts that a power cut has left, and what leads to images that are gone.
+/// Removes drafts that a kill or a power cut has left, and what leads to images that are gone.
 fn sweep(store: &Store) {
+    let own = format!(".{}-", std::process::id());
     let places = [dir(store), dir(store).join("names"), dir(store).join("aliases")];
     for item in places.iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten() {
         let age = item.metadata().and_then(|meta| meta.modified()).ok();
         let age = age.and_then(|time| time.elapsed().ok());
-        if is_draft(&item.path()) && age.is_some_and(|age| age > SETTLED) {
+        let is_own = item.file_name().to_string_lossy().contains(&own);
+        if is_draft(&item.path()) && (!is_own || age.is_some_and(|age| age > SETTLED)) {
             // The next time, then.
             let _ = fs::remove_file(item.path());
         }
@@ -427,17 +435,13 @@ pub(super) fn write(path: &Path, text: &[u8]) -> io::Result<()> {
 
 /// The same with what `new` makes of the old content, which nobody changes meanwhile.
 fn replace(path: &Path, new: impl FnOnce(Option<&[u8]>) -> Vec<u8>) -> io::Result<()> {
-    static DRAFTS: AtomicU64 = AtomicU64::new(0);
     let _turn = WRITES.write().unwrap_or_else(PoisonError::into_inner);
     let old = fs::read(path).ok();
     let text = new(old.as_deref());
     if old.as_ref() == Some(&text) {
         return Ok(());
     }
-    let above = path.parent().unwrap_or(path);
-    fs::create_dir_all(above)?;
-    let own = DRAFTS.fetch_add(1, Ordering::Relaxed);
-    let draft = path.with_extension(format!("{}-{own}.new", std::process::id()));
+    let (above, draft) = (path.parent().unwrap_or(path), draft_path(path)?);
     let written = || {
         let mut file = File::create_new(&draft)?;
         file.write_all(&text)?;
@@ -446,6 +450,106 @@ fn replace(path: &Path, new: impl FnOnce(Option<&[u8]>) -> Vec<u8>) -> io::Resul
         File::open(above)?.sync_all()
     };
     written().inspect_err(|_| drop(fs::remove_file(&draft)))
+}
+
+/// Files of the catalogue that are written and wait until the disk has them; then they are published
+/// together, in their order. Those that were not go.
+#[derive(Default)]
+pub(super) struct Drafts(Vec<Replacement>);
+
+/// A file that takes the place of another.
+struct Replacement {
+    path: PathBuf,
+    draft: PathBuf,
+    /// What it was written for.
+    old: Option<Vec<u8>>,
+    new: Box<New>,
+}
+
+/// A file's content, of the old one.
+type New = dyn Fn(Option<&[u8]>) -> Vec<u8> + Send;
+
+impl Drafts {
+    /// An image, whose layers are about to be there; digests that lead to it, `asked` among them if it
+    /// was asked for by that; and its name, if that is not a digest.
+    pub fn new(
+        store: &Store,
+        known: &Known,
+        through: &[Digest],
+        name: &ImageRef,
+    ) -> io::Result<Drafts> {
+        let (mut drafts, to) = (Drafts::default(), known.digest);
+        let text = serde_json::to_vec(known).map_err(io::Error::other)?;
+        drafts.add(image_path(store, &to), move |_| text.clone())?;
+        for from in through {
+            let is_asked = name.digest() == Some(from);
+            if *from != to || is_asked {
+                drafts.add(alias_path(store, from), move |old| alias_text(old, &to, is_asked))?;
+            }
+        }
+        if name.digest().is_none() {
+            let text = name_text(name, &to, Origin::Registry);
+            drafts.add(name_path(store, name), move |_| text.clone())?;
+        }
+        Ok(drafts)
+    }
+
+    /// There is nothing to publish.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn add(
+        &mut self,
+        path: PathBuf,
+        new: impl Fn(Option<&[u8]>) -> Vec<u8> + Send + 'static,
+    ) -> io::Result<()> {
+        let old = fs::read(&path).ok();
+        let text = new(old.as_deref());
+        if old.as_ref() != Some(&text) {
+            let draft = draft_path(&path)?;
+            self.0.push(Replacement { path, draft: draft.clone(), old, new: Box::new(new) });
+            File::create_new(&draft)?.write_all(&text)?;
+        }
+        Ok(())
+    }
+
+    /// Shows them. The disk has them, and is to be waited for once more.
+    pub fn publish(&mut self) -> io::Result<()> {
+        // One by one: those behind one that fails go when this is dropped.
+        while !self.0.is_empty() {
+            let Replacement { path, draft, old, new } = self.0.remove(0);
+            let is_same = {
+                let _turn = WRITES.write().unwrap_or_else(PoisonError::into_inner);
+                let is_same = fs::read(&path).ok() == old;
+                let placed = if is_same { fs::rename(&draft, &path) } else { Ok(()) };
+                placed.inspect_err(|_| drop(fs::remove_file(&draft)))?;
+                is_same
+            };
+            if !is_same {
+                // Somebody else has written it meanwhile.
+                let _ = fs::remove_file(&draft);
+                replace(&path, new)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Drafts {
+    fn drop(&mut self) {
+        for Replacement { draft, .. } in &self.0 {
+            let _ = fs::remove_file(draft);
+        }
+    }
+}
+
+/// A name of its own for what is to become the file `path`, whose directory is made.
+fn draft_path(path: &Path) -> io::Result<PathBuf> {
+    static DRAFTS: AtomicU64 = AtomicU64::new(0);
+    fs::create_dir_all(path.parent().unwrap_or(path))?;
+    let own = DRAFTS.fetch_add(1, Ordering::Relaxed);
+    Ok(path.with_extension(format!("{}-{own}.new", std::process::id())))
 }
 
 fn is_draft(path: &Path) -> bool {

@@ -1,42 +1,37 @@
 //! The layers of one image, from blobs of a repository to the store.
 //!
 //! Several come at a time, and each is unpacked while it comes; for that nothing has to be known of
-//! the layers below, but what directories are that a layer only implies. Such a layer waits for
-//! those below before it is shown.
+//! the layers below, but what directories are that a layer only implies. Such a layer is shown no
+//! sooner than those below. All that is unpacked is shown together, at the end or when it is much: the
+//! disk is waited for once, not for each layer. Until then what came of it is kept.
 
+use super::catalog;
 use super::error::{ImageError, UnpackError};
 use super::manifest::Blob;
-use super::registry::download::{self, Download, Kept, Pace, Wanted};
+use super::registry::download::{self, Download, Wanted};
 use super::registry::failure::{Failure, Kind};
 use super::registry::first::First;
+use super::registry::pace::Pace;
 use super::registry::repository::Repository;
 use super::registry::settings::Settings;
+use super::show::{State, Unpacked};
 use super::stream::unpack_wanted;
-use super::unpack::{Options, Summary};
-use super::work::{Feed, Wish};
-use super::{implied, notes, parts};
+use super::unpack::Options;
+use super::work::{self, Feed, Wish};
+use super::{implied, parts};
 use crate::unit::{Bytes, Digest, ImageRef};
-use crate::volume::{Draft, Pin, Store, Turn, VolumeError};
+use crate::volume::{Pin, Store, Turn, VolumeError};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 /// Layers of one image that are begun at a time. How many are worked on is a matter of the process.
 const WORKERS_MAX: usize = 5;
 /// Room that is made sure of ahead of what comes: for it, and for what others write meanwhile.
 const ROOM: u64 = 32 << 20;
-/// Room that is asked for once, at the beginning: so many times what comes, and something for the
-/// file system itself. Where btrfs has little that nobody has taken yet, who writes waits for one
-/// commit after the other: a third of the time is enough where it has.
-const TIMES: u64 = 10;
-const SPARE: u64 = 64 << 20;
-const AHEAD_MAX: u64 = 4 << 30;
 /// What a layer says that was given up because of another one.
 const GIVEN_UP: &str = "another layer failed";
-/// How often somebody who waits for layers below looks whether he still has to.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// A layer that is to be made.
 #[derive(Clone, Copy, Debug)]
@@ -77,33 +72,24 @@ pub enum Name {
     Id(String),
 }
 
+/// Writes what the catalogue is to say of an image with these layers, lowest first, without those that
+/// a later one hides wholly.
+pub type List<'a> = dyn Fn(Vec<Digest>) -> Result<catalog::Drafts, ImageError> + 'a;
+
 /// The fetching of one image's layers.
 pub struct Fetch<'a> {
-    store: &'a Store,
+    pub(super) store: &'a Store,
     settings: &'a Settings,
-    name: &'a ImageRef,
+    pub(super) name: &'a ImageRef,
     source: Source<'a>,
     wish: &'a Wish,
     /// Set once; nobody goes on.
     failed: AtomicBool,
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    /// Which layers are in the store.
-    here: Vec<bool>,
-    first: Option<ImageError>,
-}
-
-/// A layer that is unpacked, and not yet shown.
-struct Unpacked<'a> {
-    draft: Draft<'a>,
-    summary: Summary,
-    diff: Digest,
-    /// The blob, until the layer is in the store.
-    kept: Kept,
+    state: Mutex<State<'a>>,
+    /// Held while layers are shown: they are neither unpacked nor here.
+    pub(super) showing: Mutex<()>,
+    /// Some were.
+    pub(super) shown: Condvar,
 }
 
 impl<'a> Fetch<'a> {
@@ -115,16 +101,18 @@ impl<'a> Fetch<'a> {
         source: Source<'a>,
         wish: &'a Wish,
     ) -> Fetch<'a> {
-        let (failed, state, changed) = (AtomicBool::new(false), Mutex::default(), Condvar::new());
-        Fetch { store, settings, name, source, wish, failed, state, changed }
+        let (failed, state, showing) = (AtomicBool::new(false), Mutex::default(), Mutex::new(()));
+        let shown = Condvar::new();
+        Fetch { store, settings, name, source, wish, failed, state, showing, shown }
     }
 
     /// Makes all layers that are not here; the first failure ends all. `progress` is told bytes of
-    /// blobs: done, and in all.
+    /// blobs: done, and in all. What `list` writes becomes visible right after the last of them.
     pub fn all(
         &self,
         layers: Vec<Layer>,
         progress: &(dyn Fn(u64, u64) + Sync),
+        list: &List<'_>,
     ) -> Result<(), ImageError> {
         let here: Vec<bool> =
             layers.iter().map(|layer| self.store.layer(&layer.chain).is_some()).collect();
@@ -132,28 +120,21 @@ impl<'a> Fetch<'a> {
         self.state().here = here;
         let whole = missing.iter().map(|at| layers[*at].blob.size).sum();
         if !missing.is_empty() {
-            self.make_room_ahead(whole);
+            work::make_room_ahead(self.store, whole);
         }
         let (next, done) = (AtomicUsize::new(0), AtomicU64::new(0));
         let tell = |bytes: u64| {
             let done = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
             progress(done.min(whole), whole);
         };
-        // Taken in order: who waits for layers below waits for somebody who works.
         let work = || {
             while let Some(at) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let made = self.one(&layers, *at, &tell);
-                let mut state = self.state();
-                match made {
-                    Ok(()) => state.here[*at] = true,
-                    Err(err) => {
-                        self.failed.store(true, Ordering::Relaxed);
-                        state.first.get_or_insert(err);
-                        // Who waits for his server does not look.
-                        self.source.interrupt();
-                    }
+                if let Err(err) = self.make(&layers, *at, &tell) {
+                    self.state().first.get_or_insert(err);
+                    self.failed.store(true, Ordering::Relaxed);
+                    // Who waits for his server does not look.
+                    self.source.interrupt();
                 }
-                self.changed.notify_all();
                 if self.failed.load(Ordering::Relaxed) {
                     return;
                 }
@@ -164,33 +145,45 @@ impl<'a> Fetch<'a> {
                 scope.spawn(work);
             }
         });
+        // Those beside one that failed need not come again, unless there is no time for them.
+        let list = Some(list).filter(|_| self.state().first.is_none());
+        let shown = match self.wish.is_over() {
+            true => Ok(()),
+            false => self.show_unpacked(&layers, list),
+        };
+        self.state().unpacked.clear();
         // Afterwards: a clock that was wrong must not take away what was just gone on with.
         parts::sweep(self.store, None);
-        self.state().first.take().map_or(Ok(()), Err)
+        self.state().first.take().map_or(shown, Err)
     }
 
-    /// Has room made for all of an image of so many packed bytes. A box that has less is no failure:
-    /// what is needed is made sure of step by step.
-    fn make_room_ahead(&self, packed: u64) {
-        let bytes = packed.saturating_mul(TIMES).saturating_add(SPARE).min(AHEAD_MAX);
-        // No image goes for what may not be needed.
-        if let Err(err) = self.store.try_room(Bytes::new(bytes)) {
-            crate::info!("image.little_room", image = self.name, bytes = bytes, err = err);
-        }
-    }
-
-    /// Makes one layer, unless it is here. Who asks for the same blob at the same time waits.
-    fn one(
+    /// Unpacks one layer, unless it is here. Who asks for the same blob at the same time waits, and
+    /// finds the layer if it can be shown.
+    fn make(
         &self,
         layers: &[Layer],
         at: usize,
         tell: &(dyn Fn(u64) + Sync),
     ) -> Result<(), ImageError> {
-        let Layer { blob, diff, chain } = &layers[at];
-        let turn = self.turn(&parts::turn_of_blob(&blob.digest))?;
+        let turn = self.turn(&parts::turn_of_blob(&layers[at].blob.digest))?;
+        let made = self.one(&layers[at], tell)?;
+        if self.is_made(at, made) || turn.is_wanted() {
+            self.show_unpacked(layers, None)?;
+        }
+        // Nobody may hold a turn while he waits.
+        drop(turn);
+        self.wait_below();
+        Ok(())
+    }
+
+    fn one(
+        &self,
+        Layer { blob, diff, chain }: &Layer,
+        tell: &(dyn Fn(u64) + Sync),
+    ) -> Result<Option<Unpacked<'a>>, ImageError> {
         if self.store.layer(chain).is_some() {
             tell(blob.size);
-            return Ok(());
+            return Ok(None);
         }
         let wanted = Wanted { digest: Some(blob.digest), size: Some(blob.size) };
         let name = Name::Digest(blob.digest);
@@ -199,27 +192,7 @@ impl<'a> Fetch<'a> {
             let why = format!("holds {}, the configuration says {diff}", unpacked.diff);
             return Err(self.broken(&name, UnpackError::archive(why)));
         }
-        if !unpacked.summary.needs_below() {
-            return self.show(&name, unpacked, &[], chain);
-        }
-        // Nobody may hold a turn while he waits.
-        drop(turn);
-        self.wait_below(at)?;
-        let below: Vec<Digest> = layers[..at].iter().map(|layer| layer.chain).collect();
-        self.show(&name, unpacked, &below, chain)
-    }
-
-    /// Waits until all layers below are here.
-    fn wait_below(&self, at: usize) -> Result<(), ImageError> {
-        let mut state = self.state();
-        while !state.here[..at].iter().all(|here| *here) {
-            if self.is_over() {
-                return Err(self.lost(self.why_over()));
-            }
-            let waited = self.changed.wait_timeout(state, LOOK);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        Ok(())
+        Ok(Some(unpacked))
     }
 
     /// Makes a layer of which only the blob is known, above the layers `chains`, and adds its name to
@@ -235,14 +208,17 @@ impl<'a> Fetch<'a> {
         };
         // Two at a time would write into one another's part.
         let _turn = self.turn(&turn)?;
-        let unpacked = self.unpack(name, Wanted { digest, size: None }, &|_| ())?;
+        let mut unpacked = self.unpack(name, Wanted { digest, size: None }, &|_| ())?;
         let diff = unpacked.diff;
         let chain = chains.last().map_or(diff, |below| below.chain(&diff));
         let below = chains.clone();
         chains.push(chain);
         // Before it is there: a collection may begin at any moment.
         let pin = self.store.pin(chains);
-        self.show(name, unpacked, &below, &chain)?;
+        let Unpacked { draft, summary, .. } = &mut unpacked;
+        implied::settle(self.store, draft.dir(), summary, &below)
+            .map_err(|source| self.broken(name, source))?;
+        self.show(vec![(unpacked, chain)], || Ok(catalog::Drafts::default()))?;
         Ok((diff, pin))
     }
 
@@ -327,31 +303,6 @@ impl<'a> Fetch<'a> {
         Ok(())
     }
 
-    /// Makes an unpacked layer one of the store.
-    fn show(
-        &self,
-        name: &Name,
-        unpacked: Unpacked<'_>,
-        below: &[Digest],
-        chain: &Digest,
-    ) -> Result<(), ImageError> {
-        let Unpacked { draft, mut summary, kept, .. } = unpacked;
-        implied::settle(self.store, draft.dir(), &mut summary, below)
-            .map_err(|source| self.broken(name, source))?;
-        draft.commit(chain).map_err(|source| self.in_store(source))?;
-        kept.forget();
-        notes::record(self.store, chain, summary.size());
-        crate::info!(
-            "layer.made",
-            image = self.name,
-            digest = chain,
-            files = summary.made,
-            bytes = summary.bytes,
-            skipped = summary.skipped
-        );
-        Ok(())
-    }
-
     /// The turn of a blob; who waits for somebody else's goes on from there when that one gives up.
     fn turn(&self, key: &Digest) -> Result<Turn<'a>, ImageError> {
         let turn = self.store.turn_until(key, &|| self.is_over());
@@ -359,7 +310,7 @@ impl<'a> Fetch<'a> {
     }
 
     /// Whether it is of no use to go on.
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.failed.load(Ordering::Relaxed) || self.wish.is_over()
     }
 
@@ -370,7 +321,7 @@ impl<'a> Fetch<'a> {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State<'a>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -378,7 +329,7 @@ impl<'a> Fetch<'a> {
         ImageError::Pull { image: self.name.to_string(), source }
     }
 
-    fn broken(&self, layer: &Name, source: UnpackError) -> ImageError {
+    pub(super) fn broken(&self, layer: &Name, source: UnpackError) -> ImageError {
         let layer = match layer {
             Name::Digest(digest) => digest.to_string(),
             Name::Id(id) => id.clone(),
@@ -386,22 +337,22 @@ impl<'a> Fetch<'a> {
         ImageError::Layer { image: self.name.to_string(), layer, source }
     }
 
-    fn in_store(&self, source: crate::volume::VolumeError) -> ImageError {
+    pub(super) fn in_store(&self, source: crate::volume::VolumeError) -> ImageError {
         ImageError::Store { archive: self.name.to_string().into(), source }
     }
 }
 
 /// Counts what goes by, has room for it made, as all of it is kept until it is unpacked, and ends
 /// when another layer has failed.
-struct Counted<'a, R> {
+struct Counted<'a, 'b, R> {
     source: &'a mut R,
     tell: &'a (dyn Fn(u64) + Sync),
-    fetch: &'a Fetch<'a>,
+    fetch: &'a Fetch<'b>,
     seen: u64,
     sure_until: u64,
 }
 
-impl<R: Read> Read for Counted<'_, R> {
+impl<R: Read> Read for Counted<'_, '_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.fetch.is_over() {
             return Err(io::Error::other(self.fetch.why_over()));

@@ -4,8 +4,9 @@
 
 use super::error::UnpackError;
 use super::lower;
-use super::tree::{self, is_whiteout, look};
+use super::tree;
 use super::unpack::{Options, Summary};
+use super::walk::Walk;
 use crate::sys::{at, file};
 use crate::unit::Digest;
 use crate::volume::Store;
@@ -14,12 +15,13 @@ use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Extended attributes that say something about a layer, not about the image.
 const OVERLAY: &[u8] = b"trusted.overlay.";
 
 /// What one layer says of a path.
+#[derive(Debug)]
 pub(super) enum Says {
     /// It is this directory.
     Is(File),
@@ -37,55 +39,76 @@ pub fn settle(
     summary: &mut Summary,
     below: &[Digest],
 ) -> Result<(), UnpackError> {
+    let places = |layer: &Digest| store.dir().join("layers").join(layer.hex());
+    settle_above(store, dir, summary, &below.iter().map(places).collect::<Vec<_>>())
+}
+
+/// The same with layers below that are wherever they are.
+pub fn settle_above(
+    store: &Store,
+    dir: &Path,
+    summary: &mut Summary,
+    below: &[PathBuf],
+) -> Result<(), UnpackError> {
     if !summary.needs_below() || below.is_empty() && summary.links.is_empty() {
         return Ok(());
     }
     let unreadable = || UnpackError::refused(b".", "cannot be compared with the layers below");
     let own = File::open(dir).map_err(unreadable())?;
-    let mut layers = Vec::with_capacity(below.len());
-    for layer in below.iter().rev() {
-        let path = store.dir().join("layers").join(layer.hex());
-        layers.push(File::open(&path).map_err(unreadable())?);
-    }
-    for path in &summary.implied {
-        settle_one(&own, path, &layers)
-            .map_err(UnpackError::refused(path, "cannot be made as in the layers below"))?;
-    }
+    let layers = below.iter().rev().map(File::open).collect::<io::Result<Vec<_>>>();
+    let layers = layers.map_err(unreadable())?;
+    settle_all(&own, &summary.implied, &layers)?;
     let room = Options::default().max_bytes.get().saturating_sub(summary.bytes);
     summary.bytes += lower::settle(store, &own, &summary.links, &layers, room)?;
     Ok(())
 }
 
-pub(super) fn settle_one(own: &File, path: &[u8], layers: &[File]) -> io::Result<()> {
-    // Gone, replaced, or below something that hides what is below: it is what it is.
-    let (Says::Is(own), false) = says(own, path)? else { return Ok(()) };
+/// Makes the directories `paths` of `own` what they are in `layers`, topmost first: layer by layer,
+/// as neighbours share what leads to them.
+fn settle_all(own: &File, paths: &[Vec<u8>], layers: &[File]) -> Result<(), UnpackError> {
+    let refused = |path| UnpackError::refused(path, "cannot be made as in the layers below");
+    let mut open: Vec<&Vec<u8>> = paths.iter().collect();
     for layer in layers {
-        match says(layer, path)? {
-            (Says::Is(theirs), _) => {
-                copy_attributes(&theirs, &own)?;
-                let time = tree::time_of(&theirs.metadata()?);
-                return file::set_times(own.as_fd(), b".", time);
+        let (mut own, mut theirs) = (Walk::new(own), Walk::new(layer));
+        let mut left = Vec::new();
+        for path in open {
+            if !settle_in(&mut own, path, &mut theirs).map_err(refused(path))? {
+                left.push(path);
             }
-            (Says::Hidden, _) | (Says::Nothing, true) => return Ok(()),
-            (Says::Nothing, false) => {}
+        }
+        open = left;
+    }
+    Ok(())
+}
+
+/// Makes the directory `path` of `own` what it is in `layers`, topmost first.
+pub(super) fn settle_one(own: &File, path: &[u8], layers: &[File]) -> io::Result<()> {
+    for layer in layers {
+        if settle_in(&mut Walk::new(own), path, &mut Walk::new(layer))? {
+            break;
         }
     }
     Ok(())
 }
 
+/// The same by one layer; `false`: it says nothing, so those below it count.
+fn settle_in(own: &mut Walk<'_>, path: &[u8], theirs: &mut Walk<'_>) -> io::Result<bool> {
+    let theirs = match theirs.says(path)? {
+        (Says::Is(theirs), _) => theirs,
+        (Says::Hidden, _) | (Says::Nothing, true) => return Ok(true),
+        (Says::Nothing, false) => return Ok(false),
+    };
+    // Gone, replaced, or below something that hides what is below: it is what it is.
+    if let (Says::Is(own), false) = own.says(path)? {
+        copy_attributes(&theirs, &own)?;
+        file::set_times(own.as_fd(), b".", tree::time_of(&theirs.metadata()?))?;
+    }
+    Ok(true)
+}
+
 /// What a layer has at a path, which is empty for its root, and whether it hides what the layers below have there.
 pub(super) fn says(layer: &File, path: &[u8]) -> io::Result<(Says, bool)> {
-    let mut dir = layer.try_clone()?;
-    let mut hides = is_opaque(&dir)?;
-    for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
-        match look(&dir, name)? {
-            None => return Ok((Says::Nothing, hides)),
-            Some(meta) if is_whiteout(&meta) || !meta.is_dir() => return Ok((Says::Hidden, true)),
-            Some(_) => dir = File::from(file::open_dir(dir.as_fd(), name)?),
-        }
-        hides |= is_opaque(&dir)?;
-    }
-    Ok((Says::Is(dir), hides))
+    Walk::new(layer).says(path)
 }
 
 pub(super) fn is_opaque(dir: &File) -> io::Result<bool> {

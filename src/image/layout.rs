@@ -7,9 +7,9 @@ use super::local::Rootfs;
 use super::manifest::{self, Blob, Choice, Image};
 use super::platform::Runs;
 use super::registry::failure;
-use super::stream::unpack_packed;
+use super::stream::unpack_wanted;
 use super::unpack::Options;
-use super::work::Feed;
+use super::work::{self, Feed, Wish};
 use super::{implied, notes, tree};
 use crate::sys::beneath::{self, Links};
 use crate::sys::file;
@@ -40,13 +40,14 @@ pub fn import_layout(store: &Store, path: &Path) -> Result<Rootfs, ImageError> {
     for (_, diff) in &image.layers {
         chains.push(chains.last().map_or(*diff, |below| below.chain(diff)));
     }
-    let pin = store.pin(&chains);
+    let (pin, wish) = (store.pin(&chains), Wish::new(store));
     for (at, (blob, diff)) in image.layers.iter().enumerate() {
-        layout.import(store, &LayerFile::Blob(*blob), diff, &chains[..=at])?;
+        layout.import((store, &wish), &LayerFile::Blob(*blob), diff, &chains[..=at])?;
     }
     let chains = without_hidden(store, chains).map_err(|err| layout.unreadable(err))?;
     let bytes = notes::layers_bytes(store, &chains)?;
-    Ok(Rootfs { layers: chains, image: None, env: image.config.env, bytes, pin })
+    let (env, volumes) = (image.config.env, image.config.volumes);
+    Ok(Rootfs { layers: chains, image: None, env, volumes, bytes, pin })
 }
 
 /// Directory and tag of what a client names.
@@ -69,25 +70,25 @@ fn reference(path: &Path) -> (PathBuf, Option<String>) {
 /// The layers that count: below one that hides everything nothing does, and an overlay cannot say
 /// that of its root.
 pub(super) fn without_hidden(store: &Store, mut chains: Vec<Digest>) -> io::Result<Vec<Digest>> {
-    let hides = hides_last(&chains, |chain| hides_all(store, chain))?;
+    let place = |chain: &Digest| store.dir().join("layers").join(chain.hex());
+    let hides = hides_last(&chains.iter().map(place).collect::<Vec<_>>())?;
     chains.drain(..hides);
     Ok(chains)
 }
 
-/// Where the last layer is that hides all those below it; 0 when none does.
-fn hides_last(chains: &[Digest], hides: impl Fn(&Digest) -> io::Result<bool>) -> io::Result<usize> {
-    for (at, chain) in chains.iter().enumerate().rev() {
-        if hides(chain)? {
+/// Which of the layers that are in these places is the last that hides all those below it; 0 when none
+/// does. It has the mark of a directory that hides the one below it.
+pub(super) fn hides_last(places: &[PathBuf]) -> io::Result<usize> {
+    for (at, place) in places.iter().enumerate().rev() {
+        let mark = match File::open(place) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => None,
+            layer => file::xattr(layer?.as_fd(), tree::OPAQUE)?,
+        };
+        if mark.as_deref() == Some(b"y") {
             return Ok(at);
         }
     }
     Ok(0)
-}
-
-/// Whether the layer's root has the mark of a directory that hides the one below it.
-fn hides_all(store: &Store, chain: &Digest) -> io::Result<bool> {
-    let Some(layer) = store.layer(chain) else { return Ok(false) };
-    Ok(file::xattr(File::open(layer)?.as_fd(), tree::OPAQUE)?.as_deref() == Some(b"y"))
 }
 
 /// An open layout, or another directory with files of images.
@@ -151,13 +152,16 @@ impl Layout {
     /// Makes the topmost layer of `chains`, unless it is there; the others are.
     pub(super) fn import(
         &self,
-        store: &Store,
+        (store, wish): (&Store, &Wish),
         layer: &LayerFile,
         diff: &Digest,
         chains: &[Digest],
     ) -> Result<(), ImageError> {
         let Some((chain, below)) = chains.split_last() else { return Ok(()) };
-        let _turn = store.turn(chain);
+        let over = || UnpackError::stream(io::Error::other(Wish::failure()));
+        let turn = store.turn_until(chain, &|| wish.is_over());
+        let _turn =
+            turn.ok_or_else(|| ImageError::Unpack { archive: self.path.clone(), source: over() })?;
         if store.layer(chain).is_some() {
             return Ok(());
         }
@@ -174,9 +178,11 @@ impl Layout {
                 (failure::clean(&path.to_string_lossy()), self.linked(path)?, u64::MAX)
             }
         };
+        work::make_room_ahead(store, file.metadata().map_or(0, |meta| meta.len()));
         let (mut hash, mut read) = (Sha256::new(), 0);
         let checked = Checked { file: file.take(size), hash: &mut hash, read: &mut read };
-        let unpacked = unpack_packed(store, Feed::File, checked, draft.dir(), &Options::default());
+        let (feed, options) = (Feed::File, Options::default());
+        let unpacked = unpack_wanted(store, wish, feed, checked, draft.dir(), &options);
         let broken = |source: UnpackError| ImageError::Blob {
             layout: self.path.clone(),
             blob: name.clone(),

@@ -78,8 +78,18 @@ pub fn load(
     path: &Path,
     name: Option<&ImageRef>,
 ) -> Result<Vec<Loaded>, ImageError> {
+    load_wanted((store, &Wish::new(store)), default_host, path, name)
+}
+
+/// The same, until nobody wants it any more.
+pub fn load_wanted(
+    (store, wish): (&Store, &Wish),
+    default_host: &str,
+    path: &Path,
+    name: Option<&ImageRef>,
+) -> Result<Vec<Loaded>, ImageError> {
     let unreadable = |source| ImageError::Read { archive: path.into(), source };
-    let manner = Manner { default_host, feed: Feed::File, fits: ALWAYS_FITS };
+    let manner = Manner { default_host, feed: Feed::File, wish, fits: ALWAYS_FITS };
     if fs::metadata(path).map_err(unreadable)?.is_dir() {
         let dir = Layout::open(path.into())?;
         return load_dir(store, manner, &dir, name);
@@ -97,18 +107,18 @@ fn open(path: &Path) -> Result<fs::File, ImageError> {
     }
 }
 
-/// As [`load`], of an archive that somebody sends, who has asked for all that is in it, and of which
+/// As [`load_wanted`], of an archive that somebody sends, who has asked for all that is in it, and of which
 /// nothing may be made for a while: does not `fits` take all of it, names mean what they meant before.
 /// `path` is what errors call it; nothing is opened there.
 pub fn load_stream(
-    store: &Store,
+    (store, wish): (&Store, &Wish),
     default_host: &str,
     path: &Path,
     stream: impl Read + Send,
     name: Option<&ImageRef>,
     fits: &Fits<'_>,
 ) -> Result<Vec<Loaded>, ImageError> {
-    let manner = Manner { default_host, feed: Feed::Client, fits };
+    let manner = Manner { default_host, feed: Feed::Client, wish, fits };
     load_from(store, manner, path, stream, name)
 }
 
@@ -119,6 +129,8 @@ struct Manner<'a> {
     default_host: &'a str,
     /// Who gives the file: a client asks for the images without a name, too.
     feed: Feed,
+    /// Whether somebody still wants them, who hears what they wait for.
+    wish: &'a Wish,
     /// Whether they may stay.
     fits: &'a Fits<'a>,
 }
@@ -143,7 +155,7 @@ fn load_from(
         max_entries: FILES_MAX,
         ..Options::default()
     };
-    unpack_wanted(store, &Wish::new(store), manner.feed, stream, draft.dir(), &options)
+    unpack_wanted(store, manner.wish, manner.feed, stream, draft.dir(), &options)
         .map_err(|source| ImageError::Unpack { archive: path.into(), source })?;
     let inside = fs::File::open(draft.dir()).map_err(unreadable)?;
     load_dir(store, manner, &Layout { path: path.into(), dir: inside }, name)
@@ -156,8 +168,7 @@ fn load_dir(
     name: Option<&ImageRef>,
 ) -> Result<Vec<Loaded>, ImageError> {
     let wrong = |why: &str| ImageError::Layout { layout: dir.path.clone(), why: why.into() };
-    let wish = Wish::new(store);
-    let _turn = work::archive(&|| wish.is_over()).ok_or_else(|| ImageError::Unpack {
+    let _turn = work::archive(manner.wish).ok_or_else(|| ImageError::Unpack {
         archive: dir.path.clone(),
         source: UnpackError::stream(io::Error::other(Wish::failure())),
     })?;
@@ -172,7 +183,7 @@ fn load_dir(
         }
     };
     call(&mut found, name).map_err(|why| wrong(&why))?;
-    let import = |found: Found| found.import(store, dir);
+    let import = |found: Found| found.import((store, manner.wish), dir);
     let imported = found.into_iter().map(import).collect::<Result<Vec<_>, _>>()?;
     let layers: Vec<Digest> = imported.iter().flat_map(|it| &it.layers).copied().collect();
     (manner.fits)(&layers, 0)?;
@@ -353,14 +364,14 @@ struct Imported {
 }
 
 impl Found {
-    fn import(self, store: &Store, dir: &Layout) -> Result<Imported, ImageError> {
+    fn import(self, (store, wish): (&Store, &Wish), dir: &Layout) -> Result<Imported, ImageError> {
         let mut chains: Vec<Digest> = Vec::with_capacity(self.layers.len());
         for (_, diff) in &self.layers {
             chains.push(chains.last().map_or(*diff, |below| below.chain(diff)));
         }
         let pin = store.pin(&chains);
         for (at, (file, diff)) in self.layers.iter().enumerate() {
-            dir.import(store, file, diff, &chains[..=at])?;
+            dir.import((store, wish), file, diff, &chains[..=at])?;
         }
         let layers =
             layout::without_hidden(store, chains).map_err(|source| dir.unreadable(source))?;

@@ -23,6 +23,8 @@ pub struct Rootfs {
     pub image: Option<Digest>,
     /// What the image wants in the environment of every process, `NAME=value`.
     pub env: Vec<String>,
+    /// Directories that the image wants to be there.
+    pub volumes: Vec<String>,
     /// Bytes in the files of all its layers.
     pub bytes: u64,
     /// Keeps the layers until the container's entry in the depot names them.
@@ -47,7 +49,8 @@ pub fn import_local(store: &Store, path: &Path) -> Result<Rootfs, ImageError> {
         _ => return Err(ImageError::Kind { path: place }),
     };
     let bytes = notes::layers_bytes(store, &[chain])?;
-    Ok(Rootfs { layers: vec![chain], image: None, env: Vec::new(), bytes, pin })
+    let (env, volumes) = (Vec::new(), Vec::new());
+    Ok(Rootfs { layers: vec![chain], image: None, env, volumes, bytes, pin })
 }
 
 /// The layer of a directory, at a path without links.

@@ -4,13 +4,14 @@
 //! one, so the file comes up, as overlay itself does it when somebody links: this layer gets it
 //! under both names, its data shared with the layer below. Which file that is only shows once the
 //! layers below are there; until then an empty file keeps its place, and whatever the archive does
-//! to that name or links to it is done to it.
+//! to that name or links to it is done to it. A symlink of the layers below on the way to the file is
+//! gone through as in the image, by its text: no path is given to the kernel.
 
 use super::error::{UnpackError, shown};
 use super::implied::{self, Says};
 use super::tree;
 use crate::sys::at::{self, Open, Resolve};
-use crate::sys::file;
+use crate::sys::{beneath, file};
 use crate::unit::Bytes;
 use crate::volume::Store;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,10 @@ use std::path::Path;
 /// layer below.
 const NAMES_MAX: usize = 10_000;
 const BYTES_MAX: usize = 1 << 20;
+/// Symlinks on the way to one file: as many as the kernel goes through.
+const HOPS_MAX: usize = 40;
+/// Why there is no file.
+const MISSING: &str = "is neither in the archive before it nor in a layer below";
 
 /// The names of a layer that are files of the layers below.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,6 +54,12 @@ impl LowerLinks {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
+    }
+
+    /// Bytes of memory that they take, about: each text twice, and what keeps it.
+    pub fn held(&self) -> usize {
+        const NAME: usize = 160;
+        2 * self.bytes + NAME * self.count
     }
 
     /// Which file below the inode stands for, if it does.
@@ -104,6 +115,8 @@ const HOW: Resolve = Resolve::RESOLVE_BENEATH.union(Resolve::RESOLVE_NO_SYMLINKS
 
 /// A file below.
 struct Below {
+    /// Through no symlink.
+    path: Vec<u8>,
     file: File,
     meta: Metadata,
 }
@@ -126,7 +139,7 @@ pub fn settle(
                 continue;
             }
             let Some(to) = name.open(own).map_err(refused("cannot be opened"))? else { continue };
-            let below = find(layers, target).map_err(refused("cannot be looked for below"))?;
+            let below = find(own, layers, target).map_err(refused("cannot be looked for below"))?;
             let below = below.map_err(|why| link_error(&name.path, target, why))?;
             bytes += below.meta.len();
             if bytes > room {
@@ -135,7 +148,7 @@ pub fn settle(
             }
             fill(store, &below, &to).map_err(refused("cannot be copied up"))?;
             if done.is_empty() {
-                take_up(own, target, &to, layers).map_err(refused("cannot be copied up"))?;
+                take_up(own, &below.path, &to, layers).map_err(refused("cannot be copied up"))?;
             }
             // Last: whatever was done to it has changed its time.
             file::set_times_of(to.as_fd(), tree::time_of(&below.meta))
@@ -152,27 +165,90 @@ pub fn link_error(entry: &[u8], target: &[u8], why: &str) -> UnpackError {
 }
 
 /// The file that the layers show at `path`; or why there is none.
-fn find(layers: &[File], path: &[u8]) -> io::Result<Result<Below, &'static str>> {
-    const MISSING: &str = "is neither in the archive before it nor in a layer below";
+fn find(own: &File, layers: &[File], path: &[u8]) -> io::Result<Result<Below, &'static str>> {
+    if let Some(found) = topmost(layers, path)? {
+        return below(path.to_vec(), found);
+    }
+    let real = match real(layers, path)? {
+        Ok(real) => real,
+        Err(why) => return Ok(Err(why)),
+    };
+    match (topmost(layers, &real)?, implied::says(own, &real)?) {
+        (None, _) => Ok(Err(MISSING)),
+        // What was there when the archive said it is not known any more.
+        (Some(_), (Says::Is(_) | Says::Hidden, _) | (_, true)) => {
+            Ok(Err("leads through a symlink of a layer below to what is in this layer"))
+        }
+        (Some(found), (Says::Nothing, false)) => below(real, found),
+    }
+}
+
+/// Opens what was found, if it is a file.
+fn below(path: Vec<u8>, (dir, meta): (File, Metadata)) -> io::Result<Result<Below, &'static str>> {
+    if !meta.is_file() {
+        return Ok(Err("is no file in the layers below"));
+    }
+    let file = file::open_to_read(dir.as_fd(), split(&path).1)?;
+    Ok(Ok(Below { path, file, meta }))
+}
+
+/// What the layers show at `path`, through no symlink, and the directory that it is in; `None`: nothing.
+fn topmost(layers: &[File], path: &[u8]) -> io::Result<Option<(File, Metadata)>> {
     let (above, name) = split(path);
     for layer in layers {
         let (dir, hides) = match implied::says(layer, above)? {
             (Says::Is(dir), hides) => (dir, hides),
             (Says::Nothing, false) => continue,
-            _ => return Ok(Err(MISSING)),
+            _ => return Ok(None),
         };
         match tree::look(&dir, name)? {
-            Some(meta) if tree::is_whiteout(&meta) => return Ok(Err(MISSING)),
-            Some(meta) if !meta.is_file() => return Ok(Err("is no file in the layers below")),
-            Some(meta) => {
-                let file = file::open_to_read(dir.as_fd(), name)?;
-                return Ok(Ok(Below { file, meta }));
-            }
-            None if hides => return Ok(Err(MISSING)),
+            Some(meta) if tree::is_whiteout(&meta) => return Ok(None),
+            Some(meta) => return Ok(Some((dir, meta))),
+            None if hides => return Ok(None),
             None => {}
         }
     }
-    Ok(Err(MISSING))
+    Ok(None)
+}
+
+/// The path that `path` is in the layers, whose directories are gone through as in a root of their own;
+/// or why it is none. Its last part is taken as it is.
+fn real(layers: &[File], path: &[u8]) -> io::Result<Result<Vec<u8>, &'static str>> {
+    let (above, name) = split(path);
+    let parts = |path: &[u8]| -> Vec<Vec<u8>> {
+        path.split(|byte| *byte == b'/').map(Vec::from).rev().collect()
+    };
+    let mut left = parts(above);
+    let (mut real, mut hops) = (Vec::<Vec<u8>>::new(), 0);
+    while let Some(part) = left.pop() {
+        match &part[..] {
+            b"" | b"." => continue,
+            b".." => {
+                real.pop();
+                continue;
+            }
+            _ => real.push(part),
+        }
+        let Some((dir, meta)) = topmost(layers, &real.join(&b'/'))? else {
+            return Ok(Err(MISSING));
+        };
+        if meta.is_dir() {
+            continue;
+        }
+        let last = real.pop().expect("pushed just now");
+        hops += 1;
+        if !meta.is_symlink() || hops > HOPS_MAX {
+            return Ok(Err(MISSING));
+        }
+        let node = file::open_node(dir.as_fd(), &last)?;
+        let text = beneath::read_link(node.as_fd())?;
+        if text.as_bytes().starts_with(b"/") {
+            real.clear();
+        }
+        left.extend(parts(text.as_bytes()));
+    }
+    real.push(name.to_vec());
+    Ok(Ok(real.join(&b'/')))
 }
 
 /// Content, owner, attributes and mode.

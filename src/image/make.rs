@@ -32,7 +32,7 @@ impl Job<'_> {
         let refused = || refused(entry);
         let owner = self.owner(entry)?;
         let parent = self.tree.parent(above, &entry.path)?;
-        let was = match at::make_dir(parent, name, 0o700) {
+        let was = match at::make_dir(parent, name, entry.mode & 0o777) {
             Ok(()) => Was::Free,
             Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
                 let was = tree::clear(parent, name, true).map_err(refused())?;
@@ -52,11 +52,24 @@ impl Job<'_> {
             self.tree.leave(&entry.path)?;
         }
         self.tree.told(&[above, &[name]].concat());
-        at::set_owner(&dir, owner.0, owner.1).map_err(refused())?;
-        self.attributes(&dir, entry)?;
-        dir.set_permissions(Permissions::from_mode(entry.mode))
-            .and_then(|()| file::set_times(dir.as_fd(), b".", entry.time))
-            .map_err(refused())
+        self.adopt(&dir, owner, entry)?;
+        file::set_times(dir.as_fd(), b".", entry.time).map_err(refused())
+    }
+
+    /// Owner, attributes and mode of a file or directory that was opened for real.
+    fn adopt(&mut self, file: &File, owner: (u32, u32), entry: &Entry) -> Result<(), UnpackError> {
+        let refused = || refused(entry);
+        // Most have owner and mode already: asking costs less than saying it again.
+        let is = at::stat(file).map_err(refused())?;
+        // Owner before attributes: changing it clears capabilities.
+        if (is.uid, is.gid) != owner {
+            at::set_owner(file, owner.0, owner.1).map_err(refused())?;
+        }
+        self.attributes(file, entry)?;
+        match is.mode == entry.mode {
+            true => Ok(()),
+            false => file.set_permissions(Permissions::from_mode(entry.mode)).map_err(refused()),
+        }
     }
 
     pub(super) fn file<R: Read>(
@@ -82,16 +95,7 @@ impl Job<'_> {
                 }
             }
         }
-        // Most files have owner and mode already: asking costs less than saying it again.
-        let is = at::stat(&file).map_err(refused())?;
-        // Owner before attributes: changing it clears capabilities.
-        if (is.uid, is.gid) != owner {
-            at::set_owner(&file, owner.0, owner.1).map_err(refused())?;
-        }
-        self.attributes(&file, entry)?;
-        if is.mode != entry.mode {
-            file.set_permissions(Permissions::from_mode(entry.mode)).map_err(refused())?;
-        }
+        self.adopt(&file, owner, entry)?;
         file::set_times_of(file.as_fd(), entry.time).map_err(refused())
     }
 
@@ -264,7 +268,9 @@ fn refused(entry: &Entry) -> impl FnOnce(io::Error) -> UnpackError {
 
 /// Owner and time of something that cannot be opened for real.
 fn own(parent: &File, name: &[u8], owner: (u32, u32), entry: &Entry) -> io::Result<()> {
-    let node = file::open_node(parent.as_fd(), name)?;
-    at::set_owner(&node, owner.0, owner.1)?;
+    let is = at::stat_entry(parent, name)?;
+    if (is.uid, is.gid) != owner {
+        at::set_link_owner(parent, name, owner.0, owner.1)?;
+    }
     file::set_times(parent.as_fd(), name, entry.time)
 }

@@ -6,8 +6,8 @@
 //! Must not: trust a name, size, owner, digest or redirect that it did not check; follow a path out
 //! of the layer; run a program; show a layer before it is complete.
 //! Called by: `container`, `stage`, `daemon`, `garden`. Calls: `volume`, `sys`, `unit`.
-//! Entry points: [`pull`], [`load`], [`import_stack`], [`import_droplet`], [`import_local`],
-//! [`import_layout`], [`Save`], [`merge`], [`collect`], [`make_room`], [`catalog`],
+//! Entry points: [`pull()`], [`load()`], [`load_stream`], [`import_stack`], [`import_droplet`], [`import_local`],
+//! [`import_layout`], [`look()`], [`Save`], [`merge()`], [`collect`], [`make_room`], [`catalog`],
 //! [`preload::preload`], [`unpack::unpack`]; [`work`] says how much of it goes on at a time.
 //! Ancestor: garden-linux's repository_fetcher and rootfs_provider.
 //!
@@ -34,6 +34,7 @@ mod layout;
 mod link;
 mod load;
 mod local;
+mod look;
 mod lower;
 mod make;
 mod manifest;
@@ -48,9 +49,11 @@ mod pull;
 pub mod registry;
 mod save;
 mod schema1;
+mod show;
 mod stream;
 mod tree;
 pub mod unpack;
+mod walk;
 mod wire;
 pub mod work;
 mod zstd;
@@ -58,10 +61,11 @@ mod zstd;
 pub use config::{Exposed, ImageConfig, Protocol};
 pub use error::ImageError;
 pub use evict::{Fits, check_room, exceeds, make_room};
-pub use import::{Progress, import_droplet, import_stack, known_stack};
+pub use import::{Progress, import_droplet, import_stack, import_tree, known_stack};
 pub use layout::import_layout;
-pub use load::{Loaded, load, load_stream};
+pub use load::{Loaded, load, load_stream, load_wanted};
 pub use local::{Rootfs, import_local};
+pub use look::look;
 pub use merge::merge;
 pub use notes::{Collected, LayerSize, collect, layers_bytes, layers_size};
 pub use pull::{Pulled, pull, pull_for_later};

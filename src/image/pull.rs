@@ -9,7 +9,7 @@
 //! nobody can be reached, what the tag meant last is taken. A name that a file gave is taken too when
 //! the registry does not know it.
 
-use super::catalog::{self, Known, Origin};
+use super::catalog::{self, Drafts, Known, Origin};
 use super::config::ImageConfig;
 use super::error::ImageError;
 use super::evict::{self, Fits};
@@ -28,11 +28,12 @@ use super::schema1;
 use super::work::{self, Pass, Wish};
 use crate::unit::{Digest, ImageRef};
 use crate::volume::{Pin, Store, Turn};
+use std::cell::RefCell;
 use std::io;
 use std::path::Path;
 
 /// Indexes that lead to one another.
-const INDEXES_MAX: usize = 3;
+pub(super) const INDEXES_MAX: usize = 3;
 
 /// An image that is here.
 #[derive(Clone, Debug)]
@@ -258,7 +259,7 @@ impl Pull<'_> {
         }
         let pulled = match kind {
             Kind::First => self.first(&repository, digest, &document),
-            _ => self.second(&repository, digest, &document),
+            _ => self.second(&repository, (digest, &through), &document),
         }?;
         record(self.store, self.name, &pulled.image, &through)
             .map_err(|err| self.unrecorded(err))?;
@@ -316,7 +317,7 @@ impl Pull<'_> {
     fn second(
         &self,
         repository: &Repository<'_>,
-        digest: Digest,
+        (digest, through): (Digest, &[Digest]),
         document: &[u8],
     ) -> Result<Pulled, ImageError> {
         let wrong = |why: String| self.failed(Failure::wrong(why));
@@ -336,10 +337,24 @@ impl Pull<'_> {
         let of =
             |((blob, diff), chain): ((Blob, Digest), &Digest)| Layer { blob, diff, chain: *chain };
         let layers = layers.into_iter().zip(&chains).map(of).collect();
-        self.fetch(Source::Second(repository)).all(layers, self.progress)?;
         let raw = String::from_utf8_lossy(&raw).into_owned();
-        let image = Known { diffs, ..Known::new(digest, id.digest, config, raw) };
-        self.finish(image, chains, pin)
+        let known = Known { diffs, ..Known::new(digest, id.digest, config, raw) };
+        let listed = RefCell::new(None);
+        // The image becomes visible with the last of its layers: the disk is waited for once.
+        let list = |layers: Vec<Digest>| {
+            (self.fits)(&layers, 0)?;
+            let image = Known { layers, ..known.clone() }.asked_now(self.store);
+            let image = image.map_err(|err| self.unrecorded(err))?;
+            let drafts = Drafts::new(self.store, &image, through, self.name);
+            let drafts = drafts.map_err(|err| self.unrecorded(err))?;
+            listed.replace(Some(image));
+            Ok(drafts)
+        };
+        self.fetch(Source::Second(repository)).all(layers, self.progress, &list)?;
+        match listed.take() {
+            Some(image) => Ok(self.told(image, pin)),
+            None => Err(self.failed(Wish::failure())),
+        }
     }
 
     /// An image of a registry that speaks the first version only.
@@ -424,6 +439,9 @@ impl Pull<'_> {
     /// The right to fetch the image `digest`: nobody else does, and few fetch others.
     fn turn(&self, digest: &Digest) -> Result<(Turn<'_>, Pass<'static>), ImageError> {
         let key = Digest::of(format!("image {digest}").as_bytes());
+        if self.store.is_taken(&key) {
+            self.wish.waits("somebody else fetches this image");
+        }
         let turn = self.store.turn_until(&key, &|| self.wish.is_over());
         let turn = turn.ok_or_else(|| self.failed(Wish::failure()))?;
         let pass = work::image(self.wish).map_err(|err| self.failed(err))?;
@@ -443,13 +461,14 @@ impl Pull<'_> {
         let image = Known { layers, ..image }.asked_now(self.store);
         let image = image.map_err(|err| self.unrecorded(err))?;
         catalog::add(self.store, &image).map_err(|err| self.unrecorded(err))?;
-        crate::info!(
-            "image.pulled",
-            image = self.name,
-            digest = image.digest,
-            layers = image.layers.len()
-        );
-        Ok(Pulled::new(image, pin))
+        Ok(self.told(image, pin))
+    }
+
+    /// An image that is here now.
+    fn told(&self, image: Known, pin: Pin) -> Pulled {
+        let layers = image.layers.len();
+        crate::info!("image.pulled", image = self.name, digest = image.digest, layers = layers);
+        Pulled::new(image, pin)
     }
 
     fn unrecorded(&self, source: io::Error) -> ImageError {
@@ -483,7 +502,10 @@ impl Pull<'_> {
 
 /// A document that is what was asked for and what its sender says: its digest, the bytes that the
 /// digest is over, and what they are. Nothing else of it may be read.
-fn check(document: Document, wanted: Option<&Digest>) -> Result<(Digest, Vec<u8>, Kind), Failure> {
+pub(super) fn check(
+    document: Document,
+    wanted: Option<&Digest>,
+) -> Result<(Digest, Vec<u8>, Kind), Failure> {
     let Document { bytes, media_type, says } = document;
     let told = manifest::kind(&bytes, &media_type);
     let bytes = match told {

@@ -53,7 +53,7 @@ pub(super) fn unpack_wanted(
     options: &Options,
 ) -> Result<(Summary, Digest), UnpackError> {
     let over = || UnpackError::stream(io::Error::other(Wish::failure()));
-    let _turn = work::layer(feed, &|| wish.is_over()).ok_or_else(over)?;
+    let _turn = work::layer(feed, wish).ok_or_else(over)?;
     let given_up = AtomicBool::new(false);
     let is_over = || wish.is_over() || given_up.load(Ordering::Relaxed);
     thread::scope(|scope| {

@@ -171,10 +171,15 @@ impl Tree {
             }
         };
         let make = || {
-            at::make_dir(above, name, 0o700)?;
+            at::make_dir(above, name, 0o755)?;
             let dir = File::from(file::open_dir(above.as_fd(), name)?);
-            at::set_owner(&dir, self.owner.0, self.owner.1)?;
-            dir.set_permissions(Permissions::from_mode(0o755))?;
+            let is = at::stat(&dir)?;
+            if (is.uid, is.gid) != self.owner {
+                at::set_owner(&dir, self.owner.0, self.owner.1)?;
+            }
+            if is.mode != 0o755 {
+                dir.set_permissions(Permissions::from_mode(0o755))?;
+            }
             if hidden {
                 set_opaque(&dir)?;
             }

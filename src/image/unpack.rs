@@ -102,6 +102,13 @@ impl Summary {
         !self.implied.is_empty() || !self.links.is_empty()
     }
 
+    /// Bytes of memory that it takes, about.
+    pub(super) fn held(&self) -> usize {
+        /// Of a path beside its text.
+        const PATH: usize = 48;
+        self.implied.iter().map(|path| path.len() + PATH).sum::<usize>() + self.links.held()
+    }
+
     /// What the layer holds, as it is noted.
     pub(super) fn size(&self) -> LayerSize {
         LayerSize { bytes: self.bytes, names: self.made + self.implied.len() as u64 }

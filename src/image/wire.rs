@@ -18,6 +18,7 @@
 //! | 483..495 | real size | GNU sparse: size of the file with its holes               |
 
 use crate::sys::file::FileTime;
+use crate::unit::escape;
 use crate::unit::sparse::{Segment, SparseRecords};
 use base64::Engine;
 use base64::alphabet;
@@ -197,20 +198,7 @@ fn libarchive(name: &[u8], value: &[u8]) -> Result<(Vec<u8>, Vec<u8>), &'static 
         .with_decode_allow_trailing_bits(true);
     let code = GeneralPurpose::new(&alphabet::STANDARD, config);
     let value = code.decode(value).map_err(|_| BROKEN)?;
-    let mut plain = Vec::with_capacity(name.len());
-    let mut rest = name;
-    while let [byte, after @ ..] = rest {
-        rest = after;
-        if *byte != b'%' {
-            plain.push(*byte);
-            continue;
-        }
-        let digits = rest.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
-        let digits = ascii(digits.ok_or(BROKEN)?);
-        plain.push(u8::from_str_radix(digits, 16).map_err(|_| BROKEN)?);
-        rest = &rest[2..];
-    }
-    Ok((plain, value))
+    Ok((escape::plain(name).ok_or(BROKEN)?, value))
 }
 
 /// Begins the records about a file with holes.

@@ -18,8 +18,10 @@
 
 use super::registry::failure::{Failure, Kind};
 use super::stream::LAYER_BYTES;
+use crate::unit::Bytes;
 use crate::volume::Store;
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -46,6 +48,16 @@ const _: () = {
     let layers = FETCHED.1 as u64 + SENT + FILES;
     assert!(WINDOWS + WINDOWS_HERE + layers * LAYER_BYTES <= ALL_BYTES);
 };
+/// Room that is asked for once, before so many packed bytes come: so many times what comes, and
+/// something for the file system itself.
+const TIMES: u64 = 10;
+const SPARE: u64 = 64 << 20;
+/// Where btrfs has little that nobody has taken yet, who makes files waits for one commit after the
+/// other: for each file it keeps a megabyte free until that is on the disk, and lends an eighth of half
+/// of what is not taken. Layers come in a third of the time where that is so many times what comes.
+const WIDE_TIMES: u64 = 128;
+/// Neither is more than this.
+const AHEAD_MAX: u64 = 4 << 30;
 /// How often somebody who waits looks whether he still has to.
 const LOOK: Duration = Duration::from_millis(100);
 /// What is said of something that nobody wants any more.
@@ -75,11 +87,22 @@ pub enum Feed {
 }
 
 /// Whether somebody still wants what is being made. Clones are the same wish.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Wish {
     over: Arc<AtomicBool>,
     /// The daemon ends.
     ending: Arc<AtomicBool>,
+    /// Hears what it has to wait for.
+    told: Option<Arc<Told>>,
+}
+
+/// Who hears what somebody has to wait for.
+type Told = dyn Fn(&str) + Send + Sync;
+
+impl fmt::Debug for Wish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wish").field("is_over", &self.is_over()).finish_non_exhaustive()
+    }
 }
 
 /// Who wants it: the wish is over when this is dropped.
@@ -89,7 +112,20 @@ pub struct Wisher(Wish);
 impl Wish {
     /// Lasts as long as the store's daemon, unless it is over sooner.
     pub fn new(store: &Store) -> Wish {
-        Wish { over: Arc::default(), ending: store.ending() }
+        Wish { over: Arc::default(), ending: store.ending(), told: None }
+    }
+
+    /// The same; `told` hears, on the thread that waits, what it has to wait for: a text that completes
+    /// "it waits: ...".
+    pub fn telling(self, told: impl Fn(&str) + Send + Sync + 'static) -> Wish {
+        Wish { told: Some(Arc::new(told)), ..self }
+    }
+
+    /// It has to wait now.
+    pub(super) fn waits(&self, why: &str) {
+        if let Some(told) = &self.told {
+            told(why);
+        }
     }
 
     /// A wish, and who has it.
@@ -160,9 +196,21 @@ impl Drop for Ended<'_> {
     }
 }
 
+/// Has room made for what so many packed bytes become. A box that has less is no failure: what is needed
+/// is made sure of step by step, and no image goes for what may not be.
+pub fn make_room_ahead(store: &Store, packed: u64) {
+    let bytes = packed.saturating_mul(TIMES).saturating_add(SPARE).min(AHEAD_MAX);
+    let wide = packed.saturating_mul(WIDE_TIMES).min(AHEAD_MAX);
+    let made = store.try_room(Bytes::new(bytes)).and_then(|()| store.widen(Bytes::new(wide)));
+    if let Err(err) = made {
+        crate::info!("image.little_room", bytes = bytes, err = err);
+    }
+}
+
 /// The right to fetch an image.
 pub fn image(wish: &Wish) -> Result<Pass<'static>, Failure> {
-    IMAGES.take(1, &|| wish.is_over()).map_err(|refused| match refused {
+    let waits = || wish.waits(&format!("{PULLS} images are fetched at a time"));
+    IMAGES.take_told(1, &|| wish.is_over(), &waits).map_err(|refused| match refused {
         Refused::Over => Wish::failure(),
         Refused::Full => Failure::passing(format!(
             "{PULLS} images are being fetched and {PULLS_WAITING} wait for that; try again when some \
@@ -172,19 +220,22 @@ pub fn image(wish: &Wish) -> Result<Pass<'static>, Failure> {
 }
 
 /// The right to unpack a layer; `None`: it is over.
-pub fn layer(feed: Feed, is_over: &dyn Fn() -> bool) -> Option<Pass<'static>> {
-    let gate = match feed {
-        Feed::File => &OF_FILES,
-        Feed::Client => &OF_CLIENTS,
-        Feed::Registry => &OF_REGISTRIES,
+pub fn layer(feed: Feed, wish: &Wish) -> Option<Pass<'static>> {
+    let (gate, why) = match feed {
+        Feed::File => (&OF_FILES, None),
+        Feed::Client => (&OF_CLIENTS, Some(format!("{SENT} archives are taken in at a time"))),
+        // Layers of one image wait for one another.
+        Feed::Registry => (&OF_REGISTRIES, None),
     };
-    gate.take(1, is_over).ok()
+    let waits = || why.iter().for_each(|why| wish.waits(why));
+    gate.take_told(1, &|| wish.is_over(), &waits).ok()
 }
 
 /// The right to read what is in an archive of images, whose configurations are in memory meanwhile;
 /// `None`: it is over.
-pub fn archive(is_over: &dyn Fn() -> bool) -> Option<Pass<'static>> {
-    ARCHIVES.take(1, is_over).ok()
+pub fn archive(wish: &Wish) -> Option<Pass<'static>> {
+    let waits = || wish.waits("the images of one archive are read at a time");
+    ARCHIVES.take_told(1, &|| wish.is_over(), &waits).ok()
 }
 
 /// The right to memory for a window of so many bytes, [`WINDOWS`] at most; `None`: it is over.
@@ -237,6 +288,16 @@ impl Gate {
 
     /// Waits until all who came before are served and `units` are free.
     fn take(&self, units: u64, is_over: &dyn Fn() -> bool) -> Result<Pass<'_>, Refused> {
+        self.take_told(units, is_over, &|| ())
+    }
+
+    /// The same; who has to wait is told, once, before he does.
+    fn take_told(
+        &self,
+        units: u64,
+        is_over: &dyn Fn() -> bool,
+        waits: &dyn Fn(),
+    ) -> Result<Pass<'_>, Refused> {
         let mut row = self.row();
         if row.waiting.is_empty() && row.free >= units {
             row.free -= units;
@@ -248,6 +309,9 @@ impl Gate {
         let own = row.next;
         row.next += 1;
         row.waiting.push_back(own);
+        drop(row);
+        waits();
+        let mut row = self.row();
         let taken = loop {
             if is_over() {
                 break Err(Refused::Over);
@@ -316,9 +380,13 @@ mod tests {
         let gate = Gate::new(1, 9);
         let held = gate.take(1, &|| false).expect("free");
         let wish = Wish::default();
+        let (tell, told) = channel();
         thread::scope(|scope| {
-            let waits = scope.spawn(|| gate.take(1, &|| wish.is_over()).err());
+            let waits = scope.spawn(|| {
+                gate.take_told(1, &|| wish.is_over(), &|| tell.send(()).expect("told")).err()
+            });
             stand(&gate, 1);
+            assert_eq!(told.recv(), Ok(()), "who has to wait is told");
             wish.end();
             assert_eq!(waits.join().expect("no panic"), Some(Refused::Over));
         });

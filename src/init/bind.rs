@@ -3,7 +3,7 @@
 use super::proto::{Bind, Origin};
 use super::root::{PLAIN, Root, WITHIN, make_dirs, make_for, open_again};
 use super::{Doing, InitError};
-use crate::sys::at::{self, Kind, Open};
+use crate::sys::at::{self, Kind, Open, Resolve};
 use crate::sys::mount::{self, Attr};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,11 +15,7 @@ pub fn bind(root: &Root<'_>, wanted: &Bind) -> Result<(), InitError> {
     let doing = || format!("mount {} at {}", wanted.from.display(), wanted.to);
     let refuse = |why: &str| Err(InitError::refuse(doing(), why));
     let to = Path::new(&wanted.to);
-    let mut parts = to.components();
-    if parts.next() != Some(Component::RootDir)
-        || !parts.all(|part| matches!(part, Component::Normal(_)))
-        || to.file_name().is_none()
-    {
+    if !is_inside(to) {
         return refuse("the path inside must be absolute, without `..`, and not the root");
     }
     if !wanted.from.is_absolute() {
@@ -27,12 +23,17 @@ pub fn bind(root: &Root<'_>, wanted: &Bind) -> Result<(), InitError> {
     }
     let (source, place) = match wanted.origin {
         Origin::Host => (mount::copy(at::HERE, &wanted.from, true), "on the box"),
+        Origin::Real => (copy_real(&wanted.from), "on the box"),
         Origin::Container => (copy_inside(root, &wanted.from), "in the container"),
     };
     let source = match source {
         Err(err) if err.kind() == io::ErrorKind::NotFound => {
             let from = wanted.from.display();
             return refuse(&format!("the source {from} is not {place}; make it first"));
+        }
+        Err(err) if at::is_link(&err) => {
+            let from = wanted.from.display();
+            return refuse(&format!("a link is on the way to the source {from}; remove it"));
         }
         other => other.doing(doing)?,
     };
@@ -41,7 +42,7 @@ pub fn bind(root: &Root<'_>, wanted: &Bind) -> Result<(), InitError> {
     if wanted.read_only {
         attr = attr.and(Attr::READ_ONLY);
     }
-    let map = root.user.filter(|_| wanted.mapped && wanted.origin == Origin::Host);
+    let map = root.user.filter(|_| wanted.mapped && wanted.origin != Origin::Container);
     mount::restrict(&source, attr, map, true).doing(doing)?;
     let owner = (root.ids.root(), root.ids.root());
     let target = match is_dir {
@@ -52,6 +53,39 @@ pub fn bind(root: &Root<'_>, wanted: &Bind) -> Result<(), InitError> {
         return refuse("the path inside leads into /proc or /sys");
     }
     mount::attach(source, target).doing(doing)
+}
+
+/// Makes a directory that the image wants to be there, 0755 and the container's root's, unless it is.
+pub fn make_volume(root: &Root<'_>, path: &str) -> Result<(), InitError> {
+    let doing = || format!("make the directory {path}, a volume of the image");
+    let refuse = |why: &str| Err(InitError::refuse(doing(), why));
+    // As `/data/`, which is the same.
+    let path = Path::new(path);
+    if !is_inside(path) {
+        return refuse("the path inside must be absolute, without `..`, and not the root");
+    }
+    let base = root.ids.root();
+    match make_dirs(&root.dir, path, (base, base), WITHIN) {
+        Err(err) if err.kind() == io::ErrorKind::NotADirectory => {
+            refuse("a file is in the way; use an image without it")
+        }
+        made => made.map(drop).doing(doing),
+    }
+}
+
+/// An absolute path of something below the root, without `..`.
+fn is_inside(path: &Path) -> bool {
+    let mut parts = path.components();
+    parts.next() == Some(Component::RootDir)
+        && parts.all(|part| matches!(part, Component::Normal(_)))
+        && path.file_name().is_some()
+}
+
+/// A copy of the mount at `path` of the box, with what is mounted below it, without following any link.
+fn copy_real(path: &Path) -> io::Result<OwnedFd> {
+    let how = Resolve::RESOLVE_NO_SYMLINKS;
+    let source = at::open(at::HERE, path, Open::O_PATH, 0, how)?;
+    mount::copy(source.as_fd(), Path::new(""), true)
 }
 
 /// A copy of the mount at `path` of the container's root, without what is mounted below: that might
@@ -106,9 +140,9 @@ pub fn make_read_only(root: &Root<'_>, path: &str) -> Result<(), InitError> {
     mount::attach(copy, target).doing(doing)
 }
 
-/// Hides a path of the inside: a directory behind an empty one, a file behind `null`, which the
-/// caller has made itself. Not there: done.
-pub fn mask(root: &Root<'_>, path: &str, null: &OwnedFd) -> Result<(), InitError> {
+/// Hides a path of the inside: a directory behind an empty one, a file behind the null device of the
+/// /dev that the caller has made. Not there: done.
+pub fn mask(root: &Root<'_>, path: &str) -> Result<(), InitError> {
     let doing = || format!("mask {path}");
     let Some(target) = existing(root, path).doing(doing)? else { return Ok(()) };
     let attr = Attr::READ_ONLY.and(Attr::NO_SUID).and(Attr::NO_EXEC);
@@ -116,11 +150,20 @@ pub fn mask(root: &Root<'_>, path: &str, null: &OwnedFd) -> Result<(), InitError
         Kind::Directory => {
             (mount::copy(root.scratch.as_fd(), Path::new("empty"), false), attr.and(Attr::NO_DEV))
         }
-        _ => (mount::copy(null.as_fd(), Path::new(""), false), attr),
+        _ => (copy_of(root, "/dev/null"), attr),
     };
     let cover = cover.doing(doing)?;
     mount::restrict(&cover, attr, None, false).doing(doing)?;
     mount::attach(cover, target).doing(doing)
+}
+
+/// A copy of the mount at `path` of the inside, without following any link.
+fn copy_of(root: &Root<'_>, path: &str) -> io::Result<OwnedFd> {
+    let file = at::open(&root.dir, path, Open::O_PATH | Open::O_NOFOLLOW, 0, PLAIN)?;
+    match at::stat(&file)?.kind {
+        Kind::Characters(1, 3) => mount::copy(file.as_fd(), Path::new(""), false),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not the null device")),
+    }
 }
 
 /// Opens `path` of the inside without following any link; `None` when it is not there. A link on

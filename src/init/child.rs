@@ -5,6 +5,7 @@ use super::profile;
 use super::proto::FailKind;
 use super::start::{Failure, Workshop};
 use super::users::User;
+use crate::model::process::{LAUNCH_FAILED, LAUNCH_NO_INTERPRETER};
 use crate::sys::at::{self, Open, Resolve};
 use crate::sys::caps::{self, Caps};
 use crate::sys::fd::{self, Standard};
@@ -38,6 +39,8 @@ pub(super) struct Ready {
     pub(super) limits: Limits,
     pub(super) streams: [OwnedFd; 3],
     pub(super) tty: bool,
+    /// Of a launcher: it says itself what becomes of it.
+    pub(super) told_by: Option<OwnedFd>,
 }
 
 /// Where a child failed.
@@ -103,6 +106,7 @@ fn become_it(workshop: &Workshop, ready: &Ready) -> Result<(), (Step, io::Error)
     process::set_umask(0o022);
     signal::reset_all()
         .and_then(|()| fd::close_all_on_exec())
+        .and_then(|()| ready.told_by.as_ref().map_or(Ok(()), fd::keep_on_exec))
         .map_err(at_step(Step::Descriptors))?;
     // Last: what is left to do is exec, and that shall be all that they can hinder.
     ready.limits.apply().map_err(at_step(Step::Limits))
@@ -135,17 +139,27 @@ fn exec(ready: &Ready) -> (Step, io::Error) {
     worst
 }
 
+/// Bytes of a program's name that a launcher may tell.
+const PROGRAM_MAX: usize = 256;
+
 /// What the pipe of a starting process says: `None` when exec has worked.
 pub(super) fn outcome(errors: &OwnedFd, program: &str) -> Option<Failure> {
-    let mut word = [0; 5];
-    match fd::read(errors, &mut word) {
-        Ok(5) => {}
-        _ => return None,
-    }
-    let err =
-        io::Error::from_raw_os_error(i32::from_ne_bytes([word[1], word[2], word[3], word[4]]));
+    let mut word = [0; 5 + PROGRAM_MAX];
+    let length = fd::read(errors, &mut word).ok().filter(|length| *length >= 5)?;
+    let launched = String::from_utf8_lossy(&word[5..length]);
+    let launched: String = launched.chars().filter(|it| !it.is_control()).collect();
+    let program = if word[0] == LAUNCH_FAILED { &launched } else { program };
+    let number = i32::from_ne_bytes([word[1], word[2], word[3], word[4]]);
+    let err = io::Error::from_raw_os_error(number);
     let system = |what: &str| (FailKind::System, format!("cannot {what}: {err}"));
-    let is = |step: Step| word[0] == step as u8;
+    let step = match (word[0], err.kind()) {
+        (LAUNCH_FAILED, io::ErrorKind::NotFound) => Step::NotFound as u8,
+        (LAUNCH_FAILED, _) if number == LAUNCH_NO_INTERPRETER => Step::NoInterpreter as u8,
+        (LAUNCH_FAILED, io::ErrorKind::PermissionDenied) => Step::NotExecutable as u8,
+        (LAUNCH_FAILED, _) => Step::Exec as u8,
+        (step, _) => step,
+    };
+    let is = |known: Step| step == known as u8;
     Some(match () {
         () if is(Step::NotFound) => {
             (FailKind::ProgramNotFound, format!("program `{program}` is not in the container"))

@@ -23,8 +23,14 @@ const OWN: [u8; 7] = [
 
 /// Enters the container's user namespace as its root and lowers everything that can be lowered.
 /// The system call filter and no-new-privs are on pid 1 too: what it starts inherits them, which
-/// is cheaper than installing them each time, and it is filtered itself.
-pub fn confine(plan: &Plan, user: OwnedFd, filters: &[seccomp::Program]) -> Result<(), InitError> {
+/// is cheaper than installing them each time, and it is filtered itself. `last`: namespaces that the
+/// container's root is to own and that there are not yet.
+pub fn confine(
+    plan: &Plan,
+    user: OwnedFd,
+    filters: &[seccomp::Program],
+    last: Spaces,
+) -> Result<(), InitError> {
     let null = at::open(at::HERE, "/dev/null", Open::O_RDWR, 0, Resolve::RESOLVE_NO_SYMLINKS)
         .doing(|| "open /dev/null".into())?;
     for stream in [Standard::Input, Standard::Output, Standard::Error] {
@@ -34,6 +40,9 @@ pub fn confine(plan: &Plan, user: OwnedFd, filters: &[seccomp::Program]) -> Resu
         ns::enter(&user, Spaces::CLONE_NEWUSER).doing(|| "enter the user namespace".into())?;
     }
     process::become_user(0, 0, &[]).doing(|| "become root of the container".into())?;
+    if !last.is_empty() {
+        ns::unshare(last).doing(|| format!("make the container's namespaces ({last:?})"))?;
+    }
     // A change of ids may have made us visible again.
     process::set_dumpable(false).doing(|| "stay untraceable".into())?;
     // Who keeps exec from giving privileges may filter itself; who does not needs a capability of

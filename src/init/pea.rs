@@ -23,6 +23,7 @@
 use super::proto::{Answer, FailKind, MAX_MESSAGE, PeaPlan, PeaStart, Plan, Reply, SetUp};
 use super::root::{self, Kept};
 use super::start::{self, Failure, Launched, Sent, Workshop};
+use super::victim::Score;
 use super::{Doing, InitError, confine, limits, message};
 use crate::sys::caps::Caps;
 use crate::sys::fd::{self, PollFd, PollFlags};
@@ -95,7 +96,7 @@ fn keep(
     usual: limits::Values,
     channel: &OwnedFd,
 ) -> Result<(), InitError> {
-    let kept = match root::build(&plan, &user) {
+    let kept = match root::build(&plan, &user, None) {
         Ok(kept) => kept,
         Err(err) => {
             let (doing, why) = err.parts();
@@ -175,8 +176,10 @@ impl Keeper {
         sent: Sent,
     ) -> Result<Launched, Failure> {
         let system = |err: io::Error| (FailKind::System, format!("cannot start in a pea: {err}"));
+        let score = Score::open(&self.kept.proc, self.plan.memory_bytes)
+            .map_err(|err| (FailKind::System, crate::log::chain(&err)))?;
         let confined = self.user.try_clone().map_err(system).and_then(|user| {
-            confine::confine(&self.plan, user, &self.filters)
+            confine::confine(&self.plan, user, &self.filters, Spaces::empty())
                 .and_then(|()| confine::granted(&self.plan))
                 .map_err(|err| (FailKind::System, crate::log::chain(&err)))
         });
@@ -188,6 +191,7 @@ impl Keeper {
         };
         let workshop = Workshop {
             kept,
+            score,
             profile: self.plan.apparmor.clone(),
             root: start::root_dir().map_err(system)?,
             last_id: self.plan.ids.last(),

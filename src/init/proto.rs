@@ -44,6 +44,23 @@ pub enum Order {
     Pea(Box<PeaPlan>),
     /// Make a container, as drawn above; its [`Plan`] follows.
     Container(Owner),
+    /// The same, and make what can be made before the plan is known, as drawn in [`super::early`].
+    Early(Early),
+}
+
+/// What is known of a container before its [`Plan`], as that has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Early {
+    /// Ids inside are these outside; not the box's own.
+    pub ids: IdMap,
+    /// The container's end of the network.
+    pub net: InsideNet,
+    /// Masked.
+    pub masked: Vec<String>,
+    /// Made read-only.
+    pub read_only: Vec<String>,
+    /// An empty directory on the box where the mounts are put together; nothing of it stays.
+    pub place: PathBuf,
 }
 
 /// Whose a container's namespaces are. As its [`Plan`] has it.
@@ -95,6 +112,9 @@ pub struct Plan {
     pub scratch: PathBuf,
     /// Mounted after the root, in this order.
     pub binds: Vec<Bind>,
+    /// Directories of the root that are made before when they are missing; absolute paths.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<String>,
     /// Capabilities (numbers) that stay in the bounding set of everything inside.
     pub capabilities: Vec<u8>,
     /// The same for processes of other users than root: no more than those.
@@ -109,12 +129,17 @@ pub struct Plan {
     pub read_only: Vec<String>,
     /// Size of /dev/shm in bytes; 0: the kernel's own.
     pub shm_bytes: u64,
+    /// The memory limit of the group that pid 1 is in, in bytes; 0: none.
+    pub memory_bytes: u64,
     /// Pid 1's name in /proc/1/status, at most 15 bytes; empty: that of its program.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub init_name: String,
     /// The AppArmor profile of everything that pid 1 starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub apparmor: Option<String>,
+    /// Pid 1 hears what the app says of itself; see [`NOTIFY_NAME`](crate::model::work::NOTIFY_NAME).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub notify: bool,
 }
 
 /// What pid 1 does to its own network namespace.
@@ -154,6 +179,9 @@ pub enum Origin {
     /// On the box.
     #[default]
     Host,
+    /// The same, under its real name: no link on the way is followed. For what an app can write to,
+    /// as it may put a link there after somebody has looked.
+    Real,
     /// In the container's root, with the binds before it; no mount below it comes along.
     Container,
 }
@@ -250,6 +278,9 @@ pub enum Ask {
         id: String,
         /// Signal number.
         signal: i32,
+        /// To all that it has started and that has not left its group, too.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        group: bool,
     },
     /// Send a signal to every process but pid 1.
     SignalAll {
@@ -273,6 +304,8 @@ pub enum Ask {
     },
     /// Tell all processes, running and ended.
     List,
+    /// Tell what the app has said of itself.
+    Notified,
     /// Forget an ended process and its spool.
     Forget {
         /// Which process.
@@ -321,6 +354,8 @@ pub enum Answer {
     Attached,
     /// Done.
     Done,
+    /// What the app has said.
+    Notified(Notified),
     /// The list.
     Processes(Vec<ProcessState>),
     /// It could not be done.
@@ -337,6 +372,20 @@ pub enum Answer {
         /// How.
         status: ExitStatus,
     },
+}
+
+/// What an app has said of itself since its container stands. sd_notify(3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notified {
+    /// `READY=1`.
+    pub ready: bool,
+    /// `STOPPING=1`.
+    pub stopping: bool,
+    /// Milliseconds since the last `READY=1` or `WATCHDOG=1`; before the first, since there is a
+    /// socket.
+    pub age_ms: u64,
+    /// The last `STATUS=`, at most 256 bytes.
+    pub status: String,
 }
 
 /// Kinds of failure that a caller tells apart.

@@ -16,8 +16,9 @@
 //! Without layers, the writable directory is the root itself, through the id map: a snapshot. Then
 //! the host's root has no place in it, and what is made there is made as the one who is to own it.
 
+use super::inside::{Closed, Trees, is_in_trees};
 use super::proto::Plan;
-use super::{Doing, InitError, bind, inside};
+use super::{Doing, InitError, bind};
 use crate::sys::at::{self, Kind, Open, Resolve};
 use crate::sys::caps;
 use crate::sys::mount::{self, Attr};
@@ -56,30 +57,63 @@ pub const WITHIN: Resolve = Resolve::RESOLVE_IN_ROOT.union(Resolve::RESOLVE_NO_M
 pub const PLAIN: Resolve = WITHIN.union(Resolve::RESOLVE_NO_SYMLINKS);
 
 /// Builds the root of `plan` in a new mount namespace and makes it the caller's `/`. Nothing of
-/// the host's is mounted afterwards, but for the plan's binds.
-pub fn build(plan: &Plan, user: &OwnedFd) -> Result<Kept, InitError> {
-    // Made by the host's root: it stays the host's, and nobody inside may mount in it.
-    ns::unshare(Spaces::CLONE_NEWNS).doing(|| "make a mount namespace".into())?;
-    mount::make_all_private().doing(|| "make mounts private".into())?;
+/// the host's is mounted afterwards, but for the plan's binds. `ready`: what [`trees_ahead`] made for
+/// such a plan.
+pub fn build(plan: &Plan, user: &OwnedFd, ready: Option<Trees>) -> Result<Kept, InitError> {
+    fresh_mounts()?;
     let user = (!plan.privileged).then_some(user.as_fd());
+    let closed = Closed { masked: &plan.masked, read_only: &plan.read_only };
     let root = if plan.lowers.is_empty() { snapshot(plan, user)? } else { union(plan, user)? };
-    let kept = inside::mount_all(&root, plan.shm_bytes)?;
+    let trees = match ready {
+        Some(trees) => trees.attach(&root, plan.shm_bytes).map(|()| trees)?,
+        None => Trees::make(&root, closed, plan.shm_bytes)?,
+    };
+    let kept = trees.keep(&root)?;
+    for volume in &plan.volumes {
+        bind::make_volume(&root, volume)?;
+    }
     for wanted in &plan.binds {
         bind::bind(&root, wanted)?;
     }
-    for path in &plan.read_only {
-        bind::make_read_only(&root, path)?;
-    }
-    for path in &plan.masked {
-        bind::mask(&root, path, &kept.null)?;
-    }
+    closed.close(&root, |path| !is_in_trees(path))?;
     mount::pivot(&root.dir).doing(|| "change to the new root".into())?;
     Ok(kept)
 }
 
+/// Size of /dev/shm, in bytes, until it is known which it is to have.
+const SHM_AHEAD: u64 = 64 << 10;
+
+/// Makes what [`build`] takes as `ready`, for a container with these ids. `place` is an empty directory
+/// of the box. The caller keeps its mount namespace.
+pub fn trees_ahead(
+    place: &Path,
+    ids: IdMap,
+    user: &OwnedFd,
+    closed: Closed<'_>,
+) -> Result<Trees, InitError> {
+    let own = || "open the own mount namespace".into();
+    let before = std::fs::File::open("/proc/self/ns/mnt").doing(own)?;
+    fresh_mounts()?;
+    let scratch = scratch(place, ids)?;
+    at::make_dir(&scratch, "stage", 0o755).doing(|| "make a directory".into())?;
+    let dir = at::open(&scratch, "stage", Open::O_PATH | Open::O_DIRECTORY, 0, PLAIN)
+        .doing(|| "open a directory".into())?;
+    let stage = Root { dir, scratch, ids, user: Some(user.as_fd()) };
+    let trees = Trees::make(&stage, closed, SHM_AHEAD)?;
+    let trees = trees.detached()?;
+    ns::enter(before, Spaces::CLONE_NEWNS).doing(|| "go back to the box's mounts".into())?;
+    Ok(trees)
+}
+
+/// Made by the host's root, it stays the host's, and nobody inside may mount in it.
+fn fresh_mounts() -> Result<(), InitError> {
+    ns::unshare(Spaces::CLONE_NEWNS).doing(|| "make a mount namespace".into())?;
+    mount::make_all_private().doing(|| "make mounts private".into())
+}
+
 /// Mounts layers and writable directory as one root.
 fn union<'a>(plan: &Plan, user: Option<BorrowedFd<'a>>) -> Result<Root<'a>, InitError> {
-    let scratch = scratch(plan)?;
+    let scratch = scratch(&plan.scratch, plan.ids)?;
     for (number, lower) in plan.lowers.iter().enumerate() {
         let doing = || format!("mount layer {}", lower.display());
         let layer = mount::copy(at::HERE, lower, false).doing(doing)?;
@@ -101,7 +135,7 @@ fn union<'a>(plan: &Plan, user: Option<BorrowedFd<'a>>) -> Result<Root<'a>, Init
 
 /// Mounts the writable directory as the root.
 fn snapshot<'a>(plan: &Plan, user: Option<BorrowedFd<'a>>) -> Result<Root<'a>, InitError> {
-    let scratch = scratch(plan)?;
+    let scratch = scratch(&plan.scratch, plan.ids)?;
     let doing = || format!("mount {}", plan.writable.display());
     let writable = mount::copy(at::HERE, &plan.writable, false).doing(doing)?;
     // The store itself is mounted nosuid.
@@ -121,16 +155,16 @@ fn root_attr(plan: &Plan) -> Attr {
     if plan.no_new_privs { Attr::NO_DEV.and(Attr::NO_SUID) } else { Attr::NO_DEV }
 }
 
-/// A tmpfs on the plan's empty directory, with the directory `empty`.
-fn scratch(plan: &Plan) -> Result<OwnedFd, InitError> {
-    let doing = || format!("mount a tmpfs on {}", plan.scratch.display());
+/// A tmpfs on the empty directory `place`, with the directory `empty`.
+fn scratch(place: &Path, ids: IdMap) -> Result<OwnedFd, InitError> {
+    let doing = || format!("mount a tmpfs on {}", place.display());
     let attr = Attr::NO_SUID.and(Attr::NO_DEV).and(Attr::NO_EXEC);
     let scratch = mount::new("tmpfs", &[("mode", "0711"), ("size", "1m")], attr).doing(doing)?;
     let flags = Open::O_PATH | Open::O_DIRECTORY;
-    let target = at::open(at::HERE, &plan.scratch, flags, 0, Resolve::empty()).doing(doing)?;
+    let target = at::open(at::HERE, place, flags, 0, Resolve::empty()).doing(doing)?;
     mount::attach(&scratch, target).doing(doing)?;
     at::make_dir(&scratch, "empty", 0o755).doing(|| "make a directory".into())?;
-    let base = plan.ids.root();
+    let base = ids.root();
     at::adopt(&scratch, "empty", base, base, 0o755)
         .doing(|| "give a directory to the container".into())?;
     Ok(scratch)

@@ -15,12 +15,13 @@ mod begin;
 use super::child;
 use super::depot::Depot;
 use super::message;
+use super::notice::Notices;
 use super::peers::Peers;
 use super::proto::{Answer, FailKind, MAX_MESSAGE, Plan, Reply, Request};
 use super::root::Kept;
 use super::start::{self, Failure, Workshop};
 use super::table::{PeerId, Phase, Serial, Table};
-use super::victim;
+use super::victim::Score;
 use super::{Doing, InitError, limits};
 use crate::model::process::ExitStatus;
 use crate::sys::caps::Caps;
@@ -48,6 +49,7 @@ enum Source {
     Signals,
     Listener,
     Peer(PeerId),
+    Notices,
     Starting(Serial),
     Stream(Serial, usize),
 }
@@ -60,6 +62,8 @@ pub struct Server {
     workshop: Workshop,
     peers: Peers,
     table: Table,
+    /// What the app says of itself, if it is heard.
+    notices: Option<Notices>,
     /// Who waits for the end of all processes, and the number of the request.
     for_empty: Vec<(PeerId, u64)>,
     /// There may be more ended children than the last turn took.
@@ -78,7 +82,7 @@ impl Server {
     pub fn new(
         listener: OwnedFd,
         depot: OwnedFd,
-        kept: Kept,
+        (kept, score): (Kept, Score),
         plan: &Plan,
         usual: limits::Values,
     ) -> Result<Server, InitError> {
@@ -91,6 +95,8 @@ impl Server {
         let nofile = soft.max(OWN_NOFILE.min(hard));
         process::set_limit(Resource::OPEN_FILES, nofile, hard)
             .doing(|| "raise the number of open files".into())?;
+        let notices = plan.notify.then(Notices::new).transpose();
+        let notices = notices.doing(|| "make the socket for sd_notify".into())?;
         let granted = super::confine::granted(plan)?;
         let for_users = Caps::of(&plan.user_capabilities);
         Ok(Server {
@@ -99,6 +105,7 @@ impl Server {
             depot,
             workshop: Workshop {
                 kept,
+                score,
                 root,
                 last_id: plan.ids.last(),
                 granted,
@@ -107,6 +114,7 @@ impl Server {
                 profile: plan.apparmor.clone(),
             },
             peers: Peers::new(plan.privileged),
+            notices,
             table: Table::default(),
             for_empty: Vec::new(),
             more_to_reap: false,
@@ -119,6 +127,8 @@ impl Server {
 
     /// Serves until somebody kills us.
     pub fn run(mut self) -> ! {
+        // It counts against us when the kernel looks for the largest, and most of it made the container.
+        memory::let_go_of_program();
         loop {
             match self.wait() {
                 Ok(none) if none.is_empty() && !self.more_to_reap => {
@@ -159,6 +169,10 @@ impl Server {
         let mut sources = vec![Source::Signals, Source::Listener];
         let mut watched =
             vec![PollFd::new(self.signals.as_fd(), read), PollFd::new(self.listener.as_fd(), read)];
+        if let Some(notices) = &self.notices {
+            sources.push(Source::Notices);
+            watched.push(PollFd::new(notices.socket.as_fd(), read));
+        }
         for (id, socket, waits) in self.peers.iter() {
             sources.push(Source::Peer(id));
             watched.push(PollFd::new(socket.as_fd(), if waits { write } else { read }));
@@ -225,6 +239,7 @@ impl Server {
                     self.hear(id);
                 }
             }
+            Source::Notices => self.notices.iter_mut().for_each(Notices::hear),
             Source::Starting(serial) => self.settle(serial, true),
             Source::Stream(serial, index) => {
                 let Server { table, depot, buffer, .. } = self;
@@ -274,8 +289,6 @@ impl Server {
         if !self.peers.has(peer) {
             return;
         }
-        // It may be over by now.
-        let _ = victim::prefer(&self.workshop.kept.proc, process.pid);
         let streams = match process.internal {
             // Not kept: each of its streams ends when either side does.
             true => Ok(process.streams.drain(..).map(|stream| stream.fd).collect()),
@@ -362,7 +375,7 @@ impl Server {
             // Not waited for yet, so the number is its own; it cannot fail.
             let _ = signal::send(pid, signal::KILL);
         }
-        self.table.detach(id);
+        self.table.detach(id, &self.depot);
     }
 }
 

@@ -5,8 +5,11 @@
 //! namespace; mounts and pids to the host's, so that nobody inside ever has rights over them.
 
 use super::order::{Given, check_owner, check_plan, read_filter, refused, take_given};
-use super::proto::{MAX_MESSAGE, Order, Owner, Plan, SetUp};
-use super::{Doing, InitError, confine, inside_net, limits, message, pea, root, serve, spawner};
+use super::proto::{InsideNet, MAX_MESSAGE, Order, Owner, Plan, SetUp};
+use super::victim::Score;
+use super::{
+    Doing, InitError, confine, early, inside_net, limits, message, pea, root, serve, spawner,
+};
 use crate::sys::fd::{self, PollFd, PollFlags};
 use crate::sys::ns::{self, Fork, Parent, Spaces};
 use crate::sys::{process, signal};
@@ -25,14 +28,27 @@ const PATIENCE_MS: u16 = 60_000;
 const DISK_MINUTES: usize = 240;
 
 /// The namespaces that belong to the container's user namespace, and that one.
-struct Made {
+pub(super) struct Made {
     /// The process that has made them, about to end; to be waited for.
     helper: i32,
-    user: OwnedFd,
-    net: OwnedFd,
-    uts: OwnedFd,
-    ipc: OwnedFd,
-    cgroup: OwnedFd,
+    pub(super) user: OwnedFd,
+    pub(super) net: OwnedFd,
+    /// Each of the others with its kind.
+    others: Vec<(OwnedFd, Spaces)>,
+}
+
+impl Made {
+    /// Enters all but the user namespace. To be called once.
+    pub(super) fn enter(&self) -> Result<(), InitError> {
+        // It ends by itself.
+        process::wait(self.helper).doing(|| "wait for the helper process".into())?;
+        let others = self.others.iter().map(|(space, kind)| (space, *kind));
+        for (space, kind) in others.chain([(&self.net, Spaces::CLONE_NEWNET)]) {
+            ns::enter(space, kind)
+                .doing(|| format!("enter the container's namespaces ({kind:?})"))?;
+        }
+        Ok(())
+    }
 }
 
 /// The verb `terrarium init`; descriptor 0 is the daemon's channel.
@@ -90,6 +106,7 @@ fn obey(
     match order {
         Order::Spawner => spawner::run(channel, usual),
         Order::Container(owner) => set_up(channel, owner, usual, first),
+        Order::Early(order) => early::begin(channel, &order, usual, first),
         Order::Pea(order) => {
             check_plan(&order.plan)?;
             shed_unusable(order.plan.privileged)?;
@@ -111,18 +128,9 @@ fn set_up(
 ) -> Result<(), InitError> {
     check_owner(&owner)?;
     shed_unusable(owner.privileged)?;
-    let made = make_spaces(&owner)?;
+    let made = make_spaces(&owner, Spaces::CLONE_NEWCGROUP)?;
     message::send(channel, &SetUp::Born, &[made.net.as_fd()]).map_err(|_| InitError::Abandoned)?;
-    // It ends by itself, while the daemon reads.
-    process::wait(made.helper).doing(|| "wait for the helper process".into())?;
-    for (fd, space) in [
-        (&made.net, Spaces::CLONE_NEWNET),
-        (&made.uts, Spaces::CLONE_NEWUTS),
-        (&made.ipc, Spaces::CLONE_NEWIPC),
-        (&made.cgroup, Spaces::CLONE_NEWCGROUP),
-    ] {
-        ns::enter(fd, space).doing(|| format!("enter the container's namespaces ({space:?})"))?;
-    }
+    made.enter()?;
     // Meanwhile the daemon makes what the plan names. Should it end, so do we.
     let spoke = |_| matches!(fd::wait_readable(channel, PATIENCE_MS), Ok(true) | Err(_));
     if !(0..DISK_MINUTES).any(spoke) {
@@ -134,8 +142,7 @@ fn set_up(
         return Err(refused("it is not the one that was announced".into()));
     }
     let given = take_given(fds)?;
-    let name = host_name(&plan.handle);
-    ns::set_host_name(name).doing(|| format!("set the host name to {name}"))?;
+    set_host_name(&plan)?;
     ns::unshare(Spaces::CLONE_NEWPID).doing(|| "make a pid namespace".into())?;
 
     let (status, tell) = fd::pipe().doing(|| "make a pipe".into())?;
@@ -154,27 +161,38 @@ fn set_up(
             *first = Some(pid);
             drop((tell, gate));
             // It builds the inside while the daemon connects the network.
-            let told = expect_go(channel)
-                .and_then(|()| inside_net::configure(&plan.net))
-                .and_then(|()| wait_for(&status, channel))
-                .and_then(|()| {
-                    // The gate first: who hears that it stands must not find that it ended there,
-                    // because we did before we could open it.
-                    fd::write(&open, &[1])
-                        .and_then(|_| message::send(channel, &SetUp::Ready { pid }, &[]))
-                        .map_err(|_| InitError::Abandoned)
-                });
-            if told.is_err() {
-                // Already dead is just as well.
-                let _ = process::pidfd_send_signal(&pidfd, signal::Signal::SIGKILL as i32);
-            }
-            told
+            see_born(channel, &plan.net, (pid, &pidfd), (&status, &open))
         }
     }
 }
 
+/// Sets the network up once it is attached, opens pid 1's gate when that stands, and tells the daemon
+/// of it. A pid 1 with which that fails is killed.
+pub(super) fn see_born(
+    channel: &OwnedFd,
+    net: &InsideNet,
+    (pid, pidfd): (i32, &OwnedFd),
+    (status, open): (&OwnedFd, &OwnedFd),
+) -> Result<(), InitError> {
+    let told = expect_go(channel)
+        .and_then(|()| inside_net::configure(net))
+        .and_then(|()| wait_for(status, channel))
+        .and_then(|()| {
+            // The gate first: who hears that it stands must not find that it ended there, because we
+            // did before we could open it. And what comes on the channel from here on is for pid 1.
+            fd::write(open, &[1])
+                .and_then(|_| message::send(channel, &SetUp::Ready { pid }, &[]))
+                .map_err(|_| InitError::Abandoned)
+        });
+    if told.is_err() {
+        // Already dead is just as well.
+        let _ = process::pidfd_send_signal(pidfd, signal::Signal::SIGKILL as i32);
+    }
+    told
+}
+
 /// Waits until the network is attached.
-fn expect_go(channel: &OwnedFd) -> Result<(), InitError> {
+pub(super) fn expect_go(channel: &OwnedFd) -> Result<(), InitError> {
     match receive::<SetUp>(channel)?.0 {
         SetUp::Go => Ok(()),
         other => Err(InitError::refuse("wait for go", format!("got {other:?}"))),
@@ -188,8 +206,7 @@ fn prepare_self(channel: &OwnedFd) -> std::io::Result<limits::Values> {
     process::set_name("terrarium")?;
     process::set_umask(0o022);
     // The daemon may be shielded from the out-of-memory killer; nobody in a container is. Raising
-    // the value needs no privilege, and no process inside could do it before exec: while it is
-    // not dumpable its /proc files belong to the host's root.
+    // the value needs no privilege.
     let file = "/proc/self/oom_score_adj";
     if std::fs::read_to_string(file)?.starts_with('-') {
         std::fs::write(file, "0")?;
@@ -198,7 +215,7 @@ fn prepare_self(channel: &OwnedFd) -> std::io::Result<limits::Values> {
 }
 
 /// Without a user namespace of its own a container has what the box's root has.
-fn shed_unusable(privileged: bool) -> Result<(), InitError> {
+pub(super) fn shed_unusable(privileged: bool) -> Result<(), InitError> {
     match privileged {
         true => Ok(()),
         false => limits::keep_usable().doing(|| "lower limits that could not be used".into()),
@@ -217,6 +234,12 @@ fn receive<T: DeserializeOwned>(channel: &OwnedFd) -> Result<(T, Vec<OwnedFd>), 
         .ok_or(InitError::Abandoned)
 }
 
+/// Names the box that the container takes itself for.
+pub(super) fn set_host_name(plan: &Plan) -> Result<(), InitError> {
+    let name = host_name(&plan.handle);
+    ns::set_host_name(name).doing(|| format!("set the host name to {name}"))
+}
+
 /// The last 63 bytes of the handle, the longest that every program takes.
 fn host_name(handle: &str) -> &str {
     let start = handle.len().saturating_sub(63);
@@ -224,8 +247,9 @@ fn host_name(handle: &str) -> &str {
 }
 
 /// Makes the namespaces by a helper process, which becomes root of the new user namespace before
-/// it makes the others, so that what the kernel puts into them has a mapped owner.
-fn make_spaces(owner: &Owner) -> Result<Made, InitError> {
+/// it makes the others, so that what the kernel puts into them has a mapped owner. `more`: besides net,
+/// uts and ipc.
+pub(super) fn make_spaces(owner: &Owner, more: Spaces) -> Result<Made, InitError> {
     let ids = owner.ids;
     let (hear_mapped, mapped) = fd::pipe().doing(|| "make a pipe".into())?;
     let (hear_made, made) = fd::pipe().doing(|| "make a pipe".into())?;
@@ -249,39 +273,39 @@ fn make_spaces(owner: &Owner) -> Result<Made, InitError> {
     let pid = match forked {
         Fork::Child => {
             drop((mapped, hear_made));
-            let code = helper(&hear_mapped, &made).err().and_then(|err| err.raw_os_error());
+            let code =
+                helper(&hear_mapped, &made, SPACES | more).err().and_then(|err| err.raw_os_error());
             // The parent sees the end of the pipe without a byte in it, and our status.
             process::exit_now(code.unwrap_or(0) as u8)
         }
         Fork::Parent { pid, .. } => pid,
     };
     drop((hear_mapped, made));
-    let opened = map_and_open(pid, (!owner.privileged).then_some(ids), &mapped, &hear_made);
+    let map = (!owner.privileged).then_some(ids);
+    let opened = map_and_open(pid, map, (&mapped, &hear_made), more);
     drop(mapped);
     let Err(err) = opened else { return opened };
     let how = process::wait(pid).doing(|| "wait for the helper process".into())?;
     Err(match (err, how) {
         (InitError::Abandoned, process::Ended::Exited(code)) => InitError::Step {
-            doing: "make net, uts, ipc and cgroup namespaces".into(),
+            doing: format!("make the container's namespaces ({:?})", SPACES | more),
             source: std::io::Error::from_raw_os_error(code.into()).into(),
         },
         (err, _) => err,
     })
 }
 
+/// What every container has.
+const SPACES: Spaces = Spaces::CLONE_NEWNET.union(Spaces::CLONE_NEWUTS).union(Spaces::CLONE_NEWIPC);
+
 /// The helper: waits for its id map, makes the namespaces, says so, and stays until it is no
 /// longer needed.
-fn helper(mapped: &OwnedFd, made: &OwnedFd) -> std::io::Result<()> {
+fn helper(mapped: &OwnedFd, made: &OwnedFd, spaces: Spaces) -> std::io::Result<()> {
     if fd::read(mapped, &mut [0])? == 0 {
         return Ok(());
     }
     process::become_user(0, 0, &[])?;
-    ns::unshare(
-        Spaces::CLONE_NEWNET
-            | Spaces::CLONE_NEWUTS
-            | Spaces::CLONE_NEWIPC
-            | Spaces::CLONE_NEWCGROUP,
-    )?;
+    ns::unshare(spaces)?;
     fd::write(made, &[1])?;
     fd::read(mapped, &mut [0]).map(drop)
 }
@@ -290,8 +314,8 @@ fn helper(mapped: &OwnedFd, made: &OwnedFd) -> std::io::Result<()> {
 fn map_and_open(
     pid: i32,
     ids: Option<IdMap>,
-    mapped: &OwnedFd,
-    made: &OwnedFd,
+    (mapped, made): (&OwnedFd, &OwnedFd),
+    more: Spaces,
 ) -> Result<Made, InitError> {
     if let Some(ids) = ids {
         let map = ids.text();
@@ -311,14 +335,12 @@ fn map_and_open(
             .map(OwnedFd::from)
             .doing(|| format!("open the container's {kind} namespace"))
     };
-    Ok(Made {
-        helper: pid,
-        user: open("user")?,
-        net: open("net")?,
-        uts: open("uts")?,
-        ipc: open("ipc")?,
-        cgroup: open("cgroup")?,
-    })
+    let mut others =
+        vec![(open("uts")?, Spaces::CLONE_NEWUTS), (open("ipc")?, Spaces::CLONE_NEWIPC)];
+    if more.contains(Spaces::CLONE_NEWCGROUP) {
+        others.push((open("cgroup")?, Spaces::CLONE_NEWCGROUP));
+    }
+    Ok(Made { helper: pid, user: open("user")?, net: open("net")?, others })
 }
 
 /// Waits until pid 1 says that it stands. Anything else (its complaint, its silent end, the end of
@@ -350,7 +372,7 @@ fn wait_for(status: &OwnedFd, channel: &OwnedFd) -> Result<(), InitError> {
 }
 
 /// Takes the name that shows in /proc/1/status; empty: keeps its own.
-fn take_name(name: &str) -> Result<(), InitError> {
+pub(super) fn take_name(name: &str) -> Result<(), InitError> {
     if name.is_empty() {
         return Ok(());
     }
@@ -363,11 +385,11 @@ fn take_name(name: &str) -> Result<(), InitError> {
 }
 
 /// What pid 1 has of its maker.
-struct Maker {
+pub(super) struct Maker {
     /// Where it says that it stands, or why not.
-    tell: OwnedFd,
+    pub(super) tell: OwnedFd,
     /// Where it waits for the network. The end of it without a byte is its maker's end.
-    gate: OwnedFd,
+    pub(super) gate: OwnedFd,
 }
 
 /// Pid 1 from its first instruction on. It never returns, so nothing of the caller's is dropped.
@@ -378,30 +400,34 @@ fn become_pid_one(
     maker: Maker,
     usual: &limits::Values,
 ) -> ! {
-    let mut status = File::from(maker.tell);
-    let built = take_name(&plan.init_name).and_then(|()| root::build(plan, &user));
-    let built = built.and_then(|kept| {
-        confine::confine(plan, user, &given.filters)?;
-        serve::Server::new(given.listener, given.depot, kept, plan, *usual)
+    let built = take_name(&plan.init_name).and_then(|()| root::build(plan, &user, None));
+    let server = built.and_then(|kept| {
+        let score = Score::open(&kept.proc, plan.memory_bytes)?;
+        confine::confine(plan, user, &given.filters, Spaces::empty())?;
+        serve::Server::new(given.listener, given.depot, (kept, score), plan, *usual)
     });
-    let (word, server) = match built {
-        Ok(server) => (SetUp::Ready { pid: 1 }, Some(server)),
-        Err(err) => {
+    let told = report(File::from(maker.tell), server.as_ref().err());
+    // No word from it after this says the same.
+    let free = told && matches!(fd::read(&maker.gate, &mut [0]), Ok(1));
+    drop(maker.gate);
+    match server {
+        Ok(server) if free => server.run(),
+        _ => process::exit_now(1),
+    }
+}
+
+/// Says on the status pipe of [`wait_for`] that all went well, or not. `false`: our maker is dead, then
+/// nobody knows of us, and we are to end too.
+pub(super) fn report(mut status: File, err: Option<&InitError>) -> bool {
+    let word = match err {
+        None => SetUp::Ready { pid: 1 },
+        Some(err) => {
             // Short enough to pass the pipe in one piece.
             let (doing, why) = err.parts();
             let short = |text: String| text.chars().take(500).collect();
-            (SetUp::Refused { doing: short(doing), why: short(why), pid: None }, None)
+            SetUp::Refused { doing: short(doing), why: short(why), pid: None }
         }
     };
-    // A broken pipe says that our maker is dead: then nobody knows of us, and we end too.
     let word = serde_json::to_vec(&word).expect("plain data becomes JSON");
-    let told = status.write_all(&word);
-    drop(status);
-    // No word from it after this says the same.
-    let free = told.is_ok() && matches!(fd::read(&maker.gate, &mut [0]), Ok(1));
-    drop(maker.gate);
-    match server {
-        Some(server) if free => server.run(),
-        _ => process::exit_now(1),
-    }
+    status.write_all(&word).is_ok()
 }

@@ -3,7 +3,8 @@
 //! The app must never wait for us, so a full spool does not stop the reading: what comes after
 //! [`SPOOL_MAX`] bytes is counted and dropped. The first bytes are kept, not the last, so that the
 //! gap is at the end, where a line of ours says how long it is; live output goes on right after. A
-//! spool that was closed and that nobody has taken is gone on with, after a line that says so.
+//! spool that was closed and that nobody has taken is gone on with, after a line that says so; the same
+//! line stands for what who read an ended process has taken with it.
 
 use super::depot::Depot;
 use super::proto::SPOOL_MAX;
@@ -29,6 +30,8 @@ pub struct Stream {
     length: u64,
     /// Bytes that were not kept.
     dropped: u64,
+    /// How long it was when the last thing in it was that something may be missing.
+    marked: Option<u64>,
 }
 
 /// What one [`Stream::pull`] found.
@@ -45,7 +48,7 @@ pub enum Pulled {
 impl Stream {
     /// The stream whose spool has this name.
     pub fn new(fd: OwnedFd, name: String) -> Stream {
-        Stream { fd, open: true, name, file: None, length: 0, dropped: 0 }
+        Stream { fd, open: true, name, file: None, length: 0, dropped: 0, marked: None }
     }
 
     /// Moves what is there, at most one buffer, to the spool.
@@ -72,10 +75,8 @@ impl Stream {
     /// Adds to the spool what fits.
     fn keep(&mut self, depot: &Depot, bytes: &[u8]) {
         if self.file.is_none() {
-            let opened = depot.spool(&self.name);
-            let opened = opened.and_then(|file| Ok((file.metadata()?.len(), file)));
-            if let Ok((length, file)) = opened {
-                (self.length, self.file) = (length, Some(file));
+            self.open_spool(depot);
+            if self.length > 0 {
                 self.mark_gap();
             }
         }
@@ -95,12 +96,31 @@ impl Stream {
         self.dropped += (bytes.len() - kept) as u64;
     }
 
+    /// The process has ended, and so has who read this: what that one has read and told nobody comes from
+    /// nowhere else, so it is written down that something may be missing.
+    pub fn mark_end(&mut self, depot: &Depot) {
+        if self.file.is_none() {
+            self.open_spool(depot);
+        }
+        self.mark_gap();
+        self.close_spool();
+    }
+
+    fn open_spool(&mut self, depot: &Depot) {
+        let opened = depot.spool(&self.name);
+        if let Ok((length, file)) = opened.and_then(|file| Ok((file.metadata()?.len(), file))) {
+            (self.length, self.file) = (length, Some(file));
+        }
+    }
+
     /// A spool that nobody has taken is added to: what came since it was closed went to a reader who
-    /// has ended, and how much that was nobody knows.
+    /// has ended, and how much that was nobody knows. Once is enough.
     fn mark_gap(&mut self) {
-        let Some(file) = self.file.as_mut().filter(|_| self.length > 0) else { return };
+        let is_marked = self.length > 0 && self.marked == Some(self.length);
+        let Some(file) = self.file.as_mut().filter(|_| !is_marked) else { return };
         if self.length + (GAP.len() as u64) <= SPOOL_MAX && file.write_all(GAP.as_bytes()).is_ok() {
             self.length += GAP.len() as u64;
+            self.marked = Some(self.length);
         }
     }
 
@@ -147,5 +167,29 @@ mod tests {
         let kept = std::fs::read_to_string(&file).expect("spool");
         std::fs::remove_dir_all(&dir).expect("clean");
         assert_eq!(kept, "five\n");
+    }
+
+    #[test]
+    fn what_a_reader_may_have_taken_with_it_is_told_once_after_the_end() {
+        let dir = std::env::temp_dir().join(format!("spool-end-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("mkdir");
+        let depot = Depot::new(&File::open(&dir).expect("open").into()).expect("depot");
+        let (reader, writer) = fd::pipe().expect("a pipe");
+        let mut stream = Stream::new(reader, "a.out".into());
+        let file = dir.join("a.out");
+        let kept = || std::fs::read_to_string(&file).expect("spool");
+        stream.mark_end(&depot);
+        stream.mark_end(&depot);
+        assert_eq!(kept(), GAP);
+        // It is gone on with: what its reader had not come to.
+        fd::write(&writer, b"last\n").expect("write");
+        assert_eq!(stream.pull(&depot, &mut [0; 64]), Pulled::Some);
+        stream.close_spool();
+        assert_eq!(kept(), format!("{GAP}last\n"));
+        std::fs::remove_file(&file).expect("taken");
+        stream.mark_end(&depot);
+        let after = kept();
+        std::fs::remove_dir_all(&dir).expect("clean");
+        assert_eq!(after, GAP);
     }
 }

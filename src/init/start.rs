@@ -7,11 +7,12 @@ use super::limits;
 use super::proto::FailKind;
 use super::root::{Kept, WITHIN, make_dirs, open_again, open_dir};
 use super::users::{self, User};
-use crate::model::process::{self as model, ProcessSpec, Rlimit};
+use super::victim::Score;
+use crate::model::process::{self as model, LAUNCH_FD, ProcessSpec, Rlimit};
 use crate::sys::at::{self, Kind, Open, Resolve};
 use crate::sys::caps::Caps;
 use crate::sys::fd;
-use crate::sys::ns::{self, Fork, Parent, Spaces};
+use crate::sys::ns::Fork;
 use crate::sys::process;
 use crate::sys::pty;
 use std::collections::BTreeMap;
@@ -31,6 +32,8 @@ pub type Failure = (FailKind, String);
 pub struct Workshop {
     /// /dev/null and /dev/pts, as they were made.
     pub kept: Kept,
+    /// By which a process is ended before pid 1.
+    pub score: Score,
     /// The container's root directory.
     pub root: OwnedFd,
     /// The highest id inside.
@@ -74,7 +77,7 @@ impl Sent {
 pub struct Launched {
     /// Its number inside.
     pub pid: i32,
-    /// Carries a [`Trouble`], or ends without one when exec has worked.
+    /// Carries the step that failed and its errno, or ends without one when exec has worked.
     pub errors: OwnedFd,
     /// Read ends of its outputs: of a terminal the master, else standard output and error.
     pub outputs: Vec<OwnedFd>,
@@ -130,6 +133,10 @@ pub fn start(workshop: &Workshop, spec: &ProcessSpec, sent: Sent) -> Result<Laun
     let dir = working_dir(root, spec, &user)?;
     let (streams, outputs, stdin) = streams(&workshop.kept, spec, &user)
         .map_err(|err| (FailKind::System, format!("cannot make the streams: {err}")))?;
+    let system = |err: io::Error| (FailKind::System, format!("cannot fork: {err}"));
+    let (errors, tell) = fd::pipe().map_err(system)?;
+    let told_by = spec.launches.then(|| tell.try_clone()).transpose().map_err(system)?;
+    let number = told_by.as_ref().map(|told| format!("{LAUNCH_FD}={}", fd::number(told)));
     let ready = Ready {
         program: match program {
             Some(program) => Program::Sent(program),
@@ -137,17 +144,16 @@ pub fn start(workshop: &Workshop, spec: &ProcessSpec, sent: Sent) -> Result<Laun
         },
         doors,
         argv: c_strings([name].into_iter().chain(&spec.args).cloned())?,
-        env: c_strings(env.iter().map(|(name, value)| format!("{name}={value}")))?,
+        env: c_strings(env.iter().map(|(name, value)| format!("{name}={value}")).chain(number))?,
         user,
         dir,
         limits,
         streams,
         tty: spec.tty.is_some(),
+        told_by,
     };
-    let system = |err: io::Error| (FailKind::System, format!("cannot fork: {err}"));
-    let (errors, tell) = fd::pipe().map_err(system)?;
     let (gate, open) = gate.unzip();
-    match ns::fork(Spaces::empty(), Parent::Caller).map_err(system)? {
+    match workshop.score.fork().map_err(system)? {
         Fork::Child => {
             // Ours too, and it would never close.
             drop(open);

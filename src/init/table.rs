@@ -194,13 +194,17 @@ impl Table {
     }
 
     /// Nobody reads through this connection any more.
-    pub fn detach(&mut self, peer: PeerId) {
+    pub fn detach(&mut self, peer: PeerId, depot: &Depot) {
         for process in self.all.values_mut().filter(|process| process.attached == Some(peer)) {
             process.attached = None;
-            for stream in &process.streams {
+            let has_ended = matches!(process.phase, Phase::Ended(_));
+            for stream in &mut process.streams {
                 // The reader shares the flag with us and may have taken it away; a read of ours
                 // must never wait. It cannot fail on a descriptor that is open.
                 let _ = crate::sys::fd::set_nonblocking(&stream.fd, true);
+                if has_ended {
+                    stream.mark_end(depot);
+                }
             }
         }
     }

@@ -5,6 +5,7 @@
 
 mod buildpack;
 mod droplet;
+mod fetch;
 mod processes;
 mod report;
 mod steps;
@@ -18,7 +19,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use steps::{Contents, Staging};
 
 const ROLE: &str = "builder";
@@ -44,6 +45,8 @@ const FLAGS: &[Flag] = &[
 
 /// A flag that Diego's builder does not have, and that may be empty.
 const CACHE_ARCHIVE: &str = "buildArtifactsCacheArchive";
+/// What tools of reproducible builds look at.
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
 /// Another one that it does not have: nobody need be told that a start command is missing.
 const START_GIVEN: &str = "startCommandGiven";
 
@@ -53,7 +56,6 @@ const COMPILE_FAILED: u8 = 223;
 const RELEASE_FAILED: u8 = 224;
 const SUPPLY_FAILED: u8 = 225;
 const FINALIZE_FAILED: u8 = 226;
-const BAD_PLATFORM_OPTIONS: u8 = 3;
 const BAD_DATABASE: u8 = 5;
 
 /// Why staging failed: an exit code and the line that explains it.
@@ -97,7 +99,8 @@ pub(super) fn run(args: &[OsString]) -> Result<(), u8> {
 fn stage(flags: &Flags) -> Result<(), Failure> {
     let env = script_environment()?;
     let keys = order(&flags.text("buildpackOrder"))?;
-    let buildpacks = flags.path("buildpacksDir");
+    let bases =
+        Bases { known: flags.path("buildpacksDir"), fetched: flags.path("buildpacksDownloadDir") };
     let chained = flags.is_on("skipDetect");
     let length = if chained { keys.len() } else { 1 };
     let metadata = flags.path("outputMetadata");
@@ -106,6 +109,7 @@ fn stage(flags: &Flags) -> Result<(), Failure> {
         let dir = file.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(dir).map_err(Failure::file("make", dir))?;
     }
+    fetch::fetch_all(&keys, &bases.fetched, flags.is_on("skipCertVerify"))?;
     let mut staging = Staging {
         app: flags.path("buildDir"),
         cache: flags.path("buildArtifactsCacheDir"),
@@ -117,12 +121,12 @@ fn stage(flags: &Flags) -> Result<(), Failure> {
 
     let mut detected = String::new();
     if chained {
-        let open = |key: &String| Buildpack::open(&buildpacks, key);
+        let open = |key: &String| Buildpack::open(bases.of(key), key);
         staging.chain =
             keys.iter().map(open).collect::<Result<_, _>>().map_err(|why| Failure::new(1, why))?;
         staging.supply()?;
     } else {
-        let (found, output) = staging.detect(&buildpacks, &keys)?;
+        let (found, output) = staging.detect(&bases, &keys)?;
         staging.chain.push(found);
         detected = output;
     }
@@ -148,21 +152,37 @@ fn stage(flags: &Flags) -> Result<(), Failure> {
         .map_err(|err| Failure::new(1, crate::log::chain(&err)))
 }
 
+/// Where buildpacks are.
+struct Bases {
+    /// Those that have a name.
+    known: PathBuf,
+    /// Those that are named by a URL.
+    fetched: PathBuf,
+}
+
+impl Bases {
+    fn of(&self, key: &str) -> &Path {
+        if is_url(key) { &self.fetched } else { &self.known }
+    }
+}
+
 /// What scripts get beside what they inherit: names with a value, or `None` to be removed.
 type ScriptEnv = Vec<(&'static str, Option<String>)>;
 
 fn script_environment() -> Result<ScriptEnv, Failure> {
     let get = |name: &str| env::var(name).unwrap_or_default();
-    let options = get("VCAP_PLATFORM_OPTIONS");
-    if !options.is_empty() && serde_json::from_str::<serde_json::Value>(&options).is_err() {
-        let text = "Invalid platform options: VCAP_PLATFORM_OPTIONS is not JSON";
-        return Err(Failure::new(BAD_PLATFORM_OPTIONS, text));
-    }
+    vcap::platform_options(&get("VCAP_PLATFORM_OPTIONS"), &get("VCAP_SERVICES"))
+        .map_err(|err| Failure::new(err.code(), err.to_string()))?;
     let mut env = vec![("VCAP_PLATFORM_OPTIONS", None)];
     let url = vcap::database_url(&get("VCAP_SERVICES"))
         .map_err(|why| Failure::new(BAD_DATABASE, format!("VCAP_SERVICES is not valid: {why}")))?;
     if let Some(url) = url {
         env.push(("DATABASE_URL", Some(url)));
+    }
+    // Tools that write times into what they make write this one: then the same source gives the same
+    // droplet, and compiled Python is judged by its source, whose time the droplet does not have.
+    if get(EPOCH).is_empty() {
+        env.push((EPOCH, Some(droplet::TIME_S.to_string())));
     }
     Ok(env)
 }
@@ -171,14 +191,6 @@ fn script_environment() -> Result<ScriptEnv, Failure> {
 fn order(list: &str) -> Result<Vec<String>, Failure> {
     let keys: Vec<String> =
         list.split(',').map(str::trim).filter(|key| !key.is_empty()).map(str::to_owned).collect();
-    if let Some(url) = keys.iter().find(|key| is_url(key)) {
-        return Err(Failure::new(
-            1,
-            format!(
-                "{url}: buildpack URLs are not supported by this version; copy the buildpack to the box"
-            ),
-        ));
-    }
     match keys.is_empty() {
         true => {
             Err(Failure::new(1, format!("missing flag: -buildpackOrder\n{}", usage(ROLE, FLAGS))))

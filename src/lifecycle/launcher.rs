@@ -1,14 +1,16 @@
-//! `launcher APP_DIR START_COMMAND METADATA`: sets the stage for an app and becomes it.
+//! `launcher APP_DIR START_COMMAND METADATA`: sets the stage for an app and becomes it. `shell APP_DIR
+//! [COMMAND]` does the same for a person who looks around in it.
 //!
 //! Run from the home directory of the unpacked droplet. The last step is an exec of the stack's
 //! shell, which sources the buildpacks' and the app's profile scripts and execs the command.
 
-use super::vcap;
+use super::handover::Handover;
 use super::yaml::{self, Value};
+use super::{archive, docker};
+use super::{missing, vcap};
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, Read};
-use std::os::unix::process::CommandExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
@@ -28,6 +30,9 @@ if [ -n "$3" ]; then exec $3 "$2"; fi
 exec "$4" -c "$2"
 "#;
 
+/// Exit code for a program that is not there, as a shell has it.
+pub(super) const NO_PROGRAM: u8 = 127;
+
 /// Exit code for an environment that cannot be set up.
 const BAD_ENVIRONMENT: u8 = 3;
 
@@ -36,6 +41,12 @@ const INFO_MAX: u64 = 1 << 20;
 
 /// The role: returns only when it fails.
 pub(super) fn run(args: &[OsString]) -> Result<(), u8> {
+    // The archive for images calls theirs by this name, too.
+    let own = env::current_exe().unwrap_or_default();
+    if own.with_file_name(archive::DOCKER).exists() {
+        return docker::run_as_launcher(args);
+    }
+    let handover = Handover::take();
     let [app, command, _metadata, ..] = args else {
         complain!("usage: launcher APP_DIR START_COMMAND METADATA");
         return Err(1);
@@ -56,22 +67,36 @@ pub(super) fn run(args: &[OsString]) -> Result<(), u8> {
         complain!("launcher: no start command specified or detected in droplet");
         return Err(1);
     }
+    // What its scripts do to PATH, only the shell will know.
+    let is_simple = info.prefix.is_empty() && !has_scripts(&app);
+    if is_simple && let Some(err) = missing::tell(&command, &app, &handover) {
+        complain!("launcher: cannot execute {}: {err}", command.display());
+        return Err(NO_PROGRAM);
+    }
     let shell = shell();
     let mut child = Command::new(shell);
     child.args(["-c", SCRIPT, shell]).arg(&app).arg(command).arg(info.prefix).arg(shell);
     environment(&app, &mut child)?;
-    let err = child.exec();
+    let err = handover.become_it(&mut child);
     complain!("launcher: cannot execute {shell}: {err}");
     Err(1)
 }
 
+/// Whether anything is sourced before the app begins.
+fn has_scripts(app: &Path) -> bool {
+    let filled = |dir: PathBuf| std::fs::read_dir(dir).is_ok_and(|mut it| it.next().is_some());
+    filled(app.join("../profile.d"))
+        || filled(app.join(".profile.d"))
+        || app.join(".profile").exists()
+}
+
 /// The stack's bash, or what a stack without one has.
-fn shell() -> &'static str {
+pub(super) fn shell() -> &'static str {
     if Path::new("/bin/bash").exists() { "/bin/bash" } else { "/bin/sh" }
 }
 
 /// What the app finds in its environment beside what it inherits.
-fn environment(app: &Path, child: &mut Command) -> Result<(), u8> {
+pub(super) fn environment(app: &Path, child: &mut Command) -> Result<(), u8> {
     let home = app.parent().unwrap_or(app);
     child.env("HOME", app).env("TMPDIR", home.join("tmp")).env("DEPS_DIR", home.join("deps"));
     platform(child)
@@ -87,6 +112,12 @@ pub(super) fn platform(child: &mut Command) -> Result<(), u8> {
     if let Some(application) = application {
         child.env("VCAP_APPLICATION", application);
     }
+    vcap::platform_options(&get("VCAP_PLATFORM_OPTIONS"), &get("VCAP_SERVICES")).map_err(
+        |err| {
+            complain!("{err}");
+            err.code()
+        },
+    )?;
     child.env_remove("VCAP_PLATFORM_OPTIONS");
     let url = vcap::database_url(&get("VCAP_SERVICES")).map_err(|why| {
         complain!("launcher: VCAP_SERVICES is not valid: {why}");
@@ -124,7 +155,7 @@ fn staging_info(file: &Path) -> Result<StagingInfo, String> {
 }
 
 /// The path from the root, without `.` and `..`.
-fn absolute(path: &Path) -> io::Result<PathBuf> {
+pub(super) fn absolute(path: &Path) -> io::Result<PathBuf> {
     let mut out = PathBuf::new();
     for part in env::current_dir()?.join(path).components() {
         match part {

@@ -39,7 +39,7 @@ const SEEN_MAX: usize = 65_536;
 /// Errors: `Changed` when a file grew, shrank or went away meanwhile: the stream then lacks its
 /// end mark, so that its reader fails too.
 pub fn pack_dir(dir: &Path, exclude: &[String], out: impl Write) -> Result<u64, LifecycleError> {
-    let mut packer = Packer::new(out, 0, true);
+    let mut packer = Packer::new(out, 0, Times::Kept);
     packer.tree(dir, Path::new(""), exclude)?;
     packer.finish().map(|(_, bytes)| bytes)
 }
@@ -47,16 +47,34 @@ pub fn pack_dir(dir: &Path, exclude: &[String], out: impl Write) -> Result<u64, 
 /// The digest of the stream of [`pack_dir`] with all times set to 0: names, contents, modes and
 /// links count, a `touch` or a fresh checkout of the same files does not.
 pub fn tree_digest(dir: &Path, exclude: &[String]) -> Result<Digest, LifecycleError> {
-    let mut packer = Packer::new(Hasher(Sha256::new()), 0, false);
+    let mut packer = Packer::new(Hasher(Sha256::new()), 0, Times::All(0));
     packer.tree(dir, Path::new(""), exclude)?;
     packer.finish().map(|(Hasher(hash), _)| Digest::finish(hash))
+}
+
+/// The digest of what is in one file.
+pub fn file_digest(file: &Path) -> Result<Digest, LifecycleError> {
+    let mut hash = Hasher(Sha256::new());
+    let opened = File::open(file).map_err(LifecycleError::file("open", file))?;
+    io::copy(&mut io::BufReader::new(opened), &mut hash)
+        .map_err(LifecycleError::file("read", file))?;
+    Ok(Digest::finish(hash.0))
+}
+
+/// Which times a stream has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Times {
+    /// Those of the files; 0 for what is no file.
+    Kept,
+    /// This one, in seconds since 1970.
+    All(u64),
 }
 
 /// What is written of each file.
 #[derive(Clone, Copy)]
 enum Style {
-    /// The same for the same tree: one owner, and times as 0 when they do not count.
-    Same { owner: u64, times: bool },
+    /// The same for the same tree: one owner.
+    Same { owner: u64, times: Times },
     /// As tar has it.
     Tar,
 }
@@ -70,8 +88,8 @@ pub(super) struct Packer<W: Write> {
 }
 
 impl<W: Write> Packer<W> {
-    /// Everything belongs to user and group `owner`; without `times` every time is 0.
-    pub(super) fn new(out: W, owner: u32, times: bool) -> Packer<W> {
+    /// Everything belongs to user and group `owner`.
+    pub(super) fn new(out: W, owner: u32, times: Times) -> Packer<W> {
         Packer::with(out, Style::Same { owner: owner.into(), times })
     }
 
@@ -85,13 +103,13 @@ impl<W: Write> Packer<W> {
         Packer { tar: tar::Builder::new(out), style, seen: HashMap::new() }
     }
 
-    /// A directory that need not exist anywhere, with time 0.
+    /// A directory that need not exist anywhere.
     pub(super) fn dir(&mut self, name: &Path) -> Result<(), LifecycleError> {
         let header = self.header(EntryType::Directory, 0o755, None);
         self.put(header, name, None, io::empty())
     }
 
-    /// A file from memory, with time 0.
+    /// A file from memory.
     pub(super) fn file(&mut self, name: &Path, bytes: &[u8]) -> Result<(), LifecycleError> {
         let mut header = self.header(EntryType::Regular, 0o644, None);
         header.set_size(bytes.len() as u64);
@@ -229,14 +247,16 @@ impl<W: Write> Packer<W> {
         Ok(true)
     }
 
-    /// The header of a file that may exist nowhere: then its time is 0.
+    /// The header of a file that may exist nowhere.
     fn header(&self, kind: EntryType, mode: u32, of: Option<&Metadata>) -> Header {
-        let mtime_s = of.map_or(0, MetadataExt::mtime);
+        // Before 1970 is 0: the field has no sign.
+        let mtime_s = of.map_or(0, MetadataExt::mtime).try_into().unwrap_or(0);
         let (mode, user, group, mtime_s) = match (self.style, of) {
             (Style::Tar, Some(of)) => (mode & 0o7777, of.uid().into(), of.gid().into(), mtime_s),
             (Style::Tar, None) => (mode, 0, 0, 0),
             (Style::Same { owner, times }, _) => {
-                (mode & MODE_MASK, owner, owner, if times { mtime_s } else { 0 })
+                let mtime_s = if let Times::All(time_s) = times { time_s } else { mtime_s };
+                (mode & MODE_MASK, owner, owner, mtime_s)
             }
         };
         let mut header = Header::new_gnu();
@@ -245,8 +265,7 @@ impl<W: Write> Packer<W> {
         header.set_uid(user);
         header.set_gid(group);
         header.set_size(0);
-        // Before 1970 is 0: the field has no sign.
-        header.set_mtime(mtime_s.try_into().unwrap_or(0));
+        header.set_mtime(mtime_s);
         header
     }
 

@@ -30,7 +30,7 @@ mod tail;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rules {
     /// An app's own bits: absolute names are refused, devices and fifos passed over; modes are as
-    /// the archive has them, without setuid and setgid.
+    /// the archive has them, without setuid and setgid, and of extended attributes those of users.
     App,
     /// What tar does without options: a leading `/` says nothing, fifos are made, a device is an
     /// error, what is of no known kind is a file, modes lose what the umask forbids.
@@ -80,6 +80,11 @@ impl Rules {
 
 /// Directories whose mode and time wait for the end, before those that are left are done early.
 const DIRS_MAX: usize = 16_384;
+
+/// Unpacks an app's own bits into `dir`, which nothing in them leads out of.
+pub fn unpack_source(input: impl Read, dir: &Path) -> Result<(), LifecycleError> {
+    unpack(input, dir, Rules::App)
+}
 
 /// Unpacks the tar stream `input` into `dir`, which is made when missing.
 pub(super) fn unpack(input: impl Read, dir: &Path, rules: Rules) -> Result<(), LifecycleError> {
@@ -153,10 +158,11 @@ impl Tree {
         let seconds = entry.header().mtime().map_err(fail("read the time of"))?;
         let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
         let time = records.time.unwrap_or(FileTime { seconds, nanos: 0 });
+        let rules = self.rules;
         match kind {
             EntryType::Directory => {
                 let dir = self.enter(&path).map_err(fail("make"))?;
-                keep(dir, &records);
+                keep(dir, &records, rules);
                 let mode = self.rules.dir_mode(mode);
                 self.dirs.push((path, mode, time));
                 if self.dirs.len() > DIRS_MAX {
@@ -203,7 +209,7 @@ impl Tree {
                     }
                     written => written.map_err(fail("write"))?,
                 }
-                keep(&file, &records);
+                keep(&file, &records, rules);
                 finish(&file, mode, time).map_err(fail("finish"))?;
             }
         }

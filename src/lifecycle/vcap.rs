@@ -1,6 +1,7 @@
 //! The `VCAP_*` variables: what the platform adds for scripts and apps. Pure.
 
 use serde_json::{Value, json};
+use std::fmt;
 
 /// `VCAP_APPLICATION` with what only the instance knows; `None`: it is no JSON map, leave it.
 ///
@@ -20,6 +21,55 @@ pub(super) fn application(
         }
     }
     Some(Value::Object(map).to_string())
+}
+
+/// Why the platform's options cannot be followed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum BadOptions {
+    /// They are no JSON map.
+    Text(String),
+    /// Services refer to a CredHub at this place.
+    Credhub(String),
+}
+
+impl BadOptions {
+    /// The exit code that Diego's lifecycle has for it.
+    pub(super) fn code(&self) -> u8 {
+        match self {
+            BadOptions::Text(_) => 3,
+            BadOptions::Credhub(_) => 4,
+        }
+    }
+}
+
+impl fmt::Display for BadOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BadOptions::Text(why) => {
+                write!(f, "Invalid platform options: VCAP_PLATFORM_OPTIONS is no JSON map: {why}")
+            }
+            BadOptions::Credhub(uri) => write!(
+                f,
+                "Unable to interpolate credhub references: {uri} is not asked by this version; give \
+                 the services their credentials themselves"
+            ),
+        }
+    }
+}
+
+/// Checks `VCAP_PLATFORM_OPTIONS` against `VCAP_SERVICES`: only services that refer to a CredHub need
+/// one.
+pub(super) fn platform_options(options: &str, services: &str) -> Result<(), BadOptions> {
+    if options.trim().is_empty() {
+        return Ok(());
+    }
+    let read: Option<serde_json::Map<String, Value>> =
+        serde_json::from_str(options).map_err(|err| BadOptions::Text(err.to_string()))?;
+    let uri = read.as_ref().and_then(|map| map.get("credhub-uri")?.as_str());
+    match uri.filter(|uri| !uri.is_empty() && services.contains("\"credhub-ref\"")) {
+        Some(uri) => Err(BadOptions::Credhub(uri.to_owned())),
+        None => Ok(()),
+    }
 }
 
 /// `DATABASE_URL` as `VCAP_SERVICES` gives it: the first `credentials.uri` of a relational
@@ -66,6 +116,25 @@ mod tests {
         assert_eq!(bare, r#"{"host":"0.0.0.0","instance_id":""}"#);
         for no_map in ["", "null", "[1]", "{"] {
             assert_eq!(application(no_map, "g", "1", "0"), None, "{no_map}");
+        }
+    }
+
+    #[test]
+    fn options_are_a_map_and_no_credhub_is_asked() {
+        let refers = r#"{"db":[{"credentials":{"credhub-ref":"/x"}}]}"#;
+        let hub = r#"{"credhub-uri":"https://hub"}"#;
+        for (options, services) in [
+            ("", refers),
+            ("null", refers),
+            ("{}", refers),
+            (r#"{"credhub-uri":""}"#, refers),
+            (hub, "{}"),
+        ] {
+            assert_eq!(platform_options(options, services), Ok(()), "{options}");
+        }
+        for (options, code) in [("{", 3), ("[]", 3), (hub, 4)] {
+            let err = platform_options(options, refers).expect_err(options);
+            assert_eq!(err.code(), code, "{err}");
         }
     }
 

@@ -1,15 +1,22 @@
-//! The YAML that buildpacks write: strings, lists and maps. Pure.
+//! The YAML that buildpacks and users of cf write: strings, lists and maps. Pure.
 //!
 //! Read: block maps and lists, flow ones (so JSON too), plain, quoted and block scalars with their
-//! folding, comments, one `---` document. Every scalar is text: a version `1.10` stays `1.10`.
-//! Refused, with the line: anchors, aliases, tags, directives, `? ` keys, duplicate keys, tabs as
-//! indentation, a second document. Nesting is limited to [`DEPTH_MAX`].
+//! folding, anchors, aliases and merge keys (`<<`), comments, one `---` document. Every scalar is text:
+//! a version `1.10` stays `1.10`. Refused, with the line: tags, directives, `? ` keys, duplicate keys,
+//! tabs as indentation, a second document. Nesting is limited to [`DEPTH_MAX`], what aliases bring in to
+//! a MiB.
 
 mod flow;
+mod node;
 mod scalar;
 
+pub use node::{Node, Pair, Tree};
+
+use std::collections::BTreeMap;
 use std::fmt;
 
+/// What may stand before `<<`, the only tag that is read.
+const MERGE_TAG: &str = "!!merge ";
 /// How deep maps and lists may nest.
 const DEPTH_MAX: usize = 32;
 
@@ -92,14 +99,20 @@ impl std::error::Error for YamlError {}
 
 /// Reads one document. Empty text is [`Value::Null`].
 pub fn parse(text: &str) -> Result<Value, YamlError> {
+    nodes(text).map(Node::into_value)
+}
+
+/// The same with the places of everything.
+pub fn nodes(text: &str) -> Result<Node, YamlError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let lines = text.lines().map(str::to_owned).collect();
-    let mut parser = Parser { lines, at: 0, depth: 0 };
+    let (anchors, copied) = (BTreeMap::new(), 0);
+    let mut parser = Parser { lines, at: 0, depth: 0, anchors, copied };
     parser.skip_blank();
     parser.begin_document()?;
     let value = match parser.peek()? {
         Some(_) => parser.block(0)?,
-        None => Value::Null,
+        None => parser.here(Tree::Null),
     };
     parser.end_document()?;
     Ok(value)
@@ -110,6 +123,10 @@ struct Parser {
     lines: Vec<String>,
     at: usize,
     depth: usize,
+    /// What aliases may stand for.
+    anchors: BTreeMap<String, Node>,
+    /// How much has been copied for them.
+    copied: usize,
 }
 
 impl Parser {
@@ -167,8 +184,8 @@ impl Parser {
     }
 
     /// A value whose lines are indented by at least `least`; the caller has seen that there is one.
-    fn block(&mut self, least: usize) -> Result<Value, YamlError> {
-        let Some((indent, rest)) = self.peek()? else { return Ok(Value::Null) };
+    fn block(&mut self, least: usize) -> Result<Node, YamlError> {
+        let Some((indent, rest)) = self.peek()? else { return Ok(self.here(Tree::Null)) };
         self.depth += 1;
         if self.depth > DEPTH_MAX {
             return self.fail(format!("nested deeper than {DEPTH_MAX}"));
@@ -184,8 +201,9 @@ impl Parser {
         Ok(value)
     }
 
-    fn list(&mut self, indent: usize) -> Result<Value, YamlError> {
+    fn list(&mut self, indent: usize) -> Result<Node, YamlError> {
         let mut items = Vec::new();
+        let line = self.at + 1;
         while let Some((found, rest)) = self.peek()? {
             if found < indent || found == indent && !is_item(&rest) {
                 break;
@@ -194,16 +212,20 @@ impl Parser {
                 return self.fail("this is indented more than the list above it");
             }
             self.lines[self.at].replace_range(indent..=indent, " ");
-            items.push(match self.peek()? {
+            let anchor = self.anchor(indent + 1)?;
+            let item = match self.peek()? {
                 Some((inner, _)) if inner > indent => self.block(indent + 1)?,
-                _ => Value::Null,
-            });
+                _ => self.here(Tree::Null),
+            };
+            self.keep(anchor, &item)?;
+            items.push(item);
         }
-        Ok(Value::List(items))
+        Ok(Node { line, tree: Tree::List(items) })
     }
 
-    fn map(&mut self, indent: usize) -> Result<Value, YamlError> {
-        let mut pairs: Vec<(String, Value)> = Vec::new();
+    fn map(&mut self, indent: usize) -> Result<Node, YamlError> {
+        let mut pairs: Vec<Pair> = Vec::new();
+        let first = self.at + 1;
         while let Some((found, rest)) = self.peek()? {
             if found < indent || found == indent && is_item(&rest) {
                 break;
@@ -214,27 +236,32 @@ impl Parser {
             let Some((key, used)) = self.key(&rest)? else {
                 return self.fail("this is no `key: value`");
             };
-            if pairs.iter().any(|(name, _)| *name == key) {
+            if pairs.iter().any(|pair| pair.key == key) {
                 return self.fail(format!("key `{key}` is there twice"));
             }
-            let value = self.map_value(indent, indent + used)?;
-            pairs.push((key, value));
+            let line = self.at + 1;
+            let (value, anchored) = self.map_value(indent, indent + used)?;
+            pairs.push(Pair { key, line, value, anchored });
         }
-        Ok(Value::Map(pairs))
+        Ok(Node { line: first, tree: self.merged(pairs)? })
     }
 
-    /// What stands after `key:`, on its line from `column` on, or below it.
-    fn map_value(&mut self, indent: usize, column: usize) -> Result<Value, YamlError> {
+    /// What stands after `key:`, on its line from `column` on, or below it; and whether it has an anchor.
+    fn map_value(&mut self, indent: usize, column: usize) -> Result<(Node, bool), YamlError> {
         let key_line = self.at;
         let line = &mut self.lines[self.at];
         let blanks = " ".repeat(column);
         line.replace_range(..column, &blanks);
-        match self.peek()? {
-            Some((start, _)) if self.at == key_line => self.inline(start, indent + 1),
-            Some((inner, _)) if inner > indent => self.block(indent + 1),
-            Some((inner, rest)) if inner == indent && is_item(&rest) => self.block(indent),
-            _ => Ok(Value::Null),
-        }
+        let anchor = self.anchor(column)?;
+        let value = match self.peek()? {
+            Some((start, _)) if self.at == key_line => self.inline(start, indent + 1)?,
+            Some((inner, _)) if inner > indent => self.block(indent + 1)?,
+            Some((inner, rest)) if inner == indent && is_item(&rest) => self.block(indent)?,
+            _ => Node { line: key_line + 1, tree: Tree::Null },
+        };
+        let anchored = anchor.is_some();
+        self.keep(anchor, &value)?;
+        Ok((value, anchored))
     }
 
     /// The key that `rest` begins with and the bytes up to behind its colon.
@@ -249,6 +276,11 @@ impl Parser {
             let ends = colon.starts_with(": ") || colon.starts_with(":\t") || colon == ":";
             return Ok(ends.then(|| (text, used + (after.len() - colon.len()) + 1)));
         }
+        // As yq writes merge keys.
+        if let Some(after) = rest.strip_prefix(MERGE_TAG).filter(|after| after.starts_with("<<:")) {
+            let used = rest.len() - after.len() + "<<:".len();
+            return Ok(Some(("<<".to_owned(), used)));
+        }
         if rest.starts_with(['[', '{', '|', '>', '#', '&', '*', '!', '%', '@', '`']) {
             return Ok(None);
         }
@@ -258,23 +290,30 @@ impl Parser {
 
     /// A scalar or a flow collection that begins in the current line at `column`; lines that go on
     /// with it are indented by at least `least`.
-    fn inline(&mut self, column: usize, least: usize) -> Result<Value, YamlError> {
+    fn inline(&mut self, column: usize, least: usize) -> Result<Node, YamlError> {
+        let line = self.at + 1;
+        let tree = |tree| Node { line, tree };
         let rest = &self.lines[self.at][column..];
         match rest.chars().next() {
-            Some('|' | '>') => self.block_scalar(column, least).map(Value::Text),
+            Some('|' | '>') => Ok(tree(Tree::quoted(self.block_scalar(column, least)?))),
             Some('[' | '{') => self.flow(column),
             Some('"' | '\'') => {
                 let (text, end) = self.quoted(column)?;
                 self.finish_line(end)?;
-                Ok(Value::Text(text))
+                Ok(tree(Tree::quoted(text)))
             }
-            Some('&' | '*') => self.fail("anchors and aliases are not read here; write it out"),
+            Some('*') => {
+                let (node, end) = self.alias(column)?;
+                self.finish_line(end)?;
+                Ok(node)
+            }
+            Some('&') => self.fail("an anchor stands behind `key:` or `-`, and only one of them"),
             Some('!') => self.fail("tags are not read here; quote the text"),
             Some(c @ ('%' | '@' | '`' | ',' | ']' | '}')) => {
                 self.fail(format!("text cannot begin with `{c}`; quote it"))
             }
             _ if is_item(rest) => self.fail("a list begins below its key, not beside it"),
-            _ => self.plain(column, least),
+            _ => Ok(tree(self.plain(column, least)?)),
         }
     }
 

@@ -57,6 +57,32 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// The same with `env` before the own environment of every process.
+    pub fn with_env(mut self, env: &[(String, String)]) -> Action {
+        self.each_run(&mut |run| {
+            let own = std::mem::take(&mut run.process.env);
+            run.process.env = env.iter().cloned().chain(own).collect();
+        });
+        self
+    }
+
+    /// Shows `change` every process of the tree.
+    fn each_run(&mut self, change: &mut dyn FnMut(&mut RunAction)) {
+        match self {
+            Action::Run(run) => change(run),
+            Action::CopyIn(_) | Action::CopyOut(_) | Action::Download(_) | Action::Upload(_) => {}
+            Action::Serial(actions) | Action::Parallel(actions) | Action::Codependent(actions) => {
+                actions.iter_mut().for_each(|action| action.each_run(change));
+            }
+            Action::Timeout { action, .. }
+            | Action::Try(action)
+            | Action::EmitProgress { action, .. }
+            | Action::LogSource { action, .. } => action.each_run(change),
+        }
+    }
+}
+
 /// Runs one process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunAction {
@@ -127,7 +153,7 @@ pub enum ChecksumAlgorithm {
 /// Copies a tree in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CopyInAction {
-    /// Directory on the box.
+    /// Directory on the box, or an archive of one: zip or tar, told by its content.
     pub from: PathBuf,
     /// Absolute directory in the container; made when missing.
     pub to: String,

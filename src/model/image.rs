@@ -18,6 +18,9 @@ pub struct StagedImage {
     /// Directories that an instance has in any case.
     #[serde(default)]
     pub volumes: Vec<String>,
+    /// Number of the signal that asks its processes to end, if it names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<i32>,
 }
 
 /// `execution_metadata` of Diego's docker lifecycle: how the image wants to be run. What is empty is

@@ -1,8 +1,10 @@
 //! Long running processes: what was asked for (desired) and what there is (actual).
 
+use super::death::Death;
 use super::egress::Rule;
 use super::limits::Limits;
-use super::manifest::{Health, Restart};
+use super::manifest::{Health, Restart, Rollout};
+pub use super::work::{CachedDependency, FileMount, Holds, Sidecar, Stop, Volume, Work};
 use crate::unit::{AppName, Handle, Rate, Slot};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -43,10 +45,10 @@ pub struct DesiredLrp {
     pub instances: u32,
     /// Limits of each instance's container.
     pub limits: Limits,
-    /// Start command; empty: the droplet's own, or the image's.
+    /// Start command as a person wrote it; empty: the image's own.
     pub command: String,
-    /// The launcher's third argument.
-    pub metadata: String,
+    /// What each instance does.
+    pub work: Work,
     /// User inside.
     pub user: String,
     /// Open files of each process.
@@ -64,15 +66,35 @@ pub struct DesiredLrp {
     pub egress: Vec<Rule>,
     /// When it counts as running.
     pub health: Health,
+    /// When connections are led to it; `None`: while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readiness: Option<Health>,
+    /// How its processes are asked to end.
+    #[serde(default, skip_serializing_if = "Stop::is_default")]
+    pub stop: Stop,
+    /// Directories of the box that it has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Volume>,
+    /// Files that are made for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileMount>,
+    /// Archives that it has unpacked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dependencies: Vec<CachedDependency>,
     /// When it is started again.
     pub restart: Restart,
+    /// It was asked for by the record of a container, which brings its own programs and says itself
+    /// what the instance is called.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_record: bool,
+    /// How a new version takes over from an old one.
+    #[serde(default, skip_serializing_if = "Rollout::says_nothing")]
+    pub rollout: Rollout,
 }
 
 /// How the processes of an app from an image begin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageFacts {
-    /// Working directory, absolute; made when missing.
-    pub dir: String,
     /// Directories that are made when missing.
     pub volumes: Vec<String>,
 }
@@ -93,6 +115,9 @@ pub struct ActualLrp {
     pub guid: ProcessGuid,
     /// Which one of its instances, from 0.
     pub index: u32,
+    /// Tells it from the other one of its index, while a new version takes over from an old one.
+    #[serde(default, skip_serializing_if = "Side::is_left")]
+    pub side: Side,
     /// The version that it was made from.
     pub version: String,
     /// Where it stands.
@@ -101,11 +126,57 @@ pub struct ActualLrp {
     pub crash_count: u32,
     /// Why it crashed last, at most 1024 bytes.
     pub crash_reason: Option<String>,
+    /// How it ended last, whether that was a crash or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub death: Option<Death>,
     /// Why it is not placed, while the box has no room for it.
     #[serde(default)]
     pub placement_error: Option<String>,
+    /// Whether its readiness check leads connections to it; `None`: it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routable: Option<bool>,
+    /// It has passed a health check in this version, whatever became of it since.
+    #[serde(default)]
+    pub ran: bool,
+    /// Its readiness check has passed in this version, whatever became of it since.
+    /// Of one that an earlier program has recorded nobody knows.
+    #[serde(default = "perhaps")]
+    pub was_ready: bool,
     /// When it entered `state`, in milliseconds since 1970.
     pub since_ms: u64,
+}
+
+/// See [`ActualLrp::was_ready`].
+fn perhaps() -> bool {
+    true
+}
+
+/// Two instances of one index can live beside each other, as long as a new version takes over from
+/// an old one: each has its side, from its first record to its last.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// The usual one.
+    #[default]
+    Left,
+    /// The other one.
+    Right,
+}
+
+impl Side {
+    /// The one beside it.
+    pub fn other(self) -> Side {
+        match self {
+            Side::Left => Side::Right,
+            Side::Right => Side::Left,
+        }
+    }
+
+    fn is_left(&self) -> bool {
+        *self == Side::Left
+    }
 }
 
 /// States of an instance, named as in the BBS.
@@ -124,6 +195,21 @@ pub enum LrpState {
         #[serde(default)]
         succeeded: bool,
     },
+}
+
+impl ActualLrp {
+    /// Where it lives, if it lives anywhere.
+    pub fn place(&self) -> Option<&Place> {
+        match &self.state {
+            LrpState::Claimed(place) | LrpState::Running(place) => Some(place),
+            LrpState::Unclaimed | LrpState::Crashed { .. } => None,
+        }
+    }
+
+    /// It passed its first health check and has not ended.
+    pub fn runs(&self) -> bool {
+        matches!(self.state, LrpState::Running(_))
+    }
 }
 
 /// Where an instance lives.

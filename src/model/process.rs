@@ -9,6 +9,17 @@ use std::fmt;
 /// but who started them.
 pub const INTERNAL: char = '_';
 
+/// Where a launcher finds the number of the descriptor by which it says that it cannot become what it
+/// launches; closing it, as exec does, says that it has.
+pub const LAUNCH_FD: &str = "TERRARIUM_LAUNCH_FD";
+
+/// What it says: this byte, the errno as native-endian `i32`, and the program's name.
+pub const LAUNCH_FAILED: u8 = 0xff;
+
+/// The errno by which it says that a program is there and its interpreter is not, for which exec has no
+/// errno of its own: ELIBBAD of asm-generic/errno.h.
+pub const LAUNCH_NO_INTERPRETER: i32 = 80;
+
 /// Which program a process runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -29,7 +40,7 @@ impl Program {
 }
 
 /// One process, as pid 1 of the container is asked to start it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessSpec {
     /// Name within the container, chosen by the caller, `[a-z0-9-]{1,40}`; unique for its life.
     /// That of [our own](Program::Ours) may begin with [`INTERNAL`].
@@ -41,7 +52,7 @@ pub struct ProcessSpec {
     pub program: Program,
     /// Arguments after the program's name.
     pub args: Vec<String>,
-    /// argv[0] when it must differ from `path`.
+    /// `argv[0]` when it must differ from `path`.
     pub argv0: Option<String>,
     /// Environment, later entries win; `PATH`, `USER` and `HOME` are added when absent.
     pub env: Vec<(String, String)>,
@@ -65,6 +76,10 @@ pub struct ProcessSpec {
     /// It stays open without the caller, too, for who attaches later, until somebody ends it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep_stdin: bool,
+    /// The program is a launcher: the process has started when that has become what it launches. See
+    /// [`LAUNCH_FD`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub launches: bool,
 }
 
 /// What setrlimit(2) can limit, with the kernel's numbers (asm-generic/resource.h, the same on

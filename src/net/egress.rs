@@ -56,6 +56,9 @@ pub enum Otherwise<'a> {
         allow: &'a [Range],
         /// What only an opening opens.
         deny: &'a [Range],
+        /// What the kernel's log calls the container where an opening logs, in printable ASCII; empty: by
+        /// its bridge.
+        log: &'a str,
     },
 }
 
@@ -157,7 +160,7 @@ pub fn port(cfg: &NetConfig, place: &Place, port: PortMap) -> (About, Request) {
 pub fn open_more(
     cfg: &NetConfig,
     place: &Place,
-    more: &[egress::Rule],
+    (more, log): (&[egress::Rule], &str),
     handles: &[Handle],
 ) -> Result<Option<Vec<(About, Request)>>, TooMany> {
     let table = Table { family: Family::Ip, name: &cfg.table };
@@ -168,7 +171,7 @@ pub fn open_more(
     few(earlier.saturating_add(multiplied(more)))?;
     let Some(before) = handles.get(head) else { return Ok(None) };
     let insert = |rule: &Rule| (About::Rule, table.insert_rule(&chain, *before, rule));
-    let openings = more.iter().rev().flat_map(|open| opening(cfg, place.slot, open));
+    let openings = more.iter().rev().flat_map(|open| opening(cfg, (place.slot, log), open));
     Ok(Some(openings.map(|rule| insert(&rule)).collect()))
 }
 
@@ -190,7 +193,7 @@ pub fn fits(egress: &[egress::Rule], otherwise: Otherwise<'_>) -> Result<(), Too
     let others = match otherwise {
         Otherwise::Deny => 0,
         // One more refuses other containers.
-        Otherwise::Garden { allow, deny } => allow.len().saturating_add(deny.len() + 1),
+        Otherwise::Garden { allow, deny, .. } => allow.len().saturating_add(deny.len() + 1),
     };
     few(multiplied(egress).saturating_add(others))
 }
@@ -198,9 +201,9 @@ pub fn fits(egress: &[egress::Rule], otherwise: Otherwise<'_>) -> Result<(), Too
 fn rules(cfg: &NetConfig, grant: &Grant<'_>) -> Result<Vec<Rule>, TooMany> {
     fits(grant.egress, grant.otherwise)?;
     let container = grant.place.addresses.container;
-    let head = match grant.otherwise {
-        Otherwise::Deny => "common",
-        Otherwise::Garden { .. } => "guest",
+    let (head, log) = match grant.otherwise {
+        Otherwise::Deny => ("common", ""),
+        Otherwise::Garden { log, .. } => ("guest", log),
     };
     // With bridge netfilter on, what goes from port to port of the bridge comes by, too.
     let neighbours = to_range(Rule::new(), grant.place.addresses.range()).accept();
@@ -209,7 +212,7 @@ fn rules(cfg: &NetConfig, grant: &Grant<'_>) -> Result<Vec<Rule>, TooMany> {
         Rule::new().verdict(&Verdict::Jump(head.to_owned())),
         Rule::new().daddr(R1).cmp(Op::Eq, R1, &container.octets()).accept(),
     ]);
-    let opening = |open: &egress::Rule| opening(cfg, grant.place.slot, open);
+    let opening = |open: &egress::Rule| opening(cfg, (grant.place.slot, log), open);
     let to = |range: &Range| to_range(Rule::new(), *range);
     match grant.otherwise {
         Otherwise::Deny => {
@@ -219,7 +222,7 @@ fn rules(cfg: &NetConfig, grant: &Grant<'_>) -> Result<Vec<Rule>, TooMany> {
             }
             list.push(Rule::new().reject(ADMIN_PROHIBITED));
         }
-        Otherwise::Garden { allow, deny } => {
+        Otherwise::Garden { allow, deny, .. } => {
             list.extend(grant.egress.iter().rev().flat_map(opening));
             list.push(plan::to_siblings(cfg).reject(ADMIN_PROHIBITED));
             list.extend(allow.iter().map(|range| to(range).accept()));
@@ -231,8 +234,11 @@ fn rules(cfg: &NetConfig, grant: &Grant<'_>) -> Result<Vec<Rule>, TooMany> {
 }
 
 /// Every packet rule that this egress rule stands for.
-fn opening(cfg: &NetConfig, slot: Slot, open: &egress::Rule) -> Vec<Rule> {
-    let prefix = format!("{} {}: ", cfg.table, slot.bridge(&cfg.tag));
+fn opening(cfg: &NetConfig, (slot, log): (Slot, &str), open: &egress::Rule) -> Vec<Rule> {
+    let prefix = match log {
+        "" => format!("{} {}: ", cfg.table, slot.bridge(&cfg.tag)),
+        name => format!("{name} "),
+    };
     let logged = |matches: &Rule| {
         let limited = matches.clone().limit(LOG_PER_SECOND, LOG_BURST);
         open.log.then(|| limited.log(&prefix))

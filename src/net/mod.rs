@@ -30,6 +30,7 @@ pub use bandwidth::Bandwidth;
 pub use config::{NetConfig, PortMap};
 pub use egress::Otherwise;
 pub use error::NetError;
+pub use more::Renewal;
 pub use plan::Addresses;
 pub use subnets::SubnetError;
 
@@ -355,10 +356,7 @@ impl Net {
     /// The keys in `ports` that lead to a container: read from the kernel, so that they are found after
     /// a crash too.
     fn ports_of(&self, rules: &mut Socket, place: &Place) -> Result<Vec<Vec<u8>>, NetError> {
-        let container = place.addresses.container.octets();
-        let elements = self.elements(rules, "ports")?;
-        let own = elements.into_iter().filter(|(_, value)| value.starts_with(&container));
-        Ok(own.map(|(key, _)| key).collect())
+        Ok(ports_to(place.addresses.container, &self.elements(rules, "ports")?))
     }
 
     fn elements(&self, rules: &mut Socket, set: &str) -> Result<Vec<nft::Element>, NetError> {
@@ -378,6 +376,12 @@ impl Net {
         chain.table == self.cfg.table
             && [Family::Ip, Family::Ip6, Family::Netdev].map(|f| f as u8).contains(&chain.family)
     }
+}
+
+/// The keys in `ports` that lead to this container.
+fn ports_to(container: Ipv4Addr, ports: &[nft::Element]) -> Vec<Vec<u8>> {
+    let own = ports.iter().filter(|(_, value)| value.starts_with(&container.octets()));
+    own.map(|(key, _)| key.clone()).collect()
 }
 
 fn too_many(err: egress::TooMany) -> NetError {

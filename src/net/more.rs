@@ -3,15 +3,38 @@
 use super::egress;
 use super::egress::{Grant, Otherwise};
 use super::host::lock;
-use super::{Net, NetError, PortMap, plan, too_many};
+use super::{Net, NetError, PortMap, plan, ports_to, too_many};
 use crate::model;
 use crate::netlink::nft;
 use crate::unit::Slot;
+use std::collections::BTreeSet;
+
+/// Requests of one transaction, of many containers: a batch of rules has to fit into the socket.
+const TOGETHER_MAX: usize = 1000;
+
+/// What a slot is to have, as in [`Net::renew`].
+#[derive(Debug)]
+pub struct Renewal<'a> {
+    /// Which one.
+    pub slot: Slot,
+    /// Host ports that lead to it.
+    pub ports: Vec<PortMap>,
+    /// What it may reach.
+    pub egress: &'a [model::egress::Rule],
+    /// And besides.
+    pub otherwise: Otherwise<'a>,
+}
 
 impl Net {
     /// Opens more to a slot that has rules, in one step. Garden's order: the last opening is looked at
-    /// first, which shows in what is logged. `NoRules`: it has none, so `allow` must come first.
-    pub fn open_more(&self, slot: Slot, egress: &[model::egress::Rule]) -> Result<(), NetError> {
+    /// first, which shows in what is logged, under the name `log` of [`Otherwise::Garden`]. `NoRules`: it
+    /// has none, so `allow` must come first.
+    pub fn open_more(
+        &self,
+        slot: Slot,
+        egress: &[model::egress::Rule],
+        log: &str,
+    ) -> Result<(), NetError> {
         let mut rules = lock(&self.rules);
         let chain = plan::egress_chain(slot);
         let replies = match rules.dump(self.table().get_rules(&chain)) {
@@ -19,8 +42,8 @@ impl Net {
             replies => replies.map_err(self.failed("list"))?,
         };
         let handles: Vec<_> = replies.iter().filter_map(nft::parse_handle).collect();
-        let list =
-            egress::open_more(&self.cfg, &self.place(slot), egress, &handles).map_err(too_many)?;
+        let list = egress::open_more(&self.cfg, &self.place(slot), (egress, log), &handles)
+            .map_err(too_many)?;
         self.send(&mut rules, list.ok_or(NetError::NoRules { slot })?)
     }
 
@@ -48,6 +71,39 @@ impl Net {
         let place = &self.place(slot);
         let mut rules = self.rules_before(ports)?;
         self.replace(&mut rules, &Grant { place, ports, egress, otherwise })
+    }
+
+    /// As [`Net::renew`], for many slots at once: one at a time, each has the kernel check the rules of
+    /// all. Those that have rules, and whose ports no app has; the slots that it was done for. The others
+    /// are for `renew`, which tells what is wrong.
+    pub fn renew_all(&self, all: &[Renewal<'_>]) -> Result<BTreeSet<Slot>, NetError> {
+        let mut rules = lock(&self.rules);
+        self.ensure_table(&mut rules)?;
+        let keys = |elements: Vec<nft::Element>| -> BTreeSet<Vec<u8>> {
+            elements.into_iter().map(|(key, _)| key).collect()
+        };
+        let senders = keys(self.elements(&mut rules, "senders")?);
+        let published = keys(self.elements(&mut rules, "published")?);
+        let ports = self.elements(&mut rules, "ports")?;
+        let mut done = BTreeSet::new();
+        let (mut list, mut slots) = (Vec::new(), Vec::new());
+        for (at, one) in all.iter().enumerate() {
+            let Renewal { slot, ports: own, egress, otherwise } = one;
+            let place = &self.place(*slot);
+            let is_free =
+                |port: &PortMap| !published.contains(plan::port_key(port.host).as_slice());
+            if senders.contains(place.key().as_slice()) && own.iter().all(is_free) {
+                let grant = Grant { place, ports: own, egress, otherwise: *otherwise };
+                let old = ports_to(place.addresses.container, &ports);
+                list.extend(egress::replace(&self.cfg, &grant, &old).map_err(too_many)?);
+                slots.push(*slot);
+            }
+            if list.len() >= TOGETHER_MAX || at + 1 == all.len() {
+                self.send(&mut rules, std::mem::take(&mut list))?;
+                done.extend(slots.drain(..));
+            }
+        }
+        Ok(done)
     }
 
     /// Whether so many openings fit, without looking at the kernel. `TooManyRules`: they do not.

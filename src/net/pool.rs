@@ -83,6 +83,19 @@ impl Ports {
         }
     }
 
+    /// Which `acquire` gives next; `None`: the range is used up.
+    pub fn next(&self) -> Option<u16> {
+        self.free.front().copied()
+    }
+
+    /// Has `acquire` begin with this port and go on upwards, as [`Ports::next`] said in an earlier life:
+    /// those below it were used last. One that is not free changes nothing.
+    pub fn begin_with(&mut self, port: u16) {
+        if let Some(place) = self.free.iter().position(|free| *free == port) {
+            self.free.rotate_left(place);
+        }
+    }
+
     /// How many are left in the range.
     pub fn free(&self) -> usize {
         self.free.len()
@@ -130,6 +143,20 @@ mod tests {
         assert_eq!(ports.free(), 3);
         let order: Vec<_> = std::iter::from_fn(|| ports.acquire()).collect();
         assert_eq!(order, [61_002, 61_003, 61_001]);
+    }
+
+    #[test]
+    fn a_pool_goes_on_where_an_earlier_one_was() {
+        let mut ports = Ports::new(61_001..=61_003);
+        assert_eq!(ports.acquire(), Some(61_001));
+        let next = ports.next().expect("two are left");
+        ports.release(61_001);
+        let mut after = Ports::new(61_001..=61_003);
+        after.begin_with(next);
+        after.begin_with(8080);
+        let order: Vec<_> = std::iter::from_fn(|| after.acquire()).collect();
+        assert_eq!(order, [61_002, 61_003, 61_001]);
+        assert_eq!(after.next(), None);
     }
 
     #[test]

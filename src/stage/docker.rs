@@ -3,10 +3,11 @@
 
 use super::StageError;
 use super::recipe::{self, pair};
+use super::work::Launch;
 use crate::image::{ImageConfig, Protocol};
 use crate::model::image::{Execution, ExposedPort, StagedImage};
 use crate::model::lrp::{DesiredLrp, ImageFacts};
-use crate::model::manifest::{Check, Manifest};
+use crate::model::manifest::{Check, Health, Manifest};
 use crate::model::task::{LifecycleMetadata, StagingResult};
 use crate::unit::{Bytes, IdRange};
 
@@ -51,6 +52,7 @@ pub fn result(name: &str, config: &ImageConfig) -> StagingResult {
         process_types: web.into_iter().collect(),
         execution_metadata: text_of(&execution),
         lifecycle_type: "docker".into(),
+        sidecars: Vec::new(),
     }
 }
 
@@ -84,9 +86,23 @@ pub fn desired_lrps(
         let env = env.filter(|(name, _)| !name.is_empty());
         let own = recipe::without_lang(std::mem::take(&mut lrp.env), &manifest.env);
         lrp.env = env.map(|(name, value)| pair(name, value)).chain(own).collect();
-        lrp.metadata.clone_from(&metadata);
-        lrp.image =
-            Some(ImageFacts { dir: from_root(&execution.workdir), volumes: image.volumes.clone() });
+        let dir = from_root(&execution.workdir);
+        let launch = Launch {
+            role: "docker-launcher",
+            dir: &dir,
+            checks_dir: &dir,
+            command: &lrp.command,
+            metadata: &metadata,
+            user: &lrp.user,
+            nofile: lrp.nofile,
+            env: &lrp.env,
+            log_source: &lrp.log_source,
+            process: &lrp.guid.process,
+            health: &recipe::checks(process),
+        };
+        lrp.work = launch.work(&whole, &[]);
+        lrp.stop = manifest.stop.or(image.stop_signal);
+        lrp.image = Some(ImageFacts { volumes: image.volumes.clone() });
         fits(lrp)?;
     }
     Ok(lrps)
@@ -119,9 +135,11 @@ fn user_of(text: &str) -> String {
 fn fits(lrp: &DesiredLrp) -> Result<(), StageError> {
     let length = |text: serde_json::Result<String>| text.map_or(usize::MAX, |text| text.len());
     let env = length(serde_json::to_string(&lrp.env));
-    let main = length(serde_json::to_string(&(&lrp.command, &lrp.metadata)));
+    let main = length(serde_json::to_string(&lrp.work.action));
     let volumes = lrp.image.as_ref().map(|image| &image.volumes);
-    let bytes = env.saturating_add(main.max(length(serde_json::to_string(&volumes))));
+    let volumes = env.saturating_add(length(serde_json::to_string(&volumes)));
+    // The work has the environment in it.
+    let bytes = main.max(volumes);
     match bytes > WORDS_MAX {
         false => Ok(()),
         true => Err(StageError::ImageTooWordy {
@@ -164,10 +182,11 @@ fn resolve(manifest: &Manifest, execution: &Execution) -> Result<Manifest, Stage
     };
     whole.ports.iter_mut().filter(|port| port.container == 0).for_each(|it| it.container = number);
     for process in whole.processes.values_mut() {
-        if let Check::Port { port: port @ 0 } | Check::Http { port: port @ 0, .. } =
-            &mut process.health.check
-        {
-            *port = number;
+        let healths = [&mut process.health].into_iter().chain(&mut process.readiness);
+        for check in healths.flat_map(Health::checks_mut) {
+            if let Check::Port { port: port @ 0 } | Check::Http { port: port @ 0, .. } = check {
+                *port = number;
+            }
         }
     }
     Ok(whole)

@@ -4,12 +4,17 @@
 //! Must not: run anything; touch the host; unpack what an app's owner wrote (that happens in
 //! containers only).
 //! Called by: `cell`. Calls: `image` (its plain values), `model`, `unit`.
-//! Entry points: [`recipe::choose_buildpacks`], [`recipe::staging_task`],
-//! [`recipe::desired_lrps`], [`recipe::fingerprint`], [`docker::result`], [`docker::desired_lrps`].
+//! Entry points: [`packs::choose_buildpacks`], [`recipe::staging_task`], [`hook::release_task`],
+//! [`recipe::desired_lrps`], [`recipe::fingerprint`], [`docker::result`], [`docker::desired_lrps`],
+//! [`task::of_app`].
 //! Ancestor: the recipe builders of stager and nsync.
 
 pub mod docker;
+pub mod hook;
+pub mod packs;
 pub mod recipe;
+pub mod task;
+mod work;
 
 use crate::unit::{Bytes, IdRange};
 use std::fmt;

@@ -5,6 +5,7 @@
 //! /tmp/lifecycle/builder                   bind mount     the Task
 //! /tmp/app                                 copy in        builder, buildpacks
 //! /tmp/buildpacks/<xxh64 of the name>/     copy in        builder
+//! /tmp/buildpackdownloads/<xxh64 of a URL> download       builder, which fetches what is not there
 //! /tmp/cache-in/cache.tgz                  copy in        builder, which unpacks it to /tmp/cache
 //! /tmp/droplet /tmp/result.json            builder        copy out
 //! /tmp/output-cache                        builder        copy out, the next staging's cache.tgz
@@ -15,15 +16,19 @@ mod env;
 mod tests;
 
 use super::StageError;
+use super::packs::{self, PackFrom};
+use super::work::{Launch, watchdog_env};
 use crate::model::action::{Action, CopyInAction, CopyOutAction, RunAction};
 use crate::model::egress::Rule;
 use crate::model::limits::Limits;
-use crate::model::lrp::{DesiredLrp, LrpPort, ProcessGuid};
-use crate::model::manifest::{Build, Health, Manifest, Process};
+use crate::model::lrp::{DesiredLrp, FileMount, Holds, LrpPort, ProcessGuid, Volume};
+use crate::model::manifest::{Build, Health, Manifest, Process, SidecarCommand, StopWish};
 use crate::model::process::ProcessSpec;
-use crate::model::task::{StagingResult, Task};
-use crate::unit::{AppName, Bytes, Digest, Rate, xxh64_hex};
-use env::{Facts, common_env};
+use crate::model::service::Service;
+use crate::model::task::{Rootfs, STAGING, StagingResult, Task};
+use crate::model::work::SSH_PORT;
+use crate::unit::{AppName, Bytes, Digest, Rate};
+use env::{Facts, common_env, own_memory};
 pub(super) use env::{pair, without_lang};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -41,6 +46,8 @@ const USUAL_DISK: Bytes = Bytes::mib(4096);
 /// What version control and desktops leave at the top of a source tree, as cf leaves it out.
 pub const NOT_SOURCE: [&str; 7] =
     [".git", ".hg", ".svn", "_darcs", ".bzr", ".DS_Store", ".cfignore"];
+/// Where an app finds what it is bound to that asks for a file.
+const SERVICES_FILE: &str = "/etc/cf-service-bindings/vcap_services";
 /// Name of the build cache in its directory on the box.
 pub const CACHE_FILE: &str = "cache.tgz";
 
@@ -49,8 +56,8 @@ pub const CACHE_FILE: &str = "cache.tgz";
 pub struct StagingInput {
     /// Name of the Task and its container.
     pub guid: String,
-    /// Name and directory of each buildpack in the order of detection; see [`choose_buildpacks`].
-    pub buildpacks: Vec<(String, PathBuf)>,
+    /// Name and place of each buildpack, in their order; see [`packs::choose_buildpacks`].
+    pub buildpacks: Vec<(String, PackFrom)>,
     /// Directory that holds nothing but the last staging's [`CACHE_FILE`]; `None`: no cache yet.
     pub cache_from: Option<PathBuf>,
     /// Where the droplet goes.
@@ -84,34 +91,11 @@ pub fn share(build: &Build, left_memory: Bytes, left_disk: Bytes) -> (Bytes, Byt
     )
 }
 
-/// The buildpacks that the manifest wants, in its order, out of those that the box has.
-pub fn choose_buildpacks(
-    manifest: &Manifest,
-    available: &BTreeMap<String, PathBuf>,
-) -> Result<Vec<(String, PathBuf)>, StageError> {
-    if available.is_empty() {
-        return Err(StageError::NoBuildpacks);
-    }
-    if manifest.build.buildpacks.is_empty() {
-        return Ok(available.iter().map(|(name, dir)| (name.clone(), dir.clone())).collect());
-    }
-    let find = |name: &String| match available.get(name) {
-        Some(dir) => Ok((name.clone(), dir.clone())),
-        None => {
-            let known = available.keys().cloned().collect();
-            Err(StageError::UnknownBuildpack { name: name.clone(), known })
-        }
-    };
-    manifest.build.buildpacks.iter().map(find).collect()
-}
-
 /// The Task that makes a droplet of the app's source.
 pub fn staging_task(manifest: &Manifest, input: &StagingInput) -> Task {
     let mut steps = vec![copy_in(&manifest.source, "/tmp/app", "app bits", &NOT_SOURCE)];
-    for (name, dir) in &input.buildpacks {
-        let to = format!("/tmp/buildpacks/{}", xxh64_hex(name));
-        steps.push(copy_in(dir, &to, &format!("buildpack {name}"), &[]));
-    }
+    let packs = input.buildpacks.iter();
+    steps.extend(packs.filter_map(|(name, from)| packs::bring(name, from, VCAP)));
     if let Some(dir) = &input.cache_from {
         steps.push(copy_in(dir, "/tmp/cache-in", "build artifacts cache", &[]));
     }
@@ -134,10 +118,11 @@ pub fn staging_task(manifest: &Manifest, input: &StagingInput) -> Task {
             optional,
         }));
     }
+    let timeout = manifest.build.timeout;
+    let action = Action::Timeout { action: Box::new(Action::Serial(steps)), timeout };
+    let rootfs = Rootfs::Stack(manifest.build.stack.clone());
     Task {
-        guid: input.guid.clone(),
         app: manifest.name.clone(),
-        stack: manifest.build.stack.clone(),
         limits: Limits {
             memory: Some(input.memory),
             disk: Some(input.disk),
@@ -146,14 +131,13 @@ pub fn staging_task(manifest: &Manifest, input: &StagingInput) -> Task {
             ..Default::default()
         },
         egress: manifest.egress.clone(),
-        action: Action::Timeout {
-            action: Box::new(Action::Serial(steps)),
-            timeout: manifest.build.timeout,
-        },
+        log_source: "STG".into(),
+        internal: true,
+        ..Task::new(&input.guid, STAGING, rootfs, action)
     }
 }
 
-fn copy_in(from: &Path, to: &str, artifact: &str, exclude: &[&str]) -> Action {
+pub(super) fn copy_in(from: &Path, to: &str, artifact: &str, exclude: &[&str]) -> Action {
     Action::CopyIn(CopyInAction {
         from: from.to_owned(),
         to: to.into(),
@@ -166,8 +150,8 @@ fn copy_in(from: &Path, to: &str, artifact: &str, exclude: &[&str]) -> Action {
 /// The builder with all of its flags, so that nothing depends on its defaults.
 fn builder(manifest: &Manifest, input: &StagingInput) -> ProcessSpec {
     let order: Vec<&str> = input.buildpacks.iter().map(|(name, _)| name.as_str()).collect();
-    // Who names one buildpack means it, whatever it thinks of the app. As in Cloud Foundry.
-    let skip_detect = manifest.build.buildpacks.len() == 1;
+    // Who names buildpacks means them, whatever they think of the app: a chain, as in Cloud Foundry.
+    let skip_detect = !manifest.build.buildpacks.is_empty();
     let mut args = vec![
         "-buildDir=/tmp/app".into(),
         "-outputDroplet=/tmp/droplet".into(),
@@ -188,7 +172,10 @@ fn builder(manifest: &Manifest, input: &StagingInput) -> ProcessSpec {
     let StagingInput { memory, disk, .. } = *input;
     let facts = Facts::new(&manifest.name, memory, disk, manifest.run.nofile);
     let mut env = common_env(manifest, facts, memory);
-    env.push(pair("CF_STACK", &manifest.build.stack));
+    // Buildpacks ask by name for stacks that they know; who has one that is like it says so.
+    if !manifest.env.contains_key("CF_STACK") {
+        env.push(pair("CF_STACK", &manifest.build.stack));
+    }
     env.extend(input.env.iter().cloned());
     ProcessSpec {
         id: "builder".into(),
@@ -205,6 +192,7 @@ fn builder(manifest: &Manifest, input: &StagingInput) -> ProcessSpec {
         tty: None,
         stdin: false,
         keep_stdin: false,
+        launches: false,
     }
 }
 
@@ -265,7 +253,7 @@ fn lrp(
     command: &str,
 ) -> DesiredLrp {
     let find = |port: &String| manifest.ports.iter().find(|known| known.name == *port);
-    let ports: Vec<LrpPort> = process
+    let mut ports: Vec<LrpPort> = process
         .ports
         .iter()
         .filter_map(find)
@@ -293,6 +281,17 @@ fn lrp(
         ports: ports.iter().map(|port| port.container).collect(),
         egress: &manifest.egress,
         health: &process.health,
+        readiness: process.readiness.as_ref(),
+        sidecars: &manifest.sidecars,
+        stop: manifest.stop,
+        volumes: &manifest.volumes,
+        files: &manifest.files,
+        ssh: manifest.ssh.as_ref().map(|ssh| &ssh.authorized_keys[..]),
+        ssh_no_forwarding: manifest.ssh.as_ref().is_some_and(|ssh| ssh.no_forwarding),
+        ssh_idle_timeout: manifest.ssh.as_ref().and_then(|ssh| ssh.idle_timeout),
+        ssh_file: manifest.ssh.as_ref().and_then(|ssh| ssh.authorized_keys_file.as_deref()),
+        services: &manifest.services,
+        file_based_services: manifest.file_based_services,
     });
 
     let facts = Facts::new(&manifest.name, process.memory, process.disk, run.nofile).process(
@@ -300,12 +299,43 @@ fn lrp(
         name,
         &version,
     );
-    let mut env = common_env(manifest, facts, process.memory);
+    let mut env = common_env(manifest, facts, own_memory(manifest, name, process.memory));
+    let mut files = manifest.files.clone();
+    if manifest.file_based_services {
+        env.retain(|(name, _)| name != "VCAP_SERVICES");
+        env.push(pair("VCAP_SERVICES_FILE_PATH", SERVICES_FILE));
+        let content = env::services(manifest).to_string();
+        files.push(FileMount {
+            path: SERVICES_FILE.into(),
+            holds: Holds::Content(content),
+            mode: 0o400,
+        });
+    }
     if let Some(first) = ports.first() {
         let port = first.container.to_string();
         env.extend([pair("PORT", &port), pair("VCAP_APP_PORT", &port)]);
         env.push(pair("VCAP_APP_HOST", "0.0.0.0"));
     }
+    if let Some(ssh) = &manifest.ssh {
+        // Last, so that it is nobody's PORT.
+        let publish = ssh.publish.filter(|_| name == "web");
+        ports.push(LrpPort { container: SSH_PORT, publish });
+    }
+    env.extend(watchdog_env(&process.health));
+    let log_source = format!("APP/PROC/{}", name.to_uppercase());
+    let launch = Launch {
+        role: "launcher",
+        dir: "/home/vcap",
+        checks_dir: "/home/vcap/app",
+        command,
+        metadata: &result.execution_metadata,
+        user: &run.user,
+        nofile: run.nofile,
+        env: &env,
+        log_source: &log_source,
+        process: name,
+        health: &checks(process),
+    };
     DesiredLrp {
         guid: ProcessGuid { app: manifest.name.clone(), process: name.to_owned() },
         version,
@@ -315,17 +345,29 @@ fn lrp(
         instances: process.instances,
         limits,
         command: command.to_owned(),
-        metadata: result.execution_metadata.clone(),
+        work: launch.work(manifest, &result.sidecars),
         user: run.user.clone(),
         nofile: run.nofile,
-        log_source: format!("APP/PROC/{}", name.to_uppercase()),
+        log_source,
         log_rate: manifest.log.rate,
         env,
         ports,
         egress: manifest.egress.clone(),
         health: process.health.clone(),
+        readiness: process.readiness.clone(),
+        stop: manifest.stop.or(None),
+        volumes: manifest.volumes.clone(),
+        files,
+        dependencies: Vec::new(),
         restart: manifest.restart,
+        by_record: false,
+        rollout: manifest.rollout,
     }
+}
+
+/// Everything that is tried of a process.
+pub(super) fn checks(process: &Process) -> Vec<&Health> {
+    [&process.health].into_iter().chain(&process.readiness).collect()
 }
 
 /// Cloud Foundry's share of the processor for this much memory: 8 GiB or more have all of it.
@@ -357,6 +399,28 @@ struct Stale<'a> {
     ports: Vec<u16>,
     egress: &'a [Rule],
     health: &'a Health,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    readiness: Option<&'a Health>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    sidecars: &'a BTreeMap<String, SidecarCommand>,
+    #[serde(skip_serializing_if = "StopWish::says_nothing")]
+    stop: StopWish,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    volumes: &'a [Volume],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    files: &'a [FileMount],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ssh: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ssh_file: Option<&'a Path>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    ssh_no_forwarding: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ssh_idle_timeout: Option<std::time::Duration>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    services: &'a [Service],
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    file_based_services: bool,
 }
 
 fn version(stale: &Stale<'_>) -> String {
@@ -374,16 +438,23 @@ pub fn fingerprint(manifest: &Manifest, inputs: &BTreeMap<String, Digest>) -> Di
     struct Made<'a> {
         name: &'a AppName,
         buildpacks: &'a [String],
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        checksums: &'a BTreeMap<String, Digest>,
         stack: &'a str,
         env: &'a BTreeMap<String, String>,
         inputs: &'a BTreeMap<String, Digest>,
+        // Buildpacks look for what the app is bound to.
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        services: &'a [Service],
     }
     digest_of(&Made {
         name: &manifest.name,
         buildpacks: &manifest.build.buildpacks,
+        checksums: &manifest.build.checksums,
         stack: &manifest.build.stack,
         env: &manifest.env,
         inputs,
+        services: &manifest.services,
     })
 }
 

@@ -29,6 +29,12 @@ pub fn open(
     Ok(nix::fcntl::openat2(dir, path.as_ref(), how)?)
 }
 
+/// Whether [`open`] has failed as a link was in the way that the rules do not follow: `ELOOP`, which
+/// has no kind.
+pub fn is_link(err: &io::Error) -> bool {
+    err.raw_os_error() == Some(libc::ELOOP)
+}
+
 /// The caller's present working directory as a `dir` argument.
 pub const HERE: BorrowedFd<'static> = nix::fcntl::AT_FDCWD;
 
@@ -90,7 +96,7 @@ pub fn stat(fd: impl AsFd) -> io::Result<Stat> {
 }
 
 /// Asks the entry `name` of `dir`, without following it.
-pub fn stat_entry(dir: impl AsFd, name: &str) -> io::Result<Stat> {
+pub fn stat_entry(dir: impl AsFd, name: &(impl NixPath + ?Sized)) -> io::Result<Stat> {
     let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
     Ok(nix::sys::stat::fstatat(dir, name, flags)?.into())
 }
@@ -140,7 +146,12 @@ pub fn set_owner(fd: impl AsFd, uid: u32, gid: u32) -> io::Result<()> {
 }
 
 /// Changes the owner of link `name` in `dir`, itself. fchownat(2).
-pub fn set_link_owner(dir: impl AsFd, name: &str, uid: u32, gid: u32) -> io::Result<()> {
+pub fn set_link_owner(
+    dir: impl AsFd,
+    name: &(impl NixPath + ?Sized),
+    uid: u32,
+    gid: u32,
+) -> io::Result<()> {
     let (uid, gid) = (nix::unistd::Uid::from_raw(uid), nix::unistd::Gid::from_raw(gid));
     let no_follow = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
     Ok(nix::unistd::fchownat(&dir, name, Some(uid), Some(gid), no_follow)?)

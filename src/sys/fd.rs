@@ -180,6 +180,31 @@ pub fn close_all_on_exec() -> io::Result<()> {
     Ok(())
 }
 
+/// Lets `fd` stay open in the next program, whatever was said before. fcntl(2).
+pub fn keep_on_exec(fd: impl AsFd) -> io::Result<()> {
+    let none = nix::fcntl::FdFlag::empty();
+    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(none))?;
+    Ok(())
+}
+
+/// The number by which the next program finds `fd`, if it stays open.
+pub fn number(fd: &OwnedFd) -> i32 {
+    fd.as_raw_fd()
+}
+
+/// Takes a descriptor that the program before this one has left open under `number`; it is
+/// close-on-exec from now on. To be called once for each number, before anything else is opened.
+/// `EBADF`: there is none. fcntl(2).
+pub fn take_inherited(number: i32) -> io::Result<OwnedFd> {
+    if number <= 2 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: plain integers go in; a number that is not open is an error.
+    check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) }.into())?;
+    // SAFETY: the number is open, and by the caller's word nobody else in this process owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,10 +7,12 @@
 use nix::fcntl::{AtFlags, FallocateFlags, OFlag, OpenHow, ResolveFlag};
 use nix::sys::stat::{Mode, SFlag, UtimensatFlags};
 use nix::unistd::UnlinkatFlags;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// A point in time as inodes hold it: seconds since 1970 and nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,7 +96,7 @@ pub fn make_whiteout(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
 }
 
 /// Makes a block device node, mode 0600. `path` must be one of our own. mknod(2).
-pub fn make_block_device(path: &std::path::Path, major: u32, minor: u32) -> io::Result<()> {
+pub fn make_block_device(path: &Path, major: u32, minor: u32) -> io::Result<()> {
     let device = nix::sys::stat::makedev(major.into(), minor.into());
     Ok(nix::sys::stat::mknod(path, SFlag::S_IFBLK, Mode::S_IRUSR | Mode::S_IWUSR, device)?)
 }
@@ -154,6 +156,11 @@ pub fn set_mode_at(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> io::Result<()
     Ok(nix::sys::stat::fchmodat(dir, name, mode, nix::sys::stat::FchmodatFlags::FollowSymlink)?)
 }
 
+/// Writes everything of the file system of `any` to its device. Slow. syncfs(2).
+pub fn sync_file_system(any: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(nix::unistd::syncfs(any)?)
+}
+
 /// Sets access and modification time of the name `name` in `dir` without following it; of `dir`
 /// itself when `name` is `.`. utimensat(2).
 pub fn set_times(dir: BorrowedFd<'_>, name: &[u8], time: FileTime) -> io::Result<()> {
@@ -182,32 +189,43 @@ pub fn set_xattr(file: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> io::Result<
 /// The names of the extended attributes of a file or directory that is open for real. `ENOTSUP`: the
 /// file system has none. At most 64 KiB of names, which is as many as there can be. flistxattr(2).
 pub fn xattr_names(file: BorrowedFd<'_>) -> io::Result<Vec<Vec<u8>>> {
-    let mut buffer = vec![0u8; 64 << 10];
-    // SAFETY: the kernel writes at most the length that goes with the pointer.
-    let len =
-        unsafe { libc::flistxattr(file.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
-    let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
-    Ok(buffer[..len].split(|b| *b == 0).filter(|name| !name.is_empty()).map(Vec::from).collect())
+    let names = filled(|buffer| {
+        // SAFETY: the kernel writes at most the length that goes with the pointer.
+        unsafe { libc::flistxattr(file.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) }
+    })?;
+    Ok(names.split(|b| *b == 0).filter(|name| !name.is_empty()).map(Vec::from).collect())
 }
 
 /// The value of one extended attribute, at most 64 KiB; `None`: there is none. fgetxattr(2).
 pub fn xattr(file: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<Vec<u8>>> {
-    let mut buffer = vec![0u8; 64 << 10];
-    // SAFETY: the name is NUL-terminated; the kernel writes at most the length that goes with the
-    // pointer.
-    let len = unsafe {
-        let room = buffer.len();
-        libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), buffer.as_mut_ptr().cast(), room)
-    };
-    match usize::try_from(len) {
-        Ok(len) => {
-            buffer.truncate(len);
-            Ok(Some(buffer))
+    let value = filled(|buffer| {
+        // SAFETY: the name is NUL-terminated; the kernel writes at most the length that goes with
+        // the pointer.
+        unsafe {
+            let room = buffer.len();
+            libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), buffer.as_mut_ptr().cast(), room)
         }
-        Err(_) => match io::Error::last_os_error() {
-            err if matches!(err.raw_os_error(), Some(libc::ENODATA | libc::ENOTSUP)) => Ok(None),
-            err => Err(err),
-        },
+    });
+    match value {
+        Err(err) if matches!(err.raw_os_error(), Some(libc::ENODATA | libc::ENOTSUP)) => Ok(None),
+        value => value.map(Some),
+    }
+}
+
+/// What `ask` puts into a buffer; it returns how many bytes that are, or -1. Nearly always few, and
+/// the kernel clears as many as there is room for: 64 KiB only for what does not fit.
+fn filled(ask: impl Fn(&mut [u8]) -> isize) -> io::Result<Vec<u8>> {
+    let get =
+        |buffer: &mut [u8]| usize::try_from(ask(buffer)).map_err(|_| io::Error::last_os_error());
+    let mut few = [0u8; 256];
+    match get(&mut few) {
+        Err(err) if err.raw_os_error() == Some(libc::ERANGE) => {
+            let mut many = vec![0u8; 64 << 10];
+            let len = get(&mut many)?;
+            many.truncate(len);
+            Ok(many)
+        }
+        len => Ok(few[..len?].to_vec()),
     }
 }
 
@@ -267,13 +285,24 @@ pub fn space(file: BorrowedFd<'_>) -> io::Result<Space> {
 }
 
 /// Bytes that root may still write to the file system that `path` is on. statfs(2).
-pub fn free_bytes(path: &std::path::Path) -> io::Result<u64> {
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok(space(File::open(path)?.as_fd())?.free_bytes)
 }
 
 /// Renames `old` to `new`, both our own paths, unless `new` exists: `EEXIST`. Linux 3.15,
 /// renameat2(2) with `RENAME_NOREPLACE`.
 pub fn rename_new(old: &CStr, new: &CStr) -> io::Result<()> {
+    rename_with(old, new, libc::RENAME_NOREPLACE)
+}
+
+/// Each of two paths of our own gets the other's name, in one step. `ENOENT`: both must be there;
+/// `EINVAL`: this file system cannot. Linux 3.15, renameat2(2) with `RENAME_EXCHANGE`.
+pub fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    let [one, other] = [one, other].map(|path| CString::new(path.as_os_str().as_bytes()));
+    rename_with(&one?, &other?, libc::RENAME_EXCHANGE)
+}
+
+fn rename_with(old: &CStr, new: &CStr, flags: libc::c_uint) -> io::Result<()> {
     // SAFETY: two NUL-terminated strings that the kernel reads during the call.
     let done = unsafe {
         libc::syscall(
@@ -282,13 +311,13 @@ pub fn rename_new(old: &CStr, new: &CStr) -> io::Result<()> {
             old.as_ptr(),
             libc::AT_FDCWD,
             new.as_ptr(),
-            libc::RENAME_NOREPLACE,
+            flags,
         )
     };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Size of the file system that `path` is on, in bytes. statfs(2).
-pub fn total_bytes(path: &std::path::Path) -> io::Result<u64> {
+pub fn total_bytes(path: &Path) -> io::Result<u64> {
     Ok(space(File::open(path)?.as_fd())?.total_bytes)
 }

@@ -80,6 +80,27 @@ pub fn new(kind: &str, options: &[(&str, &str)], attr: Attr) -> io::Result<Owned
     unsafe { owned(libc::syscall(libc::SYS_fsmount, fd, 1, attr.0 as libc::c_uint)) }
 }
 
+/// Changes one option of the file system of `mount`, its topmost directory. fspick(2), Linux 5.2.
+pub fn change_option(mount: impl AsFd, key: &str, value: &str) -> io::Result<()> {
+    /// `FSCONFIG_SET_STRING`, `FSCONFIG_CMD_RECONFIGURE`.
+    const SET_STRING: libc::c_uint = 1;
+    const RECONFIGURE: libc::c_uint = 7;
+    /// `FSPICK_CLOEXEC | FSPICK_EMPTY_PATH`.
+    const FLAGS: libc::c_uint = 1 | 8;
+    let (key, value) = (CString::new(key)?, CString::new(value)?);
+    let mount = mount.as_fd().as_raw_fd();
+    // SAFETY: the path is an empty NUL-terminated string; a new descriptor comes out.
+    let context = unsafe { owned(libc::syscall(libc::SYS_fspick, mount, c"".as_ptr(), FLAGS))? };
+    let (fd, no_text) = (context.as_raw_fd(), std::ptr::null::<libc::c_char>());
+    // SAFETY: two NUL-terminated strings that outlive the call.
+    check(unsafe {
+        libc::syscall(libc::SYS_fsconfig, fd, SET_STRING, key.as_ptr(), value.as_ptr(), 0)
+    })?;
+    // SAFETY: RECONFIGURE takes neither key nor value.
+    check(unsafe { libc::syscall(libc::SYS_fsconfig, fd, RECONFIGURE, no_text, no_text, 0) })?;
+    Ok(())
+}
+
 /// Copies the mount at `path` (from `dir`; empty: `dir` itself, which may be any file), attached
 /// nowhere: a bind mount in the making. With `recursive` the mounts below come along.
 /// open_tree(2), Linux 5.2.

@@ -74,6 +74,17 @@ pub fn reset_all() -> io::Result<()> {
     Ok(())
 }
 
+/// Sends signal `number` to the process group that `pid` leads. As [`send`] in everything else: a
+/// group has its number for as long as its leader has not been waited for.
+pub fn send_to_group(pid: i32, number: i32) -> io::Result<()> {
+    if pid <= 1 {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    // SAFETY: plain integers go in.
+    check(unsafe { libc::kill(-pid, number) }.into())?;
+    Ok(())
+}
+
 /// Sends signal `number` to process `pid`, as seen from our own pid namespace. Call it only for
 /// our own child that has not been waited for: then the number cannot belong to another.
 /// `ESRCH`: gone. kill(2).

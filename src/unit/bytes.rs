@@ -55,6 +55,16 @@ impl Bytes {
             _ => format!("{whole}{}", unit.0),
         }
     }
+
+    /// As Diego's logs have it: `1.2M`, `36.5K`, `512B`; to a tenth, which is left out when it is none.
+    pub fn brief(self) -> String {
+        let units = [("T", 1 << 40), ("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)];
+        let Some((unit, factor)) = units.into_iter().find(|(_, factor)| self.0 >= *factor) else {
+            return format!("{}B", self.0);
+        };
+        let text = format!("{:.1}", self.0 as f64 / factor as f64);
+        format!("{}{unit}", text.strip_suffix(".0").unwrap_or(&text))
+    }
 }
 
 impl fmt::Display for Bytes {
@@ -102,6 +112,20 @@ impl FromStr for Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_told_as_diego_tells_them() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (512, "512B"),
+            (1024, "1K"),
+            (37_376, "36.5K"),
+            (1_258_291, "1.2M"),
+            (1 << 30, "1G"),
+        ] {
+            assert_eq!(Bytes::new(bytes).brief(), text);
+        }
+    }
 
     #[test]
     fn text_and_size_are_inverse() {

@@ -4,18 +4,21 @@
 //! Must not: read a clock, a file, a socket or a random source; know what an app is.
 //! Called by: every room. Calls: nothing.
 //! Entry points: [`Bytes`], [`AppName`], [`Handle`], [`Slot`], [`IdRange`], [`IdMap`],
-//! [`Digest`], [`span`], [`sparse`], [`xxh64_hex`].
-//! [`ImageRef`], [`Digest`], [`Rate`], [`span`], [`xxh64_hex`].
+//! [`Digest`], [`ImageRef`], [`Rate`], [`escape`], [`span`], [`sparse`], [`xxh64_hex`],
+//! [`public_line`].
 
 mod bytes;
 mod digest;
+pub mod escape;
 mod ids;
 mod image_ref;
 mod name;
+mod percent;
 mod rate;
 mod slot;
 pub mod span;
 pub mod sparse;
+mod ssh_public;
 mod xxh64;
 
 pub use bytes::Bytes;
@@ -23,8 +26,10 @@ pub use digest::{BadDigest, Digest};
 pub use ids::IdMap;
 pub use image_ref::{BadImageRef, ImageRef, registry_name};
 pub use name::{AppName, BadName, Handle};
+pub use percent::Percent;
 pub use rate::Rate;
 pub use slot::{IdRange, Slot};
+pub use ssh_public::public_line;
 pub use xxh64::xxh64_hex;
 
 use std::fmt;

@@ -2,7 +2,7 @@
 
 use super::VolumeError;
 use super::store::{LAYERS, Store, TMP, names};
-use crate::sys::{btrfs, file};
+use crate::sys::{btrfs, fault, file};
 use crate::unit::Digest;
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -70,6 +70,58 @@ impl Store {
         Ok(Draft { store: self, name, dir })
     }
 
+    /// Makes each draft the layer that goes with it: all are durable before any is visible, and of
+    /// those that somebody else has made meanwhile, theirs stay. Those before one that fails are
+    /// layers all the same. The disk is waited for as often as for one.
+    pub fn commit_all(&self, drafts: &[(Draft<'_>, Digest)]) -> Result<(), VolumeError> {
+        self.commit_with(drafts, || Ok(()))
+    }
+
+    /// The same; when the layers are visible `publish` shows files that speak of them, and that lie in
+    /// the store since before. The disk has these, too, before they are visible, and is not waited for
+    /// more often: a crash leaves all, or the layers without them.
+    pub fn commit_with(
+        &self,
+        drafts: &[(Draft<'_>, Digest)],
+        publish: impl FnOnce() -> io::Result<()>,
+    ) -> Result<(), VolumeError> {
+        let mut open = Vec::with_capacity(drafts.len());
+        for (draft, chain) in drafts.iter().filter(|(_, chain)| self.layer(chain).is_none()) {
+            let root =
+                File::open(&draft.dir).map_err(VolumeError::refused("commit", &draft.dir))?;
+            open.push((draft, chain, root));
+        }
+        let write_down = || {
+            btrfs::sync(self.root.as_fd()).map_err(VolumeError::refused("write down", &self.dir))
+        };
+        write_down()?;
+        fault::point(format_args!("layer:written"));
+        let mut made = Vec::with_capacity(open.len());
+        for (draft, chain, root) in &open {
+            if draft.show(chain)? {
+                made.push((chain, root));
+            }
+        }
+        fault::point(format_args!("layer:placed"));
+        // Renamings reach the disk in their order.
+        publish().map_err(VolumeError::refused("write what speaks of layers in", &self.dir))?;
+        fault::point(format_args!("layer:listed"));
+        // Nobody who is told of them may find them gone after a power cut. Sealing is a commit: it has
+        // written down what was renamed before.
+        match made.is_empty() {
+            true => write_down(),
+            false => made.into_iter().try_for_each(|(chain, root)| self.seal(chain, root)),
+        }
+    }
+
+    /// Makes a layer read-only, which writes down everything up to now. Only when it has its place: a
+    /// read-only subvolume cannot move to another directory. `Store::open` repeats it when a crash comes
+    /// between.
+    fn seal(&self, chain: &Digest, root: &File) -> Result<(), VolumeError> {
+        let target = self.layer_path(chain);
+        btrfs::set_read_only(root.as_fd()).map_err(VolumeError::refused("seal", target))
+    }
+
     fn layer_path(&self, chain: &Digest) -> PathBuf {
         self.dir.join(LAYERS).join(chain.hex())
     }
@@ -84,24 +136,21 @@ impl Draft<'_> {
     /// Makes the draft the layer `chain`, durable before it is visible, and returns its place. If
     /// somebody else was faster, theirs stays and this draft goes.
     pub fn commit(self, chain: &Digest) -> Result<PathBuf, VolumeError> {
+        let store = self.store;
+        store.commit_all(&[(self, *chain)])?;
+        Ok(store.layer_path(chain))
+    }
+
+    /// Gives a draft that is on the disk its place among the layers; `false`: somebody else's has it.
+    fn show(&self, chain: &Digest) -> Result<bool, VolumeError> {
         let target = self.store.layer_path(chain);
-        if target.is_dir() {
-            return Ok(target);
-        }
-        let refused = || VolumeError::refused("commit", &self.dir);
-        let root = File::open(&self.dir).map_err(refused())?;
-        btrfs::sync(root.as_fd()).map_err(refused())?;
         match file::rename_new(&c_path(&self.dir), &c_path(&target)) {
-            Ok(()) => {}
-            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => return Ok(target),
-            Err(source) => return Err(refused()(source)),
+            Ok(()) => Ok(true),
+            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(source) => {
+                Err(VolumeError::Refused { doing: "commit", path: self.dir.clone(), source })
+            }
         }
-        // Only now: a read-only subvolume cannot move to another directory. `Store::open` repeats
-        // it when a crash comes between.
-        btrfs::set_read_only(root.as_fd())
-            .and_then(|()| btrfs::sync(root.as_fd()))
-            .map_err(VolumeError::refused("seal", &target))?;
-        Ok(target)
     }
 }
 

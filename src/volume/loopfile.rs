@@ -99,6 +99,12 @@ impl LoopFile {
         Err(VolumeError::Full { room: room()?.into() })
     }
 
+    /// Makes the file so long.
+    pub fn widen(&self, root: BorrowedFd<'_>, len: u64) -> Result<(), VolumeError> {
+        let old = self.size()?.len;
+        if len > old { self.grow(root, old, len) } else { Ok(()) }
+    }
+
     /// Cuts the file to `len` bytes, if everything `still_fits` into what btrfs has then. A crash
     /// on the way leaves a file that is too long, and `settle` uses that. `false`: it is as it was.
     pub fn shrink(

@@ -7,7 +7,8 @@
 //! `mkfs.btrfs` once.
 //! Entry points: [`Store::open`], [`Store::draft`], [`Store::pin`], [`Store::create_writable`],
 //! [`Store::create_snapshot`], [`Store::usage`], [`Store::set_limit`], [`Store::ensure_room`],
-//! [`Store::keep_ahead`], [`Store::give_back`], [`Store::keep_with`], [`Store::close`].
+//! [`Store::keep_ahead`], [`Store::widen`], [`Store::give_back`], [`Store::keep_with`],
+//! [`Store::close`].
 //! Ancestor: garden-linux's quota_manager and docker's btrfs graph driver.
 //!
 //! Inside the store, which only root may enter (0700):
@@ -22,6 +23,7 @@
 //! imports/            belongs to `image`: which archive file became which layer, what layers hold
 //! ```
 
+mod counters;
 mod error;
 mod keeper;
 mod layer;
@@ -34,6 +36,7 @@ mod promise;
 mod remove;
 mod store;
 mod usage;
+mod width;
 mod writable;
 
 pub use error::VolumeError;

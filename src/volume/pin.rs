@@ -40,8 +40,15 @@ pub struct Round<'a> {
 /// Things that are being made, by key; who wants the same waits.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    taken: Mutex<BTreeSet<Digest>>,
+    all: Mutex<Keys>,
     given_back: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Keys {
+    taken: BTreeSet<Digest>,
+    /// How many wait for each.
+    wanted: BTreeMap<Digest, usize>,
 }
 
 /// The right to make one thing, given back when it is dropped.
@@ -68,31 +75,17 @@ impl Store {
     /// Waits until nobody else has the turn of `key`, and takes it. Nobody may hold one turn and
     /// wait for another, but for a blob's, with an image's in hand.
     pub fn turn(&self, key: &Digest) -> Turn<'_> {
-        let turns = &self.turns;
-        let mut taken = lock(&turns.taken);
-        while !taken.insert(*key) {
-            taken = turns.given_back.wait(taken).unwrap_or_else(PoisonError::into_inner);
-        }
-        Turn { turns, key: *key }
+        self.turns.take(key)
     }
 
     /// The same, until `is_over`; then `None`.
     pub fn turn_until(&self, key: &Digest, is_over: &dyn Fn() -> bool) -> Option<Turn<'_>> {
-        let turns = &self.turns;
-        let mut taken = lock(&turns.taken);
-        while !taken.insert(*key) {
-            if is_over() {
-                return None;
-            }
-            let waited = turns.given_back.wait_timeout(taken, LOOK);
-            taken = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        Some(Turn { turns, key: *key })
+        self.turns.take_until(key, is_over)
     }
 
     /// Whether somebody has the turn of `key` now.
     pub fn is_taken(&self, key: &Digest) -> bool {
-        lock(&self.turns.taken).contains(key)
+        lock(&self.turns.all).taken.contains(key)
     }
 
     /// Whether a layer is pinned now.
@@ -158,9 +151,54 @@ impl Drop for Round<'_> {
     }
 }
 
+impl Turns {
+    fn take(&self, key: &Digest) -> Turn<'_> {
+        let mut all = lock(&self.all);
+        all.want(key);
+        while !all.taken.insert(*key) {
+            all = self.given_back.wait(all).unwrap_or_else(PoisonError::into_inner);
+        }
+        all.want_no_more(key);
+        Turn { turns: self, key: *key }
+    }
+
+    fn take_until(&self, key: &Digest, is_over: &dyn Fn() -> bool) -> Option<Turn<'_>> {
+        let mut all = lock(&self.all);
+        all.want(key);
+        let mut is_ours = all.taken.insert(*key);
+        while !is_ours && !is_over() {
+            let waited = self.given_back.wait_timeout(all, LOOK);
+            all = waited.unwrap_or_else(PoisonError::into_inner).0;
+            is_ours = all.taken.insert(*key);
+        }
+        all.want_no_more(key);
+        is_ours.then(|| Turn { turns: self, key: *key })
+    }
+}
+
+impl Keys {
+    fn want(&mut self, key: &Digest) {
+        *self.wanted.entry(*key).or_default() += 1;
+    }
+
+    fn want_no_more(&mut self, key: &Digest) {
+        match self.wanted.get_mut(key) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(self.wanted.remove(key)),
+        }
+    }
+}
+
+impl Turn<'_> {
+    /// Whether somebody waits for it now.
+    pub fn is_wanted(&self) -> bool {
+        lock(&self.turns.all).wanted.contains_key(&self.key)
+    }
+}
+
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        lock(&self.turns.taken).remove(&self.key);
+        lock(&self.turns.all).taken.remove(&self.key);
         self.turns.given_back.notify_all();
     }
 }
@@ -168,4 +206,41 @@ impl Drop for Turn<'_> {
 /// Who panicked with it in hand has left it whole.
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Instant;
+
+    #[test]
+    fn a_turn_is_wanted_while_somebody_waits_for_it() {
+        let (turns, key, other) = (Turns::default(), Digest::of(b"a"), Digest::of(b"b"));
+        let (held, free) = (turns.take(&key), turns.take(&other));
+        assert!(!held.is_wanted());
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let gives_up =
+                scope.spawn(|| turns.take_until(&key, &|| over.load(Ordering::SeqCst)).is_none());
+            wait_until(|| held.is_wanted());
+            over.store(true, Ordering::SeqCst);
+            assert!(gives_up.join().expect("no panic"));
+            assert!(!held.is_wanted());
+            let waits = scope.spawn(|| turns.take(&key).is_wanted());
+            wait_until(|| held.is_wanted());
+            assert!(!free.is_wanted(), "nobody waits for that one");
+            drop(held);
+            assert!(!waits.join().expect("no panic"));
+        });
+        assert!(lock(&turns.all).wanted.is_empty());
+    }
+
+    fn wait_until(is_so: impl Fn() -> bool) {
+        let begin = Instant::now();
+        while !is_so() {
+            assert!(begin.elapsed() < Duration::from_secs(60), "nobody waits");
+            std::thread::yield_now();
+        }
+    }
 }

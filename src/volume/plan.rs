@@ -110,6 +110,20 @@ pub fn growth(room: &Room) -> Growth {
     Growth::To(room.file.len + missing.max(STEP).min(may).min(host_may))
 }
 
+/// How long the loop file becomes so that `unallocated` bytes of it are neither data's nor trees': by a
+/// part of them btrfs lets those who write run ahead of the disk. `None`: they are there, or next to
+/// nothing of them can be. Nobody needs it, so it is a quarter of what the disk below could give at most,
+/// and nothing of one that does not say what it has: that may be the box's memory.
+pub fn widened(room: &Room, unallocated: u64) -> Option<u64> {
+    if room.file.host_total == 0 {
+        return None;
+    }
+    let may = room.file.may().min(room.file.host_may() / 4 / MIB * MIB);
+    let missing = unallocated.saturating_sub(room.unallocated).div_ceil(MIB).saturating_mul(MIB);
+    let more = missing.min(may);
+    (more >= STEP).then(|| room.file.len + more)
+}
+
 /// What could still be promised or written, growth included.
 pub fn left(room: &Room) -> u64 {
     let growth = room.file.may().min(room.file.host_may());
@@ -288,6 +302,32 @@ mod tests {
         assert_eq!(shrunk(&Room { promised: 4500 * MIB, ..big }, GIB), None);
         // A fresh store is as small as it gets.
         assert_eq!(shrunk(&room(0, 240), 100 * MIB), None);
+    }
+
+    #[test]
+    fn a_file_is_widened_by_a_part_of_what_there_is() {
+        let at = |free_mib, host_free| {
+            let mut room = room(0, free_mib);
+            (room.file.len, room.file.max) = (GIB, 8 * GIB);
+            (room.file.host_free, room.file.host_total) = (host_free, 100 * GIB);
+            widened(&room, 4 * GIB)
+        };
+        let reserve = reserve(100 * GIB);
+        assert_eq!(at(100, 50 * GIB), Some(GIB + 4 * GIB - 100 * MIB));
+        assert_eq!(at(100, reserve + 8 * GIB), Some(GIB + 2 * GIB));
+        // It is wide already, or would be only a little wider.
+        assert_eq!(at(4096, 50 * GIB), None);
+        assert_eq!(at(3900, 50 * GIB), None);
+        assert_eq!(at(100, reserve + GIB - MIB), None);
+        assert_eq!(at(100, 0), None);
+        let mut full = room(0, 100);
+        (full.file.len, full.file.max) = (GIB, GIB);
+        assert_eq!(widened(&full, 4 * GIB), None);
+        // A disk that does not say what it has, and a store that has no file.
+        let mut silent = room(0, 100);
+        (silent.file.len, silent.file.max, silent.file.host_total) = (GIB, 8 * GIB, 0);
+        assert_eq!(widened(&silent, 4 * GIB), None);
+        assert_eq!(widened(&Room { file: FileSize::default(), ..full }, 4 * GIB), None);
     }
 
     #[test]

@@ -149,24 +149,6 @@ impl Store {
         Ok(())
     }
 
-    /// Makes the loop file smaller when far more of it is free than is promised, as after a
-    /// staging: the disk below gets the room back. Data is moved only when btrfs takes the tail at
-    /// this very moment. `true`: it is smaller now.
-    pub fn give_back(&self) -> Result<bool, VolumeError> {
-        let Some(file) = self.loop_file() else { return Ok(false) };
-        let mut promises = self.promises();
-        self.drain_pool(&mut promises, Bytes::default(), AHEAD)?;
-        let room = self.room(&promises, Bytes::default())?;
-        let used_end = btrfs::allocated_end(self.root.as_fd())
-            .map_err(VolumeError::refused("measure", &self.dir))?;
-        let Some(len) = plan::shrunk(&room, used_end) else { return Ok(false) };
-        let still_fits = || {
-            let room = self.room(&promises, Bytes::default())?;
-            Ok(plan::growth(&room) == plan::Growth::Enough)
-        };
-        file.shrink(self.root.as_fd(), len, &still_fits)
-    }
-
     /// [`Store::ensure_room`] for who holds the promises already: those of limits stay as they are,
     /// the pool gives what it need not have, and the store grows for one at a time.
     pub(super) fn ensure(&self, promises: &mut Promises, need: Bytes) -> Result<(), VolumeError> {
@@ -220,26 +202,36 @@ impl Store {
         }
         for name in names(&self.dir.join(super::store::CONTAINERS))? {
             let Ok(handle) = name.parse::<Handle>() else { continue };
-            let path = self.writable_path(&handle);
-            let refused = || VolumeError::refused("inspect", &path);
-            // What is no subvolume is half-made, by nobody we know, and removed like the others.
-            if fs::symlink_metadata(&path).map_err(refused())?.ino() != btrfs::ROOT_INODE {
-                continue;
-            }
-            let disk = self.disk(&path).map_err(refused())?;
-            let mut limit = self.limit(disk.group).map_err(refused())?;
-            if limit.is_none() && !promises.limited {
-                limit = note::read(&path).map_err(refused())?;
-            }
-            promises.give(&handle, limit);
-            promises.count(&handle, disk);
-            if limit.is_none() {
-                self.join_pool(&mut promises, &disk).map_err(refused())?;
+            if let Err(err) = self.recall_one(&handle, &mut promises) {
+                // A broken one must not keep the daemon from the others. Its limit, if it has one, is
+                // in the kernel; it is gone when the container is.
+                const CURE: &str = "what it was promised is not set aside until it is gone";
+                crate::error!("volume.disk_unread", handle = handle, err = err, cure = CURE);
             }
         }
         // Its group may have kept the limit that it had with the last disk in it.
         promises.forget_empty_pool();
         self.fill_pool(&mut promises);
+        Ok(())
+    }
+
+    /// The promise of one disk.
+    fn recall_one(&self, handle: &Handle, promises: &mut Promises) -> io::Result<()> {
+        let path = self.writable_path(handle);
+        // What is no subvolume is half-made, by nobody we know, and removed like the others.
+        if fs::symlink_metadata(&path)?.ino() != btrfs::ROOT_INODE {
+            return Ok(());
+        }
+        let disk = self.disk(&path)?;
+        let mut limit = self.limit(disk.group)?;
+        if limit.is_none() && !promises.limited {
+            limit = note::read(&path)?;
+        }
+        promises.give(handle, limit);
+        promises.count(handle, disk);
+        if limit.is_none() {
+            self.join_pool(promises, &disk)?;
+        }
         Ok(())
     }
 
@@ -280,10 +272,7 @@ impl Store {
         let file = self.loop_file().map(|file| file.size()).transpose()?.unwrap_or_default();
         let refused = || VolumeError::refused("measure", &self.dir);
         let size = file::space(self.root.as_fd()).map_err(refused())?.total_bytes;
-        let of = |kind: &str, counter: &str| {
-            let text = fs::read_to_string(self.sysfs.join("allocation").join(kind).join(counter));
-            text.ok().and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0)
-        };
+        let of = |kind: &str, counter: &str| self.counters.get(kind, counter);
         // What is written but not yet on the device is reserved; the rest of a part is free.
         let free = |kind: &str| {
             let taken = ["bytes_used", "bytes_reserved", "bytes_may_use", "bytes_readonly"];

@@ -1,6 +1,7 @@
 //! Opening, measuring and closing the store.
 
 use super::VolumeError;
+use super::counters::Counters;
 use super::keeper::Keeper;
 use super::loopfile::LoopFile;
 use super::pin::{Pins, Turns};
@@ -16,7 +17,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -86,9 +87,12 @@ pub struct Store {
     pub(super) quota: QuotaKind,
     /// `/sys/fs/btrfs/<id>`, where the kernel shows its counters.
     pub(super) sysfs: PathBuf,
+    pub(super) counters: Counters,
     backing: Backing,
     /// Held while the store grows.
     pub(super) promises: Mutex<Promises>,
+    /// The file has grown for what nobody needs.
+    pub(super) widened: AtomicBool,
     /// Names of drafts.
     pub(super) drafts: AtomicU64,
     /// Layers that stay for now.
@@ -149,15 +153,17 @@ impl Store {
         let quota =
             ensure_quota(&root, &sysfs.join(QGROUPS)).map_err(refused("switch on quota in"))?;
         let promises = Mutex::new(Promises::new(limited));
-        let (drafts, pins, turns, retired, counted, keeper) = Default::default();
+        let (widened, drafts, pins, turns, retired, counted, keeper) = Default::default();
         let (dir, mounted_now) = (dir.to_owned(), false);
         let store = Store {
             dir,
             root,
             quota,
+            counters: Counters::open(&sysfs),
             sysfs,
             backing,
             promises,
+            widened,
             drafts,
             pins,
             turns,

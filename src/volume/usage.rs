@@ -57,6 +57,18 @@ impl Store {
         Ok(Usage { bytes: Bytes::new(bytes), inodes })
     }
 
+    /// What counts against the container's limit at this moment: what it has written, and what it was
+    /// granted for what is not written to the device yet. Of what was removed and not written down,
+    /// too much may be told.
+    pub fn claimed(&self, handle: &Handle) -> Result<Bytes, VolumeError> {
+        let (_, disk) = self.made(handle)?;
+        let refused = || VolumeError::refused("measure", self.writable_path(handle));
+        let written = self.counter(disk.group, "exclusive").map_err(refused())?;
+        // Linux 5.9 and later show it.
+        let granted = self.counter(disk.group, "rsv_data").unwrap_or(0);
+        Ok(Bytes::new(written.saturating_add(granted)))
+    }
+
     /// Gives a container's disk another limit, or none, while it is in use. Its promise becomes the
     /// new limit at once; on an error the old one stays. Below what is used, nothing more can be
     /// written until enough was removed. In a store without limits it becomes a promise alone.

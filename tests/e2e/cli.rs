@@ -256,6 +256,7 @@ fn a_run_with_a_daemon_of_its_own_takes_other_runs_along_when_it_ends() {
     fs::remove_dir_all(&lab.root).expect("clean up");
 }
 
+/// Row 19: what cannot be read stops nothing.
 #[test]
 fn a_mistake_in_apps_d_deletes_nothing_and_a_new_name_is_a_new_app() {
     let lab = Lab::start("mistake");

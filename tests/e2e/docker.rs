@@ -3,8 +3,10 @@
 mod held;
 mod member;
 mod oci;
+mod podman;
 mod preload;
 mod software;
+mod stop;
 
 use super::lab::{Lab, get, tool};
 use super::server::{Registry, Setup};
@@ -22,7 +24,7 @@ const SERVE: &str = "#!/bin/sh\n\
     exec /bin/busybox httpd -f -p \"$PORT\" -h /tmp\n";
 
 /// An OCI layout with one image, as tag `one`: what `fill` puts into its root, run as `how` says.
-fn image(dir: &Path, fill: impl FnOnce(&Path), how: &[&str]) -> PathBuf {
+pub(super) fn image(dir: &Path, fill: impl FnOnce(&Path), how: &[&str]) -> PathBuf {
     let (layout, bundle) = (dir.join("layout"), dir.join("bundle"));
     let image = format!("{}:one", text(&layout));
     tool("umoci", &["init", "--layout", text(&layout)]);
@@ -36,7 +38,7 @@ fn image(dir: &Path, fill: impl FnOnce(&Path), how: &[&str]) -> PathBuf {
 }
 
 /// One of busybox that serves.
-fn layout(dir: &Path, how: &[&str]) -> PathBuf {
+pub(super) fn layout(dir: &Path, how: &[&str]) -> PathBuf {
     let serve = ["--config.env", "GREETING=hello", "--config.env", "NAME=image"];
     let ports = ["--config.exposedports", "9000/tcp", "--config.exposedports", "7000/udp"];
     let entry = ["--config.entrypoint", "/bin/serve", "--config.cmd", "a b"];
@@ -44,7 +46,7 @@ fn layout(dir: &Path, how: &[&str]) -> PathBuf {
 }
 
 /// Busybox, two users, and what serves.
-fn fill(root: &Path) {
+pub(super) fn fill(root: &Path) {
     for dir in ["bin", "etc", "tmp", "srv"] {
         fs::create_dir_all(root.join(dir)).expect("directory");
     }
@@ -55,23 +57,25 @@ fn fill(root: &Path) {
     }
     fs::write(root.join("bin/serve"), SERVE).expect("write");
     fs::set_permissions(root.join("bin/serve"), mode(0o755)).expect("mode");
+    fs::write(root.join("bin/orphan"), "#!/no/such/interpreter\n").expect("write");
+    fs::set_permissions(root.join("bin/orphan"), mode(0o755)).expect("mode");
     fs::write(root.join("etc/passwd"), "root:x:0:0::/:/bin/sh\nann:x:1000:50::/srv:/bin/sh\n")
         .expect("write");
     fs::write(root.join("etc/group"), "staff:x:50:\nmore:x:60:\n").expect("write");
 }
 
 /// Puts it into the registry, under `tag`.
-fn push(layout: &Path, tag: &str) {
+pub(super) fn push(layout: &Path, tag: &str) {
     let from = format!("oci:{}:one", text(layout));
     let to = format!("docker://127.0.0.1:5000/ops/app:{tag}");
     tool("skopeo", &["--insecure-policy", "copy", "-q", "--dest-tls-verify=false", &from, &to]);
 }
 
-fn text(path: &Path) -> &str {
+pub(super) fn text(path: &Path) -> &str {
     path.to_str().expect("a UTF-8 path")
 }
 
-fn mode(bits: u32) -> fs::Permissions {
+pub(super) fn mode(bits: u32) -> fs::Permissions {
     std::os::unix::fs::PermissionsExt::from_mode(bits)
 }
 
@@ -232,6 +236,40 @@ fn an_image_that_cannot_be_had_or_run_is_a_failure_with_its_reason() {
     let path = manifest(&lab, "wrong", "image.ref = \"127.0.0.1:5000/ops/app:1\"");
     lab.ok(&["apply", &path]);
     lab.until_state("wrong", "running");
+    // A program that is not in it: it has never run, not for a moment, and its name is told.
+    let image = format!("{}:one", text(&dir.join("layout")));
+    let entry = ["--clear", "config.entrypoint", "--config.entrypoint", "/srv/gone"];
+    tool("umoci", &[&["config", "--image", &image][..], &entry].concat());
+    push(&dir.join("layout"), "gone");
+    let rest = "image.ref = \"127.0.0.1:5000/ops/app:gone\"\nhealth.type = \"process\"\n\
+                restart.policy = \"never\"\n";
+    assert_ne!(lab.run(&["apply", &manifest(&lab, "gone", rest)]).code, 0);
+    let view = lab.until_state("gone", "crashed");
+    let reason = view["processes"][0]["instances"][0]["crash_reason"].as_str().expect("a reason");
+    assert_eq!(reason, "program `/srv/gone` is not in the container");
+    let ran = |name: &str| format!("instance.running app={name} ");
+    assert!(lab.daemon_log().contains(&ran("wrong")), "{}", lab.daemon_log());
+    assert!(!lab.daemon_log().contains(&ran("gone")));
+    // One that is there and cannot be executed, as the image's own word and as the manifest's.
+    let entry = ["--clear", "config.entrypoint", "--config.entrypoint", "/bin/orphan"];
+    tool("umoci", &[&["config", "--image", &image][..], &entry].concat());
+    push(&dir.join("layout"), "orphan");
+    let rest = rest.replace(":gone", ":orphan");
+    for (name, command) in [("orphan", ""), ("said", "run.command = \"orphan --now\"\n")] {
+        let path = manifest(&lab, name, &format!("{rest}{command}"));
+        let whole = fs::read_to_string(&path).expect("manifest").replace("[run]\n", "");
+        let whole = whole.replace("\nmemory", "\nrun.memory").replace("\ndisk", "\nrun.disk");
+        fs::write(&path, whole).expect("manifest");
+        assert_ne!(lab.run(&["apply", &path]).code, 0);
+        let view = lab.until_state(name, "crashed");
+        let reason = view["processes"][0]["instances"][0]["crash_reason"].as_str();
+        let reason = reason.expect("a reason");
+        assert!(
+            reason.ends_with("orphan` needs an interpreter or loader that is not there"),
+            "{reason}"
+        );
+        assert!(!lab.daemon_log().contains(&ran(name)));
+    }
     // Without a command, and too large for its disk.
     let path = manifest(&lab, "mute", "image.ref = \"127.0.0.1:5000/ops/app:1\"\n[process.w]");
     assert_ne!(lab.run(&["apply", &path]).code, 0);

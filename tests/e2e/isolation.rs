@@ -2,8 +2,10 @@
 
 use super::WEB;
 use super::lab::{Lab, get, tool};
+use super::neighbour::Neighbour;
 use std::io::Write;
 use std::net::TcpListener;
+use std::process::Command;
 
 const IDLE: &str = "echo up\nexec sleep 100000\n";
 const SMALL: &str = "[run]\nmemory = \"64MiB\"\ndisk = \"32MiB\"\n\n[health]\ntype = \"process\"\n";
@@ -58,30 +60,17 @@ fn even_root_inside_cannot_reach_the_box() {
     lab.finish();
 }
 
+/// Row 58: nothing but what is declared.
 #[test]
 fn undeclared_egress_is_refused() {
     let lab = Lab::start("egress");
-    // A neighbour of the box in a namespace of its own, with a service on two ports.
-    let name = format!("egress-{}", std::process::id());
-    tool("ip", &["netns", "add", &name]);
-    tool("ip", &["link", "add", "lan0", "type", "veth", "peer", "name", "lan1", "netns", &name]);
-    tool("ip", &["addr", "add", "192.0.2.1/24", "dev", "lan0"]);
-    tool("ip", &["link", "set", "lan0", "up"]);
-    for args in [
-        ["-n", &name, "addr", "add", "192.0.2.2/24", "dev", "lan1"].as_slice(),
-        &["-n", &name, "link", "set", "lan1", "up"],
-        &["-n", &name, "link", "set", "lo", "up"],
-    ] {
-        tool("ip", args);
-    }
-    let mut servers: Vec<_> = ["8081", "8082"]
-        .map(|port| {
-            std::process::Command::new("ip")
-                .args(["netns", "exec", &name, "busybox", "httpd", "-f", "-p", port, "-h", "/etc"])
-                .spawn()
-                .expect("a service")
+    let neighbour = Neighbour::new("egress");
+    let mut servers = ["8081", "8082"].map(|port| {
+        neighbour.within(move || {
+            let args = ["httpd", "-f", "-p", port, "-h", "/etc"];
+            Command::new("busybox").args(args).spawn().expect("a service")
         })
-        .into();
+    });
     let open =
         format!("{SMALL}\n[[egress]]\nallow = \"tcp\"\nto = [\"192.0.2.2\"]\nports = [8081]\n");
     lab.ok(&["apply", &lab.app("open", IDLE, &open)]);
@@ -102,8 +91,7 @@ fn undeclared_egress_is_refused() {
         server.kill().expect("end the service");
         server.wait().expect("end the service");
     }
-    tool("ip", &["link", "del", "lan0"]);
-    tool("ip", &["netns", "del", &name]);
+    drop(neighbour);
     lab.finish();
 }
 

@@ -22,6 +22,8 @@ pub struct Lab {
     pub root: PathBuf,
     /// The program that serves.
     pub binary: PathBuf,
+    /// What its environment has more.
+    pub env: Vec<(&'static str, String)>,
     daemon: Option<Child>,
     cgroup: String,
 }
@@ -47,7 +49,7 @@ impl Lab {
             std::env::temp_dir().join(format!("terrarium-e2e-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&root);
         let cgroup = format!("terrarium-e2e-{}-{name}", std::process::id());
-        let lab = Lab { root, binary: BINARY.into(), daemon: None, cgroup };
+        let lab = Lab { root, binary: BINARY.into(), env: Vec::new(), daemon: None, cgroup };
         lab.lay_out();
         lab
     }
@@ -73,13 +75,18 @@ impl Lab {
                     .expect("link stack");
             }
         }
-        let buildpacks = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/buildpacks");
+        let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let ssh = [Path::new(&built).join("ssh"), top.join("target/rootfs/ssh")];
+        if let Some(ssh) = ssh.iter().find(|dir| dir.join("dropbearmulti").is_file()) {
+            std::os::unix::fs::symlink(ssh, lib.join("ssh")).expect("link the SSH server");
+        }
+        let buildpacks = top.join("config/buildpacks");
         std::os::unix::fs::symlink(buildpacks, lib.join("buildpacks")).expect("link buildpacks");
         let etc = self.root.join("etc/terrarium");
         fs::create_dir_all(&etc).expect("etc");
         let config = format!(
             "[cgroup]\nparent = \"{}\"\n\n[store]\nsize_max = \"4GiB\"\n\n[cell]\nmemory = \
-             \"8GiB\"\ndisk = \"16GiB\"\n",
+             \"8GiB\"\ndisk = \"16GiB\"\n\n[self_check]\ninterval = \"never\"\n",
             self.cgroup
         );
         fs::write(etc.join("terrarium.toml"), config).expect("terrarium.toml");
@@ -144,6 +151,20 @@ impl Lab {
         child.wait().expect("wait for the daemon");
     }
 
+    /// Ends every process of every container, as a loss of power does; no daemon runs.
+    pub fn kill_all(&self) {
+        self.until("nothing of any container lives", |lab| {
+            let files = find_cgroups(&lab.cgroup).into_iter().map(|dir| dir.join("cgroup.procs"));
+            let texts = files.filter_map(|file| fs::read_to_string(file).ok()).collect::<String>();
+            let pids: Vec<i32> = texts.lines().filter_map(|line| line.parse().ok()).collect();
+            for pid in &pids {
+                let pid = nix::unistd::Pid::from_raw(*pid);
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+            }
+            pids.is_empty().then_some(())
+        });
+    }
+
     /// The binary with this box's root.
     pub fn command(&self, args: &[&str]) -> Command {
         self.command_of(BINARY.as_ref(), args)
@@ -154,6 +175,9 @@ impl Lab {
         command.arg("--root").arg(&self.root).args(args).env_remove("TERRARIUM_HOST");
         // Where a test that wants the daemon to die says at which point.
         command.env("TERRARIUM_DIE_FILE", self.root.join("die-at"));
+        // Where a test that sets the daemon's clock says by how much.
+        command.env("TERRARIUM_CLOCK_FILE", self.root.join("clock"));
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -277,11 +301,24 @@ impl Lab {
         fs::remove_dir_all(&self.root).expect("clean up");
     }
 
+    /// Links of containers: not of those that a daemon has made ahead, whose slots have a directory.
+    pub fn links(&self) -> Vec<String> {
+        let ahead = self.root.join("var/lib/terrarium/depot.reserve");
+        let ahead = fs::read_dir(ahead).into_iter().flatten().flatten();
+        let ahead: Vec<_> = ahead.filter_map(|slot| slot.file_name().into_string().ok()).collect();
+        let is_ahead = |link: &str| {
+            ahead.iter().any(|slot| link == format!("wb-{slot}") || link == format!("w{slot}-0"))
+        };
+        let links = tool("ip", &["-o", "link"]);
+        let links = links.lines().filter_map(|line| line.split(": ").nth(1));
+        let links = links.map(|link| link.split('@').next().unwrap_or(link));
+        links.filter(|link| link.starts_with('w') && !is_ahead(link)).map(str::to_owned).collect()
+    }
+
     /// Nothing of any container is on the box; the daemon may run.
     pub fn assert_empty(&self) {
-        self.until("the kernel has taken the links away", |_| {
-            let links = tool("ip", &["-o", "link"]);
-            (!links.lines().any(|line| line.contains(": w"))).then_some(())
+        self.until("the kernel has taken the links away", |lab| {
+            lab.links().is_empty().then_some(())
         });
         let state = self.root.join("var/lib/terrarium");
         for dir in ["depot", "store/containers"] {
@@ -291,13 +328,18 @@ impl Lab {
                 (left == 0).then_some(())
             });
         }
-        let cgroups = find_cgroups(&format!("{}/", self.cgroup));
+        // Those of halves, which are nobody's yet, stay as long as the daemon.
+        let mut cgroups = find_cgroups(&format!("{}/", self.cgroup));
+        cgroups.retain(|dir| dir.extension().is_none_or(|end| end != "reserve"));
         assert!(cgroups.is_empty(), "{cgroups:?}");
         let rules = tool("nft", &["list", "ruleset"]);
         let addresses = rules.replace("10.254.0.0/16", "the pool");
         assert!(!addresses.contains("10.254."), "addresses of containers in rules:\n{rules}");
-        let processes = processes_below(&self.root, self.daemon.as_ref().map(Child::id));
-        assert!(processes.is_empty(), "{processes:?}");
+        // What a daemon starts for itself is a copy of it until it has become what it shall be.
+        let daemon = self.daemon.as_ref().map(Child::id);
+        self.until("no process is left", |lab| {
+            processes_below(&lab.root, daemon).is_empty().then_some(())
+        });
     }
 
     /// Nothing at all is on the box: the daemon has ended too.
@@ -311,6 +353,8 @@ impl Lab {
         assert!(cgroups.is_empty(), "{cgroups:?}");
         let rules = tool("nft", &["list", "ruleset"]);
         assert!(rules.trim().is_empty(), "rules:\n{rules}");
+        let ahead = self.root.join("var/lib/terrarium/depot.reserve");
+        assert!(!ahead.exists() && self.links().is_empty(), "made ahead: {:?}", self.links());
     }
 }
 

@@ -130,7 +130,8 @@ fn a_full_disk_of_the_box_is_not_healthy() {
 #[test]
 fn an_app_that_prints_without_end_is_applied_and_deleted_like_any_other() {
     let lab = Lab::start("noise");
-    let manifest = format!("[run]\nmemory = \"64MiB\"\ndisk = \"32MiB\"\n\n{PROCESS}");
+    let stop = "[stop]\ntimeout = \"1s\"\n";
+    let manifest = format!("[run]\nmemory = \"64MiB\"\ndisk = \"32MiB\"\n\n{PROCESS}\n{stop}");
     // The shell goes with TERM, the one that prints stays.
     lab.ok(&["apply", &lab.app("noise", "yes\n", &manifest)]);
     lab.ok(&["delete", "noise"]);
@@ -178,6 +179,27 @@ fn instances_that_find_no_room_wait_and_start_when_some_returns() {
         lab.ok(&["delete", what]);
     }
     lab.ok(&["status"]);
+    lab.finish();
+}
+
+/// Row 25: a box whose owner gives less disk away than its store has says so, and of disk alone.
+#[test]
+fn row_25_disk_alone_may_be_short() {
+    let mut lab = Lab::new("shortdisk");
+    lab.configure("disk", "[cell]\ndisk = \"1GiB\"\n");
+    lab.serve();
+    let manifest = format!("[run]\nmemory = \"32MiB\"\ndisk = \"600MiB\"\n\n{PROCESS}");
+    lab.ok(&["apply", &lab.app("big", IDLE, &manifest)]);
+    lab.ok(&["scale", "big=2"]);
+    let waits = lab.until("the second waits", |lab| {
+        (lab.view("big")["state"] == "waiting").then(|| lab.instance("big", 1))
+    });
+    let why = waits["placement_error"].as_str().expect("a reason");
+    let text = "insufficient resources: disk (asked: memory 32MiB, disk 600MiB; left: memory ";
+    assert!(why.starts_with(text), "{why}");
+    assert_eq!(lab.instance("big", 0)["state"], "running", "the first goes on");
+    lab.ok(&["scale", "big=1"]);
+    lab.until_state("big", "running");
     lab.finish();
 }
 

@@ -4,6 +4,7 @@ use super::lab::{Lab, get};
 use super::{PORT, WEB};
 use nix::sys::signal::Signal;
 
+/// Row 59: a port of the box for each.
 #[test]
 fn two_instances_answer_on_their_ports() {
     let lab = Lab::start("two");
@@ -88,6 +89,7 @@ fn crash_is_restarted_with_backoff() {
     lab.finish();
 }
 
+/// Row 17: the text has the time that it had.
 #[test]
 fn an_app_that_never_listens_is_never_running() {
     let lab = Lab::start("deaf");
@@ -140,6 +142,7 @@ fn scale_stop_and_start_do_what_they_say() {
     lab.finish();
 }
 
+/// Row 39: TERM, ten seconds, KILL.
 #[test]
 fn a_stop_gives_term_then_ten_seconds_then_kill() {
     let lab = Lab::start("stop");
@@ -335,6 +338,7 @@ fn what_a_killed_daemon_was_removing_is_removed_by_the_next() {
     lab.finish();
 }
 
+/// Row 93: one store has one daemon.
 #[test]
 fn second_daemon_refuses() {
     let lab = Lab::start("second");

@@ -1,8 +1,13 @@
 //! What the box's owner sets.
 
-use super::lab::{Lab, fetch, tool};
-use serde_json::Value;
+use super::lab::{BINARY, Lab, fetch, tool};
+use super::tasks::{ask, task};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 const IDLE: &str = "echo up\nexec sleep 100000\n";
 const SMALL: &str = "[run]\nmemory = \"64MiB\"\ndisk = \"32MiB\"\n\n[health]\ntype = \"process\"\n";
@@ -93,4 +98,133 @@ fn a_setting_that_cannot_be_is_refused_at_the_start_with_its_line_or_cure() {
     assert!(err.contains("192.0.2.1 is no address of this box"), "{err}");
     lab.assert_nothing_left();
     std::fs::remove_dir_all(&lab.root).expect("clean up");
+}
+
+/// Row 17, row 45: what a manifest leaves open is as the box has it; what it says is its own.
+#[test]
+fn row_17_the_box_has_its_own_times_of_checks() {
+    let mut lab = Lab::new("times");
+    lab.configure("health", "[health]\nstart_timeout = \"1s\"\ninterval_unhealthy = \"200ms\"\n");
+    lab.serve();
+    let size = "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n[[port]]\ncontainer = 8080\n";
+    lab.ok(&["apply", "--no-wait", &lab.app("deaf", IDLE, size)]);
+    let own = format!("{size}\n[health]\nstart_timeout = \"2s\"\n");
+    lab.ok(&["apply", "--no-wait", &lab.app("own", IDLE, &own)]);
+    for (name, text) in
+        [("deaf", "Instance never healthy after 1s"), ("own", "Instance never healthy after 2s")]
+    {
+        let why = lab.until(&format!("{name} has crashed"), |lab| {
+            let one = lab.view(name)["processes"][0]["instances"][0].clone();
+            one["crash_reason"].as_str().map(str::to_owned)
+        });
+        assert!(why.starts_with(text), "{why}");
+    }
+    lab.finish();
+}
+
+/// A control group of the test's own that may have so much memory; gone with it.
+struct Group(PathBuf);
+
+impl Group {
+    fn new(name: &str, bytes: u64) -> Group {
+        let top = Path::new("/sys/fs/cgroup");
+        let older = top.join("memory");
+        let (dir, file) = match older.is_dir() {
+            true => (older.join(name), "memory.limit_in_bytes"),
+            false => {
+                fs::write(top.join("cgroup.subtree_control"), "+memory").expect("controller");
+                (top.join(name), "memory.max")
+            }
+        };
+        fs::create_dir(&dir).expect("control group");
+        let group = Group(dir);
+        fs::write(group.0.join(file), bytes.to_string()).expect("limit");
+        group
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// Row 26: what a box gives away is no more than the control group lets it have that its daemon runs
+/// in, as in a container or below a limit of systemd; what asks for more is refused with both sizes.
+#[test]
+fn row_26_auto_memory_is_no_more_than_the_daemons_own_group_may_have() {
+    const CAP: u64 = 768 << 20;
+    let group = Group::new(&format!("terrarium-cap-{}", std::process::id()), CAP);
+    let mut lab = Lab::new("capped");
+    lab.configure("auto", "[cell]\nmemory = \"auto\"\n");
+    let inside = lab.root.join("inside");
+    let procs = group.0.join("cgroup.procs");
+    let script = format!("#!/bin/sh\necho $$ > {} && exec {BINARY} \"$@\"\n", procs.display());
+    fs::write(&inside, script).expect("script");
+    fs::set_permissions(&inside, fs::Permissions::from_mode(0o755)).expect("mode");
+    lab.binary = inside;
+    lab.serve();
+    let status: Value = serde_json::from_str(&lab.run(&["status", "--json"]).out).expect("JSON");
+    assert_eq!(status["box"]["cell"]["capacity"]["total"]["memory_bytes"], CAP);
+    let large = SMALL.replace("64MiB", "800MiB");
+    let ran = lab.run(&["apply", &lab.app("large", IDLE, &large)]);
+    assert_eq!(ran.code, 5, "{}", ran.err);
+    assert!(ran.err.contains("needs 800MiB of memory, the box has 768MiB"), "{}", ran.err);
+    lab.ok(&["apply", &lab.app("small", IDLE, SMALL)]);
+    lab.until_state("small", "running");
+    // A Task that could never begin is refused at once, and nothing of it is left.
+    let ran = lab.run(&["run-task", "small", "-m", "800M", "true"]);
+    assert_eq!(ran.code, 5, "{}", ran.err);
+    assert!(ran.err.contains("insufficient resources: memory (asked: memory 800"), "{}", ran.err);
+    assert!(ran.err.contains("the whole box has: memory 768"), "{}", ran.err);
+    assert!(ran.err.contains("ask for less, or raise [cell]"), "{}", ran.err);
+    assert_eq!(lab.ok(&["tasks"]).out, "no tasks\n");
+    // What it was accepted for before the box became smaller can never be placed any more.
+    lab.ok(&["apply", &lab.app("large", IDLE, &SMALL.replace("64MiB", "700MiB"))]);
+    lab.end_daemon(Signal::SIGTERM);
+    lab.configure("auto", "[cell]\nmemory = \"512MiB\"\n");
+    lab.serve();
+    lab.ok(&["restart", "large"]);
+    let text = lab.until("it waits in vain", |lab| {
+        let text = lab.run(&["explain", "large"]).out;
+        text.contains("can never be placed").then_some(text)
+    });
+    assert!(text.contains("insufficient resources: memory"), "{text}");
+    assert!(text.contains("nothing: it does not start"), "{text}");
+    let text = lab.run(&["status"]).out;
+    assert!(text.contains("large: it does not fit the box: insufficient resources"), "{text}");
+    lab.ok(&["delete", "large", "small"]);
+    lab.assert_empty();
+    lab.end_daemon(Signal::SIGTERM);
+    lab.until("its group is empty", |_| fs::remove_dir(&group.0).is_ok().then_some(()));
+    lab.assert_nothing_left();
+    fs::remove_dir_all(&lab.root).expect("clean up");
+}
+
+/// Row 7: a Task is given up when it has waited for as long as the box says, and forgotten when that has
+/// kept it for as long as it says.
+#[test]
+fn row_7_tasks_wait_and_are_kept_for_as_long_as_the_box_says() {
+    let mut lab = Lab::new("tasktimes");
+    lab.configure("tasks", "[tasks]\npending_max = \"1s\"\nretry_interval = \"10m\"\n");
+    lab.serve();
+    let body = task("waits", "echo never", json!({ "memory_mb": 1 << 20 })).to_string();
+    assert_eq!(ask(&lab, "POST", "/v1/tasks", &body).0, 201);
+    let state = |lab: &Lab| ask(lab, "GET", "/v1/tasks/waits", "");
+    let ended = lab.until("it was given up", |lab| {
+        let (_, task) = state(lab);
+        (task["state"] == "COMPLETED").then_some(task)
+    });
+    assert_eq!(ended["failed"], true, "{ended}");
+    assert_eq!(ended["failure_reason"], "not started within time limit", "{ended}");
+    // It would be there for two minutes yet.
+    lab.end_daemon(Signal::SIGTERM);
+    lab.serve();
+    assert_eq!(state(&lab).0, 200);
+    lab.end_daemon(Signal::SIGTERM);
+    lab.configure("tasks", "[tasks]\nkept = \"1s\"\n");
+    lab.serve();
+    lab.until("it is forgotten", |lab| (state(lab).0 == 404).then_some(()));
+    lab.assert_empty();
+    lab.finish();
 }

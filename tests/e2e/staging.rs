@@ -1,8 +1,10 @@
 //! Staging: buildpacks, their output, their failures, the droplet.
 
-use super::lab::{Lab, get};
+use super::lab::{Lab, get, tool};
 use super::{PORT, WEB};
 use std::fs;
+use std::io::{Read, Write};
+use std::path::Path;
 
 #[test]
 fn a_failing_buildpack_shows_its_own_output_and_the_container_is_gone() {
@@ -38,6 +40,7 @@ fn a_failing_buildpack_shows_its_own_output_and_the_container_is_gone() {
     lab.finish();
 }
 
+/// Row 65 and row 68: a counter in the cache grows.
 #[test]
 fn any_buildpack_of_the_protocol_works_and_its_cache_is_kept() {
     let lab = Lab::start("protocol");
@@ -75,7 +78,7 @@ fn any_buildpack_of_the_protocol_works_and_its_cache_is_kept() {
     let second = lab.ok(&["apply", &path]);
     assert!(second.out.contains("-----> build 2"), "{}", second.out);
     let third = lab.ok(&["apply", &path]);
-    assert!(third.out.contains("unchanged"), "{}", third.out);
+    assert!(third.out.contains("Nothing changed"), "{}", third.out);
     lab.finish();
 }
 
@@ -93,6 +96,173 @@ fn a_static_site_is_served() {
     let view = lab.until_state("site", "running");
     let port = view["processes"][0]["instances"][0]["ports"][0]["host"].as_u64().expect("port");
     assert_eq!(get("127.0.0.1", port).as_deref(), Some("<h1>hello</h1>\n"));
+    lab.finish();
+}
+
+/// A buildpack in `dir` of the box that compiles by `script` and starts what it has made.
+fn small_pack(dir: &Path, script: &str) {
+    let release = "printf 'default_process_types:\\n  web: busybox httpd -f -p $PORT -h www\\n'";
+    fs::create_dir_all(dir.join("bin")).expect("buildpack");
+    for (name, text) in [("detect", "echo yes"), ("compile", script), ("release", release)] {
+        write_script(&dir.join("bin").join(name), &format!("#!/bin/sh\n{text}\n"));
+    }
+}
+
+/// The app `web` of a chain of buildpacks, written as in the manifest.
+fn chained(lab: &Lab, packs: &str) -> String {
+    let path = lab.app("web", "true\n", PORT);
+    fs::remove_file(lab.root.join("src/web/Procfile")).expect("no Procfile");
+    let text = fs::read_to_string(&path).expect("manifest").replace("[\"procfile\"]", packs);
+    fs::write(&path, text).expect("manifest");
+    path
+}
+
+fn served(lab: &Lab) -> Option<String> {
+    let view = lab.until_state("web", "running");
+    let port = view["processes"][0]["instances"][0]["ports"][0]["host"].as_u64().expect("port");
+    get("127.0.0.1", port)
+}
+
+#[test]
+fn row_67_a_buildpack_is_an_archive_of_the_box_or_of_a_url_that_is_kept() {
+    let lab = Lab::start("archives");
+    let made = lab.root.join("made");
+    let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+    let etc = lab.root.join("etc/terrarium/buildpacks");
+    fs::create_dir_all(&etc).expect("buildpacks");
+    small_pack(&made.join("one"), "mkdir $1/www; echo from the zip > $1/www/index.html");
+    tool(
+        "python3",
+        &["-m", "zipfile", "-c", &text(&etc.join("boxed.zip")), &text(&made.join("one"))],
+    );
+    lab.ok(&["apply", &chained(&lab, "[\"boxed\"]")]);
+    assert_eq!(served(&lab).as_deref(), Some("from the zip\n"));
+
+    small_pack(&made.join("two"), "mkdir $1/www; echo from the url > $1/www/index.html");
+    let archive = made.join("two.tgz");
+    tool("tar", &["-C", &text(&made), "-czf", &text(&archive), "two"]);
+    let bytes = fs::read(&archive).expect("archive");
+    let sum = terrarium::unit::Digest::of(&bytes).hex();
+    let (url, server) = serve_once(bytes);
+    let path = chained(&lab, &format!("[{{ url = \"{url}\", sha256 = \"{sum}\" }}]"));
+    lab.ok(&["apply", &path]);
+    assert_eq!(served(&lab).as_deref(), Some("from the url\n"));
+    server.join().expect("it was asked once");
+    // Nobody is there any more, and another staging does not mind.
+    fs::write(lab.root.join("src/web/more"), "changed").expect("change");
+    lab.ok(&["apply", &path]);
+    assert_eq!(served(&lab).as_deref(), Some("from the url\n"));
+
+    let wrong = "0".repeat(64);
+    let path = chained(&lab, &format!("[{{ url = \"{url}\", sha256 = \"{wrong}\" }}]"));
+    let ran = lab.run(&["apply", &path]);
+    assert!(ran.code == 1 && ran.out.contains("Downloading buildpack failed"), "{}", ran.out);
+    assert_eq!(served(&lab).as_deref(), Some("from the url\n"));
+    lab.finish();
+}
+
+/// Gives these bytes to the first who asks; `http://.../pack.tgz`.
+fn serve_once(bytes: Vec<u8>) -> (String, std::thread::JoinHandle<()>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("listen");
+    let url = format!("http://{}/pack.tgz", listener.local_addr().expect("address"));
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut head = Vec::new();
+        let mut piece = [0; 1024];
+        while !head.ends_with(b"\r\n\r\n") {
+            let read = stream.read(&mut piece).expect("read");
+            assert!(read > 0, "it broke off");
+            head.extend_from_slice(&piece[..read]);
+        }
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", bytes.len());
+        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&bytes)).expect("write");
+    });
+    (url, server)
+}
+
+/// Row 66: the sidecar that a supplier's launch.yml wants runs beside the app.
+#[test]
+fn a_chain_brings_a_sidecar_and_the_finalizer_the_app() {
+    let lab = Lab::start("chain");
+    let etc = lab.root.join("etc/terrarium/buildpacks");
+    let launch = "processes: [{type: agent, command: \"echo beside > $HOME/www/index.html; sleep 1000\", \
+                  limits: {memory: 16}, platforms: {cloudfoundry: {sidecar_for: [web]}}}]";
+    for (pack, name, text) in [
+        ("agent", "supply", format!("echo '{launch}' > \"$3/$4/launch.yml\"")),
+        ("last", "finalize", "mkdir -p \"$1/www\"".to_owned()),
+        (
+            "last",
+            "release",
+            "printf 'default_process_types:\\n  web: busybox httpd -f -p $PORT -h www\\n'"
+                .to_owned(),
+        ),
+    ] {
+        let bin = etc.join(pack).join("bin");
+        fs::create_dir_all(&bin).expect("buildpack");
+        write_script(&bin.join(name), &format!("#!/bin/sh\nset -e\n{text}\n"));
+    }
+    lab.ok(&["apply", &chained(&lab, "[\"agent\", \"last\"]")]);
+    lab.until("the sidecar has written", |lab| {
+        (served(lab).as_deref() == Some("beside\n")).then_some(())
+    });
+    lab.finish();
+}
+
+/// Row 80: a staging that takes too long ends, and says after what time.
+#[test]
+fn row_80_a_staging_has_a_time_limit() {
+    let lab = Lab::start("slow");
+    lab.buildpack("slow", "echo begun; sleep 1000");
+    let path = chained(&lab, "[\"slow\"]\ntimeout = \"2s\"");
+    let ran = lab.run(&["apply", &path]);
+    assert!(ran.code == 1 && ran.out.contains("begun"), "{}", ran.out);
+    let reason = lab.view("web")["reason"].as_str().expect("a reason").to_owned();
+    assert!(reason.contains("exceeded 2s timeout"), "{reason}");
+    lab.assert_empty();
+    lab.finish();
+}
+
+#[test]
+fn a_release_hook_runs_in_the_new_droplet_and_may_refuse_it() {
+    let lab = Lab::start("hook");
+    let hook = "[hook.release]\ncommand = \"echo hook of $(cat version); test -z \\\"$BAD\\\"\"\n";
+    let manifest = format!("[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n{PORT}\n{hook}");
+    let path = lab.app("web", WEB, &manifest);
+    let version = |text: &str| fs::write(lab.root.join("src/web/version"), text).expect("version");
+    version("one");
+    lab.ok(&["apply", &path]);
+    lab.until_state("web", "running");
+    let logged = |text: &str| lab.logged("web", text).len();
+    assert_eq!(
+        logged("[APP/TASK/RELEASE/0] OUT hook of one"),
+        1,
+        "{}",
+        lab.run(&["logs", "web"]).out
+    );
+    // The same again is no new version, and neither are fresh instances.
+    lab.ok(&["apply", &path]);
+    lab.ok(&["restart", "web"]);
+    lab.until_state("web", "running");
+    assert_eq!(logged("hook of one"), 1);
+    let before = lab.instance("web", 0)["handle"].clone();
+
+    version("two");
+    let text = fs::read_to_string(&path).expect("manifest");
+    fs::write(&path, format!("{text}\n[env]\nBAD = \"yes\"\n")).expect("manifest");
+    let ran = lab.run(&["apply", &path]);
+    let said = "the release hook failed, so the version before runs on";
+    assert!(ran.code == 1 && ran.out.contains(said), "{}{}", ran.out, ran.err);
+    assert_eq!(logged("hook of two"), 1);
+    let one = lab.instance("web", 0);
+    assert_eq!((&one["handle"], &one["state"]), (&before, &"running".into()));
+
+    fs::write(&path, text).expect("manifest");
+    lab.ok(&["apply", &path]);
+    lab.until("another instance runs", |lab| {
+        let one = lab.instance("web", 0);
+        (one["state"] == "running" && one["handle"] != before).then_some(())
+    });
+    assert_eq!(logged("hook of two"), 2);
     lab.finish();
 }
 
@@ -142,7 +312,7 @@ fn a_source_that_cannot_be_staged_is_refused_by_the_name_of_what_is_wrong_in_it(
     lab.finish();
 }
 
-fn write_script(path: &std::path::Path, text: &str) {
+fn write_script(path: &Path, text: &str) {
     use std::os::unix::fs::PermissionsExt;
     fs::write(path, text).expect("script");
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("mode");

@@ -113,6 +113,36 @@ fn output_and_end_that_nobody_heard_are_kept() {
 }
 
 #[test]
+fn what_a_killed_daemon_had_read_of_an_ended_process_is_not_missing_in_silence() {
+    let mut garden = Garden::start("unsaid");
+    garden.make("c");
+    let script = "while [ ! -e /tmp/go ]; do sleep 0.1; done; echo said; exit 12";
+    let starter = garden.run("c", &shell(script));
+    let id = starter.id.clone();
+    // The next daemon reads what it says, and nobody asks that one.
+    garden.restart(Signal::SIGKILL);
+    drop(starter);
+    garden.says("c", "touch /tmp/go");
+    let depot = garden.lab().root.join("var/lib/terrarium/depot");
+    eventually("it has ended", || {
+        let container = std::fs::read_dir(&depot).ok()?.flatten().next()?.path();
+        let mut files = std::fs::read_dir(container.join("init")).ok()?.flatten();
+        let said = |text: String| text.contains("12");
+        let is_end = |path: &std::path::Path| path.extension().is_some_and(|end| end == "exit");
+        files
+            .any(|file| {
+                is_end(&file.path()) && std::fs::read_to_string(file.path()).is_ok_and(said)
+            })
+            .then_some(())
+    });
+    garden.restart(Signal::SIGKILL);
+    let late = garden.attach("c", &id).finish();
+    assert_eq!(late.status, 12);
+    assert!(late.out.contains("output may be missing here"), "{:?}", late.out);
+    garden.finish();
+}
+
+#[test]
 fn what_was_written_without_a_daemon_waits_for_whoever_attaches_first() {
     let mut garden = Garden::start("spooled");
     garden.make("c");

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Where to dial.
+/// Where to dial: a path, or an address and a port.
 #[derive(Clone, Debug)]
 pub struct Client {
     pub socket: PathBuf,

@@ -5,6 +5,7 @@ use super::place::Garden;
 use super::wire::{Answer, Wire};
 use std::fs;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -107,6 +108,35 @@ fn what_goes_in_belongs_to_the_user_and_comes_out_the_same() {
     assert_eq!(names(&stream_out(&garden, "", "/made/for/it/").body), expected);
     assert_eq!(names(&stream_out(&garden, "", "/made/for/it/deep/file").body), ["file"]);
     assert_eq!(names(&stream_out(&garden, "vcap", "relative/deep/er").body), ["er/"]);
+    garden.finish();
+}
+
+#[test]
+fn attributes_that_the_user_may_set_come_along() {
+    let garden = Garden::start("xattrs");
+    garden.make("c");
+    // One file with user.note=kept, as GNU tar and others write it.
+    let record = "31 SCHILY.xattr.user.note=kept\n";
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut more = tar::Header::new_ustar();
+    more.set_entry_type(tar::EntryType::XHeader);
+    more.set_size(record.len() as u64);
+    more.set_cksum();
+    tar.append_data(&mut more, "PaxHeaders/file", record.as_bytes()).expect("a tar");
+    let mut header = tar::Header::new_ustar();
+    header.set_size(2);
+    header.set_mode(0o644);
+    header.set_cksum();
+    tar.append_data(&mut header, "file", &b"x\n"[..]).expect("a tar");
+    let tar = tar.into_inner().expect("a tar");
+    assert_eq!(stream_in(&garden, "vcap", "/home/vcap/in", &tar).status(), 200);
+    // Nothing inside can show it, so it is looked at from the box.
+    let first = super::lost::first_process(&super::lost::entry_file(&garden, "c"));
+    let file = fs::File::open(format!("/proc/{first}/root/home/vcap/in/file")).expect("the file");
+    let names = terrarium::sys::file::xattr_names(file.as_fd()).expect("names");
+    // What is open keeps the store from being closed.
+    drop(file);
+    assert!(names.iter().any(|name| name == b"user.note"), "{names:?}");
     garden.finish();
 }
 

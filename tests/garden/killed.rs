@@ -1,7 +1,7 @@
 //! The daemon is killed at every step of what it does, and the next one finds a box that is in order.
 
 use super::client::{container, eventually, plain, shell};
-use super::lab::{get, tool};
+use super::lab::{fetch, get, tool};
 use super::net::{DENY, reaches, serve};
 use super::place::{EXTERNAL, Garden, OUTSIDE, outside};
 use nix::sys::signal::Signal;
@@ -10,14 +10,19 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
-/// Points of a creation, in order: after each step of its recipe.
-const CREATE: [&str; 13] = [
-    "depot", "spawn", "cgroup", "init", "writable", "listener", "bridge", "plan", "links", "rules",
-    "inside", "commit", "connect",
-];
+/// The points of one kind, as the source has them.
+fn points(kind: &str) -> Vec<&'static str> {
+    let of_kind = terrarium::sys::fault::POINTS.iter().filter_map(|point| point.strip_prefix(kind));
+    let all: Vec<&str> = of_kind.collect();
+    assert!(all.len() > 1, "{kind} {all:?}");
+    all
+}
 
-/// Points of a removal.
-const DESTROY: [&str; 7] = ["rules", "processes", "disk", "cgroup", "links", "half-entry", "entry"];
+/// Steps that are done where half of a container is made; the others finish it.
+const AHEAD: [&str; 4] = ["spawn", "listener", "bridge", "links"];
+
+/// Where the daemon tells how many halves are ready.
+const DEBUG: &str = "debug = \"127.0.0.1:17014\"";
 
 /// A box with a container that has nothing to do with what dies, and its process.
 struct Scene {
@@ -39,6 +44,17 @@ impl Scene {
         let process = garden.run("by", &shell(script)).id.clone();
         let before = garden.info("by");
         Scene { garden, before, process }
+    }
+
+    /// Waits until as many halves of containers are ready as there may be, and nothing leaves any more.
+    fn filled(&self) {
+        eventually("the reserve is full", || {
+            let vars = fetch("127.0.0.1", 17_014, "/debug/vars")?;
+            let vars: Value = serde_json::from_str(&vars).expect("JSON");
+            let bridges = tool("ip", &["-o", "link", "show", "type", "bridge"]).lines().count();
+            let containers = self.garden.list("").len();
+            (vars["reserve"] == 2 && bridges == containers + 2).then_some(())
+        });
     }
 
     /// Has the daemon die at `point` of this request, and starts the next one.
@@ -90,8 +106,10 @@ impl Scene {
 #[test]
 fn at_every_step_of_a_creation() {
     let mut scene = Scene::new("kcreate");
+    scene.garden.lab().configure("reserve", "[cell]\nreserve = 0\n");
+    scene.garden.restart(Signal::SIGTERM);
     let body = json!({"handle": "victim", "netin": [{"container_port": 1}]}).to_string();
-    for step in CREATE {
+    for step in points("create:") {
         scene.dies(&format!("create:{step}"), "POST", "/containers", Some(&body));
         scene.settled(step);
         scene.garden.destroy("victim");
@@ -100,9 +118,39 @@ fn at_every_step_of_a_creation() {
 }
 
 #[test]
+fn at_every_step_of_a_creation_of_which_half_is_ready() {
+    let mut scene = Scene::with("kfinish", DEBUG);
+    let body = json!({"handle": "victim", "netin": [{"container_port": 1}]}).to_string();
+    let all = points("create:");
+    assert!(AHEAD.iter().all(|step| all.contains(step)), "{all:?}");
+    for step in all.into_iter().filter(|step| !AHEAD.contains(step)) {
+        scene.filled();
+        scene.dies(&format!("create:{step}"), "POST", "/containers", Some(&body));
+        scene.settled(step);
+        scene.garden.destroy("victim");
+    }
+    scene.garden.finish();
+}
+
+#[test]
+fn at_every_step_of_making_half_a_container() {
+    let mut scene = Scene::with("kreserve", DEBUG);
+    for step in points("reserve:") {
+        scene.filled();
+        // Which takes one, and another is made.
+        let body = json!({"handle": "victim"}).to_string();
+        scene.dies(&format!("reserve:{step}"), "POST", "/containers", Some(&body));
+        scene.settled(step);
+        scene.garden.destroy("victim");
+        scene.filled();
+    }
+    scene.garden.finish();
+}
+
+#[test]
 fn at_every_step_of_a_removal() {
     let mut scene = Scene::new("kdestroy");
-    for step in DESTROY {
+    for step in points("destroy:") {
         scene.garden.create(&json!({"handle": "victim", "netin": [{"container_port": 1}]}));
         scene.garden.run("victim", &shell("exec sleep 1000"));
         scene.dies(&format!("destroy:{step}"), "DELETE", &container("victim", ""), None);

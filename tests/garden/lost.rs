@@ -48,8 +48,8 @@ fn a_container_whose_first_process_is_stopped_is_found_again_when_it_goes_on() {
     assert_eq!(garden.list(""), ["c", "d", "dead"]);
     assert_eq!(garden.list("?owner=me"), ["c"]);
     for path in ["c/info", "c/properties", "d/metrics"] {
-        let (_, kind, message) = garden.fails("GET", &format!("/containers/{path}"), None);
-        assert_eq!(kind, "ServiceUnavailableError", "{path}: {message}");
+        let (status, kind, message) = garden.fails("GET", &format!("/containers/{path}"), None);
+        assert_eq!((status, &*kind), (500, "ServiceUnavailableError"), "{path}: {message}");
     }
     let (_, _, message) = garden.fails("POST", "/containers", Some(&json!({"handle": "c"})));
     assert!(message.contains("already in use"), "{message}");

@@ -22,6 +22,7 @@ mod peas;
 mod place;
 mod process;
 mod registry;
+mod routes;
 #[allow(dead_code, reason = "the kernel floor uses all of it")]
 #[path = "../kernel/registry/server.rs"]
 mod server;

@@ -87,6 +87,43 @@ fn a_pool_of_ports_has_an_end_and_gets_them_back() {
 }
 
 #[test]
+fn a_port_that_was_given_back_is_not_the_next_one_after_a_restart() {
+    let mut garden = Garden::with("nextport", "\n[net]\nports = \"62000-62004\"\n");
+    let map = |garden: &Garden| {
+        let mapped = garden.ok("POST", &container("c", "/net/in"), Some(&json!({})));
+        mapped["host_port"].as_u64().expect("a port")
+    };
+    for (signal, first) in [(Signal::SIGKILL, 62_000), (Signal::SIGTERM, 62_003)] {
+        garden.create(&json!({"handle": "c", "netin": [{"host_port": 0, "container_port": 1}]}));
+        assert_eq!(garden.info("c")["MappedPorts"][0]["HostPort"], first);
+        assert_eq!(map(&garden), first + 1);
+        garden.destroy("c");
+        garden.restart(signal);
+        garden.make("c");
+        // 62000 to 62002, then 62003, 62004 and again from the beginning.
+        assert_eq!(map(&garden), if first == 62_000 { 62_002 } else { 62_000 });
+        garden.destroy("c");
+    }
+    garden.finish();
+}
+
+#[test]
+fn what_a_rule_lets_through_is_logged_under_the_containers_handle() {
+    let garden = Garden::with("netlog", DENY);
+    garden.make("web/1");
+    let path = container("web/1", "/net/out");
+    garden.does("POST", &path, Some(&json!({"protocol": 1, "log": true})));
+    let rules = super::lab::tool("nft", &["list", "ruleset"]);
+    let logs = rules.lines().filter(|line| line.contains("log prefix \"web/1 \"")).count();
+    assert!(logs > 0, "{rules}");
+    garden.does("POST", &path, Some(&json!({"protocol": 2})));
+    let rules = super::lab::tool("nft", &["list", "ruleset"]);
+    let again = rules.lines().filter(|line| line.contains("log prefix")).count();
+    assert_eq!(again, logs, "the second asks for nothing of the kind: {rules}");
+    garden.finish();
+}
+
+#[test]
 fn rules_open_what_the_box_denies() {
     let garden = Garden::with("netout", DENY);
     outside();
@@ -128,6 +165,7 @@ fn wrong_rules_are_refused() {
         (json!({"protocol": 0, "ports": ports}), "Ports cannot be specified for Protocol ALL"),
         (json!({"protocol": 3, "ports": ports}), "Ports cannot be specified for Protocol ICMP"),
         (json!({"protocol": 9}), "invalid protocol: 9"),
+        (json!({"protocol": 4}), "invalid protocol: 4"),
         (json!({"networks": [{"start": "nonsense"}]}), ""),
         (json!({"protocol": 1, "ports": [{"start": 70000}]}), ""),
     ] {

@@ -57,6 +57,21 @@ fn files_in_memory_of_a_pea_count_as_its_limits_say() {
 }
 
 #[test]
+fn a_pea_is_ended_before_pid_one_from_its_first_moment_on() {
+    let garden = Garden::start("peascore");
+    let c = garden.make("c");
+    let own = garden.says(&c, "cat /proc/1/oom_score_adj").parse::<i32>().expect("a number");
+    for (id, limits) in [("shared", Value::Null), ("own", json!({}))] {
+        // The first that it does is to fork.
+        let mut wanted = pea(id, "(cat /proc/self/oom_score_adj); cat /proc/$$/oom_score_adj");
+        wanted["limits"] = limits;
+        let ended = garden.run(&c, &wanted).finish();
+        assert_eq!(ended.out, format!("{0}\n{0}\n", own + 100), "{ended:?}");
+    }
+    garden.finish();
+}
+
+#[test]
 fn a_pea_may_have_limits_of_its_own_and_goes_with_its_container() {
     let garden = Garden::start("pealim");
     let spec = json!({"handle": "c", "limits": {"memory_limits": {"limit_in_bytes": 64 << 20}}});

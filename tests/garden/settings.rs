@@ -59,3 +59,27 @@ fn a_default_root_that_is_not_there_is_refused_at_the_start() {
     garden.make("c");
     garden.finish();
 }
+
+#[test]
+fn the_socket_has_the_mode_that_was_set_whatever_was_there() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let mut garden = Garden::with("mode", "socket_mode = \"0777\"");
+    let look = |garden: &Garden| {
+        let found = std::fs::symlink_metadata(&garden.socket).expect("a socket");
+        (found.permissions().mode() & 0o7777, found.ino())
+    };
+    let (mode, before) = look(&garden);
+    assert_eq!(mode, 0o777);
+    // Nobody has removed that one, and somebody has closed it.
+    garden.end(nix::sys::signal::Signal::SIGKILL);
+    let closed = std::fs::Permissions::from_mode(0o000);
+    std::fs::set_permissions(&garden.socket, closed).expect("permissions");
+    let kept = garden.socket.with_extension("kept");
+    // So that its number is not given to the next one.
+    std::fs::hard_link(&garden.socket, &kept).expect("a second name");
+    garden.serve();
+    let (mode, after) = look(&garden);
+    assert!(mode == 0o777 && after != before, "{mode:o}");
+    std::fs::remove_file(kept).expect("remove");
+    garden.finish();
+}

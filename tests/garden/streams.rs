@@ -103,6 +103,36 @@ fn who_comes_late_still_gets_the_output() {
 }
 
 #[test]
+fn what_was_not_taken_at_the_end_is_taken_after_it() {
+    let garden = Garden::start("drained");
+    let c = garden.make("c");
+    let script = "for s in 1 2; do printf '%300000s' x >&$s; done; exit 8";
+    let mut process = garden.run(&c, &shell(script));
+    // The end is told while both outputs wait.
+    assert_eq!(process.status(), 8);
+    let [out, err] = [process.stdout.take(), process.stderr.take()];
+    assert_eq!(out.map(|mut wire| wire.rest().len()), Some(300_000));
+    assert_eq!(err.map(|mut wire| wire.rest().len()), Some(300_000));
+    garden.finish();
+}
+
+#[test]
+fn a_process_that_has_ended_is_joined_with_its_status_and_obeys_nobody() {
+    let garden = Garden::start("after");
+    let c = garden.make("c");
+    let first = garden.run(&c, &shell("exit 21"));
+    let id = first.id.clone();
+    assert_eq!(first.finish().status, 21);
+    let mut late = garden.attach(&c, &id);
+    // It may be closed by now; what comes is swallowed.
+    for message in [json!({"signal": 1}), json!({"source": 0, "data": "x"}), json!({"source": 0})] {
+        late.control.offer(format!("{message}\n").as_bytes());
+    }
+    assert_eq!(late.finish().status, 21);
+    garden.finish();
+}
+
+#[test]
 fn nobody_has_to_listen() {
     let garden = Garden::start("deaf");
     let c = garden.make("c");
@@ -231,5 +261,39 @@ fn output_without_end_is_read_by_a_slow_client_and_ended_by_a_signal() {
     let ended = process.finish();
     assert_eq!(ended.status, 137);
     assert!(ended.out.lines().all(|line| line == "y" || line.is_empty()));
+    garden.finish();
+}
+
+#[test]
+fn who_stands_still_in_long_messages_does_not_make_others_fail() {
+    let garden = Garden::start("standstill");
+    let c = garden.make("c");
+    // More than all that is kept of long messages, and no end of any.
+    let piece = vec![b'x'; 4 << 20];
+    let mut stuck: Vec<_> =
+        (0..17).map(|_| garden.run_bare(&c, &shell("exec sleep 1000"))).collect();
+    std::thread::scope(|scope| {
+        for process in &mut stuck {
+            scope.spawn(|| {
+                process.control.offer(b"{\"source\":0,\"data\":\"");
+                // The last of them is read when there is room.
+                process.control.offer(&piece[..piece.len() - 100])
+            });
+        }
+        let log = || garden.lab().daemon_log();
+        super::client::eventually("one of them is pushed out", || {
+            log().contains("its room is needed for others").then_some(())
+        });
+    });
+    let mut process = garden.run(&c, &shell("wc -c"));
+    process.stdin(&"y".repeat(3 << 20));
+    process.end_stdin();
+    assert_eq!(process.finish().out.trim(), (3 << 20).to_string());
+    for mut process in stuck {
+        // Whether it was heard or not: who has said nonsense is not read any more.
+        let mut other = garden.attach(&c, &process.id);
+        other.signal(1);
+        assert_eq!((other.finish().status, process.status()), (137, 137));
+    }
     garden.finish();
 }

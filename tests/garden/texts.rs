@@ -260,3 +260,23 @@ fn a_tar_that_needs_more_memory_than_there_is_names_the_limit() {
     assert!(said.contains("limit of 4194304 bytes") || said.contains("(os error 28)"), "{said}");
     garden.finish();
 }
+
+#[test]
+fn every_test_that_the_table_names_is_there() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = std::fs::read_to_string(root.join("tests/garden/README.md")).expect("the table");
+    let mut named = 0;
+    for cited in table.split('`').filter(|word| word.contains("::") && !word.contains(' ')) {
+        let (file, test) = cited.split_once("::").expect("just seen");
+        let file = match file {
+            "file" => continue,
+            file if file.starts_with("src/") => file.to_owned(),
+            file if file.starts_with("kernel/") => format!("tests/{file}"),
+            file => format!("tests/garden/{file}.rs"),
+        };
+        let text = std::fs::read_to_string(root.join(&file)).unwrap_or_default();
+        assert!(text.contains(&format!("fn {test}()")), "{cited} is not in {file}");
+        named += 1;
+    }
+    assert!(named > 100, "{named} tests");
+}

@@ -1,9 +1,10 @@
-//! Bytes of HTTP/1.1 as Go's client writes and reads them, on one unix socket at a time.
+//! Bytes of HTTP/1.1 as Go's client writes and reads them, on one socket at a time.
 
 use super::lab::PATIENCE;
 use serde_json::Value;
 use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -32,9 +33,15 @@ pub struct Answer {
 }
 
 impl Wire {
-    /// A fresh connection on which no read or write lasts for ever.
+    /// A fresh connection on which no read or write lasts for ever. `socket`: its path, or an address and
+    /// a port.
     pub fn dial(socket: &Path) -> Wire {
-        let stream = UnixStream::connect(socket).expect("connect to Garden's socket");
+        let stream = match socket.to_str().and_then(|text| text.parse::<SocketAddr>().ok()) {
+            None => UnixStream::connect(socket),
+            // A socket is a socket: what is done with it below is the same.
+            Some(address) => TcpStream::connect(address).map(|it| OwnedFd::from(it).into()),
+        };
+        let stream = stream.expect("connect to Garden's socket");
         stream.set_read_timeout(Some(PATIENCE)).expect("bound of reading");
         stream.set_write_timeout(Some(PATIENCE)).expect("bound of writing");
         Wire { stream, ahead: Vec::new() }

@@ -48,7 +48,7 @@ impl World {
     }
 
     fn gone(self) {
-        assert_eq!(self.dirs_on_host(), [PathBuf::new(); 0]);
+        assert_eq!(self.dirs_on_host(), Vec::<PathBuf>::new());
         assert_eq!(self.cgroups.list().expect("list"), []);
         self.cgroups.remove_parent_if_empty();
         let left = Command::new("find")
@@ -339,7 +339,7 @@ fn failing_creation_leaves_nothing() {
             .create(&handle("web-0"), &limits(64, 64), Devices::Common)
             .expect_err("taken");
         assert!(err.to_string().contains(&taken.display().to_string()), "{err}");
-        assert_eq!(world.dirs_on_host(), [taken.clone()]);
+        assert_eq!(world.dirs_on_host(), std::slice::from_ref(taken));
         shell.go();
         shell.end();
         fs::remove_dir(taken).expect("rmdir");

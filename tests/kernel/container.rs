@@ -59,6 +59,7 @@ pub fn shell(id: &str, script: &str) -> ProcessSpec {
         tty: None,
         stdin: false,
         keep_stdin: false,
+        launches: false,
     }
 }
 
@@ -117,12 +118,12 @@ fn a_failure_after_any_step_leaves_nothing_on_the_host() {
     let lab = lab_of("faults");
     let host = lab.host();
     let before = traces(&lab, &host);
-    for n in 0..CREATE.len() {
+    for (n, step) in CREATE.iter().enumerate() {
         let made = host.create(spec(&lab, &format!("fault-{n}")), Fault::After(n));
         let err = made.err().unwrap_or_else(|| panic!("step {n} must fail"));
         let handle = format!("container fault-{n}");
         assert!(err.to_string().contains(&handle), "{err}");
-        assert_eq!(traces(&lab, &host), before, "after step {n}, {:?}", CREATE[n]);
+        assert_eq!(traces(&lab, &host), before, "after step {n}, {step:?}");
     }
     // Slots and ports came back too: the next one is the first one.
     let container = host.create(spec(&lab, "after"), Fault::None).expect("create");
@@ -492,7 +493,7 @@ fn what_cannot_be_taken_back_keeps_its_entry_and_its_numbers() {
     tool("chattr", &["+i", file]);
     host.create(spec(&lab, "web-0"), Fault::None).err().expect("the name is taken");
     let handle: Handle = "web-0".parse().expect("handle");
-    assert_eq!(host.list().expect("list"), [handle.clone()]);
+    assert_eq!(host.list().expect("list"), std::slice::from_ref(&handle));
 
     let slot_of_next = |host: &Host| {
         let next = host.create(spec(&lab, "next"), Fault::None).expect("create");
@@ -535,7 +536,7 @@ fn a_destroyed_container_is_gone_for_who_asks_and_its_name_can_be_had_at_once() 
     // What was asked for the earlier one does nothing to the later one.
     let container = host.create(spec(&lab, "web-0"), Fault::None).expect("create");
     host.finish();
-    assert_eq!(host.list().expect("list"), [handle.clone()]);
+    assert_eq!(host.list().expect("list"), std::slice::from_ref(&handle));
     assert!(host.net().is_connected(container.entry().slot).expect("look"), "{}", lab.links());
     drop(container);
     host.destroy(&handle).expect("destroy");
@@ -688,7 +689,7 @@ fn what_could_not_leave_is_told_again_and_the_next_destroy_mends_it() {
     let handle: Handle = "web-0".parse().expect("handle");
     host.destroy(&handle).expect("all but what leaves later");
     host.finish();
-    assert_eq!(host.list().expect("list"), [handle.clone()]);
+    assert_eq!(host.list().expect("list"), std::slice::from_ref(&handle));
     assert_eq!(host.entry(&handle).expect("read").as_ref(), Some(&*container.entry()));
     assert!(host.create(spec(&lab, "web-0"), Fault::None).is_err(), "the name is taken");
     let next = host.create(spec(&lab, "next"), Fault::None).expect("create");
@@ -721,7 +722,7 @@ fn what_a_killed_daemon_had_not_removed_yet_is_removed_by_the_next() {
     store.remove_writable(&handle).expect("disk");
     cgroups.find(&handle).remove().expect("cgroup");
     let host = lab.host_of((store, cgroups, net));
-    assert_eq!(host.list().expect("list"), [handle.clone()]);
+    assert_eq!(host.list().expect("list"), std::slice::from_ref(&handle));
     assert!(host.reopen(&handle).expect("look").is_none());
     host.destroy(&handle).expect("destroy");
     assert_eq!(traces(&lab, &host), before);

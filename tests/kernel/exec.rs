@@ -2,6 +2,7 @@
 //! features. Each runs in a process of its own: the pool's threads stay in the network in which they
 //! were made.
 
+mod assembly;
 mod server;
 
 use crate::container::{shell, spec};
@@ -14,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use terrarium::container::{Fault, Host};
+use terrarium::container::{ContainerSpec, Fault, Host};
 use terrarium::exec::cancel;
 use terrarium::exec::fetch::Fetcher;
 use terrarium::exec::logs::{Keep, Logs};
@@ -39,12 +40,17 @@ struct Stage {
 
 impl Stage {
     fn new(name: &str) -> Stage {
+        Stage::with(name, |_| {})
+    }
+
+    /// With a container that is made otherwise.
+    fn with(name: &str, change: impl FnOnce(&mut ContainerSpec)) -> Stage {
         let lab = Lab::new(name);
         let host = lab.host();
         let lifecycle = lab.state.join("lifecycle");
         fs::create_dir(&lifecycle).expect("mkdir");
         fs::copy(BINARY, lifecycle.join("terrarium")).expect("copy");
-        for role in ["untar", "cat-file"] {
+        for role in ["untar", "cat-file", "notify", "docker-launcher"] {
             std::os::unix::fs::symlink("terrarium", lifecycle.join(role)).expect("link");
         }
         let bind = Bind {
@@ -56,6 +62,7 @@ impl Stage {
         };
         let mut spec = spec(&lab, "stage");
         spec.binds = vec![bind];
+        change(&mut spec);
         let container = Arc::new(host.create(spec, Fault::None).expect("create"));
         let rate = "none".parse().expect("a rate");
         let keep = Keep { file_bytes: Bytes::mib(4), files: 2, rate, lines: None, journal: false };
@@ -63,11 +70,14 @@ impl Stage {
         let log = Some(logs.app(&"stage".parse().expect("name")));
         let exec = Executor {
             container,
-            sink: Sink { log, source: "CELL".into(), index: 0 },
+            sink: Sink { log, source: "CELL".into(), index: 0, heard: None },
             fetcher: fetcher(&lab, 1 << 20),
             limit: logs.limit(None),
             env: vec![("LAST".into(), "word".into())],
             last_id: AtomicU32::new(0),
+            stop: Default::default(),
+            found: Default::default(),
+            begun: Default::default(),
         };
         Stage { lab, host, logs, exec, told: Cell::new(0) }
     }

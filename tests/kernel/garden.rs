@@ -482,7 +482,7 @@ fn an_end_that_nobody_could_hear_is_told_as_such() {
         }
         block_on(async_io::Timer::after(Duration::from_millis(50)));
     };
-    assert_eq!(info.process_ids, [id.clone()]);
+    assert_eq!(info.process_ids, std::slice::from_ref(&id));
     let again = ProcessSpec { id, ..shell(":") };
     let err = block_on(backend.run("c", again)).err().expect("it runs");
     assert!(err.to_string().contains("already in use"), "{err}");

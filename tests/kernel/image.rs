@@ -32,8 +32,8 @@ mod merge;
 mod wild;
 
 use crate::volume::{Lab, fill, run, text};
-pub use lab::one_file;
-use lab::{Canary, Tar, chain, empty, gzip, into, listing, with_store, zstd};
+use lab::{Canary, chain, empty, gzip, into, listing, with_store, zstd};
+pub use lab::{Tar, one_file};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;

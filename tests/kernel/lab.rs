@@ -71,6 +71,7 @@ impl Lab {
             seccomp: terrarium::sys::fd::sealed_memory("seccomp", &programs).expect("memfd"),
             resolvers: Resolvers::choose(&[], "nameserver 192.0.2.53\n", None),
             garden: Default::default(),
+            reserve: 2,
         })
     }
 

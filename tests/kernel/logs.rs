@@ -13,6 +13,7 @@ use terrarium::exec::run::Executor;
 use terrarium::exec::steps::StepError;
 use terrarium::exec::streams::Sink;
 use terrarium::model::action::{Action, RunAction};
+use terrarium::model::death::Cause;
 use terrarium::unit::{Bytes, Rate};
 
 /// One container whose processes are logged.
@@ -32,11 +33,12 @@ impl Logged {
         let keep = Keep { file_bytes, files: 2, rate, lines: None, journal: false };
         let logs = Logs::open(&lab.state.join("logs"), keep).expect("logs");
         let log = logs.app(&"app".parse().expect("name"));
-        let sink = Sink { log: Some(log.clone()), source: "CELL".into(), index: 3 };
+        let sink = Sink { log: Some(log.clone()), source: "CELL".into(), index: 3, heard: None };
         let (env, last_id) = (Vec::new(), AtomicU32::new(0));
         let (dir, limit) = (lab.state.join("downloads"), logs.limit(None));
         let fetcher = Fetcher::open(&dir, &lab.state, Bytes::mib(1)).expect("cache");
-        let exec = Executor { container, sink, fetcher, limit, env, last_id };
+        let (stop, found, begun) = Default::default();
+        let exec = Executor { container, sink, fetcher, limit, env, last_id, stop, found, begun };
         Logged { lab, host, exec, log }
     }
 
@@ -49,8 +51,8 @@ impl Logged {
         });
         let (_stop, cancel) = cancel::pair();
         let end = smol::block_on(self.exec.perform(&run, &cancel));
-        let failed = StepError::Failed("APP/PROC/WEB: Exited with status 1".into());
-        assert_eq!(end, Err(failed), "{script}");
+        let cause = Cause::Exited { source: "APP/PROC/WEB".into(), code: 1 };
+        assert_eq!(end, Err(StepError::died(cause)), "{script}");
     }
 
     /// Texts of one stream, in their order, without what the executor says.

@@ -11,7 +11,9 @@ mod lab;
 mod logs;
 mod net;
 mod peas;
+mod podman;
 mod registry;
+mod reserve;
 /// The tests of containers, with the other root driver.
 #[allow(clippy::duplicate_mod)]
 #[path = "container.rs"]

@@ -345,7 +345,7 @@ fn a_forged_source_address_gets_nowhere() {
     let (far, net) = (outside(), open());
     let (app, sibling) = (container(&net, 0), container(&net, 1));
     let everywhere = Rule { to: Vec::new(), ..everything() };
-    allow(&net, 0, &[], &[everywhere.clone()]);
+    allow(&net, 0, &[], std::slice::from_ref(&everywhere));
     allow(&net, 1, &[], &[everywhere]);
     let socket = inside(&far, || UdpSocket::bind((FAR, 5353)).expect("bind"));
     socket.set_read_timeout(Some(Duration::from_secs(5))).expect("time-out");

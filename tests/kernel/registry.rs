@@ -2,6 +2,7 @@
 //! server of ours that misbehaves.
 
 mod below;
+mod built;
 mod hostile;
 mod saved;
 mod server;

@@ -86,6 +86,28 @@ fn one_process_is_copied_for_all_and_another_follows_when_it_is_killed() {
 }
 
 #[test]
+fn a_spawner_that_stands_still_is_replaced_and_holds_up_nobody() {
+    let lab = Lab::new("still");
+    let host = lab.host();
+    drop(host.create(spec(&lab, "one"), Fault::None).expect("create"));
+    let [first] = spawners()[..] else { panic!("{:?}", spawners()) };
+    kill(Pid::from_raw(first), Signal::SIGSTOP).expect("stop");
+    // It has five seconds, and what it left undone another five.
+    let begun = Instant::now();
+    let two = host.create(spec(&lab, "two"), Fault::None).expect("create with another");
+    let waited = begun.elapsed();
+    assert!(waited < Duration::from_secs(40), "everybody behind it waits for {waited:?}");
+    assert!(!spawners().contains(&first) && spawners().len() == 1, "{:?}", spawners());
+    assert_eq!(run(&two, "true", "exit 3"), ExitStatus::Exited(3));
+    drop(two);
+    for name in ["one", "two"] {
+        host.destroy(&name.parse().expect("handle")).expect("destroy");
+    }
+    lab.close(host);
+    assert_eq!(spawners(), [] as [i32; 0], "it ends with its host");
+}
+
+#[test]
 fn a_pid_one_that_rests_lets_go_of_the_program() {
     let lab = Lab::new("calm");
     let host = lab.host();

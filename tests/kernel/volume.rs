@@ -390,6 +390,52 @@ fn layers_are_read_only_and_the_first_of_two_importers_wins() {
 }
 
 #[test]
+fn drafts_become_layers_together_but_for_those_that_are_there() {
+    let lab = Lab::new("together");
+    let store = lab.open();
+    let chains = ["a", "b", "c"].map(|name| Digest::of(name.as_bytes()));
+    let drafts = chains.map(|chain| {
+        let draft = store.draft().expect("draft");
+        fs::write(draft.dir().join("who"), "together").expect("write");
+        (draft, chain)
+    });
+    let other = store.draft().expect("draft");
+    fs::write(other.dir().join("who"), "other").expect("write");
+    let of_other = other.commit(&chains[1]).expect("commit");
+    store.commit_all(&drafts).expect("commit");
+    drop(drafts);
+    for (chain, who) in chains.iter().zip(["together", "other", "together"]) {
+        let layer = store.layer(chain).expect("layer");
+        assert_eq!(fs::read_to_string(layer.join("who")).expect("read"), who);
+        let err = fs::write(layer.join("new"), "").expect_err("read-only");
+        assert_eq!(err.kind(), io::ErrorKind::ReadOnlyFilesystem);
+    }
+    assert_eq!(store.layer(&chains[1]), Some(of_other));
+    assert_eq!(fs::read_dir(store.dir().join("tmp")).expect("list").count(), 0);
+    store.commit_all(&[]).expect("nothing to do");
+    lab.close(store);
+}
+
+#[test]
+fn a_store_is_widened_and_gives_that_back() {
+    let lab = Lab::new("wide");
+    let store = lab.open();
+    let length = || fs::metadata(lab.dir.join("store.btrfs")).expect("file").len();
+    let before = length();
+    assert!(!store.was_widened());
+    store.widen(Bytes::mib(1024)).expect("widen");
+    let wide = length();
+    assert!(wide >= before + (512 << 20), "{before} {wide}");
+    assert!(store.was_widened() && !store.was_widened(), "it is told once");
+    store.widen(Bytes::mib(1024)).expect("widen again");
+    assert_eq!(length(), wide);
+    assert!(!store.was_widened());
+    assert!(store.give_back().expect("give back"));
+    assert!(length() < wide, "{wide}");
+    lab.close(store);
+}
+
+#[test]
 fn many_threads_make_and_remove_disks_at_once() {
     let lab = Lab::new("threads");
     let store = lab.open();

@@ -14,6 +14,7 @@ fn launch(place: &Place, command: &str, metadata: &str) -> Said {
     run(&mut launcher(place, command, metadata))
 }
 
+/// Row 74: start command, entrypoint and arguments.
 #[test]
 fn a_command_is_the_shell_s_and_an_image_s_own_words_are_not() {
     let place = Place::new();

@@ -17,6 +17,7 @@ fn launch(place: &Place, command: &str) -> Said {
 
 const MESSAGES: &str = "Invoking pre-start scripts.\nInvoking start command.\n";
 
+/// Row 71, as all of this file.
 #[test]
 fn an_app_finds_its_place_and_environment() {
     let place = Place::new();
@@ -101,4 +102,40 @@ fn the_platform_s_variables_are_completed() {
     );
     assert_eq!(&lines[1..], ["postgres://h/d", "none"]);
     run(launcher(&place, "echo").env("VCAP_SERVICES", "[]")).fails(3, "VCAP_SERVICES is not valid");
+}
+
+#[test]
+fn a_person_s_shell_finds_what_the_app_finds_without_its_own_profile() {
+    let place = Place::new();
+    place.write("profile.d/1.sh", "export LIST=\"1\"");
+    place.write("app/.profile.d/2.sh", "export LIST=\"$LIST 2\"");
+    place.write("app/.profile", "export LIST=\"$LIST 3\"");
+    let shell = |args: &[&str]| {
+        let mut shell = place.role("shell");
+        shell.args(args);
+        shell
+    };
+    let said = run(&mut shell(&["app", "echo $LIST; pwd; echo $HOME; exit 7"]));
+    let app = place.path("app").display().to_string();
+    assert_eq!((said.code, said.out.as_str()), (Some(7), &*format!("1 2\n{app}\n{app}\n")));
+    // Without a command it is a shell that reads what is typed.
+    let mut typed = shell(&["app"]);
+    let script = place.write("typed", "echo $LIST\n");
+    let said = run(typed.stdin(std::fs::File::open(script).expect("script"))).ok();
+    assert_eq!(said.out, "1 2\n");
+}
+
+#[test]
+fn the_platform_s_options_are_taken_away_or_refused() {
+    let place = Place::new();
+    let said =
+        run(launcher(&place, "echo ${VCAP_PLATFORM_OPTIONS-none}")
+            .env("VCAP_PLATFORM_OPTIONS", "{}"))
+        .ok();
+    assert_eq!(said.out, format!("{MESSAGES}none\n"));
+    run(launcher(&place, "true").env("VCAP_PLATFORM_OPTIONS", "{")).fails(3, "platform options");
+    run(launcher(&place, "true")
+        .env("VCAP_PLATFORM_OPTIONS", r#"{"credhub-uri":"u"}"#)
+        .env("VCAP_SERVICES", r#"{"a":[{"credentials":{"credhub-ref":"/c"}}]}"#))
+    .fails(4, "Unable to interpolate credhub references");
 }

@@ -2,6 +2,7 @@
 
 mod builder;
 mod buildpacks;
+mod custom;
 mod docker;
 mod launcher;
 mod place;

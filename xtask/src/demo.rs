@@ -5,7 +5,7 @@
 //! ends all that it had started.
 
 use crate::machine::{self, State};
-use crate::{host, rootfs};
+use crate::{host, rootfs, ssh};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::fs::File;
@@ -33,6 +33,7 @@ pub fn run() -> Result<()> {
     host::need_root("demo")?;
     host::need(host::LAB)?;
     let stack = rootfs::run("edgefs", rootfs::Mode::WhenNeeded)?;
+    ssh::run()?;
     let program = host::build(false)?;
     let root = lay_out(&stack, "demo")?;
 
@@ -77,10 +78,13 @@ pub fn lay_out(stack: &Path, chore: &str) -> Result<PathBuf> {
         std::fs::hard_link(&from, &to).or_else(|_| std::fs::copy(&from, &to).map(drop))?;
     }
     copy(&host::top().join("config/buildpacks"), &share.join("buildpacks"))?;
+    if ssh::directory().join("dropbearmulti").is_file() {
+        copy(&ssh::directory(), &share.join("ssh"))?;
+    }
     // A daemon that this machine may have in earnest keeps its control groups to itself.
     let parent = format!("terrarium-{chore}");
     machine::remove_cgroups(&parent);
-    let own = format!("[cgroup]\nparent = \"{parent}\"\n");
+    let own = format!("[cgroup]\nparent = \"{parent}\"\n\n[self_check]\ninterval = \"never\"\n");
     std::fs::write(root.join("etc/terrarium/terrarium.toml"), own)?;
     Ok(root)
 }
@@ -270,7 +274,7 @@ impl Daemon {
         self.0.id()
     }
 
-    fn need_alive(&mut self) -> Result<()> {
+    pub fn need_alive(&mut self) -> Result<()> {
         match self.0.try_wait()? {
             Some(status) => bail!("the daemon has ended: {status}"),
             None => Ok(()),
@@ -286,6 +290,13 @@ impl Daemon {
             }
             pause();
         }
+        Ok(())
+    }
+
+    /// Ends it as a crash does.
+    pub fn kill(&mut self) -> Result<()> {
+        self.0.kill()?;
+        self.0.wait()?;
         Ok(())
     }
 

@@ -1,6 +1,7 @@
-//! `cargo xtask dist`: the program as it is shipped, one static file.
+//! `cargo xtask dist`: the program as it is shipped, one static file, and beside it the SSH server
+//! for `/usr/lib/terrarium/ssh` with its licence.
 
-use crate::{host, rootfs};
+use crate::{host, rootfs, ssh};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 
@@ -14,6 +15,11 @@ pub fn run() -> Result<PathBuf> {
     let bytes = std::fs::read(&program)?;
     let digest = rootfs::sha256(&bytes);
     std::fs::write(dir.join("terrarium.sha256"), format!("{digest}  terrarium\n"))?;
+    let server = ssh::run()?;
+    std::fs::create_dir_all(dir.join("ssh"))?;
+    for name in ["dropbearmulti", "dropbear.licence"] {
+        std::fs::copy(server.with_file_name(name), dir.join("ssh").join(name))?;
+    }
     let mib = bytes.len() as f64 / f64::from(1 << 20);
     println!("{}  {} bytes ({mib:.2} MiB), static", program.display(), bytes.len());
     Ok(program)

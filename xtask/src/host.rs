@@ -19,6 +19,14 @@ const fn tool(program: &'static str, package: &'static str) -> Tool {
 
 /// To compile: the C parts of crates, for musl.
 pub const BUILD: &[Tool] = &[tool("cc", "gcc"), tool("musl-gcc", "musl-tools")];
+/// To build a program of Debian's from its source package.
+pub const SOURCE: &[Tool] = &[
+    tool("make", "make"),
+    tool("patch", "patch"),
+    tool("dpkg-source", "dpkg-dev"),
+    tool("bzip2", "bzip2"),
+    tool("xz", "xz-utils"),
+];
 /// To run containers and look at them from outside.
 pub const LAB: &[Tool] = &[
     tool("mkfs.btrfs", "btrfs-progs"),
@@ -37,17 +45,20 @@ pub const TESTS: &[Tool] = &[
     tool("docker-registry", "docker-registry"),
     tool("skopeo", "skopeo"),
     tool("umoci", "umoci"),
+    tool("podman", "podman"),
     tool("htpasswd", "apache2-utils"),
     tool("openssl", "openssl"),
     tool("update-ca-certificates", "ca-certificates"),
     tool("getfattr", "attr"),
     tool("zip", "zip"),
+    tool("ssh", "openssh-client"),
 ];
-/// To pull images beside us. Podman is measured where it is, but brings too much to be asked for.
+/// To pull images beside us.
 pub const PULL: &[Tool] = &[
     tool("docker-registry", "docker-registry"),
     tool("skopeo", "skopeo"),
     tool("umoci", "umoci"),
+    tool("podman", "podman"),
     tool("gunzip", "gzip"),
     tool("pigz", "pigz"),
     tool("igzip", "isal"),

@@ -9,11 +9,13 @@ mod host;
 mod machine;
 mod progress;
 mod rootfs;
+mod sim;
+mod ssh;
 mod test;
 mod tidy;
 mod vm;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::process::ExitCode;
 use test::Floor;
@@ -24,9 +26,13 @@ cargo xtask COMMAND
   test [FLOOR] [-- ARGS]            the tests: unit, kernel, e2e, garden; all but unit need root
   tidy                              the rules of the house that the compiler does not hold
   rootfs NAME [--rebuild|--check]   build a stack into target/rootfs; --check builds it twice
+  ssh                               build the SSH server that containers carry, into target/rootfs/ssh
+  sim [--seeds N] [--seed S] [--trace] [--mutants]
+                                    the cell on virtual time, in scripted worlds
   dist                              the shipped program: one static file
   bench                             latencies, beside other runtimes of this machine (root)
-  bench garden                      the same through Garden's protocol, beside 250 containers (root)
+  bench garden [RESERVE]            the same through Garden's protocol, beside 250 containers; with so
+                                    many halves of containers made ahead (root)
   bench pull [ROUNDS]               pulling images, beside skopeo, umoci, podman and tar (root)
   vm [COMMAND]                      a guest with systemd and a kernel of its own, and tests in it (root)
   ci                                exactly what the server runs (root)";
@@ -50,7 +56,11 @@ fn run(args: &[&str]) -> Result<()> {
         ["bench", "--inside", stack, program] => {
             bench::inside(Path::new(stack), Path::new(program))
         }
-        ["bench", "garden"] => bench::garden::run(),
+        ["bench", "garden"] => bench::garden::run(None),
+        ["bench", "garden", reserve] => {
+            let number = reserve.parse().with_context(|| format!("{reserve} is no number"))?;
+            bench::garden::run(Some(number))
+        }
         ["bench", "garden", "--inside", stack, program] => {
             bench::garden::inside(Path::new(stack), Path::new(program))
         }
@@ -75,6 +85,8 @@ fn run(args: &[&str]) -> Result<()> {
         ["test", "--", rest @ ..] => test::run(&test::ALL, rest),
         ["test", floor] => test::run(&[named(floor)?], &[]),
         ["test", floor, "--", rest @ ..] => test::run(&[named(floor)?], rest),
+        ["sim", rest @ ..] => sim::run(rest),
+        ["ssh"] => ssh::run().map(drop),
         ["tidy"] => tidy::run(),
         ["vm", rest @ ..] => vm::run(rest),
         ["help" | "--help" | "-h"] => {

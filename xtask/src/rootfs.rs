@@ -9,7 +9,7 @@ pub mod debian;
 pub mod pack;
 mod packages;
 mod recipe;
-mod sources;
+pub mod sources;
 mod tree;
 
 use crate::host;
@@ -27,8 +27,13 @@ const FORMAT: u32 = 1;
 
 /// Real software that tests make images of: roots of Debian packages, in a folder of their own, as
 /// they are no stacks.
-pub const SOFTWARE: [&str; 4] =
-    ["software/mosquitto", "software/nginx", "software/postgres", "software/redis"];
+pub const SOFTWARE: [&str; 5] = [
+    "software/mosquitto",
+    "software/nginx",
+    "software/nodejs",
+    "software/postgres",
+    "software/redis",
+];
 
 /// How eagerly to build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

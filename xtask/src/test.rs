@@ -5,7 +5,7 @@
 //! `TERRARIUM_STACKS`, the directory with `<stack>.tar.zst` and, in `software`, roots to make images of.
 
 use crate::machine::State;
-use crate::{host, rootfs, tidy};
+use crate::{host, rootfs, ssh, tidy};
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -96,6 +96,7 @@ fn one(floor: Floor, args: &[&str], count: &mut Count) -> Result<()> {
             let stacks: Vec<&str> =
                 stacks.as_deref().unwrap_or("tiny edgefs").split_whitespace().collect();
             let stacks = [&stacks[..], &rootfs::SOFTWARE].concat();
+            ssh::run()?;
             whole_programs(
                 &stacks,
                 host::cargo().args(package).args(["--test", "e2e"]),

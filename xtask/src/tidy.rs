@@ -4,6 +4,7 @@
 //! The same function runs as a test of this crate.
 
 mod crates;
+mod features;
 mod rooms;
 mod rules;
 mod source;
@@ -42,6 +43,7 @@ struct Tree {
     decisions: String,
     manifest: String,
     lock: String,
+    rows: String,
     /// Crates that the shipped program is built from.
     crates: Vec<String>,
 }
@@ -89,6 +91,7 @@ fn check(tree: &Tree) -> Vec<Finding> {
     found.extend(missing.map(|room| table(format!("there is no src/{room}"))));
     let unlisted = seen.iter().filter(|room| *room != "lib" && !all.contains_key(*room));
     found.extend(unlisted.map(|room| table(format!("src/{room} has no row"))));
+    found.extend(features::untested(&tree.rows, &tree.files));
     found.extend(crates::banned(&tree.lock));
     found.extend(crates::cap(&tree.crates));
     found.extend(crates::reasons(&tree.manifest, &tree.decisions));
@@ -112,6 +115,7 @@ fn load(top: &Path) -> Result<Tree> {
         decisions: read("DECISIONS.md")?,
         manifest: read("Cargo.toml")?,
         lock: read("Cargo.lock")?,
+        rows: read(features::LIST)?,
         crates: linked()?,
     })
 }
@@ -173,6 +177,7 @@ mod tests {
             decisions: "| `smol` | runtime | 32 crates |\n".to_owned(),
             manifest: "[dependencies]\n# why\nsmol = \"2\"\n\n[lints]\nx = 1\n".to_owned(),
             lock: "[[package]]\nname = \"smol\"\n".to_owned(),
+            rows: String::new(),
             crates: vec!["smol v2".to_owned()],
         }
     }

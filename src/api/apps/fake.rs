@@ -1,16 +1,28 @@
 //! A service for the tests of this room and of `cli`: remembers what it was asked, and its `exec`
 //! runs a shell of its own: `echo`, `cat`, `exit N`, `size`, `forever`.
 
+mod history;
 mod images;
+mod records;
+mod watch;
 
 pub use images::image;
+pub use watch::crash;
 
+use super::cell::CellService;
 use super::*;
-use crate::model::view::{ContainerView, GardenView, InstanceView, PortView, ProcessView};
+use crate::model::container::LrpContainer;
+use crate::model::task::TaskRecord;
+use crate::model::view::{
+    ContainerView, DrainView, GardenView, InstanceView, PortView, ProcessView,
+};
+use crate::unit::Percent;
 use smol::channel::{self, Receiver};
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::stream::StreamExt;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// The service. Clones share everything.
 #[derive(Clone, Default)]
@@ -23,6 +35,8 @@ struct Inner {
     problems: Mutex<Vec<String>>,
     garden: Mutex<GardenView>,
     followers: Mutex<Vec<Sender<LogLine>>>,
+    tasks: Mutex<BTreeMap<String, TaskRecord>>,
+    lrps: Mutex<Vec<(AppName, LrpContainer)>>,
 }
 
 /// A healthy app.
@@ -37,7 +51,10 @@ pub fn view(name: &str, state: &str) -> AppView {
         stack: "tiny".into(),
         image: None,
         manifest: format!("/apps/{name}.toml"),
+        refused: None,
+        pushed: None,
         temporary: false,
+        ssh: None,
         processes: vec![ProcessView {
             name: "web".into(),
             desired: 1,
@@ -47,10 +64,13 @@ pub fn view(name: &str, state: &str) -> AppView {
             command: "serve".into(),
             instances: vec![InstanceView {
                 index: 0,
+                outdated: false,
                 state: state.into(),
                 since_ms: 1_000,
                 crash_count: 0,
                 crash_reason: None,
+                death: None,
+                uptime_ms: running.then_some(300_000),
                 placement_error: None,
                 handle: Some(format!("{name}-0-3f2a")),
                 address: Some("10.254.0.2".into()),
@@ -58,6 +78,10 @@ pub fn view(name: &str, state: &str) -> AppView {
                 memory_bytes: Some(12_900_000),
                 disk_bytes: Some(4096),
                 cpu_ns: Some(1_500_000_000),
+                ready: None,
+                unready: None,
+                cpu_percent: Percent::of(25, 200),
+                pids: Some(3),
             }],
         }],
     }
@@ -70,7 +94,7 @@ pub fn site(problems: &[String]) -> BoxView {
         disk_total_bytes: 50 << 30,
         store_free_bytes: 800 << 20,
         problems: problems.to_vec(),
-        garden: GardenView::default(),
+        ..BoxView::default()
     }
 }
 
@@ -166,11 +190,30 @@ impl Fake {
     }
 }
 
+impl crate::api::bridge::Bridged for Fake {
+    fn bridge(&self) -> Option<&crate::bridge::Bridge> {
+        None
+    }
+}
+
+impl CellService for Fake {
+    async fn drain(&self, timeout: Option<Duration>, wait: bool) -> Served<DrainView> {
+        self.note(format!("drain {timeout:?} {wait}"));
+        Ok(DrainView { state: "drained".into(), since_ms: 7, left: Vec::new() })
+    }
+
+    async fn undrain(&self) -> Served<()> {
+        self.note("undrain");
+        Ok(())
+    }
+}
+
 impl AppService for Fake {
     async fn examine_box(&self, containers: usize) -> Served<BoxView> {
         let mut site = site(&self.0.problems.lock().expect("problems"));
         site.garden = self.0.garden.lock().expect("garden").clone();
         site.garden.containers.truncate(containers);
+        site.tasks.running = self.0.tasks.lock().expect("tasks").len();
         Ok(site)
     }
 
@@ -217,7 +260,7 @@ impl AppService for Fake {
             };
             let app = AppView { temporary: request.temporary, ..view(name.as_str(), state) };
             self.0.apps.lock().expect("apps").push(app.clone());
-            events.extend([ApplyEvent::State("starting".into()), ApplyEvent::Done(app)]);
+            events.extend([ApplyEvent::State("starting".into()), ApplyEvent::Done(app.into())]);
         }
         Ok(stream::iter(events).boxed())
     }
@@ -236,6 +279,10 @@ impl AppService for Fake {
 
     async fn restart(&self, name: &AppName) -> Served<()> {
         self.act("restart", name)
+    }
+
+    async fn restart_instance(&self, name: &AppName, process: &str, index: u32) -> Served<()> {
+        self.act(&format!("restart {process}/{index} of"), name)
     }
 
     async fn delete(&self, name: &AppName) -> Served<()> {

@@ -1,31 +1,62 @@
 //! Requests of the local dialect to calls of the service, and back.
 
+use super::cell::{self, CellService};
+use super::history::{self, HistoryService};
 use super::images::{self, ImageService};
 use super::route::{NoRoute, Route, Verb, route};
+use super::source::{self, SourceService};
+use super::watch::{self, WatchService};
 use super::{
     APPLY_MAX, AppService, ApplyRequest, Apps, ErrorKind, ExecRequest, LINES_MAX, LogQuery, Ping,
     ScaleRequest, Served, ServiceError, exec,
 };
+use crate::api::bridge::{self, Bridged, Place};
 use crate::api::http::server::{Content, Handler, Response};
 use crate::api::http::{Body, Request};
+use crate::api::records::{self, RecordService};
 use crate::unit::AppName;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use smol::stream::{self, StreamExt};
 
 /// Longest body of every other request, in bytes.
-const BODY_MAX: usize = 256 * 1024;
+pub(super) const BODY_MAX: usize = 256 * 1024;
 
-impl<S: AppService + ImageService> Handler for Apps<S> {
+impl<S> Handler for Apps<S>
+where
+    S: AppService + ImageService + RecordService + WatchService + CellService,
+    S: HistoryService + SourceService + Bridged,
+{
     async fn handle(&self, request: &Request, body: &mut Body<'_>) -> Response {
+        if records::is_ours(&request.path) {
+            let route = records::route(&request.method, &request.path);
+            return records::answer(&self.service, route, request, body).await;
+        }
+        if let Some(found) = bridge::route(&request.method, &request.path, Place::Socket) {
+            return bridge::answer(&self.service, found, request, body).await;
+        }
         let result = match route(&request.method, &request.path) {
             Ok(Route::Ping) => Ok(ping()),
             Ok(Route::Box) => self.examine_box(request).await,
             Ok(Route::Check) => self.check(body).await,
             Ok(Route::List) => self.service.apps().await.map(|apps| Response::json(200, &apps)),
             Ok(Route::App(name, verb)) => self.about(&name, verb, request, body).await,
+            Ok(Route::Source(name)) => source::take(&self.service, &name, body).await,
+            Ok(Route::History(name, verb)) => {
+                history::about(&self.service, &name, verb, body).await
+            }
             Ok(Route::Exec(name, process, index)) => {
                 self.exec(&name, &process, index, request, body).await
+            }
+            Ok(Route::Afresh(name, process, index)) => {
+                let done = self.service.restart_instance(&name, &process, index).await;
+                done.map(|()| Response::json(200, &serde_json::json!({})))
+            }
+            Ok(Route::Events) => watch::events(&self.service, request).await,
+            Ok(Route::Explain(name)) => watch::explain(&self.service, &name, request).await,
+            Ok(Route::Metrics) => watch::metrics(&self.service).await,
+            Ok(Route::ContainerMetrics) => {
+                watch::container_metrics(&self.service, &Default::default()).await
             }
             Ok(Route::Images) => {
                 self.service.images().await.map(|images| Response::json(200, &images))
@@ -39,6 +70,7 @@ impl<S: AppService + ImageService> Handler for Apps<S> {
                 Ok(all) => self.service.collect(all).await.map(|gone| Response::json(200, &gone)),
                 Err(err) => Err(err),
             },
+            Ok(Route::Cell(verb)) => cell::about(&self.service, verb, request).await,
             Err(NoRoute::Path) => {
                 let path = request.path.join("/");
                 Err(ServiceError::new(ErrorKind::NotFound, format!("no such path: /{path}")))
@@ -55,6 +87,11 @@ impl<S: AppService + ImageService> Handler for Apps<S> {
             Response::json(err.kind.status(), &view).because(view.message)
         })
     }
+}
+
+/// It is done, and there is nothing to tell.
+pub(super) fn nothing() -> Response {
+    Response::json(200, &serde_json::json!({}))
 }
 
 fn ping() -> Response {
@@ -88,7 +125,7 @@ impl<S: AppService> Apps<S> {
             Verb::Stop => service.stop(name, flag(request, "wait")?).await?,
             Verb::Restart => service.restart(name).await?,
         }
-        Ok(Response::json(200, &serde_json::json!({})))
+        Ok(nothing())
     }
 
     async fn examine_box(&self, request: &Request) -> Served<Response> {
@@ -142,7 +179,7 @@ async fn manifest(body: &mut Body<'_>) -> Served<ApplyRequest> {
     }
 }
 
-async fn json<T: DeserializeOwned>(body: &mut Body<'_>, max: usize) -> Served<T> {
+pub(super) async fn json<T: DeserializeOwned>(body: &mut Body<'_>, max: usize) -> Served<T> {
     let bytes = body.bytes(max).await.map_err(|err| invalid(&err.to_string()))?;
     serde_json::from_slice(&bytes).map_err(|err| invalid(&format!("the body is wrong: {err}")))
 }
@@ -158,7 +195,7 @@ fn log_query(request: &Request) -> Served<LogQuery> {
     })
 }
 
-fn flag(request: &Request, key: &str) -> Served<bool> {
+pub(super) fn flag(request: &Request, key: &str) -> Served<bool> {
     match request.query(key) {
         None | Some("false") => Ok(false),
         Some("" | "true") => Ok(true),
@@ -166,7 +203,7 @@ fn flag(request: &Request, key: &str) -> Served<bool> {
     }
 }
 
-fn number<T: std::str::FromStr>(request: &Request, key: &str) -> Served<Option<T>> {
+pub(super) fn number<T: std::str::FromStr>(request: &Request, key: &str) -> Served<Option<T>> {
     let text = request.query(key);
     let parsed = text.map(str::parse).transpose();
     parsed.map_err(|_| invalid(&format!("`{key}` is not a number that will do")))

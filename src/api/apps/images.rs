@@ -1,6 +1,6 @@
 //! Images in the local dialect: what is told of them, and what the service must be able to do.
 
-use super::{Served, handle};
+use super::{ErrorKind, Served, ServiceError, handle};
 use crate::api::http::Body;
 use crate::api::http::server::{Content, Response};
 use crate::model::view::ErrorView;
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use smol::channel::{Receiver, Sender, bounded};
 use smol::{future, stream};
 use std::io;
+use std::pin::pin;
 
 /// Longest archive that is loaded, packed as it comes, in bytes.
 const LOAD_MAX: u64 = 64 << 30;
@@ -16,8 +17,12 @@ const LOAD_MAX: u64 = 64 << 30;
 const PIECES: usize = 16;
 /// Longest text that says where an archive is from, in bytes.
 const FROM_MAX: usize = 4096;
+/// What is told of waiting while one archive is loaded; clients of HTTP bear few answers before the last.
+const WAITS_MAX: usize = 4;
 /// Header field of an archive: the id that its image has in it.
 pub const SAVED_ID: &str = "Terrarium-Image-Id";
+/// Header field of an answer before the last one: what a loading waits for.
+pub const WAITS: &str = "Terrarium-Waits";
 
 /// One image of the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +62,11 @@ pub enum PullEvent {
         done: u64,
         /// In all.
         total: u64,
+    },
+    /// It has to wait.
+    Waits {
+        /// For what.
+        why: String,
     },
     /// It failed; nothing follows.
     Error(ErrorView),
@@ -104,8 +114,8 @@ pub struct Saved {
 /// An archive that is coming in. An empty piece is its end; without one it has broken off.
 pub type Pieces = Receiver<io::Result<Vec<u8>>>;
 
-/// What the dialect needs of images. What a client started goes on when it leaves, but for a pull: that
-/// ends when its events are dropped, and with an archive that breaks off.
+/// What the dialect needs of images. What a client started goes on when it leaves, but for what it gets
+/// images by: a pull ends when its events are dropped, and the loading of an archive with its future.
 pub trait ImageService: Send + Sync {
     /// All images.
     fn images(&self) -> impl Future<Output = Served<ImagesView>> + Send;
@@ -115,12 +125,13 @@ pub trait ImageService: Send + Sync {
     fn pull(&self, name: ImageRef)
     -> impl Future<Output = Served<stream::Boxed<PullEvent>>> + Send;
     /// Takes the images of an archive; those without a name get `name`. `from` is what errors call
-    /// the archive.
+    /// the archive; `waits` hears what it has to wait for.
     fn load(
         &self,
         from: String,
         name: Option<ImageRef>,
         pieces: Pieces,
+        waits: Sender<String>,
     ) -> impl Future<Output = Served<Vec<NamedImage>>> + Send;
     /// Gives an image as an archive.
     fn save(&self, image: &str) -> impl Future<Output = Served<Saved>> + Send;
@@ -162,7 +173,8 @@ pub(super) async fn about(
     }
 }
 
-/// Takes an archive from the body.
+/// Takes an archive from the body, until the client has gone. What it has to wait for is told by answers
+/// before the last one.
 pub(super) async fn load(
     service: &impl ImageService,
     from: Option<&str>,
@@ -172,13 +184,49 @@ pub(super) async fn load(
     let name = name.map(named).transpose()?;
     let from = from.unwrap_or("the archive").chars().take(FROM_MAX).collect();
     let (sender, pieces) = bounded(PIECES);
-    let loading = service.load(from, name, pieces);
-    let (loaded, ()) = future::zip(loading, pump(body, sender)).await;
-    Ok(Response::json(200, &loaded?))
+    let (tell, waits) = bounded(WAITS_MAX);
+    let loading = async { service.load(from, name, pieces, tell).await.map(Some) };
+    let feeding = async {
+        let mut told = 0;
+        pump(body, sender, &waits, &mut told).await;
+        while let Some(why) = future::or(async { waits.recv().await.ok() }, async {
+            body.gone().await;
+            None
+        })
+        .await
+        {
+            interim(body, &why, &mut told).await;
+        }
+        // Nobody tells any more: the answer is on its way.
+        if waits.is_closed() {
+            future::pending::<()>().await;
+        }
+        Ok(None)
+    };
+    match future::or(loading, feeding).await? {
+        Some(loaded) => Ok(Response::json(200, &loaded)),
+        None => {
+            body.give_up();
+            Err(ServiceError::new(ErrorKind::Failed, "the client has gone"))
+        }
+    }
 }
 
-/// Hands the body on, until it ends or nobody wants it any more.
-async fn pump(body: &mut Body<'_>, to: Sender<io::Result<Vec<u8>>>) {
+/// Tells what the loading waits for.
+async fn interim(body: &mut Body<'_>, why: &str, told: &mut usize) {
+    *told += 1;
+    if *told <= WAITS_MAX {
+        body.interim(WAITS, why).await;
+    }
+}
+
+/// Hands the body on, until it ends or nobody wants it any more, and tells what it waits for.
+async fn pump(
+    body: &mut Body<'_>,
+    to: Sender<io::Result<Vec<u8>>>,
+    waits: &Receiver<String>,
+    told: &mut usize,
+) {
     let mut left = LOAD_MAX;
     loop {
         let piece = match body.next().await {
@@ -193,8 +241,16 @@ async fn pump(body: &mut Body<'_>, to: Sender<io::Result<Vec<u8>>>) {
             }
             None => Err(io::Error::other(format!("it is longer than {} GiB", LOAD_MAX >> 30))),
         };
-        if to.send(piece).await.is_err() || len == 0 {
-            return;
+        let mut sending = pin!(to.send(piece));
+        loop {
+            let sent = async { Ok(sending.as_mut().await.is_ok()) };
+            match future::or(sent, async { Err(waits.recv().await) }).await {
+                Ok(true) if len > 0 => break,
+                Ok(_) => return,
+                Err(Ok(why)) => interim(body, &why, told).await,
+                // It has ended: it takes no more, or says so at once.
+                Err(Err(_)) => return,
+            }
         }
     }
 }

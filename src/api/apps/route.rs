@@ -1,5 +1,7 @@
 //! Method and path to what is asked. Pure.
 
+use super::cell::CellVerb;
+use super::history::HistoryVerb;
 use super::images::ImageVerb;
 use super::{ErrorKind, ServiceError};
 use crate::unit::AppName;
@@ -17,8 +19,22 @@ pub enum Route {
     List,
     /// Something about one app.
     App(AppName, Verb),
+    /// An app's directory comes in.
+    Source(AppName),
+    /// Something about what it was, or is made of.
+    History(AppName, HistoryVerb),
     /// A command in an instance: app, process, index.
     Exec(AppName, String, u32),
+    /// A fresh instance in an index's place: app, process, index.
+    Afresh(AppName, String, u32),
+    /// What happens.
+    Events,
+    /// What is the matter with an app.
+    Explain(AppName),
+    /// Figures as OpenMetrics.
+    Metrics,
+    /// Figures of containers as the rep tells them.
+    ContainerMetrics,
     /// All images.
     Images,
     /// An archive of images.
@@ -27,6 +43,8 @@ pub enum Route {
     Image(String, ImageVerb),
     /// Remove what nothing is made of.
     Collect,
+    /// Something about the cell as a whole.
+    Cell(CellVerb),
 }
 
 /// What is asked about one app.
@@ -73,6 +91,10 @@ pub fn route(method: &str, path: &[String]) -> Result<Route, NoRoute> {
         ["v1", "ping"] => only("GET", Route::Ping),
         ["v1", "box"] => only("GET", Route::Box),
         ["v1", "check"] => only("POST", Route::Check),
+        ["v1", "events"] => only("GET", Route::Events),
+        ["v1", "container_metrics"] => only("GET", Route::ContainerMetrics),
+        ["metrics"] => only("GET", Route::Metrics),
+        ["v1", "apps", app, "explain"] => only("GET", Route::Explain(name(app)?)),
         ["v1", "apps"] => only("GET", Route::List),
         ["v1", "apps", app] => match method {
             "GET" => about(app, Verb::Show),
@@ -90,11 +112,33 @@ pub fn route(method: &str, path: &[String]) -> Result<Route, NoRoute> {
             };
             only("POST", about(app, verb)?)
         }
-        ["v1", "apps", app, "instances", process, index, "exec"] => {
+        ["v1", "apps", app, "revisions"] => {
+            only("GET", Route::History(name(app)?, HistoryVerb::Revisions))
+        }
+        ["v1", "apps", app, "source"] => only("PUT", Route::Source(name(app)?)),
+        ["v1", "apps", app, "follow"] => {
+            only("GET", Route::History(name(app)?, HistoryVerb::Follow))
+        }
+        ["v1", "apps", app, verb @ ("restage" | "rollback" | "tasks")] => {
+            let verb = match verb {
+                "restage" => HistoryVerb::Restage,
+                "rollback" => HistoryVerb::Rollback,
+                _ => HistoryVerb::RunTask,
+            };
+            only("POST", Route::History(name(app)?, verb))
+        }
+        ["v1", "apps", app, "instances", process, index, verb @ ("exec" | "restart")] => {
             let index = index.parse().map_err(|_| {
                 wrong(format!("instance `{}` is no number", index.escape_default()))
             })?;
-            only("POST", Route::Exec(name(app)?, process.to_owned(), index))
+            let (app, process) = (name(app)?, process.to_owned());
+            only(
+                "POST",
+                match verb {
+                    "exec" => Route::Exec(app, process, index),
+                    _ => Route::Afresh(app, process, index),
+                },
+            )
         }
         ["v1", "images"] => match method {
             "GET" => Ok(Route::Images),
@@ -112,6 +156,11 @@ pub fn route(method: &str, path: &[String]) -> Result<Route, NoRoute> {
         ["v1", "images", image, "archive"] => {
             only("GET", Route::Image(image.into(), ImageVerb::Save))
         }
+        ["v1", "drain"] => match method {
+            "POST" => Ok(Route::Cell(CellVerb::Drain)),
+            "DELETE" => Ok(Route::Cell(CellVerb::Undrain)),
+            _ => Err(NoRoute::Method("POST, DELETE")),
+        },
         ["v1", "collect"] => only("POST", Route::Collect),
         _ => Err(NoRoute::Path),
     }
@@ -142,6 +191,9 @@ mod tests {
         assert_eq!(find("GET", "/v1/box"), Ok(Route::Box));
         assert_eq!(find("POST", "/v1/check"), Ok(Route::Check));
         assert_eq!(find("GET", "/v1/apps"), Ok(Route::List));
+        assert_eq!(find("POST", "/v1/drain"), Ok(Route::Cell(CellVerb::Drain)));
+        assert_eq!(find("DELETE", "/v1/drain"), Ok(Route::Cell(CellVerb::Undrain)));
+        assert!(matches!(find("GET", "/v1/drain"), Err(NoRoute::Method(_))));
         for (method, path, verb) in [
             ("GET", "/v1/apps/web", Verb::Show),
             ("PUT", "/v1/apps/web", Verb::Apply),
@@ -155,8 +207,19 @@ mod tests {
             assert_eq!(find(method, path), about(verb));
             assert!(matches!(find("PATCH", path), Err(NoRoute::Method(_))), "{path}");
         }
+        for (path, found) in [
+            ("/v1/events", Route::Events),
+            ("/v1/container_metrics", Route::ContainerMetrics),
+            ("/metrics", Route::Metrics),
+            ("/v1/apps/web/explain", Route::Explain(app.clone())),
+        ] {
+            assert_eq!(find("GET", path), Ok(found));
+            assert_eq!(find("POST", path), Err(NoRoute::Method("GET")));
+        }
         let exec = find("POST", "/v1/apps/web/instances/worker/7/exec");
-        assert_eq!(exec, Ok(Route::Exec(app, "worker".into(), 7)));
+        assert_eq!(exec, Ok(Route::Exec(app.clone(), "worker".into(), 7)));
+        let afresh = find("POST", "/v1/apps/web/instances/worker/7/restart");
+        assert_eq!(afresh, Ok(Route::Afresh(app, "worker".into(), 7)));
     }
 
     #[test]

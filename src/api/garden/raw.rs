@@ -1,13 +1,16 @@
 //! Connections on which no HTTP is spoken any more: the control of a process, and its outputs.
 
+mod permits;
+
 use super::Settings;
 use super::sequence::{Broken, KEEP, Sequence};
 use crate::api::http::server::Hijacked;
 use crate::api::http::{within, write_while_taken};
 use crate::model::garden::{Message, Order};
+use permits::Hold;
+pub(super) use permits::Room;
 use smol::future;
 use smol::io::{AsyncReadExt, AsyncWriteExt, BoxedReader, BoxedWriter};
-use smol::lock::Semaphore;
 use std::sync::Arc;
 
 /// Bytes that are read at once.
@@ -24,7 +27,7 @@ pub(super) async fn control<F: Future<Output = ()>>(
     first: Message,
     mut order: impl FnMut(Order) -> F,
     exit: impl Future<Output = End>,
-    (room, settings): (Arc<Semaphore>, Settings),
+    (room, settings): (Arc<Room>, Settings),
 ) {
     let told = within(settings.patience, stream.writer.write_all(&line(&first))).await;
     if !matches!(told, Some(Ok(()))) {
@@ -61,49 +64,57 @@ fn line(message: &Message) -> Vec<u8> {
 async fn obey<F: Future<Output = ()>>(
     stream: &mut Hijacked,
     mut order: impl FnMut(Order) -> F,
-    room: &Arc<Semaphore>,
+    room: &Arc<Room>,
     settings: Settings,
 ) {
     let Hijacked { reader, has_gone, .. } = stream;
+    let (hold, pushed) = Hold::new(room.clone());
+    let pushed = async {
+        // The sender lives as long as what it is about.
+        match pushed.recv().await {
+            Ok(()) => Err(Broken("its room is needed for others, and it took too long")),
+            Err(_) => future::pending().await,
+        }
+    };
+    let obeyed = future::or(each(reader, &**has_gone, &mut order, hold, settings), pushed).await;
+    match obeyed {
+        Ok(()) => order(Order::EndOfInput).await,
+        Err(Broken(why)) => {
+            order(Order::Nonsense(why)).await;
+            discard(reader).await;
+        }
+    }
+}
+
+/// The same, message by message; an error is what was wrong with one.
+async fn each<F: Future<Output = ()>>(
+    reader: &mut BoxedReader,
+    has_gone: &(dyn Fn() -> bool + Send + Sync),
+    order: &mut impl FnMut(Order) -> F,
+    mut hold: Hold,
+    settings: Settings,
+) -> Result<(), Broken> {
     let mut messages = Sequence::default();
-    let (mut piece, mut held) = (vec![0; PIECE], Vec::new());
+    let mut piece = vec![0; PIECE];
     while let Ok(count @ 1..) = reader.read(&mut piece).await {
         messages.push(&piece[..count]);
-        while messages.len() > KEEP * (held.len() + 1) {
-            let Some(more) = within(settings.patience, room.acquire_arc()).await else {
-                order(Order::Nonsense("too much that others have sent is unread")).await;
-                return discard(reader).await;
-            };
-            held.push(more);
+        if !hold.grow(messages.len(), settings.patience).await {
+            return Err(Broken("too much that others have sent is unread"));
         }
-        loop {
-            match messages.next() {
-                Ok(Some(message)) => {
-                    if !done_for_client(order(message.order()), has_gone, settings).await {
-                        return order(Order::EndOfInput).await;
-                    }
-                }
-                Ok(None) => break,
-                Err(Broken(why)) => {
-                    order(Order::Nonsense(why)).await;
-                    return discard(reader).await;
-                }
+        let mut is_done = false;
+        while let Some(message) = messages.next()? {
+            if !done_for_client(order(message.order()), has_gone, settings).await {
+                return Ok(());
             }
+            is_done = true;
         }
-        held.truncate(messages.len() / KEEP);
+        if is_done {
+            hold.renew(messages.len());
+        }
         future::yield_now().await;
     }
-    order(Order::EndOfInput).await;
+    Ok(())
 }
-
-/// Room for long messages of all control connections, on their way and until they are carried out: each
-/// permit is for [`KEEP`] bytes. A short one needs none.
-pub(super) fn room() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(LONG_BYTES / KEEP))
-}
-
-/// Bytes of long messages at a time.
-const LONG_BYTES: usize = 64 << 20;
 
 /// Waits until an order is carried out. Input waits for as long as the process does not read; when
 /// that takes long, and the client has gone, nothing is waited for any more: `false`.

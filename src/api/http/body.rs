@@ -1,6 +1,6 @@
 //! The reading half of a connection: a bounded buffer, and bodies taken from it piece by piece.
 
-use super::proto::{CONTINUE, Decoder, Framing, HEAD_MAX, Malformed};
+use super::proto::{self, CONTINUE, Decoder, Framing, HEAD_MAX, Malformed};
 use smol::future;
 use smol::io::{AsyncReadExt, AsyncWriteExt, BoxedReader, BoxedWriter};
 use std::fmt;
@@ -191,6 +191,7 @@ pub struct Body<'a> {
     outlet: &'a mut BoxedWriter,
     decoder: Decoder,
     wants_continue: bool,
+    takes_interim: bool,
     patience: Duration,
     broken: bool,
 }
@@ -201,12 +202,12 @@ impl<'a> Body<'a> {
         inlet: &'a mut Inlet,
         outlet: &'a mut BoxedWriter,
         framing: Framing,
-        wants_continue: bool,
+        (wants_continue, takes_interim): (bool, bool),
         patience: Duration,
     ) -> Body<'a> {
         let decoder = Decoder::new(framing);
         let wants_continue = wants_continue && !decoder.is_done();
-        Body { inlet, outlet, decoder, wants_continue, patience, broken: false }
+        Body { inlet, outlet, decoder, wants_continue, takes_interim, patience, broken: false }
     }
 
     /// The next piece, at most 16 KiB; `None`: that was all. A peer may pause between two pieces
@@ -246,6 +247,17 @@ impl<'a> Body<'a> {
         match self.decoder.is_done() {
             true => self.inlet.gone().await,
             false => future::pending().await,
+        }
+    }
+
+    /// Tells the client something before the answer, by a head of its own; nothing, if it has not asked in
+    /// HTTP/1.1 or has gone. The value is text of one line.
+    pub async fn interim(&mut self, name: &str, value: &str) {
+        if self.takes_interim {
+            let head = proto::head("HTTP/1.1 102 Processing", [(name, value)]);
+            // Whoever does not take that, does not wait for an answer either.
+            let sent = within(self.patience, self.outlet.write_all(&head)).await;
+            self.broken |= !matches!(sent, Some(Ok(())));
         }
     }
 

@@ -1,9 +1,10 @@
 //! The client of the daemon's socket: one connection for each request.
 
 use super::body::{BodyError, Inlet, piece};
-use super::proto::{self, Answer, Decoder};
+use super::proto::{self, Answer, Decoder, Headers};
 use super::server::Hijacked;
 use crate::config::machine::Paths;
+use crate::unit::escape::escaped;
 use smol::channel::Receiver;
 use smol::future;
 use smol::io::{AsyncWriteExt, BoxedWriter};
@@ -118,15 +119,15 @@ pub struct Call {
 impl Call {
     /// `method` on the path of these segments, which are escaped.
     pub fn new(method: &'static str, path: &[&str]) -> Call {
-        let target = path.iter().map(|part| format!("/{}", proto::encode(part))).collect();
+        let target = path.iter().map(|part| format!("/{}", escaped(part))).collect();
         Call { method, target, ..Call::default() }
     }
 
     /// With a query pair.
     pub fn query(mut self, key: &str, value: impl fmt::Display) -> Call {
         let mark = if self.target.contains('?') { '&' } else { '?' };
-        let value = proto::encode(&value.to_string());
-        self.target.push_str(&format!("{mark}{}={value}", proto::encode(key)));
+        let value = escaped(&value.to_string());
+        self.target.push_str(&format!("{mark}{}={value}", escaped(key)));
         self
     }
 
@@ -174,11 +175,13 @@ impl Client {
     }
 
     /// Sends `call` with a body that comes in pieces, an empty one last, and reads the head of its
-    /// answer. A server that answers earlier gets no more of them.
+    /// answer. A server that answers earlier gets no more of them. `early` hears the header fields of
+    /// answers that come before the last one.
     pub async fn send_pieces(
         &self,
         call: Call,
         pieces: Receiver<io::Result<Vec<u8>>>,
+        early: &mut dyn FnMut(&Headers),
     ) -> Result<Reply, ClientError> {
         let stream = UnixStream::connect(&self.socket)
             .await
@@ -193,7 +196,7 @@ impl Client {
                 _ => future::pending().await,
             }
         };
-        let answer = future::or(head(&mut inlet), sending).await?;
+        let answer = future::or(head(&mut inlet, early), sending).await?;
         Ok(Reply::new(answer, inlet, writer))
     }
 
@@ -206,7 +209,7 @@ impl Client {
         // A server that refuses early closes its reading side; its answer is still to be read.
         let sent = writer.write_all(&call.encode()).await;
         let mut inlet = Inlet::new(Box::pin(stream));
-        match (head(&mut inlet).await, sent) {
+        match (head(&mut inlet, &mut |_| ()).await, sent) {
             (Err(ClientError::Broken(_)), Err(err)) => Err(ClientError::Broken(err)),
             (answer, _) => Ok(Reply::new(answer?, inlet, writer)),
         }
@@ -231,14 +234,15 @@ async fn write_pieces(
     writer.write_all(proto::LAST_CHUNK).await.map_err(ClientError::Broken)
 }
 
-/// The head of the answer; heads with status 100 are skipped.
-async fn head(inlet: &mut Inlet) -> Result<Answer, ClientError> {
+/// The head of the answer; what comes before it is told.
+async fn head(inlet: &mut Inlet, early: &mut dyn FnMut(&Headers)) -> Result<Answer, ClientError> {
     loop {
         let parsed = Answer::parse(inlet.data());
         if let Some((answer, used)) = parsed.map_err(|err| ClientError::Nonsense(err.why.into()))? {
             inlet.consume(used);
-            if answer.status != 100 {
-                return Ok(answer);
+            match answer.status {
+                100 | 102..200 => early(&answer.headers),
+                _ => return Ok(answer),
             }
         } else if !inlet.more().await.map_err(ClientError::Broken)? {
             return Err(ClientError::Broken(io::ErrorKind::UnexpectedEof.into()));

@@ -5,8 +5,8 @@
 //! Must not: know a route, an app or a dialect; trust a length or a rate that a peer chose.
 //! Called by: the dialects of `api`, `cli` (client), `daemon` (listen, serve). Calls: `sys`, `log`,
 //! `config` (where sockets are).
-//! Entry points: [`listen::listen`], [`listen::listen_tcp`], [`server::serve`], [`client::Client`]; pure: [`proto`],
-//! [`wire`].
+//! Entry points: [`listen::listen`], [`listen::listen_tcp`], [`server::serve`], [`tls::TlsListener`],
+//! [`client::Client`]; pure: [`proto`], [`wire`].
 
 pub mod proto;
 pub mod wire;
@@ -18,6 +18,7 @@ mod frame;
 pub mod client;
 pub mod listen;
 pub mod server;
+pub mod tls;
 
 pub use accept::{Caller, Listener, Stream};
 pub use body::{Body, BodyError, within, write_while_taken};

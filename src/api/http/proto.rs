@@ -7,6 +7,8 @@ mod decoder;
 
 pub use decoder::{Decoder, Step};
 
+use crate::unit::escape;
+
 /// Longest head where nothing else is said, in bytes; also the longest path.
 pub const HEAD_MAX: usize = 16 * 1024;
 /// Most segments of a path, and most pairs of a query: each takes many times its bytes.
@@ -99,6 +101,8 @@ pub struct Request {
     pub keep_alive: bool,
     /// The client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
+    /// It speaks HTTP/1.1: other answers may come before the last.
+    pub is_11: bool,
 }
 
 impl Request {
@@ -132,6 +136,7 @@ impl Request {
             framing,
             keep_alive: is_11 && !headers.has_token("connection", "close"),
             expects_continue: is_11 && headers.has_token("expect", "100-continue"),
+            is_11,
             headers,
         };
         Ok(Some((request, used)))
@@ -264,36 +269,9 @@ fn target(text: &str) -> Result<Target, Malformed> {
 /// name may hold is its owner's to say.
 fn decode(text: &str, plus_is_space: bool) -> Result<String, Malformed> {
     const BROKEN: Malformed = bad("a percent escape is broken");
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        out.push(match byte {
-            b'%' => {
-                let mut digit = || {
-                    let byte = bytes.next().ok_or(BROKEN)?;
-                    (byte as char).to_digit(16).ok_or(BROKEN)
-                };
-                (digit()? << 4 | digit()?) as u8
-            }
-            b'+' if plus_is_space => b' ',
-            byte => byte,
-        });
-    }
+    let spaced = if plus_is_space { text.replace('+', " ") } else { text.to_owned() };
+    let out = escape::plain(spaced.as_bytes()).ok_or(BROKEN)?;
     String::from_utf8(out).map_err(|_| bad("the path or query is not UTF-8"))
-}
-
-/// `text` as one path segment or query value: everything but unreserved characters is escaped.
-pub fn encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                out.push(byte as char);
-            }
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
 }
 
 /// `data` as one chunk. Empty data would end the body: it yields nothing.

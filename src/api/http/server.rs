@@ -56,6 +56,8 @@ pub struct Response {
     content: Content,
     /// Why it was refused, for the daemon's log.
     why: Option<String>,
+    /// It changed nothing, whatever the method says.
+    only_read: bool,
 }
 
 /// What follows an answer's head.
@@ -82,7 +84,7 @@ pub struct Hijacked {
 impl Response {
     /// An answer with `content`.
     pub fn new(status: u16, content: Content) -> Response {
-        Response { status, headers: Vec::new(), content, why: None }
+        Response { status, headers: Vec::new(), content, why: None, only_read: false }
     }
 
     /// A JSON document.
@@ -107,6 +109,12 @@ impl Response {
     /// With the reason of a refusal, which the daemon's log tells.
     pub fn because(mut self, why: impl Into<String>) -> Response {
         self.why = Some(why.into());
+        self
+    }
+
+    /// To a question that changes nothing, though its method is not GET: the log is silent about it.
+    pub fn only_read(mut self) -> Response {
+        self.only_read = true;
         self
     }
 
@@ -253,7 +261,7 @@ async fn connection<S: Stream, H: Handler>(
             &mut inlet,
             &mut outlet,
             request.framing,
-            request.expects_continue,
+            (request.expects_continue, request.is_11),
             limits.patience,
         );
         // On the heap, so that a connection takes this room only while it asks for something.
@@ -312,7 +320,7 @@ const WHY_MAX: usize = 1024;
 
 /// One event for every request that may change something.
 fn record(request: &Request, response: &Response, caller: &Caller, began: Instant) {
-    if request.method == "GET" {
+    if request.method == "GET" || response.only_read {
         return;
     }
     let (method, status) = (&request.method, response.status);
@@ -372,7 +380,10 @@ async fn answer(
     match response.content {
         Content::Full(body) => {
             let length = body.len().to_string();
-            fields.push(("Content-Length", &length));
+            // Neither has a body, so neither has a length (RFC 9110, 8.6).
+            if !matches!(response.status, 204 | 304) {
+                fields.push(("Content-Length", &length));
+            }
             let mut bytes = proto::head(&first, fields);
             if request.method != "HEAD" {
                 bytes.extend_from_slice(&body);

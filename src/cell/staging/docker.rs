@@ -13,6 +13,7 @@ use crate::image::{self, ImageError};
 use crate::log::chain;
 use crate::model::image::StagedImage;
 use crate::model::manifest::Image;
+use crate::model::signals;
 use crate::stage::docker;
 use crate::unit::{AppName, Bytes, Digest, ImageRef};
 use crate::volume::Pin;
@@ -62,6 +63,7 @@ pub async fn stage(
         bytes,
         env: known.config.env.clone(),
         volumes: known.config.volumes.clone(),
+        stop_signal: signals::number(&known.config.stop_signal),
     };
     let size = Bytes::mib(bytes.div_ceil(1 << 20));
     let layers = match image.layers.len() {
@@ -81,6 +83,7 @@ pub async fn stage(
         stack: digest,
         droplet: digest,
         image: Some(image),
+        container: None,
     })
 }
 
@@ -137,7 +140,10 @@ fn fetch(
                 image::pull(store, &shared.registries, name, None, wish, &progress)
             };
             let before = lost.and_then(|digest| pull(&name.pinned(digest)).ok());
-            let pulled = before.map_or_else(|| pull(name), Ok)?;
+            let pulled = before.map_or_else(|| pull(name), Ok);
+            // A pull makes the store wider than it has to be.
+            let _ = shared.went.try_send(());
+            let pulled = pulled?;
             if let Some(why) = &pulled.unasked {
                 let digest = pulled.image.digest;
                 let text = format!("Cannot ask what {name} is now, it stays at {digest}: {why}");
@@ -146,7 +152,7 @@ fn fetch(
             (pulled.image, pulled.pin)
         }
         Image::Archive(path) => {
-            load(shared, path).map_err(|why| Unfetched { why, is_away: false })?
+            load(shared, path, wish).map_err(|why| Unfetched { why, is_away: false })?
         }
     };
     let bytes = image::layers_bytes(store, &known.layers)?;
@@ -164,9 +170,12 @@ impl Shared {
 }
 
 /// The one image of an archive.
-fn load(shared: &Shared, path: &Path) -> Result<(Known, Pin), String> {
-    let default = &shared.registries.default;
-    let all = image::load(shared.host.store(), default, path, None).map_err(|err| chain(&err))?;
+fn load(shared: &Shared, path: &Path, wish: &Wish) -> Result<(Known, Pin), String> {
+    let (store, default) = (shared.host.store(), &shared.registries.default);
+    let all = image::load_wanted((store, wish), default, path, None);
+    // It makes the store wider than it has to be, as a pull does.
+    let _ = shared.went.try_send(());
+    let all = all.map_err(|err| chain(&err))?;
     let count = all.len();
     let mut all = all.into_iter();
     match (all.next(), all.next()) {

@@ -49,15 +49,28 @@ fn send(mut file: File, to: &Sender<io::Result<Vec<u8>>>) {
 }
 
 fn pack(dir: &Path, to: &Sender<io::Result<Vec<u8>>>) {
+    write(to, |out| tree(dir, out));
+}
+
+/// What `make` writes, in pieces, an empty one last. By a thread of its own, as above.
+pub fn stream(
+    make: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
+) -> Receiver<io::Result<Vec<u8>>> {
+    let (to, pieces) = bounded(AHEAD);
+    thread::spawn(move || write(&to, make));
+    pieces
+}
+
+fn write(to: &Sender<io::Result<Vec<u8>>>, make: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
     let mut out = BufWriter::with_capacity(PIECE, Pieces(to));
-    let packed = tree(dir, &mut out);
+    let packed = make(&mut out);
     // What is left of one that failed is no part of an archive.
     let last = packed.and_then(|()| out.flush()).map(|()| Vec::new());
     drop(out.into_parts());
     let _ = to.send_blocking(last);
 }
 
-fn tree(dir: &Path, to: &mut impl Write) -> io::Result<()> {
+fn tree(dir: &Path, to: &mut dyn Write) -> io::Result<()> {
     let mut tar = tar::Builder::new(to);
     tar.follow_symlinks(false);
     tar.mode(tar::HeaderMode::Deterministic);

@@ -20,6 +20,99 @@ fn target(app: &str, process: Option<&str>, index: Option<u32>) -> Target {
 }
 
 #[test]
+fn the_verbs_of_cf_take_its_letters() {
+    let push = |push| Command::Push(push);
+    let bytes = |mib| Some(Bytes::mib(mib));
+    let task = |command: &str, wait: bool| {
+        let (command, memory) = (command.to_owned(), wait.then(|| Bytes::mib(64)));
+        Command::RunTask(RunTask { app: name("web"), command, memory, disk: None, wait })
+    };
+    let rollback =
+        |to, wait: bool| Command::Rollback { name: name("web"), to, wait, timeout: None };
+    for (line, meaning) in [
+        ("push", push(Push::default())),
+        (
+            "push shop -n web -b ruby -b node -m 64M -k 1G -i 2 -c run -s tiny --no-start",
+            push(Push {
+                what: Some("shop".into()),
+                name: Some(name("web")),
+                buildpacks: vec!["ruby".into(), "node".into()],
+                memory: bytes(64),
+                disk: bytes(1024),
+                instances: Some(2),
+                command: Some("run".into()),
+                stack: Some("tiny".into()),
+                no_start: true,
+                ..Push::default()
+            }),
+        ),
+        (
+            "push -p shop",
+            push(Push { kind: What::Path, what: Some("shop".into()), ..Push::default() }),
+        ),
+        (
+            "push web -p shop.war -u none -t 90 --no-route --no-manifest --force",
+            push(Push {
+                what: Some("shop.war".into()),
+                kind: What::Path,
+                name: Some(name("web")),
+                health: Some("process".into()),
+                start_timeout_s: Some(90),
+                no_route: true,
+                no_manifest: true,
+                force: true,
+                ..Push::default()
+            }),
+        ),
+        (
+            "push web -o redis:7 --random-route",
+            push(Push {
+                what: Some("redis:7".into()),
+                kind: What::Image,
+                name: Some(name("web")),
+                random_route: true,
+                ..Push::default()
+            }),
+        ),
+        ("restage web", Command::Restage { name: name("web"), wait: true, timeout: None }),
+        ("revisions web", Command::Revisions { name: name("web") }),
+        ("rollback web", rollback(None, true)),
+        ("rollback web --to 3 --no-wait", rollback(Some(3), false)),
+        ("run-task web ls -l", task("ls -l", false)),
+        ("run-task --wait -m 64mb web -- ls -l", task("ls -l", true)),
+        (
+            "import m.yml --var a=b --vars-file v.yml -o out --port 9000",
+            Command::Import(Import {
+                file: "m.yml".into(),
+                vars_files: vec!["v.yml".into()],
+                vars: vec![("a".into(), "b".into())],
+                out: Some("out".into()),
+                port: Some(9000),
+                ..Import::default()
+            }),
+        ),
+    ] {
+        assert_eq!(command(line), meaning, "{line}");
+    }
+    for (line, why) in [
+        ("push a b", "`b` is one too many"),
+        ("push -m 64", "`64` is no size"),
+        ("push web -p a -n shop", "called both `web` and `shop`"),
+        ("push -p a -o b", "both --path and --docker-image"),
+        ("push -u tcp", "`tcp` is no check"),
+        ("push -t 0", "no number of seconds"),
+        ("push -i many", "not a number from 0 to 1000"),
+        ("run-task web", "`run-task` needs a command"),
+        ("rollback web --to last", "no revision's number"),
+        ("import m.yml --var a", "`a` is not NAME=VALUE"),
+        ("import m.yml --port 0", "`0` is no port"),
+    ] {
+        let err = typed(line).expect_err(line).to_string();
+        assert!(err.contains(why), "{line}: {err}");
+    }
+}
+
+#[test]
 fn every_verb_is_understood() {
     let apply = |files: &[&str], wait, timeout| Command::Apply {
         files: files.iter().map(PathBuf::from).collect(),
@@ -55,10 +148,31 @@ fn every_verb_is_understood() {
         ("apply a b", apply(&["a", "b"], true, None)),
         ("apply -f a --no-wait", apply(&["a"], false, None)),
         ("apply --timeout=5m -- -a", apply(&["-a"], true, Some(Duration::from_secs(300)))),
+        ("tasks", Command::Tasks),
+        ("top", Command::Top { name: None }),
+        ("top web", Command::Top { name: Some(name("web")) }),
+        ("task A_1", Command::Task { guid: "A_1".into() }),
+        ("cancel A_1 b", Command::Cancel { guids: vec!["A_1".into(), "b".into()] }),
         ("apps", Command::Apps),
         ("ps", Command::Apps),
         ("ls", Command::Apps),
         ("app web", Command::App { name: name("web") }),
+        ("events", Command::Events { since: None, follow: false }),
+        (
+            "events -f --since 3-17",
+            Command::Events {
+                since: Some(EventsSince::Id("3-17".parse().expect("an id"))),
+                follow: true,
+            },
+        ),
+        (
+            "events --since 10m",
+            Command::Events {
+                since: Some(EventsSince::Time(Since::Ago(Duration::from_secs(600)))),
+                follow: false,
+            },
+        ),
+        ("explain web:w/1", Command::Explain { target: target("web", Some("w"), Some(1)) }),
         ("logs web", logs(target("web", None, None), false, None)),
         ("logs -fn5 web/1", logs(target("web", None, Some(1)), true, Some(5))),
         ("logs web:worker --lines 0", logs(target("web", Some("worker"), None), false, Some(0))),
@@ -71,9 +185,17 @@ fn every_verb_is_understood() {
         ("stop web", act(Act::Stop, &["web"])),
         ("start web api", act(Act::Start, &["web", "api"])),
         ("restart web", act(Act::Restart, &["web"])),
+        ("restart web/1", Command::Afresh(target("web", None, Some(1)))),
+        ("restart web:worker/0", Command::Afresh(target("web", Some("worker"), Some(0)))),
         ("delete -f web", act(Act::Delete, &["web"])),
         ("rm web", act(Act::Delete, &["web"])),
         ("check a.toml", Command::Check { files: vec!["a.toml".into()] }),
+        ("drain", Command::Drain { wait: false, timeout: None }),
+        (
+            "drain --wait --timeout 5m",
+            Command::Drain { wait: true, timeout: Some(Duration::from_secs(300)) },
+        ),
+        ("undrain", Command::Undrain),
         ("version", Command::Version),
         ("apply --version", Command::Version),
         ("-V", Command::Version),
@@ -151,6 +273,11 @@ fn mistakes_name_the_cure() {
             "logs web --since yesterday",
             "`yesterday` is neither so long ago nor a time in UTC; write \"10m\" or \
              \"2026-11-21T15:04:05\"",
+        ),
+        (
+            "events --since yesterday",
+            "`yesterday` is neither an event's id, nor so long ago, nor a time; write \"3-17\", \"10m\" \
+             or \"2026-11-21T15:04:05\" (UTC)",
         ),
         ("logs web/x", "`x` is no instance number; see `terrarium logs --help`"),
         ("logs web:", "`web:` names no process; see `terrarium logs --help`"),

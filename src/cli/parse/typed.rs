@@ -1,11 +1,14 @@
 //! Words and flags of a command line, sorted by the table of verbs, and the checks on each. Pure.
 
-use super::{Act, Command, Exec, Image, Since, Target, UsageError};
-use crate::cli::text::{nearest, parse_utc};
+use super::{
+    Act, Command, EventsSince, Exec, Image, Import, Push, RunTask, Since, Target, UsageError, What,
+};
+use crate::cli::text::{nearest, parse_size, parse_utc};
 use crate::cli::verbs::{self, Flag, GLOBAL, Group, Id, VERBS, Verb};
-use crate::unit::{AppName, ImageRef, span};
+use crate::unit::{AppName, Bytes, ImageRef, span};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Words and flags, sorted by the table but not yet understood.
 #[derive(Default)]
@@ -47,7 +50,7 @@ impl Typed {
                 Some(lexopt::Arg::Value(word)) => {
                     match self.verb {
                         None => self.verb = Some(named(&word)?),
-                        Some(verb) if verb.id == Id::Exec && !self.words.is_empty() => {
+                        Some(Verb { id: Id::Exec | Id::RunTask, .. }) if !self.words.is_empty() => {
                             // From here on everything is the command's own.
                             self.command.push(word);
                             let rest = parser.raw_args();
@@ -71,7 +74,7 @@ impl Typed {
         }
         let rest = after().skip(1).cloned();
         match self.verb {
-            Some(verb) if verb.id == Id::Exec => self.command.extend(rest),
+            Some(Verb { id: Id::Exec | Id::RunTask, .. }) => self.command.extend(rest),
             _ => self.words.extend(rest),
         }
         Ok(())
@@ -118,7 +121,7 @@ impl Typed {
         self.values(long).last().map(|value| self.text(value)).transpose()
     }
 
-    fn text(&self, word: &OsString) -> Result<String, UsageError> {
+    pub fn text(&self, word: &OsString) -> Result<String, UsageError> {
         let text = word.to_str().map(str::to_owned);
         text.ok_or_else(|| self.wrong(format!("`{}` is not UTF-8", word.display())))
     }
@@ -196,12 +199,6 @@ impl Typed {
         if argv.is_empty() {
             return Err(self.wrong("`exec` needs a command"));
         }
-        let pair = |word| {
-            let text = self.text(word)?;
-            let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
-            let pair = pair.ok_or_else(|| self.wrong(format!("`{text}` is not NAME=VALUE")))?;
-            Ok((pair.0.to_owned(), pair.1.to_owned()))
-        };
         let tty = match (self.has("tty"), self.has("no-tty")) {
             (true, true) => return Err(self.wrong("both --tty and --no-tty")),
             (false, false) => None,
@@ -211,10 +208,145 @@ impl Typed {
             target,
             user: self.value("user")?,
             dir: self.value("dir")?,
-            env: self.values("env").map(pair).collect::<Result<_, _>>()?,
+            env: self.values("env").map(|word| self.pair(word)).collect::<Result<_, _>>()?,
             tty,
             argv,
         }))
+    }
+
+    /// `NAME=VALUE`.
+    fn pair(&self, word: &OsString) -> Result<(String, String), UsageError> {
+        let text = self.text(word)?;
+        let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
+        let pair = pair.ok_or_else(|| self.wrong(format!("`{text}` is not NAME=VALUE")))?;
+        Ok((pair.0.to_owned(), pair.1.to_owned()))
+    }
+
+    /// `[PATH|IMAGE]` with cf's letters.
+    pub fn push(&self) -> Result<Command, UsageError> {
+        let (path, image) = (self.values("path").last(), self.values("docker-image").last());
+        // As in `cf push NAME -p PATH`, a word beside what is pushed is the app's name.
+        let (what, kind, named) = match (&self.words[..], path, image) {
+            (_, Some(_), Some(_)) => return Err(self.wrong("both --path and --docker-image")),
+            ([_, word, ..], ..) => {
+                return Err(self.wrong(format!("`{}` is one too many", word.display())));
+            }
+            ([], None, None) => (None, What::Any, None),
+            ([word], None, None) => (Some(word), What::Any, None),
+            (words, Some(path), None) => (Some(path), What::Path, words.first()),
+            (words, None, Some(image)) => (Some(image), What::Image, words.first()),
+        };
+        let health = self.value("health-check-type")?.map(|kind| match &*kind {
+            "http" | "port" | "process" => Ok(kind),
+            "none" => Ok("process".to_owned()),
+            _ => Err(self.wrong(format!("`{kind}` is no check: http, port or process"))),
+        });
+        let start_timeout_s = self.value("app-start-timeout")?.map(|text| match text.parse() {
+            Ok(seconds @ 1..=86_400) => Ok(seconds),
+            _ => Err(self.wrong(format!("`{text}` is no number of seconds"))),
+        });
+        let name = self.values("name").last().map(|word| self.name(word)).transpose()?;
+        let named = named.map(|word| self.name(word)).transpose()?;
+        if let (Some(name), Some(other)) = (&name, &named)
+            && name != other
+        {
+            return Err(self.wrong(format!("the app is called both `{other}` and `{name}`")));
+        }
+        let name = name.or(named);
+        let instances = self.value("instances")?.map(|text| {
+            let number = text.parse().ok().filter(|number| *number <= 1000);
+            number.ok_or_else(|| self.wrong(format!("`{text}` is not a number from 0 to 1000")))
+        });
+        let cf = self.manifest_of_cf()?;
+        Ok(Command::Push(Push {
+            what: what.map(|word| self.text(word)).transpose()?,
+            kind,
+            name,
+            buildpacks: self
+                .values("buildpack")
+                .map(|it| self.text(it))
+                .collect::<Result<_, _>>()?,
+            memory: self.size("memory")?,
+            disk: self.size("disk")?,
+            instances: instances.transpose()?,
+            command: self.value("command")?,
+            stack: self.value("stack")?,
+            port: cf.port,
+            health: health.transpose()?,
+            endpoint: self.value("endpoint")?,
+            start_timeout_s: start_timeout_s.transpose()?,
+            no_route: self.has("no-route"),
+            random_route: self.has("random-route"),
+            no_manifest: self.has("no-manifest"),
+            force: self.has("force"),
+            no_start: self.has("no-start"),
+            no_wait: self.has("no-wait"),
+            cf: Import {
+                file: self.values("manifest").last().map(PathBuf::from).unwrap_or_default(),
+                force: false,
+                ..cf
+            },
+        }))
+    }
+
+    pub fn restage(&self) -> Result<Command, UsageError> {
+        let (name, wait) = (self.name(self.only()?)?, !self.has("no-wait"));
+        Ok(Command::Restage { name, wait, timeout: self.timeout()? })
+    }
+
+    pub fn rollback(&self) -> Result<Command, UsageError> {
+        let (name, wait) = (self.name(self.only()?)?, !self.has("no-wait"));
+        let to = self.value("to")?.map(|text| {
+            text.parse().map_err(|_| self.wrong(format!("`{text}` is no revision's number")))
+        });
+        Ok(Command::Rollback { name, to: to.transpose()?, wait, timeout: self.timeout()? })
+    }
+
+    /// `NAME COMMAND...`; several words are one line.
+    pub fn run_task(&self) -> Result<Command, UsageError> {
+        let (name, words) = self.words.split_first().ok_or_else(|| self.wrong(self.missing()))?;
+        let words = words.iter().chain(&self.command).chain(self.values("command").last());
+        let words: Vec<String> = words.map(|word| self.text(word)).collect::<Result<_, _>>()?;
+        if words.iter().all(|word| word.trim().is_empty()) {
+            return Err(self.wrong("`run-task` needs a command"));
+        }
+        Ok(Command::RunTask(RunTask {
+            app: self.name(name)?,
+            command: words.join(" "),
+            memory: self.size("memory")?,
+            disk: self.size("disk")?,
+            wait: self.has("wait"),
+        }))
+    }
+
+    /// A size, also in cf's words: `256M`, `1G`.
+    fn size(&self, flag: &str) -> Result<Option<Bytes>, UsageError> {
+        let text = self.value(flag)?;
+        let wrong =
+            |text: &str| self.wrong(format!("--{flag}: `{text}` is no size; such as 256MiB"));
+        text.map(|text| parse_size(&text).ok_or_else(|| wrong(&text))).transpose()
+    }
+
+    pub fn import(&self) -> Result<Command, UsageError> {
+        Ok(Command::Import(Import { file: self.only()?.into(), ..self.manifest_of_cf()? }))
+    }
+
+    /// What a manifest of cf is read with.
+    pub fn manifest_of_cf(&self) -> Result<Import, UsageError> {
+        let paths = |flag| self.values(flag).map(PathBuf::from).collect();
+        let port = self.value("port")?.map(|text| match text.parse::<u16>() {
+            Ok(port @ 1..) => Ok(port),
+            _ => Err(self.wrong(format!("`{text}` is no port"))),
+        });
+        Ok(Import {
+            file: PathBuf::new(),
+            vars_files: paths("vars-file"),
+            vars: self.values("var").map(|word| self.pair(word)).collect::<Result<_, _>>()?,
+            services: paths("services"),
+            out: self.values("output").last().map(PathBuf::from),
+            port: port.transpose()?,
+            force: self.has("force"),
+        })
     }
 
     pub fn apply(&self) -> Result<Command, UsageError> {
@@ -223,10 +355,19 @@ impl Typed {
         if files.is_empty() {
             return Err(self.wrong(self.missing()));
         }
+        let wait = !self.has("no-wait");
+        Ok(Command::Apply { files, wait, timeout: self.timeout()? })
+    }
+
+    fn timeout(&self) -> Result<Option<Duration>, UsageError> {
         let timeout = self.value("timeout")?;
         let timeout = timeout.map(|text| span::parse(&text).map_err(|err| self.wrong(err)));
-        let wait = !self.has("no-wait");
-        Ok(Command::Apply { files, wait, timeout: timeout.transpose()? })
+        timeout.transpose()
+    }
+
+    pub fn drain(&self) -> Result<Command, UsageError> {
+        self.expect_words(false)?;
+        Ok(Command::Drain { wait: self.has("wait"), timeout: self.timeout()? })
     }
 
     pub fn bench(&self) -> Result<Command, UsageError> {
@@ -301,12 +442,56 @@ impl Typed {
         Ok(Command::Logs { target, follow: self.has("follow"), lines, since, source })
     }
 
+    pub fn events(&self) -> Result<Command, UsageError> {
+        self.expect_words(false)?;
+        let since = match self.value("since")? {
+            None => None,
+            Some(text) => Some(match text.parse() {
+                Ok(id) => EventsSince::Id(id),
+                Err(_) => EventsSince::Time(self.since(&text).map_err(|_| {
+                    let wrong =
+                        format!("`{text}` is neither an event's id, nor so long ago, nor a time");
+                    UsageError::new(
+                        wrong,
+                        "write \"3-17\", \"10m\" or \"2026-11-21T15:04:05\" (UTC)",
+                    )
+                })?),
+            }),
+        };
+        Ok(Command::Events { since, follow: self.has("follow") })
+    }
+
+    pub fn explain(&self) -> Result<Command, UsageError> {
+        Ok(Command::Explain { target: self.target(self.only()?)? })
+    }
+
     fn since(&self, text: &str) -> Result<Since, UsageError> {
         let at = || parse_utc(text).map(Since::At);
         span::parse(text).ok().map(Since::Ago).or_else(at).ok_or_else(|| {
             let wrong = format!("`{text}` is neither so long ago nor a time in UTC");
             UsageError::new(wrong, "write \"10m\" or \"2026-11-21T15:04:05\"")
         })
+    }
+
+    /// `NAME...`, or one `NAME[:PROCESS]/INDEX`.
+    pub fn restart(&self) -> Result<Command, UsageError> {
+        let one = |word: &OsString| word.to_str().is_some_and(|word| word.contains(['/', ':']));
+        if !self.words.iter().any(one) {
+            return self.act(Act::Restart);
+        }
+        let target = self.target(self.only()?)?;
+        match target.index {
+            Some(_) => Ok(Command::Afresh(target)),
+            None => {
+                Err(self.wrong("a process is restarted as a whole app, or instance by instance"))
+            }
+        }
+    }
+
+    pub fn cancel(&self) -> Result<Command, UsageError> {
+        self.expect_words(true)?;
+        let guids = self.words.iter().map(|word| self.text(word)).collect::<Result<_, _>>()?;
+        Ok(Command::Cancel { guids })
     }
 
     pub fn act(&self, act: Act) -> Result<Command, UsageError> {

@@ -1,12 +1,16 @@
 //! The keys of `terrarium.toml`, their types and limits.
 
 use super::super::Diagnostics;
+use super::super::address::endpoint;
 use super::super::cursor::{Section, Value};
 use super::super::sink::walk;
 use super::super::words::{shown, word};
-use super::{Amount, Cell, Cleanup, Config, Log};
+use super::registry::read_path;
+use super::{Amount, Cleanup, Config, Log};
 use crate::log::Level;
 use crate::unit::Bytes;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use toml::de::DeValue;
 
 impl Config {
@@ -20,7 +24,22 @@ impl Config {
 
     pub(super) fn read(&mut self, mut top: Section<'_>) {
         if let Some(section) = top.section("cell") {
-            self.cell.read(section);
+            self.cell.read(section, &self.paths);
+        }
+        if let Some(section) = top.section("stacks") {
+            self.stacks.read(section);
+        }
+        if let Some(section) = top.section("self_check") {
+            self.self_check.read(section);
+        }
+        if let Some(section) = top.section("health") {
+            self.health.read(section);
+        }
+        if let Some(section) = top.section("tasks") {
+            self.tasks.read(section);
+        }
+        if let Some(section) = top.section("pools") {
+            self.pools.read(section);
         }
         if let Some(mut section) = top.section("store") {
             let size = section.take("size_max");
@@ -34,6 +53,16 @@ impl Config {
             let size = section.take("size");
             let (least, most) = (Bytes::mib(1), Bytes::mib(1 << 20));
             set(&mut self.downloads.size, size.and_then(|it| it.bytes(least, most)));
+            let (dir, auto) = (section.take("dir"), self.paths.downloads());
+            let dir = dir.and_then(|it| {
+                // One of our own: what is in it and not known is removed at each start.
+                let own = |path: PathBuf| match path == auto {
+                    true => path,
+                    false => path.join("terrarium-downloads"),
+                };
+                it.parsed(|text| read_path(text, &auto).map(own))
+            });
+            set(&mut self.downloads.dir, dir);
             section.finish();
         }
         if let Some(section) = top.section("net") {
@@ -56,6 +85,12 @@ impl Config {
         if let Some(section) = top.section("log") {
             self.log.read(section);
         }
+        if let Some(mut section) = top.section("metrics") {
+            let listen = section.take("listen");
+            let listen = listen.and_then(|it| it.parsed(read_listen));
+            set(&mut self.metrics.listen, listen);
+            section.finish();
+        }
         if let Some(mut section) = top.section("socket") {
             let group = section.take("group");
             set(
@@ -66,28 +101,16 @@ impl Config {
             set(&mut self.socket.mode, mode.and_then(|it| it.parsed(read_mode)));
             section.finish();
         }
-        top.finish();
-    }
-}
-
-impl Cell {
-    fn read(&mut self, mut section: Section<'_>) {
-        if let Some(value) = section.take("name") {
-            let host_name = self.name.clone();
-            set(
-                &mut self.name,
-                value.parsed(|text| match text {
-                    "auto" => Ok(host_name),
-                    _ => word("name", text, 63),
-                }),
-            );
+        if let Some(section) = top.section("bridge") {
+            self.bridge.read(section, &self.paths);
         }
-        let least = Bytes::mib(16);
-        set(&mut self.memory, section.take("memory").and_then(|it| amount(&it, least)));
-        set(&mut self.disk, section.take("disk").and_then(|it| amount(&it, least)));
-        let containers = section.take("containers").and_then(|it| it.number(1, 16_384));
-        set(&mut self.containers, containers.map(|number| number as u32));
-        section.finish();
+        if let Some(section) = top.section("bbs") {
+            self.bbs.read(section);
+        }
+        if let Some(section) = top.section("cloud_controller") {
+            self.cloud_controller.read(section);
+        }
+        top.finish();
     }
 }
 
@@ -107,8 +130,20 @@ impl Log {
     }
 }
 
+/// Absolute directories.
+pub(super) fn read_dirs(value: &Value<'_>) -> Option<Vec<PathBuf>> {
+    let items = value.list(64)?;
+    let dir = |item: &Value<'_>| {
+        item.parsed(|text| match text.starts_with('/') && !text.contains("..") {
+            true => Ok(PathBuf::from(text)),
+            false => Err(format!("`{}` is not absolute; such as \"/srv\"", shown(text))),
+        })
+    };
+    items.iter().map(dir).collect()
+}
+
 /// `"auto"` or a size of at least `least`.
-fn amount(value: &Value<'_>, least: Bytes) -> Option<Amount<Bytes>> {
+pub(super) fn amount(value: &Value<'_>, least: Bytes) -> Option<Amount<Bytes>> {
     match value.inner {
         DeValue::String(text) if text == "auto" => Some(Amount::Auto),
         _ => value.bytes(least, Bytes::mib(64 << 20)).map(Amount::Fixed),
@@ -142,6 +177,29 @@ pub(super) fn number_or_auto(value: &Value<'_>, min: u32, max: u32) -> Option<Am
             let number = value.number(min.into(), max.into())?;
             Some(Amount::Fixed(number as u32))
         }
+    }
+}
+
+/// `STACK:/PATH`, as path and stack.
+pub(super) fn read_rootfs(text: &str) -> Result<(String, String), String> {
+    match text.split_once(':') {
+        Some((stack, path)) if path.starts_with('/') => {
+            Ok((path.to_owned(), word("stack", stack, 63)?))
+        }
+        _ => Err(format!(
+            "`{}` names no stack and path; such as \"cflinuxfs2:/var/vcap/packages/rootfs\"",
+            shown(text)
+        )),
+    }
+}
+
+/// An address of this box that no other machine reaches; empty: nowhere.
+pub(super) fn read_listen(text: &str) -> Result<Option<SocketAddr>, String> {
+    match endpoint(text)? {
+        Some(address) if !address.ip().is_loopback() => Err(format!(
+            "`{address}` can be reached from other machines, without a password; write 127.0.0.1"
+        )),
+        address => Ok(address),
     }
 }
 

@@ -98,7 +98,7 @@ fn read_mirror(text: &str) -> Result<(Registry, Registry), String> {
 }
 
 /// `"auto"` or an absolute path.
-fn read_path(text: &str, auto: &std::path::Path) -> Result<PathBuf, String> {
+pub(super) fn read_path(text: &str, auto: &std::path::Path) -> Result<PathBuf, String> {
     match text {
         "auto" => Ok(auto.to_owned()),
         text if text.starts_with('/') && text.len() <= TEXT_MAX => Ok(text.into()),

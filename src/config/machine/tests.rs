@@ -21,9 +21,20 @@ fn the_sample_shows_every_key_with_its_true_default() {
     let text = uncommented();
     // Something else first: a key that the sample lacks would stay as it is here.
     let mut config = defaults();
-    let odd = "[cell]\nmemory = \"1GiB\"\ndisk = \"1GiB\"\ncontainers = 1\n\
+    let odd = "[cell]\nmemory = \"1GiB\"\ndisk = \"1GiB\"\ncontainers = 1\nvolumes = []\n\
+               reserve = 9\nrootfs = [\"x:/y\"]\nzone = \"z\"\npolling_interval = \"never\"\n\
+               evacuation_timeout = \"1s\"\nevacuation_polling_interval = \"1s\"\n\
+               cpu_shares_max = 100\nplacement_tags = [\"a\"]\n\
+               optional_placement_tags = [\"b\"]\nexport_network_variables = false\ntemp_dir = \"/t\"\napps = false\n\
+               [stacks]\npreloaded = [\"x:/y\"]\n\
+               [self_check]\ninterval = \"never\"\nunhealthy_interval = \"1s\"\n\
+               timeout = \"1s\"\n\
+               [health]\nstart_timeout = \"1s\"\ninterval_unhealthy = \"1s\"\n\
+               interval_healthy = \"1s\"\n\
+               [tasks]\nretry_interval = \"1s\"\npending_max = \"1s\"\nkept = \"1s\"\n\
+               [pools]\ncreate = 1\ndelete = 1\nread = 1\nmetrics = 1\nhealth = 1\n\
                [store]\nsize_max = \"1GiB\"\nquotas = false\nimages_max = \"never\"\n\
-               [downloads]\nsize = \"64MiB\"\n\
+               [downloads]\nsize = \"64MiB\"\ndir = \"/d\"\n\
                [net]\npool = \"10.1.0.0/16\"\ntag = \"x\"\nmtu = 600\ndns = [\"9.9.9.9\"]\n\
                external_address = \"10.0.0.9\"\nadditional_dns = [\"9.9.9.8\"]\n\
                additional_hosts = [\"10.0.0.7 db\"]\ndeny = [\"0.0.0.0/0\"]\n\
@@ -40,12 +51,21 @@ fn the_sample_shows_every_key_with_its_true_default() {
                logins = \"/x\"\ncerts = \"/y\"\npreload = \"/z\"\n\
                [log]\nlevel = \"warn\"\napp_bytes = \"1MiB\"\napp_files = 1\n\
                rate = \"none\"\nrate_lines = 5\njournal = true\n\
-               [socket]\ngroup = \"x\"\nmode = \"0600\"\n";
+               [metrics]\nlisten = \"127.0.0.1:9100\"\n\
+               [socket]\ngroup = \"x\"\nmode = \"0600\"\n\
+               [bridge]\nlisten = \"127.0.0.1:8787\"\nlifecycle = \"mount\"\n\
+               docker_stack = \"x\"\nfiles = \"/f\"\n\
+               [bbs]\nlisten = \"127.0.0.1:8889\"\ncert_file = \"/c\"\nkey_file = \"/k\"\n\
+               ca_file = \"/a\"\n\
+               [cloud_controller]\nurl = \"https://cc\"\nuser = \"u\"\n\
+               password_file = \"/p\"\nskip_cert_verify = true\ncrashes = \"v4\"\n";
     config.apply(odd, "odd").expect("good values");
-    assert_eq!(absent_keys(odd, |top| defaults().read(top)), ["cell.name"]);
+    // One that is known only to say why there is none.
+    let none = "cell.inodes";
+    assert_eq!(absent_keys(odd, |top| defaults().read(top)), ["cell.name", none]);
     config.apply(&text, "terrarium.toml").unwrap_or_else(|bad| panic!("{}", bad.render(false)));
     assert_eq!(config, defaults());
-    assert_eq!(absent_keys(&text, |top| defaults().read(top)), [""; 0]);
+    assert_eq!(absent_keys(&text, |top| defaults().read(top)), [none]);
     assert_ne!(absent_keys("", |top| defaults().read(top)), [""; 0]);
 }
 
@@ -64,7 +84,46 @@ fn bad_values_are_named_with_their_place() {
         ("[cell]\nmemory = 4", "2:10: size `4` has no unit"),
         ("[cell]\nmemory = \"1MiB\"", "2:10: `cell.memory` is 1MiB, out of range"),
         ("[cell]\ncontainers = 20000", "2:14: `cell.containers` is 20000, out of range"),
+        ("[cell]\nreserve = 17", "2:11: `cell.reserve` is 17, out of range"),
         ("[cell]\nname = \"a b\"", "2:8: name `a b` is not good"),
+        ("[cell]\nzone = \"a b\"", "2:8: zone `a b` is not good"),
+        ("[cell]\npolling_interval = 30", "2:20: time `30` has no unit"),
+        ("[cell]\npolling_interval = \"1ms\"", "2:20: `cell.polling_interval` is 1ms, out of"),
+        ("[cell]\nevacuation_timeout = \"25h\"", "2:22: `cell.evacuation_timeout` is 1d1h, out"),
+        (
+            "[cell]\nevacuation_polling_interval = \"0s\"",
+            "2:31: `cell.evacuation_polling_interval` is 0s, out of range",
+        ),
+        ("[cell]\ninodes = 5", "2:10: the store has no limit of inodes"),
+        ("[cell]\nplacement_tags = [\"a b\"]", "2:19: tag `a b` is not good"),
+        ("[health]\nstart_timeout = \"25h\"", "2:17: `health.start_timeout` is 1d1h, out of"),
+        ("[health]\ninterval_healthy = \"1ms\"", "2:20: `health.interval_healthy` is 1ms, out"),
+        ("[tasks]\nkept = \"0s\"", "2:8: `tasks.kept` is 0s, out of range"),
+        ("[cell]\ncpu_shares_max = 99", "2:18: `cell.cpu_shares_max` is 99, out of range"),
+        (
+            "[cell]\nexport_network_variables = \"no\"",
+            "2:28: `cell.export_network_variables` must be true or false",
+        ),
+        ("[cell]\ntemp_dir = \"tmp\"", "2:12: `tmp` is no absolute path"),
+        ("[stacks]\npreloaded = [\"/x\"]", "2:14: `/x` names no archive"),
+        ("[stacks]\npreloaded = [\"x:y\"]", "2:14: `y` is no absolute path"),
+        ("[stacks]\npreloaded = [\"a b:/y\"]", "2:14: stack `a b` is not good"),
+        ("[self_check]\ninterval = \"no\"", "2:12: `no` is not a time"),
+        (
+            "[self_check]\nunhealthy_interval = \"0s\"",
+            "2:22: `self_check.unhealthy_interval` is 0s, out of range",
+        ),
+        ("[self_check]\ntimeout = \"2h\"", "2:11: `self_check.timeout` is 2h, out of range"),
+        ("[pools]\ncreate = 0", "2:10: `pools.create` is 0, out of range"),
+        ("[pools]\nhealth = 257", "2:10: `pools.health` is 257, out of range"),
+        ("[pools]\nfetch = 1", "2:1: unknown key `fetch` in [pools]"),
+        ("[downloads]\ndir = \"x\"", "2:7: `x` is no absolute path"),
+        ("[bbs]\nlisten = \"0.0.0.0:8889\"", "2:10: `0.0.0.0:8889` can be reached from other"),
+        (
+            "[bbs]\ncert_file = \"/c\"\nlisten = \"127.0.0.1:8889\"",
+            "3:10: of `cert_file`, `key_file` and `ca_file` some are there without",
+        ),
+        ("[bbs]\ncert_file = \"c\"", "2:13: `c` is no absolute path"),
         ("[store]\nsize_max = \"20GB\"", "2:12: unit `GB` is not known"),
         ("[store]\nimages_max = 5", "2:14: size `5` has no unit"),
         ("[net]\npool = \"10.254.1.0/16\"", "2:8: `10.254.1.0/16` is not a pool"),
@@ -79,6 +138,7 @@ fn bad_values_are_named_with_their_place() {
         ("[net]\nallow = \"10.0.0.0/8\"", "2:9: `net.allow` must be a list, not a string"),
         ("[net]\nallow_host_access = 1", "2:21: `net.allow_host_access` must be true or false"),
         ("[downloads]\nsize = \"0B\"", "2:8: "),
+        ("[metrics]\nlisten = \"0.0.0.0:9100\"", "2:10: `0.0.0.0:9100` can be reached"),
         ("[store]\nquotas = \"on\"", "2:10: `store.quotas` must be true or false"),
         ("[cgroup]\nparent = \"../x\"", "2:10: name `../x` is not good"),
         ("[log]\nlevel = \"debug\"", "2:9: `log.level` cannot be \"debug\""),

@@ -115,7 +115,7 @@ fn port_number(value: &Value<'_>) -> Option<u16> {
 }
 
 /// A number; the address form of the later format gets its own answer.
-fn publish_number(value: &Value<'_>) -> Option<u16> {
+pub(super) fn publish_number(value: &Value<'_>) -> Option<u16> {
     let text = match value.inner {
         DeValue::String(text) => text.as_ref(),
         _ => "",

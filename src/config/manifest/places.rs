@@ -1,7 +1,9 @@
 //! Where in the text stands what only the box can judge; see `config::site`.
 
+use crate::unit::AppName;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::PathBuf;
 
 /// Bytes of the text. `None`, or no item: it is a default and stands nowhere.
 #[derive(Clone, Debug, Default)]
@@ -16,8 +18,20 @@ pub(in crate::config) struct Places {
     pub(in crate::config) processes: BTreeMap<String, Sizes>,
     /// `[run]`, for the others.
     pub(in crate::config) run: Sizes,
+    /// Every app that this one waits for, by either key.
+    pub(in crate::config) waits: Vec<(AppName, Range<usize>)>,
     /// Every published port.
     pub(in crate::config) published: Vec<(u16, Range<usize>)>,
+    /// `[ssh]`.
+    pub(in crate::config) ssh: Option<Range<usize>>,
+    /// Its `authorized_keys_file`.
+    pub(in crate::config) ssh_file: Option<(PathBuf, Range<usize>)>,
+    /// `from` of each `[[volume]]`.
+    pub(in crate::config) volumes: Vec<Range<usize>>,
+    /// `source` of each `[[file]]` that has one.
+    pub(in crate::config) files: Vec<(PathBuf, Range<usize>)>,
+    /// `credentials_file` of each `[[service]]` that has one, by its number.
+    pub(in crate::config) credentials: Vec<(usize, Range<usize>)>,
 }
 
 /// Where the needs of one container stand.

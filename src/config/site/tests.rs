@@ -25,6 +25,12 @@ impl Dir {
             memory: Some(Bytes::mib(2048)),
             disk: Some(Bytes::mib(8192)),
             ports: 61_001..=65_534,
+            preloaded: Default::default(),
+            waits: Waits::new(),
+            volumes: vec![self.0.join("srv")],
+            own: vec![self.0.join("srv/own")],
+            ssh_server: self.0.join("lib/readme"),
+            health: Default::default(),
         }
     }
 
@@ -48,6 +54,25 @@ impl Dir {
             Err(problems) => (false, problems.iter().map(show).collect()),
         }
     }
+}
+
+/// Row 17, row 45: what a manifest leaves open the box's owner decides.
+#[test]
+fn row_17_the_box_has_its_own_times_of_checks() {
+    let dir = Dir::new();
+    let time = std::time::Duration::from_secs;
+    let health =
+        HealthTimes { start_timeout: time(7), interval_healthy: time(8), ..Default::default() };
+    let site = Site { health, ..dir.site() };
+    let text = "name = \"web\"\nsource.path = \"app\"\n[process.web]\n\
+                [process.own]\nhealth = { type = \"process\", start_timeout = \"9s\" }\n";
+    let (manifest, _) = site.examine(text, "web.toml", &dir.0).expect("a manifest");
+    let of = |name: &str| {
+        let health = &manifest.processes[name].health;
+        (health.start_timeout, health.interval_healthy)
+    };
+    assert_eq!(of("web"), (time(7), time(8)));
+    assert_eq!(of("own"), (time(9), time(8)));
 }
 
 impl Drop for Dir {
@@ -75,6 +100,11 @@ fn what_the_box_does_not_have_is_named_at_its_key() {
             "[build]\nbuildpacks = [\"static\", \"ruby\"]",
             "4:25 this box has no buildpack `ruby` | it has `procfile`, `static`",
         ),
+        (
+            "[build]\nbuildpacks = [\"https://u:secret@h/x@1/ruby.zip\"]",
+            "4:15 buildpack https://h/x@1/ruby.zip cannot be fetched: an app without [[egress]] reaches \
+             nothing, its staging neither | unpack it into",
+        ),
         ("[build]\nbuildpacks = [\"readme\"]", "4:15 this box has no buildpack `readme`"),
         (
             "[build]\nmemory = \"4GiB\"",
@@ -97,6 +127,21 @@ fn what_the_box_does_not_have_is_named_at_its_key() {
         let (good, found) = dir.said(&dir.site(), text);
         assert!(!good && found.len() == 1, "{text}: {found:?}");
         assert!(found[0].starts_with(said), "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn a_buildpack_by_url_comes_where_there_is_a_way() {
+    let dir = Dir::new();
+    let sum = "0".repeat(64);
+    for text in [
+        "[build]\nbuildpacks = [\"https://h/ruby.zip\"]\n[[egress]]\nallow = \"all\"\n",
+        &format!(
+            "[build]\nbuildpacks = [{{ url = \"https://h/ruby.zip\", sha256 = \"{sum}\" }}]\n"
+        ),
+    ] {
+        let (good, found) = dir.said(&dir.site(), text);
+        assert!(good, "{text}: {found:?}");
     }
 }
 
@@ -162,4 +207,77 @@ fn the_archive_of_an_image_must_be_there_and_nothing_else() {
     assert_eq!(dir.said(&bare, "image.archive = \"app\""), (true, Vec::new()));
     let (fine, said) = dir.said(&bare, "image.archive = \"app.tar\"");
     assert!(!fine && said[0].starts_with("2:17 DIR/app.tar is not there | write"), "{said:?}");
+}
+
+#[test]
+fn apps_that_wait_for_each_other_are_refused_where_the_first_is_named() {
+    let dir = Dir::new();
+    let app = |name: &str| name.parse::<AppName>().expect("name");
+    let waits = [(app("db"), vec![app("cache")]), (app("cache"), vec![app("web")])].into();
+    let site = Site { waits, ..dir.site() };
+    let text = "after = [\"log\"]\nneeds = [\"db\"]";
+    let why = "these apps wait for each other: web -> db -> cache -> web";
+    let cure = "remove one of the names, here or in another of these manifests";
+    assert_eq!(said_after(&dir, &site, text), [format!("3:10 {why} | {cure}")]);
+    assert_eq!(said_after(&dir, &site, "after = [\"log\"]"), [""; 0]);
+}
+
+/// What is said of a manifest that begins with `text`.
+fn said_after(dir: &Dir, site: &Site, text: &str) -> Vec<String> {
+    dir.said(site, &format!("{text}\nsource.path = \"app\"")).1
+}
+
+/// Row 63: only directories that the box's owner has opened, whatever a link says.
+#[test]
+fn row_63_a_volume_lies_where_the_owner_allows_it() {
+    let dir = Dir::new();
+    for sub in ["srv/a", "srv/own/x", "else"] {
+        fs::create_dir_all(dir.0.join(sub)).expect("directory");
+    }
+    fs::write(dir.0.join("srv/file"), "").expect("file");
+    std::os::unix::fs::symlink(dir.0.join("else"), dir.0.join("srv/link")).expect("link");
+    let site = dir.site();
+    let told = |from: &str| {
+        let text = format!("[[volume]]\nfrom = \"{}/{from}\"\nto = \"/a\"", dir.0.display());
+        dir.said(&site, &text).1.first().cloned().unwrap_or_default()
+    };
+    assert_eq!(told("srv/a"), "");
+    let below = "what may is below DIR/srv; the box's owner adds to it in [cell] volumes of \
+                 terrarium.toml";
+    assert_eq!(told("else"), format!("4:8 DIR/else may not be given to an app | {below}"));
+    let link = "4:8 DIR/srv/link, which leads to DIR/else, may not be given to an app";
+    assert_eq!(told("srv/link"), format!("{link} | {below}"));
+    assert_eq!(told("srv/none"), "4:8 DIR/srv/none is not there | make the directory");
+    assert_eq!(told("srv/file"), "4:8 DIR/srv/file is not a directory | name one");
+    let own = "holds files of Terrarium itself | name another directory";
+    assert_eq!(told("srv/own/x"), format!("4:8 DIR/srv/own/x {own}"));
+    assert_eq!(told("srv"), format!("4:8 DIR/srv {own}"));
+}
+
+/// Row 63: an app that may write where a `[[file]]` comes from does not get another file of the box by
+/// a link of its own.
+#[test]
+fn row_63_the_source_of_a_file_is_not_a_link_where_apps_may_write() {
+    use std::os::unix::fs::symlink;
+    let dir = Dir::new();
+    fs::create_dir_all(dir.0.join("srv/a")).expect("directory");
+    fs::create_dir_all(dir.0.join("else")).expect("directory");
+    for file in ["srv/a/file", "else/file"] {
+        fs::write(dir.0.join(file), file).expect("file");
+    }
+    symlink(dir.0.join("else/file"), dir.0.join("srv/a/link")).expect("link");
+    symlink(dir.0.join("else"), dir.0.join("srv/b")).expect("link");
+    symlink(dir.0.join("srv/a/file"), dir.0.join("else/link")).expect("link");
+    let site = dir.site();
+    let told = |path: &str| site.file(&dir.0.join(path)).err().map(|(what, _)| what);
+    for path in ["srv/a/file", "else/file", "else/link"] {
+        assert_eq!(told(path), None, "{path}");
+    }
+    for path in ["srv/a/link", "srv/b/file"] {
+        let why = told(path).expect("a link");
+        assert!(why.starts_with("a link is on the way to"), "{path}: {why}");
+    }
+    assert!(told("srv/a/../../else/file").is_some(), "it leads out of there");
+    assert!(site.where_apps_write(&dir.0.join("srv/a/file")).is_some());
+    assert!(site.where_apps_write(&dir.0.join("else/file")).is_none());
 }

@@ -35,7 +35,7 @@ impl Scene {
     /// What is not wanted any more is killed, and forgotten when it has ended.
     async fn ends(&self, id: &str) {
         let kill = self.asked().await;
-        assert_eq!(kill.ask, Ask::Signal { id: id.into(), signal: KILL });
+        assert_eq!(kill.ask, Ask::Signal { id: id.into(), signal: KILL, group: false });
         self.say(kill.seq, Answer::Done);
         self.say(0, Answer::Ended { id: id.into(), status: ExitStatus::Signaled(KILL) });
         let forget = self.asked().await;

@@ -2,7 +2,7 @@
 
 use super::checksum::Hasher;
 use super::plan::Version;
-use crate::image::registry::{proxy, tls::Tls};
+use crate::image::registry::reach::{self, authority, login_of};
 use crate::log::chain;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -10,14 +10,14 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use ureq::http::{Response, Uri, header};
-use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
-use ureq::{Agent, Body, Proxy, SendBody};
+use ureq::{Agent, Body, SendBody};
 
 /// Of one attempt: all of it, to reach the server, and between two pieces. Diego's.
 const WHOLE: Duration = Duration::from_secs(600);
 const CONNECT: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(10);
+/// All of a notice.
+const NOTICE: Duration = Duration::from_secs(10);
 /// Attempts at a download, and the pauses between them.
 pub const TRIES: u32 = 4;
 const FIRST: Duration = Duration::from_millis(500);
@@ -67,8 +67,8 @@ pub fn download(
 ) -> Result<Answer, Lost> {
     let (agent, uri) = agent(url, certs)?;
     let mut request = agent.get(&uri);
-    if let Some(basic) = basic(&uri) {
-        request = request.header(header::AUTHORIZATION, basic);
+    if let Some(login) = login_of(&uri) {
+        request = request.header(header::AUTHORIZATION, login);
     }
     if let Some(etag) = &known.etag {
         request = request.header(header::IF_NONE_MATCH, etag);
@@ -105,8 +105,8 @@ pub fn upload(
         .post(&uri)
         .header(header::CONTENT_TYPE, "application/octet-stream")
         .header(header::CONTENT_LENGTH, length.to_string());
-    if let Some(basic) = basic(&uri) {
-        request = request.header(header::AUTHORIZATION, basic);
+    if let Some(login) = login_of(&uri) {
+        request = request.header(header::AUTHORIZATION, login);
     }
     for (name, value) in digests {
         request = request.header(*name, value);
@@ -117,6 +117,41 @@ pub fn upload(
     match answer.status().as_u16() {
         ..400 => Ok(()),
         status => Err(Lost::Passing(format!("Upload failed: Status code {status}"))),
+    }
+}
+
+/// Posts a notice as JSON; the answer's status.
+pub fn post((url, certs): (&str, &Path), body: &[u8]) -> Result<u16, Lost> {
+    let (agent, uri) = agent(url, certs)?;
+    let request = agent.post(&uri).header(header::CONTENT_TYPE, "application/json");
+    let request = match login_of(&uri) {
+        Some(login) => request.header(header::AUTHORIZATION, login),
+        None => request,
+    };
+    let request = request.config().timeout_global(Some(NOTICE)).build();
+    match request.send(body) {
+        Ok(answer) => Ok(answer.status().as_u16()),
+        Err(err) if is_passing(&err) => Err(unanswered(&uri, &err)),
+        Err(err) => match unanswered(&uri, &err) {
+            Lost::Passing(why) | Lost::Final(why) => Err(Lost::Final(why)),
+        },
+    }
+}
+
+/// A timeout, or a connection that was closed: the server may answer the next time.
+fn is_passing(err: &ureq::Error) -> bool {
+    use io::ErrorKind as K;
+    match err {
+        ureq::Error::Timeout(_) => true,
+        ureq::Error::Io(err) => matches!(
+            err.kind(),
+            K::TimedOut
+                | K::ConnectionReset
+                | K::ConnectionAborted
+                | K::BrokenPipe
+                | K::UnexpectedEof
+        ),
+        _ => false,
     }
 }
 
@@ -168,69 +203,23 @@ fn take(
 /// What talks to the server of `url`.
 fn agent(url: &str, certs: &Path) -> Result<(Agent, Uri), Lost> {
     let senseless = || Lost::Final("its URL is none of http or https".into());
-    let uri: Uri = url.parse().map_err(|_| senseless())?;
-    let is_https = match (uri.scheme_str(), uri.host()) {
-        (Some("https"), Some(_)) => true,
-        (Some("http"), Some(_)) => false,
-        _ => return Err(senseless()),
-    };
-    let authority = host_of(&uri);
-    let proxy = proxy::choose(is_https, &authority, |name| std::env::var(name).ok());
-    let proxy = proxy.map(|text| {
-        let unread = "the proxy that the environment names cannot be read";
-        Proxy::new(&text).map_err(|_| Lost::Final(unread.into()))
+    let uri = reach::server(url).ok_or_else(senseless)?;
+    let agent = reach::agent(&uri, certs, false, |config| {
+        config
+            .max_redirects(REDIRECTS)
+            .max_redirects_will_error(true)
+            .max_idle_connections(0)
+            .timeout_resolve(Some(CONNECT))
+            .timeout_connect(Some(CONNECT))
+            .timeout_recv_response(Some(WHOLE))
+            .timeout_per_read(Some(IDLE))
+            .timeout_per_write(Some(IDLE))
     });
-    let config = Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(REDIRECTS)
-        .max_redirects_will_error(true)
-        .proxy(proxy.transpose()?)
-        .user_agent(concat!("terrarium/", env!("CARGO_PKG_VERSION")))
-        .accept_encoding("identity")
-        .max_idle_connections(0)
-        .timeout_resolve(Some(CONNECT))
-        .timeout_connect(Some(CONNECT))
-        .timeout_recv_response(Some(WHOLE))
-        .timeout_per_read(Some(IDLE))
-        .timeout_per_write(Some(IDLE))
-        .build();
-    let tls = Tls::new(&authority, certs, false).map_err(|err| Lost::Final(err.text))?;
-    let way = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default()).chain(tls);
-    Ok((Agent::with_parts(config, way, DefaultResolver::default()), uri))
-}
-
-/// The login that a URL carries, as curl and Go send it.
-fn basic(uri: &Uri) -> Option<String> {
-    use base64::Engine;
-    let (login, _) = uri.authority()?.as_str().rsplit_once('@')?;
-    let plain = percent(login)?;
-    Some(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(plain)))
-}
-
-/// Undoes percent signs.
-fn percent(text: &str) -> Option<Vec<u8>> {
-    let (mut plain, mut bytes) = (Vec::new(), text.bytes());
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            plain.push(byte);
-            continue;
-        }
-        let digits = [bytes.next()?, bytes.next()?];
-        plain.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
-    }
-    Some(plain)
-}
-
-fn host_of(uri: &Uri) -> String {
-    let host = uri.host().unwrap_or_default().to_ascii_lowercase();
-    match uri.port_u16() {
-        Some(port) => format!("{host}:{port}"),
-        None => host,
-    }
+    Ok((agent.map_err(|err| Lost::Final(err.text))?, uri))
 }
 
 fn unanswered(uri: &Uri, err: &ureq::Error) -> Lost {
-    let host = host_of(uri);
+    let host = authority(uri);
     match err {
         ureq::Error::HostNotFound => Lost::Passing(format!("{host}: no such host")),
         ureq::Error::Timeout(what) => Lost::Passing(format!("{host}: no answer in time ({what})")),
@@ -242,7 +231,7 @@ fn unanswered(uri: &Uri, err: &ureq::Error) -> Lost {
 }
 
 fn broken(uri: &Uri, err: &io::Error) -> String {
-    format!("{} broke off: {err}", host_of(uri))
+    format!("{} broke off: {err}", authority(uri))
 }
 
 #[cfg(test)]
@@ -260,7 +249,7 @@ mod tests {
     #[test]
     fn a_login_of_the_url_is_sent_and_never_shown() {
         let uri: Uri = "http://ann:s%40e@files.lan:80/x?sig=y".parse().expect("uri");
-        assert_eq!(basic(&uri).as_deref(), Some("Basic YW5uOnNAZQ=="));
+        assert_eq!(login_of(&uri).as_deref(), Some("Basic YW5uOnNAZQ=="));
         let Lost::Passing(text) = unanswered(&uri, &ureq::Error::HostNotFound) else { panic!() };
         assert_eq!(text, "files.lan:80: no such host");
     }

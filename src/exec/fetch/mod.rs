@@ -11,10 +11,11 @@
 //! very checksum that is asked for now. All of it may vanish at any time.
 
 mod checksum;
-mod form;
 mod http;
+mod notice;
 pub mod plan;
 
+use crate::lifecycle::form;
 use crate::model::action::Checksum;
 use crate::unit::Bytes;
 use checksum::{Hasher, hex};
@@ -86,6 +87,20 @@ impl Drop for Held {
     }
 }
 
+/// Somebody who wants something that is kept under `id`; without a turn: it is not kept.
+struct Flight {
+    inner: Arc<Inner>,
+    id: String,
+    turn: Option<Arc<Turns<()>>>,
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        drop(self.turn.take());
+        self.inner.forget_turn(&self.id);
+    }
+}
+
 /// Tells the thread that fetches when nobody waits for it any more.
 struct GiveUp(Arc<AtomicBool>);
 
@@ -143,16 +158,9 @@ impl Fetcher {
 
     /// Fetches what is wanted. One at a time for each key; dropped, it is given up.
     pub async fn fetch(&self, wanted: &Wanted) -> Result<Fetched, FetchError> {
-        let id = match wanted.cache_key.as_str() {
-            "" => String::new(),
-            key => {
-                let mut hash = Hasher::new(crate::model::action::ChecksumAlgorithm::Md5);
-                hash.update(key.as_bytes());
-                hex(&hash.finish())
-            }
-        };
-        let turn = self.0.turn(&id);
-        let held = match &turn {
+        let id = id_of(&wanted.cache_key);
+        let flight = self.0.flight(&id);
+        let held = match &flight.turn {
             Some(turn) => Some(turn.lock().await),
             None => None,
         };
@@ -162,8 +170,6 @@ impl Fetcher {
         let (given_up, name) = (give_up.0.clone(), id.clone());
         let fetched = smol::unblock(move || inner.fetch(&wanted, &name, &given_up)).await;
         drop((slot, held));
-        drop(turn);
-        self.0.forget_turn(&id);
         fetched
     }
 
@@ -191,9 +197,10 @@ impl Inner {
     }
 
     /// The turn of those who want the same.
-    fn turn(&self, id: &str) -> Option<Arc<Turns<()>>> {
+    fn flight(self: &Arc<Self>, id: &str) -> Flight {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        (!id.is_empty()).then(|| flights.entry(id.to_owned()).or_default().clone())
+        let turn = (!id.is_empty()).then(|| flights.entry(id.to_owned()).or_default().clone());
+        Flight { inner: self.clone(), id: id.to_owned(), turn }
     }
 
     /// Nobody else waits: it need not be remembered.
@@ -214,32 +221,36 @@ impl Inner {
         // What is kept may be of another checksum than what is wanted now.
         let same =
             |entry: &Entry| wanted.checksum.is_none() || is_same(&wanted.checksum, &entry.checksum);
-        let kept = kept.filter(|(_, entry)| same(entry));
+        let kept = kept.filter(|kept| same(&kept.1));
         let known = kept.as_ref().map(|(_, entry)| entry.version.clone()).unwrap_or_default();
         let answer = self.ask(wanted, &known, given_up);
         match (answer, kept) {
-            (Ok(None), Some((file, entry))) => Ok(self.held(id, file, &entry)),
+            (Ok(None), Some((kept, _))) => Ok(kept),
             (Ok(None), None) => Err(FetchError("the server says it is the same as nothing".into())),
-            (Ok(Some(came)), _) => self.take(wanted, id, came),
-            (Err(err), Some((file, entry))) if wanted.checksum.is_some() => {
+            (Ok(Some(came)), kept) => {
+                // It makes room for what has come.
+                drop(kept);
+                self.take(wanted, id, came)
+            }
+            (Err(err), Some((kept, entry))) if wanted.checksum.is_some() => {
                 crate::warn!("download.offline", file = entry.file, err = err);
-                Ok(self.held(id, file, &entry))
+                Ok(kept)
             }
             (Err(err), _) => Err(err),
         }
     }
 
-    /// What is kept under `id`, if it is still there.
-    fn kept(&self, id: &str) -> Option<(File, Entry)> {
-        let entry = self.index().get(id).cloned()?;
-        let file = File::open(self.dir.join(&entry.file)).ok()?;
-        Some((file, entry))
-    }
-
-    fn held(self: &Arc<Self>, id: &str, file: File, entry: &Entry) -> Fetched {
-        self.index().hold(id);
+    /// What is kept under `id`, if it is still there. It stays while the server is asked about it.
+    fn kept(self: &Arc<Self>, id: &str) -> Option<(Fetched, Entry)> {
+        let (file, entry) = {
+            let mut index = self.index();
+            let entry = index.get(id).cloned()?;
+            let file = File::open(self.dir.join(&entry.file)).ok()?;
+            index.hold(id);
+            (file, entry)
+        };
         let held = Held { inner: self.clone(), id: id.to_owned(), file: entry.file.clone() };
-        Fetched { file, came: None, _held: Some(held) }
+        Some((Fetched { file, came: None, _held: Some(held) }, entry))
     }
 
     /// Asks the server, again and again while that may help. `None`: what is known is the same.
@@ -298,7 +309,8 @@ impl Inner {
         let form = form.ok_or_else(|| FetchError("unknown archive format".into()))?;
         let temp = self.dir.join("temp");
         let path = temp.join(format!("{id}-{}", unique()));
-        let keep = !id.is_empty() && !version.is_none();
+        // What was checked is the same for ever, whatever its server calls it.
+        let keep = !id.is_empty() && (!version.is_none() || wanted.checksum.is_some());
         let mut options = File::options();
         let options = options.read(true).write(true).create_new(true).mode(0o600);
         let mut tar = if keep { options.open(&path) } else { self.scratch() }.map_err(here)?;
@@ -394,6 +406,16 @@ impl Inner {
     }
 }
 
+/// What something of this cache key is kept under; empty: it is not kept.
+fn id_of(cache_key: &str) -> String {
+    if cache_key.is_empty() {
+        return String::new();
+    }
+    let mut hash = Hasher::new(crate::model::action::ChecksumAlgorithm::Md5);
+    hash.update(cache_key.as_bytes());
+    hex(&hash.finish())
+}
+
 /// Came from a server.
 struct Came {
     file: File,
@@ -440,3 +462,6 @@ fn unique() -> u64 {
 fn jitter() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos().into()
 }
+
+#[cfg(test)]
+mod tests;

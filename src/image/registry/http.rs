@@ -1,8 +1,9 @@
 //! Requests to registries: one server, one answer, redirects followed by our own rules.
 
 use super::failure::{self, Failure, Kind};
+use super::reach::authority;
 use super::settings::Settings;
-use super::{backoff, proxy, tls::Tls};
+use super::{backoff, reach};
 use crate::image::work::Wish;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -11,9 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 use ureq::http::{HeaderMap, Response, StatusCode, Uri, header};
-use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
-use ureq::{Agent, Body, Proxy};
+use ureq::{Agent, Body};
 
 /// Redirects of one request.
 const REDIRECTS_MAX: usize = 5;
@@ -176,33 +175,20 @@ impl Http {
         if let Some(agent) = agents.get(&key) {
             return Ok(agent.clone());
         }
-        let proxy = proxy::choose(is_https, &authority, |name| std::env::var(name).ok());
-        let proxy = proxy.map(|text| {
-            Proxy::new(&text).map_err(|_| {
-                let text = "the proxy that the environment names for it cannot be read";
-                Failure::new(Kind::Here, format!("{authority}: {text}"))
-            })
-        });
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .proxy(proxy.transpose()?)
-            .user_agent(concat!("terrarium/", env!("CARGO_PKG_VERSION")))
-            .accept_encoding("identity")
-            .timeout_resolve(Some(CONNECT))
-            .timeout_connect(Some(CONNECT))
-            .timeout_recv_response(Some(ANSWER))
-            .timeout_per_read(Some(self.settings.idle))
-            .timeout_per_write(Some(self.settings.idle))
-            .max_response_header_size(64 << 10)
-            .input_buffer_size(BUFFER)
-            .build();
         // A server without TLS needs nobody who vouches for it.
-        let tls = Tls::new(&authority, &self.settings.certs, is_insecure || !is_https)?;
-        let way =
-            ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default()).chain(tls);
-        let agent = Agent::with_parts(config, way, DefaultResolver::default());
+        let (certs, unchecked) = (&self.settings.certs, is_insecure || !is_https);
+        let agent = reach::agent(uri, certs, unchecked, |config| {
+            config
+                .max_redirects(0)
+                .max_redirects_will_error(false)
+                .timeout_resolve(Some(CONNECT))
+                .timeout_connect(Some(CONNECT))
+                .timeout_recv_response(Some(ANSWER))
+                .timeout_per_read(Some(self.settings.idle))
+                .timeout_per_write(Some(self.settings.idle))
+                .max_response_header_size(64 << 10)
+                .input_buffer_size(BUFFER)
+        })?;
         agents.insert(key, agent.clone());
         Ok(agent)
     }
@@ -253,6 +239,15 @@ pub fn refusal(uri: &Uri, answer: Response<Body>) -> Failure {
     Failure { after, ..Failure::new(kind, failure::clean(&text)) }
 }
 
+/// Reads a short body to its end, for nothing but that its connection serves the next request.
+pub fn pass_over(answer: Response<Body>) {
+    let length = text_of(answer.headers(), header::CONTENT_LENGTH.as_str());
+    let length = length.and_then(|text| text.parse::<usize>().ok());
+    if length.is_some_and(|length| length < REFUSAL_MAX) {
+        begin_of(answer);
+    }
+}
+
 /// What could be read of a refusal's body in a short time, which is enough.
 fn begin_of(answer: Response<Body>) -> Vec<u8> {
     let began = std::time::Instant::now();
@@ -288,15 +283,6 @@ pub fn origin(uri: &Uri) -> (String, String, u16) {
     let scheme = uri.scheme_str().unwrap_or_default().to_ascii_lowercase();
     let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
     (scheme, uri.host().unwrap_or_default().to_ascii_lowercase(), port)
-}
-
-/// `host[:port]`, without a user.
-pub fn authority(uri: &Uri) -> String {
-    let host = uri.host().unwrap_or_default().to_ascii_lowercase();
-    match uri.port_u16() {
-        Some(port) => format!("{host}:{port}"),
-        None => host,
-    }
 }
 
 /// Where a redirect leads; `None`: it is none.
@@ -444,6 +430,5 @@ mod tests {
         assert_eq!(of("https://A.lan/x"), of("https://a.lan:443/y"));
         assert_ne!(of("https://a.lan/"), of("http://a.lan/"));
         assert_ne!(of("https://a.lan/"), of("https://a.lan:444/"));
-        assert_eq!(authority(&"https://u:p@a.lan:1/".parse().expect("uri")), "a.lan:1");
     }
 }

@@ -1,9 +1,11 @@
 //! What registries are asked, and how they answer.
 //!
 //! ```text
-//! settings, credentials ─► http (tls, proxy) ─► token (challenge) ─► repository ─► download
+//! settings, credentials ─► http (reach, tls, proxy) ─► token (challenge) ─► repository
+//!     ─► download (part, pace)
 //! ```
 //!
+//! Downloads of actions and the cloud controller are reached the same way ([`reach`]).
 //! Everything that a registry says is checked where it enters: digests over exact bytes, lengths,
 //! redirects, whom a login goes to. Failures say what can be done about them ([`failure::Kind`]).
 
@@ -14,7 +16,10 @@ pub(super) mod download;
 pub mod failure;
 pub(super) mod first;
 mod http;
-pub mod proxy;
+pub(super) mod pace;
+pub(super) mod part;
+mod proxy;
+pub mod reach;
 pub(super) mod repository;
 pub mod settings;
 pub mod tls;

@@ -122,9 +122,13 @@ impl<'a> Repository<'a> {
     fn speaks(&self, uri: &Uri, answer: Response<Body>) -> Result<Speaks, Failure> {
         let is_second = answer.headers().contains_key("docker-distribution-api-version");
         match answer.status() {
-            StatusCode::OK => Ok(Speaks::Second),
+            StatusCode::OK => {
+                http::pass_over(answer);
+                Ok(Speaks::Second)
+            }
             StatusCode::UNAUTHORIZED => {
                 let asked = challenges(&answer);
+                http::pass_over(answer);
                 let known = |one: &Challenge| matches!(one.scheme.as_str(), "bearer" | "basic");
                 match (asked.iter().any(known), is_second) {
                     // What scope it names here is of no repository.
@@ -185,6 +189,7 @@ impl<'a> Repository<'a> {
         let answer = match answer.status() {
             StatusCode::UNAUTHORIZED if !http::is_elsewhere(&answer) => {
                 let asked = challenges(&answer);
+                http::pass_over(answer);
                 self.enter(&asked, true)?;
                 let value = self.access().value();
                 self.http.get(&Ask { authorization: value.as_deref(), ..*ask })?

@@ -33,6 +33,9 @@ const BUNDLES: [&str; 4] = [
 ];
 /// Names the bundle instead, as for OpenSSL's programs.
 const BUNDLE_VAR: &str = "SSL_CERT_FILE";
+/// In a container: the directory with the bundle of its box, and the bundle's name there.
+const SYSTEM_VAR: &str = "CF_SYSTEM_CERT_PATH";
+const SYSTEM_BUNDLE: &str = "trusted-ca-1.crt";
 /// Longest file of certificates or keys.
 const PEM_MAX: u64 = 4 << 20;
 /// 2026-11-01: no box is older than this program.
@@ -70,8 +73,9 @@ impl Tls {
 fn roots(own: &Path) -> Result<RootCertStore, Failure> {
     let mut store = RootCertStore::empty();
     let named = std::env::var_os(BUNDLE_VAR).map(PathBuf::from);
-    let bundle =
-        named.or_else(|| BUNDLES.map(PathBuf::from).into_iter().find(|path| path.exists()));
+    let of_box = std::env::var_os(SYSTEM_VAR).map(|dir| Path::new(&dir).join(SYSTEM_BUNDLE));
+    let usual = of_box.into_iter().chain(BUNDLES.map(PathBuf::from));
+    let bundle = named.or_else(|| usual.into_iter().find(|path| path.exists()));
     let extra = fs::read_dir(own).into_iter().flatten().flatten().map(|item| item.path());
     let extra = extra.filter(|path| path.extension().is_some_and(|end| end == "crt"));
     if let Some(path) = bundle {

@@ -5,7 +5,9 @@ use super::challenge::Challenge;
 use super::credentials::{Login, Secret};
 use super::failure::{self, Failure, Kind};
 use super::http::{self, Ask, Http};
+use super::reach;
 use super::settings::host_of;
+use crate::unit::escape::escaped;
 use serde::Deserialize;
 use std::time::{Duration, Instant};
 use ureq::http::Uri;
@@ -106,8 +108,8 @@ fn bearer(door: &Door<'_>, challenge: &Challenge) -> Result<Access, Failure> {
     if door.is_https && uri.scheme_str() != Some("https") {
         return Err(wrong("which is not encrypted, as the registry is"));
     }
-    let is_ours = http.settings.realms.iter().any(|known| *known == http::authority(&uri));
-    if login.is_some() && !is_ours && !belongs(authority, &http::authority(&uri)) {
+    let is_ours = http.settings.realms.iter().any(|known| *known == reach::authority(&uri));
+    if login.is_some() && !is_ours && !belongs(authority, &reach::authority(&uri)) {
         return Err(wrong(
             "which is on another network than it: its login would go there; if that is meant, name \
              the server in [registry] realms",
@@ -212,20 +214,8 @@ fn belongs(registry: &str, realm: &str) -> bool {
 
 /// The address with a query after its own.
 fn with_query(uri: &Uri, query: &[(&str, &str)]) -> Option<Uri> {
-    let coded = |text: &str| {
-        let mut out = String::new();
-        for byte in text.bytes() {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                    out.push(char::from(byte));
-                }
-                byte => out.push_str(&format!("%{byte:02X}")),
-            }
-        }
-        out
-    };
     let query: Vec<String> =
-        query.iter().map(|(name, value)| format!("{name}={}", coded(value))).collect();
+        query.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
     let joint = if uri.query().is_some() { '&' } else { '?' };
     format!("{uri}{joint}{}", query.join("&")).parse().ok()
 }

@@ -43,12 +43,17 @@ impl Server {
                 process.attached = Some(peer);
                 Ok(Some((Answer::Attached, fds)))
             }
-            Ask::Signal { id, signal } => {
+            Ask::Signal { id, signal, group } => {
                 check_signal(signal)?;
                 let Some(pid) = find(&mut self.table, &id)?.live_pid() else {
                     return Err((FailKind::NoSuchProcess, format!("process `{id}` has ended")));
                 };
-                signal::send(pid, signal).map_err(system("signal the process"))?;
+                match group {
+                    // Every process of ours leads a group of its own.
+                    true => signal::send_to_group(pid, signal),
+                    false => signal::send(pid, signal),
+                }
+                .map_err(system("signal the process"))?;
                 done
             }
             Ask::SignalAll { signal } => {
@@ -77,6 +82,14 @@ impl Server {
                 find(&mut self.table, &id)?.input = None;
                 done
             }
+            Ask::Notified => match &mut self.notices {
+                Some(notices) => {
+                    // What was sent before the question counts.
+                    notices.hear();
+                    Ok(Some((Answer::Notified(notices.told()), Vec::new())))
+                }
+                None => Err((FailKind::Refused, "there is no socket for sd_notify".into())),
+            },
             Ask::List => Ok(Some((Answer::Processes(self.table.states()), Vec::new()))),
             Ask::Forget { id } => {
                 if let Some((serial, process)) = self.table.by_id(&id) {

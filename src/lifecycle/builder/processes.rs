@@ -105,6 +105,7 @@ mod tests {
         yaml::parse(text).expect(text)
     }
 
+    /// Row 72: launch.yml, bin/release, Procfile.
     #[test]
     fn later_sources_replace_earlier_ones() {
         let mut all = Processes::default();

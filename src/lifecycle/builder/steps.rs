@@ -4,7 +4,7 @@ use super::buildpack::{Buildpack, OUTPUT_MAX, ScriptError};
 use super::processes::Processes;
 use super::report;
 use super::{
-    COMPILE_FAILED, DETECT_FAILED, FINALIZE_FAILED, Failure, RELEASE_FAILED, SUPPLY_FAILED,
+    Bases, COMPILE_FAILED, DETECT_FAILED, FINALIZE_FAILED, Failure, RELEASE_FAILED, SUPPLY_FAILED,
     ScriptEnv,
 };
 use crate::lifecycle::yaml;
@@ -14,7 +14,8 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// A directory of our own for what becomes the droplet beside the app; gone when dropped.
+/// A directory of our own for what becomes the droplet beside the app; gone when dropped. Its name is
+/// always the same, as buildpacks write it into what they make.
 pub(super) struct Contents {
     pub dir: PathBuf,
     /// Digits of an index, so that names sort as numbers do.
@@ -23,17 +24,23 @@ pub(super) struct Contents {
 
 impl Contents {
     pub(super) fn new(length: usize) -> Result<Contents, Failure> {
-        let dir = env::temp_dir().join(format!("contents-{}", std::process::id()));
+        let dir = env::temp_dir().join("contents");
         let contents = Contents { width: length.to_string().len(), dir };
         let make = |dir: PathBuf| fs::create_dir_all(&dir).map_err(Failure::file("make", &dir));
         fs::create_dir(&contents.dir).map_err(Failure::file("make", &contents.dir))?;
         make(contents.profile())?;
+        make(contents.empty())?;
         (0..length).try_for_each(|index| make(contents.deps_of(index)))?;
         Ok(contents)
     }
 
     fn profile(&self) -> PathBuf {
         self.dir.join("profile.d")
+    }
+
+    /// A directory that buildpacks find empty, and that is no part of the droplet.
+    fn empty(&self) -> PathBuf {
+        self.dir.join("env")
     }
 
     fn deps(&self) -> PathBuf {
@@ -78,11 +85,11 @@ impl Staging {
     /// The first buildpack whose detect script says yes, and what it printed.
     pub(super) fn detect(
         &self,
-        base: &Path,
+        bases: &Bases,
         keys: &[String],
     ) -> Result<(Buildpack, String), Failure> {
         for key in keys {
-            let found = Buildpack::open(base, key).and_then(|pack| {
+            let found = Buildpack::open(bases.of(key), key).and_then(|pack| {
                 let missing = format!("buildpack {key} has no bin/detect");
                 if pack.has("detect") { Ok(pack) } else { Err(missing) }
             });
@@ -159,7 +166,10 @@ impl Staging {
         }
         let deps = self.contents.deps_of(index);
         fs::remove_dir_all(&deps).map_err(Failure::file("remove", &deps))?;
-        pack.run("compile", &[app, cache.as_os_str()], &self.env)
+        // Heroku's scripts want a directory with a file for each variable; here it is empty, as they
+        // have all of them in their environment, and Cloud Foundry's look at the first two only.
+        let empty = self.contents.empty();
+        pack.run("compile", &[app, cache.as_os_str(), empty.as_os_str()], &self.env)
             .map_err(Failure::script(COMPILE_FAILED, "Failed to compile droplet"))
     }
 

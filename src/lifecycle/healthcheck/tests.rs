@@ -44,6 +44,7 @@ fn closed_port() -> u16 {
     listener.local_addr().expect("bound").port()
 }
 
+/// Row 76, as all of this file.
 #[test]
 fn a_tcp_check_needs_only_a_listener() {
     let listener = TcpListener::bind((HOME, 0)).expect("a port on loopback");
@@ -102,6 +103,7 @@ fn redirects_are_followed_to_the_end() {
     assert_eq!(server.join().expect("served").len(), 11);
 }
 
+/// Row 76: exit codes and texts.
 #[test]
 fn http_failures_have_diego_s_codes_and_texts() {
     for (answer, code, text) in [

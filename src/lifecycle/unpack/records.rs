@@ -1,5 +1,6 @@
 //! PAX records of an entry: times with fractions, extended attributes.
 
+use super::Rules;
 use crate::sys::file::{self, FileTime};
 use crate::unit::sparse::SparseRecords;
 use std::ffi::CString;
@@ -48,9 +49,11 @@ fn time(text: &str) -> Option<FileTime> {
     Some(FileTime { seconds, nanos: digits.parse().ok()? })
 }
 
-/// Sets the attributes that the user may set here.
-pub(super) fn keep(file: impl AsFd, records: &Records) {
-    for (name, value) in &records.attributes {
+/// Sets the attributes that the user may set here; of an app's own bits only those that are a user's: root
+/// could set others, too, such as what a program may do whoever runs it.
+pub(super) fn keep(file: impl AsFd, records: &Records, rules: Rules) {
+    let is_kept = |name: &CString| rules != Rules::App || name.as_bytes().starts_with(b"user.");
+    for (name, value) in records.attributes.iter().filter(|(name, _)| is_kept(name)) {
         // Not allowed, or not known to the file system: tar goes on without it, too.
         let _ = file::set_xattr(file.as_fd(), name, value);
     }
@@ -59,6 +62,25 @@ pub(super) fn keep(file: impl AsFd, records: &Records) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The daemon unpacks sources as root, who may set what tells the kernel to trust a program.
+    #[test]
+    fn of_an_app_s_bits_only_attributes_of_users_are_kept() {
+        let path = std::env::temp_dir().join(format!("terrarium-keep-{}", std::process::id()));
+        let names = [c"user.note", c"security.capability", c"trusted.overlay.opaque"];
+        let value = b"\x01\0\0\x02\0\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec();
+        let attributes = names.map(|name| (name.to_owned(), value.clone())).into();
+        let records = Records { attributes, ..Records::default() };
+        let kept = |rules| {
+            let file = std::fs::File::create(&path).expect("file");
+            keep(&file, &records, rules);
+            std::fs::remove_file(&path).expect("remove");
+            let found = file::xattr_names(file.as_fd()).unwrap_or_default();
+            names.map(|name| found.iter().any(|it| it == name.to_bytes()))
+        };
+        let tar = kept(Rules::Tar { umask: 0 });
+        assert_eq!(kept(Rules::App), [tar[0], false, false], "of {tar:?}");
+    }
 
     #[test]
     fn times_have_fractions() {

@@ -1,10 +1,10 @@
 //! Scalars: plain, quoted and block ones, with YAML's folding of lines.
 
-use super::{Parser, Value, YamlError, is_blank, is_marker};
+use super::{Parser, Tree, YamlError, is_blank, is_marker};
 
 impl Parser {
     /// Plain text from `column` on, with the lines that go on with it.
-    pub(super) fn plain(&mut self, column: usize, least: usize) -> Result<Value, YamlError> {
+    pub(super) fn plain(&mut self, column: usize, least: usize) -> Result<Tree, YamlError> {
         let mut text = String::new();
         let mut from = column;
         loop {
@@ -34,10 +34,7 @@ impl Parser {
             fold(&mut text, self.at - first_below);
             from = indent_of(&self.lines[self.at]);
         }
-        Ok(match text.as_str() {
-            "" | "~" | "null" | "Null" | "NULL" => Value::Null,
-            _ => Value::Text(text),
-        })
+        Ok(Tree::of_plain(text))
     }
 
     /// Quoted text that begins at `column`, perhaps over several lines; stays in the line of its

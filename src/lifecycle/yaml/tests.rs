@@ -111,6 +111,52 @@ fn long_and_many_lined_text_is_folded_as_yaml_says() {
 }
 
 #[test]
+fn anchors_aliases_and_merge_keys_are_followed() {
+    for (text, want) in [
+        ("a: &x b\nc: *x # twice\n", r#"{"a":"b","c":"b"}"#),
+        (
+            "a: &x\n  b: c\n  d: e\nf:\n  <<: *x\n  d: g\n",
+            r#"{"a":{"b":"c","d":"e"},"f":{"d":"g","b":"c"}}"#,
+        ),
+        (
+            "- &x {a: b}\n- &y\n  c: d\n- <<: [*x, *y]\n  c: z\n",
+            r#"[{"a":"b"},{"c":"d"},{"c":"z","a":"b"}]"#,
+        ),
+        (
+            "- &x\n  - a\n  - b\n- [*x, &y c, *y]\n- {<<: {k: v}, k: w}\n",
+            r#"[["a","b"],[["a","b"],"c","c"],{"k":"w"}]"#,
+        ),
+        ("a: &x |\n  text\nb: *x", r#"{"a":"text\n","b":"text\n"}"#),
+        ("a: &x\nb: *x", r#"{"a":null,"b":null}"#),
+        ("a: &x\n- b\nc: *x", r#"{"a":["b"],"c":["b"]}"#),
+    ] {
+        assert_eq!(parse(text).map(|v| show(&v)), Ok(want.to_owned()), "{text:?}");
+    }
+    // Each line is ten times the one before it.
+    let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for n in 1..12 {
+        let many = vec![format!("*a{}", n - 1); 10].join(", ");
+        bomb.push_str(&format!("a{n}: &a{n} [{many}]\n"));
+    }
+    assert!(parse(&bomb).expect_err("refused").why.contains("more than a MiB"));
+}
+
+#[test]
+fn lines_are_known_of_keys_and_values() {
+    let node = super::nodes("a: 1\nb:\n  - c: \"2\"\n").expect("YAML");
+    let pairs = node.as_map().expect("a map");
+    assert_eq!((pairs[1].line, pairs[1].value.line), (2, 3));
+    let super::Tree::List(items) = &pairs[1].value.tree else { panic!("{pairs:?}") };
+    let inner = &items[0].as_map().expect("a map")[0];
+    assert_eq!((inner.line, inner.value.line), (3, 3));
+    assert_eq!(inner.value.tree, super::Tree::Text { text: "2".into(), plain: false });
+    assert_eq!(
+        node.get("a").map(|a| a.tree.clone()),
+        Some(super::Tree::Text { text: "1".into(), plain: true })
+    );
+}
+
+#[test]
 fn what_is_not_read_is_refused_with_its_line() {
     for (text, line, why) in [
         ("a: b\na: c", 2, "there twice"),
@@ -120,8 +166,10 @@ fn what_is_not_read_is_refused_with_its_line() {
         ("a: x\n  - b", 3, ""),
         ("a: - b", 1, "below its key"),
         ("a:\n\tb: c", 2, "a tab cannot indent"),
-        ("a: &x b", 1, "anchors"),
-        ("a: *x", 1, "anchors"),
+        ("a: & b", 1, "no name"),
+        ("a: *x", 1, "no anchor `&x` above"),
+        ("a: &x [*x]", 1, "no anchor `&x` above"),
+        ("a: &x b\nc:\n  <<: *x\n", 3, "takes a map"),
         ("a: !ruby/hash {}", 1, "tags"),
         ("a: @b", 1, "cannot begin with `@`"),
         ("? a\n: b", 1, "are not read here"),

@@ -1,5 +1,7 @@
 use super::*;
 use crate::image::Exposed;
+use crate::model::action::Action;
+use crate::model::process::ProcessSpec;
 use crate::unit::Digest;
 use std::path::Path;
 
@@ -29,11 +31,22 @@ fn image() -> StagedImage {
         bytes: 12 << 20,
         env: config().env,
         volumes: vec!["/data".into()],
+        stop_signal: None,
     }
 }
 
 fn lrps(text: &str, config: &ImageConfig) -> Result<Vec<DesiredLrp>, StageError> {
     desired_lrps(&manifest(text), &result("ops/app", config), &image(), 1)
+}
+
+/// What an instance is started with.
+fn main_of(lrp: &DesiredLrp) -> &ProcessSpec {
+    let Action::Run(run) = &lrp.work.action else { panic!("not one process") };
+    &run.process
+}
+
+fn dir_of(lrp: &DesiredLrp) -> &str {
+    main_of(lrp).dir.as_deref().expect("a directory")
 }
 
 fn web(text: &str) -> DesiredLrp {
@@ -67,7 +80,7 @@ fn what_the_manifest_leaves_open_is_the_images() {
     // The image is part of the limit.
     assert_eq!(lrp.limits.disk, Some(Bytes::mib(500)));
     let facts = lrp.image.as_ref().expect("an image");
-    assert_eq!((facts.dir.as_str(), facts.volumes.as_slice()), ("/srv", &["/data".to_owned()][..]));
+    assert_eq!((dir_of(&lrp), facts.volumes.as_slice()), ("/srv", &["/data".to_owned()][..]));
     let got = ["PATH", "A", "B", "PORT", "LANG"].map(|name| value(&lrp, name));
     assert!(lrp.env.iter().all(|(name, _)| !name.is_empty() && name != "y"), "{:?}", lrp.env);
     assert_eq!(got, [Some("/opt"), Some("image"), Some("manifest"), Some("80"), None]);
@@ -88,7 +101,7 @@ fn an_image_that_says_nothing_runs_as_root_on_the_usual_port() {
     let bare = ImageConfig { cmd: vec!["/x".into()], ..ImageConfig::default() };
     let lrp = lrps("", &bare).expect("LRPs").remove(0);
     assert_eq!((lrp.user.as_str(), lrp.ports[0].container), ("root", 8080));
-    assert_eq!(lrp.image.map(|facts| facts.dir), Some("/".into()));
+    assert_eq!(dir_of(&lrp), "/");
 }
 
 #[test]
@@ -134,7 +147,7 @@ fn directories_and_users_are_read_as_docker_reads_them() {
     ] {
         let lrp =
             lrps("", &ImageConfig { workdir: text.into(), ..config() }).expect("LRPs").remove(0);
-        assert_eq!(lrp.image.expect("an image").dir, dir, "{text}");
+        assert_eq!(dir_of(&lrp), dir, "{text}");
     }
     for (text, user) in [
         ("", "root"),
@@ -155,8 +168,12 @@ fn any_number_of_ports_fits_into_a_start() {
     let ports = (10_000..=20_000).map(|port| Exposed { port, protocol: Protocol::Udp });
     let many = ImageConfig { ports: ports.chain(config().ports).collect(), ..config() };
     let lrp = lrps("", &many).expect("LRPs").remove(0);
-    assert!(lrp.metadata.len() < 200, "{}", lrp.metadata);
-    assert!(lrp.metadata.contains("\"entrypoint\":[\"/bin/run\"]"), "{}", lrp.metadata);
+    assert!(main_of(&lrp).args[2].len() < 200, "{}", main_of(&lrp).args[2]);
+    assert!(
+        main_of(&lrp).args[2].contains("\"entrypoint\":[\"/bin/run\"]"),
+        "{}",
+        main_of(&lrp).args[2]
+    );
     assert_eq!(lrp.ports[0].container, 80);
 }
 

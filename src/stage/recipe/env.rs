@@ -20,8 +20,39 @@ pub(super) fn common_env(
     env.extend(manifest.env.iter().map(|(name, value)| (name.clone(), value.clone())));
     env.push(pair("VCAP_APPLICATION", &Value::Object(facts.0).to_string()));
     env.push(pair("MEMORY_LIMIT", &format!("{}m", memory.as_mib())));
-    env.push(pair("VCAP_SERVICES", "{}"));
+    env.push(pair("VCAP_SERVICES", &services(manifest).to_string()));
     env
+}
+
+/// What the app is bound to, as Cloud Foundry's controller writes it: lists by label.
+pub(super) fn services(manifest: &Manifest) -> Value {
+    let mut all: Map<String, Value> = Map::new();
+    for service in &manifest.services {
+        let mut told = json!({
+            "name": service.binding_name.as_ref().unwrap_or(&service.name),
+            "binding_name": service.binding_name,
+            "binding_guid": guid(&format!("binding {} {}", manifest.name, service.name)),
+            "instance_name": service.name,
+            "instance_guid": guid(&format!("service {}", service.name)),
+            "label": service.label,
+            "tags": service.tags,
+            "credentials": service.credentials,
+            "syslog_drain_url": service.syslog_drain_url,
+            "volume_mounts": service.volume_mounts,
+        });
+        if let Some(plan) = &service.plan {
+            told["plan"] = json!(plan);
+        }
+        let list = all.entry(service.label.clone()).or_insert_with(|| json!([]));
+        list.as_array_mut().expect("each label has a list").push(told);
+    }
+    Value::Object(all)
+}
+
+/// What an instance may take itself: its sidecars have their part of the same memory.
+pub(super) fn own_memory(manifest: &Manifest, process: &str, memory: Bytes) -> Bytes {
+    let sidecars = manifest.sidecars_of(process).filter_map(|(_, it)| it.memory);
+    Bytes::new(memory.get().saturating_sub(sidecars.map(Bytes::get).sum()))
 }
 
 /// The same without the language, unless the manifest has one: images say themselves which they have.

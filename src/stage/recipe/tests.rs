@@ -40,7 +40,10 @@ fn manifest(text: &str) -> Manifest {
 fn input(cache: bool) -> StagingInput {
     StagingInput {
         guid: "staging-hello-1".into(),
-        buildpacks: vec![("procfile".into(), "/usr/lib/terrarium/buildpacks/procfile".into())],
+        buildpacks: vec![(
+            "procfile".into(),
+            PackFrom::Box("/usr/lib/terrarium/buildpacks/procfile".into()),
+        )],
         cache_from: cache.then(|| "/var/cache/terrarium/build/hello".into()),
         droplet_to: "/var/lib/terrarium/droplets/hello.tgz".into(),
         result_to: "/var/lib/terrarium/droplets/hello.json".into(),
@@ -86,6 +89,98 @@ fn a_staged_manifest_becomes_these_lrps() {
     golden("desired-lrps.json", &lrps(HELLO));
 }
 
+#[test]
+fn ssh_is_a_sidecar_at_a_port_of_its_own_and_keys_make_a_version() {
+    let ssh = |key: &str, more: &str| {
+        let blob =
+            format!("AAAAC3NzaC1lZDI1NTE5AAAAINdamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3BUR{key}");
+        format!("{HELLO}\n[ssh]\nauthorized_keys = [\"ssh-ed25519 {blob}\"]\n{more}")
+    };
+    let (plain, one) = (lrps(HELLO), lrps(&ssh("o", "publish = 2022")));
+    let ports = &one[0].ports;
+    assert_eq!(ports.len(), plain[0].ports.len() + 1);
+    let last = ports.last().expect("a port");
+    assert_eq!((last.container, last.publish), (2222, Some(2022)));
+    let port_of = |lrp: &DesiredLrp| lrp.env.iter().find(|(name, _)| name == "PORT").cloned();
+    assert_eq!(port_of(&one[0]), port_of(&plain[0]));
+    let names: Vec<&str> = one[0].work.sidecars.iter().map(|it| it.name.as_str()).collect();
+    assert!(names.contains(&"sshd"), "{names:?}");
+    assert_ne!(one[0].version, plain[0].version);
+    assert_ne!(one[0].version, lrps(&ssh("s", "publish = 2022"))[0].version);
+    let closed = lrps(&ssh("o", "publish = 2022\nforwarding = false\nidle_timeout = \"1m\""));
+    assert_ne!(one[0].version, closed[0].version);
+    let words = format!("{:?}", closed[0].work.sidecars.last().expect("the server").action);
+    assert!(words.contains("-refuseForwarding") && words.contains("-idleTimeout=60s"), "{words}");
+    let file = lrps(&ssh("o", "publish = 2022\nauthorized_keys_file = \"/x/keys\""));
+    assert_ne!(one[0].version, file[0].version);
+    assert_eq!(file[0].work.ssh_keys.as_deref(), Some(std::path::Path::new("/x/keys")));
+    assert_eq!(one[0].version, lrps(&ssh("o", ""))[0].version, "a published port restarts nothing");
+}
+
+const BOUND: &str = r#"
+[sidecar.relay]
+command = "./relay"
+processes = ["web"]
+memory = "16MiB"
+
+[[service]]
+name = "orders-db"
+label = "postgresql"
+plan = "small"
+tags = ["sql"]
+binding_name = "db"
+credentials = { uri = "postgres://u:p@10.0.0.5:5432/orders", port = 5432 }
+
+[[service]]
+name = "logs"
+syslog_drain_url = "syslog-tls://10.0.0.9:6514"
+"#;
+
+/// What the platform says to a process or to the builder, as JSON where it is JSON.
+fn told(env: &[(String, String)]) -> serde_json::Value {
+    // Later entries win.
+    let last: BTreeMap<_, _> = env.iter().cloned().collect();
+    let json = |text: &String| {
+        serde_json::from_str(text).unwrap_or_else(|_| serde_json::Value::from(text.as_str()))
+    };
+    last.iter().map(|(name, value)| (name.clone(), json(value))).collect()
+}
+
+/// Row 90: VCAP_APPLICATION, VCAP_SERVICES, MEMORY_LIMIT and the ports, running and while staging.
+#[test]
+fn row_90_what_apps_are_told_is_what_cloud_foundry_tells_them() {
+    let text = format!("{HELLO}{BOUND}");
+    let lrps = lrps(&text);
+    let staging = staging_task(&manifest(&text), &input(false));
+    let all: serde_json::Map<_, _> = lrps
+        .iter()
+        .map(|lrp| (lrp.guid.process.clone(), told(&lrp.env)))
+        .chain([("staging".to_owned(), told(&builder_of(&staging).env))])
+        .collect();
+    golden("vcap.json", &all);
+    assert_eq!(all["web"]["MEMORY_LIMIT"], "48m", "the sidecar has 16 of 64");
+    assert_eq!(all["worker"]["MEMORY_LIMIT"], "1024m");
+    assert_eq!(all["web"]["VCAP_SERVICES"]["user-provided"][0]["name"], "logs");
+    // Services are part of the version and of what is staged; none change nothing of either.
+    let version = |text: &str| self::lrps(text)[0].version.clone();
+    assert_ne!(version(&text), version(&text.replace("5432", "5433")));
+    let made = |text: &str| fingerprint(&manifest(text), &BTreeMap::new());
+    assert_ne!(made(&text), made(&text.replace("5432", "5433")));
+}
+
+#[test]
+fn services_are_told_by_a_file_where_that_is_asked_for() {
+    let text = format!("{HELLO}{BOUND}[features]\nfile_based_services = true\n");
+    let (by_file, by_variable) = (&lrps(&text)[0], &lrps(&format!("{HELLO}{BOUND}"))[0]);
+    let env = told(&by_file.env);
+    assert_eq!(env.get("VCAP_SERVICES"), None);
+    assert_eq!(env["VCAP_SERVICES_FILE_PATH"], by_file.files[0].path.as_str());
+    let Holds::Content(content) = &by_file.files[0].holds else { panic!("no content") };
+    let content: serde_json::Value = serde_json::from_str(content).expect("JSON");
+    assert_eq!(content, told(&by_variable.env)["VCAP_SERVICES"]);
+    assert!(by_variable.files.is_empty());
+}
+
 /// The steps inside the timeout.
 fn steps(task: &Task) -> &[Action] {
     let Action::Timeout { action, .. } = &task.action else { panic!("no timeout") };
@@ -129,32 +224,12 @@ fn the_builder_knows_when_the_manifest_has_the_start_command() {
 }
 
 #[test]
-fn only_a_single_named_buildpack_skips_detection() {
-    for (list, flag) in [("[\"procfile\"]", "true"), ("[\"a\", \"b\"]", "false"), ("[]", "false")] {
+fn buildpacks_that_are_named_are_a_chain_that_nobody_asks() {
+    for (list, flag) in [("[\"procfile\"]", "true"), ("[\"a\", \"b\"]", "true"), ("[]", "false")] {
         let text = HELLO.replace("[\"procfile\"]", list);
         let task = staging_task(&manifest(&text), &input(false));
         assert!(builder_of(&task).args.contains(&format!("-skipDetect={flag}")), "{list}");
     }
-}
-
-#[test]
-fn buildpacks_come_in_the_order_that_is_asked_for() {
-    let names = ["static", "procfile", "python"];
-    let available: BTreeMap<String, PathBuf> =
-        names.iter().map(|name| (name.to_string(), Path::new("/bp").join(name))).collect();
-    let choose = |list: &str| {
-        let chosen =
-            choose_buildpacks(&manifest(&HELLO.replace("[\"procfile\"]", list)), &available);
-        chosen.map(|all| all.into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(","))
-    };
-    assert_eq!(choose("[]"), Ok("procfile,python,static".into()));
-    assert_eq!(choose("[\"static\", \"procfile\"]"), Ok("static,procfile".into()));
-    let error = choose("[\"ruby\"]").expect_err("not on this box").to_string();
-    assert_eq!(error, "this box has no buildpack `ruby`; it has `procfile`, `python`, `static`");
-    assert_eq!(
-        choose_buildpacks(&manifest(HELLO), &BTreeMap::new()),
-        Err(StageError::NoBuildpacks)
-    );
 }
 
 /// What a process sees: the last entry of a name wins.
@@ -193,6 +268,7 @@ fn vcap_application_tells_the_app_about_itself() {
     assert_eq!(web["application_id"].as_str().map(str::len), Some(36));
 }
 
+/// Row 72: the process, the app, what was staged.
 #[test]
 fn the_nearest_command_wins() {
     let command = |text: &str, types: &[(&str, &str)]| {

@@ -104,7 +104,7 @@ const SEARCHES_MAX: u32 = 1024;
 
 /// How many files, directories and links the subvolume `id` holds that were made after the
 /// transaction `after` (0: all of them), as far as the kernel has put them into its tree: after
-/// [`flush`] those are all. Subvolumes inside are not counted. Parts of the tree that are older
+/// [`super::flush`] those are all. Subvolumes inside are not counted. Parts of the tree that are older
 /// are not read. Large numbers are cut off.
 pub fn count_inodes(any: BorrowedFd<'_>, id: u64, after: u64) -> io::Result<u64> {
     const INODE_ITEM: u32 = 1;

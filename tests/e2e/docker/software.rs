@@ -161,7 +161,7 @@ fn nginx_serves_a_page_and_logs_to_its_standard_streams_by_path() {
     lab.until("the request is in the log", |lab| {
         (!lab.logged("web", "\"GET / HTTP/1.0\" 200 7").is_empty()).then_some(())
     });
-    stops(&lab, "web", "signal 15 (SIGTERM) received");
+    stops(&lab, "web", "signal 3 (SIGQUIT) received");
     lab.finish();
 }
 

@@ -249,7 +249,7 @@ fn a_pea_needs_its_container_and_a_plain_name() {
     let world = World::new("orphan");
     let err = world.create_pea("p", &limits(64, 64)).expect_err("no container");
     assert!(err.is_not_found(), "{err}");
-    assert_eq!(world.dirs_on_host(), [PathBuf::new(); 0]);
+    assert_eq!(world.dirs_on_host(), Vec::<PathBuf>::new());
     let group = world.create(limits(64, 64));
     let before = world.dirs_on_host();
     let err = world.create_pea("../p", &limits(64, 64)).expect_err("a path");

@@ -240,6 +240,56 @@ fn a_link_below_leads_nobody_out() {
     });
 }
 
+/// As umoci and containerd do it, and never out of the image.
+#[test]
+fn a_link_goes_through_symlinks_of_the_layers_below_as_in_the_image() {
+    with_store("lowerway", |lab, store| {
+        let canary = Canary::new(lab);
+        let lowest = Tar::default()
+            .dir("usr", 0o755)
+            .dir("usr/lib", 0o755)
+            .file("usr/lib/a", "a")
+            .file("usr/lib/b", "b")
+            .symlink("round", "round")
+            .end();
+        let middle = Tar::default()
+            .symlink("lib", "usr/lib")
+            .dir("opt", 0o755)
+            // Above the root there is nothing but the root.
+            .symlink("opt/far", "../../../lib/../lib")
+            .symlink("opt/whole", "/opt/far")
+            .end();
+        let top = Tar::default()
+            .hard_link("one", "lib/a")
+            .hard_link("two", "opt/whole/b")
+            .hard_link("three", "usr/lib/b")
+            .end();
+        let (layers, _pin) = import(lab, store, "way", &[&lowest, &middle, &top]);
+        let dir = store.layer(layers.last().expect("layers")).expect("there");
+        let read = |name: &str| fs::read_to_string(dir.join(name)).expect(name);
+        assert_eq!(["one", "two", "three"].map(read), ["a", "b", "b"]);
+        // It comes up under its own name, not under that of the way.
+        let inode = |name: &str| fs::symlink_metadata(dir.join(name)).expect(name).ino();
+        assert_eq!(inode("one"), inode("usr/lib/a"));
+        assert!(!dir.join("lib").exists() && !dir.join("opt").exists());
+
+        let back = "leads through a symlink of a layer below to what is in this layer";
+        let missing = "is neither in the archive before it nor in a layer below";
+        let own = Tar::default().dir("usr", 0o755).dir("usr/lib", 0o755).file("usr/lib/a", "own");
+        for (what, tar, why) in [
+            ("own", own.hard_link("l", "lib/a"), back),
+            ("whiteout", Tar::default().file("usr/lib/.wh.a", "").hard_link("l", "lib/a"), back),
+            ("round", Tar::default().hard_link("l", "round/a"), missing),
+            ("nothing", Tar::default().hard_link("l", "opt/whole/c"), missing),
+        ] {
+            let layout = layout(lab, "image", &[&lowest, &middle, &tar.end()]);
+            let said = chain(&import_layout(store, &layout.dir).expect_err(what));
+            assert!(said.contains(why), "{what}: {said}");
+        }
+        canary.check("symlinks below");
+    });
+}
+
 /// H17: 65536 ids for each container, whatever its posture: layers are shared between them.
 #[test]
 fn owners_that_no_container_holds_are_refused_by_name() {

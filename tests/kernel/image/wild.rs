@@ -379,6 +379,7 @@ fn what_is_said_of_all_entries_holds_until_it_is_said_anew() {
         let tar = tar.pax(&[("uid", b"7")]).file("own", "");
         let tar = global(tar, b"12 gid=2000\n26 SCHILY.xattr.user.a=gl\n").file("more", "");
         let tar = tar.pax(&[("SCHILY.xattr.user.a", b"own")]).file("attribute", "");
+        let tar = tar.pax(&[("SCHILY.xattr.user.a", &[b'l'; 1000])]).file("long", "");
         let dir = empty(store, "h");
         into(&dir, tar.end()).expect("unpack");
         let of = |name: &str| {
@@ -396,6 +397,7 @@ fn what_is_said_of_all_entries_holds_until_it_is_said_anew() {
         assert_eq!(attribute("all"), None);
         assert_eq!(attribute("more").as_deref(), Some(&b"gl"[..]));
         assert_eq!(attribute("attribute").as_deref(), Some(&b"own"[..]));
+        assert_eq!(attribute("long").as_deref(), Some(&[b'l'; 1000][..]));
     });
 }
 

@@ -106,6 +106,33 @@ fn a_source_that_is_missing_or_not_to_be_had_is_named() {
     }
 }
 
+/// An app may put a link in the place of a directory that it can write to, after somebody has looked
+/// whether that may be a volume: it leads nowhere.
+#[test]
+fn a_volume_is_never_reached_through_a_link() {
+    let lab = Lab::new();
+    let (volume, secret) = (lab.dir.join("volume"), lab.dir.join("secret"));
+    for dir in [&volume.join("data"), &secret.join("data")] {
+        fs::create_dir_all(dir).expect("directory");
+        fs::write(dir.join("file"), dir.display().to_string()).expect("file");
+    }
+    let real =
+        |from: &std::path::Path| Bind { origin: Origin::Real, mapped: true, ..bind(from, "/data") };
+    let mut container = lab.launch(&again(&lab, real(&volume.join("data")))).expect("a container");
+    let said = container.connection.sh("cat /data/file; echo x > /data/new && echo written");
+    assert_eq!(said, format!("{}written\n", volume.join("data").display()));
+    drop(container);
+    fs::remove_dir_all(volume.join("data")).expect("swapped");
+    symlink(secret.join("data"), volume.join("data")).expect("link");
+    let (_, last) = lab.launch(&again(&lab, real(&volume.join("data")))).err().expect("refused");
+    assert!(last.contains("a link is on the way to the source"), "{last}");
+    fs::remove_file(volume.join("data")).expect("swapped");
+    fs::remove_dir(&volume).expect("swapped");
+    symlink(&secret, &volume).expect("link");
+    let (_, between) = lab.launch(&again(&lab, real(&volume.join("data")))).err().expect("refused");
+    assert!(between.contains("a link is on the way to the source"), "{between}");
+}
+
 #[test]
 fn a_hostile_link_in_the_way_of_a_target_leads_nowhere_but_inside() {
     let lab = Lab::new();

@@ -103,6 +103,7 @@ impl Lab {
             writable: self.dir.join("w"),
             scratch: self.dir.join("scratch"),
             binds: Vec::new(),
+            volumes: Vec::new(),
             capabilities: CAPABILITIES.to_vec(),
             user_capabilities: CAPABILITIES.to_vec(),
             privileged: false,
@@ -120,7 +121,9 @@ impl Lab {
                 .map(String::from)
                 .to_vec(),
             shm_bytes: 1 << 20,
+            memory_bytes: 0,
             init_name: String::new(),
+            notify: false,
             apparmor: None,
         }
     }
@@ -255,9 +258,14 @@ pub struct Ran {
 
 impl Connection {
     pub fn new(lab: &Path) -> Connection {
+        Connection::attempt(lab).expect("connect")
+    }
+
+    /// Of a pid 1 that may be gone.
+    pub fn attempt(lab: &Path) -> std::io::Result<Connection> {
         let depot = File::open(lab.join("depot")).expect("depot");
-        let socket = socket::connect(depot.as_fd(), "sock").expect("connect");
-        Connection { socket, seq: 0, news: VecDeque::new() }
+        let socket = socket::connect(depot.as_fd(), "sock")?;
+        Ok(Connection { socket, seq: 0, news: VecDeque::new() })
     }
 
     fn hear(&mut self) -> (Reply, Vec<OwnedFd>) {
@@ -291,8 +299,13 @@ impl Connection {
 
     /// Asks and does not wait for the answer.
     pub fn tell(&mut self, ask: Ask) {
+        self.try_tell(ask).expect("send");
+    }
+
+    /// The same, of a pid 1 that may be gone.
+    pub fn try_tell(&mut self, ask: Ask) -> std::io::Result<()> {
         self.seq += 1;
-        message::send(&self.socket, &Request { seq: self.seq, ask }, &[]).expect("send");
+        message::send(&self.socket, &Request { seq: self.seq, ask }, &[])
     }
 
     /// The next answer; news that come first are kept.
@@ -419,6 +432,7 @@ pub fn spec(path: &str, args: &[&str]) -> ProcessSpec {
         tty: None,
         stdin: false,
         keep_stdin: false,
+        launches: false,
     }
 }
 

@@ -71,13 +71,13 @@ fn more_is_opened_while_what_is_open_stays_and_the_last_opening_is_looked_at_fir
     let app = container(&net, 0);
     let _servers = [80, 81, 82, 83].map(|port| serve(&far, "far", Ipv4Addr::UNSPECIFIED, port));
     let port = |port| tcp(&[FAR], &[(port, port)]);
-    let err = net.open_more(slot(0), &[port(80)]).expect_err("no rules");
+    let err = net.open_more(slot(0), &[port(80)], "").expect_err("no rules");
     assert!(matches!(&err, NetError::NoRules { slot: s } if *s == slot(0)), "{err}");
     allow(&net, 0, &[], &[port(80)]);
     assert_eq!(talk(&app, FAR, 81), REFUSED);
-    net.open_more(slot(0), &[port(81)]).expect("one more");
-    net.open_more(slot(0), &[port(82), Rule { log: true, ..port(83) }]).expect("two more");
-    net.open_more(slot(0), &[]).expect("none");
+    net.open_more(slot(0), &[port(81)], "").expect("one more");
+    net.open_more(slot(0), &[port(82), Rule { log: true, ..port(83) }], "").expect("two more");
+    net.open_more(slot(0), &[], "").expect("none");
     for port in [80, 81, 82, 83] {
         assert_eq!(talk(&app, FAR, port), says("far", BOX), "{port}");
     }
@@ -86,7 +86,7 @@ fn more_is_opened_while_what_is_open_stays_and_the_last_opening_is_looked_at_fir
     assert_eq!(rules, [83, 83, 82, 81, 80], "a logged one is two rules");
     // The rules that all containers share stay ahead.
     inside(&far, || run("ip addr add 169.254.169.254/32 dev far0"));
-    net.open_more(slot(0), &[everything()]).expect("all");
+    net.open_more(slot(0), &[everything()], "").expect("all");
     assert_eq!(talk(&app, Ipv4Addr::new(169, 254, 169, 254), 80), REFUSED);
     allow(&net, 0, &[], &[port(80)]);
     assert_eq!(dports("c0"), [80], "allow replaces all of it");
@@ -108,9 +108,9 @@ fn openings_without_end_are_refused_as_a_whole() {
     container(&net, 0);
     let rule = |n: usize| tcp(&vec![FAR; 64], &vec![(1, 2); n]);
     allow(&net, 0, &[], &[rule(32)]);
-    net.open_more(slot(0), &[rule(32)]).expect("4096 in all");
+    net.open_more(slot(0), &[rule(32)], "").expect("4096 in all");
     let before = json("nft", &["-j", "list", "chain", "ip", "terrarium", "c0"]);
-    let err = net.open_more(slot(0), &[rule(1)]).expect_err("too many");
+    let err = net.open_more(slot(0), &[rule(1)], "").expect_err("too many");
     assert!(matches!(err, NetError::TooManyRules { count: 4160 }), "{err}");
     assert_eq!(before, json("nft", &["-j", "list", "chain", "ip", "terrarium", "c0"]));
 }
@@ -145,7 +145,7 @@ fn garden<'a>(
     allow: &'a [(Ipv4Addr, Ipv4Addr)],
     deny: &'a [(Ipv4Addr, Ipv4Addr)],
 ) -> Otherwise<'a> {
-    Otherwise::Garden { allow, deny }
+    Otherwise::Garden { allow, deny, log: "" }
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn with_gardens_default_openings_beat_allowed_networks_and_these_beat_denied_one
     assert_eq!((reach(FAR, 80), talk(&app, FARTHER, 80)), (true, REFUSED));
     set(&[tcp(&[FARTHER], &[(80, 80)])], garden(&[], EVERYWHERE));
     assert_eq!((reach(FARTHER, 80), talk(&app, FARTHER, 81)), (true, REFUSED));
-    net.open_more(slot(0), &[tcp(&[FARTHER], &[(81, 81)])]).expect("one more");
+    net.open_more(slot(0), &[tcp(&[FARTHER], &[(81, 81)])], "").expect("one more");
     assert!(reach(FARTHER, 80) && reach(FARTHER, 81));
     assert_eq!(talk(&app, FAR, 80), REFUSED);
     assert_eq!(dports("c0"), [81, 80]);
@@ -262,7 +262,7 @@ fn an_opening_opens_another_container_to_gardens_and_not_to_apps() {
     assert_eq!(talk(&client, there, 80), says("web", address(&net, 0)), "with its own address");
     assert_eq!(talk(&client, there, 81), REFUSED, "another port");
     assert_eq!(talk(&app, there, 80), REFUSED, "an app's containers are apart");
-    net.open_more(slot(0), &[tcp(&[there], &[(81, 81)])]).expect("one more");
+    net.open_more(slot(0), &[tcp(&[there], &[(81, 81)])], "").expect("one more");
     assert_eq!(talk(&client, there, 81), says("web", address(&net, 0)));
     assert_eq!(talk(&sibling, address(&net, 0), 80), REFUSED, "one way only");
 }

@@ -11,7 +11,7 @@ fn claim(net: &Net, n: u32, network: &str) -> File {
 fn free(net: &Net, n: u32, ports: &[(u16, u16)]) {
     let ports: Vec<_> =
         ports.iter().map(|&(host, container)| PortMap { host, container }).collect();
-    let otherwise = Otherwise::Garden { allow: &[], deny: &[] };
+    let otherwise = Otherwise::Garden { allow: &[], deny: &[], log: "" };
     net.allow(slot(n), &ports, &[], otherwise).map_err(|err| chain(&err)).expect("allow");
 }
 
@@ -70,7 +70,7 @@ fn containers_of_one_network_reach_each_other_and_no_others() {
         assert_eq!(talk(&two, to, 22), REFUSED, "{to}");
     }
     // More is opened behind the neighbours' rule.
-    net.open_more(slot(1), &[tcp(&[FAR], &[(80, 80)])]).expect("one more");
+    net.open_more(slot(1), &[tcp(&[FAR], &[(80, 80)])], "").expect("one more");
     assert_eq!(talk(&one, FAR, 80), says("far", BOX));
     assert_eq!(talk(&one, FARTHER, 80), REFUSED);
     assert_eq!(talk(&one, there, 80), says("two", address(&net, 1)));

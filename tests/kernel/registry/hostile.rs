@@ -440,6 +440,40 @@ fn first_version(asked: &Asked, _: &Image) -> Option<Answer> {
     Some(answer)
 }
 
+/// By digest a mirror cannot lie; what a tag means is the registry's to say, unless mirrors may.
+#[test]
+fn mirrors_are_asked_before_the_registry() {
+    let bed = Bed::new("mirrors");
+    let server = Server::start(5000, 200_000, |_, _| None);
+    let mirror = Server::start(5001, 200_000, |_, _| None);
+    let empty =
+        Server::start(5002, 10, |asked, _| (asked.path != "/v2/").then(|| Answer::status(404)));
+    let mirrors = vec![empty.authority.clone(), mirror.authority.clone()];
+    let mirrors = BTreeMap::from([(server.authority.clone(), mirrors)]);
+    let settings = Settings { mirrors, ..settings(&bed) };
+    let pinned = format!("{}/a/b@{}", server.authority, Digest::of(&server.image.manifest));
+    let all = || [&server, &empty, &mirror].map(|it| it.count("/manifests/"));
+    let tells = Settings { mirrors_tell_tags: true, ..settings.clone() };
+    for (settings, name, asked) in [
+        (&settings, server.name(), [1, 0, 0]),
+        (&settings, pinned, [1, 1, 1]),
+        (&tells, server.name(), [1, 2, 2]),
+    ] {
+        let pulled = bed.pull(settings, &name).expect("pulled");
+        assert_eq!(all(), asked, "{name}");
+        let digest = pulled.image.digest;
+        drop(pulled);
+        // The next one fetches it again.
+        let name = name.parse().expect("name");
+        terrarium::image::catalog::forget(&bed.store, &name).expect("forget");
+        terrarium::image::catalog::remove(&bed.store, &digest).expect("remove");
+        terrarium::image::collect(&bed.store, &Default::default(), || Some(Default::default()))
+            .expect("collect");
+    }
+    assert_eq!([&server, &mirror].map(|it| it.count(&server.layer())), [1, 2]);
+    bed.close();
+}
+
 #[test]
 fn a_registry_of_the_first_version_is_asked_when_it_is_named() {
     let bed = Bed::new("first");

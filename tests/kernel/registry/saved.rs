@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::fs;
 use std::path::Path;
 use terrarium::image::catalog::{self, Keep, Known};
+use terrarium::image::work::Wish;
 use terrarium::image::{Save, collect, load, load_stream};
 use terrarium::log::chain;
 use terrarium::unit::Digest;
@@ -64,7 +65,14 @@ fn what_is_saved_is_read_by_other_tools_and_is_the_same_again() {
     collect(&bed.store, &none, || Some(Default::default())).expect("collect");
     assert_eq!(bed.store.layers().expect("layers"), []);
     assert!(catalog::find(&bed.store, &digest).is_none());
-    let loaded = load_stream(&bed.store, "docker.io", &archive, &bytes[..], None, &|_, _| Ok(()));
+    let loaded = load_stream(
+        (&bed.store, &Wish::new(&bed.store)),
+        "docker.io",
+        &archive,
+        &bytes[..],
+        None,
+        &|_, _| Ok(()),
+    );
     let [second] = loaded.unwrap_or_else(|err| panic!("{}", chain(&err))).try_into().expect("one");
     let (known, pin) = catalog::find(&bed.store, &second.digest).expect("known");
     assert_eq!(known.id.to_string(), id);
@@ -77,10 +85,14 @@ fn what_is_saved_is_read_by_other_tools_and_is_the_same_again() {
     // A stream that breaks off leaves nothing.
     drop((second, pin));
     collect(&bed.store, &none, || Some(Default::default())).expect("collect");
-    let cut =
-        load_stream(&bed.store, "docker.io", &archive, &bytes[..bytes.len() / 2], None, &|_, _| {
-            Ok(())
-        });
+    let cut = load_stream(
+        (&bed.store, &Wish::new(&bed.store)),
+        "docker.io",
+        &archive,
+        &bytes[..bytes.len() / 2],
+        None,
+        &|_, _| Ok(()),
+    );
     let said = chain(&cut.expect_err("cut"));
     assert!(said.contains("saved.tar"), "{said}");
     assert_eq!(bed.store.layers().expect("layers"), []);
@@ -136,8 +148,14 @@ fn config(words: usize, layer: &[u8]) -> (Vec<u8>, String) {
 }
 
 fn load_error(bed: &Bed, bytes: &[u8]) -> String {
-    let loaded =
-        load_stream(&bed.store, "docker.io", Path::new("x.tar"), bytes, None, &|_, _| Ok(()));
+    let loaded = load_stream(
+        (&bed.store, &Wish::new(&bed.store)),
+        "docker.io",
+        Path::new("x.tar"),
+        bytes,
+        None,
+        &|_, _| Ok(()),
+    );
     chain(&loaded.expect_err("must be refused"))
 }
 
@@ -273,8 +291,14 @@ fn of_images_without_a_name_only_those_that_somebody_loaded_stay() {
     let path = bed.lab.dir.join("app.tar");
     fs::write(&path, own).expect("write");
     let own = load(&bed.store, "docker.io", &path, None).expect("loaded");
-    let sent =
-        load_stream(&bed.store, "docker.io", Path::new("x.tar"), &sent[..], None, &|_, _| Ok(()));
+    let sent = load_stream(
+        (&bed.store, &Wish::new(&bed.store)),
+        "docker.io",
+        Path::new("x.tar"),
+        &sent[..],
+        None,
+        &|_, _| Ok(()),
+    );
     let [own, sent] = [own, sent.expect("loaded")].map(|all| all[0].digest);
     // Since long.
     for digest in [own, sent] {
@@ -335,7 +359,14 @@ fn a_load_that_does_not_fit_leaves_names_what_they_meant() {
             terrarium::image::check_room(&bed.store, &keep, ("x.tar", layers, coming), None)
         };
         let path = Path::new("x.tar");
-        load_stream(&bed.store, "docker.io", path, &bytes[..], Some(&name), &fits)
+        load_stream(
+            (&bed.store, &Wish::new(&bed.store)),
+            "docker.io",
+            path,
+            &bytes[..],
+            Some(&name),
+            &fits,
+        )
     };
     let [small, large] = [1 << 20, 3 << 20].map(|size| crate::image::one_file("f", &vec![7; size]));
     let first = load(&small, 2 << 20).unwrap_or_else(|err| panic!("{}", chain(&err)));

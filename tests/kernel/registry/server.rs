@@ -16,11 +16,14 @@ pub enum Setup {
     Basic,
     /// With [`certificates`] made before; clients must have one, too.
     Tls,
+    /// As `Tls`, and ann, secret.
+    #[allow(dead_code, reason = "the e2e floor uses it")]
+    Guarded,
     /// With [`Tokens`] started before.
     Token,
 }
 
-/// A registry at 127.0.0.1:5000 of the calling thread's network.
+/// A registry at port 5000 of the calling thread's network.
 pub struct Registry(Child);
 
 impl Registry {
@@ -28,20 +31,20 @@ impl Registry {
         let dir_text = dir.display();
         let mut config = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: \
-             {dir_text}/data}}}}\nhttp:\n  addr: 127.0.0.1:5000\n"
+             {dir_text}/data}}}}\nhttp:\n  addr: 0.0.0.0:5000\n"
         );
+        if matches!(setup, Setup::Tls | Setup::Guarded) {
+            config += &format!(
+                "  tls: {{certificate: {dir_text}/server.crt, key: {dir_text}/server.key, \
+                 clientcas: [{dir_text}/client/ca.crt]}}\n"
+            );
+        }
         match setup {
-            Setup::Plain => {}
-            Setup::Basic => {
+            Setup::Plain | Setup::Tls => {}
+            Setup::Basic | Setup::Guarded => {
                 let users = tool("htpasswd", &["-Bbn", "ann", "secret"]);
                 fs::write(dir.join("users"), users).expect("write");
                 config += &format!("auth: {{htpasswd: {{realm: test, path: {dir_text}/users}}}}\n");
-            }
-            Setup::Tls => {
-                config += &format!(
-                    "  tls: {{certificate: {dir_text}/server.crt, key: {dir_text}/server.key, \
-                     clientcas: [{dir_text}/client/ca.crt]}}\n"
-                );
             }
             Setup::Token => {
                 config += &format!(
@@ -80,7 +83,7 @@ impl Drop for Registry {
     }
 }
 
-/// A certificate for 127.0.0.1, one for a client, and who vouches for both, which is in `client/`.
+/// A certificate for 127.0.0.1 and 192.0.2.2, one for a client, and who vouches for both, which is in `client/`.
 pub fn certificates(dir: &Path) {
     certificates_for(dir, "3650");
 }
@@ -96,7 +99,7 @@ pub fn certificates_for(dir: &Path, days: &str) {
         ["req", "-x509", "-days", "3650", "-subj", "/CN=test", "-keyout", &ca.1, "-out", &ca.0];
     tool("openssl", &[&whole[..], &key].concat());
     let names = at(dir.join("names"));
-    fs::write(&names, "subjectAltName=IP:127.0.0.1\n").expect("write");
+    fs::write(&names, "subjectAltName=IP:127.0.0.1,IP:192.0.2.2\n").expect("write");
     let ends = [
         (dir.join("server.crt"), dir.join("server.key")),
         (client.join("client.cert"), client.join("client.key")),

@@ -37,7 +37,14 @@ const AT_REST: usize = 10;
 const TOGETHER: usize = 80;
 const IN_FLIGHT: usize = 8;
 
-/// What follows a start, or many creations, in the background.
+/// Containers that stand when the daemon is killed and started again, and how often it is.
+const AT_RESTART: usize = 100;
+const RESTARTS: usize = 5;
+
+/// A daemon that has been started is asked so often.
+const ASK_AGAIN: Duration = Duration::from_millis(1);
+
+/// What follows a start, or many creations, in the background has so long, as no event tells its end.
 const REST: Duration = Duration::from_secs(2);
 
 /// Where the daemon tells how long its steps have taken; only its own network sees it.
@@ -69,15 +76,18 @@ pub struct Report {
     full_kib: u64,
     rest_pid1_kib: Vec<u64>,
     full_pid1_kib: Vec<u64>,
+    /// From starting a daemon beside [`AT_RESTART`] containers until it has told who is there.
+    restart_us: Vec<u64>,
 }
 
-/// Prepares on the host, then runs [`inside`] apart from it.
-pub fn run() -> Result<()> {
+/// Prepares on the host, then runs [`inside`] apart from it. `reserve`: how many halves of containers
+/// are made ahead; `None`: as many as by default.
+pub fn run(reserve: Option<u32>) -> Result<()> {
     host::need_root("bench garden")?;
     host::need(host::LAB)?;
     let stack = rootfs::run("tiny", rootfs::Mode::WhenNeeded)?;
     let program = host::build(true)?;
-    let root = lay_out(&stack)?;
+    let root = lay_out(&stack, reserve)?;
     let mut apart = host::alone();
     apart.arg("--net").arg(std::env::current_exe()?);
     apart.args(["bench", "garden", "--inside"]).arg(&stack).arg(&program);
@@ -90,11 +100,13 @@ pub fn run() -> Result<()> {
     Ok(std::fs::remove_dir_all(&root)?)
 }
 
-fn lay_out(stack: &Path) -> Result<PathBuf> {
+fn lay_out(stack: &Path, reserve: Option<u32>) -> Result<PathBuf> {
     let root = demo::lay_out(stack, CHORE)?;
     let most = LEVELS.iter().max().unwrap_or(&0) + TOGETHER;
+    let reserve = reserve.map(|number| format!("reserve = {number}\n")).unwrap_or_default();
     let settings = format!(
-        "[cgroup]\nparent = \"{CGROUPS}\"\n[cell]\ncontainers = {most}\n\
+        "[cgroup]\nparent = \"{CGROUPS}\"\n[self_check]\ninterval = \"never\"\n\
+         [cell]\ncontainers = {most}\n{reserve}\
          [garden]\nenabled = true\ndebug = \"127.0.0.1:{DEBUG_PORT}\"\n"
     );
     std::fs::write(root.join("etc/terrarium/terrarium.toml"), settings)?;
@@ -111,7 +123,12 @@ pub fn inside(stack: &Path, program: &Path) -> Result<()> {
     let mut daemon = demo::Daemon::start(program, &root, &log)?;
     let client = Client { socket: root.join("run/terrarium/garden.sock") };
     let measured = daemon.wait_for_socket(&client.socket).and_then(|()| {
-        let measured = measure(&client, daemon.id());
+        let measured = measure(&client, daemon.id()).and_then(|mut report| {
+            let again = || demo::Daemon::start(program, &root, &log.with_extension("again.log"));
+            report.restart_us = restarts(&client, &mut daemon, &again)?;
+            several(&client, &mut report)?;
+            Ok(report)
+        });
         // Also what a failure has left standing.
         let swept = sweep(&client);
         let report = measured?;
@@ -128,6 +145,7 @@ pub fn inside(stack: &Path, program: &Path) -> Result<()> {
     println!("{}", table::steps(&report));
     println!("{}", super::table::floor(&alone));
     println!("{}", table::sizes(&report));
+    println!("{}", table::restarts(&report));
     unmeasured.iter().for_each(|line| println!("{line}"));
     Ok(())
 }
@@ -168,14 +186,47 @@ fn measure(client: &Client, daemon: u32) -> Result<Report> {
     }
     report.full_kib = super::rest::daemon_pss_kib(daemon)?;
     report.full_pid1_kib = pid1s(client, standing)?;
-    for n in 1..standing {
-        client.destroy(&standing_name(n))?;
+    (AT_RESTART..standing).try_for_each(|n| client.destroy(&standing_name(n)))?;
+    Ok(report)
+}
+
+/// Kills the daemon several times and starts another, beside [`AT_RESTART`] containers with a process
+/// each; how long it is from there until that one tells all of them.
+fn restarts(
+    client: &Client,
+    daemon: &mut demo::Daemon,
+    again: &dyn Fn() -> Result<demo::Daemon>,
+) -> Result<Vec<u64>> {
+    eprintln!("measuring {RESTARTS} restarts beside {AT_RESTART} containers");
+    let mut all = Vec::new();
+    for _ in 0..RESTARTS {
+        std::thread::sleep(REST);
+        daemon.kill()?;
+        let (took, told) = super::measured(|| {
+            *daemon = again()?;
+            loop {
+                match client.list() {
+                    Ok(told) => return Ok(told),
+                    Err(_) => daemon.need_alive()?,
+                }
+                // No event: nobody tells that a socket is listened on.
+                std::thread::sleep(ASK_AGAIN);
+            }
+        })?;
+        ensure!(told.len() == AT_RESTART, "after a restart there are {} containers", told.len());
+        all.push(took);
     }
+    Ok(all)
+}
+
+/// Many containers by several clients at once, when the others have gone.
+fn several(client: &Client, report: &mut Report) -> Result<()> {
+    (1..AT_RESTART).try_for_each(|n| client.destroy(&standing_name(n)))?;
     std::thread::sleep(REST * 5);
     eprintln!("measuring {TOGETHER} containers with {IN_FLIGHT} in flight");
     report.creates_per_s = together(|n| client.create(&format!("together-{n}")))?;
     report.destroys_per_s = together(|n| client.destroy(&format!("together-{n}")))?;
-    Ok(report)
+    Ok(())
 }
 
 fn standing_name(n: usize) -> String {

@@ -84,17 +84,17 @@ pub fn pss_kib(id: u32) -> Result<u64> {
     field(&format!("/proc/{id}/smaps_rollup"), "Pss:")
 }
 
-/// The same of a daemon with the process that it copies for each container: its child that is in no
-/// pid namespace of its own, as every pid 1 is.
+/// The same of a daemon with its children that are no container's: the process that it copies, and each
+/// pid 1 that it has made ahead. They are in the daemon's own control groups.
 pub fn daemon_pss_kib(daemon: u32) -> Result<u64> {
-    let space = |id: u32| std::fs::read_link(format!("/proc/{id}/ns/pid")).ok();
+    let groups = |id: u32| std::fs::read_to_string(format!("/proc/{id}/cgroup")).ok();
     let dir = format!("/proc/{daemon}/task");
     let threads = std::fs::read_dir(&dir).with_context(|| format!("cannot read {dir}"))?;
     // A thread that has ended meanwhile has given its children to another; the next look finds them.
     let lists = threads.flatten().map(|thread| thread.path().join("children"));
     let children: String = lists.flat_map(std::fs::read_to_string).collect();
     let beside = children.split_whitespace().filter_map(|id| id.parse().ok());
-    let beside = beside.filter(|id| space(*id).is_some_and(|its| Some(its) == space(daemon)));
+    let beside = beside.filter(|id| groups(*id).is_some_and(|its| Some(its) == groups(daemon)));
     beside.map(pss_kib).try_fold(pss_kib(daemon)?, |sum, kib| Ok(sum + kib?))
 }
 

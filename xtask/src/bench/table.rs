@@ -9,6 +9,8 @@ pub const CREATE_US: u64 = 6_000;
 pub const RUN_US: u64 = 2_000;
 /// Median until a container is gone for who asked.
 pub const DESTROY_US: u64 = 3_000;
+/// Until a daemon that was started again tells who is there.
+pub const RESTART_US: u64 = 100_000;
 /// A daemon with ten apps.
 pub const DAEMON_KIB: u64 = 6 << 10;
 /// Of each container, outside the app.

@@ -4,10 +4,10 @@ use super::packages;
 use super::tree::{Content, Tree};
 use crate::host;
 use crate::progress::Progress;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use std::io::Read;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// Fetches the package into `work` and takes the program out; nothing is installed on the host.
 pub fn build(package: &str, work: &Path, progress: &mut Progress) -> Result<Tree> {
@@ -34,26 +34,16 @@ pub fn build(package: &str, work: &Path, progress: &mut Progress) -> Result<Tree
 
 /// The content of the file called `name` in a Debian package.
 fn extract(package: &Path, name: &str) -> Result<Vec<u8>> {
-    let mut child = Command::new("dpkg-deb")
-        .arg("--fsys-tarfile")
-        .arg(package)
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot run dpkg-deb")?;
-    let stdout = child.stdout.take().expect("it was asked for");
     let mut content = None;
-    for entry in tar::Archive::new(stdout).entries()? {
-        let mut entry = entry?;
+    packages::each_entry(package, |entry| {
         let wanted = entry.path()?.file_name().is_some_and(|file| file == name);
         if wanted && entry.header().entry_type().is_file() && entry.size() > 0 {
             let mut bytes = Vec::new();
             entry.read_to_end(&mut bytes)?;
             content.get_or_insert(bytes);
         }
-    }
-    if !child.wait()?.success() {
-        bail!("dpkg-deb cannot read {}", package.display());
-    }
+        Ok(())
+    })?;
     content.with_context(|| format!("{} holds no {name}", package.display()))
 }
 

@@ -10,12 +10,14 @@ use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 
 /// Most packages of one image.
 const PACKAGES_MAX: usize = 200;
 /// Directories of the root that are links into `usr`.
 const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
+/// What the host itself has installed says nothing about what an image is made of.
+const ANY_HOST: [&str; 2] = ["-o", "Dir::State::status=/dev/null"];
 /// Who is there in any case.
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n";
 const GROUP: &str = "root:x:0:\n";
@@ -67,7 +69,7 @@ pub fn fetch(packages: &[&str], work: &Path) -> Result<()> {
     let download = || {
         let mut apt = host::apt();
         // The sandbox user of apt cannot write here, and what comes is checked by its digest.
-        apt.args(["-o", "APT::Sandbox::User=root", "download"]).args(packages);
+        apt.args(["-o", "APT::Sandbox::User=root"]).args(ANY_HOST).arg("download").args(packages);
         host::capture(apt.current_dir(work))
     };
     let Err(err) = download() else { return Ok(()) };
@@ -98,7 +100,7 @@ fn closure(packages: &[String], wanted: impl Fn(&str) -> bool) -> Result<BTreeSe
 fn depends(packages: &[String]) -> Result<String> {
     let ask = || {
         let mut apt = Command::new("apt-cache");
-        apt.args(["depends", "--important"]).args(packages).env("LC_ALL", "C");
+        apt.args(ANY_HOST).args(["depends", "--important"]).args(packages).env("LC_ALL", "C");
         host::capture(&mut apt)
     };
     ask().or_else(|err| match host::is_root() {
@@ -123,6 +125,17 @@ fn dependencies(said: &str) -> impl Iterator<Item = &str> {
 
 /// Takes the files of one package in.
 fn unpack(package: &Path, tree: &mut Tree, skip: &impl Fn(&str) -> bool) -> Result<()> {
+    each_entry(package, |entry| match place(&entry.path()?) {
+        Some(path) if !skip(&path) => add(tree, path, entry),
+        _ => Ok(()),
+    })
+}
+
+/// Does `with` for each entry of a package.
+pub fn each_entry(
+    package: &Path,
+    mut with: impl FnMut(&mut tar::Entry<'_, ChildStdout>) -> Result<()>,
+) -> Result<()> {
     let mut child = Command::new("dpkg-deb")
         .arg("--fsys-tarfile")
         .arg(package)
@@ -131,12 +144,7 @@ fn unpack(package: &Path, tree: &mut Tree, skip: &impl Fn(&str) -> bool) -> Resu
         .context("cannot run dpkg-deb")?;
     let stdout = child.stdout.take().expect("it was asked for");
     for entry in tar::Archive::new(stdout).entries()? {
-        let mut entry = entry?;
-        let Some(path) = place(&entry.path()?) else { continue };
-        if skip(&path) {
-            continue;
-        }
-        add(tree, path, &mut entry).with_context(|| format!("in {}", package.display()))?;
+        with(&mut entry?).with_context(|| format!("in {}", package.display()))?;
     }
     if !child.wait()?.success() {
         bail!("dpkg-deb cannot read {}", package.display());

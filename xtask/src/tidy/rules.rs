@@ -92,9 +92,27 @@ pub fn no_unsafe(file: &File) -> Vec<Finding> {
 }
 
 /// Files that compute values from values, by name.
-const PURE: [&str; 17] = [
-    "plan", "recipe", "diff", "pool", "graph", "wire", "proto", "state", "manifest", "egress",
-    "text", "verbs", "show", "crash", "room", "backoff", "bucket",
+const PURE: [&str; 20] = [
+    "plan",
+    "recipe",
+    "diff",
+    "pool",
+    "graph",
+    "wire",
+    "proto",
+    "state",
+    "manifest",
+    "egress",
+    "text",
+    "verbs",
+    "show",
+    "crash",
+    "lrp_state",
+    "rollout",
+    "waits",
+    "room",
+    "backoff",
+    "bucket",
 ];
 
 /// Rooms that are pure as a whole.

@@ -17,7 +17,7 @@ use std::process::Command;
 const FORMAT: u32 = 1;
 const SUITE: &str = "bookworm";
 /// systemd and what looks at containers from outside; no recommended packages beside them.
-const PACKAGES: [&str; 25] = [
+const PACKAGES: [&str; 26] = [
     "apache2-utils",
     "attr",
     "btrfs-progs",
@@ -35,6 +35,7 @@ const PACKAGES: [&str; 25] = [
     "nftables",
     "openssh-server",
     "openssl",
+    "podman",
     "procps",
     "skopeo",
     "systemd",

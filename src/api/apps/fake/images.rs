@@ -4,6 +4,7 @@ use super::Fake;
 use crate::api::apps::images::*;
 use crate::api::apps::{ErrorKind, Served, ServiceError};
 use crate::unit::{Digest, ImageRef};
+use smol::channel::Sender;
 use smol::stream::{self, StreamExt};
 use std::{fmt, io};
 
@@ -57,7 +58,11 @@ impl ImageService for Fake {
         from: String,
         name: Option<ImageRef>,
         pieces: Pieces,
+        waits: Sender<String>,
     ) -> Served<Vec<NamedImage>> {
+        if name.as_ref().is_some_and(|name| name.to_string().contains("late")) {
+            waits.send("its turn".into()).await.expect("somebody listens");
+        }
         let mut bytes = Vec::new();
         loop {
             let broken = |err: &dyn fmt::Display| {

@@ -3,23 +3,9 @@
 use crate::api::apps::fake::{Fake, view};
 use crate::api::apps::*;
 use crate::api::http::client::{Call, Client, Reply};
-use crate::api::http::listen::listen;
-use crate::api::http::server::{Limits, serve};
 use crate::api::http::wire::{Exit, Frame};
 use crate::api::http::{FrameWriter, Frames};
-use crate::api::testing::TempDir;
-
-/// Runs `test` against a server of `fake`.
-fn with_service<F: Future<Output = ()>>(fake: Fake, test: impl FnOnce(Client) -> F) {
-    let dir = TempDir::new();
-    let socket = listen(&dir.path().join("s"), 0o660, None).expect("listen");
-    let apps = Apps::new(fake);
-    let serving = async {
-        let err = serve(socket.listener(), &apps, Limits::default()).await;
-        panic!("the listener broke: {err}");
-    };
-    smol::block_on(future::or(test(Client::new(socket.path())), serving));
-}
+use crate::api::testing::with_service;
 
 async fn send(client: &Client, call: Call) -> Reply {
     client.send(&call).await.expect("an answer")
@@ -56,13 +42,21 @@ fn every_verb_reaches_the_service() {
                 200
             );
         }
+        let path = ["v1", "apps", "web", "instances", "worker", "1", "restart"];
+        assert_eq!(send(&client, Call::new("POST", &path)).await.status(), 200);
         let scale = ScaleRequest { process: Some("worker".into()), instances: 3 };
         let call = Call::new("POST", &["v1", "apps", "web", "scale"]).json(&scale);
         assert_eq!(send(&client, call).await.status(), 200);
         assert_eq!(send(&client, Call::new("DELETE", &["v1", "apps", "web"])).await.status(), 200);
     });
-    let calls =
-        ["stop web", "start web", "restart web", "scale Some(\"worker\")=3 web", "delete web"];
+    let calls = [
+        "stop web",
+        "start web",
+        "restart web",
+        "restart worker/1 of web",
+        "scale Some(\"worker\")=3 web",
+        "delete web",
+    ];
     assert_eq!(fake.calls(), calls);
 }
 
@@ -80,7 +74,7 @@ fn apply_tells_what_happens_until_it_is_done() {
         };
         let events: Vec<ApplyEvent> = all(send(&client, put("", "/a.toml")).await).await;
         assert_eq!(events[0], ApplyEvent::State("staging".into()));
-        assert_eq!(events.last(), Some(&ApplyEvent::Done(view("web", "running"))));
+        assert_eq!(events.last(), Some(&ApplyEvent::Done(view("web", "running").into())));
         let json = serde_json::to_string(&events[0]).expect("json");
         assert_eq!(json, r#"{"state":"staging"}"#);
         let events: Vec<ApplyEvent> = all(send(&client, put("# broken", "/a.toml")).await).await;
@@ -212,5 +206,37 @@ fn a_command_whose_client_leaves_or_lies_is_hung_up() {
         writer.send(&Frame::Stdout(vec![])).await.expect("send");
         assert!(!matches!(reader.next().await, Ok(Some(_))), "cut off");
         hung_up(2).await;
+    });
+}
+
+#[test]
+fn who_watches_gets_events_explanations_and_figures() {
+    let fake = Fake::with(&[("web", "crashed")]);
+    with_service(fake.clone(), async |client| {
+        let reply = send(&client, Call::new("GET", &["v1", "events"]).query("since", "3-4")).await;
+        assert_eq!(reply.header("content-type"), Some("text/event-stream"));
+        let text = String::from_utf8(reply.bytes().await.expect("a body")).expect("text");
+        assert!(text.starts_with("event: gap\ndata: {\"after\":\"3-4\",\"missed\":\"3-0\"}\n\n"));
+        let event = "id: 3-17\nevent: actual_lrp_crashed\ndata: {\"crash_count\":2,";
+        assert!(text.contains(event) && text.ends_with("\"time_ms\":1795226400123}\n\n"), "{text}");
+        for (since, calls) in [("oldest", "events Oldest true"), ("17", "events Time(17) true")] {
+            let call = Call::new("GET", &["v1", "events"]).query("since", since);
+            assert_eq!(send(&client, call).await.status(), 200);
+            assert_eq!(fake.calls().last().map(String::as_str), Some(calls));
+        }
+        let call = Call::new("GET", &["v1", "events"]).query("since", "x-1");
+        let (status, kind, message) = refused(&client, call).await;
+        assert_eq!((status, kind.as_str()), (422, "invalid"));
+        assert_eq!(message, "`x-1` is no event's id, such as 3-17");
+        let call = Call::new("GET", &["v1", "apps", "web", "explain"]).query("index", 2);
+        assert_eq!(send(&client, call).await.status(), 200);
+        assert_eq!(fake.calls().last().map(String::as_str), Some("explain web None Some(2)"));
+        let reply = send(&client, Call::new("GET", &["metrics"])).await;
+        assert_eq!(reply.header("content-type"), Some(crate::api::openmetrics::CONTENT_TYPE));
+        let text = String::from_utf8(reply.bytes().await.expect("a body")).expect("text");
+        assert!(text.ends_with("# EOF\n"), "{text}");
+        let reply = send(&client, Call::new("GET", &["v1", "container_metrics"])).await;
+        let metrics: serde_json::Value = reply.json().await.expect("JSON");
+        assert_eq!(metrics, serde_json::json!({"cell_id": "box", "lrps": [], "tasks": []}));
     });
 }

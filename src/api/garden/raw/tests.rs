@@ -13,6 +13,10 @@ fn settings() -> Settings {
     Settings { patience: LONG, deaf: LONG, linger: LONG }
 }
 
+fn room() -> Arc<Room> {
+    Arc::default()
+}
+
 fn pair() -> (UnixStream, Hijacked) {
     let (client, server) = UnixStream::pair().expect("a pair of sockets");
     let (reader, writer) = (Box::pin(server.clone()), Box::pin(server.clone()));
@@ -194,6 +198,42 @@ fn a_client_that_goes_while_its_input_is_blocked_is_let_go() {
         let (_, _client) = smol::block_on(future::zip(server, talk));
         assert_eq!(heard.try_recv(), Ok(()), "the input ends");
     }
+}
+
+#[test]
+fn who_stands_still_in_a_long_message_does_not_make_others_fail() {
+    let room = Arc::new(Room::of(2));
+    let short = Settings { patience: Duration::from_millis(100), ..settings() };
+    let (stuck, heard_of) = unbounded();
+    let (orders, heard) = unbounded();
+    let ((mut one, its), (mut other, others)) = (pair(), pair());
+    let with = || (room.clone(), short);
+    let stands = control(its, first(), note(&stuck), future::pending(), with());
+    let goes_on = control(others, first(), note(&orders), future::pending(), with());
+    let long = vec![b'x'; 3 * KEEP - 1000];
+    let talk = async {
+        // All the room is taken, and nothing more comes.
+        one.write_all(b"{\"source\":0,\"data\":\"").await.expect("send");
+        one.write_all(&long).await.expect("send");
+        while room.has_some() {
+            future::yield_now().await;
+        }
+        other.write_all(b"{\"source\":0,\"data\":\"").await.expect("send");
+        other.write_all(&long).await.expect("send");
+        other.write_all(b"\"}").await.expect("send");
+        assert_eq!(heard.recv().await, Ok(Order::Input(long.clone())));
+        let nonsense = heard_of.recv().await;
+        assert!(matches!(nonsense, Ok(Order::Nonsense(_))), "{nonsense:?}");
+    };
+    let both = async {
+        future::zip(stands, goes_on).await;
+        false
+    };
+    let talk = async {
+        talk.await;
+        true
+    };
+    assert!(smol::block_on(future::or(talk, both)), "neither client has gone");
 }
 
 #[test]

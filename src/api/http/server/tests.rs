@@ -32,6 +32,10 @@ impl Handler for Fake {
                 Err(err) => err.into(),
             },
             ["ignore"] => Response::text(200, "ignored"),
+            ["waits"] => {
+                body.interim("Waits", "for\r\nnothing").await;
+                Response::text(200, "done")
+            }
             ["lines"] => {
                 let lines = (0..3).map(|n| Ok(format!("{n}\n").into_bytes()));
                 Response::new(200, Content::Stream(stream::iter(lines).boxed()))
@@ -329,6 +333,20 @@ fn a_client_that_waits_for_continue_gets_it() {
         stream.write_all(b"ok").await.expect("send");
         stream.shutdown(Shutdown::Write).expect("end");
         assert!(rest(&mut stream).await.ends_with("ok"));
+    });
+}
+
+#[test]
+fn a_client_of_today_hears_something_before_the_answer() {
+    with_server(Limits::default(), async |world| {
+        let early = "HTTP/1.1 102 Processing\r\nWaits: for  nothing\r\n\r\nHTTP/1.1 200 OK\r\n";
+        let out = world.talk(b"GET /waits HTTP/1.1\r\n\r\n").await;
+        assert!(out.starts_with(early) && out.trim_end().ends_with("done"), "{out}");
+        let out = world.talk(b"GET /waits HTTP/1.0\r\n\r\n").await;
+        assert!(out.starts_with("HTTP/1.1 200") && out.trim_end().ends_with("done"), "{out}");
+        // Ours passes over it, unless it listens.
+        let reply = world.client().send(&Call::new("GET", &["waits"])).await.expect("answer");
+        assert_eq!(reply.status(), 200);
     });
 }
 

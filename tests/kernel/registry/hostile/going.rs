@@ -185,3 +185,56 @@ fn room_for_an_image_is_made_ahead_of_it_and_nothing_goes_for_that() {
     assert!(!is_asked.load(Ordering::SeqCst), "something was to go");
     bed.close();
 }
+
+/// A layer that says something of directories that it does not have, in some 5 MiB.
+fn implying(number: usize) -> Vec<u8> {
+    let long = "d".repeat(240);
+    let deep = |chain: usize| {
+        let levels: Vec<_> =
+            (0..14).map(|level| format!("{number}-{chain}-{level}-{long}")).collect();
+        format!("{}/file", levels.join("/"))
+    };
+    let add = |tar: crate::image::Tar, chain| {
+        tar.pax(&[("path", deep(chain).as_bytes())]).file("file", "x")
+    };
+    (0..190).fold(crate::image::Tar::default(), add).end()
+}
+
+/// Layers that cannot be shown before those below are here take memory: no more are begun when that is
+/// much, and all come when the lowest has come.
+#[test]
+fn what_is_kept_of_layers_that_wait_for_those_below_is_bounded() {
+    let bed = Bed::new("waiting");
+    let base = crate::image::one_file("base", b"x");
+    let heavy: Vec<Vec<u8>> = (0..8).map(implying).collect();
+    let more: Vec<&[u8]> = heavy.iter().map(Vec::as_slice).collect();
+    let diffs: Vec<Digest> = [&base[..]].iter().chain(&more).map(|it| Digest::of(it)).collect();
+    let image = Image::with(base.clone(), &diffs, &more);
+    let drafts = bed.store.dir().join("tmp");
+    let drafts = move || fs::read_dir(&drafts).expect("tmp").count();
+    // Of five who work one has the lowest, each of the others one layer, and the first of them
+    // another: two are much.
+    const BEGUN_MAX: usize = 6;
+    let are_too_many = Arc::new(AtomicBool::new(false));
+    let found = are_too_many.clone();
+    let lowest = Digest::of(&base).to_string();
+    let server = Server::with(5000, image, move |asked, _| {
+        if asked.path.ends_with(&lowest) {
+            until("as many are begun as may be", || drafts() >= BEGUN_MAX);
+            let begin = std::time::Instant::now();
+            while begin.elapsed() < Duration::from_secs(5) && drafts() <= BEGUN_MAX {
+                std::thread::park_timeout(Duration::from_millis(10));
+            }
+            found.store(drafts() > BEGUN_MAX, Ordering::SeqCst);
+        }
+        let layer = heavy.iter().find(|it| asked.path.ends_with(&Digest::of(it).to_string()));
+        layer.map(|layer| Answer::ok(layer.clone()))
+    });
+    let pulled = patient(&bed, &server, &Wish::default()).expect("pulled");
+    assert!(!are_too_many.load(Ordering::SeqCst), "more were begun");
+    assert_eq!(pulled.image.layers.len(), 9);
+    assert!(pulled.image.layers.iter().all(|it| bed.store.layer(it).is_some()));
+    assert_eq!(fs::read_dir(bed.store.dir().join("tmp")).expect("tmp").count(), 0);
+    drop(pulled);
+    bed.close();
+}

@@ -2,9 +2,10 @@
 
 use super::super::Figures;
 use super::super::table::{
-    CREATE_US, DAEMON_KIB, DESTROY_US, PID1_KIB, RUN_US, millis, quantile, shown, verdict,
+    CREATE_US, DAEMON_KIB, DESTROY_US, PID1_KIB, RESTART_US, RUN_US, millis, quantile, shown,
+    verdict,
 };
-use super::{AT_REST, IN_FLIGHT, Level, ROUNDS, Report, TOGETHER};
+use super::{AT_REST, AT_RESTART, IN_FLIGHT, Level, ROUNDS, Report, TOGETHER};
 
 /// The worst of a hundred may take as many medians.
 const P99_MEDIANS: u64 = 3;
@@ -117,6 +118,21 @@ pub fn sizes(report: &Report) -> String {
     lines.join("\n")
 }
 
+/// How long the daemon is away when it was killed, in milliseconds.
+pub fn restarts(report: &Report) -> String {
+    let list = &report.restart_us;
+    let median = quantile(list, 50);
+    format!(
+        "daemon killed and started again beside {AT_RESTART} containers, ms until it tells them: \
+         least {}, median {}, most {}; budget {}  {}",
+        shown(quantile(list, 0), millis),
+        shown(median, millis),
+        shown(quantile(list, 100), millis),
+        millis(RESTART_US),
+        verdict(median, RESTART_US)
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +166,17 @@ mod tests {
         assert_eq!(cells(&text, 4), ["create", "crun", "5.00", "5.00", "5.00"]);
         assert_eq!(cells(&text, 5)[7..], ["met", "3.00", "NOT", "MET"], "p99 of first byte");
         assert_eq!(cells(&text, 9)[2..5], ["-", "-", "-"], "{text}");
+    }
+
+    #[test]
+    fn a_restart_is_judged_by_its_median() {
+        let told = |restart_us| restarts(&Report { restart_us, ..Report::default() });
+        let met = told(vec![70_000, 90_000, 900_000]);
+        assert!(
+            met.ends_with("least 70.00, median 90.00, most 900.00; budget 100.00  met"),
+            "{met}"
+        );
+        assert!(told(vec![70_000, 101_000, 102_000]).ends_with("NOT MET"));
     }
 
     #[test]

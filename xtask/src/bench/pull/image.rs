@@ -147,7 +147,9 @@ pub fn push(
     let tag = format!("{registry}/bench:{}-{name}", image.name.replace([' ', ','], ""));
     let (from, to) = (format!("oci:{}:a", layout.display()), format!("docker://{tag}"));
     let mut copy = Command::new("skopeo");
-    copy.args(["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false", &from, &to]);
+    copy.args(["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"]);
+    // Else it names another packing of the same layer, which the registry has from before.
+    copy.args(["--preserve-digests", &from, &to]);
     host::run(&mut copy)?;
     std::fs::remove_dir_all(&layout)?;
     let all = layers.iter().map(|layer| bytes(layer)).sum::<Result<u64>>()?;

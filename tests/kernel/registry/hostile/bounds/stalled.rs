@@ -3,6 +3,7 @@
 use super::*;
 use std::num::NonZero;
 use std::path::Path;
+use terrarium::image::work::Wish;
 use terrarium::image::{import_stack, load, load_stream};
 
 /// Images that are fetched at a time, and layers of them that are unpacked.
@@ -47,8 +48,15 @@ fn saved(image: &Image) -> Vec<u8> {
 fn all_local(bed: &Bed) -> Result<(), String> {
     let said = |err: terrarium::image::ImageError| terrarium::log::chain(&err);
     let sent = packed(&saved(&Image::new(1)));
-    load_stream(&bed.store, "a.lan", Path::new("sent"), &sent[..], None, &|_, _| Ok(()))
-        .map_err(said)?;
+    load_stream(
+        (&bed.store, &Wish::new(&bed.store)),
+        "a.lan",
+        Path::new("sent"),
+        &sent[..],
+        None,
+        &|_, _| Ok(()),
+    )
+    .map_err(said)?;
     let archive = bed.lab.dir.join("saved.tar");
     fs::write(&archive, saved(&Image::new(2))).expect("write");
     load(&bed.store, "a.lan", &archive, None).map_err(said)?;
@@ -113,7 +121,14 @@ fn a_file_brings_the_very_layer_that_a_registry_owes() {
         let is_silent = comes(|| length(&part(&bed.store, server)) == COMES as u64);
         let archive = saved(&server.image);
         let load = move || {
-            load_stream(&bed.store, "a.lan", Path::new("sent"), &*archive, None, &|_, _| Ok(()))
+            load_stream(
+                (&bed.store, &Wish::new(&bed.store)),
+                "a.lan",
+                Path::new("sent"),
+                &*archive,
+                None,
+                &|_, _| Ok(()),
+            )
         };
         let load = scope.spawn(load);
         let is_done = comes(|| load.is_finished()) && !pull.is_finished();
@@ -123,5 +138,47 @@ fn a_file_brings_the_very_layer_that_a_registry_owes() {
     });
     assert!(is_silent, "the layer is not on its way");
     assert!(is_done, "the load waits for the registry");
+    bed.close();
+}
+
+/// Two archives are taken in at a time. Whoever is the third hears that, and goes with his client.
+#[test]
+fn a_load_that_waits_for_its_turn_says_so_and_ends_with_who_wants_it() {
+    let bed = Bed::new("turns");
+    let wishes: Vec<Wish> = (0..3).map(|_| Wish::new(&bed.store)).collect();
+    let (tell, told) = std::sync::mpsc::channel();
+    // Pipes into which nobody writes.
+    let pipes: Vec<_> = (0..3).map(|_| std::io::pipe().expect("pipe")).collect();
+    let said = std::thread::scope(|scope| {
+        let load = |at: usize| {
+            let (bed, pipe, tell) = (&bed, &pipes[at].0, tell.clone());
+            let wish = wishes[at].clone().telling(move |why| tell.send(why.into()).expect("told"));
+            scope.spawn(move || {
+                let (path, fits) = (Path::new("sent"), &|_: &[Digest], _| Ok(()));
+                let loaded = load_stream((&bed.store, &wish), "a.lan", path, pipe, None, fits);
+                terrarium::log::chain(&loaded.expect_err("nothing comes"))
+            })
+        };
+        let feeding: Vec<_> = (0..2).map(load).collect();
+        let are_held = comes(|| drafts(&bed.store) == 2);
+        let third = load(2);
+        let why: String = told.recv_timeout(Duration::from_secs(120)).expect("told");
+        wishes[2].end();
+        let said = third.join().expect("no panic");
+        let is_feeding = feeding.iter().all(|load| !load.is_finished());
+        wishes.iter().for_each(Wish::end);
+        // Who reads looks whether it is wanted when something comes.
+        for pipe in &pipes {
+            (&pipe.1).write_all(b"x").expect("somebody reads");
+        }
+        for load in feeding {
+            load.join().expect("no panic");
+        }
+        assert!(are_held && is_feeding);
+        (why, said)
+    });
+    assert_eq!(said.0, "2 archives are taken in at a time");
+    assert!(said.1.contains("nobody wants it any more"), "{}", said.1);
+    assert_eq!((drafts(&bed.store), told.try_iter().count()), (0, 0));
     bed.close();
 }

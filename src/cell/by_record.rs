@@ -1,0 +1,385 @@
+//! LRPs that are asked for by the container record of another cell instead of a manifest.
+//!
+//! Each is an app of its own here, under a name that is made of the record's guid, with one process
+//! and one instance: so it is listed, logged, stopped, adopted and deleted as any other. Its staging
+//! only sees that its root is in the store.
+
+use super::error::{CellError, Kind};
+use super::record::{AppRecord, Release};
+use super::shared::{AppChange, Cell, Shared, now_ms};
+use super::task::{beside_image, notes};
+use super::wishes::check_ports;
+use crate::exec::cancel::Cancel;
+use crate::exec::places;
+use crate::model::action::Action;
+use crate::model::container::LrpContainer;
+use crate::model::image::StagedImage;
+use crate::model::limits::Limits;
+use crate::model::lrp::{DesiredLrp, ImageFacts, LrpPort, ProcessGuid, Work};
+use crate::model::manifest::{
+    Build, Check, Health, HealthTimes, Image, Log, Manifest, Port, Probe, Process, Restart, Run,
+};
+use crate::model::task::{Rootfs, StagingResult, inner_name};
+use crate::model::work::Sidecar;
+use crate::unit::{AppName, Bytes, Digest};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// From a root that could not be had to the next try.
+const AGAIN_MS: u64 = 30_000;
+
+/// Such LRPs at the same time.
+const RECORDS_MAX: usize = 1024;
+
+/// Open files of a command that somebody runs inside, where the record says nothing.
+const NOFILE: u64 = 16_384;
+
+/// Name of the one process.
+pub(super) const PROCESS: &str = "web";
+
+impl Cell {
+    /// The stack that a path of another cell's records stands for.
+    pub fn stack_at(&self, path: &str) -> Option<String> {
+        self.shared.rootfs.get(path).cloned()
+    }
+
+    /// The box's address as clients are told it.
+    pub fn external_ip(&self) -> std::net::Ipv4Addr {
+        self.shared.host_ip
+    }
+
+    /// Every LRP by record that is not on its way out, with its app's name.
+    pub fn containers(&self) -> Vec<(AppName, LrpContainer)> {
+        let state = self.shared.state();
+        let apps = state.apps.iter().filter(|(_, app)| !app.deleting);
+        let by_record = |(name, app): (&AppName, &AppRecord)| {
+            Some((name.clone(), app.container.as_deref()?.clone()))
+        };
+        apps.filter_map(by_record).collect()
+    }
+
+    /// Asks for an LRP. It is on the disk when this returns.
+    pub async fn desire_container(&self, container: LrpContainer) -> Result<(), CellError> {
+        let name = inner_name(&container.guid);
+        let changed = self.shared.change_app(&name, |state| {
+            if state.closing {
+                return Err(CellError::new(Kind::Failed, "the daemon ends; ask the next one"));
+            }
+            if state.apps.contains_key(&name) {
+                return Err(CellError::new(Kind::Conflict, "container guid not available"));
+            }
+            let count = state.apps.values().filter(|app| app.container.is_some()).count();
+            if count >= RECORDS_MAX {
+                let text = format!("{RECORDS_MAX} containers are recorded already; delete some");
+                return Err(CellError::new(Kind::Conflict, text));
+            }
+            let manifest = manifest(&name, &container);
+            check_ports(state, &manifest)?;
+            Ok(AppChange::Put(Box::new(AppRecord {
+                container: Some(Box::new(container.clone())),
+                ..AppRecord::new(manifest, PathBuf::new(), now_ms())
+            })))
+        });
+        changed.await?;
+        crate::info!("container.desired", app = name, guid = container.guid);
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// Tries again to have the roots that could not be had. When to look again.
+    pub(super) async fn retry_records(self: &Arc<Self>) -> Option<u64> {
+        let due = {
+            let mut state = self.state();
+            let failed = |app: &&AppRecord| {
+                app.container.is_some()
+                    && app.failure.is_some()
+                    && app.staged == Some(app.generation)
+                    && !(app.stopped || app.deleting)
+            };
+            let failed = state.apps.values().filter(failed).map(|app| app.manifest.name.clone());
+            let failed: BTreeSet<AppName> = failed.collect();
+            again(&mut state.record_tries, &failed, now_ms())
+        };
+        for name in due {
+            let changed = self.change_app(&name, |state| match state.apps.get(&name) {
+                Some(app) if app.failure.is_some() && !(app.stopped || app.deleting) => {
+                    let again = AppRecord { failure: None, staged: None, ..app.clone() };
+                    Ok(AppChange::Put(Box::new(again)))
+                }
+                _ => Ok(AppChange::Keep),
+            });
+            if let Err(err) = changed.await {
+                crate::error!("record.refused", app = name, err = err);
+            }
+        }
+        self.state().record_tries.values().min().copied()
+    }
+}
+
+/// Those of the `failed` whose time has come. `tries`: when each is tried next, in milliseconds since
+/// 1970; it keeps those that still wait, and takes new ones.
+fn again(
+    tries: &mut BTreeMap<AppName, u64>,
+    failed: &BTreeSet<AppName>,
+    now_ms: u64,
+) -> Vec<AppName> {
+    tries.retain(|name, _| failed.contains(name));
+    for name in failed {
+        tries.entry(name.clone()).or_insert(now_ms + AGAIN_MS);
+    }
+    // A clock that was set back holds nobody up.
+    let is_due = |at: u64| at <= now_ms || at > now_ms + AGAIN_MS;
+    let due = tries.iter().filter(|(_, at)| is_due(**at)).map(|(name, _)| name.clone()).collect();
+    tries.retain(|_, at| !is_due(*at));
+    due
+}
+
+/// What a manifest would say of it: for whoever looks at the app.
+pub(super) fn manifest(name: &AppName, container: &LrpContainer) -> Manifest {
+    let Limits { memory, disk, cpu_weight, pids, .. } = container.limits;
+    let (memory, disk) = (memory.unwrap_or_default(), disk.unwrap_or_default());
+    let (image, stack) = match &container.rootfs {
+        Rootfs::Image(name) => (Some(Image::Ref(name.clone())), String::new()),
+        Rootfs::Stack(stack) => (None, stack.clone()),
+        Rootfs::App(..) => (None, String::new()),
+    };
+    let port = |port: &u16| Port {
+        name: format!("p{port}"),
+        container: *port,
+        publish: container.publish(*port),
+    };
+    let ports: Vec<Port> = container.ports.iter().map(port).collect();
+    let process = Process {
+        command: None,
+        instances: container.instances(),
+        memory,
+        disk,
+        ports: ports.iter().map(|port| port.name.clone()).collect(),
+        health: health(container),
+        readiness: readiness(container),
+    };
+    Manifest {
+        name: name.clone(),
+        source: PathBuf::new(),
+        image,
+        build: Build {
+            buildpacks: Vec::new(),
+            checksums: Default::default(),
+            stack,
+            memory: None,
+            disk: None,
+            timeout: Duration::ZERO,
+        },
+        run: Run {
+            instances: container.instances(),
+            memory,
+            disk,
+            cpu_weight,
+            pids: pids.unwrap_or_default(),
+            nofile: 0,
+            command: None,
+            user: String::new(),
+        },
+        processes: [(PROCESS.to_owned(), process)].into(),
+        env: BTreeMap::new(),
+        ports,
+        egress: container.egress.clone(),
+        restart: Default::default(),
+        log: Log::default(),
+        sidecars: BTreeMap::new(),
+        stop: Default::default(),
+        volumes: Vec::new(),
+        files: Vec::new(),
+        after: Vec::new(),
+        needs: Vec::new(),
+        ssh: None,
+        rollout: Default::default(),
+        release_hook: None,
+        services: Vec::new(),
+        file_based_services: false,
+    }
+}
+
+/// Diego's times; what is tried are the record's checks, or its own monitor, where it has one.
+pub(super) fn health(container: &LrpContainer) -> Health {
+    of_probes(&container.checks, container.start_timeout)
+}
+
+/// When connections are led to it; `None`: while it runs.
+fn readiness(container: &LrpContainer) -> Option<Health> {
+    let probes = &container.readiness_checks;
+    (!probes.is_empty()).then(|| of_probes(probes, Duration::ZERO))
+}
+
+fn of_probes(probes: &[Probe], start_timeout: Duration) -> Health {
+    let usual = HealthTimes::default();
+    let none = Probe {
+        check: Check::Process,
+        timeout: Duration::from_secs(1),
+        interval: usual.interval_healthy,
+    };
+    let (first, also) = probes.split_first().unwrap_or((&none, &[]));
+    Health {
+        check: first.check.clone(),
+        start_timeout,
+        interval_unhealthy: usual.interval_unhealthy,
+        interval_healthy: first.interval,
+        timeout: first.timeout,
+        failures: 1,
+        also: also.to_vec(),
+    }
+}
+
+/// Sees that its root is in the store. The error is for the user.
+pub(super) async fn stage(
+    shared: &Arc<Shared>,
+    record: &AppRecord,
+    container: &LrpContainer,
+    cancel: &Cancel,
+) -> Result<Release, String> {
+    let name = &record.manifest.name;
+    shared.say(name, "CELL", false, format!("Cell preparing rootfs {}", container.rootfs));
+    for note in notes(&container.extras) {
+        shared.say(name, "CELL", true, note);
+    }
+    shared.suits(&container.extras).map_err(|misfit| misfit.to_string())?;
+    let login = container.extras.login.as_ref();
+    let mut made =
+        cancel.or(shared.root_of(&container.rootfs, login)).await.ok_or("it was stopped")??;
+    if let Some(pin) = made.pin.take() {
+        shared.state().fetched.insert(name.clone(), pin);
+    }
+    if let (Some((_, bytes)), Some(disk)) = (made.image, container.limits.disk) {
+        beside_image(disk, bytes)?;
+    }
+    let base = made.image.map_or(made.layers[0], |(digest, _)| digest);
+    let env = made.env.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let image = made.image.map(|(digest, bytes)| StagedImage {
+        digest,
+        layers: made.layers,
+        bytes,
+        env,
+        volumes: Vec::new(),
+        stop_signal: None,
+    });
+    Ok(Release {
+        manifest: record.manifest.clone(),
+        fingerprint: base,
+        result: StagingResult { lifecycle_type: "container".into(), ..StagingResult::default() },
+        stack: base,
+        droplet: base,
+        image,
+        container: Some(Box::new(container.clone())),
+    })
+}
+
+/// The LRP of its release, which is made of a layer of the store or of an image.
+pub(super) fn lrp(
+    name: &AppName,
+    container: &LrpContainer,
+    (droplet, image): (Digest, Option<&StagedImage>),
+    restarts: u64,
+) -> DesiredLrp {
+    let stack = match &container.rootfs {
+        Rootfs::Stack(stack) => stack.clone(),
+        Rootfs::Image(_) | Rootfs::App(..) => String::new(),
+    };
+    let said = image.iter().flat_map(|image| &image.env).filter_map(|it| it.split_once('='));
+    let said = said.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let env: Vec<(String, String)> = said.chain(container.env.iter().cloned()).collect();
+    let with_env = |action: &Action| action.clone().with_env(&env);
+    let beside = |it: &Sidecar| Sidecar { name: it.name.clone(), action: with_env(&it.action) };
+    let work = Work {
+        setup: container.setup.as_ref().map(with_env),
+        monitor: container.monitor.as_ref().map(with_env),
+        sidecars: container.sidecars.iter().map(beside).collect(),
+        ..Work::new(with_env(&container.action))
+    };
+    let first = places::first_process(&work.action);
+    let (user, nofile) = first.map_or((String::new(), None), |it| (it.user.clone(), it.nofile));
+    // What it is made from, and how often somebody has wished for another one of the same.
+    let version = Digest::of(format!("{restarts} {}", container.source).as_bytes()).hex();
+    DesiredLrp {
+        guid: ProcessGuid { app: name.clone(), process: PROCESS.into() },
+        version: version[..16].to_owned(),
+        stack,
+        droplet,
+        image: image.map(|image| ImageFacts { volumes: image.volumes.clone() }),
+        instances: container.instances(),
+        limits: limits(container, image),
+        command: first.map_or_else(String::new, |process| process.path.clone()),
+        work,
+        user,
+        nofile: nofile.unwrap_or(NOFILE),
+        log_source: match container.log_source.as_str() {
+            "" => "LOG".into(),
+            source => source.into(),
+        },
+        log_rate: container.extras.log_rate,
+        env,
+        ports: container
+            .ports
+            .iter()
+            .map(|port| LrpPort { container: *port, publish: container.publish(*port) })
+            .collect(),
+        egress: container.egress.clone(),
+        health: health(container),
+        readiness: readiness(container),
+        stop: Default::default(),
+        volumes: container.extras.volumes.clone(),
+        files: container.extras.files.clone(),
+        dependencies: container.extras.dependencies.clone(),
+        restart: Restart::Always,
+        by_record: true,
+        rollout: Default::default(),
+    }
+}
+
+/// What it may write itself: the image is part of what it asked for.
+fn limits(container: &LrpContainer, image: Option<&StagedImage>) -> Limits {
+    let rest = |disk: Bytes| match image {
+        // Staging has seen that something is left.
+        Some(image) => beside_image(disk, image.bytes).unwrap_or(disk),
+        None => disk,
+    };
+    Limits { disk: container.limits.disk.map(rest), ..container.limits.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Row 45: times of each check, and that of the first try.
+    #[test]
+    fn row_45_checks_of_a_record_are_those_of_an_instance() {
+        let probe = |port, seconds| Probe {
+            check: Check::Port { port },
+            timeout: Duration::from_secs(2),
+            interval: Duration::from_secs(seconds),
+        };
+        let probes = [probe(80, 5), probe(81, 7)];
+        let health = of_probes(&probes, Duration::from_secs(9));
+        assert_eq!(health.probes(), probes);
+        assert_eq!(health.start_timeout, Duration::from_secs(9));
+        assert!(of_probes(&[], Duration::ZERO).probes().is_empty());
+    }
+
+    #[test]
+    fn a_root_that_could_not_be_had_is_tried_again_every_half_minute() {
+        let name = |text: &str| text.parse::<AppName>().expect("name");
+        let failed = BTreeSet::from([name("a"), name("b")]);
+        let mut tries = BTreeMap::new();
+        assert!(again(&mut tries, &failed, 1_000_000).is_empty());
+        assert_eq!(tries[&name("a")], 1_000_000 + AGAIN_MS);
+        assert!(again(&mut tries, &failed, 1_000_000 + AGAIN_MS - 1).is_empty());
+        // One was deleted meanwhile.
+        let left = BTreeSet::from([name("a")]);
+        assert_eq!(again(&mut tries, &left, 1_000_000 + AGAIN_MS), [name("a")]);
+        assert!(tries.is_empty(), "it waits anew when it fails anew");
+        assert!(again(&mut tries, &left, 2_000_000).is_empty());
+        assert_eq!(again(&mut tries, &left, 1_000), [name("a")], "the clock was set back");
+    }
+}

@@ -1,0 +1,166 @@
+//! A clock that is set while the daemon runs. A box without a battery starts in 1970 and learns the
+//! time later; a person may set it back. Pure.
+//!
+//! Records hold times of the box's clock. When it jumps, they are moved along, so that each stays as
+//! long ago as it is: no crash is forgiven and no start put off that time itself has not. Up to that
+//! moment the cell goes by the clock as it was before, so no time of the new one gets among them.
+
+use crate::model::task::TaskRecord;
+use crate::sys::clock::Reading;
+
+/// A jump that is worth anything, in milliseconds: less is what any clock is set by in passing.
+const LEAST_MS: u64 = 2_000;
+
+/// Nanoseconds of a millisecond.
+const NS: u64 = 1_000_000;
+
+/// By how much the clock was set between the two, in milliseconds; 0: it was not, or hardly.
+fn by_ms(before: Reading, now: Reading) -> i64 {
+    let passed = i128::from(now.steady_ms) - i128::from(before.steady_ms);
+    let shown = i128::from(now.wall_ms) - i128::from(before.wall_ms);
+    let jump = i64::try_from(shown - passed).unwrap_or(0);
+    if jump.unsigned_abs() < LEAST_MS { 0 } else { jump }
+}
+
+/// The clock was set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Jump {
+    /// By so much, in milliseconds.
+    pub by_ms: i64,
+    /// What it would tell, had nobody set it.
+    unset_ms: u64,
+}
+
+/// Whether the clock was set between the two.
+pub fn jump(before: Reading, now: Reading) -> Option<Jump> {
+    let by_ms = by_ms(before, now);
+    let unset_ms = now.wall_ms.saturating_add_signed(by_ms.saturating_neg());
+    (by_ms != 0).then_some(Jump { by_ms, unset_ms })
+}
+
+impl Jump {
+    /// A time of the clock before, as the clock now tells it. One that lies ahead of that clock is of an
+    /// earlier run of the box, which knew the time: it stays.
+    pub fn moved(self, at_ms: u64) -> u64 {
+        match at_ms > self.unset_ms {
+            true => at_ms,
+            false => at_ms.saturating_add_signed(self.by_ms),
+        }
+    }
+
+    /// The times of a Task, which are in nanoseconds; 0 is none.
+    pub fn move_task(self, record: &mut TaskRecord) {
+        for at_ns in
+            [&mut record.created_at, &mut record.updated_at, &mut record.first_completed_at]
+        {
+            if *at_ns != 0 {
+                *at_ns = self.moved(*at_ns / NS).saturating_mul(NS) + *at_ns % NS;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cell::crash::{self, Next};
+
+    const DAY_MS: u64 = 86_400_000;
+    const YEAR_MS: u64 = 365 * DAY_MS;
+    const NOW_MS: u64 = 1_795_000_000_000;
+
+    fn reading(wall_ms: u64, steady_ms: u64) -> Reading {
+        Reading { wall_ms, steady_ms }
+    }
+
+    #[test]
+    fn time_that_passes_is_no_jump_and_a_clock_that_is_set_is_one() {
+        let before = reading(NOW_MS, 5_000);
+        assert_eq!(jump(before, reading(NOW_MS + 60_000, 65_000)), None);
+        assert_eq!(jump(before, reading(NOW_MS + 61_999, 65_000)), None, "set in passing");
+        assert_eq!(by_ms(before, reading(NOW_MS - 3_600_000, 5_000)), -3_600_000);
+        let later = reading(NOW_MS + 10 * YEAR_MS, 6_000);
+        assert_eq!(by_ms(before, later), (10 * YEAR_MS - 1_000) as i64);
+        assert_eq!(jump(reading(0, 0), reading(u64::MAX, 0)), None, "no clock tells that");
+    }
+
+    #[test]
+    fn what_was_noted_before_the_jump_stays_as_long_ago_as_it_is() {
+        for to_ms in [7, NOW_MS - DAY_MS, NOW_MS - 10_000, NOW_MS + 10 * YEAR_MS] {
+            let now = reading(to_ms + 60_000, 65_000);
+            let jump = jump(reading(NOW_MS, 5_000), now).expect("a jump");
+            for ago in [0, 15_000, 7_200_000] {
+                let noted = NOW_MS + 60_000 - ago;
+                assert_eq!(jump.moved(noted), now.wall_ms.saturating_sub(ago), "{to_ms}");
+            }
+        }
+    }
+
+    /// A box without a battery starts in 1970, finds records of today, and learns the time.
+    #[test]
+    fn what_was_noted_by_an_earlier_run_that_knew_the_time_stays() {
+        let jump = jump(reading(20_000, 20_000), reading(NOW_MS, 21_000)).expect("a jump");
+        for at_ms in [NOW_MS - DAY_MS, NOW_MS - 1] {
+            assert_eq!(jump.moved(at_ms), at_ms);
+        }
+        assert_eq!(jump.moved(15_000), NOW_MS - 6_000, "this run's");
+    }
+
+    #[test]
+    fn no_jump_changes_when_a_crashed_instance_starts() {
+        for to_ms in [0, 7, NOW_MS - DAY_MS, NOW_MS + 10 * YEAR_MS] {
+            for count in [3, 4, 8] {
+                let since_ms = NOW_MS;
+                let Next::At(due) = crash::next(count, since_ms) else { panic!("it waits") };
+                let wait = due - since_ms;
+                // Ten seconds later the clock is set, to a time that has been so long.
+                let before = reading(NOW_MS + 10_000, 10_000);
+                let set = reading(to_ms.max(10_000), 10_000);
+                let since_ms = jump(before, set).expect("a jump").moved(since_ms);
+                let Next::At(due) = crash::next(count, since_ms) else { panic!("it waits") };
+                let rest = wait - 10_000;
+                assert!(!crash::is_due(due, set.wall_ms + rest - 1), "{to_ms} {count}");
+                assert!(crash::is_due(due, set.wall_ms + rest), "{to_ms} {count}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_jump_forgives_a_crash_that_time_has_not() {
+        let ran = |ms: u64, to_ms: u64| {
+            let before = reading(NOW_MS, 0);
+            let set = reading(to_ms, 0);
+            let since = jump(before, set).expect("a jump").moved(NOW_MS);
+            crash::count(7, Some(since), to_ms + ms)
+        };
+        for to_ms in [0, NOW_MS - DAY_MS, NOW_MS + 10 * YEAR_MS] {
+            assert_eq!(ran(5 * 60_000, to_ms), 8, "{to_ms}");
+            assert_eq!(ran(5 * 60_000 + 1, to_ms), 1, "{to_ms}");
+        }
+    }
+
+    /// Row 7: a Task's times go with the clock, so that it is neither given up nor remembered longer.
+    #[test]
+    fn row_7_a_tasks_times_stay_as_long_ago_as_they_are() {
+        let task = crate::cell::task::due::tests::task("a", 1, "");
+        let ns = |ms: u64| ms * NS + 5;
+        let mut record = TaskRecord {
+            task,
+            state: crate::model::task::TaskState::Pending,
+            cell_id: String::new(),
+            created_at: ns(100),
+            updated_at: ns(200),
+            first_completed_at: 0,
+            failed: false,
+            failure_reason: String::new(),
+            result: String::new(),
+            rejection_count: 1,
+            rejection_reason: String::new(),
+        };
+        let jump = jump(reading(1_000, 5_000), reading(NOW_MS, 5_100)).expect("a jump");
+        jump.move_task(&mut record);
+        let by = jump.by_ms as u64;
+        assert_eq!((record.created_at, record.updated_at), (ns(100 + by), ns(200 + by)));
+        assert_eq!(record.first_completed_at, 0, "it has none");
+    }
+}

@@ -1,0 +1,182 @@
+//! How the cell itself stands: whether it takes anything, what will not go, what its clock does.
+
+use super::clock::{self, Jump};
+use super::drain::Draining;
+use super::fit::{self, Misfit, Node, Wish};
+use super::record::Release;
+use super::settings::SHARES_USUAL;
+use super::shared::{Shared, State};
+use super::stuck::Stuck;
+use crate::exec::room::Resources;
+use crate::model::extras::Extras;
+use crate::model::limits::Limits;
+use crate::model::view::{AmountView, CapacityView, CellView, PoolView};
+use crate::sys::clock::Reading;
+use crate::unit::Handle;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What the state has about it.
+#[derive(Default)]
+pub(super) struct NodeState {
+    /// It is drained, or on its way there.
+    pub drain: Option<Draining>,
+    /// What the last check of itself found.
+    pub health: Health,
+    /// When the check of itself has begun that is under way.
+    pub checking: Option<Instant>,
+    /// Containers that do not go.
+    pub stuck: BTreeMap<Handle, Stuck>,
+    /// The clocks when the loop looked last.
+    pub reading: Option<Reading>,
+}
+
+/// What the last check of itself found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Health {
+    /// There was none yet.
+    #[default]
+    Unknown,
+    /// It can make containers.
+    Good,
+    /// It cannot, for this reason.
+    Bad(String),
+}
+
+impl NodeState {
+    /// For the fit check.
+    pub fn node(&self) -> Node {
+        let unhealthy = match &self.health {
+            Health::Bad(why) => Some(why.clone()),
+            Health::Unknown | Health::Good => None,
+        };
+        Node { is_draining: self.drain.is_some(), unhealthy, ..Node::default() }
+    }
+}
+
+impl Shared {
+    /// Whether what an instance is made of is here. An image is told by its digest; its layers are
+    /// looked for when the container is made.
+    pub(super) async fn has_rootfs(self: &Arc<Self>, release: &Release) -> bool {
+        let (shared, droplet) = (self.clone(), release.droplet);
+        release.image.is_some()
+            || smol::unblock(move || shared.host.store().layer(&droplet).is_some()).await
+    }
+
+    /// Why nothing new is begun, whatever it is.
+    pub(super) fn refusal(&self, state: &State) -> Option<Misfit> {
+        let wish =
+            Wish { has_rootfs: true, volume_drivers: &[], placement_tags: None, cpu_weight: None };
+        fit::fit(&state.node.node(), &wish).err()
+    }
+
+    /// Whether this is a cell for somebody who asks by a record, whatever its state. The error is
+    /// Diego's text.
+    pub(super) fn suits(&self, extras: &Extras) -> Result<(), Misfit> {
+        let node = Node { tags: self.settings.tags.clone(), ..Node::default() };
+        let wish = Wish {
+            has_rootfs: true,
+            volume_drivers: &extras.volume_drivers,
+            placement_tags: Some(&extras.placement_tags),
+            cpu_weight: None,
+        };
+        fit::fit(&node, &wish)
+    }
+
+    /// The limits of a container, with its weight in shares where the owner has another scale.
+    pub(super) fn limits(&self, limits: &Limits) -> Limits {
+        let most = self.settings.cpu_shares_max;
+        let weight = fit::weight(limits.cpu_weight).ok().filter(|_| most != SHARES_USUAL);
+        let shares = weight.map(|weight| fit::shares(weight, most));
+        Limits { cpu_shares: limits.cpu_shares.or(shares), ..limits.clone() }
+    }
+
+    /// Looks whether the clock was set since it was last looked at, and moves all times along. Not on
+    /// the disk: each record is written with its next change.
+    pub(super) async fn mind_the_clock(&self) {
+        if self.reads_the_clock().is_none() {
+            return;
+        }
+        // No record is being made with a time of the clock before.
+        let _turns = (self.record_turns.lock().await, self.task_turns.lock().await);
+        let mut state = self.state();
+        let now = Reading::now();
+        let before = state.node.reading.replace(now).unwrap_or(now);
+        now.adopt();
+        let Some(jump) = clock::jump(before, now) else { return };
+        crate::warn!("clock.set", by_ms = jump.by_ms);
+        if let Some(draining) = &mut state.node.drain {
+            draining.record.since_ms = jump.moved(draining.record.since_ms);
+        }
+        for stuck in state.node.stuck.values_mut() {
+            stuck.since_ms = jump.moved(stuck.since_ms);
+        }
+        for record in state.actual.values_mut() {
+            record.since_ms = jump.moved(record.since_ms);
+        }
+        for record in state.tasks.values_mut() {
+            jump.move_task(record);
+        }
+    }
+
+    /// Goes by the clock as it is, unless it was set.
+    fn reads_the_clock(&self) -> Option<Jump> {
+        let mut state = self.state();
+        let now = Reading::now();
+        let jump = clock::jump(state.node.reading.unwrap_or(now), now);
+        if jump.is_none() {
+            state.node.reading = Some(now);
+            now.adopt();
+        }
+        jump
+    }
+
+    /// What people are told of the cell.
+    pub(super) fn cell_view(&self) -> CellView {
+        let state = self.state();
+        let (total, taken, left) = (state.room.total(), state.room.taken(), state.room.left());
+        let of = |it: Resources| AmountView {
+            memory_bytes: it.memory.get(),
+            disk_bytes: it.disk.get(),
+            containers: it.containers,
+        };
+        let pools = self.pools.all().map(|(name, pool)| PoolView {
+            name: name.to_owned(),
+            size: pool.size(),
+            busy: pool.busy(),
+            peak: pool.peak(),
+        });
+        CellView {
+            id: self.settings.cell_id.clone(),
+            zone: self.settings.zone.clone(),
+            capacity: CapacityView { total: of(total), taken: of(taken), left: of(left) },
+            stuck: state.node.stuck.iter().map(|(handle, stuck)| stuck.view(handle)).collect(),
+            drain: None,
+            check: match &state.node.health {
+                Health::Unknown => "unknown",
+                Health::Good => "healthy",
+                Health::Bad(_) => "unhealthy",
+            }
+            .to_owned(),
+            pools: pools.into(),
+        }
+    }
+
+    /// What is wrong with the cell, for people.
+    pub(super) fn cell_problems(&self) -> Vec<String> {
+        let state = self.state();
+        let ill = match &state.node.health {
+            Health::Bad(why) => Some(format!(
+                "the cell cannot make containers: {why}; nothing new starts until that is mended, \
+                 what runs goes on"
+            )),
+            Health::Unknown | Health::Good => None,
+        };
+        let stuck = state.node.stuck.iter().map(|(handle, stuck)| {
+            let reason = stuck.view(handle).reason;
+            format!("container {handle} is stuck, and keeps its memory and disk: {reason}")
+        });
+        ill.into_iter().chain(stuck).collect()
+    }
+}

@@ -1,0 +1,116 @@
+//! apply and check: manifests, and what is wrong with them.
+
+use super::World;
+
+#[test]
+fn apply_shows_staging_and_then_the_app() {
+    let world = World::new(&[]);
+    let file = world.file("web.toml", "name = \"web\"\nsource.path = \".\"\n");
+    let (code, out, err) = world.run(&format!("apply {}", file.display()));
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        out.starts_with("1970-01-01T00:00:01.000Z [STG/0] OUT -----> procfile\nname "),
+        "{out}"
+    );
+    assert_eq!(err, "web: staging\nweb: starting\n");
+    assert_eq!(world.fake.calls(), [format!("apply web {} wait=true", file.display())]);
+    for (text, code, message) in [
+        ("# broken", 1, "terrarium: cannot stage app web; the log above says why\n"),
+        ("# conflict", 9, "port 8080 is taken by `other`"),
+        ("# crash", 3, ""),
+    ] {
+        let file =
+            world.file("web.toml", &format!("name = \"web\"\nsource.path = \".\"\n{text}\n"));
+        let (got, _, err) = world.run(&format!("apply {}", file.display()));
+        assert_eq!(got, code, "{text}: {err}");
+        assert!(err.contains(message), "{err}");
+    }
+}
+
+#[test]
+fn nothing_is_applied_when_any_manifest_is_invalid() {
+    let world = World::new(&[]);
+    world.file("a.toml", "name = \"a\"\nsource.path = \".\"\n");
+    let bad = world.file("b.toml", "nme = \"b\"\n");
+    let dir = world.dir.path().display();
+    let (code, out, err) = world.run(&format!("apply {dir}"));
+    assert_eq!((code, out.as_str()), (5, ""));
+    assert!(err.contains(&format!("{}:1:1", bad.display())), "{err}");
+    assert!(err.ends_with("1 of 2 manifests are invalid; nothing was changed\n"), "{err}");
+    let (code, _, err) = world.run(&format!("apply {dir}/a.toml {dir}/a.toml"));
+    assert_eq!(code, 5, "{err}");
+    assert!(err.contains("`a` stands in"), "{err}");
+    assert!(world.fake.calls().is_empty());
+}
+
+#[test]
+fn check_looks_at_the_box_and_needs_no_daemon() {
+    let world = World::new(&[]);
+    let root = world.dir.path().join("box");
+    for dir in ["usr/lib/terrarium/stacks", "usr/lib/terrarium/buildpacks/procfile"] {
+        std::fs::create_dir_all(root.join(dir)).expect("directory");
+    }
+    world.file("box/usr/lib/terrarium/stacks/edgefs.tar.zst", "");
+    world.file("a.toml", "name = \"a\"\nsource.path = \".\"\n");
+    let bad = "name = \"b\"\nsource.path = \"none\"\nbuild.stack = \"x\"\n";
+    let bad = world.file("b.toml", &format!("{bad}build.buildpacks = [\"procfile\", \"y\"]\n"));
+    world.file("c.toml", "name = \"c\"\nsource.path = \".\"\nrun.instances = 1000\n");
+    std::fs::create_dir_all(root.join("etc/terrarium")).expect("directory");
+    world.file("box/etc/terrarium/terrarium.toml", "[cell]\nmemory = \"8GiB\"\n");
+    let dir = world.dir.path().display();
+    let check = |rest: &str| world.run(&format!("--root {} check {rest}", root.display()));
+    let (code, out, err) = check(&format!("{dir}"));
+    assert_eq!((code, out), (5, format!("{dir}/a.toml: ok\n{dir}/c.toml: ok\n")), "{err}");
+    for (place, text) in [
+        ("2:15", "none is not there"),
+        ("3:15", "stack `x` is not on this box"),
+        ("4:33", "this box has no buildpack `y`"),
+    ] {
+        assert!(err.contains(&format!("{}:{place}", bad.display())), "{err}");
+        assert!(err.contains(text), "{err}");
+    }
+    assert!(err.contains("warning: all instances together need 250GiB of memory"), "{err}");
+    let (code, out, _) = check(&format!("--json {dir}/b.toml {dir}/c.toml"));
+    let report: serde_json::Value = serde_json::from_str(&out).expect("json");
+    assert_eq!((code, &report[0]["mistakes"][0]["line"]), (5, &2.into()), "{report}");
+    assert_eq!(report[1]["warnings"][0]["line"], 3, "{report}");
+    assert_eq!(check(&format!("{dir}/none.toml")).0, 1);
+}
+
+#[test]
+fn a_manifest_that_is_not_text_is_invalid_and_a_bad_configuration_is_shown_once() {
+    let world = World::new(&[]);
+    let path = world.dir.path().join("a.toml");
+    std::fs::write(&path, b"name = \"a\"\n# caf\xe9\n").expect("file");
+    for verb in ["check", "apply"] {
+        let root = world.dir.path().display();
+        let (code, _, err) = world.run(&format!("--root {root} {verb} {}", path.display()));
+        assert_eq!(code, 5, "{err}");
+        assert!(err.contains("this is not UTF-8 text") && err.contains("a.toml:2:6"), "{err}");
+    }
+    std::fs::create_dir_all(world.dir.path().join("etc/terrarium")).expect("directory");
+    world.file("etc/terrarium/terrarium.toml", "colour = 1\n");
+    let root = world.dir.path().display();
+    let (code, _, err) = world.run(&format!("--root {root} check {}", path.display()));
+    assert_eq!(code, 1);
+    assert_eq!(err.matches("colour`").count(), 1, "{err}");
+    assert!(
+        err.ends_with("terrarium: the configuration of the box is invalid; nothing was done\n")
+    );
+}
+
+#[test]
+fn what_the_daemon_finds_in_a_manifest_looks_like_what_we_find() {
+    let world = World::new(&[]);
+    let file = world.file("web.toml", "name = \"web\"\nsource.path = \".\"\n# unfit\n");
+    let (code, _, err) = world.run(&format!("apply {}", file.display()));
+    assert_eq!(code, 5);
+    let expected = "error: stack `x` is not on this box\n --> web.toml:3:9\n\
+                    terrarium: the manifest is invalid; nothing was changed\n";
+    assert_eq!(err, expected);
+    let good = world.file("good.toml", "name = \"good\"\nsource.path = \".\"\n");
+    let (code, _, err) = world.run(&format!("apply {} {}", good.display(), file.display()));
+    assert_eq!(code, 5);
+    assert!(err.ends_with("1 of 2 manifests are invalid; nothing was changed\n"), "{err}");
+    assert!(world.fake.calls().is_empty(), "the good one is not applied either");
+}

@@ -1,0 +1,208 @@
+//! What comes over bad links, and from servers that lie.
+
+use super::*;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use ureq::Body;
+
+const PACE: Pace = Pace { window: Duration::from_secs(3600), least: 0 };
+
+struct Bed {
+    dir: PathBuf,
+    data: Vec<u8>,
+}
+
+impl Bed {
+    fn new(name: &str, length: usize) -> Bed {
+        let dir = std::env::temp_dir().join(format!("download-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("directory");
+        let data = (0..length).map(|at| (at * 7 % 251) as u8).collect();
+        Bed { dir, data }
+    }
+
+    fn wanted(&self) -> Wanted {
+        let digest = Some(Digest::of(&self.data));
+        Wanted { digest, size: Some(self.data.len() as u64) }
+    }
+
+    /// What a server gives from `from` on: at most `most` bytes on a connection.
+    fn piece(&self, from: u64, most: usize) -> Piece {
+        let rest = &self.data[from as usize..];
+        let body = Body::builder().data(rest[..rest.len().min(most)].to_vec()).into_reader();
+        let uri = "https://a.lan/b".parse().expect("uri");
+        let length = Some(rest.len() as u64);
+        Piece { from, length, etag: None, body, uri, is_past_end: false }
+    }
+
+    fn part(&self) -> PathBuf {
+        self.dir.join("part")
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn all(mut download: Download<'_>) -> Result<Vec<u8>, Failure> {
+    let mut data = Vec::new();
+    match download.read_to_end(&mut data) {
+        Ok(_) => {
+            download.kept().forget();
+            Ok(data)
+        }
+        Err(err) => Err(failure_in(&err).expect("a failure")),
+    }
+}
+
+#[test]
+fn broken_connections_are_gone_on_with() {
+    let bed = Bed::new("again", 1 << 20);
+    let asked = AtomicU32::new(0);
+    let open = |from, _: Option<&str>| {
+        asked.fetch_add(1, Ordering::Relaxed);
+        Ok(bed.piece(from, 100_000))
+    };
+    let download = Download::new(&bed.part(), bed.wanted(), PACE, open).expect("new");
+    assert!(all(download).expect("data") == bed.data);
+    assert_eq!(asked.into_inner(), 11);
+    assert!(!bed.part().exists());
+}
+
+#[test]
+fn what_came_before_is_not_asked_for_again() {
+    let bed = Bed::new("before", 300_000);
+    std::fs::write(bed.part(), &bed.data[..200_000]).expect("write");
+    let first = std::sync::Mutex::new(Vec::new());
+    let open = |from, _: Option<&str>| {
+        first.lock().expect("lock").push(from);
+        Ok(bed.piece(from, usize::MAX))
+    };
+    let download = Download::new(&bed.part(), bed.wanted(), PACE, open).expect("new");
+    assert!(all(download).expect("data") == bed.data);
+    assert_eq!(first.into_inner().expect("list"), [200_000]);
+}
+
+#[test]
+fn of_what_comes_in_a_moment_the_beginning_is_kept_and_all_of_what_does_not() {
+    let bed = Bed::new("moment", 8 << 20);
+    let length = || std::fs::metadata(bed.part()).map_or(0, |meta| meta.len());
+    let open = |from, _: Option<&str>| Ok(bed.piece(from, usize::MAX));
+    let mut whole = Download::new(&bed.part(), bed.wanted(), PACE, open).expect("new");
+    assert_eq!(io::copy(&mut whole, &mut io::sink()).expect("data"), 8 << 20);
+    assert!((JUDGED..8 << 20).contains(&length()), "{}", length());
+    let mut kept = whole.kept();
+    kept.forget_quick();
+    assert!(!bed.part().exists());
+
+    let asked = std::sync::Mutex::new(Vec::new());
+    let open = |from, _: Option<&str>| {
+        asked.lock().expect("lock").push(from);
+        // It breaks off while nothing is kept; then again, and now all is.
+        Ok(bed.piece(from, 3 << 20))
+    };
+    let mut broken = Download::new(&bed.part(), bed.wanted(), PACE, open).expect("new");
+    let mut data = Vec::new();
+    broken.read_to_end(&mut data).expect("data");
+    assert!(data == bed.data && std::fs::read(bed.part()).expect("kept") == bed.data);
+    let asked = asked.lock().expect("lock").clone();
+    assert!((JUDGED..3 << 20).contains(&asked[1]), "{asked:?}");
+    assert_eq!(asked[2..], [asked[1] + (3 << 20), asked[1] + (6 << 20)][..asked.len() - 2]);
+}
+
+#[test]
+fn a_part_that_is_longer_than_the_blob_is_thrown_away() {
+    let bed = Bed::new("long", 300_000);
+    std::fs::write(bed.part(), [&bed.data[..], b"more"].concat()).expect("write");
+    let asked = std::sync::Mutex::new(Vec::new());
+    let open = |from, _: Option<&str>| {
+        asked.lock().expect("lock").push(from);
+        Ok(bed.piece(from, usize::MAX))
+    };
+    let download = Download::new(&bed.part(), bed.wanted(), PACE, open).expect("new");
+    assert!(all(download).expect("data") == bed.data);
+    assert_eq!(asked.into_inner().expect("list"), [0]);
+}
+
+#[test]
+fn a_server_without_ranges_is_read_from_its_beginning() {
+    let bed = Bed::new("whole", 300_000);
+    std::fs::write(bed.part(), &bed.data[..200_000]).expect("write");
+    let open = |_, _: Option<&str>| Ok(bed.piece(0, usize::MAX));
+    let download = Download::new(&bed.part(), bed.wanted(), PACE, open).expect("new");
+    assert!(all(download).expect("data") == bed.data);
+}
+
+#[test]
+fn lies_are_found_out_and_leave_nothing() {
+    let bed = Bed::new("lies", 1000);
+    let told = |wanted: Wanted, other: Option<Vec<u8>>| {
+        let open = |from, _: Option<&str>| {
+            let mut piece = bed.piece(from, usize::MAX);
+            if let Some(other) = &other {
+                piece.length = None;
+                piece.body = Body::builder().data(other.clone()).into_reader();
+            }
+            Ok(piece)
+        };
+        let download = Download::new(&bed.part(), wanted, PACE, open).expect("new");
+        all(download).expect_err("a lie")
+    };
+    let wanted = bed.wanted();
+    let damaged = told(wanted, Some(vec![7; 1000]));
+    assert!(damaged.kind == Kind::Mismatch && !bed.part().exists(), "{damaged}");
+    let long = told(wanted, Some(vec![7; 1001]));
+    assert!(long.text.contains("more bytes came") && !bed.part().exists(), "{long}");
+    assert_eq!(long.kind, Kind::Mismatch);
+    let short = told(Wanted { size: Some(999), ..wanted }, None);
+    assert_eq!(short.kind, Kind::Wrong);
+    let text = short.text;
+    assert_eq!(text, "https://a.lan/b has 1000 bytes, its descriptor says 999");
+}
+
+#[test]
+fn a_server_that_knows_nothing_behind_a_part_is_asked_for_all_once() {
+    let bed = Bed::new("past", 1000);
+    let asked = std::sync::Mutex::new(Vec::new());
+    let past = |from| Piece { length: Some(0), is_past_end: true, ..bed.piece(from, 0) };
+    let tried = |is_odd: bool| {
+        std::fs::write(bed.part(), &bed.data[..600]).expect("write");
+        let open = |from, _: Option<&str>| {
+            asked.lock().expect("lock").push(from);
+            Ok(if from == 0 && !is_odd { bed.piece(0, usize::MAX) } else { past(from) })
+        };
+        all(Download::new(&bed.part(), bed.wanted(), PACE, open).expect("new"))
+    };
+    assert!(tried(false).expect("data") == bed.data);
+    assert!(tried(true).is_err());
+    assert_eq!(asked.into_inner().expect("list"), [600, 0, 600, 0]);
+}
+
+/// The pause is far longer than any test.
+#[test]
+fn a_wait_ends_when_nobody_wants_it_any_more() {
+    let bed = Bed::new("unwanted", 10);
+    let given_up = AtomicBool::new(false);
+    let open = |_, _: Option<&str>| {
+        given_up.store(true, Ordering::Relaxed);
+        Err(Failure { after: Some(Duration::from_secs(60)), ..Failure::passing("busy") })
+    };
+    let download = Download::new(&bed.part(), bed.wanted(), PACE, open).expect("new");
+    let is_over = || given_up.load(Ordering::Relaxed);
+    assert_eq!(all(download.until(&is_over)).expect_err("busy").text, "busy");
+}
+
+#[test]
+fn a_server_that_never_answers_is_given_up() {
+    let bed = Bed::new("never", 10);
+    let asked = AtomicU32::new(0);
+    let open = |_, _: Option<&str>| {
+        asked.fetch_add(1, Ordering::Relaxed);
+        let after = Some(Duration::from_secs(3600));
+        Err(Failure { after, ..Failure::passing("busy") })
+    };
+    let download = Download::new(&bed.part(), bed.wanted(), PACE, open).expect("new");
+    assert_eq!(all(download).expect_err("busy").text, "busy");
+    assert_eq!(asked.into_inner(), 1);
+}

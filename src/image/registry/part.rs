@@ -1,0 +1,95 @@
+//! The file of what has come of a blob: a next try goes on behind it, whatever ended the one before.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// What has come; written at its end, read from its beginning first.
+pub struct Part {
+    path: PathBuf,
+    /// Read to its end before anything is added.
+    file: File,
+    at_end: bool,
+    forgotten: bool,
+    /// Of no use to anybody else: nothing says what it must be.
+    is_own: bool,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if self.is_own {
+            self.forget();
+        }
+    }
+}
+
+impl Part {
+    /// What is there from an earlier time counts, unless `is_own`, or more than the `size` in bytes
+    /// that the blob must have.
+    pub fn open(path: &Path, is_own: bool, size: Option<u64>) -> io::Result<Part> {
+        let mut options = File::options();
+        let file = options.read(true).append(true).create(true).open(path)?;
+        // What is longer than the blob is not the beginning of it.
+        let too_long = || Ok::<_, io::Error>(file.metadata()?.len() > size.unwrap_or(u64::MAX));
+        if is_own || too_long()? {
+            file.set_len(0)?;
+        }
+        Ok(Part { path: path.to_owned(), file, at_end: false, forgotten: false, is_own })
+    }
+
+    /// Of what was there; 0: that was all.
+    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.at_end {
+            return Ok(0);
+        }
+        let read = self.file.read(buffer)?;
+        self.at_end = read == 0;
+        Ok(read)
+    }
+
+    /// Adds at the end.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)
+    }
+
+    /// The file is of no use any more.
+    pub fn forget(&mut self) {
+        if !std::mem::replace(&mut self.forgotten, true) {
+            // Gone already, or swept later.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// What was kept of a blob that came whole.
+pub struct Kept {
+    part: Option<Part>,
+    /// It came in a moment.
+    is_quick: bool,
+}
+
+impl Kept {
+    /// All of a blob that came; `is_quick`: it would come again in a moment.
+    pub fn new(part: Part, is_quick: bool) -> Kept {
+        Kept { part: Some(part), is_quick }
+    }
+
+    /// Its content is where it belongs: the file is not needed any more.
+    pub fn forget(mut self) {
+        self.remove();
+    }
+
+    /// Its content waits for the disk only. What would come again in a moment need not be written there
+    /// too: what nobody has open any more is not.
+    pub fn forget_quick(&mut self) {
+        if self.is_quick {
+            self.remove();
+        }
+    }
+
+    fn remove(&mut self) {
+        if let Some(mut part) = self.part.take() {
+            part.forget();
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! Every route once: what is asked, and what is answered, against a transcript that was reviewed by
+//! hand.
+
+use super::cc::Cc;
+use super::{GUID, PORT, lab, port, socket};
+use crate::lab::{Lab, tool};
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+/// Requests and answers as text; what differs from run to run is replaced.
+struct Transcript<'a> {
+    lab: &'a Lab,
+    text: String,
+}
+
+/// Members whose value is another one in each run.
+const VARIES: [&str; 16] = [
+    "since",
+    "uptime",
+    "instance_guid",
+    "cell_id",
+    "host",
+    "host_port",
+    "address",
+    "created_at",
+    "updated_at",
+    "first_completed_at",
+    "AvailableResources",
+    "TotalResources",
+    "release",
+    "capacity",
+    "lrps",
+    "rootfs_providers",
+];
+
+fn plain(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            for (name, value) in members {
+                match VARIES.contains(&name.as_str()) && *value != json!("") && *value != json!(0) {
+                    true => *value = "*".into(),
+                    false => plain(value),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(plain),
+        _ => {}
+    }
+}
+
+impl Transcript<'_> {
+    /// At the bridge's port.
+    fn ask(&mut self, line: &str, fields: &[&str], body: &str) -> Value {
+        let answer = port(self.lab, line, fields, body.as_bytes());
+        let shown = match serde_json::from_slice::<Value>(&answer.body) {
+            Ok(mut value) => {
+                plain(&mut value);
+                value.to_string()
+            }
+            Err(_) => String::from_utf8_lossy(&answer.body).trim_end().to_owned(),
+        };
+        let named = line.replace(GUID, "GUID");
+        let _ = writeln!(self.text, "> {named}");
+        for field in fields {
+            let _ = writeln!(self.text, "> {field}");
+        }
+        if !body.is_empty() && body.len() < 300 {
+            let _ = writeln!(self.text, ">\n> {body}");
+        }
+        let _ = writeln!(self.text, "< {} {}", answer.status, shown.replace(GUID, "GUID"));
+        for name in ["Content-Range", "Allow"] {
+            if let Some(value) = answer.header(name) {
+                let _ = writeln!(self.text, "< {name}: {value}");
+            }
+        }
+        self.text.push('\n');
+        answer.json()
+    }
+
+    fn golden(self, name: &str) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/bridge").join(name);
+        if std::env::var_os("TERRARIUM_BLESS").is_some() {
+            fs::write(&path, &self.text).expect("golden file");
+        }
+        let expected = fs::read_to_string(&path).expect("golden file");
+        assert_eq!(self.text, expected, "{}", self.lab.daemon_log());
+    }
+}
+
+/// A DesiredLRP that waits for a connection and for nothing else.
+fn lrp(guid: &str) -> Value {
+    json!({
+        "process_guid": guid, "domain": "cf-apps", "rootfs": "preloaded:tiny", "instances": 1,
+        "action": { "run": { "path": "sh", "args": ["-c", "exec sleep 1000"], "user": "vcap" } },
+        "ports": [8080], "memory_mb": 32, "disk_mb": 32, "cpu_weight": 1, "annotation": "one",
+        "log_guid": "log", "log_source": "APP", "routes": { "cf-router": [], "other": { "a": 1 } },
+    })
+}
+
+/// Row 8, row 16, row 21, row 34: the record store's and the cell's routes.
+#[test]
+fn row_34_receptor_and_rep_answer_as_diegos_do() {
+    let mut lab = lab("cc-receptor", "");
+    lab.serve();
+    let mut all = Transcript { lab: &lab, text: String::new() };
+    let guid = "App_1";
+    all.ask("GET /v1/desired_lrps", &[], "");
+    all.ask("POST /v1/desired_lrps", &[], "{");
+    all.ask("POST /v1/desired_lrps", &[], r#"{"process_guid":"a b","domain":"x"}"#);
+    all.ask("POST /v1/desired_lrps", &[], &lrp(guid).to_string());
+    all.ask("POST /v1/desired_lrps", &[], &lrp(guid).to_string());
+    lab.until("it runs", |lab| {
+        let shown = socket(lab, "GET /receptor/v1/actual_lrps/App_1", "").json();
+        (shown[0]["state"] == "RUNNING").then_some(())
+    });
+    all.ask("GET /v1/desired_lrps?domain=cf-apps", &[], "");
+    all.ask("GET /v1/desired_lrps?domain=other", &[], "");
+    all.ask("GET /v1/desired_lrps/App_2", &[], "");
+    let actual = all.ask("GET /receptor/v1/actual_lrps/App_1/index/0", &[], "");
+    all.ask("GET /receptor/v1/actual_lrps/App_1/index/1", &[], "");
+    all.ask("GET /receptor/v1/actual_lrps/App_1/index/x", &[], "");
+    all.ask("GET /v1/actual_lrps?domain=other", &[], "");
+    all.ask(
+        "PUT /v1/desired_lrps/App_1",
+        &[],
+        r#"{"annotation":"two","routes":{"cf-router":[1]}}"#,
+    );
+    all.ask("PUT /v1/desired_lrps/App_1", &[], r#"{"instances":-1}"#);
+    all.ask("PUT /v1/desired_lrps/App_2", &[], r#"{"instances":1}"#);
+    let changed = all.ask("GET /v1/desired_lrps/App_1", &[], "");
+    assert_eq!(changed["routes"], json!({ "cf-router": [1] }));
+    let same = socket(&lab, "GET /receptor/v1/actual_lrps/App_1/index/0", "").json();
+    assert_eq!(same["instance_guid"], actual["instance_guid"], "what runs goes on");
+    all.ask("DELETE /v1/actual_lrps/App_1/index/7", &[], "");
+    all.ask("DELETE /v1/actual_lrps/App_1/index/0", &[], "");
+    let fresh = lab.until("a fresh one runs", |lab| {
+        let shown = socket(lab, "GET /receptor/v1/actual_lrps/App_1/index/0", "").json();
+        let is_new = shown["instance_guid"] != actual["instance_guid"];
+        (is_new && shown["state"] == "RUNNING").then_some(shown)
+    });
+    all.ask("PUT /v1/domains/cf-apps", &["Cache-Control: max-age=120"], "");
+    all.ask("PUT /v1/domains/for-ever", &[], "");
+    all.ask("PUT /v1/domains/x", &["Cache-Control: soon"], "");
+    all.ask("GET /v1/domains", &[], "");
+    all.ask("GET /v1/version", &[], "");
+    all.ask("GET /v1/nothing", &[], "");
+    all.ask("PATCH /v1/cells", &[], "");
+    // The cell's own.
+    all.ask("GET /ping", &[], "");
+    all.ask("POST /sim/reset", &[], "");
+    let work = json!({ "LRPs": [
+        { "process_guid": guid, "index": 0 }, { "process_guid": guid, "index": 5 },
+    ], "Tasks": [{ "TaskGuid": "x" }] });
+    all.ask("POST /work", &[], &work.to_string());
+    all.ask("POST /work", &[], r#"{"cell_id":"another"}"#);
+    all.ask("POST /v1/lrps/App_1/instances/nobody/stop", &[], "");
+    let handle = fresh["instance_guid"].as_str().expect("an instance");
+    let update = format!("PUT /v2/lrps/App_1/instances/{handle}");
+    let tags = br#"{"internal_routes":[{"hostname":"a.apps.internal"}],"metric_tags":{"a":"b"}}"#;
+    assert_eq!(port(&lab, &update, &[], tags).status, 202);
+    let metrics = port(&lab, "GET /container_metrics", &[], b"").json();
+    let measured = (&metrics["lrps"][0]["process_guid"], &metrics["lrps"][0]["instance_guid"]);
+    assert_eq!(measured, (&json!(guid), &fresh["instance_guid"]), "{metrics}");
+    let stop = format!("POST /v1/lrps/App_1/instances/{handle}/stop");
+    assert_eq!(port(&lab, &stop, &[], b"").status, 202);
+    all.ask("PUT /v2/lrps/App_1/instances/nobody", &[], r#"{"internal_routes":[]}"#);
+    all.ask("PUT /v1/lrps/App_1/instances/nobody", &[], r#"{"internal_routes":"x"}"#);
+    all.ask("PUT /v1/lrps/App_1/instances/nobody", &[], "{");
+    all.ask("POST /rep/v1/tasks/nobody/cancel", &[], "");
+    all.ask("GET /v1/cells", &[], "");
+    all.ask("GET /container_metrics", &[], "");
+    let state = port(&lab, "GET /state", &[], b"").json();
+    assert_eq!(state["RootFSProviders"]["preloaded"]["set"]["tiny"], json!({}), "{state}");
+    assert_eq!(state["Evacuating"], false);
+    all.ask("POST /evacuate", &[], "");
+    all.ask("POST /work", &[], r#"{"LRPs":[{"process_guid":"App_1","index":0}]}"#);
+    lab.ok(&["undrain"]);
+    all.ask("DELETE /v1/desired_lrps/App_1", &[], "");
+    all.ask("DELETE /v1/desired_lrps/App_1", &[], "");
+    all.golden("receptor.txt");
+    lab.until("it is gone", |lab| (lab.run(&["apps", "--json"]).out.trim() == "[]").then_some(()));
+    lab.finish();
+}
+
+/// Row 1, row 4, row 34: Tasks as the receptor has them, on the port that is a controller's.
+#[test]
+fn row_34_tasks_of_the_receptor_answer_as_diegos_do() {
+    let mut lab = lab("cc-tasks", "");
+    lab.serve();
+    let mut all = Transcript { lab: &lab, text: String::new() };
+    let task = |guid: &str, script: &str| {
+        json!({
+            "task_guid": guid, "domain": "d", "rootfs": "preloaded:tiny", "memory_mb": 32,
+            "disk_mb": 32, "result_file": "/tmp/result", "annotation": "a",
+            "action": { "run": { "path": "sh", "args": ["-c", script], "user": "vcap" } },
+        })
+        .to_string()
+    };
+    let until = |guid: &str, state: &str| {
+        lab.until(&format!("{guid} is {state}"), |lab| {
+            let shown = port(lab, &format!("GET /receptor/v1/tasks/{guid}"), &[], b"").json();
+            (shown["state"] == state).then_some(())
+        });
+    };
+    all.ask("GET /receptor/v1/tasks", &[], "");
+    all.ask("POST /receptor/v1/tasks", &[], "{");
+    all.ask("POST /receptor/v1/tasks", &[], r#"{"task_guid":"a b"}"#);
+    all.ask("POST /receptor/v1/tasks", &[], &task("t-1", "echo done > /tmp/result"));
+    until("t-1", "COMPLETED");
+    all.ask("POST /receptor/v1/tasks", &[], &task("t-1", "true"));
+    all.ask("GET /receptor/v1/tasks/t-1", &[], "");
+    all.ask("GET /receptor/v1/tasks?domain=other", &[], "");
+    all.ask("GET /receptor/v1/tasks/none", &[], "");
+    all.ask("POST /receptor/v1/tasks/none/cancel", &[], "");
+    all.ask("POST /receptor/v1/tasks", &[], &task("t-2", "exec sleep 100000"));
+    until("t-2", "RUNNING");
+    all.ask("DELETE /receptor/v1/tasks/t-2", &[], "");
+    all.ask("POST /receptor/v1/tasks/t-2/cancel", &[], "");
+    until("t-2", "COMPLETED");
+    all.ask("GET /receptor/v1/tasks?domain=d", &[], "");
+    all.ask("DELETE /receptor/v1/tasks/t-1", &[], "");
+    all.ask("DELETE /receptor/v1/tasks/t-2", &[], "");
+    all.ask("DELETE /receptor/v1/tasks/t-2", &[], "");
+    all.golden("tasks.txt");
+    lab.finish();
+}
+
+/// Row 79, row 82, row 84: what stager, nsync and tps refuse.
+#[test]
+fn row_79_refusals_have_diegos_statuses() {
+    let mut lab = lab("cc-refusals", "");
+    lab.serve();
+    let mut all = Transcript { lab: &lab, text: String::new() };
+    for (line, body) in [
+        ("PUT /v1/staging/s", "{"),
+        ("PUT /v1/staging/s", r#"{"lifecycle":"cnb","app_id":"a"}"#),
+        ("PUT /v1/staging/s", r#"{"lifecycle":"buildpack"}"#),
+        ("PUT /v1/staging/s", r#"{"lifecycle":"docker","app_id":"a","lifecycle_data":{}}"#),
+        (
+            "PUT /v1/staging/s",
+            r#"{"lifecycle":"buildpack","app_id":"a","lifecycle_data":{"stack":"none","app_bits_download_uri":"x"}}"#,
+        ),
+        ("DELETE /v1/staging/s", ""),
+        ("POST /v1/staging/s/completed", "{"),
+        ("POST /v1/staging/s/completed", r#"{"task_guid":"other"}"#),
+        ("POST /v1/staging/s/completed", r#"{"task_guid":"s","annotation":"x"}"#),
+        (
+            "POST /v1/staging/s/completed",
+            r#"{"task_guid":"s","annotation":"{\"lifecycle\":\"cnb\"}"}"#,
+        ),
+        (
+            "POST /v1/staging/s/completed",
+            r#"{"task_guid":"s","annotation":"{\"lifecycle\":\"docker\"}","result":"{}"}"#,
+        ),
+        (
+            "POST /v1/staging/s/completed",
+            r#"{"task_guid":"s","annotation":"{\"lifecycle\":\"docker\",\"completion_callback\":\"http://127.0.0.1:1/\"}"}"#,
+        ),
+        ("PUT /v1/apps/g", "{"),
+        ("PUT /v1/apps/g", "{}"),
+        ("PUT /v1/apps/g", r#"{"process_guid":"other"}"#),
+        ("PUT /v1/apps/g", r#"{"process_guid":"g"}"#),
+        ("PUT /v1/apps/g", r#"{"process_guid":"g","num_instances":1001,"droplet_uri":"x"}"#),
+        ("DELETE /v1/apps/g", ""),
+        ("DELETE /v1/apps/g/index/x", ""),
+        ("DELETE /v1/apps/g/index/0", ""),
+        ("POST /v1/tasks", "{"),
+        ("POST /v1/tasks", r#"{"task_guid":"t","lifecycle":"buildpack"}"#),
+        ("DELETE /v1/tasks/t", ""),
+        ("GET /v1/actual_lrps/g", ""),
+        ("GET /v1/actual_lrps/g/stats", ""),
+        ("GET /v1/bulk_actual_lrp_status", ""),
+        ("GET /v1/bulk_actual_lrp_status?guids=a,b", ""),
+        ("POST /v1/droplet/g", ""),
+        ("POST /v1/droplet/g", "x"),
+        ("POST /v1/build_artifacts/g?timeout=x&cc-build-artifacts-upload-uri=x", "x"),
+        ("POST /v1/build_artifacts/g?cc-build-artifacts-upload-uri=http://127.0.0.1:1/", "x"),
+    ] {
+        all.ask(line, &[], body);
+    }
+    all.ask("GET /v1/actual_lrps/g/stats", &["Authorization: x"], "");
+    all.golden("refusals.txt");
+    lab.finish();
+}
+
+/// Row 86, row 87: files as a file server serves them, and uploads on their way.
+#[test]
+fn row_86_files_come_whole_in_part_or_not_at_all() {
+    let mut lab = lab("cc-files", "");
+    let cc = Cc::start();
+    let dir = lab.root.join("usr/lib/terrarium/files/sub");
+    fs::create_dir_all(&dir).expect("directory");
+    let file = dir.join("file.txt");
+    fs::write(&file, "0123456789").expect("file");
+    tool("touch", &["-d", "1994-11-06T08:49:37Z", file.to_str().expect("text")]);
+    std::os::unix::fs::symlink("/etc/passwd", dir.join("out")).expect("link");
+    lab.serve();
+    let mut all = Transcript { lab: &lab, text: String::new() };
+    let whole = port(&lab, "GET /v1/static/sub/file.txt", &[], b"");
+    assert_eq!(whole.header("Last-Modified"), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
+    let sum = tool("sha256sum", &[file.to_str().expect("text")]);
+    let tag = format!("\"{}\"", &sum[..64]);
+    assert_eq!(whole.header("ETag"), Some(tag.as_str()));
+    for fields in [
+        &[][..],
+        &["Range: bytes=2-4"],
+        &["Range: bytes=-3"],
+        &["Range: bytes=10-"],
+        &["If-None-Match: \"other\""],
+        &["If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT"],
+        &["If-Modified-Since: Sun, 06 Nov 1994 08:49:36 GMT"],
+    ] {
+        all.ask("GET /v1/static/sub/file.txt", fields, "");
+    }
+    for line in [
+        "GET /v1/static/sub",
+        "GET /v1/static/",
+        "GET /v1/static/sub/none",
+        "GET /v1/static/sub/out",
+        "GET /v1/static/sub/../../etc/passwd",
+        "GET /v1/static/sub/%2e%2e/%2e%2e/passwd",
+        "PUT /v1/static/sub/file.txt",
+    ] {
+        all.ask(line, &[], "");
+    }
+    all.golden("files.txt");
+    let same = format!("If-None-Match: {tag}");
+    assert_eq!(port(&lab, "GET /v1/static/sub/file.txt", &[&same], b"").status, 304);
+    // What is served is what curl gets.
+    let from =
+        format!("http://{PORT}/v1/static/buildpack_app_lifecycle/buildpack_app_lifecycle.tgz");
+    let to = lab.root.join("got.tgz");
+    tool("curl", &["-sS", "--fail", "-o", to.to_str().expect("text"), &from]);
+    let served = lab
+        .root
+        .join("usr/lib/terrarium/files/buildpack_app_lifecycle/buildpack_app_lifecycle.tgz");
+    assert!(fs::read(to).expect("file") == fs::read(served).expect("file"), "byte for byte");
+
+    let large: Vec<u8> = (0..300_000_u32).map(|n| (n / 7) as u8).collect();
+    let cache = "http%3A%2F%2F127.0.0.1%3A9022%2Fcache";
+    let line =
+        format!("POST /v1/build_artifacts/a?cc-build-artifacts-upload-uri={cache}&timeout=60");
+    assert_eq!(port(&lab, &line, &["Content-MD5: abc"], &large).status, 200);
+    assert!(cc.state().files["/cache.tgz"] == large, "byte for byte");
+    let got = cc.heard("POST", "/cache").first().cloned().expect("an upload");
+    assert!(got.head.contains("abc"), "{}", got.head);
+    let droplet = "http%3A%2F%2F127.0.0.1%3A9022%2Fdroplet";
+    let line = format!("POST /v1/droplet/a?cc-droplet-upload-uri={droplet}&timeout=60");
+    assert_eq!(port(&lab, &line, &[], &large).status, 201);
+    assert!(cc.state().files["/droplet.tgz"] == large, "byte for byte");
+    lab.finish();
+}
+
+/// Row 87: a file that does not come in its time is given up.
+#[test]
+fn row_87_an_upload_that_does_not_come_is_given_up() {
+    use std::io::{Read, Write};
+    let mut lab = lab("cc-late", "");
+    lab.serve();
+    let mut stream = std::net::TcpStream::connect(PORT).expect("the bridge's port");
+    stream.set_read_timeout(Some(crate::lab::PATIENCE)).expect("a limit");
+    let head = "POST /v1/droplet/g?timeout=1&cc-droplet-upload-uri=http://127.0.0.1:1/ HTTP/1.1\r\n\
+                Host: x\r\nContent-Length: 1000000\r\n\r\nx";
+    stream.write_all(head.as_bytes()).expect("asked");
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 408", "{}", lab.daemon_log());
+    lab.finish();
+}

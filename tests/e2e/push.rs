@@ -1,0 +1,305 @@
+//! What people do by file and by hand: the manifest directories, revisions, tasks of apps, push.
+
+use super::lab::Lab;
+use std::fs;
+
+/// Sizes for small apps, and a check that needs no port.
+const SMALL: &str = "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n[health]\ntype = \"process\"\n";
+
+/// Row 81: of several files only the one that has changed touches its app, drop-ins count, a
+/// vendor's file gives way to the owner's, and a restart of the daemon changes nothing.
+#[test]
+fn row_81_only_what_has_changed_in_apps_d_is_touched() {
+    let mut lab = Lab::start("row81");
+    let app = |lab: &Lab, name: &str| lab.app(name, "exec sleep 1000\n", SMALL);
+    let one = lab.declare("one", &app(&lab, "one"));
+    let two = lab.declare("two", &app(&lab, "two"));
+    let handle = |lab: &Lab, name: &str| {
+        lab.until_state(name, "running");
+        lab.instance(name, 0)["handle"].clone()
+    };
+    let (first, second) = (handle(&lab, "one"), handle(&lab, "two"));
+    // A drop-in changes one of them.
+    let drop_ins = lab.root.join("etc/terrarium/apps.d/two.toml.d");
+    fs::create_dir(&drop_ins).expect("directory");
+    fs::write(drop_ins.join("10-env.toml"), "[env]\nWHO = \"drop-in\"\n").expect("drop-in");
+    let says = |lab: &Lab, name: &str| lab.inside(name, "echo $WHO").out;
+    lab.until("the drop-in counts", |lab| (says(lab, "two") == "drop-in\n").then_some(()));
+    lab.until("the old one is gone", |lab| {
+        let view = lab.view("two");
+        let all = view["processes"][0]["instances"].as_array()?.clone();
+        (all.len() == 1 && all[0]["handle"] != second).then_some(())
+    });
+    assert_eq!(lab.instance("one", 0)["handle"], first, "the other never noticed");
+    // A mistake in it is told with its name, and nothing is deleted meanwhile, not even what has
+    // lost its file.
+    fs::write(drop_ins.join("20.toml"), "[run]\ninstanses = 3\n").expect("drop-in");
+    lab.until("the box is not healthy", |lab| {
+        let ran = lab.run(&["status"]);
+        let named = ran.out.contains("two.toml.d/20.toml: unknown key `instanses`");
+        (ran.code == 3 && named).then_some(())
+    });
+    // Who looks at the app itself hears of it too, and that what runs is what was said before.
+    let broken = fs::read_to_string(&one).expect("manifest") + "\n[run]\nmemry = 3\n";
+    let good = fs::read_to_string(&one).expect("manifest");
+    fs::write(&one, &broken).expect("manifest");
+    let explained = lab.until("it is explained", |lab| {
+        let ran = lab.run(&["explain", "one"]);
+        ran.out.contains("refused as it is now").then_some(ran.out)
+    });
+    let line = broken.lines().position(|line| line.contains("memry")).expect("the mistake");
+    let at = format!("{}:", one.display());
+    assert!(explained.contains(&at) && explained.contains("one is running"), "{explained}");
+    assert!(explained.contains("stays as the manifest said before"), "{explained}");
+    let shown = lab.ok(&["app", "one"]).out;
+    assert!(shown.contains("is not followed as it is now: ") && shown.contains(&at), "{shown}");
+    let refused = lab.view("one")["refused"].as_str().expect("a reason").to_owned();
+    let place = refused.strip_prefix(&at).expect("the file first");
+    let number: usize = place.split(':').next().and_then(|it| it.parse().ok()).expect("a line");
+    assert!((line..=line + 1).contains(&number), "{refused}");
+    fs::write(&one, good).expect("manifest");
+    lab.until("it is followed again", |lab| lab.view("one")["refused"].is_null().then_some(()));
+    assert_eq!(lab.instance("one", 0)["handle"], first, "it never noticed");
+    fs::remove_file(&one).expect("remove");
+    lab.until("it is kept", |lab| lab.daemon_log().contains("app.kept app=one").then_some(()));
+    assert_eq!(lab.instance("one", 0)["handle"], first, "it was kept");
+    fs::remove_file(drop_ins.join("20.toml")).expect("mend");
+    lab.until("it goes now", |lab| (lab.run(&["app", "one"]).code == 4).then_some(()));
+    // The next daemon reads the same and changes nothing, after a kill too.
+    let before = handle(&lab, "two");
+    lab.end_daemon(nix::sys::signal::Signal::SIGKILL);
+    lab.serve();
+    lab.until("it has looked", |lab| lab.run(&["status"]).out.contains("two").then_some(()));
+    assert_eq!(handle(&lab, "two"), before, "a restart is none of its business");
+    // A package's file comes, gives way to the owner's, and is masked.
+    let vendor = lab.root.join("usr/lib/terrarium/apps.d");
+    fs::create_dir_all(&vendor).expect("vendor");
+    let text = fs::read_to_string(&two).expect("manifest").replace("\"two\"", "\"vendor\"");
+    fs::write(vendor.join("vendor.toml"), text).expect("vendor");
+    lab.until_state("vendor", "running");
+    let mask = lab.root.join("etc/terrarium/apps.d/vendor.toml");
+    std::os::unix::fs::symlink("/dev/null", &mask).expect("mask");
+    lab.until("it is masked", |lab| (lab.run(&["app", "vendor"]).code == 4).then_some(()));
+    lab.finish();
+}
+
+/// Row 82: who has made an app owns it: neither the directory nor a hand takes it from the other.
+#[test]
+fn an_app_belongs_to_whoever_made_it_until_he_hands_it_over() {
+    let lab = Lab::start("owner");
+    let by_hand = lab.app("web", "exec sleep 1000\n", SMALL);
+    lab.ok(&["apply", &by_hand]);
+    let file = lab.declare("web", &by_hand);
+    let status = lab.until("the clash is told", |lab| {
+        let ran = lab.run(&["status"]);
+        (ran.code == 3).then_some(ran.out)
+    });
+    let said = format!("app web was applied from {by_hand}");
+    assert!(status.contains("apps.d/web.toml") && status.contains(&said), "{status}");
+    assert_eq!(lab.view("web")["manifest"], *by_hand);
+    // Handed over: from now on it is the file's.
+    let path = file.to_str().expect("UTF-8").to_owned();
+    lab.ok(&["apply", &path]);
+    let ran = lab.run(&["apply", &by_hand]);
+    assert_eq!(ran.code, 9, "{}", ran.err);
+    assert!(ran.err.contains(&path) && ran.err.contains(&by_hand), "{}", ran.err);
+    fs::remove_file(&file).expect("remove");
+    lab.until("it goes with its file", |lab| (lab.run(&["app", "web"]).code == 4).then_some(()));
+    lab.finish();
+}
+
+/// The script that instance 0 has been started with.
+fn script(lab: &Lab) -> String {
+    lab.inside("web", "cat /home/vcap/app/app.sh").out
+}
+
+/// Waits until only one instance is left and it runs this script.
+fn runs(lab: &Lab, text: &str) {
+    lab.until(&format!("it runs {text}"), |lab| {
+        let view = lab.view("web");
+        let all = view["processes"][0]["instances"].as_array()?.clone();
+        let alone = all.len() == 1 && all[0]["state"] == "running";
+        (alone && script(lab).contains(text)).then_some(())
+    });
+}
+
+#[test]
+fn an_app_goes_back_to_what_it_was_and_stays_there_over_a_restart() {
+    let mut lab = Lab::start("rollback");
+    let version = |lab: &Lab, number: u32| {
+        let script = format!("# version {number}\nexec sleep 1000\n");
+        lab.app("web", &script, SMALL)
+    };
+    let file = lab.declare("web", &version(&lab, 1));
+    lab.until_state("web", "running");
+    let path = file.to_str().expect("UTF-8").to_owned();
+    for number in [2, 3] {
+        version(&lab, number);
+        lab.ok(&["apply", &path]);
+        runs(&lab, &format!("# version {number}"));
+    }
+    let revisions = |lab: &Lab| -> serde_json::Value {
+        serde_json::from_str(&lab.ok(&["revisions", "web", "--json"]).out).expect("JSON")
+    };
+    let all = revisions(&lab);
+    assert_eq!(all.as_array().map(Vec::len), Some(3), "{all}");
+    assert!(all[2]["current"] == true && all[0]["current"] == false, "{all}");
+    assert!(all[0]["manifest"].as_str().expect("text").contains("name = \"web\""), "{all}");
+    // To the one before, without a staging.
+    let ran = lab.ok(&["rollback", "web"]);
+    assert!(ran.err.contains("web: revision 4"), "{}", ran.err);
+    runs(&lab, "# version 2");
+    let handle = lab.instance("web", 0)["handle"].clone();
+    // Its file still says what it said, and no daemon takes that for a change.
+    lab.end_daemon(nix::sys::signal::Signal::SIGKILL);
+    lab.serve();
+    lab.until("it has looked", |lab| (lab.view("web")["state"] == "running").then_some(()));
+    assert_eq!(lab.instance("web", 0)["handle"], handle, "it stays");
+    assert_eq!(revisions(&lab)[3]["why"], "rollback to 2");
+    // Further back, by number; what is not kept is told.
+    lab.ok(&["rollback", "web", "--to", "1"]);
+    runs(&lab, "# version 1");
+    let ran = lab.run(&["rollback", "web", "--to", "77"]);
+    assert!(
+        ran.code == 4 && ran.err.contains("no revision 77; it has 1, 2, 3, 4, 5"),
+        "{}",
+        ran.err
+    );
+    // The file counts again as soon as somebody applies it.
+    lab.ok(&["apply", &path]);
+    runs(&lab, "# version 3");
+    assert_eq!(lab.run(&["revisions", "nobody"]).code, 4);
+    // Staged again though nothing has changed: a fresh instance.
+    let before = lab.instance("web", 0)["handle"].clone();
+    let ran = lab.ok(&["restage", "web"]);
+    assert!(ran.out.contains("Staging complete"), "{}{}", ran.out, ran.err);
+    lab.until("a fresh one runs", |lab| {
+        let view = lab.view("web");
+        let all = view["processes"][0]["instances"].as_array()?.clone();
+        (all.len() == 1 && all[0]["state"] == "running" && all[0]["handle"] != before).then_some(())
+    });
+    lab.finish();
+}
+
+#[test]
+fn a_task_of_an_app_runs_once_where_and_as_the_app_would() {
+    let lab = Lab::start("run-task");
+    let manifest = format!("{SMALL}\n[env]\nWHO = \"the app\"\n");
+    lab.ok(&["apply", &lab.app("web", "exec sleep 1000\n", &manifest)]);
+    let command = "echo task of $WHO with $MEMORY_LIMIT as $(id -un); ls app.sh";
+    let ran = lab.ok(&["run-task", "web", "--wait", "-m", "16M", "--", command]);
+    let said = ["task of the app with 16m as vcap", "app.sh"];
+    assert!(said.iter().all(|it| ran.out.contains(it)), "{}", ran.out);
+    let guid = ran.out.lines().next().expect("a guid").to_owned();
+    assert!(lab.ok(&["task", &guid]).out.contains("completed"));
+    // Its words are the app's own, and stay when it is forgotten.
+    assert!(!lab.logged("web", "task of the app").is_empty());
+    let ran = lab.run(&["run-task", "web", "-w", "--", "exit 7"]);
+    assert!(ran.code == 3 && ran.err.contains("Exited with status 7"), "{} {}", ran.code, ran.err);
+    assert_eq!(lab.run(&["run-task", "nobody", "true"]).code, 4);
+    // One that goes on ends with its app.
+    let ran = lab.ok(&["run-task", "web", "sleep 1000"]);
+    let guid = ran.out.trim().to_owned();
+    lab.until("it runs", |lab| lab.run(&["task", &guid]).out.contains("running").then_some(()));
+    lab.ok(&["delete", "web"]);
+    lab.until("it was ended", |lab| {
+        let out = lab.run(&["task", &guid]).out;
+        (out.contains("failed") && out.contains("cancelled")).then_some(())
+    });
+    lab.finish();
+}
+
+/// Row 88: what `import` writes is taken by `check` and runs. Row 90: and the app is told of its
+/// services.
+#[test]
+fn row_88_an_imported_manifest_of_cf_runs_and_row_90_it_knows_its_services() {
+    let lab = Lab::start("import");
+    let script = "echo limit=$MEMORY_LIMIT url=$DATABASE_URL\nenv\nexec sleep 1000\n";
+    lab.app("web", script, SMALL);
+    let dir = lab.root.join("src");
+    let manifest = "---\nsizes: &sizes\n  memory: 32M\n  disk_quota: 32M\napplications:\n- <<: *sizes\n  \
+                    name: Web_App\n  path: web\n  stack: tiny\n  buildpacks: [procfile_buildpack]\n  \
+                    health-check-type: process\n  env: {WHO: ((who))}\n  routes:\n  - route: \
+                    web.example.org\n  services:\n  - db\n  sidecars:\n  - {name: relay, command: exec sleep 1000, memory: 8M}\n";
+    fs::write(dir.join("manifest.yml"), manifest).expect("manifest");
+    let services =
+        "[db]\nlabel = \"postgresql\"\ncredentials.uri = \"postgresql://u:p@10.0.0.5/x\"\n";
+    fs::write(dir.join("services.toml"), services).expect("services");
+    let (from, known) = (dir.join("manifest.yml"), dir.join("services.toml"));
+    let apps = lab.root.join("etc/terrarium/apps.d");
+    let words = [from.as_path(), known.as_path(), apps.as_path()];
+    let [from, known, to] = words.map(|path| path.to_str().expect("UTF-8"));
+    let ran = lab.run(&["import", from, "-o", to]);
+    assert_eq!(ran.code, 5, "{}", ran.out);
+    assert!(ran.err.contains("manifest.yml:12: variable ((who)) has no value"), "{}", ran.err);
+    let args = ["import", from, "--var", "who=me", "--services", known, "-o", to];
+    let ran = lab.ok(&args);
+    for note in [
+        "web-app.toml: written",
+        "`Web_App` is called `web-app` here",
+        "buildpack procfile_buildpack: is called procfile here",
+        "line 14: route web.example.org: no names are routed here; it is port 8080",
+    ] {
+        assert!(ran.out.contains(note), "{note}\n{}", ran.out);
+    }
+    let again = lab.run(&args);
+    assert!(again.code == 1 && again.err.contains("--force"), "{}", again.err);
+    lab.ok(&["check", apps.join("web-app.toml").to_str().expect("UTF-8")]);
+    lab.until_state("web-app", "running");
+    let told = "limit=24m url=postgres://u:p@10.0.0.5/x";
+    lab.until("it tells", |lab| (!lab.logged("web-app", told).is_empty()).then_some(()));
+    let line = lab.logged("web-app", "VCAP_SERVICES=").remove(0);
+    let json = line.split_once("VCAP_SERVICES=").expect("a value").1;
+    let json: serde_json::Value = serde_json::from_str(json).expect("JSON");
+    assert_eq!(json["postgresql"][0]["instance_name"], "db", "{json}");
+    assert!(!lab.logged("web-app", "WHO=me").is_empty());
+    lab.finish();
+}
+
+/// A member of the group may push what root's daemon is not told to read: it comes over the socket.
+#[test]
+fn a_directory_is_pushed_with_cfs_letters_and_kept_for_the_next_staging() {
+    let mut lab = Lab::start("push");
+    lab.app("shop", "# first\nexec sleep 1000\n", SMALL);
+    let dir = lab.root.join("src/shop");
+    fs::write(
+        dir.join("terrarium.toml"),
+        format!("name = \"other\"\n[source]\npath = \".\"\n{SMALL}"),
+    )
+    .expect("manifest");
+    fs::write(dir.join(".cfignore"), "*.log\n").expect("ignore");
+    fs::write(dir.join("big.log"), "not sent").expect("log");
+    let path = dir.to_str().expect("UTF-8");
+    let staged = ["push", path, "-n", "shop", "-b", "procfile", "-s", "tiny", "-m", "24M"];
+    // Not started: it is there, and nothing of it is staged.
+    let ran = lab.ok(&[&staged[..], &["--no-start"]].concat());
+    assert!(ran.err.contains("shop: there, and not started"), "{}", ran.err);
+    assert_eq!(lab.view("shop")["state"], "stopped");
+    let ran = lab.ok(&[&staged[..], &["-i", "2"]].concat());
+    assert!(ran.out.contains("Staging complete"), "{}{}", ran.out, ran.err);
+    let view = lab.until_state("shop", "running");
+    let web = &view["processes"][0];
+    assert_eq!((&web["desired"], &web["memory_bytes"]), (&2.into(), &(24 << 20).into()), "{view}");
+    let ls = lab.inside("shop", "ls -a /home/vcap/app").out;
+    assert!(ls.contains("app.sh") && !ls.contains("big.log") && !ls.contains(".cfignore"), "{ls}");
+    // What the box cannot build is refused before it is sent.
+    let ran = lab.run(&["push", path, "-n", "bad", "-b", "nosuch"]);
+    assert!(ran.code == 5 && !ran.err.contains("sending"), "{} {}", ran.code, ran.err);
+    // What was sent is kept, apart from what is typed: it is staged again though that is gone.
+    let sources = lab.root.join("var/lib/terrarium/sources/shop");
+    fs::remove_dir_all(&dir).expect("remove");
+    let ran = lab.ok(&["restage", "shop"]);
+    assert!(ran.out.contains("Staging complete"), "{}{}", ran.out, ran.err);
+    // What comes in when the daemon is killed is no source of the next one.
+    fs::create_dir(sources.join("9.new")).expect("half of one");
+    lab.end_daemon(nix::sys::signal::Signal::SIGKILL);
+    lab.serve();
+    lab.until("it is removed", |_| (!sources.join("9.new").exists()).then_some(()));
+    assert!(sources.join("1").is_dir(), "the one that it runs from stays");
+    lab.ok(&["restage", "shop"]);
+    lab.ok(&["delete", "shop"]);
+    assert!(!sources.exists(), "it goes with its app");
+    let ran = lab.run(&["push", path, "-n", "shop"]);
+    assert!(ran.code == 1 && ran.err.contains("cannot push"), "{} {}", ran.code, ran.err);
+    lab.finish();
+}

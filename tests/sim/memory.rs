@@ -1,0 +1,107 @@
+//! What a daemon knows, and what follows from it.
+
+use crate::cell::Todo;
+use crate::instance::Sup;
+use crate::tasks::Work;
+use crate::upkeep::Turns;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use terrarium::cell::diff::{self, Key};
+use terrarium::cell::placement::Waiting;
+use terrarium::cell::record::AppRecord;
+use terrarium::cell::rollout::{Verdict, verdict};
+use terrarium::cell::{releases, stand};
+use terrarium::exec::room::{Resources, Room};
+use terrarium::model::lrp::{ActualLrp, DesiredLrp, ProcessGuid};
+use terrarium::model::task::TaskRecord;
+use terrarium::sys::clock::Reading;
+use terrarium::unit::{AppName, Handle};
+
+/// What a daemon knows.
+pub struct Mem {
+    pub apps: BTreeMap<AppName, AppRecord>,
+    pub actual: BTreeMap<Key, ActualLrp>,
+    pub tasks: BTreeMap<String, TaskRecord>,
+    /// Follows from `apps`.
+    pub desired: BTreeMap<ProcessGuid, DesiredLrp>,
+    pub supervised: BTreeMap<Key, Sup>,
+    pub task_work: BTreeMap<String, Work>,
+    /// The guid of its Task, and whether it was told to end.
+    pub staging: BTreeMap<AppName, Staging>,
+    pub room: Room,
+    pub waiting: Waiting,
+    pub afresh: BTreeSet<Key>,
+    /// Containers that do not go, and what is booked for them.
+    pub stuck: BTreeMap<Handle, Resources>,
+    /// Since when it goes on with a draining that is recorded.
+    pub drains: Option<u64>,
+    /// The cell cannot make containers.
+    pub ill: bool,
+    /// Who makes a container, and who waits for a turn to.
+    pub turns: Turns,
+    /// The clocks when the loop looked last.
+    pub reading: Option<Reading>,
+    /// It has looked through the depot, and serves.
+    pub serves: bool,
+    pub serial: u64,
+    pub todo: VecDeque<Todo>,
+    pub turning: bool,
+    pub woken: bool,
+    pub due: u64,
+    /// When to look again by the box's clock.
+    pub again: Option<u64>,
+}
+
+/// A staging that is under way.
+#[derive(Clone, Debug)]
+pub struct Staging {
+    pub task: Option<String>,
+    pub cancelled: bool,
+}
+
+impl Mem {
+    /// Who is worked on, and whether it is on its way out.
+    pub fn stopping(&self) -> BTreeMap<Key, bool> {
+        self.supervised.iter().map(|(key, sup)| (key.clone(), sup.stopping)).collect()
+    }
+
+    /// It begins nothing.
+    pub fn closed(&self) -> bool {
+        self.drains.is_some() || self.ill
+    }
+
+    pub fn world<'a>(
+        &'a self,
+        supervised: &'a BTreeMap<Key, bool>,
+        held: &'a BTreeMap<AppName, String>,
+        trial: &'a BTreeSet<AppName>,
+    ) -> diff::World<'a> {
+        let no_room = self.waiting.no_room();
+        let closed = self.closed();
+        let (desired, actual) = (&self.desired, &self.actual);
+        diff::World { desired, actual, supervised, no_room, closed, held, trial }
+    }
+
+    pub fn held(&self) -> BTreeMap<AppName, String> {
+        let (supervised, nobody, none) = (self.stopping(), BTreeMap::new(), BTreeSet::new());
+        stand::held_of(&self.apps, &self.world(&supervised, &nobody, &none))
+    }
+
+    /// What is thought of an app's newest version.
+    pub fn verdict(&self, app: &AppRecord, now: u64) -> Verdict {
+        let (supervised, nobody) = (self.stopping(), BTreeMap::new());
+        let trial = releases::on_trial(&self.apps);
+        let wanted = releases::desired(app);
+        let mine: Vec<&DesiredLrp> = wanted.iter().collect();
+        let world = self.world(&supervised, &nobody, &trial);
+        verdict(&mine, &releases::before(app), &world, now)
+    }
+
+    pub fn give_back(&mut self, had: Resources) {
+        self.room.give_back(had);
+        self.waiting.room_returned();
+    }
+
+    pub fn look_again(&mut self, at: u64) {
+        self.again = Some(self.again.map_or(at, |again| again.min(at)));
+    }
+}
