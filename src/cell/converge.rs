@@ -314,7 +314,8 @@ impl Shared {
         }
     }
 
-    /// Records how staging ended. `stopped`: it was told to end, so its failure is nobody's fault.
+    /// Records how staging ended. `stopped`: it was told to end, so its failure is nobody's fault; nor
+    /// is one that comes while the daemon ends, which breaks off what it does: the next one begins anew.
     async fn staged(
         self: &Arc<Self>,
         name: &AppName,
@@ -325,8 +326,9 @@ impl Shared {
         let mut decided = None;
         let recorded = self.change_app(name, |state| {
             // Deleted, stopped or declared anew meanwhile: this outcome is not the last word.
+            let broken_off = stopped || (state.closing && outcome.is_err());
             let lasts = |app: &&AppRecord| {
-                app.generation == generation && !app.deleting && !app.stopped && !stopped
+                app.generation == generation && !app.deleting && !app.stopped && !broken_off
             };
             let Some(app) = state.apps.get(name).filter(lasts) else {
                 return Ok(AppChange::Keep);

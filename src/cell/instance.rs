@@ -77,6 +77,12 @@ pub(super) async fn supervise(
     let (handle, end) = match first {
         // It was told to end before it had a container.
         Err(_) if cancel.is_cancelled() => (None, Err(StepError::Cancelled)),
+        // Broken off, as the daemon ends: the next one makes it.
+        Err(_) if shared.state().closing => {
+            shared.state().room.give_back(needs);
+            drop(shared.state().supervised.remove(&key));
+            return;
+        }
         Err(err) if err.is_full() => {
             // What it did not get is not what others wait for.
             shared.state().room.give_back(needs);

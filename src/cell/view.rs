@@ -329,13 +329,19 @@ fn instance(shared: &Shared, state: &State, lrp: &DesiredLrp, record: &ActualLrp
         LrpState::Unclaimed => ("unclaimed", None),
         LrpState::Claimed(place) => ("starting", Some(place)),
         LrpState::Running(place) => ("running", Some(place)),
+        // Whoever worked on it has recorded its end and only lets go of it.
+        LrpState::Crashed { .. }
+            if state.supervised.get(&key).is_none_or(|work| work.stopping)
+                && rollout::is_done(lrp, record) =>
+        {
+            ("finished", None)
+        }
         // Its next start is under way.
         LrpState::Crashed { .. }
             if state.supervised.contains_key(&key) || record.version != lrp.version =>
         {
             ("starting", None)
         }
-        LrpState::Crashed { .. } if rollout::is_done(lrp, record) => ("finished", None),
         LrpState::Crashed { .. } => ("crashed", None),
     };
     let publish = |inside: u16| {

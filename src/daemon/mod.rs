@@ -194,8 +194,9 @@ impl Embedded {
     /// before the start.
     pub fn stop(self) -> Result<(), DaemonError> {
         let Embedded { socket, host, cell, backend, tasks, lock } = self;
-        host.store().end();
+        // First: what the store breaks off for that is nobody's failure.
         cell.close();
+        host.store().end();
         backend.close();
         let closed = smol::block_on(async {
             for task in tasks {

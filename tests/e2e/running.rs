@@ -3,6 +3,7 @@
 use super::lab::{Lab, get};
 use super::{PORT, WEB};
 use nix::sys::signal::Signal;
+use std::io::Read;
 
 /// Row 59: a port of the box for each.
 #[test]
@@ -486,15 +487,30 @@ fn a_published_port_leads_nowhere_while_what_died_without_the_daemon_is_made_aga
 fn a_staging_that_ended_with_the_daemon_is_done_by_the_next_one() {
     let mut lab = Lab::start("halfway");
     let manifest = format!("[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n{PORT}");
-    for (name, signal) in [("one", Signal::SIGTERM), ("two", Signal::SIGKILL)] {
-        lab.ok(&["apply", "--no-wait", &lab.app(name, WEB, &manifest)]);
+    let steps = [
+        ("one", Signal::SIGTERM, "Cell creating container"),
+        ("two", Signal::SIGKILL, "Cell creating container"),
+        ("three", Signal::SIGTERM, "Cell successfully created container"),
+        ("four", Signal::SIGTERM, "Cell destroying container"),
+        // From here on its droplet is imported, which takes a while as it is large and cannot be packed.
+        ("five", Signal::SIGTERM, "Cell successfully destroyed container"),
+        ("six", Signal::SIGKILL, "Cell successfully destroyed container"),
+    ];
+    for (name, signal, step) in steps {
+        let app = lab.app(name, WEB, &manifest);
+        let mut noise = std::fs::File::open("/dev/urandom").expect("open noise").take(8 << 20);
+        let source = lab.root.join("src").join(name).join("noise");
+        let mut to = std::fs::File::create(source).expect("make the source large");
+        std::io::copy(&mut noise, &mut to).expect("write noise");
+        lab.ok(&["apply", "--no-wait", &app]);
         let log = lab.root.join(format!("var/lib/terrarium/logs/{name}.log"));
-        lab.until("it is staged", |_| {
-            std::fs::read_to_string(&log).ok()?.contains("Cell creating container").then_some(())
+        lab.until(&format!("its log says `{step}`"), |_| {
+            std::fs::read_to_string(&log).ok()?.contains(step).then_some(())
         });
         lab.end_daemon(signal);
         lab.serve();
         lab.until_state(name, "running");
+        lab.ok(&["delete", name]);
     }
     lab.finish();
 }
