@@ -43,6 +43,8 @@ pub enum Role {
     Peer,
     /// Inflating into tar, without a network, a digest or a promise that it is on the disk.
     Inflate,
+    /// Fetching alone: what comes is left packed.
+    Fetch,
     /// A part of the work, for comparison.
     Part,
 }
@@ -74,7 +76,7 @@ pub const PEERS: &[Peer] = &[
         ..peer("skopeo + umoci", &["skopeo", "umoci"], GZIP, Role::Peer, UMOCI)
     },
     Peer { warm: Some(PODMAN), ..peer("podman", &["podman"], Food::Any, Role::Peer, PODMAN) },
-    peer("skopeo, packed", &["skopeo"], Food::Any, Role::Part, SKOPEO),
+    peer("skopeo, packed", &["skopeo"], Food::Any, Role::Fetch, SKOPEO),
     peer("gunzip | tar", &["gunzip"], GZIP, Role::Inflate, INTO_TAR[0]),
     peer("pigz | tar", &["pigz"], GZIP, Role::Inflate, INTO_TAR[1]),
     peer("igzip | tar", &["igzip"], GZIP, Role::Inflate, INTO_TAR[2]),
