@@ -8,6 +8,7 @@ mod disk;
 mod floors;
 mod guest;
 mod parcel;
+mod power;
 mod run;
 
 use crate::host;
@@ -23,6 +24,7 @@ const HELP: &str = "\
 cargo xtask vm COMMAND            a Debian guest: systemd, control groups v2, Linux 6.1 (root)
   build [--rebuild]               make its disk, when needed or with newer packages
   test [FLOOR] [FILTER...]        run tests in it; FLOOR is one of those below, or all
+  power                           install the unit, let the power fail, see the apps come back
   shell [COMMAND...]              look around in it
   up, down                        keep one running between tests and shells; end it
 TERRARIUM_VM_ACCEL=kvm is faster where kvm works.";
@@ -38,6 +40,7 @@ pub fn run(args: &[&str]) -> Result<()> {
         ["build", "--rebuild"] => locked(|| build(true)),
         ["test"] => locked(|| test("all", &[])),
         ["test", floor, filters @ ..] => locked(|| test(floor, filters)),
+        ["power"] => locked(power),
         // As many as you like in one guest.
         ["shell", command @ ..] if Guest::running().is_some() => shell(command),
         ["shell", command @ ..] => locked(|| shell(command)),
@@ -103,6 +106,17 @@ fn test(floor: &str, filters: &[&str]) -> Result<()> {
         (Err(tests), Err(stop)) => bail!("{tests:#}; {stop:#}"),
         (tests, stop) => tests.and(stop),
     }
+}
+
+fn power() -> Result<()> {
+    if Guest::running().is_some() {
+        bail!("a guest runs, and its power is about to fail: end it with `cargo xtask vm down`");
+    }
+    power::compile()?;
+    let mut guest = guest(Life::Ours)?;
+    let result = power::cut(&mut guest);
+    let stopped = guest.stop();
+    result.and(stopped)
 }
 
 fn shell(command: &[&str]) -> Result<()> {

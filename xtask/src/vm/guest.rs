@@ -142,14 +142,20 @@ impl Guest {
         }
     }
 
+    /// What a shell line prints that must succeed.
+    pub fn answer(&self, script: &str, limit: Duration) -> Result<String> {
+        let mut said = Vec::new();
+        let status = self.follow(script, limit, |line| said.push(line.to_owned()))?;
+        let said = said.join("\n");
+        if !status.success() {
+            bail!("`{script}` in the guest failed, {status}: {said}");
+        }
+        Ok(said)
+    }
+
     /// Runs a short shell line that must succeed.
     pub fn ok(&self, script: &str) -> Result<()> {
-        let mut said = Vec::new();
-        let status = self.follow(script, ANSWERS, |line| said.push(line.to_owned()))?;
-        if !status.success() {
-            bail!("`{script}` in the guest failed, {status}: {}", said.join("\n"));
-        }
-        Ok(())
+        self.answer(script, ANSWERS).map(drop)
     }
 
     /// Whether this process has started it and so must end it.
@@ -272,7 +278,7 @@ fn qemu(dir: &Path, port: u16, life: Life) -> Command {
             command
         }
     };
-    command.args(["qemu-system-x86_64", "-nodefaults", "-no-reboot", "-display", "none"]);
+    command.args(["qemu-system-x86_64", "-nodefaults", "-display", "none"]);
     command.args(["-accel", &accel, "-cpu", "max", "-smp", "2", "-m", &MEMORY.to_string()]);
     command.args(["-kernel", &file("vmlinuz"), "-initrd", &file("initrd.img"), "-append"]);
     command.arg("console=ttyS0 root=/dev/vda rw mitigations=off quiet systemd.show_status=1");
