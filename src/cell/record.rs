@@ -7,7 +7,7 @@ use crate::model::task::StagingResult;
 use crate::model::view::Pushed;
 use crate::unit::Digest;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// One app.
@@ -36,6 +36,9 @@ pub struct AppRecord {
     pub last_good: Option<Release>,
     /// Instances by process, where `scale` has overridden the manifest.
     pub scale: BTreeMap<String, u32>,
+    /// Those of them that were overridden before the last declaration: they hold until it takes over.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub lapses: BTreeSet<String>,
     /// Counts wishes for fresh instances: `restart` adds one.
     pub restarts: u64,
     /// Nothing shall run.
@@ -143,6 +146,7 @@ impl AppRecord {
             proven: false,
             last_good: None,
             scale: BTreeMap::new(),
+            lapses: BTreeSet::new(),
             restarts: 0,
             stopped: false,
             temporary: false,
@@ -177,10 +181,16 @@ impl AppRecord {
             pushed: None,
             generation: self.generation + 1,
             failure: None,
-            scale: BTreeMap::new(),
+            lapses: self.scale.keys().cloned().collect(),
             stopped: false,
             ..self
         }
+    }
+
+    /// Somebody wants so many instances, whatever the declaration says.
+    pub fn scale(&mut self, process: String, instances: u32) {
+        self.lapses.remove(&process);
+        self.scale.insert(process, instances);
     }
 
     /// It shall run; `crashed`: some of it has ended by itself. What runs goes on as it is.
@@ -256,7 +266,6 @@ impl Release {
 mod tests {
     use super::super::releases::tests::app as declared;
     use super::*;
-    use std::collections::BTreeSet;
 
     /// Who asks for a new try has his hook run again; nobody else.
     #[test]

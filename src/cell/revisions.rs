@@ -41,6 +41,10 @@ pub fn replace(app: &mut AppRecord, release: Release, at_ms: u64) {
         app.restarts += 1;
     }
     releases::replace(app, release);
+    // From now on the declaration counts again.
+    for process in std::mem::take(&mut app.lapses) {
+        app.scale.remove(&process);
+    }
     note(app, &why, at_ms);
 }
 
@@ -230,6 +234,25 @@ mod tests {
         let numbers: Vec<u64> = app.revisions.iter().map(|it| it.number).collect();
         assert_eq!(numbers, [2, 3, 4, 5, 6]);
         assert_eq!(shape(&app).last().map(|it| (it.0, it.1)), Some((6, true)));
+    }
+
+    #[test]
+    fn instances_by_scale_hold_until_the_next_declaration_takes_over() {
+        let mut app = ran(&[]);
+        app.scale("web".into(), 3);
+        let mut app = app.clone().declared(app.manifest.clone(), app.file.clone());
+        assert_eq!(app.scale.get("web"), Some(&3), "what runs goes on as it is");
+        let mut late = app.clone();
+        late.scale("web".into(), 5);
+        for (app, left) in [(&mut app, None), (&mut late, Some(&5))] {
+            let next = release(app, "b");
+            replace(app, next, 7);
+            assert_eq!(app.scale.get("web"), left);
+            // Not by what somebody merely stages again.
+            let again = release(app, "c");
+            replace(app, again, 8);
+            assert_eq!(app.scale.get("web"), left);
+        }
     }
 
     #[test]

@@ -246,7 +246,8 @@ fn planned(app: &AppRecord, name: &str, declared: &Process) -> u32 {
     if app.stopped {
         return 0;
     }
-    app.scale.get(name).copied().unwrap_or(declared.instances)
+    let asked = app.scale.get(name).filter(|_| !app.lapses.contains(name));
+    asked.copied().unwrap_or(declared.instances)
 }
 
 /// It would be staged, if anything new were begun.

@@ -227,7 +227,7 @@ impl Cell {
                 );
                 return Err(CellError::new(Kind::NotFound, text));
             }
-            app.scale.insert(process.clone(), instances);
+            app.scale(process.clone(), instances);
             Ok(())
         })
         .await
