@@ -67,6 +67,6 @@ fn look(wanted: &Wanted) -> Result<String, String> {
         }
     };
     let config = image::look(&wanted.image, settings, login).map_err(|failure| failure.text)?;
-    let result = stage::docker::result(&wanted.name(), &config);
+    let result = stage::docker::result(&wanted.name(), &config).map_err(|err| err.to_string())?;
     serde_json::to_string(&result).map_err(|err| err.to_string())
 }

@@ -428,15 +428,17 @@ fn read_credentials(path: &Path) -> Result<Map<String, Value>, (String, String)>
     read.ok_or_else(|| (format!("{shown} holds no credentials"), cure.into()))
 }
 
-/// Looks whether the archive of an image is there, whatever is in it.
+/// Looks whether the archive of an image is there, whatever is in it. An app that has it already needs it
+/// no more: who has not finds out when it is staged.
 fn judge_archive(path: &Path, places: &Places, notes: &mut Notes) {
     let shown = path.display();
     let (what, cure) = match fs::metadata(path).and_then(|_| fs::File::open(path)) {
         Ok(_) => return,
-        Err(err) if err.kind() == io::ErrorKind::NotFound => (
-            format!("{shown} is not there"),
-            "write the archive's file or directory; a relative path starts at this file".to_owned(),
-        ),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => {
+            let cure = "only an app that has this image already can be applied; a relative path starts at \
+                        this file";
+            return notes.warn(&places.source, format!("{shown} is not there"), cure.to_owned());
+        }
         Err(err) => (format!("{shown} cannot be read"), err.to_string()),
     };
     notes.fail(&places.source, what, cure);

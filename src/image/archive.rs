@@ -1,6 +1,7 @@
 //! The walk through a tar stream: one entry at a time, in constant memory.
 
 use super::error::UnpackError;
+use super::held::{Held, NO_MEMORY};
 use super::wire::{self, BLOCK, Header, Kind, Pax};
 use crate::sys::file::FileTime;
 use crate::unit::sparse::{self, Map, MapText, SEGMENTS_MAX, Segment};
@@ -9,9 +10,21 @@ use std::io::{self, Read};
 /// Longest GNU long name; the kernel takes no more in a path anyway.
 const LONG_NAME_MAX: u64 = 64 << 10;
 /// Longest block of PAX records.
-const PAX_MAX: u64 = 1 << 20;
+const PAX_MAX: u64 = 128 << 10;
 /// Most extended attributes of all entries, and their bytes together: they are kept to the end.
-const GLOBAL_MAX: (usize, usize) = (64, 1 << 20);
+const GLOBAL_MAX: (usize, usize) = (64, 128 << 10);
+/// What describes an entry in so many bytes takes no memory that somebody has to be asked for: nearly
+/// all that there is.
+const SHORT: usize = 4 << 10;
+/// So many times its text takes what is read, and what that becomes: pieces of a file at worst, each of
+/// four bytes in a list that is twice as long as it has to be.
+const TIMES: usize = 10;
+/// Pieces of a file that nobody is asked for, and the bytes that each takes at worst.
+const FEW: usize = 256;
+const PIECE: usize = 2 * size_of::<Segment>();
+/// Most bytes that an archive has without asking.
+pub(super) const OWN: usize = 64 << 10;
+const _: () = assert!(SHORT * TIMES + FEW * PIECE + 2 * SHORT <= OWN);
 
 /// An entry with everything that was said about it put together.
 #[derive(Debug)]
@@ -46,6 +59,9 @@ pub struct Archive<R> {
     /// Padding after it.
     padding: u64,
     global: Pax,
+    /// Memory for what is said of all entries, and for what is said of this one.
+    global_held: Held,
+    held: Held,
     headers: u64,
     headers_max: u64,
 }
@@ -61,13 +77,15 @@ struct Ahead {
 impl<R: Read> Archive<R> {
     /// Starts reading; more than `headers_max` headers of any kind are refused.
     pub fn new(stream: R, headers_max: u64) -> Archive<R> {
-        let global = Pax::default();
-        Archive { stream, data: 0, padding: 0, global, headers: 0, headers_max }
+        let (global, global_held, held) = Default::default();
+        Archive { stream, data: 0, padding: 0, global, global_held, held, headers: 0, headers_max }
     }
 
     /// The next entry, passing over what is left of the last one. `None` at the end.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, UnpackError> {
         let mut ahead = Ahead::default();
+        // The last one's.
+        self.held = Held::default();
         loop {
             self.skip_data()?;
             let Some(block) = self.block()? else {
@@ -146,12 +164,24 @@ impl<R: Read> Archive<R> {
         add_missing(&mut new.xattrs, &old.xattrs);
         let bytes: usize = new.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
         if new.xattrs.len() > GLOBAL_MAX.0 || bytes > GLOBAL_MAX.1 {
-            let (count, mib) = (GLOBAL_MAX.0, GLOBAL_MAX.1 >> 20);
+            let (count, kib) = (GLOBAL_MAX.0, GLOBAL_MAX.1 >> 10);
             let why =
-                format!("gives all entries more than {count} extended attributes or {mib} MiB");
+                format!("gives all entries more than {count} extended attributes or {kib} KiB");
             return Err(UnpackError::archive(why));
         }
-        Ok(())
+        self.global_held = Held::default();
+        match bytes <= SHORT || self.global_held.take(bytes) {
+            true => Ok(()),
+            false => Err(UnpackError::archive(NO_MEMORY)),
+        }
+    }
+
+    /// Takes memory for what is said of the current entry.
+    fn hold(&mut self, bytes: usize) -> Result<(), UnpackError> {
+        match self.held.take(bytes) {
+            true => Ok(()),
+            false => Err(UnpackError::archive(NO_MEMORY)),
+        }
     }
 
     /// Puts together what the header, the long names and the PAX records say.
@@ -198,6 +228,7 @@ impl<R: Read> Archive<R> {
             map => Some(self.pax_map(map).map_err(|err| err.at(&path))?),
         };
         let size = self.data;
+        self.hold(self.global_held.bytes())?;
         let mut xattrs = pax.xattrs;
         add_missing(&mut xattrs, &self.global.xattrs);
         Ok(Entry {
@@ -217,12 +248,17 @@ impl<R: Read> Archive<R> {
     /// The map of a sparse file in PAX form, checked against the data, before which it may stand.
     fn pax_map(&mut self, map: Map) -> Result<(Vec<Segment>, u64), UnpackError> {
         let wrong = |why: &str| UnpackError::archive(why);
-        let (segments, real) = match map {
-            Map::None => (Vec::new(), 0),
-            Map::Known(segments, real) => (segments, real),
+        let mut known = (Vec::new(), 0);
+        match map {
+            Map::None => {}
+            Map::Known(segments, real) => known = (segments, real),
             Map::InData(real) => {
                 let mut text = MapText::default();
-                loop {
+                for read in 0usize.. {
+                    // Two bytes are a number, and two numbers a piece.
+                    if read >= FEW / (BLOCK / 4) {
+                        self.hold(BLOCK / 4 * PIECE)?;
+                    }
                     let mut block = [0; BLOCK];
                     let mut filled = 0;
                     while filled < BLOCK {
@@ -232,11 +268,13 @@ impl<R: Read> Archive<R> {
                         }
                     }
                     if let Some(segments) = text.push(&block).map_err(wrong)? {
-                        break (segments, real);
+                        known = (segments, real);
+                        break;
                     }
                 }
             }
-        };
+        }
+        let (segments, real) = known;
         sparse::check(&segments, real, self.data).map_err(wrong)?;
         Ok((segments, real))
     }
@@ -254,6 +292,9 @@ impl<R: Read> Archive<R> {
                 return Err(UnpackError::archive("ends in the middle of a sparse file's map"));
             };
             let (next, further) = wire::sparse_more(&block).map_err(UnpackError::archive)?;
+            if segments.len() >= FEW {
+                self.hold(next.len() * PIECE)?;
+            }
             segments.extend(next);
             more = further;
             if segments.len() > SEGMENTS_MAX {
@@ -284,6 +325,9 @@ impl<R: Read> Archive<R> {
         if size > max {
             let why = format!("describes an entry in {size} bytes; {max} are enough for anybody");
             return Err(UnpackError::archive(why));
+        }
+        if size > SHORT as u64 {
+            self.hold((size as usize).saturating_mul(TIMES))?;
         }
         self.expect_data(size);
         let mut data = vec![0; size as usize];

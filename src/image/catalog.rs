@@ -13,6 +13,8 @@
 //! image that is here can be run without asking anybody, after a power cut too.
 
 use super::config::ImageConfig;
+pub(super) use super::drafts::{Drafts, write};
+use super::drafts::{WRITES, is_draft, own_drafts, replace, write_down};
 use super::error::ImageError;
 use super::local::Rootfs;
 use super::{notes, parts, preload};
@@ -21,18 +23,14 @@ use crate::unit::{Digest, ImageRef};
 use crate::volume::{Pin, Store};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Format of the files; newer ones are left alone.
 const FORMAT: u32 = 1;
-/// Held while a file is replaced, and while all are listed: a directory that changes meanwhile may
-/// not tell of what was there all the time, and what is not told of is collected.
-static WRITES: RwLock<()> = RwLock::new(());
 /// The last turn that was given, by the catalogue's directory.
 static NEWEST: Mutex<BTreeMap<PathBuf, u64>> = Mutex::new(BTreeMap::new());
 
@@ -325,15 +323,22 @@ pub fn touch(store: &Store, known: &Known) {
 
 /// Forgets a name, or a digest that leads to an image; what has none is for the collection.
 pub fn forget(store: &Store, name: &ImageRef) -> io::Result<()> {
-    gone(fs::remove_file(match name.digest() {
+    let path = match name.digest() {
         Some(digest) => alias_path(store, digest),
         None => name_path(store, name),
-    }))
+    };
+    gone(fs::remove_file(&path))?;
+    fault::point(format_args!("forget:name"));
+    write_down(&path)
 }
 
-/// Forgets an image and what else led to it; its layers are for the collection.
+/// Forgets an image and what else led to it, for good; its layers are for the collection.
 pub fn remove(store: &Store, digest: &Digest) -> io::Result<()> {
-    gone(fs::remove_file(image_path(store, digest)))?;
+    let path = image_path(store, digest);
+    gone(fs::remove_file(&path))?;
+    fault::point(format_args!("forget:image"));
+    write_down(&path)?;
+    // What is left of these over a power cut leads nowhere, and is swept.
     for item in entries(dir(store).join("aliases"))? {
         if words(&item).is_some_and(|(to, _)| to == *digest) {
             gone(fs::remove_file(item))?;
@@ -352,7 +357,7 @@ fn asked(store: &Store) -> io::Result<BTreeSet<Digest>> {
 
 /// Removes drafts that a kill or a power cut has left, and what leads to images that are gone.
 fn sweep(store: &Store) {
-    let own = format!(".{}-", std::process::id());
+    let own = own_drafts();
     let places = [dir(store), dir(store).join("names"), dir(store).join("aliases")];
     for item in places.iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten() {
         let age = item.metadata().and_then(|meta| meta.modified()).ok();
@@ -427,48 +432,6 @@ fn words(path: &Path) -> Option<(Digest, bool)> {
     Some((words.next()?.parse().ok()?, words.next() == Some("asked")))
 }
 
-/// Replaces a file in one step, if it is to change. Two who write the same one do not meet: the last
-/// one counts.
-pub(super) fn write(path: &Path, text: &[u8]) -> io::Result<()> {
-    replace(path, |_| text.to_vec())
-}
-
-/// The same with what `new` makes of the old content, which nobody changes meanwhile.
-fn replace(path: &Path, new: impl FnOnce(Option<&[u8]>) -> Vec<u8>) -> io::Result<()> {
-    let _turn = WRITES.write().unwrap_or_else(PoisonError::into_inner);
-    let old = fs::read(path).ok();
-    let text = new(old.as_deref());
-    if old.as_ref() == Some(&text) {
-        return Ok(());
-    }
-    let (above, draft) = (path.parent().unwrap_or(path), draft_path(path)?);
-    let written = || {
-        let mut file = File::create_new(&draft)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&draft, path)?;
-        File::open(above)?.sync_all()
-    };
-    written().inspect_err(|_| drop(fs::remove_file(&draft)))
-}
-
-/// Files of the catalogue that are written and wait until the disk has them; then they are published
-/// together, in their order. Those that were not go.
-#[derive(Default)]
-pub(super) struct Drafts(Vec<Replacement>);
-
-/// A file that takes the place of another.
-struct Replacement {
-    path: PathBuf,
-    draft: PathBuf,
-    /// What it was written for.
-    old: Option<Vec<u8>>,
-    new: Box<New>,
-}
-
-/// A file's content, of the old one.
-type New = dyn Fn(Option<&[u8]>) -> Vec<u8> + Send;
-
 impl Drafts {
     /// An image, whose layers are about to be there; digests that lead to it, `asked` among them if it
     /// was asked for by that; and its name, if that is not a digest.
@@ -493,67 +456,6 @@ impl Drafts {
         }
         Ok(drafts)
     }
-
-    /// There is nothing to publish.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn add(
-        &mut self,
-        path: PathBuf,
-        new: impl Fn(Option<&[u8]>) -> Vec<u8> + Send + 'static,
-    ) -> io::Result<()> {
-        let old = fs::read(&path).ok();
-        let text = new(old.as_deref());
-        if old.as_ref() != Some(&text) {
-            let draft = draft_path(&path)?;
-            self.0.push(Replacement { path, draft: draft.clone(), old, new: Box::new(new) });
-            File::create_new(&draft)?.write_all(&text)?;
-        }
-        Ok(())
-    }
-
-    /// Shows them. The disk has them, and is to be waited for once more.
-    pub fn publish(&mut self) -> io::Result<()> {
-        // One by one: those behind one that fails go when this is dropped.
-        while !self.0.is_empty() {
-            let Replacement { path, draft, old, new } = self.0.remove(0);
-            let is_same = {
-                let _turn = WRITES.write().unwrap_or_else(PoisonError::into_inner);
-                let is_same = fs::read(&path).ok() == old;
-                let placed = if is_same { fs::rename(&draft, &path) } else { Ok(()) };
-                placed.inspect_err(|_| drop(fs::remove_file(&draft)))?;
-                is_same
-            };
-            if !is_same {
-                // Somebody else has written it meanwhile.
-                let _ = fs::remove_file(&draft);
-                replace(&path, new)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Drafts {
-    fn drop(&mut self) {
-        for Replacement { draft, .. } in &self.0 {
-            let _ = fs::remove_file(draft);
-        }
-    }
-}
-
-/// A name of its own for what is to become the file `path`, whose directory is made.
-fn draft_path(path: &Path) -> io::Result<PathBuf> {
-    static DRAFTS: AtomicU64 = AtomicU64::new(0);
-    fs::create_dir_all(path.parent().unwrap_or(path))?;
-    let own = DRAFTS.fetch_add(1, Ordering::Relaxed);
-    Ok(path.with_extension(format!("{}-{own}.new", std::process::id())))
-}
-
-fn is_draft(path: &Path) -> bool {
-    path.extension().is_some_and(|end| end == "new")
 }
 
 /// Files of a directory, without drafts.

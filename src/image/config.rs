@@ -34,6 +34,9 @@ pub struct ImageConfig {
     /// What is listened on, without order.
     #[serde(default)]
     pub ports: Vec<Exposed>,
+    /// The first of them that stands for several, as it is written. Who stages apps refuses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_range: Option<String>,
     /// Directories that are to be the container's own.
     #[serde(default)]
     pub volumes: Vec<String>,
@@ -152,7 +155,8 @@ impl Inner {
             Some(Words::One(word)) => vec![word],
             Some(Words::Many(words)) => words,
         };
-        let ports = all_exposed(&self.exposed_ports.unwrap_or_default())?;
+        let keys = self.exposed_ports.unwrap_or_default();
+        let (ports, port_range) = all_exposed(&keys)?;
         let config = ImageConfig {
             env: self.env.unwrap_or_default(),
             entrypoint: words(self.entrypoint),
@@ -160,6 +164,7 @@ impl Inner {
             workdir: self.working_dir.unwrap_or_default(),
             user: self.user.unwrap_or_default(),
             ports,
+            port_range,
             volumes: self.volumes.unwrap_or_default().into_keys().collect(),
             stop_signal: self.stop_signal.unwrap_or_default(),
             labels: self.labels.unwrap_or_default(),
@@ -182,18 +187,23 @@ impl Inner {
     }
 }
 
-/// All ports of `ExposedPorts`. A short key may stand for many: they are counted before they are
+/// All ports of `ExposedPorts`, and the first key that stands for many. They are counted before they are
 /// there.
-fn all_exposed(keys: &BTreeMap<String, serde::de::IgnoredAny>) -> Result<Vec<Exposed>, String> {
-    let mut ports = Vec::new();
+fn all_exposed(
+    keys: &BTreeMap<String, serde::de::IgnoredAny>,
+) -> Result<(Vec<Exposed>, Option<String>), String> {
+    let (mut ports, mut several) = (Vec::new(), None);
     for text in keys.keys() {
         let (range, protocol) = exposed(text)?;
         if ports.len() + range.len() > PORTS_MAX {
             return Err(format!("its configuration has more than {PORTS_MAX} ports"));
         }
+        if text.contains('-') {
+            several.get_or_insert_with(|| clean(text));
+        }
         ports.extend(range.map(|port| Exposed { port, protocol }));
     }
-    Ok(ports)
+    Ok((ports, several))
 }
 
 /// Reads `80`, `80/tcp`, `8000-8010/udp`.
@@ -240,6 +250,7 @@ mod tests {
         let ports: Vec<_> = config.ports.iter().map(|it| (it.port, it.protocol)).collect();
         let tcp = Protocol::Tcp;
         assert_eq!(ports, [(53, Protocol::Udp), (80, tcp), (9000, tcp), (9001, tcp), (9002, tcp)]);
+        assert_eq!(config.port_range.as_deref(), Some("9000-9002"));
         assert_eq!(config.volumes, ["/v"]);
         let nothing = r#"{"Env":null,"Cmd":null,"ExposedPorts":null,"Labels":null}"#;
         assert_eq!(read(nothing), Ok(ImageConfig::default()));

@@ -109,6 +109,15 @@ pub enum ImageError {
         /// What all images may have.
         most: u64,
     },
+    /// An image has more than the disk of what is to be made of it; sizes in bytes.
+    TooLarge {
+        /// The image's name, or the file that it is from.
+        image: String,
+        /// What it has, as far as it is known.
+        bytes: u64,
+        /// What it may have.
+        disk: Bytes,
+    },
     /// The store refused.
     Store {
         /// The archive.
@@ -242,6 +251,13 @@ impl fmt::Display for ImageError {
                      [garden], where it is set)"
                 )
             }
+            E::TooLarge { image, bytes, disk } => write!(
+                f,
+                "{} has {} and counts as part of `disk`, which is {disk}; write a larger `disk` below \
+                 [run]",
+                place(Path::new(image)),
+                rounded(*bytes)
+            ),
             E::Store { archive, .. } => write!(f, "cannot store {}", place(archive)),
         }
     }
@@ -263,6 +279,7 @@ impl Error for ImageError {
             | ImageError::Empty { .. }
             | ImageError::Missing { .. }
             | ImageError::NoRoom { .. }
+            | ImageError::TooLarge { .. }
             | ImageError::Kind { .. }
             | ImageError::Layout { .. } => None,
         }

@@ -11,6 +11,7 @@ use super::stream::unpack_wanted;
 use super::unpack::Options;
 use super::work::{self, Feed, Wish};
 use super::{implied, notes, tree};
+use crate::sys::at::{self, Open, Resolve};
 use crate::sys::beneath::{self, Links};
 use crate::sys::file;
 use crate::unit::Digest;
@@ -167,12 +168,21 @@ impl Layout {
         }
         let in_store = |source| ImageError::Store { archive: self.path.clone(), source };
         let wrong = |why| ImageError::Layout { layout: self.path.clone(), why };
+        let damaged = |Blob { digest, size }: &Blob| {
+            wrong(format!(
+                "blob {digest} is damaged: it does not hold the {size} bytes that it is named by"
+            ))
+        };
         let draft = store.draft().map_err(in_store)?;
         let (name, file, size) = match layer {
             LayerFile::Blob(blob) => {
                 // One byte more than there should be shows that there are more.
-                let size = blob.size.saturating_add(1);
-                (blob.digest.to_string(), self.file(&blob_path(blob))?, size)
+                let (size, file) = (blob.size.saturating_add(1), self.file(&blob_path(blob))?);
+                // Nothing is made wider for what will be refused.
+                if file.metadata().is_ok_and(|meta| meta.len() != blob.size) {
+                    return Err(damaged(blob));
+                }
+                (blob.digest.to_string(), file, size)
             }
             LayerFile::Path(path) => {
                 (failure::clean(&path.to_string_lossy()), self.linked(path)?, u64::MAX)
@@ -192,9 +202,7 @@ impl Layout {
         if let LayerFile::Blob(Blob { digest, size }) = layer
             && (read != *size || Digest::finish(hash) != *digest)
         {
-            return Err(wrong(format!(
-                "blob {digest} is damaged: it does not hold the {size} bytes that it is named by"
-            )));
+            return Err(damaged(&Blob { digest: *digest, size: *size }));
         }
         if unpacked != *diff {
             let text = format!("layer {name} holds {unpacked}, the configuration says {diff}");
@@ -212,6 +220,18 @@ impl Layout {
             skipped = summary.skipped
         );
         Ok(())
+    }
+
+    /// Bytes of a layer as it is packed.
+    pub(super) fn packed(&self, layer: &LayerFile) -> Result<u64, ImageError> {
+        match layer {
+            LayerFile::Blob(blob) => Ok(blob.size),
+            LayerFile::Path(path) => self
+                .linked(path)?
+                .metadata()
+                .map(|meta| meta.len())
+                .map_err(|it| self.unreadable(it)),
+        }
     }
 
     /// A document, whole and as its digest says.
@@ -261,7 +281,10 @@ impl Layout {
     /// Opens a regular file, through links that stay inside: `docker save` has one for a layer that
     /// is there twice.
     pub(super) fn linked(&self, name: &Path) -> Result<File, ImageError> {
-        let opened = beneath::open_file(self.dir.as_fd(), name, Links::Within);
+        // The last name may be the link.
+        let flags = Open::O_RDONLY | Open::O_NONBLOCK | Open::O_NOCTTY;
+        let how = Resolve::RESOLVE_BENEATH | Resolve::RESOLVE_NO_MAGICLINKS;
+        let opened = at::open(&self.dir, name, flags, 0, how).map(File::from);
         let opened = opened.map_err(|err| match err.kind() {
             io::ErrorKind::CrossesDevices => io::Error::new(io::ErrorKind::InvalidInput, OUTSIDE),
             _ => err,

@@ -11,10 +11,11 @@ use super::platform::Runs;
 use super::stream::unpack_wanted;
 use super::unpack::{Options, UnpackError};
 use super::work::{self, Feed, Wish};
-use crate::sys::beneath;
+use crate::sys::{beneath, fault};
 use crate::unit::{Bytes, Digest, ImageRef};
 use crate::volume::{Pin, Store};
 use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -28,6 +29,12 @@ const INDEXES_MAX: usize = 3;
 const IMAGES_MAX: usize = 1000;
 /// Most bytes that their configurations may have together: they are in memory at the same time.
 const CONFIGS_MAX: usize = 16 << 20;
+/// Most entries of an index of which an error tells why they are no images.
+const TOLD_MAX: usize = 8;
+/// What is said of archives that docker wrote before 1.10 (2016): a directory for each layer, whose id is
+/// random, and no list of images.
+const OLDEST: &str = "it has `repositories` and no manifest.json, as docker before 1.10 saved images; that \
+                      form is not read: load it into a docker or podman of today and save it again";
 
 /// An image that was loaded.
 #[derive(Clone, Debug)]
@@ -78,18 +85,20 @@ pub fn load(
     path: &Path,
     name: Option<&ImageRef>,
 ) -> Result<Vec<Loaded>, ImageError> {
-    load_wanted((store, &Wish::new(store)), default_host, path, name)
+    load_wanted((store, &Wish::new(store)), default_host, path, name, ALWAYS_FITS)
 }
 
-/// The same, until nobody wants it any more.
+/// The same, until nobody wants it any more, of what `fits` takes: that is asked as soon as sizes are
+/// known, and again of what has become of them.
 pub fn load_wanted(
     (store, wish): (&Store, &Wish),
     default_host: &str,
     path: &Path,
     name: Option<&ImageRef>,
+    fits: &Fits<'_>,
 ) -> Result<Vec<Loaded>, ImageError> {
     let unreadable = |source| ImageError::Read { archive: path.into(), source };
-    let manner = Manner { default_host, feed: Feed::File, wish, fits: ALWAYS_FITS };
+    let manner = Manner { default_host, feed: Feed::File, wish, fits };
     if fs::metadata(path).map_err(unreadable)?.is_dir() {
         let dir = Layout::open(path.into())?;
         return load_dir(store, manner, &dir, name);
@@ -155,7 +164,9 @@ fn load_from(
         max_entries: FILES_MAX,
         ..Options::default()
     };
-    unpack_wanted(store, manner.wish, manner.feed, stream, draft.dir(), &options)
+    // Layers that are packed, and of several images: no image's bytes.
+    let wish = manner.wish.without_bound();
+    unpack_wanted(store, &wish, manner.feed, stream, draft.dir(), &options)
         .map_err(|source| ImageError::Unpack { archive: path.into(), source })?;
     let inside = fs::File::open(draft.dir()).map_err(unreadable)?;
     load_dir(store, manner, &Layout { path: path.into(), dir: inside }, name)
@@ -175,6 +186,7 @@ fn load_dir(
     let mut found = match (has(dir, "index.json")?, has(dir, "manifest.json")?) {
         (true, _) => in_layout(dir, name)?,
         (false, true) => in_saved(dir)?,
+        (false, false) if has(dir, "repositories")? => return Err(wrong(OLDEST)),
         (false, false) => {
             return Err(wrong(
                 "it is neither what `docker save` writes nor an OCI layout: it has no manifest.json \
@@ -183,6 +195,7 @@ fn load_dir(
         }
     };
     call(&mut found, name).map_err(|why| wrong(&why))?;
+    check_packed(store, dir, &found, manner.fits)?;
     let import = |found: Found| found.import((store, manner.wish), dir);
     let imported = found.into_iter().map(import).collect::<Result<Vec<_>, _>>()?;
     let layers: Vec<Digest> = imported.iter().flat_map(|it| &it.layers).copied().collect();
@@ -190,6 +203,30 @@ fn load_dir(
     // Only now: of a file that is bad, or too large, nothing is listed.
     let record = |it: Imported| it.record(store, dir, manner);
     imported.into_iter().map(record).collect()
+}
+
+/// Refuses images that are too large before their layers are unpacked, as a pull does: what they become
+/// is more than most of what they are packed.
+fn check_packed(
+    store: &Store,
+    dir: &Layout,
+    found: &[Found],
+    fits: &Fits<'_>,
+) -> Result<(), ImageError> {
+    let (mut here, mut missing) = (BTreeSet::new(), BTreeMap::new());
+    for one in found {
+        for (chain, (file, _)) in one.chains().into_iter().zip(&one.layers) {
+            match store.layer(&chain) {
+                Some(_) => drop(here.insert(chain)),
+                None => drop(missing.insert(chain, dir.packed(file)?)),
+            }
+        }
+    }
+    let coming = missing.into_values().fold(0u64, u64::saturating_add);
+    match coming {
+        0 => Ok(()),
+        coming => fits(&here.into_iter().collect::<Vec<_>>(), coming - coming / 8),
+    }
 }
 
 /// Gives `name` to those that it is for. The error completes "image layout X: ...".
@@ -249,27 +286,70 @@ fn has(dir: &Layout, file: &str) -> Result<bool, ImageError> {
     }
 }
 
-/// Images of an OCI layout.
+/// Images of an OCI layout. What is none, or of another box, is passed over, and told.
 fn in_layout(dir: &Layout, name: Option<&ImageRef>) -> Result<Vec<Found>, ImageError> {
     let wrong = |why| ImageError::Layout { layout: dir.path.clone(), why };
     let runs = Runs::here();
     let index = dir.small("index.json", None)?;
-    let mut all = All::default();
-    for Named { choice, name: called } in manifest::all(&index, &runs).map_err(wrong)? {
-        let Some((blob, through)) = followed(dir, choice, &runs)? else { continue };
-        let document = dir.json(&blob)?;
-        let raw = dir.json(&manifest::config(&document).map_err(wrong)?)?;
-        let image = manifest::image(&document, &raw, &runs).map_err(wrong)?;
-        let layers = image.layers.into_iter().map(|(blob, diff)| (LayerFile::Blob(blob), diff));
-        let names = called.and_then(|called| full_name(&called, name)).into_iter().collect();
-        let layers = layers.collect();
-        all.add(dir, Found { digest: blob.digest, raw, layers, names, through })?;
+    let (mut all, mut skipped) = (All::default(), Vec::new());
+    for one in manifest::all(&index, &runs).map_err(wrong)? {
+        let found = match one {
+            Ok(named) => in_entry(dir, named, name, &runs)?,
+            Err(why) => Entry::Odd(why),
+        };
+        match found {
+            Entry::Image(found) => all.add(dir, found)?,
+            Entry::Alien => {}
+            Entry::Odd(why) => {
+                crate::info!("image.passed_over", path = dir.path.display(), err = why);
+                skipped.push(why);
+            }
+        }
     }
     if all.found.is_empty() {
+        let alien = || manifest::choose(&index, None, &runs).err();
         let none = || "none of its images runs on this box".to_owned();
-        return Err(wrong(manifest::choose(&index, None, &runs).err().unwrap_or_else(none)));
+        skipped.truncate(TOLD_MAX);
+        return Err(wrong(match skipped.is_empty() {
+            true => alien().unwrap_or_else(none),
+            false => format!("it has no image that runs on this box: {}", skipped.join("; ")),
+        }));
     }
     Ok(all.found)
+}
+
+/// What an entry of an index leads to.
+enum Entry {
+    Image(Found),
+    /// Images, for other boxes only.
+    Alien,
+    /// No image that runs here; why.
+    Odd(String),
+}
+
+/// What is behind an entry. What is broken is an error: nobody knows what it was.
+fn in_entry(
+    dir: &Layout,
+    Named { choice, name: called }: Named,
+    name: Option<&ImageRef>,
+    runs: &Runs,
+) -> Result<Entry, ImageError> {
+    let Some((blob, through)) = followed(dir, choice, runs)? else { return Ok(Entry::Alien) };
+    let odd = |why: String| Ok(Entry::Odd(format!("{}: {why}", blob.digest)));
+    let document = dir.json(&blob)?;
+    let config = match manifest::config(&document) {
+        Ok(config) => config,
+        Err(why) => return odd(why),
+    };
+    let raw = dir.json(&config)?;
+    let image = match manifest::image(&document, &raw, runs) {
+        Ok(image) => image,
+        Err(why) => return odd(why),
+    };
+    let layers = image.layers.into_iter().map(|(blob, diff)| (LayerFile::Blob(blob), diff));
+    let names = called.and_then(|called| full_name(&called, name)).into_iter().collect();
+    let layers = layers.collect();
+    Ok(Entry::Image(Found { digest: blob.digest, raw, layers, names, through }))
 }
 
 /// The manifest behind indexes, and their digests; `None`: none of them runs here.
@@ -310,6 +390,15 @@ fn whole_name(called: &str) -> Option<ImageRef> {
     called.parse().ok().filter(|name: &ImageRef| name.digest().is_none())
 }
 
+/// The digest that a configuration's name has: docker writes `<hex>.json` or `blobs/sha256/<hex>`, crane, ko
+/// and kaniko `sha256:<hex>`; jib calls it `config.json`, which says nothing.
+fn says_digest(config: &str) -> Option<&str> {
+    let name = Path::new(config).file_stem()?.to_str()?;
+    let hex = name.strip_prefix("sha256:").unwrap_or(name);
+    let is_hex = hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    (hex.len() == 64 && is_hex).then_some(hex)
+}
+
 /// Images of `docker save`.
 fn in_saved(dir: &Layout) -> Result<Vec<Found>, ImageError> {
     let wrong = |why: String| ImageError::Layout { layout: dir.path.clone(), why };
@@ -320,9 +409,7 @@ fn in_saved(dir: &Layout) -> Result<Vec<Found>, ImageError> {
     for saved in saved {
         let raw = dir.small(&saved.config, None)?;
         let digest = Digest::of(&raw);
-        // `<hex>.json`, or `blobs/sha256/<hex>`.
-        let named = Path::new(&saved.config).file_stem().and_then(|name| name.to_str());
-        if named != Some(&digest.hex()) {
+        if says_digest(&saved.config).is_some_and(|hex| hex != digest.hex()) {
             let config = manifest::clean(&saved.config);
             return Err(wrong(format!("{config} is damaged: it holds something else")));
         }
@@ -364,11 +451,17 @@ struct Imported {
 }
 
 impl Found {
-    fn import(self, (store, wish): (&Store, &Wish), dir: &Layout) -> Result<Imported, ImageError> {
+    /// What its layers are called, lowest first.
+    fn chains(&self) -> Vec<Digest> {
         let mut chains: Vec<Digest> = Vec::with_capacity(self.layers.len());
         for (_, diff) in &self.layers {
             chains.push(chains.last().map_or(*diff, |below| below.chain(diff)));
         }
+        chains
+    }
+
+    fn import(self, (store, wish): (&Store, &Wish), dir: &Layout) -> Result<Imported, ImageError> {
+        let chains = self.chains();
         let pin = store.pin(&chains);
         for (at, (file, diff)) in self.layers.iter().enumerate() {
             dir.import((store, wish), file, diff, &chains[..=at])?;
@@ -398,16 +491,19 @@ impl Imported {
         let failed = |source| ImageError::Read { archive: store.dir().join("images"), source };
         let image = image.asked_now(store).map_err(failed)?;
         catalog::add(store, &image).map_err(failed)?;
+        fault::point(format_args!("load:image"));
         let names: Vec<ImageRef> = names.iter().map(|name| name.at(default_host)).collect();
         for name in &names {
             catalog::name(store, name, &digest, Origin::File).map_err(failed)?;
         }
+        fault::point(format_args!("load:names"));
         // Without a name its digest is all that it can be asked for by.
         let is_asked = feed == Feed::Client && names.is_empty();
         catalog::alias(store, &digest, &digest, is_asked).map_err(failed)?;
         for index in &through {
             catalog::alias(store, index, &digest, false).map_err(failed)?;
         }
+        fault::point(format_args!("load:aliases"));
         crate::info!("image.loaded", path = dir.path.display(), digest = digest);
         Ok(Loaded { digest, names, pin })
     }

@@ -8,6 +8,7 @@
 //! gone through as in the image, by its text: no path is given to the kernel.
 
 use super::error::{UnpackError, shown};
+use super::held::{Held, NO_MEMORY};
 use super::implied::{self, Says};
 use super::tree;
 use crate::sys::at::{self, Open, Resolve};
@@ -26,13 +27,16 @@ use std::path::Path;
 /// layer below.
 const NAMES_MAX: usize = 10_000;
 const BYTES_MAX: usize = 1 << 20;
+/// Bytes of memory that a name takes beside its text, and a file below.
+const NAME: usize = 56;
+const TARGET: usize = 160;
 /// Symlinks on the way to one file: as many as the kernel goes through.
 const HOPS_MAX: usize = 40;
 /// Why there is no file.
 const MISSING: &str = "is neither in the archive before it nor in a layer below";
 
 /// The names of a layer that are files of the layers below.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct LowerLinks {
     /// By the path of the file below.
     names: BTreeMap<Vec<u8>, Vec<Name>>,
@@ -40,6 +44,8 @@ pub struct LowerLinks {
     targets: BTreeMap<u64, Vec<u8>>,
     count: usize,
     bytes: usize,
+    /// Memory for all of it.
+    held: Held,
 }
 
 /// A name that the empty file `inode` was given; since then the archive may have taken it away.
@@ -56,10 +62,9 @@ impl LowerLinks {
         self.names.is_empty()
     }
 
-    /// Bytes of memory that they take, about: each text twice, and what keeps it.
+    /// Bytes of memory that they take, about.
     pub fn held(&self) -> usize {
-        const NAME: usize = 160;
-        2 * self.bytes + NAME * self.count
+        self.held.bytes()
     }
 
     /// Which file below the inode stands for, if it does.
@@ -83,6 +88,11 @@ impl LowerLinks {
         self.bytes += target.len() + path.len();
         if self.count > NAMES_MAX || self.bytes > BYTES_MAX {
             return Err(format!("to a layer below; of those at most {NAMES_MAX} are made"));
+        }
+        // The file's path is kept by name and by inode.
+        let file = if self.names.contains_key(target) { 0 } else { 2 * target.len() + TARGET };
+        if !self.held.take(path.len() + NAME + file) {
+            return Err(format!("to a layer below, and {NO_MEMORY}"));
         }
         self.names.entry(target.to_vec()).or_default().push(Name { path, inode });
         self.targets.entry(inode).or_insert_with(|| target.to_vec());

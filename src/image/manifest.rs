@@ -179,7 +179,8 @@ pub fn choose(json: &[u8], tag: Option<&str>, runs: &Runs) -> Result<Choice, Str
 }
 
 /// All images of an index that run on this box or do not say where, in its order.
-pub fn all(json: &[u8], runs: &Runs) -> Result<Vec<Named>, String> {
+/// Each that cannot be followed is the reason instead.
+pub fn all(json: &[u8], runs: &Runs) -> Result<Vec<Result<Named, String>>, String> {
     let index: Index = read(json, "its index")?;
     if index.manifests.len() > IMAGES_MAX {
         return Err(format!("its index names more than {IMAGES_MAX} images"));
@@ -197,7 +198,7 @@ pub fn all(json: &[u8], runs: &Runs) -> Result<Vec<Named>, String> {
         let name = annotations.and_then(|all| all.get(WHOLE_NAME).or_else(|| all.get(REF_NAME)));
         Ok(Named { choice, name: name.cloned() })
     };
-    index.manifests.iter().filter(fits).map(read).collect()
+    Ok(index.manifests.iter().filter(fits).map(read).collect())
 }
 
 impl PlatformText {
@@ -250,10 +251,20 @@ pub fn image(manifest: &[u8], config: &[u8], runs: &Runs) -> Result<Image, Strin
                 "layer {digest} is a foreign one ({kind}), which no registry gives out"
             ));
         }
+        if is_no_tar(kind) {
+            let (digest, kind) = (clean(&layer.digest), clean(kind));
+            return Err(format!("layer {digest} is no file system but `{kind}`"));
+        }
         Ok((blob(layer, "a layer")?, diff))
     };
     let layers = layers.iter().zip(diffs).map(pair).collect::<Result<_, String>>()?;
     Ok(Image { layers, config })
+}
+
+/// Whether a layer's media type says that it is something else than files: signatures and other papers
+/// about images come in the form of images. What says nothing is believed to be one.
+fn is_no_tar(kind: &str) -> bool {
+    kind.ends_with("json") || (kind.starts_with("application/vnd.") && !kind.contains("tar"))
 }
 
 pub(super) fn read<'a, T: Deserialize<'a>>(json: &'a [u8], what: &str) -> Result<T, String> {

@@ -21,13 +21,16 @@
 //! ```
 
 mod archive;
+pub mod archived;
 pub mod catalog;
 mod config;
 mod copy;
 pub mod docker;
+mod drafts;
 mod error;
 mod evict;
 mod fetch;
+mod held;
 mod implied;
 mod import;
 mod layout;

@@ -135,7 +135,7 @@ fn called(path: &Path) -> Option<ImageRef> {
 }
 
 /// How a file looks from outside. A layout is written anew by its index.
-fn looks(path: &Path) -> io::Result<Digest> {
+pub(super) fn looks(path: &Path) -> io::Result<Digest> {
     let mut text = format!("{:?}", identity(&fs::metadata(path)?));
     for name in ["index.json", "manifest.json"] {
         match fs::metadata(path.join(name)) {

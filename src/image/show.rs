@@ -4,6 +4,7 @@
 use super::catalog::Drafts;
 use super::error::ImageError;
 use super::fetch::{Fetch, Layer, List, Name};
+use super::held::REMEMBERED;
 use super::registry::part::Kept;
 use super::unpack::Summary;
 use super::{implied, layout, notes};
@@ -18,8 +19,8 @@ use std::time::Duration;
 /// twice until then, packed too.
 const SHOWN_AT: u64 = 256 << 20;
 /// So many bytes of memory for what unpacked layers say of those below: then they are shown, and while
-/// they cannot be, no others are begun. One layer may have some 16 MiB.
-const HELD_MAX: usize = 8 << 20;
+/// they cannot be, no others are begun. An eighth of what there is for all layers of this process.
+const HELD_MAX: usize = REMEMBERED / 8;
 /// How often somebody who waits for layers below looks whether he still has to.
 const LOOK: Duration = Duration::from_millis(100);
 

@@ -9,6 +9,7 @@
 //! Between them are few pieces of bounded size: memory does not depend on the length of the stream.
 //! Those that were read go back to be filled again, as memory is dear to get and to give back.
 
+use super::archive;
 use super::unpack::{self, Options, Summary, UnpackError};
 use super::work::{self, Feed, Wish};
 use super::zstd::Zstd;
@@ -22,10 +23,12 @@ use std::sync::mpsc::{Receiver, SendError, Sender, SyncSender, channel, sync_cha
 use std::thread;
 
 /// Bytes of one piece, and pieces between two threads.
-const PIECE: usize = 64 << 10;
-const PIECES: usize = 4;
-/// Most bytes that a layer takes while it is unpacked, without a window: two rows, and what is written.
-pub(super) const LAYER_BYTES: u64 = (2 * (PIECES + 2) * PIECE + unpack::BUFFER) as u64;
+const PIECE: usize = 32 << 10;
+const PIECES: usize = 3;
+/// Most bytes that a layer takes while it is unpacked, without a window: two rows, what is written, and
+/// what the archive says of an entry. For what is to be remembered of it, somebody is asked ([`super::held`]).
+pub(super) const LAYER_BYTES: u64 =
+    (2 * (PIECES + 2) * PIECE + unpack::BUFFER + archive::OWN) as u64;
 /// Room that is made sure of ahead of the unpacking, and how often we look.
 const ROOM: u64 = 16 << 20;
 
@@ -54,6 +57,7 @@ pub(super) fn unpack_wanted(
 ) -> Result<(Summary, Digest), UnpackError> {
     let over = || UnpackError::stream(io::Error::other(Wish::failure()));
     let _turn = work::layer(feed, wish).ok_or_else(over)?;
+    let options = &Options { allowance: wish.allowance(), ..options.clone() };
     let given_up = AtomicBool::new(false);
     let is_over = || wish.is_over() || given_up.load(Ordering::Relaxed);
     thread::scope(|scope| {

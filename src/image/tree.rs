@@ -3,6 +3,7 @@
 //! [`file::open_dir_in_root`], every name below it is a single component.
 
 use super::error::UnpackError;
+use super::held::{Held, NO_MEMORY};
 use crate::sys::at;
 use crate::sys::file::{self, FileTime};
 use std::collections::BTreeSet;
@@ -18,10 +19,10 @@ pub const OPAQUE: &std::ffi::CStr = c"trusted.overlay.opaque";
 /// only symlinks can build something deeper.
 const REMOVE_DEPTH_MAX: usize = 300;
 
-/// Most directories that an archive may leave out, and the bytes of their paths together: each is
-/// remembered until the end, and one short entry can bring a hundred of them.
+/// Most directories that an archive may leave out: one short entry can bring a hundred of them.
 const IMPLIED_MAX: usize = 100_000;
-const IMPLIED_BYTES_MAX: usize = 8 << 20;
+/// Bytes that one takes beside its text as long as it is remembered.
+const PATH: usize = 96;
 
 /// A directory tree that only grows through this.
 pub struct Tree {
@@ -33,8 +34,10 @@ pub struct Tree {
     last: Option<Parent>,
     /// Directories that were made because something is in them, by path.
     implied: BTreeSet<Vec<u8>>,
-    /// How many were made so, whatever the archive said of them later, and the bytes of their paths.
-    made: (usize, usize),
+    /// Memory for them.
+    held: Held,
+    /// How many were made so, whatever the archive said of them later.
+    made: usize,
 }
 
 /// An open directory with the time that it is to keep.
@@ -58,19 +61,23 @@ pub enum Was {
 impl Tree {
     /// Starts below `root`, an open directory.
     pub fn new(root: File, owner: (u32, u32)) -> Tree {
-        Tree { root, owner, last: None, implied: BTreeSet::new(), made: (0, 0) }
+        let (implied, held) = (BTreeSet::new(), Held::default());
+        Tree { root, owner, last: None, implied, held, made: 0 }
     }
 
     /// The archive says itself what the directory at `path` is.
     pub fn told(&mut self, path: &[&[u8]]) {
-        if !self.implied.is_empty() {
-            self.implied.remove(&joined(path));
+        if !self.implied.is_empty()
+            && let Some(path) = self.implied.take(&joined(path))
+        {
+            self.held.give_back(path.len() + PATH);
         }
     }
 
-    /// Directories of which the archive says nothing but that something is in them.
-    pub fn implied(self) -> Vec<Vec<u8>> {
-        self.implied.into_iter().collect()
+    /// Directories of which the archive says nothing but that something is in them, and the memory for
+    /// them.
+    pub fn implied(self) -> (Vec<Vec<u8>>, Held) {
+        (self.implied.into_iter().collect(), self.held)
     }
 
     /// The root itself.
@@ -144,12 +151,15 @@ impl Tree {
 
     /// One more that the archive does not mention.
     fn count_implied(&mut self, bytes: usize, entry: &[u8]) -> Result<(), UnpackError> {
-        self.made = (self.made.0 + 1, self.made.1 + bytes);
-        if self.made.0 > IMPLIED_MAX || self.made.1 > IMPLIED_BYTES_MAX {
+        self.made += 1;
+        if self.made > IMPLIED_MAX {
             let why = "needs more parent directories that the archive does not have than are made";
             return Err(UnpackError::entry(entry, why));
         }
-        Ok(())
+        match self.held.take(bytes + PATH) {
+            true => Ok(()),
+            false => Err(UnpackError::entry(entry, NO_MEMORY)),
+        }
     }
 
     /// Makes the directory `name`, where there is nothing, or a whiteout whose place it takes.

@@ -19,11 +19,13 @@
 
 use super::archive::{Archive, Entry};
 pub use super::error::UnpackError;
+use super::held::Held;
 use super::lower::LowerLinks;
 use super::name::{self, Mark};
 use super::notes::LayerSize;
 use super::tree::{self, Tree};
 use super::wire::Kind;
+use super::work::{Allowance, Spent};
 use crate::sys::at;
 use crate::sys::file;
 use crate::unit::Bytes;
@@ -57,6 +59,8 @@ pub struct Options {
     pub file_capabilities: bool,
     /// Most bytes that the files may have together, holes included.
     pub max_bytes: Bytes,
+    /// What they may have together with those of the image's other layers.
+    pub allowance: Option<Allowance>,
     /// Most headers in the archive.
     pub max_entries: u64,
 }
@@ -70,13 +74,14 @@ impl Default for Options {
             lower_links: true,
             file_capabilities: true,
             max_bytes: Bytes::mib(16 << 10),
+            allowance: None,
             max_entries: 1_000_000,
         }
     }
 }
 
 /// What was unpacked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Summary {
     /// Entries that were made.
     pub made: u64,
@@ -94,6 +99,8 @@ pub struct Summary {
     pub implied: Vec<Vec<u8>>,
     /// Files of the layers below that the archive links: empty until then.
     pub links: LowerLinks,
+    /// Memory for the directories.
+    pub(super) held: Held,
 }
 
 impl Summary {
@@ -104,9 +111,7 @@ impl Summary {
 
     /// Bytes of memory that it takes, about.
     pub(super) fn held(&self) -> usize {
-        /// Of a path beside its text.
-        const PATH: usize = 48;
-        self.implied.iter().map(|path| path.len() + PATH).sum::<usize>() + self.links.held()
+        self.held.bytes() + self.links.held()
     }
 
     /// What the layer holds, as it is noted.
@@ -126,14 +131,17 @@ pub fn unpack(
     let most = options.max_entries.saturating_mul(ENTRY_MAX);
     let left = options.max_bytes.get().saturating_add(most);
     let mut archive = Archive::new(Bounded { stream, left }, options.max_entries);
-    let mut job = Job { tree, options, buffer, summary: Summary::default() };
+    let spent = Spent::of(options.allowance.clone());
+    let mut job = Job { tree, options, buffer, spent, summary: Summary::default() };
     while let Some(entry) = archive.next_entry()? {
         job.apply(&entry, &mut archive).map_err(|err| err.at(&entry.path))?;
     }
     job.tree.leave(b".")?;
     archive.drain()?;
-    let Job { tree, summary, .. } = job;
-    Ok(Summary { implied: tree.implied(), ..summary })
+    let Job { tree, summary, spent, .. } = job;
+    spent.keep();
+    let (implied, held) = tree.implied();
+    Ok(Summary { implied, held, ..summary })
 }
 
 /// A stream that is an error after so many bytes. Files alone are not all that an archive can be
@@ -178,6 +186,8 @@ pub(super) struct Job<'a> {
     pub(super) tree: Tree,
     pub(super) options: &'a Options,
     pub(super) buffer: Vec<u8>,
+    /// What it has had of the image's allowance.
+    pub(super) spent: Spent,
     pub(super) summary: Summary,
 }
 

@@ -11,18 +11,22 @@
 //! | other zstd windows | 16 MiB together | waits in order; a larger window is refused |
 //!
 //! Whoever feeds a layer may stop to: so each of the three has a row of its own ([`Feed`]), and a dead
-//! registry holds up pulls only. Each layer has pieces of less than 1 MiB between its threads, so all
-//! of it stays below 32 MiB, whatever the images' sizes. Who holds a window waits for what feeds it
+//! registry holds up pulls only. Each layer has half a MiB for itself, and all have 4 MiB together for what
+//! is to be remembered of them ([`super::held`]), so all of it stays within 32 MiB, whatever the images'
+//! sizes and whatever they say. Who holds a window waits for what feeds it
 //! only; who holds a layer, for a window too; who reads an archive, for those two; who fetches an image,
 //! for those two and for turns: there is no circle.
 
+use super::held::REMEMBERED;
 use super::registry::failure::{Failure, Kind};
 use super::stream::LAYER_BYTES;
+use super::unpack::Options;
 use crate::unit::Bytes;
 use crate::volume::Store;
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -46,7 +50,8 @@ const FILES: u64 = 2;
 const ALL_BYTES: u64 = 32 << 20;
 const _: () = {
     let layers = FETCHED.1 as u64 + SENT + FILES;
-    assert!(WINDOWS + WINDOWS_HERE + layers * LAYER_BYTES <= ALL_BYTES);
+    let layers = layers * LAYER_BYTES + REMEMBERED as u64;
+    assert!(WINDOWS + WINDOWS_HERE + layers <= ALL_BYTES);
 };
 /// Room that is asked for once, before so many packed bytes come: so many times what comes, and
 /// something for the file system itself.
@@ -94,6 +99,57 @@ pub struct Wish {
     ending: Arc<AtomicBool>,
     /// Hears what it has to wait for.
     told: Option<Arc<Told>>,
+    /// What the image may have.
+    allowance: Option<Allowance>,
+}
+
+/// Bytes that the layers of an image may have together, so that a small file that becomes a large one
+/// ends where it is too large. Clones are the same bytes.
+#[derive(Clone, Debug)]
+pub struct Allowance {
+    all: Bytes,
+    left: Arc<AtomicU64>,
+}
+
+/// What one layer has had of it; given back when that comes to nothing.
+#[derive(Debug)]
+pub(super) struct Spent {
+    of: Option<Allowance>,
+    bytes: u64,
+}
+
+impl Spent {
+    /// Nothing yet.
+    pub fn of(allowance: Option<Allowance>) -> Spent {
+        Spent { of: allowance, bytes: 0 }
+    }
+
+    /// Takes so many bytes more.
+    pub fn add(&mut self, bytes: u64) -> io::Result<()> {
+        let Some(Allowance { all, left }) = &self.of else { return Ok(()) };
+        let take = |left: u64| left.checked_sub(bytes);
+        if left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
+            let why = format!(
+                "the image has more than {all}, which is all of `disk`; write a larger `disk` below [run]"
+            );
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, why));
+        }
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// The layer is made.
+    pub fn keep(mut self) {
+        self.of = None;
+    }
+}
+
+impl Drop for Spent {
+    fn drop(&mut self) {
+        if let Some(Allowance { left, .. }) = &self.of {
+            left.fetch_add(self.bytes, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Who hears what somebody has to wait for.
@@ -112,13 +168,28 @@ pub struct Wisher(Wish);
 impl Wish {
     /// Lasts as long as the store's daemon, unless it is over sooner.
     pub fn new(store: &Store) -> Wish {
-        Wish { over: Arc::default(), ending: store.ending(), told: None }
+        Wish { over: Arc::default(), ending: store.ending(), told: None, allowance: None }
     }
 
     /// The same; `told` hears, on the thread that waits, what it has to wait for: a text that completes
     /// "it waits: ...".
     pub fn telling(self, told: impl Fn(&str) + Send + Sync + 'static) -> Wish {
         Wish { told: Some(Arc::new(told)), ..self }
+    }
+
+    /// The same; what it is for may have so many bytes in its layers.
+    pub fn at_most(self, bytes: Bytes) -> Wish {
+        let left = Arc::new(AtomicU64::new(bytes.get()));
+        Wish { allowance: Some(Allowance { all: bytes, left }), ..self }
+    }
+
+    /// The same for what is no layer.
+    pub(super) fn without_bound(&self) -> Wish {
+        Wish { allowance: None, ..self.clone() }
+    }
+
+    pub(super) fn allowance(&self) -> Option<Allowance> {
+        self.allowance.clone()
     }
 
     /// It has to wait now.
@@ -198,7 +269,11 @@ impl Drop for Ended<'_> {
 
 /// Has room made for what so many packed bytes become. A box that has less is no failure: what is needed
 /// is made sure of step by step, and no image goes for what may not be.
+/// What is larger than any layer may be is refused later, and makes nothing wider.
 pub fn make_room_ahead(store: &Store, packed: u64) {
+    if packed > Options::default().max_bytes.get() {
+        return;
+    }
     let bytes = packed.saturating_mul(TIMES).saturating_add(SPARE).min(AHEAD_MAX);
     let wide = packed.saturating_mul(WIDE_TIMES).min(AHEAD_MAX);
     let made = store.try_room(Bytes::new(bytes)).and_then(|()| store.widen(Bytes::new(wide)));

@@ -20,8 +20,12 @@ const USUAL_USER: &str = "root";
 /// and there is more in it (addresses, ports).
 const WORDS_MAX: usize = 96 << 10;
 
-/// What staging records of the image called `name`.
-pub fn result(name: &str, config: &ImageConfig) -> StagingResult {
+/// What staging records of the image called `name`. A range among its ports is an error, as of Diego's
+/// builder, which reads numbers only.
+pub fn result(name: &str, config: &ImageConfig) -> Result<StagingResult, StageError> {
+    if let Some(range) = &config.port_range {
+        return Err(StageError::ImagePortRange { range: range.clone() });
+    }
     let protocol = |protocol| match protocol {
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",
@@ -44,7 +48,7 @@ pub fn result(name: &str, config: &ImageConfig) -> StagingResult {
         config.entrypoint.iter().chain(&config.cmd).map(String::as_str).collect();
     let command = words.join(" ");
     let web = (!words.is_empty()).then(|| pair("web", &command));
-    StagingResult {
+    Ok(StagingResult {
         lifecycle_metadata: LifecycleMetadata {
             docker_image: name.into(),
             ..LifecycleMetadata::default()
@@ -53,7 +57,7 @@ pub fn result(name: &str, config: &ImageConfig) -> StagingResult {
         execution_metadata: text_of(&execution),
         lifecycle_type: "docker".into(),
         sidecars: Vec::new(),
-    }
+    })
 }
 
 /// One LRP for each process of the manifest, by name; `generation` as in [`recipe::desired_lrps`].

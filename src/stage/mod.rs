@@ -50,6 +50,11 @@ pub enum StageError {
     },
     /// The image exposes ports, but none that a route or a check could reach.
     ImageNoTcp,
+    /// The image exposes a range of ports.
+    ImagePortRange {
+        /// As it is written.
+        range: String,
+    },
     /// What a process is given at its start is more than can be handed to it.
     ImageTooWordy {
         /// Of this process.
@@ -107,6 +112,11 @@ impl fmt::Display for StageError {
             StageError::ImageNoTcp => f.write_str(
                 "the image exposes no TCP port, only others; write container = NUMBER below \
                  [[port]], or ports = [] below [process.web]",
+            ),
+            StageError::ImagePortRange { range } => write!(
+                f,
+                "the image exposes the ports `{range}`, and only single ones can be staged; make it \
+                 with an EXPOSE for each"
             ),
             StageError::ImageTooWordy { process, bytes, most } => write!(
                 f,

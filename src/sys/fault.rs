@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Every point where a test can have this process die, by machine. A test dies at each of them; one
 /// below holds this list against the source.
-pub const POINTS: [&str; 88] = [
+pub const POINTS: [&str; 94] = [
     // What becomes of an app's record.
     "app:declare:asked",
     "app:declare:written",
@@ -100,15 +100,23 @@ pub const POINTS: [&str; 88] = [
     "layer:written",
     "layer:placed",
     "layer:listed",
+    "layer:sealed",
+    // Images of a file, that the catalogue lists one after the other.
+    "load:image",
+    "load:names",
+    "load:aliases",
     // Images that go.
     "collect:names",
     "collect:image",
     "collect:layer",
+    // An image that somebody removes.
+    "forget:name",
+    "forget:image",
 ];
 
 /// Ends this process as a SIGKILL does, if a test wants it at this point: in a debug build whose
-/// environment names a file (`TERRARIUM_DIE_FILE`) with the point's name in it. The file goes first,
-/// so that it happens once. A name that is not among [`POINTS`] panics, whoever asks for it.
+/// environment names a file (`TERRARIUM_DIE_FILE`) with the point's name in it. Behind `stop ` it is held
+/// there instead, as a SIGSTOP does. The file goes first, so that it happens once. A name that is not among [`POINTS`] panics, whoever asks for it.
 #[cfg(debug_assertions)]
 pub fn point(name: fmt::Arguments<'_>) {
     let name = name.to_string();
@@ -117,9 +125,14 @@ pub fn point(name: fmt::Arguments<'_>) {
         "no test dies at {name}: add it to fault::POINTS, and to a test that dies there"
     );
     let Some(file) = std::env::var_os("TERRARIUM_DIE_FILE") else { return };
-    if std::fs::read_to_string(&file).is_ok_and(|wanted| wanted == name) {
+    let wanted = std::fs::read_to_string(&file).unwrap_or_default();
+    let signal = match wanted.strip_prefix("stop ") {
+        Some(_) => nix::sys::signal::Signal::SIGSTOP,
+        None => nix::sys::signal::Signal::SIGKILL,
+    };
+    if wanted.strip_prefix("stop ").unwrap_or(&wanted) == name {
         let _ = std::fs::remove_file(file);
-        let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
+        let _ = nix::sys::signal::raise(signal);
     }
 }
 

@@ -109,9 +109,11 @@ impl Store {
         // Nobody who is told of them may find them gone after a power cut. Sealing is a commit: it has
         // written down what was renamed before.
         match made.is_empty() {
-            true => write_down(),
-            false => made.into_iter().try_for_each(|(chain, root)| self.seal(chain, root)),
+            true => write_down()?,
+            false => made.into_iter().try_for_each(|(chain, root)| self.seal(chain, root))?,
         }
+        fault::point(format_args!("layer:sealed"));
+        Ok(())
     }
 
     /// Makes a layer read-only, which writes down everything up to now. Only when it has its place: a

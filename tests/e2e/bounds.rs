@@ -245,8 +245,8 @@ fn a_daemon_that_is_killed_while_an_image_becomes_visible_has_all_of_it_or_fetch
         items.filter(|item| item.path().extension().is_none_or(|end| end != "new")).count()
     };
     for point in points("layer:") {
-        // The last of them.
-        let is_listed = point == "layer:listed";
+        // From there on.
+        let is_listed = ["layer:listed", "layer:sealed"].contains(&point);
         let file = lab.root.join("die-at");
         fs::write(&file, point).expect("point");
         // It dies before it answers.
@@ -270,6 +270,105 @@ fn a_daemon_that_is_killed_while_an_image_becomes_visible_has_all_of_it_or_fetch
         // Nor what was not published.
         assert_eq!(fs::read_dir(store.join("images/names")).expect("names").count(), 0);
     }
+    registry.stop();
+    lab.finish();
+}
+
+/// The daemon dies between any two steps by which the catalogue lists what a file brought, and by which
+/// somebody's image goes.
+#[test]
+fn a_daemon_that_is_killed_while_images_are_listed_or_forgotten_does_it_the_next_time() {
+    let mut lab = Lab::new("loadkill");
+    lab.serve();
+    let dir = lab.root.join("image");
+    layout(&dir.join("two"), &[small("lower"), small("upper")]);
+    let archive = dir.join("two.tar");
+    let from = format!("oci:{}:one", dir.join("two").display());
+    let to = format!("docker-archive:{}:ops/two:1", archive.display());
+    tool("skopeo", &["--insecure-policy", "copy", "-q", &from, &to]);
+    let archive = archive.to_str().expect("text");
+    let name = "docker.io/ops/two:1";
+    let store = lab.root.join("var/lib/terrarium/store");
+    let count = |of: &str| fs::read_dir(store.join(of)).map_or(0, Iterator::count);
+    for point in points("load:").into_iter().chain(points("forget:")) {
+        let is_load = point.starts_with("load:");
+        let words = if is_load { ["image", "load", archive] } else { ["image", "rm", name] };
+        if !is_load {
+            lab.ok(&["image", "load", archive]);
+        }
+        let file = lab.root.join("die-at");
+        fs::write(&file, point).expect("point");
+        // It dies before it answers.
+        lab.run(&words);
+        lab.until(point, |_| (!file.exists()).then_some(()));
+        lab.end_daemon(Signal::SIGKILL);
+        lab.serve();
+        assert_eq!(count("tmp"), 0, "{point}");
+        let is_named = lab.ok(&["image", "ls"]).out.contains("ops/two:1");
+        assert_eq!(is_named, ["load:names", "load:aliases"].contains(&point), "{point}");
+        if is_load {
+            lab.ok(&["image", "load", archive]);
+            assert_eq!((count("layers"), count("images/names")), (2, 1), "{point}");
+            lab.ok(&["image", "inspect", name]);
+            lab.ok(&["image", "rm", name]);
+        }
+        lab.ok(&["image", "gc"]);
+        let left = ["layers", "images/names", "images/aliases"].map(count);
+        assert_eq!(left, [0; 3], "{point}");
+        assert!(lab.ok(&["image", "ls"]).out.starts_with("no images"), "{point}");
+    }
+    lab.finish();
+}
+
+/// A tar whose few entries bring a hundred thousand directories, each of which is to be remembered.
+fn wordy(name: &str) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for entry in 0..1250 {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        header.set_mode(0o644);
+        let path = format!("{name}{entry}/{}f", "a/".repeat(79));
+        tar.append_data(&mut header, path, &b""[..]).expect("a tar");
+    }
+    tar.into_inner().expect("a tar")
+}
+
+/// Layers of a registry, of clients and of files at a time, all of which want to be remembered.
+#[test]
+fn layers_that_want_to_be_remembered_take_little_memory_together() {
+    let mut lab = Lab::new("wordy");
+    lab.configure("registry", "[registry]\ninsecure = [\"127.0.0.0/8\"]\n");
+    let dir = lab.root.join("registry");
+    fs::create_dir_all(&dir).expect("directory");
+    let registry = Registry::start(&dir, Setup::Plain);
+    let name = "127.0.0.1:5000/ops/wordy:1";
+    let layers = ["a", "b", "c", "d"].map(wordy).map(|tar| {
+        let packed = gzip(&tar);
+        (tar, packed)
+    });
+    push(&dir.join("wordy"), name, &layers);
+    let sent = ["e", "f"].map(|name| {
+        let path = dir.join(format!("{name}.tar"));
+        fs::write(&path, wordy(name)).expect("write");
+        path.to_str().expect("text").to_owned()
+    });
+    lab.serve();
+    let before = memory(&lab, "VmRSS:");
+    fs::write(format!("/proc/{}/clear_refs", lab.daemon_pid()), "5").expect("forget the peak");
+    let mut asked = vec![lab.command(&["image", "pull", name])];
+    asked.extend(sent.iter().map(|path| lab.command(&["image", "load", path])));
+    let asked: Vec<_> = asked
+        .iter_mut()
+        .map(|command| command.stderr(std::process::Stdio::piped()).spawn().expect("spawn"))
+        .collect();
+    for child in asked {
+        let ended = child.wait_with_output().expect("its end");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(said.contains("more memory for what is to be remembered"), "{said}");
+    }
+    let grown = memory(&lab, "VmHWM:").saturating_sub(before);
+    eprintln!("{grown} KiB");
+    assert!(grown < MEMORY_KIB, "{grown} KiB beside {before} KiB at rest");
     registry.stop();
     lab.finish();
 }

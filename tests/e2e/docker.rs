@@ -1,6 +1,9 @@
 //! Apps that come as images: of Debian's own registry server, and of archives. umoci makes them.
 
+mod durable;
 mod held;
+mod kept;
+mod many;
 mod member;
 mod oci;
 mod podman;
@@ -214,9 +217,13 @@ fn an_image_of_an_archive_runs_as_its_own_user_in_its_own_directory() {
     assert!(!lab.logged("bad", "make-dirs: cannot make /bin/busybox/no: ").is_empty());
     assert!(!lab.logged("bad", "Exit status 1").is_empty());
     lab.ok(&["delete", "bad"]);
-    // An instance writes within what the image leaves of its disk.
-    let fills = "busybox dd if=/dev/zero of=/tmp/full bs=1M count=100";
+    // An instance writes within what the image, of 2 MiB, leaves of its disk: were that all its own, this
+    // would fit.
+    let fills = "busybox dd if=/dev/zero of=/tmp/full bs=1M count=95";
     assert_ne!(lab.inside("said", fills).code, 0);
+    let written = lab.inside("said", "stat -c %s /tmp/full").out;
+    let written: u64 = written.trim().parse().expect("a size");
+    assert!((80 << 20..95 << 20).contains(&written), "{written}");
     lab.finish();
 }
 

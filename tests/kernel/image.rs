@@ -18,9 +18,11 @@
 //! | owners over 65535 | `lower::owners_that_no_container_holds_are_refused_by_name` |
 //! | many files, one large file | `large` |
 //! | paths that lead out | `hostile` |
-//! | bombs | `bombs` |
+//! | bombs | `bombs`; beyond the disk of what is made of an image: `forms` |
+//! | archives of crane, jib, docker; signatures beside images; layers that are links | `forms` |
 
 mod bombs;
+mod forms;
 mod hostile;
 mod lab;
 mod large;

@@ -6,17 +6,20 @@
 use super::Shared;
 use crate::cell::record::{AppRecord, Release};
 use crate::exec::cancel::Cancel;
+use crate::image::archived::Looks;
 use crate::image::catalog::{self, Known};
 use crate::image::registry::failure;
 use crate::image::work::Wish;
-use crate::image::{self, ImageError};
+use crate::image::{self, Fits, ImageError};
 use crate::log::chain;
 use crate::model::image::StagedImage;
-use crate::model::manifest::Image;
+use crate::model::manifest::{Image, Manifest};
 use crate::model::signals;
+use crate::model::view::UNCHANGED;
 use crate::stage::docker;
 use crate::unit::{AppName, Bytes, Digest, ImageRef};
 use crate::volume::Pin;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,16 +36,22 @@ pub async fn stage(
 ) -> Result<Release, String> {
     let manifest = record.manifest.clone();
     let app = &manifest.name;
+    let (inner, same, what) = (shared.clone(), record.clone(), wanted.clone());
+    if let Some(release) = smol::unblock(move || same_archive(&inner, &same, &what)).await {
+        return Ok(release);
+    }
     shared.say(app, "STG", false, format!("Fetching image {wanted}"));
     let (inner, name, what) = (shared.clone(), app.clone(), wanted.clone());
     let lost = shared.lost_image(record);
     // Who gives up on it ends it; what has come is there for the next one.
     let (wish, _wisher) = Wish::held(shared.host.store());
+    let most = most_disk(&manifest);
+    let wish = wish.at_most(most);
     let fetched = cancel.or(async {
         let turn = shared.fetches.acquire_arc().await;
         smol::unblock(move || {
             let _turn = turn;
-            fetch(&inner, &name, &what, (lost, &wish))
+            fetch(&inner, &name, (&what, most), (lost, &wish))
         })
         .await
     });
@@ -72,7 +81,8 @@ pub async fn stage(
     };
     let text = format!("Image {} is here: {layers}, {size}", image.digest);
     shared.say(app, "STG", false, text);
-    let result = docker::result(&wanted.to_string(), &known.config);
+    let result =
+        docker::result(&wanted.to_string(), &known.config).map_err(|err| err.to_string())?;
     // What cannot run is found here, while somebody looks, not at every start.
     docker::desired_lrps(&manifest, &result, &image, 0).map_err(|err| err.to_string())?;
     let digest = image.digest;
@@ -104,6 +114,31 @@ impl From<ImageError> for Unfetched {
     }
 }
 
+/// The smallest disk of the app's processes: the image counts as part of it.
+fn most_disk(manifest: &Manifest) -> Bytes {
+    let disks = manifest.processes.values().map(|process| process.disk);
+    disks.min().unwrap_or(Bytes::new(u64::MAX))
+}
+
+/// What the app has, when its archive is the one that it was made of, by looks: then it is not read
+/// again, unless somebody asks for that. Blocking.
+fn same_archive(shared: &Shared, record: &AppRecord, wanted: &Image) -> Option<Release> {
+    let Image::Archive(path) = wanted else { return None };
+    let (release, pin) = unchanged(shared, record)?;
+    let image = release.image.as_ref()?.digest;
+    let is_forced = record.forced == Some(record.generation);
+    if is_forced || !Looks::of(path).ok()?.is(shared.host.store(), &image) {
+        return None;
+    }
+    let text = match record.release.as_ref() == Some(&release) {
+        true => format!("{UNCHANGED}: archive and manifest are as they were"),
+        false => "Nothing to stage: the archive is unchanged".to_owned(),
+    };
+    shared.say(&release.manifest.name, "STG", false, text);
+    shared.state().fetched.insert(release.manifest.name.clone(), pin);
+    Some(release)
+}
+
 /// What the app has, when its manifest names the same image as before and all of that is here; the pin
 /// keeps it.
 fn unchanged(shared: &Shared, record: &AppRecord) -> Option<(Release, Pin)> {
@@ -122,10 +157,18 @@ fn unchanged(shared: &Shared, record: &AppRecord) -> Option<(Release, Pin)> {
 fn fetch(
     shared: &Shared,
     app: &AppName,
-    wanted: &Image,
+    (wanted, most): (&Image, Bytes),
     (lost, wish): (Option<Digest>, &Wish),
 ) -> Result<(Known, u64, Pin), Unfetched> {
     let store = shared.host.store();
+    // What would be refused afterwards does not come.
+    let fits = |layers: &[Digest], coming: u64| {
+        let bytes = image::layers_bytes(store, layers)?.saturating_add(coming);
+        match bytes < most.get() {
+            true => Ok(()),
+            false => Err(ImageError::TooLarge { image: wanted.to_string(), bytes, disk: most }),
+        }
+    };
     let (known, pin) = match wanted {
         Image::Ref(name) => {
             let said = AtomicU64::new(0);
@@ -137,7 +180,8 @@ fn fetch(
                 }
             };
             let pull = |name: &ImageRef| {
-                image::pull(store, &shared.registries, name, None, wish, &progress)
+                let asked = (name, None);
+                image::pull_for_later(store, &shared.registries, asked, wish, &progress, &fits)
             };
             let before = lost.and_then(|digest| pull(&name.pinned(digest)).ok());
             let pulled = before.map_or_else(|| pull(name), Ok);
@@ -151,9 +195,7 @@ fn fetch(
             }
             (pulled.image, pulled.pin)
         }
-        Image::Archive(path) => {
-            load(shared, path, wish).map_err(|why| Unfetched { why, is_away: false })?
-        }
+        Image::Archive(path) => load(shared, path, wish, &fits)?,
     };
     let bytes = image::layers_bytes(store, &known.layers)?;
     Ok((known, bytes, pin))
@@ -170,21 +212,36 @@ impl Shared {
 }
 
 /// The one image of an archive.
-fn load(shared: &Shared, path: &Path, wish: &Wish) -> Result<(Known, Pin), String> {
+fn load(
+    shared: &Shared,
+    path: &Path,
+    wish: &Wish,
+    fits: &Fits<'_>,
+) -> Result<(Known, Pin), Unfetched> {
     let (store, default) = (shared.host.store(), &shared.registries.default);
-    let all = image::load_wanted((store, wish), default, path, None);
+    let looks = Looks::of(path);
+    let is_away = looks.as_ref().is_err_and(|err| err.kind() == io::ErrorKind::NotFound);
+    let failed = |why: String| Unfetched { why, is_away };
+    let all = image::load_wanted((store, wish), default, path, None, fits);
     // It makes the store wider than it has to be, as a pull does.
     let _ = shared.went.try_send(());
-    let all = all.map_err(|err| chain(&err))?;
+    let all = all.map_err(|err| failed(chain(&err)))?;
     let count = all.len();
     let mut all = all.into_iter();
-    match (all.next(), all.next()) {
-        (Some(only), None) => catalog::find(shared.host.store(), &only.digest).ok_or_else(|| {
-            format!("the image of {} has gone again; apply it again", path.display())
-        }),
-        _ => Err(format!(
-            "{} has {count} images that run on this box; write one of them to an archive of its own",
-            path.display()
-        )),
+    let (known, pin) = match (all.next(), all.next()) {
+        (Some(only), None) => catalog::find(store, &only.digest).ok_or_else(|| {
+            failed(format!("the image of {} has gone again; apply it again", path.display()))
+        })?,
+        _ => {
+            return Err(failed(format!(
+                "{} has {count} images that run on this box; write one of them to an archive of its \
+                 own",
+                path.display()
+            )));
+        }
+    };
+    if let Ok(looks) = looks {
+        looks.became(store, &known);
     }
+    Ok((known, pin))
 }

@@ -36,7 +36,7 @@ fn image() -> StagedImage {
 }
 
 fn lrps(text: &str, config: &ImageConfig) -> Result<Vec<DesiredLrp>, StageError> {
-    desired_lrps(&manifest(text), &result("ops/app", config), &image(), 1)
+    desired_lrps(&manifest(text), &result("ops/app", config)?, &image(), 1)
 }
 
 /// What an instance is started with.
@@ -60,7 +60,8 @@ fn value<'a>(lrp: &'a DesiredLrp, name: &str) -> Option<&'a str> {
 
 #[test]
 fn staging_records_what_diegos_docker_builder_does() {
-    let text = serde_json::to_value(result("ops/app:1", &config())).expect("JSON");
+    let staged = result("ops/app:1", &config()).expect("staged");
+    let text = serde_json::to_value(staged).expect("JSON");
     assert_eq!(text["lifecycle_type"], "docker");
     assert_eq!(text["lifecycle_metadata"]["docker_image"], "ops/app:1");
     assert_eq!(text["process_types"]["web"], "/bin/run a b");
@@ -68,7 +69,32 @@ fn staging_records_what_diegos_docker_builder_does() {
                   \"ports\":[{\"Port\":53,\"Protocol\":\"udp\"},{\"Port\":80,\"Protocol\":\"tcp\"},\
                   {\"Port\":9000,\"Protocol\":\"tcp\"}],\"user\":\"1000:50\"}";
     assert_eq!(text["execution_metadata"], wanted);
-    assert_eq!(result("x", &ImageConfig::default()).execution_metadata, "{}");
+    let bare = result("x", &ImageConfig::default()).expect("staged");
+    assert_eq!(bare.execution_metadata, "{}");
+}
+
+/// Section 3 of the reference: ports in order, tcp before udp on a tie, and no ranges.
+#[test]
+fn ports_are_recorded_in_order_and_ranges_are_an_error() {
+    let of = |ports: &str| {
+        let diff = Digest::of(b"");
+        let text = format!(
+            r#"{{"config":{{"ExposedPorts":{{{ports}}}}},"rootfs":{{"diff_ids":["{diff}"]}}}}"#
+        );
+        let (config, ..) = ImageConfig::read(text.as_bytes()).expect("a configuration");
+        result("x", &config)
+    };
+    let staged = of(r#""53/udp":{},"80/udp":{},"80/tcp":{},"53/tcp":{},"9/sctp":{}"#);
+    let staged = staged.expect("staged").execution_metadata;
+    let staged: Execution = serde_json::from_str(&staged).expect("JSON");
+    let ports: Vec<_> =
+        staged.ports.iter().map(|it| format!("{}/{}", it.port, it.protocol)).collect();
+    assert_eq!(ports, ["9/sctp", "53/tcp", "53/udp", "80/tcp", "80/udp"]);
+    let said = of(r#""80/tcp":{},"9000-9002/tcp":{}"#).expect_err("a range").to_string();
+    assert!(
+        said.contains("exposes the ports `9000-9002/tcp`") && said.contains("EXPOSE"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -185,7 +211,9 @@ fn what_no_process_can_be_given_is_refused_before_it_is_tried() {
         volumes: vec![volume.into()],
         ..image()
     };
-    let staged = |cmd: &str| result("x", &ImageConfig { cmd: vec![cmd.into()], ..config() });
+    let staged = |cmd: &str| {
+        result("x", &ImageConfig { cmd: vec![cmd.into()], ..config() }).expect("staged")
+    };
     let of = |image: &StagedImage, cmd: &str| desired_lrps(&manifest(""), &staged(cmd), image, 1);
     assert!(of(&image("b", "/v"), "c").is_ok());
     for (image, cmd) in
@@ -199,7 +227,7 @@ fn what_no_process_can_be_given_is_refused_before_it_is_tried() {
 #[test]
 fn another_image_is_another_version() {
     let other = StagedImage { digest: Digest::of(b"other"), ..image() };
-    let staged = result("ops/app", &config());
+    let staged = result("ops/app", &config()).expect("staged");
     let after = desired_lrps(&manifest(""), &staged, &other, 1).expect("LRPs");
     assert_ne!(web("").version, after[0].version);
 }

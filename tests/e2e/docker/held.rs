@@ -150,3 +150,62 @@ fn an_unchanged_app_is_applied_without_its_registry_and_its_name_stays() {
     lab.until_state("app", "running");
     lab.finish();
 }
+
+#[test]
+fn an_unchanged_app_of_an_archive_is_applied_without_reading_that_again() {
+    let (mut lab, dir) = lab("same-archive");
+    let made = layout(&dir, &[]);
+    fs::create_dir_all(lab.root.join("src")).expect("directory");
+    let archive = lab.root.join("src/app.tar");
+    let save = |to: &std::path::Path| {
+        let _ = fs::remove_file(to);
+        let (from, to) =
+            (format!("oci:{}:one", text(&made)), format!("docker-archive:{}", text(to)));
+        tool("skopeo", &["--insecure-policy", "copy", "-q", &from, &to]);
+    };
+    save(&archive);
+    let file = manifest(&lab, "app", "image.archive = \"app.tar\"\nport = [{ publish = 8000 }]");
+    lab.ok(&["apply", &file]);
+    lab.until_state("app", "running");
+    let (shown, handle) =
+        (lab.view("app")["image"].clone(), lab.instance("app", 0)["handle"].clone());
+    let fetched = |lab: &Lab| lab.logged("app", "Fetching image").len();
+    assert_eq!(fetched(&lab), 1);
+    // Nothing tells from outside that there are only zeros in it now: so it is not read, as it would fail.
+    let meta = fs::metadata(&archive).expect("metadata");
+    let zeros = vec![0; usize::try_from(meta.len()).expect("small")];
+    let inside = fs::File::options().write(true).open(&archive).expect("open");
+    std::os::unix::fs::FileExt::write_all_at(&inside, &zeros, 0).expect("write");
+    inside.set_modified(meta.modified().expect("time")).expect("time");
+    let same = |lab: &Lab| {
+        lab.ok(&["apply", &file]);
+        lab.until_state("app", "running");
+        assert_eq!(lab.view("app")["image"], shown);
+        assert_eq!(lab.instance("app", 0)["handle"], handle);
+    };
+    same(&lab);
+    assert_eq!(fetched(&lab), 1);
+    // What is recorded counts when the file is gone, and that is told.
+    lab.end_daemon(Signal::SIGTERM);
+    lab.serve();
+    fs::remove_file(&archive).expect("remove");
+    same(&lab);
+    let told =
+        lab.logged("app", "No such file or directory (os error 2); it stays the image that it is");
+    assert_eq!(told.len(), 1);
+    // Another file is another image.
+    tool(
+        "umoci",
+        &["config", "--image", &format!("{}:one", text(&made)), "--config.env", "NAME=new"],
+    );
+    save(&archive);
+    lab.ok(&["apply", &file]);
+    lab.until("the other image answers", |lab| {
+        answer(lab, 8000).contains("hello new 9000").then_some(())
+    });
+    assert_ne!(lab.view("app")["image"], shown);
+    // What is broken is no file that is gone.
+    fs::write(&archive, "no archive").expect("write");
+    assert_ne!(lab.run(&["apply", &file]).code, 0);
+    lab.finish();
+}

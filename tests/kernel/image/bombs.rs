@@ -210,9 +210,9 @@ fn what_is_said_of_all_entries_is_bounded_together() {
                 global(tar, &format!("SCHILY.xattr.user.{at}"), length)
             })
         };
-        for (what, tar) in [("many", all(65, 1)), ("long", all(3, 400 << 10))] {
+        for (what, tar) in [("many", all(65, 1)), ("long", all(3, 50 << 10))] {
             let said = refused(lab, store, what, &tar.end(), Packed::Plain);
-            assert!(said.contains("64 extended attributes or 1 MiB"), "{what}: {said}");
+            assert!(said.contains("64 extended attributes or 128 KiB"), "{what}: {said}");
         }
         let dir = empty(store, "h");
         into(&dir, all(64, 1).end()).expect("just enough");

@@ -174,12 +174,15 @@ fn directories_that_an_archive_leaves_out_are_counted() {
         let deep = |tar: Tar, at: usize| {
             tar.pax(&[("path", format!("{at}/{below}f").as_bytes())]).file("f", "")
         };
-        let few = (0..10).fold(Tar::default(), deep);
+        let few = (0..2).fold(Tar::default(), deep);
         let summary = into(&empty(store, "few"), few.end()).expect("unpacked");
-        assert_eq!(summary.implied.len(), 10 * 201);
+        assert_eq!(summary.implied.len(), 2 * 201);
         let many = (0..40).fold(Tar::default(), deep);
         let err = into(&empty(store, "many"), many.end()).expect_err("refused");
-        assert!(err.to_string().contains("more parent directories"), "{err}");
+        assert!(err.to_string().contains("more memory for what is to be remembered"), "{err}");
+        // What was refused has given back what it took.
+        let few = (0..2).fold(Tar::default(), deep);
+        into(&empty(store, "again"), few.end()).expect("unpacked");
     });
 }
 

@@ -166,7 +166,8 @@ fn an_archive_says_what_is_wrong_with_it_in_harmless_words() {
     let one = |config: &str| serde_json::json!([{ "Config": config, "Layers": [] }]);
     let said = load_error(&bed, &archive(&one("\u{1b}[31mred\u{9b}2J\u{202e}"), (&name, &text)));
     assert!(said.contains("[31mred") && !said.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{said}");
-    let said = load_error(&bed, &archive(&one("\u{9b}.json"), ("\u{9b}.json", &text)));
+    let other = format!("\u{9b}/{}.json", Digest::of(b"other").hex());
+    let said = load_error(&bed, &archive(&one(&other), (&other, &text)));
     assert!(said.contains("is damaged") && !said.contains('\u{9b}'), "{said}");
     let said = load_error(&bed, &archive(&one("../../etc/passwd"), (&name, &text)));
     assert!(said.contains("it leads out of the directory or archive"), "{said}");
