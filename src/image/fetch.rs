@@ -167,7 +167,7 @@ impl<'a> Fetch<'a> {
         };
         thread::scope(|scope| {
             for at in 0..missing.len().min(WORKERS_MAX) {
-                let begun = thread::Builder::new().name("layer".into()).spawn_scoped(scope, &work);
+                let begun = thread::Builder::new().name("layer".into()).spawn_scoped(scope, work);
                 match begun {
                     Ok(_) => {}
                     // Those who are there do it.
