@@ -8,7 +8,8 @@
 use super::catalog;
 use super::error::{ImageError, UnpackError};
 use super::manifest::Blob;
-use super::registry::download::{self, Download, Wanted};
+use super::parts;
+use super::registry::download::{self, Advice, Download, Wanted};
 use super::registry::failure::{Failure, Kind};
 use super::registry::first::First;
 use super::registry::pace::Pace;
@@ -18,9 +19,8 @@ use super::show::{State, Unpacked};
 use super::stream::unpack_wanted;
 use super::unpack::Options;
 use super::work::{self, Feed, Wish};
-use super::{implied, parts};
 use crate::unit::{Bytes, Digest, ImageRef};
-use crate::volume::{Pin, Store, Turn, VolumeError};
+use crate::volume::{Store, Turn, VolumeError};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -68,8 +68,30 @@ impl Source<'_> {
 pub enum Name {
     /// By what is in it.
     Digest(Digest),
-    /// Just so; 64 hex digits.
-    Id(String),
+    /// Just so.
+    Id(Box<Id>),
+}
+
+/// A layer of a registry of the first version.
+#[derive(Clone, Debug)]
+pub struct Id {
+    /// Its registry, which alone knows what it means.
+    pub host: String,
+    /// 64 hex digits.
+    pub id: String,
+    /// Bytes of its blob; `None`: nobody says.
+    pub size: Option<u64>,
+    /// What the registry says its blob is; `None`: nothing.
+    pub advice: Option<Advice>,
+}
+
+impl Id {
+    /// What is behind the id, as far as its registry says.
+    pub fn key(&self) -> Digest {
+        let sums = self.advice.iter().flat_map(|advice| &advice.sums);
+        let sums: String = sums.map(|sum| format!(" {sum}")).collect();
+        Digest::of(format!("first version layer {} {}{sums}", self.host, self.id).as_bytes())
+    }
 }
 
 /// Writes what the catalogue is to say of an image with these layers, lowest first, without those that
@@ -118,13 +140,16 @@ impl<'a> Fetch<'a> {
             layers.iter().map(|layer| self.store.layer(&layer.chain).is_some()).collect();
         let missing: Vec<usize> = (0..layers.len()).filter(|at| !here[*at]).collect();
         self.state().here = here;
-        let whole = missing.iter().map(|at| layers[*at].blob.size).sum();
+        // The registry's numbers, whatever they are.
+        let whole = missing.iter().fold(0u64, |sum, at| sum.saturating_add(layers[*at].blob.size));
         if !missing.is_empty() {
             work::make_room_ahead(self.store, whole);
         }
         let (next, done) = (AtomicUsize::new(0), AtomicU64::new(0));
         let tell = |bytes: u64| {
-            let done = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            let add = |done: u64| Some(done.saturating_add(bytes));
+            let done = done.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+            let done = done.unwrap_or_default().saturating_add(bytes);
             progress(done.min(whole), whole);
         };
         let work = || {
@@ -141,8 +166,20 @@ impl<'a> Fetch<'a> {
             }
         };
         thread::scope(|scope| {
-            for _ in 0..missing.len().min(WORKERS_MAX) {
-                scope.spawn(work);
+            for at in 0..missing.len().min(WORKERS_MAX) {
+                let begun = thread::Builder::new().name("layer".into()).spawn_scoped(scope, work);
+                match begun {
+                    Ok(_) => {}
+                    // Those who are there do it.
+                    Err(err) if at > 0 => {
+                        crate::warn!("layer.no_thread", err = err);
+                        return;
+                    }
+                    Err(err) => {
+                        let text = format!("no thread can be started for its layers: {err}");
+                        self.state().first = Some(self.lost(Failure::new(Kind::Here, text)));
+                    }
+                }
             }
         });
         // Those beside one that failed need not come again, unless there is no time for them.
@@ -185,7 +222,7 @@ impl<'a> Fetch<'a> {
             tell(blob.size);
             return Ok(None);
         }
-        let wanted = Wanted { digest: Some(blob.digest), size: Some(blob.size) };
+        let wanted = Wanted { digest: Some(blob.digest), size: Some(blob.size), advice: None };
         let name = Name::Digest(blob.digest);
         let unpacked = self.unpack(&name, wanted, tell)?;
         if unpacked.diff != *diff {
@@ -195,38 +232,11 @@ impl<'a> Fetch<'a> {
         Ok(Some(unpacked))
     }
 
-    /// Makes a layer of which only the blob is known, above the layers `chains`, and adds its name to
-    /// them; what it is, and what keeps them all.
-    pub fn unknown(
-        &self,
-        name: &Name,
-        chains: &mut Vec<Digest>,
-    ) -> Result<(Digest, Pin), ImageError> {
-        let (digest, turn) = match name {
-            Name::Digest(digest) => (Some(*digest), parts::turn_of_blob(digest)),
-            Name::Id(id) => (None, parts::turn_of_id(id)),
-        };
-        // Two at a time would write into one another's part.
-        let _turn = self.turn(&turn)?;
-        let mut unpacked = self.unpack(name, Wanted { digest, size: None }, &|_| ())?;
-        let diff = unpacked.diff;
-        let chain = chains.last().map_or(diff, |below| below.chain(&diff));
-        let below = chains.clone();
-        chains.push(chain);
-        // Before it is there: a collection may begin at any moment.
-        let pin = self.store.pin(chains);
-        let Unpacked { draft, summary, .. } = &mut unpacked;
-        implied::settle(self.store, draft.dir(), summary, &below)
-            .map_err(|source| self.broken(name, source))?;
-        self.show(vec![(unpacked, chain)], || Ok(catalog::Drafts::default()))?;
-        Ok((diff, pin))
-    }
-
     /// Fetches and unpacks a blob.
-    fn unpack(
+    pub(super) fn unpack(
         &self,
         name: &Name,
-        wanted: Wanted,
+        wanted: Wanted<'_>,
         tell: &(dyn Fn(u64) + Sync),
     ) -> Result<Unpacked<'a>, ImageError> {
         match self.unpack_once(name, wanted, tell) {
@@ -241,7 +251,7 @@ impl<'a> Fetch<'a> {
     fn unpack_once(
         &self,
         name: &Name,
-        wanted: Wanted,
+        wanted: Wanted<'_>,
         tell: &(dyn Fn(u64) + Sync),
     ) -> Result<Unpacked<'a>, ImageError> {
         let broken = |source| self.broken(name, UnpackError::stream(source));
@@ -253,7 +263,9 @@ impl<'a> Fetch<'a> {
         }
         let part = match name {
             Name::Digest(digest) => parts::of_blob(self.store, digest),
-            Name::Id(id) => parts::of_id(self.store, id),
+            // Its part is of use to another try.
+            Name::Id(own) if own.advice.is_some() => parts::of_blob(self.store, &own.key()),
+            Name::Id(own) => parts::of_id(self.store, &own.id),
         };
         let part = part.map_err(broken)?;
         let pace = Pace { window: self.settings.idle * 2, least: self.settings.least_bytes };
@@ -263,7 +275,7 @@ impl<'a> Fetch<'a> {
                 (Source::Second(repository), Name::Digest(digest)) => {
                     repository.blob(digest, from, etag)
                 }
-                (Source::First(repository), Name::Id(id)) => repository.layer(id, from, etag),
+                (Source::First(repository), Name::Id(own)) => repository.layer(&own.id, from, etag),
                 _ => Err(Failure::wrong("a layer is named as its registry does not name layers")),
             },
             true => Err(self.why_over()),
@@ -304,7 +316,7 @@ impl<'a> Fetch<'a> {
     }
 
     /// The turn of a blob; who waits for somebody else's goes on from there when that one gives up.
-    fn turn(&self, key: &Digest) -> Result<Turn<'a>, ImageError> {
+    pub(super) fn turn(&self, key: &Digest) -> Result<Turn<'a>, ImageError> {
         let turn = self.store.turn_until(key, &|| self.is_over());
         turn.ok_or_else(|| self.lost(self.why_over()))
     }
@@ -332,7 +344,7 @@ impl<'a> Fetch<'a> {
     pub(super) fn broken(&self, layer: &Name, source: UnpackError) -> ImageError {
         let layer = match layer {
             Name::Digest(digest) => digest.to_string(),
-            Name::Id(id) => id.clone(),
+            Name::Id(own) => own.id.clone(),
         };
         ImageError::Layer { image: self.name.to_string(), layer, source }
     }

@@ -33,7 +33,7 @@ pub fn look(
             Err(failure) => failure,
         };
         failed += 1;
-        let pause = failure.pause(failed, u64::from(std::process::id()));
+        let pause = failure.pause(failed);
         let Some(pause) = pause.filter(|_| failed < ATTEMPTS) else { return Err(failure) };
         http.wish.wait(pause);
     }
@@ -80,7 +80,7 @@ fn second(repository: &Repository<'_>, name: &ImageRef) -> Result<ImageConfig, F
 /// Of a registry that speaks the first version only.
 fn first(repository: &First<'_>, tag: &str) -> Result<ImageConfig, Failure> {
     let id = repository.id(tag)?;
-    read_first(&repository.about(&id)?)
+    read_first(&repository.about(&id)?.json)
 }
 
 fn read_first(json: &[u8]) -> Result<ImageConfig, Failure> {

@@ -2,18 +2,20 @@
 //! cuts, and bounded.
 //!
 //! ```text
-//! downloads/<64 hex>     the first bytes of the blob of this digest
-//! downloads/v1-<64 hex>  of a layer that only its id names; of no use to another try
+//! downloads/<64 hex>     the first bytes of the blob of this digest, or of a layer that its id names
+//!                        and of which the registry says what it is
+//! downloads/v1-<64 hex>  of a layer that only its id names, just so; of no use to another try
 //! ```
 //!
 //! Whoever writes one holds the turn of its digest.
 
+use crate::sys::clock;
 use crate::unit::Digest;
 use crate::volume::Store;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How long one is kept that nobody goes on with.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -64,8 +66,9 @@ pub fn sweep(store: &Store, images: Option<u64>) -> u64 {
     all.sort_by_key(|part| (!part.is_busy, std::cmp::Reverse(part.written)));
     let (mut bytes, mut count, mut idle) = (0u64, 0, 0u64);
     for part in all {
-        // A clock that went back says nothing of the age.
-        let is_old = part.written.elapsed().is_ok_and(|age| age > KEPT);
+        // A clock that went back, or that had not been set when it was written, says nothing of the age.
+        let is_told = part.written >= UNIX_EPOCH + clock::WRITTEN;
+        let is_old = is_told && part.written.elapsed().is_ok_and(|age| age > KEPT);
         let fits = count < COUNT_MAX && idle.saturating_add(part.bytes) <= most;
         if part.is_busy || (part.is_good && !is_old && fits) {
             bytes = bytes.saturating_add(part.bytes);

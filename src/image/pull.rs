@@ -13,19 +13,19 @@ use super::catalog::{self, Drafts, Known, Origin};
 use super::config::ImageConfig;
 use super::error::ImageError;
 use super::evict::{self, Fits};
-use super::fetch::{Fetch, Layer, Name, Source};
+use super::fetch::{Fetch, Id, Layer, Name, Source};
 use super::layout;
 use super::local::Rootfs;
 use super::manifest::{self, Blob, Choice, Image, Kind};
-use super::platform::Runs;
+use super::platform::{Platform, Runs};
 use super::registry::Http;
 use super::registry::credentials::{Credentials, Login};
 use super::registry::failure::{self, Failure};
 use super::registry::first::First;
 use super::registry::repository::{Document, Repository};
 use super::registry::settings::Settings;
-use super::schema1;
 use super::work::{self, Pass, Wish};
+use super::{schema1, seen};
 use crate::unit::{Digest, ImageRef};
 use crate::volume::{Pin, Store, Turn};
 use std::cell::RefCell;
@@ -83,6 +83,7 @@ pub fn pull_for_later(
     fits: &Fits<'_>,
 ) -> Result<Pulled, ImageError> {
     let name = name.at(&settings.default);
+    seen::recall(store);
     let here = || {
         let (image, pin) = catalog::find(store, &catalog::meaning(store, &name)?)?;
         Some(Pulled::new(image, pin))
@@ -95,7 +96,9 @@ pub fn pull_for_later(
     let patient = here().is_none();
     let runs = Runs::here();
     let pull = Pull { store, settings, name: &name, runs, patient, wish, progress, fits };
-    match pull.run(login) {
+    let pulled = pull.run(login);
+    seen::note(store);
+    match pulled {
         // Whatever broke off: this is why.
         Err(_) if wish.is_over() => Err(pull.failed(Wish::failure())),
         Err(ImageError::Pull { source, .. })
@@ -175,7 +178,7 @@ struct Pull<'a> {
     settings: &'a Settings,
     name: &'a ImageRef,
     runs: Runs,
-    /// Nothing of that name is here: it is worth waiting for.
+    /// Nothing of that name is here, and nobody else is asked: it is worth waiting for.
     patient: bool,
     wish: &'a Wish,
     progress: &'a (dyn Fn(u64, u64) + Sync),
@@ -186,7 +189,9 @@ impl Pull<'_> {
     fn run(&self, login: Option<Login>) -> Result<Pulled, ImageError> {
         let host = self.name.host().unwrap_or_default();
         let http = Http::new(self.settings.clone(), self.wish.clone());
-        self.wish.watched(|| http.interrupt(), || self.run_with(&http, login, host))
+        let work = || self.run_with(&http, login, host);
+        let done = self.wish.watched(|| http.interrupt(), work);
+        done.map_err(|err| self.failed(err))?
     }
 
     fn run_with(
@@ -199,12 +204,16 @@ impl Pull<'_> {
             Credentials::read(&self.settings.credentials).map_err(|err| self.failed(err))?;
         let repository = self.name.repository(host);
         let mut first = None;
-        for place in self.places(host) {
+        let places = self.places(host);
+        for (left, place) in (0..places.len()).rev().zip(places) {
             let known = credentials.find(if place == host { host } else { &place }, &repository);
             let login = login.clone().filter(|_| place == host).or_else(|| known.cloned());
             let has_login = login.is_some();
             let address = self.settings.address(&place);
-            let tried = self.try_place(http, address, &repository, login);
+            // Where others can be asked, nobody is waited for.
+            let patient = self.patient && left == 0;
+            let one = Pull { patient, runs: self.runs.clone(), ..*self };
+            let tried = one.try_place(http, address, &repository, login);
             match tried {
                 Err(ImageError::Pull { image, mut source }) => {
                     if let (Some(name), true, false) = (
@@ -258,7 +267,11 @@ impl Pull<'_> {
             return self.here(found, &through);
         }
         let pulled = match kind {
-            Kind::First => self.first(&repository, digest, &document),
+            Kind::First => {
+                // By digest it is what was asked for, whatever it calls itself.
+                let is_by_tag = self.name.digest().is_none() && through.len() == 1;
+                self.first(&repository, (digest, is_by_tag), &document)
+            }
             _ => self.second(&repository, (digest, &through), &document),
         }?;
         record(self.store, self.name, &pulled.image, &through)
@@ -387,16 +400,16 @@ impl Pull<'_> {
         let (mut chains, mut diffs, mut config) = (Vec::new(), Vec::new(), ImageConfig::default());
         let (mut pin, mut raw) = (Pin::default(), Vec::new());
         for id in ids {
-            raw = self.again(|| first.about(&id)).map_err(failed)?;
+            let about = self.again(|| first.about(&id)).map_err(failed)?;
+            raw = about.json.clone();
             let (own, platform) =
                 ImageConfig::read_first(&raw).map_err(|why| failed(Failure::wrong(why)))?;
-            if !platform.architecture.is_empty() && self.runs.rank(&platform).is_none() {
-                let text = format!("the image is for {platform}; this box is {}", self.runs.name());
-                return Err(failed(Failure::wrong(failure::clean(&text))));
-            }
+            self.check_platform(&platform).map_err(failed)?;
             config = own.over(config);
             let source = Source::First(&first);
-            let (diff, own) = self.fetch(source).unknown(&Name::Id(id), &mut chains)?;
+            let (size, advice) = (about.size, about.advice());
+            let name = Name::Id(Box::new(Id { host: host.to_owned(), id, size, advice }));
+            let (diff, own) = self.fetch(source).unknown(&name, &mut chains)?;
             diffs.push(diff);
             pin = own;
         }
@@ -407,11 +420,20 @@ impl Pull<'_> {
         Ok(pulled)
     }
 
+    /// Refuses what was made for other boxes and says so.
+    fn check_platform(&self, platform: &Platform) -> Result<(), Failure> {
+        if platform.architecture.is_empty() || self.runs.rank(platform).is_some() {
+            return Ok(());
+        }
+        let text = format!("the image is for {platform}; this box is {}", self.runs.name());
+        Err(Failure::wrong(failure::clean(&text)))
+    }
+
     /// An image of the first schema: what its layers become shows when they are unpacked.
     fn first(
         &self,
         repository: &Repository<'_>,
-        digest: Digest,
+        (digest, is_by_tag): (Digest, bool),
         document: &[u8],
     ) -> Result<Pulled, ImageError> {
         let wrong = |why: String| self.failed(Failure::wrong(why));
@@ -423,7 +445,15 @@ impl Pull<'_> {
             )));
         }
         let image = schema1::read(document).map_err(wrong)?;
-        let config = ImageConfig::read_first(image.newest.as_bytes()).map_err(wrong)?.0;
+        if is_by_tag {
+            image.check_name(&self.name.repository(host), self.name.tag()).map_err(wrong)?;
+        }
+        let (config, mut platform) =
+            ImageConfig::read_first(image.newest.as_bytes()).map_err(wrong)?;
+        if platform.architecture.is_empty() {
+            platform.architecture.clone_from(&image.architecture);
+        }
+        self.check_platform(&platform).map_err(|err| self.failed(err))?;
         let (mut chains, mut diffs) = (Vec::new(), Vec::new());
         let mut pin = Pin::default();
         for blob in &image.layers {
@@ -484,8 +514,7 @@ impl Pull<'_> {
                 Err(failure) => failure,
             };
             failed += 1;
-            let jitter = u64::from(std::process::id());
-            let pause = failure.pause(failed, jitter).filter(|_| self.patient);
+            let pause = failure.pause(failed).filter(|_| self.patient);
             let Some(pause) = pause else { return Err(failure) };
             crate::warn!("registry.again", failed = failed, err = failure);
             self.wish.wait(pause);

@@ -21,6 +21,23 @@ pub struct First {
     pub layers: Vec<Digest>,
     /// What is said of the newest layer: its configuration counts.
     pub newest: String,
+    /// What it was made for; empty: it does not say.
+    pub architecture: String,
+    /// The repository and the tag that it was made for.
+    name: String,
+    tag: String,
+}
+
+impl First {
+    /// Whether it is what somebody asked for by a name only, as nothing else tells it from another one of
+    /// the same maker.
+    pub fn check_name(&self, repository: &str, tag: &str) -> Result<(), String> {
+        if (&*self.name, &*self.tag) == (repository, tag) {
+            return Ok(());
+        }
+        let (name, own) = (clean(&self.name), clean(&self.tag));
+        Err(format!("the manifest that came for {repository}:{tag} is that of `{name}:{own}`"))
+    }
 }
 
 /// Most signatures that are looked at.
@@ -29,6 +46,12 @@ const SIGNATURES_MAX: usize = 64;
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Document {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    tag: String,
+    #[serde(default)]
+    architecture: String,
     fs_layers: Vec<FsLayer>,
     history: Vec<Entry>,
 }
@@ -75,7 +98,7 @@ struct About {
 /// Reads what [`signed`] has made of a manifest. Each layer must be the next one's parent.
 pub fn read(json: &[u8]) -> Result<First, String> {
     let document: Document = manifest::read(json, "a manifest of the first schema")?;
-    let (layers, history) = (document.fs_layers, document.history);
+    let Document { name, tag, architecture, fs_layers: layers, history } = document;
     if layers.len() != history.len() {
         return Err(format!(
             "the manifest names {} layers and tells of {}",
@@ -110,7 +133,7 @@ pub fn read(json: &[u8]) -> Result<First, String> {
         return Err("none of its layers holds anything".into());
     }
     let newest = history.into_iter().next().map(|entry| entry.text).unwrap_or_default();
-    Ok(First { layers, newest })
+    Ok(First { layers, newest, architecture, name, tag })
 }
 
 /// What was signed: the bytes that the manifest's digest is over, and all that may be read of it. A
@@ -215,6 +238,21 @@ mod tests {
         let payload = signed(text.as_bytes()).expect("signed");
         assert_eq!(payload, format!("{begin}}}").as_bytes());
         assert!(read(&payload).is_err());
+    }
+
+    #[test]
+    fn a_manifest_says_what_it_is_the_manifest_of() {
+        let text = document(&[("a", "", &blob('1'))]);
+        let named =
+            format!(r#"{{"name":"ops/app","tag":"1","architecture":"arm",{}}}"#, &text[1..]);
+        let image = read(named.as_bytes()).expect("an image");
+        assert_eq!((image.check_name("ops/app", "1"), &*image.architecture), (Ok(()), "arm"));
+        for (repository, tag) in [("ops/app", "2"), ("ops/other", "1")] {
+            let why = image.check_name(repository, tag).expect_err("another one");
+            assert!(why.ends_with("is that of `ops/app:1`"), "{why}");
+        }
+        let silent = read(format!("{text}}}").as_bytes()).expect("an image");
+        assert!(silent.check_name("ops/app", "1").is_err());
     }
 
     #[test]

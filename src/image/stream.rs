@@ -63,8 +63,16 @@ pub(super) fn unpack_wanted(
     thread::scope(|scope| {
         let (packed, from_source) = row();
         let (plain, mut from_decoder) = row();
-        let reader = scope.spawn(|| pump(Wanted { source, wish }, packed, &given_up));
-        let decoder = scope.spawn(|| decode(store, (from_source, feed), plain, &is_over));
+        let named = |name: &str| thread::Builder::new().name(name.into());
+        let source = Wanted { source, wish };
+        let reader = named("reader").spawn_scoped(scope, || pump(source, packed, &given_up));
+        let reader = reader.map_err(no_thread)?;
+        let decode = || decode(store, (from_source, feed), plain, &is_over);
+        let decoder = named("decoder").spawn_scoped(scope, decode).map_err(|err| {
+            // The other one is waited for.
+            given_up.store(true, Ordering::Relaxed);
+            no_thread(err)
+        })?;
         let unpacked = unpack::unpack(&mut from_decoder, dir, options);
         // Nobody reads it any more: whoever still sends is told.
         drop(from_decoder);
@@ -75,6 +83,11 @@ pub(super) fn unpack_wanted(
         read.map_err(UnpackError::stream)?;
         Ok((summary, diff.map_err(UnpackError::stream)?))
     })
+}
+
+fn no_thread(err: io::Error) -> UnpackError {
+    let text = format!("no thread can be started for it: {err}");
+    UnpackError::stream(io::Error::new(err.kind(), text))
 }
 
 fn panicked() -> io::Error {

@@ -228,20 +228,29 @@ impl Wish {
         }
     }
 
-    /// Does `work`; when the wish is over meanwhile, `interrupt` is called once.
-    pub fn watched<T>(&self, interrupt: impl Fn() + Sync, work: impl FnOnce() -> T) -> T {
+    /// Does `work`; when the wish is over meanwhile, `interrupt` is called once. An error: nobody could
+    /// look whether it is, and nothing is done.
+    pub fn watched<T>(
+        &self,
+        interrupt: impl Fn() + Sync,
+        work: impl FnOnce() -> T,
+    ) -> Result<T, Failure> {
         let done = AtomicBool::new(false);
-        thread::scope(|scope| {
-            let watch = scope.spawn(|| {
-                while !done.load(Ordering::Acquire) {
-                    if self.is_over() {
-                        return interrupt();
-                    }
-                    thread::park_timeout(LOOK);
+        let look = || {
+            while !done.load(Ordering::Acquire) {
+                if self.is_over() {
+                    return interrupt();
                 }
-            });
+                thread::park_timeout(LOOK);
+            }
+        };
+        thread::scope(|scope| {
+            let watch = thread::Builder::new().name("watch".into()).spawn_scoped(scope, look);
+            let watch = watch.map_err(|err| {
+                Failure::new(Kind::Here, format!("no thread can be started for it: {err}"))
+            })?;
             let _end = Ended(&done, watch.thread().clone());
-            work()
+            Ok(work())
         })
     }
 
@@ -473,7 +482,7 @@ mod tests {
     #[test]
     fn what_is_under_way_is_interrupted_when_the_wish_ends_and_only_then() {
         let wish = Wish::default();
-        assert_eq!(wish.watched(|| panic!("it is wanted"), || 7), 7);
+        assert_eq!(wish.watched(|| panic!("it is wanted"), || 7), Ok(7));
         let (tell, told) = channel();
         let ended = wish.watched(
             move || tell.send(()).expect("told"),
@@ -482,7 +491,7 @@ mod tests {
                 told.recv()
             },
         );
-        assert_eq!(ended, Ok(()));
+        assert_eq!(ended, Ok(Ok(())));
         // The pause is far longer than any test.
         wish.wait(Duration::from_secs(3600));
     }

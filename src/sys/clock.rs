@@ -1,8 +1,17 @@
 //! The box's clock, which may be set at any time.
 
 use nix::time::{ClockId, clock_gettime};
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// When this program was written, since 1970: a box whose clock says less has a clock that is wrong.
+/// `build.rs` says it.
+pub const WRITTEN: Duration = match u64::from_str_radix(env!("TERRARIUM_WRITTEN"), 10) {
+    Ok(seconds) => Duration::from_secs(seconds),
+    Err(_) => panic!("build.rs gives a number"),
+};
+/// The latest time that somebody else vouched for, in seconds since 1970.
+static VOUCHED: AtomicU64 = AtomicU64::new(0);
 
 /// Nobody has looked yet.
 const UNSEEN: i64 = i64::MIN;
@@ -40,6 +49,21 @@ pub fn now_ms() -> u64 {
         UNSEEN => wall_ms(),
         ahead => steady_ms().saturating_add_signed(ahead),
     }
+}
+
+/// Time since 1970 by the box's clock, whatever it is.
+pub fn wall() -> Duration {
+    Duration::from_millis(wall_ms())
+}
+
+/// The box's clock said this, and somebody else vouches for it: it cannot be earlier any more.
+pub fn vouch(at: Duration) {
+    VOUCHED.fetch_max(at.as_secs(), Ordering::Relaxed);
+}
+
+/// The latest time that somebody vouched for; zero: nobody has.
+pub fn vouched() -> Duration {
+    Duration::from_secs(VOUCHED.load(Ordering::Relaxed))
 }
 
 fn steady_ms() -> u64 {

@@ -7,6 +7,7 @@ mod hostile;
 mod saved;
 mod server;
 pub mod tree;
+mod trust;
 
 use crate::volume::Lab;
 use nix::sched::{CloneFlags, unshare};

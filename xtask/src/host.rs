@@ -203,6 +203,9 @@ pub fn need_target() -> Result<()> {
     run(Command::new("rustup").current_dir(top()).args(["target", "add", &target]))
 }
 
+/// Tells builds when their source was written: <https://reproducible-builds.org/specs/source-date-epoch>.
+const WRITTEN_VAR: &str = "SOURCE_DATE_EPOCH";
+
 /// Builds the program for musl and returns it, checked to be static.
 pub fn build(release: bool) -> Result<PathBuf> {
     need_target()?;
@@ -210,12 +213,23 @@ pub fn build(release: bool) -> Result<PathBuf> {
     cargo.args(["build", "--package", "terrarium", "--bins", "--target", &target()]);
     if release {
         cargo.arg("--release");
+        // When the source was written, not when it is compiled: the same source, the same program.
+        if let (None, Some(at)) = (std::env::var_os(WRITTEN_VAR), committed()) {
+            cargo.env(WRITTEN_VAR, at);
+        }
     }
     run(&mut cargo)?;
     let profile = if release { "release" } else { "debug" };
     let program = target_dir().join(target()).join(profile).join("terrarium");
     crate::elf::need_static(&program)?;
     Ok(program)
+}
+
+/// When the source was committed, in seconds since 1970; `None`: it is of no repository.
+fn committed() -> Option<String> {
+    let asked = Command::new("git").args(["log", "-1", "--format=%ct"]).output().ok()?;
+    let at = String::from_utf8(asked.stdout).ok()?.trim().to_owned();
+    (asked.status.success() && !at.is_empty()).then_some(at)
 }
 
 /// The beginning of a command that runs in mounts and process ids of its own: when it ends, or we

@@ -2,6 +2,7 @@
 //! `{"auths": {"<host>": {"auth": "<base64 of user:password>", "identitytoken": "..."}}}`.
 
 use super::failure::{Failure, Kind};
+use crate::unit::registry_name;
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -17,9 +18,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Longest file.
 const FILE_MAX: u64 = 1 << 20;
-/// What Docker Hub is called in such a file.
-const HUB_KEYS: [&str; 4] =
-    ["https://index.docker.io/v1/", "docker.io", "index.docker.io", "registry-1.docker.io"];
 
 /// A user of a registry.
 #[derive(Clone, PartialEq, Eq)]
@@ -132,11 +130,11 @@ impl Credentials {
             let Some(login) = login(auth).map_err(|why| format!("{host}: {why}"))? else {
                 continue;
             };
-            logins.insert(key(&host).to_owned(), login);
+            logins.insert(key(&host), login);
         }
         let named = |name: &String| !name.is_empty();
         let helpers = file.helpers.into_iter().filter(|(_, name)| named(name));
-        let helpers = helpers.map(|(host, name)| (key(&host).to_owned(), name)).collect();
+        let helpers = helpers.map(|(host, name)| (key(&host), name)).collect();
         Ok(Credentials { logins, helpers, helper: file.helper.filter(named) })
     }
 
@@ -192,14 +190,19 @@ fn login(auth: Auth) -> Result<Option<Login>, &'static str> {
     Ok(pair.map(|(user, password)| Login::new(user, password)))
 }
 
-/// The name of a registry, however it was written.
-fn key(host: &str) -> &str {
-    if HUB_KEYS.contains(&host) {
-        return "docker.io";
+/// The name of a registry, and perhaps of repositories in it, however it was written.
+fn key(text: &str) -> String {
+    let is_scheme = |it: &&str| it.eq_ignore_ascii_case("https") || it.eq_ignore_ascii_case("http");
+    let bare = text.trim().split_once("://").filter(|(scheme, _)| is_scheme(scheme));
+    let bare = bare.map_or(text.trim(), |(_, bare)| bare).trim_end_matches('/');
+    let (host, path) = bare.split_once('/').map_or((bare, None), |(host, path)| (host, Some(path)));
+    let host = host.to_ascii_lowercase();
+    let name = registry_name(&host);
+    match path {
+        // The way to the registry's own interface, not one of its repositories.
+        None | Some("v1" | "v2") => name.to_owned(),
+        Some(path) => format!("{name}/{path}"),
     }
-    let host = host.strip_prefix("https://").or(host.strip_prefix("http://")).unwrap_or(host);
-    let host = host.trim_end_matches('/');
-    host.strip_suffix("/v1").or(host.strip_suffix("/v2")).unwrap_or(host)
 }
 
 /// Reads either alphabet, with or without padding.
@@ -265,6 +268,30 @@ mod tests {
         let old = known.find("old.lan", "x").expect("a login");
         assert!(old.secret == Secret::Identity("t".into()) && old.basic().is_none());
         assert_eq!(format!("{old:?}"), "Login(ann)");
+    }
+
+    #[test]
+    fn a_registry_is_known_however_it_is_written() {
+        for hub in [
+            "https://index.docker.io/v1/",
+            "https://index.docker.io/v1",
+            "index.docker.io/v1/",
+            "http://index.docker.io",
+            "https://docker.io",
+            "docker.io/",
+            "Docker.IO",
+            "HTTPS://Registry-1.docker.io/v2/",
+        ] {
+            assert_eq!(key(hub), "docker.io", "{hub}");
+        }
+        assert_eq!(key("https://index.docker.io/ops"), "docker.io/ops");
+        assert_eq!(key("Reg.LAN:5000/ops/v1"), "reg.lan:5000/ops/v1");
+        assert_eq!(key("https://reg.lan/v2/"), "reg.lan");
+        let text = r#"{"auths":{"Reg.LAN:5000":{"username":"bob","password":"x"}},
+            "credHelpers":{"https://INDEX.docker.io/v1/":"pass"}}"#;
+        let known = Credentials::parse(text.as_bytes()).expect("a file");
+        assert_eq!(known.find("reg.lan:5000", "a/b").map(|it| &*it.user), Some("bob"));
+        assert_eq!(known.helper("docker.io"), Some("pass"));
     }
 
     #[test]

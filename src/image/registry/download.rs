@@ -31,11 +31,23 @@ const CONNECTIONS_MAX: u32 = 10_000;
 
 /// What is wanted.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted {
+pub struct Wanted<'a> {
     /// What its bytes must be; `None`: nobody says.
     pub digest: Option<Digest>,
     /// How many they must be; `None`: as many as the server has.
     pub size: Option<u64>,
+    /// What they should be, where no digest names them.
+    pub advice: Option<&'a Advice>,
+}
+
+/// What a registry of the first version says of a blob. It may be mistaken, but then what was kept from
+/// an earlier time is not gone on with.
+#[derive(Clone, Debug)]
+pub struct Advice {
+    /// Stands before the blob in what the digests are of.
+    pub before: Vec<u8>,
+    /// One of them should be it.
+    pub sums: Vec<Digest>,
 }
 
 /// Where a blob comes from: from this byte on, as it was before with this `ETag`.
@@ -44,10 +56,12 @@ pub type Open<'a> = dyn FnMut(u64, Option<&str>) -> Result<Piece, Failure> + Sen
 /// The stream.
 pub struct Download<'a> {
     open: Box<Open<'a>>,
-    wanted: Wanted,
+    wanted: Wanted<'a>,
     pace: Pace,
     part: Part,
     hash: Sha256,
+    /// Not all of it came from one answer after another: something else may be in it.
+    is_patched: bool,
     /// Bytes given out.
     given: u64,
     piece: Option<Piece>,
@@ -79,16 +93,19 @@ impl<'a> Download<'a> {
     /// counts as come, if a digest says whether it is right.
     pub fn new(
         part: &Path,
-        wanted: Wanted,
+        wanted: Wanted<'a>,
         pace: Pace,
         open: impl FnMut(u64, Option<&str>) -> Result<Piece, Failure> + Send + 'a,
     ) -> io::Result<Download<'a>> {
+        let is_own = wanted.digest.is_none() && wanted.advice.is_none();
+        let before = wanted.advice.map_or(&[][..], |advice| &advice.before);
         Ok(Download {
             open: Box::new(open),
             wanted,
             pace,
-            part: Part::open(part, wanted.digest.is_none(), wanted.size)?,
-            hash: Sha256::new(),
+            part: Part::open(part, is_own, wanted.size)?,
+            hash: Sha256::new_with_prefix(before),
+            is_patched: false,
             given: 0,
             piece: None,
             etag: None,
@@ -204,7 +221,10 @@ impl<'a> Download<'a> {
     fn skip(&mut self, piece: &mut Piece) -> Result<(), Failure> {
         if self.wanted.digest.is_none() && piece.from < self.given {
             // Nothing tells whether it is the same.
-            return Err(Failure::wrong(format!("{} cannot be gone on with", piece.uri)));
+            if self.wanted.advice.is_none() {
+                return Err(Failure::wrong(format!("{} cannot be gone on with", piece.uri)));
+            }
+            self.is_patched = true;
         }
         let mut scratch = [0; 16 << 10];
         let unkept = |err| Failure::new(Kind::Here, format!("what comes cannot be kept: {err}"));
@@ -238,8 +258,7 @@ impl<'a> Download<'a> {
             (self.failed, self.since) = (0, self.given);
         }
         self.failed += 1;
-        let jitter = u64::from(self.hash.clone().finalize()[0]) * 4;
-        match failure.pause(self.failed, jitter) {
+        match failure.pause(self.failed) {
             Some(pause) if self.connections < CONNECTIONS_MAX && !self.is_given_up() => {
                 crate::warn!("blob.again", failed = self.failed, at = self.given, err = failure);
                 self.wait(pause);
@@ -276,8 +295,25 @@ impl<'a> Download<'a> {
                 let text = format!("what came for {digest} is something else ({is})");
                 Err(Failure::new(Kind::Mismatch, text))
             }
-            _ => Ok(()),
+            Some(_) => Ok(()),
+            None => self.heed(&is),
         }
+    }
+
+    /// What the registry says of bytes that nothing names tells whether those of an earlier time belong to
+    /// those of today; of what came as one it is known to be wrong at times.
+    fn heed(&mut self, is: &Digest) -> Result<(), Failure> {
+        let Some(advice) = self.wanted.advice.filter(|advice| !advice.sums.contains(is)) else {
+            return Ok(());
+        };
+        let said = advice.sums.first().map(Digest::to_string).unwrap_or_default();
+        if self.is_patched {
+            self.part.forget();
+            let text = format!("what was kept of it does not belong to what came ({said}, {is})");
+            return Err(Failure::new(Kind::Mismatch, text));
+        }
+        crate::warn!("layer.other_checksum", said = said, digest = is);
+        Ok(())
     }
 
     fn ends(&mut self, end: Result<(), Failure>) -> io::Result<usize> {
@@ -307,13 +343,18 @@ impl Read for Download<'_> {
                     Ok(read) => read,
                     Err(failure) => return self.ends(Err(failure)),
                 };
-                if !self.is_lean {
-                    self.keep(&buffer[..read])?;
+                let kept = if self.is_lean { Ok(()) } else { self.keep(&buffer[..read]) };
+                if let Err(err) = kept {
+                    // These bytes are in no count: whoever reads on hears that, and no lie about the rest.
+                    let text = format!("what comes cannot be kept: {err}");
+                    self.end = Some(Err(Failure::new(Kind::Here, text)));
+                    return Err(err);
                 }
                 read
             }
             kept => {
                 self.kept += kept as u64;
+                self.is_patched = true;
                 kept
             }
         };

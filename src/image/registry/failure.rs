@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 /// What can be done about it.
@@ -55,9 +56,10 @@ impl Failure {
         Failure { text: format!("{}; {}", self.text, other.text), ..self }
     }
 
-    /// How long to wait before asking again, after so many failures in a row; `None`: give up.
-    pub fn pause(&self, failed: u32, jitter: u64) -> Option<Duration> {
-        super::backoff::pause(failed, self.kind, self.after, jitter)
+    /// How long to wait before asking again, after so many failures in a row; `None`: give up. Boxes
+    /// that failed together, of one image and with the same numbers of everything, part by it.
+    pub fn pause(&self, failed: u32) -> Option<Duration> {
+        super::backoff::pause(failed, self.kind, self.after, chance())
     }
 
     /// Something that must not be taken.
@@ -73,6 +75,11 @@ impl fmt::Display for Failure {
 }
 
 impl Error for Failure {}
+
+/// Any number: the kernel seeds it for each process, and each call has another.
+fn chance() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
 
 /// Somebody else's words, fit for a terminal and not longer than a line or two.
 pub fn clean(words: &str) -> String {
@@ -118,6 +125,13 @@ pub fn reason(body: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn pauses_of_those_who_failed_together_differ() {
+        let pauses: BTreeSet<_> = (0..32).map(|_| Failure::passing("busy").pause(1)).collect();
+        assert!(pauses.len() > 1, "{pauses:?}");
+    }
 
     #[test]
     fn refusals_are_told_in_the_servers_words() {

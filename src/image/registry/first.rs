@@ -2,11 +2,15 @@
 //! names and gives tokens, and endpoints that hold layers. Nothing in it is named by its content.
 
 use super::credentials::Login;
-use super::failure::{self, Failure};
+use super::download::Advice;
+use super::failure::{self, Failure, Kind};
 use super::http::{self, Ask, Http};
 use super::repository::{DOCUMENT_MAX, Piece, piece};
+use super::token::wrong_login;
+use crate::unit::Digest;
 use std::collections::{BTreeMap, BTreeSet};
-use ureq::http::Uri;
+use ureq::Body;
+use ureq::http::{HeaderMap, Response, Uri};
 
 /// Most layers of an image, most endpoints that are tried.
 const LAYERS_MAX: usize = 127;
@@ -19,6 +23,26 @@ pub struct First<'a> {
     endpoints: Vec<String>,
     name: String,
     token: Option<String>,
+    /// Where the login goes when there is no token: the index that holds layers itself.
+    own: Option<(Uri, String)>,
+}
+
+/// What a registry says of a layer.
+pub struct About {
+    /// The layer's configuration.
+    pub json: Vec<u8>,
+    /// Bytes of its blob, if it says it.
+    pub size: Option<u64>,
+    /// Digests, one of which should be that of the JSON, a line feed, and the blob.
+    sums: Vec<Digest>,
+}
+
+impl About {
+    /// What tells whether the blob is what the registry means.
+    pub fn advice(&self) -> Option<Advice> {
+        let before = || [&self.json[..], b"\n"].concat();
+        (!self.sums.is_empty()).then(|| Advice { before: before(), sums: self.sums.clone() })
+    }
 }
 
 impl<'a> First<'a> {
@@ -61,8 +85,9 @@ impl<'a> First<'a> {
         name: &str,
         login: Option<&Login>,
     ) -> Result<First<'a>, Failure> {
-        let uri = address(&format!("{scheme}://{authority}/v1/repositories/{name}/images"))?;
         let basic = login.and_then(Login::basic);
+        let is_standalone = is_standalone(http, scheme, authority, basic.as_deref())?;
+        let uri = address(&format!("{scheme}://{authority}/v1/repositories/{name}/images"))?;
         let answer = http.get(&Ask {
             accept: "application/json",
             authorization: basic.as_deref(),
@@ -70,7 +95,7 @@ impl<'a> First<'a> {
             ..Ask::new(&uri)
         })?;
         if !answer.status().is_success() {
-            return Err(http::refusal(&uri, answer));
+            return Err(not_let_in(http, authority, login, refusal(&uri, answer)));
         }
         let header = |name| http::text_of(answer.headers(), name).map(str::trim);
         let token = header("x-docker-token").filter(|token| !token.is_empty());
@@ -82,12 +107,13 @@ impl<'a> First<'a> {
         if endpoints.is_empty() {
             endpoints.push(format!("{scheme}://{authority}"));
         }
-        Ok(First { http, endpoints, name: name.to_owned(), token })
+        let own = basic.filter(|_| is_standalone).map(|basic| (uri.clone(), basic));
+        Ok(First { http, endpoints, name: name.to_owned(), token, own })
     }
 
     /// Id of the image that has a tag.
     pub fn id(&self, tag: &str) -> Result<String, Failure> {
-        let (uri, body) = self.document(&format!("repositories/{}/tags", self.name))?;
+        let (uri, _, body) = self.document(&format!("repositories/{}/tags", self.name))?;
         let tags: BTreeMap<String, String> = read(&uri, &body)?;
         let id = tags.get(tag).ok_or_else(|| {
             let kind = failure::Kind::Missing;
@@ -98,7 +124,7 @@ impl<'a> First<'a> {
 
     /// Ids of an image's layers, lowest first; the last is its own.
     pub fn layers(&self, id: &str) -> Result<Vec<String>, Failure> {
-        let (uri, body) = self.document(&format!("images/{id}/ancestry"))?;
+        let (uri, _, body) = self.document(&format!("images/{id}/ancestry"))?;
         let mut ids: Vec<String> = read(&uri, &body)?;
         for id in &ids {
             checked(&uri, id)?;
@@ -112,9 +138,15 @@ impl<'a> First<'a> {
         Ok(ids)
     }
 
-    /// What is said of a layer; JSON.
-    pub fn about(&self, id: &str) -> Result<Vec<u8>, Failure> {
-        self.document(&format!("images/{id}/json")).map(|(_, body)| body)
+    /// What is said of a layer.
+    pub fn about(&self, id: &str) -> Result<About, Failure> {
+        let (_, headers, json) = self.document(&format!("images/{id}/json"))?;
+        let size =
+            http::text_of(&headers, "x-docker-size").and_then(|text| text.trim().parse().ok());
+        let sums = ["x-docker-checksum-payload", "x-docker-checksum"];
+        let sums = sums.iter().filter_map(|name| http::text_of(&headers, name)).flat_map(sums_of);
+        // Servers that do not know it say 0 or -1.
+        Ok(About { json, size: size.filter(|size| *size > 0), sums: sums.collect() })
     }
 
     /// A layer's tar from the byte `from` on.
@@ -125,18 +157,21 @@ impl<'a> First<'a> {
             let good = answer.status().is_success() || answer.status().as_u16() == 416;
             match good {
                 true => piece(uri.clone(), answer, from),
-                false => Err(http::refusal(uri, answer)),
+                false => Err(refusal(uri, answer)),
             }
         })
     }
 
-    fn document(&self, path: &str) -> Result<(Uri, Vec<u8>), Failure> {
+    fn document(&self, path: &str) -> Result<(Uri, HeaderMap, Vec<u8>), Failure> {
         self.each(path, |uri, authorization| {
             let accept = "application/json";
             let answer = self.http.get(&Ask { accept, authorization, ..Ask::new(uri) })?;
             match answer.status().is_success() {
-                true => Ok((uri.clone(), http::document(uri, answer, DOCUMENT_MAX)?)),
-                false => Err(http::refusal(uri, answer)),
+                true => {
+                    let headers = answer.headers().clone();
+                    Ok((uri.clone(), headers, http::document(uri, answer, DOCUMENT_MAX)?))
+                }
+                false => Err(refusal(uri, answer)),
             }
         })
     }
@@ -150,13 +185,65 @@ impl<'a> First<'a> {
         let mut last = Failure::passing("no endpoint");
         for endpoint in &self.endpoints {
             let uri = address(&format!("{endpoint}/v1/{path}"))?;
-            match ask(&uri, self.token.as_deref()) {
+            let own = self.own.as_ref().filter(|(own, _)| http::origin(own) == http::origin(&uri));
+            let login = self.token.as_deref().or(own.map(|(_, login)| &**login));
+            match ask(&uri, login) {
                 Err(err) => last = err,
                 answer => return answer,
             }
         }
         Err(last)
     }
+}
+
+/// Whether who is asked holds layers himself, and then knows the same logins for them. Who does not say
+/// does; some have no ping at all, which says nothing either.
+fn is_standalone(
+    http: &Http,
+    scheme: &str,
+    authority: &str,
+    basic: Option<&str>,
+) -> Result<bool, Failure> {
+    let uri = address(&format!("{scheme}://{authority}/v1/_ping"))?;
+    let answer = http.get(&Ask { authorization: basic, ..Ask::new(&uri) })?;
+    let said = http::text_of(answer.headers(), "x-docker-registry-standalone");
+    let says_no =
+        said.is_some_and(|it| !matches!(&*it.trim().to_ascii_lowercase(), "" | "1" | "true"));
+    if answer.status().is_server_error() {
+        return Err(refusal(&uri, answer));
+    }
+    http::pass_over(answer);
+    Ok(!says_no)
+}
+
+/// The digests of a header that has one, or a list of them; those over a tar's entries are none.
+fn sums_of(text: &str) -> Vec<Digest> {
+    let words = text.split(|c: char| c.is_whitespace() || ",[]\"'".contains(c));
+    words.filter(|word| word.starts_with("sha256:")).filter_map(|word| word.parse().ok()).collect()
+}
+
+/// What an answer that is none means here.
+fn refusal(uri: &Uri, answer: Response<Body>) -> Failure {
+    let is_bad = answer.status().as_u16() == 400;
+    let refused = http::refusal(uri, answer);
+    // "Image is being uploaded, retry later"
+    match is_bad && refused.text.to_ascii_lowercase().contains("retry later") {
+        true => Failure { kind: Kind::Passing, ..refused },
+        false => refused,
+    }
+}
+
+/// The same of the index, with what can be done about it.
+fn not_let_in(http: &Http, authority: &str, login: Option<&Login>, refused: Failure) -> Failure {
+    if refused.kind != Kind::Denied {
+        return refused;
+    }
+    let cure = match login {
+        Some(login) => wrong_login(login),
+        None => format!("put a login for it into {}", http.settings.credentials.display()),
+    };
+    let text = format!("{authority} does not let us in: {refused}; {cure}");
+    Failure { text, ..refused }
 }
 
 fn address(text: &str) -> Result<Uri, Failure> {
@@ -178,5 +265,19 @@ fn checked(uri: &Uri, id: &str) -> Result<String, Failure> {
             let text = format!("{uri} answered with `{id}`, which is no id of 64 hex digits");
             Err(Failure::wrong(failure::clean(&text)))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checksums_are_read_from_a_word_or_a_list() {
+        let (one, other) = (Digest::of(b"1"), Digest::of(b"2"));
+        assert_eq!(sums_of(&one.to_string()), [one]);
+        assert_eq!(sums_of(&format!(r#"["tarsum+{one}", "{other}"]"#)), [other]);
+        assert_eq!(sums_of(&format!("{one},{other}")), [one, other]);
+        assert_eq!(sums_of("sha256:12, md5:00"), []);
     }
 }

@@ -3,7 +3,7 @@
 use super::failure::{self, Failure, Kind};
 use super::reach::authority;
 use super::settings::Settings;
-use super::{backoff, reach};
+use super::{backoff, reach, tls};
 use crate::image::work::Wish;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -16,6 +16,8 @@ use ureq::{Agent, Body};
 
 /// Redirects of one request.
 const REDIRECTS_MAX: usize = 5;
+/// Servers of one pull: a registry, its mirrors, servers of tokens and of storage.
+const SERVERS_MAX: usize = 32;
 /// To find and to reach a server; and until its answer begins.
 const CONNECT: Duration = Duration::from_secs(15);
 const ANSWER: Duration = Duration::from_secs(60);
@@ -36,6 +38,7 @@ pub struct Http {
     /// Waits end with it.
     pub wish: Wish,
     agents: Mutex<BTreeMap<String, Agent>>,
+    tls: tls::Common,
 }
 
 /// Goes with an answer that another server gave than the one that was asked.
@@ -66,7 +69,7 @@ impl<'a> Ask<'a> {
 impl Http {
     /// Talks to nobody yet.
     pub fn new(settings: Settings, wish: Wish) -> Http {
-        Http { settings, wish, agents: Mutex::default() }
+        Http { settings, wish, agents: Mutex::default(), tls: tls::Common::default() }
     }
 
     /// Breaks off every connection, also those that somebody reads from. Who asks afterwards gets a
@@ -117,9 +120,10 @@ impl Http {
                 return Ok(answer);
             };
             if uri.scheme_str() == Some("https") && next.scheme_str() != Some("https") {
-                let (uri, next) = (shown(&uri), shown(&next));
+                // Each for itself: neither cuts off what is wrong.
+                let [uri, next] = [uri, next].map(|it| failure::clean(&shown(&it)));
                 let text = format!("{uri} redirects to {next}, which is not encrypted");
-                return Err(Failure::wrong(failure::clean(&text)));
+                return Err(Failure::wrong(text));
             }
             uri = next;
         }
@@ -175,9 +179,17 @@ impl Http {
         if let Some(agent) = agents.get(&key) {
             return Ok(agent.clone());
         }
+        if agents.len() >= SERVERS_MAX {
+            let text = format!(
+                "{authority} would be one server more than the {SERVERS_MAX} that are asked for one \
+                 image: where a registry sends us to so many, it or its storage is not as it should be"
+            );
+            return Err(Failure::wrong(failure::clean(&text)));
+        }
         // A server without TLS needs nobody who vouches for it.
-        let (certs, unchecked) = (&self.settings.certs, is_insecure || !is_https);
-        let agent = reach::agent(uri, certs, unchecked, |config| {
+        let Settings { certs, clock, .. } = &self.settings;
+        let tls = self.tls.tls(&authority, certs, is_insecure || !is_https, *clock)?;
+        let agent = reach::agent_by(uri, tls, |config| {
             config
                 .max_redirects(0)
                 .max_redirects_will_error(false)
@@ -356,9 +368,15 @@ fn untrusted(authority: &str, err: &rustls::Error) -> String {
             | Bad::Expired
             | Bad::ExpiredContext { .. },
         ) => format!("{authority}: is the clock of this box right? {why}"),
+        Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
+            format!(
+                "{authority}: {why}; its certificate has to name it as a subjectAltName, a common name \
+                 does not count"
+            )
+        }
         Error::InvalidCertificate(_) => format!(
-            "{authority}: {why}; if the registry has a certificate of its own, put its issuer's \
-             into [registry] certs as {authority}/ca.crt"
+            "{authority}: {why}; if the registry has a certificate of its own, put that or its \
+             issuer's into [registry] certs as {authority}/ca.crt"
         ),
         Error::AlertReceived(
             Alert::BadCertificate

@@ -1,7 +1,7 @@
 //! What registries are asked, and how they answer.
 //!
 //! ```text
-//! settings, credentials ─► http (reach, tls, proxy) ─► token (challenge) ─► repository
+//! settings, credentials ─► http (reach, tls, trust, identity, proxy) ─► token (challenge) ─► repository
 //!     ─► download (part, pace)
 //! ```
 //!
@@ -12,10 +12,12 @@
 mod backoff;
 mod challenge;
 pub mod credentials;
+mod der;
 pub(super) mod download;
 pub mod failure;
 pub(super) mod first;
 mod http;
+mod identity;
 pub(super) mod pace;
 pub(super) mod part;
 mod proxy;
@@ -24,5 +26,6 @@ pub(super) mod repository;
 pub mod settings;
 pub mod tls;
 mod token;
+pub mod trust;
 
 pub use http::Http;

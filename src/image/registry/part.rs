@@ -37,6 +37,14 @@ impl Part {
         Ok(Part { path: path.to_owned(), file, at_end: false, forgotten: false, is_own })
     }
 
+    /// One that cannot be written, as on a disk that fails.
+    #[cfg(test)]
+    pub fn broken(path: &Path) -> Part {
+        let file = File::open(path).expect("a file");
+        let path = path.to_owned();
+        Part { path, file, at_end: false, forgotten: false, is_own: false }
+    }
+
     /// Of what was there; 0: that was all.
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.at_end {

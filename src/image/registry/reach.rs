@@ -51,6 +51,15 @@ pub fn agent(
     unchecked: bool,
     bounds: impl FnOnce(ConfigBuilder<AgentScope>) -> ConfigBuilder<AgentScope>,
 ) -> Result<Agent, Failure> {
+    agent_by(uri, Tls::new(&authority(uri), certs, unchecked)?, bounds)
+}
+
+/// The same by this TLS.
+pub(super) fn agent_by(
+    uri: &Uri,
+    tls: Tls,
+    bounds: impl FnOnce(ConfigBuilder<AgentScope>) -> ConfigBuilder<AgentScope>,
+) -> Result<Agent, Failure> {
     let (authority, is_https) = (authority(uri), uri.scheme_str() == Some("https"));
     let proxy = proxy::choose(is_https, &authority, |name| std::env::var(name).ok());
     let proxy = proxy.map(|text| {
@@ -64,7 +73,6 @@ pub fn agent(
         .proxy(proxy.transpose()?)
         .user_agent(concat!("terrarium/", env!("CARGO_PKG_VERSION")))
         .accept_encoding("identity");
-    let tls = Tls::new(&authority, certs, unchecked)?;
     let way = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default()).chain(tls);
     Ok(Agent::with_parts(bounds(common).build(), way, DefaultResolver::default()))
 }

@@ -21,6 +21,9 @@ const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.v1+prettyjws;q=0.2, \
     application/vnd.docker.distribution.manifest.v1+json;q=0.1";
 
+/// Says that a server speaks our version.
+const VERSION: &str = "docker-distribution-api-version";
+
 /// A repository that answers.
 pub struct Repository<'a> {
     http: &'a Http,
@@ -120,7 +123,7 @@ impl<'a> Repository<'a> {
     }
 
     fn speaks(&self, uri: &Uri, answer: Response<Body>) -> Result<Speaks, Failure> {
-        let is_second = answer.headers().contains_key("docker-distribution-api-version");
+        let is_second = answer.headers().contains_key(VERSION);
         match answer.status() {
             StatusCode::OK => {
                 http::pass_over(answer);
@@ -129,17 +132,41 @@ impl<'a> Repository<'a> {
             StatusCode::UNAUTHORIZED => {
                 let asked = challenges(&answer);
                 http::pass_over(answer);
-                let known = |one: &Challenge| matches!(one.scheme.as_str(), "bearer" | "basic");
-                match (asked.iter().any(known), is_second) {
+                let has = |scheme: &str| asked.iter().any(|one| one.scheme == scheme);
+                match (has("bearer"), has("basic"), is_second) {
                     // What scope it names here is of no repository.
-                    (true, _) => self.enter(&asked, false).map(|()| Speaks::Second),
-                    (false, true) => Ok(Speaks::Second),
-                    (false, false) => Ok(Speaks::Other),
+                    (true, ..) | (_, true, true) => {
+                        self.enter(&asked, false).map(|()| Speaks::Second)
+                    }
+                    // Whoever guards all of a server does so before it says what it speaks.
+                    (false, true, false) => {
+                        self.enter(&asked, false)?;
+                        self.speaks_inside(uri)
+                    }
+                    (false, false, true) => Ok(Speaks::Second),
+                    (false, false, false) => Ok(Speaks::Other),
                 }
             }
             _ if is_second => Err(http::refusal(uri, answer)),
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Ok(Speaks::Other),
             _ => Err(http::refusal(uri, answer)),
+        }
+    }
+
+    /// What is spoken behind a door that was opened.
+    fn speaks_inside(&self, uri: &Uri) -> Result<Speaks, Failure> {
+        let value = self.access().value();
+        let answer = self.http.get(&Ask { authorization: value.as_deref(), ..Ask::new(uri) })?;
+        let is_second = answer.headers().contains_key(VERSION);
+        match answer.status() {
+            StatusCode::OK => {
+                http::pass_over(answer);
+                Ok(Speaks::Second)
+            }
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED if !is_second => {
+                Ok(Speaks::Other)
+            }
+            _ => Err(self.refusal(uri, answer)),
         }
     }
 

@@ -1,5 +1,7 @@
 //! What the operator says about registries. Plain data.
 
+use super::trust::Clock;
+use crate::sys::clock;
 use crate::unit::registry_name;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -26,7 +28,7 @@ pub struct Settings {
     pub mirrors_tell_tags: bool,
     /// Servers of tokens that get the logins of any registry which names them.
     pub realms: Vec<String>,
-    /// Directory of `<host[:port]>/{ca.crt,client.cert,client.key}`, as docker has it.
+    /// Directory of `<host[:port]>/{*.crt,*.cert,*.key}`, as docker has it.
     pub certs: PathBuf,
     /// Logins, as `docker login` writes them.
     pub credentials: PathBuf,
@@ -34,6 +36,8 @@ pub struct Settings {
     pub idle: Duration,
     /// Transfers slower than this many bytes in twice the idle time are broken off, too.
     pub least_bytes: u64,
+    /// What time it is, for certificates.
+    pub clock: Clock,
 }
 
 /// Registries that are named by host, host and port, or network.
@@ -58,6 +62,7 @@ impl Default for Settings {
             credentials: "/etc/terrarium/auth.json".into(),
             idle: Duration::from_secs(30),
             least_bytes: 64 << 10,
+            clock: clock::wall,
         }
     }
 }

@@ -1,24 +1,32 @@
 //! A server of ours that holds one image and misbehaves in the way that is asked for.
 
 mod bounds;
+mod first;
 mod going;
 mod here;
+mod links;
+mod tokens;
 
 use super::Bed;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use terrarium::image::registry::settings::Settings;
 use terrarium::unit::Digest;
 
 /// One request.
+#[derive(Clone)]
 struct Asked {
     path: String,
     headers: BTreeMap<String, String>,
     /// How often this path was asked for before.
     before: usize,
+    /// What was sent: a form.
+    body: String,
 }
 
 /// One answer.
@@ -31,6 +39,10 @@ struct Answer {
     cut: Option<usize>,
     /// The body is never sent to its end, nor is the connection closed.
     stalls: bool,
+    /// What is not sent is not ended either: the connection is reset. Without a body there is no head.
+    resets: bool,
+    /// A byte at a time; told whether the client left before it had enough of them for a minute.
+    drips: Option<Arc<AtomicBool>>,
 }
 
 impl Answer {
@@ -158,7 +170,26 @@ impl Server {
         image: Image,
         mind: impl Fn(&Asked, &Image) -> Option<Answer> + Send + Sync + 'static,
     ) -> Server {
-        let listener = TcpListener::bind(("127.0.0.1", port)).expect("bind");
+        Server::over(port, image, None, mind)
+    }
+
+    /// With TLS, by what `certificates` has made in `dir`.
+    fn secure(
+        port: u16,
+        dir: &Path,
+        mind: impl Fn(&Asked, &Image) -> Option<Answer> + Send + Sync + 'static,
+    ) -> Server {
+        Server::over(port, Image::new(10_000), Some(tls(dir)), mind)
+    }
+
+    fn over(
+        port: u16,
+        image: Image,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        mind: impl Fn(&Asked, &Image) -> Option<Answer> + Send + Sync + 'static,
+    ) -> Server {
+        // All of the loopback network is here.
+        let listener = TcpListener::bind(("0.0.0.0", port)).expect("bind");
         let image = Arc::new(image);
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
         let (own, list, mind) =
@@ -166,7 +197,15 @@ impl Server {
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (image, list, mind) = (own.clone(), list.clone(), mind.clone());
-                std::thread::spawn(move || while serve(&stream, &image, &list, &*mind) {});
+                let tls = tls.clone();
+                std::thread::spawn(move || {
+                    let conn = tls.map(|tls| rustls::ServerConnection::new(tls).expect("tls"));
+                    let mut stream: Box<dyn Stream> = match conn {
+                        Some(conn) => Box::new(rustls::StreamOwned::new(conn, stream)),
+                        None => Box::new(stream),
+                    };
+                    while serve(&mut *stream, &image, &list, &*mind) {}
+                });
             }
         });
         Server { authority: format!("127.0.0.1:{port}"), asked, image }
@@ -186,9 +225,55 @@ impl Server {
     }
 }
 
+/// A connection, with TLS or without.
+trait Stream: Read + Write {
+    fn socket(&self) -> &TcpStream;
+}
+
+impl Stream for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Stream for rustls::StreamOwned<rustls::ServerConnection, TcpStream> {
+    fn socket(&self) -> &TcpStream {
+        self.get_ref()
+    }
+}
+
+/// A server's side of TLS, whoever asks.
+fn tls(dir: &Path) -> Arc<rustls::ServerConfig> {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let chain = CertificateDer::pem_file_iter(dir.join("server.crt")).expect("certificate");
+    let chain = chain.collect::<Result<_, _>>().expect("certificate");
+    let key = PrivateKeyDer::from_pem_file(dir.join("server.key")).expect("key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider);
+    let config = config.with_safe_default_protocol_versions().expect("versions");
+    Arc::new(config.with_no_client_auth().with_single_cert(chain, key).expect("a pair"))
+}
+
+/// A body of a byte at a time, until nobody takes it any more; whether that came to be in a minute.
+fn drip(stream: &mut dyn Stream, body: &[u8]) -> bool {
+    let begin = Instant::now();
+    let gone = |byte| stream.write_all(&[byte]).and_then(|()| stream.flush()).is_err();
+    let mut bytes = body.iter().copied().map(gone);
+    while begin.elapsed() < Duration::from_secs(60) {
+        match bytes.next() {
+            Some(false) => std::thread::park_timeout(Duration::from_millis(100)),
+            Some(true) => return true,
+            None => return false,
+        }
+    }
+    false
+}
+
 /// Answers one request; whether the connection goes on.
-fn serve(stream: &TcpStream, image: &Image, list: &Mutex<Vec<String>>, mind: &Mind) -> bool {
-    let mut lines = BufReader::new(stream.take(64 << 10)).lines().map_while(Result::ok);
+fn serve(stream: &mut dyn Stream, image: &Image, list: &Mutex<Vec<String>>, mind: &Mind) -> bool {
+    let mut reader = BufReader::new(stream.take(64 << 10));
+    let mut lines = reader.by_ref().lines().map_while(Result::ok);
     let Some(first) = lines.next() else { return false };
     let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
     let headers = lines.take_while(|line| !line.is_empty());
@@ -197,6 +282,12 @@ fn serve(stream: &TcpStream, image: &Image, list: &Mutex<Vec<String>>, mind: &Mi
         Some((name.to_ascii_lowercase(), value.trim().to_owned()))
     });
     let headers: BTreeMap<String, String> = headers.collect();
+    let length = headers.get("content-length").and_then(|it| it.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    if reader.read_exact(&mut body).is_err() {
+        return false;
+    }
+    let body = String::from_utf8_lossy(&body).into_owned();
     let before = {
         let mut list = list.lock().expect("lock");
         let before = list.iter().filter(|line| line.split(' ').next() == Some(&*path)).count();
@@ -204,7 +295,7 @@ fn serve(stream: &TcpStream, image: &Image, list: &Mutex<Vec<String>>, mind: &Mi
         list.push(format!("{path} {secret}"));
         before
     };
-    let asked = Asked { path, headers, before };
+    let asked = Asked { path, headers, before, body };
     let answer = mind(&asked, image).unwrap_or_else(|| image.honest(&asked));
     let mut head = format!("HTTP/1.1 {} X\r\n", answer.status);
     if !answer.headers.iter().any(|(name, _)| name == "Content-Length") {
@@ -214,21 +305,29 @@ fn serve(stream: &TcpStream, image: &Image, list: &Mutex<Vec<String>>, mind: &Mi
         head += &format!("{name}: {value}\r\n");
     }
     let body = &answer.body[..answer.cut.unwrap_or(answer.body.len()).min(answer.body.len())];
-    let mut stream = stream;
-    if stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(b"\r\n")).is_err()
-        || stream.write_all(body).is_err()
-    {
+    if answer.resets {
+        let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+        nix::sys::socket::setsockopt(stream.socket(), nix::sys::socket::sockopt::Linger, &linger)
+            .expect("linger");
+    }
+    if answer.resets && body.is_empty() {
+        return false;
+    }
+    if stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(b"\r\n")).is_err() {
+        return false;
+    }
+    if let Some(left) = &answer.drips {
+        left.store(drip(stream, body), Ordering::SeqCst);
+        return false;
+    }
+    if stream.write_all(body).and_then(|()| stream.flush()).is_err() {
         return false;
     }
     if answer.stalls {
         // Until the client has enough of it.
         let _ = stream.read(&mut [0]);
     }
-    let goes_on = answer.cut.is_none() && !answer.stalls;
-    if !goes_on {
-        let _ = stream.shutdown(Shutdown::Both);
-    }
-    goes_on
+    answer.cut.is_none() && !answer.stalls && !answer.resets
 }
 
 fn settings(bed: &Bed) -> Settings {
@@ -414,32 +513,6 @@ fn a_login_goes_to_nobody_else() {
     bed.close();
 }
 
-/// A registry of the first version: index and endpoint in one, for `a/b`, two layers.
-fn first_version(asked: &Asked, _: &Image) -> Option<Answer> {
-    let ids = ["1".repeat(64), "2".repeat(64)];
-    let token = asked.headers.get("authorization").map(String::as_str) == Some("Token t");
-    let json = |value: serde_json::Value| Answer::ok(value.to_string());
-    let path = asked.path.strip_prefix("/v1/").unwrap_or_default();
-    let answer = match path.split('/').collect::<Vec<_>>()[..] {
-        ["repositories", "a", "b", "images"] => json(serde_json::json!([]))
-            .header("X-Docker-Token", "t")
-            .header("X-Docker-Endpoints", "127.0.0.1:5000"),
-        _ if !token => Answer::status(401),
-        ["repositories", "a", "b", "tags"] => json(serde_json::json!({"1": ids[1]})),
-        ["images", id, "ancestry"] if id == ids[1] => json(serde_json::json!([ids[1], ids[0]])),
-        ["images", id, "json"] => {
-            let env = if id == ids[0] { ["A=1", "B=1"] } else { ["B=2", "C=2"] };
-            json(serde_json::json!({"id": id, "config": {"Env": env, "Cmd": ["/bin/sh"]}}))
-        }
-        ["images", id, "layer"] => {
-            let name = if id == ids[0] { "lower" } else { "upper" };
-            Answer::ok(crate::image::one_file(name, &noise(200_000)))
-        }
-        _ => Answer::status(404),
-    };
-    Some(answer)
-}
-
 /// By digest a mirror cannot lie; what a tag means is the registry's to say, unless mirrors may.
 #[test]
 fn mirrors_are_asked_before_the_registry() {
@@ -471,96 +544,5 @@ fn mirrors_are_asked_before_the_registry() {
             .expect("collect");
     }
     assert_eq!([&server, &mirror].map(|it| it.count(&server.layer())), [1, 2]);
-    bed.close();
-}
-
-#[test]
-fn a_registry_of_the_first_version_is_asked_when_it_is_named() {
-    let bed = Bed::new("first");
-    let server = Server::start(5000, 10, first_version);
-    let text = bed.refused(&settings(&bed), &server.name());
-    assert!(text.contains("name 127.0.0.1:5000 in [registry] v1"), "{text}");
-    let settings = Settings { v1: vec![server.authority.clone()], ..settings(&bed) };
-    let pulled = bed.pull(&settings, &server.name()).expect("pulled");
-    assert_eq!(pulled.image.config.env, ["A=1", "B=2", "C=2"]);
-    let files = ["lower", "upper"];
-    for (layer, file) in pulled.image.layers.iter().zip(files) {
-        let found = std::fs::read(bed.store.layer(layer).expect("layer").join(file)).expect("file");
-        assert!(found == noise(200_000));
-    }
-    assert_eq!(pulled.image.layers.len(), 2);
-    bed.pull(&settings, &server.name()).expect("here");
-    assert_eq!(server.count("/layer"), 2);
-    drop(pulled);
-    bed.close();
-}
-
-/// The layers of the first version are not named by what they are: what a cut has left is gone on with
-/// within one try only, and only where the server goes on.
-#[test]
-fn a_layer_of_the_first_version_is_gone_on_with_over_cuts() {
-    let bed = Bed::new("firstcut");
-    let cut = |port: u16, has_ranges: bool| {
-        Server::start(port, 10, move |asked, image| {
-            let answer = first_version(asked, image)?;
-            if answer.status != 200 || !asked.path.ends_with("/layer") {
-                return Some(match port {
-                    5000 => answer,
-                    _ => moved(answer, port),
-                });
-            }
-            let whole = Image { layer: answer.body, config: Vec::new(), manifest: Vec::new() };
-            let mut part = if has_ranges { whole.part(asked) } else { Answer::ok(whole.layer) };
-            part.cut = Some(70_000);
-            Some(part)
-        })
-    };
-    let (good, bad) = (cut(5000, true), cut(5001, false));
-    let v1 = vec![good.authority.clone(), bad.authority.clone()];
-    let settings = Settings { v1, ..settings(&bed) };
-    let pulled = bed.pull(&settings, &good.name()).expect("pulled");
-    for (layer, file) in pulled.image.layers.iter().zip(["lower", "upper"]) {
-        let found = std::fs::read(bed.store.layer(layer).expect("layer").join(file)).expect("file");
-        assert!(found == noise(200_000));
-    }
-    // Three connections for each: 201 KiB, 70000 bytes at a time.
-    assert_eq!(good.count("/layer"), 6);
-    let text = bed.refused(&settings, &bad.name());
-    assert!(text.contains("cannot be gone on with"), "{text}");
-    let left = std::fs::read_dir(bed.store.dir().join("downloads")).expect("downloads").count();
-    assert_eq!(left, 0, "of no use to anybody");
-    drop(pulled);
-    bed.close();
-}
-
-/// The same answer with the endpoint of another port.
-fn moved(mut answer: Answer, port: u16) -> Answer {
-    for (_, value) in answer.headers.iter_mut().filter(|(name, _)| name == "X-Docker-Endpoints") {
-        *value = format!("127.0.0.1:{port}");
-    }
-    answer
-}
-
-#[test]
-fn an_image_of_the_first_schema_comes_from_registries_that_are_named() {
-    let bed = Bed::new("schema1");
-    let server = Server::start(5000, 100_000, |asked, image| {
-        let about = r#"{"id":"a","parent":"","config":{"Env":["A=b"],"Cmd":["/x"]},"os":"linux"}"#;
-        let document = serde_json::json!({
-            "schemaVersion": 1, "name": "a/b", "tag": "1", "architecture": "amd64",
-            "fsLayers": [{"blobSum": Digest::of(&image.layer)}],
-            "history": [{"v1Compatibility": about}],
-        });
-        let kind = "application/vnd.docker.distribution.manifest.v1+prettyjws";
-        let is_manifest = asked.path.contains("/manifests/");
-        is_manifest.then(|| Answer::ok(document.to_string()).header("Content-Type", kind))
-    });
-    let text = bed.refused(&settings(&bed), &server.name());
-    assert!(text.contains("its manifest is of the first schema"), "{text}");
-    let settings = Settings { v1: vec![server.authority.clone()], ..settings(&bed) };
-    let pulled = bed.pull(&settings, &server.name()).expect("pulled");
-    assert_eq!((pulled.image.config.env.len(), pulled.image.layers.len()), (1, 1));
-    assert_eq!(pulled.image.layers[0], Digest::of(&server.image.layer));
-    drop(pulled);
     bed.close();
 }

@@ -16,6 +16,9 @@ pub enum Setup {
     Basic,
     /// With [`certificates`] made before; clients must have one, too.
     Tls,
+    /// With the certificate `server.crt` made before; clients need none.
+    #[allow(dead_code, reason = "the e2e floor does not use it")]
+    Own,
     /// As `Tls`, and ann, secret.
     #[allow(dead_code, reason = "the e2e floor uses it")]
     Guarded,
@@ -39,8 +42,13 @@ impl Registry {
                  clientcas: [{dir_text}/client/ca.crt]}}\n"
             );
         }
+        if matches!(setup, Setup::Own) {
+            config += &format!(
+                "  tls: {{certificate: {dir_text}/server.crt, key: {dir_text}/server.key}}\n"
+            );
+        }
         match setup {
-            Setup::Plain | Setup::Tls => {}
+            Setup::Plain | Setup::Tls | Setup::Own => {}
             Setup::Basic | Setup::Guarded => {
                 let users = tool("htpasswd", &["-Bbn", "ann", "secret"]);
                 fs::write(dir.join("users"), users).expect("write");

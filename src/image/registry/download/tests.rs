@@ -20,9 +20,9 @@ impl Bed {
         Bed { dir, data }
     }
 
-    fn wanted(&self) -> Wanted {
+    fn wanted(&self) -> Wanted<'static> {
         let digest = Some(Digest::of(&self.data));
-        Wanted { digest, size: Some(self.data.len() as u64) }
+        Wanted { digest, size: Some(self.data.len() as u64), advice: None }
     }
 
     /// What a server gives from `from` on: at most `most` bytes on a connection.
@@ -137,7 +137,7 @@ fn a_server_without_ranges_is_read_from_its_beginning() {
 #[test]
 fn lies_are_found_out_and_leave_nothing() {
     let bed = Bed::new("lies", 1000);
-    let told = |wanted: Wanted, other: Option<Vec<u8>>| {
+    let told = |wanted: Wanted<'static>, other: Option<Vec<u8>>| {
         let open = |from, _: Option<&str>| {
             let mut piece = bed.piece(from, usize::MAX);
             if let Some(other) = &other {
@@ -205,4 +205,67 @@ fn a_server_that_never_answers_is_given_up() {
     let download = Download::new(&bed.part(), bed.wanted(), PACE, open).expect("new");
     assert_eq!(all(download).expect_err("busy").text, "busy");
     assert_eq!(asked.into_inner(), 1);
+}
+
+/// Whoever reads on does not hear that the rest is something else.
+#[test]
+fn what_cannot_be_kept_is_the_disks_fault_and_stays_so() {
+    let bed = Bed::new("unkept", 300_000);
+    std::fs::write(bed.part(), b"").expect("write");
+    let open = |from, _: Option<&str>| Ok(bed.piece(from, usize::MAX));
+    let mut download = Download::new(&bed.part(), bed.wanted(), PACE, open).expect("new");
+    download.part = Part::broken(&bed.part());
+    let mut buffer = [0; 1000];
+    let first = download.read(&mut buffer).expect_err("not kept");
+    assert!(first.raw_os_error().is_some() && failure_in(&first).is_none(), "{first}");
+    for _ in 0..2 {
+        let again = failure_in(&download.read(&mut buffer).expect_err("not kept")).expect("why");
+        assert_eq!(again.kind, Kind::Here, "{again}");
+        assert!(again.text.starts_with("what comes cannot be kept: "), "{again}");
+    }
+}
+
+/// What a registry of the first version says of a layer tells whether old and new belong together; where
+/// all came as one, it may be wrong.
+#[test]
+fn advice_counts_where_two_times_meet() {
+    let bed = Bed::new("advice", 300_000);
+    let right = Digest::of(&[b"{}\n", &bed.data[..]].concat());
+    let try_with = |sum: Digest, kept: Option<&[u8]>, has_ranges: bool| {
+        let _ = std::fs::remove_file(bed.part());
+        if let Some(kept) = kept {
+            std::fs::write(bed.part(), kept).expect("write");
+        }
+        let advice = Advice { before: b"{}\n".into(), sums: vec![sum] };
+        let wanted = Wanted { digest: None, size: None, advice: Some(&advice) };
+        let open =
+            |from, _: Option<&str>| Ok(bed.piece(if has_ranges { from } else { 0 }, usize::MAX));
+        let all = all(Download::new(&bed.part(), wanted, PACE, open).expect("new"));
+        all.map(|data| data == bed.data).map_err(|err| (err.kind, bed.part().exists()))
+    };
+    let wrong = Digest::of(b"another");
+    assert_eq!(try_with(right, None, true), Ok(true));
+    assert_eq!(try_with(wrong, None, true), Ok(true), "it is only said");
+    assert_eq!(try_with(right, Some(&bed.data[..1000]), true), Ok(true));
+    assert_eq!(try_with(right, Some(&bed.data[..1000]), false), Ok(true));
+    let refused = Err((Kind::Mismatch, false));
+    assert_eq!(try_with(right, Some(&[9; 1000]), true), refused);
+    assert_eq!(try_with(wrong, Some(&bed.data[..1000]), true), refused);
+}
+
+/// A byte at a time is no standstill, and nothing to wait for either.
+#[test]
+fn a_drip_is_left() {
+    let bed = Bed::new("drip", 1000);
+    let asked = AtomicU32::new(0);
+    let pace = Pace { window: Duration::ZERO, least: 10 };
+    let open = |from, _: Option<&str>| {
+        asked.fetch_add(1, Ordering::Relaxed);
+        Ok(bed.piece(from, 5))
+    };
+    let wish = AtomicBool::new(false);
+    let is_over = || wish.load(Ordering::Relaxed) || asked.load(Ordering::Relaxed) > 1;
+    let download = Download::new(&bed.part(), bed.wanted(), pace, open).expect("new");
+    let slow = all(download.until(&is_over)).expect_err("slow");
+    assert_eq!(slow.text, "https://a.lan/b gave 5 bytes in 0 s");
 }

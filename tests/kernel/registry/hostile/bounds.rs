@@ -175,15 +175,26 @@ fn of_half_layers_only_some_are_kept_and_not_for_ever() {
     make("stray", 1, 0);
     make(&format!("v1-{}", hex(1)), 1, 0);
     make(&hex(2), 1, 8 * DAY);
-    // Of a time when the clock was wrong.
+    // Of times when the clock was wrong: in the future, and before it was set.
     make(&hex(3), 1, -3650 * DAY);
+    make(&hex(9), 1, 0);
+    File::options()
+        .write(true)
+        .open(downloads.join(hex(9)))
+        .and_then(|file| file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(60)))
+        .expect("age");
     let server = Server::start(5000, 10, |_, _| None);
     bed.pull(&settings(&bed), &server.name()).expect("pulled");
     let left = || -> Vec<String> {
         let items = fs::read_dir(&downloads).expect("downloads");
         items.map(|item| item.expect("item").file_name().into_string().expect("text")).collect()
     };
-    assert_eq!(left(), [hex(3)]);
+    let sorted = |mut names: Vec<String>| {
+        names.sort();
+        names
+    };
+    assert_eq!(sorted(left()), sorted(vec![hex(3), hex(9)]));
+    fs::remove_file(downloads.join(hex(9))).expect("remove");
     // Half of what images may have; the oldest goes.
     (4..8).for_each(|n| make(&hex(n), 300 << 10, i64::from(n) * 60));
     fs::remove_file(downloads.join(hex(3))).expect("remove");
