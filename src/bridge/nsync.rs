@@ -17,6 +17,8 @@ pub(super) enum Unwanted {
     Invalid(String),
     /// Something is in its way.
     Conflict(String),
+    /// The box is not set up for apps of a controller.
+    Unready(String),
     /// The records cannot be written.
     Failed(String),
 }
@@ -34,7 +36,10 @@ impl From<CellError> for Unwanted {
 impl Unwanted {
     pub(super) fn text(&self) -> &str {
         match self {
-            Unwanted::Invalid(why) | Unwanted::Conflict(why) | Unwanted::Failed(why) => why,
+            Unwanted::Invalid(why)
+            | Unwanted::Conflict(why)
+            | Unwanted::Unready(why)
+            | Unwanted::Failed(why) => why,
         }
     }
 }
@@ -64,7 +69,7 @@ impl Bridge {
             Ok(()) => Reply::new(202),
             Err(Unwanted::Invalid(why)) => Reply::refused(400, why),
             Err(Unwanted::Conflict(why)) => Reply::refused(409, why),
-            Err(Unwanted::Failed(why)) => Reply::refused(503, why),
+            Err(Unwanted::Unready(why) | Unwanted::Failed(why)) => Reply::refused(503, why),
         }
     }
 
@@ -81,7 +86,7 @@ impl Bridge {
     }
 
     async fn make(&self, desire: &DesireApp) -> Result<(), Unwanted> {
-        let site = self.site().await.map_err(Unwanted::Invalid)?;
+        let site = self.site().await.map_err(Unwanted::Unready)?;
         let keys = match desire.allow_ssh {
             true => self.keys(&desire.process_guid).map_err(Unwanted::Failed)?,
             false => None,
@@ -109,7 +114,8 @@ impl Bridge {
     }
 
     async fn change(&self, desire: &DesireApp) -> Result<(), Unwanted> {
-        let routes = routes(desire, &ports_of(desire)).into_iter();
+        let ports = ports_of(desire).map_err(|err| Unwanted::Invalid(err.0))?;
+        let routes = routes(desire, &ports).into_iter();
         let change = LrpChange {
             instances: Some(desire.num_instances),
             annotation: Some(desire.etag.clone()),
@@ -139,13 +145,13 @@ impl Bridge {
             Ok(request) => request,
             Err(why) => return Reply::refused(400, why),
         };
-        let task = match self.site().await {
-            Ok(site) => recipe::task(&site, &request).map_err(|err| err.0),
-            Err(why) => Err(why),
+        let site = match self.site().await {
+            Ok(site) => site,
+            Err(why) => return Reply::refused(503, why),
         };
-        let task = match task {
+        let task = match recipe::task(&site, &request) {
             Ok(task) => task,
-            Err(why) => return Reply::refused(400, why),
+            Err(why) => return Reply::refused(400, why.0),
         };
         match self.desire_task(&task).await {
             Ok(()) => Reply::new(202),

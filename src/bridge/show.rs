@@ -124,7 +124,7 @@ pub fn actual(lrp: &Lrp, one: &ActualLrp, cell_id: &str, host: &str) -> Value {
         "crash_reason": one.crash_reason.clone().unwrap_or_default(),
         "since": one.since_ms.saturating_mul(1_000_000),
         "evacuating": false,
-        "modification_tag": { "epoch": one.version, "index": one.crash_count },
+        "modification_tag": one.tag,
     })
 }
 
@@ -149,6 +149,7 @@ pub fn actuals(lrp: &Lrp, cell_id: &str, host: &str) -> Vec<Value> {
                 routable: None,
                 ran: false,
                 was_ready: false,
+                tag: Default::default(),
                 since_ms: lrp.since_ms,
             };
             actual(lrp, &none, cell_id, host)
@@ -184,6 +185,7 @@ mod tests {
             routable: None,
             ran: false,
             was_ready: false,
+            tag: Default::default(),
             since_ms: 5_000,
         };
         let run = RunAction {

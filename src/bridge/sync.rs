@@ -54,6 +54,8 @@ impl Bridge {
     }
 
     async fn sync_apps(&self, controller: &Controller) -> Result<(), String> {
+        // A box that cannot make what is wanted removes nothing either: the rest may be all there is.
+        self.site().await?;
         // Before the pages: what is made meanwhile is not excess.
         let here = self.prints();
         let path = format!("/internal/bulk/apps?batch_size={BATCH}&format=fingerprint");

@@ -51,7 +51,7 @@ impl Bridge {
         Reply::with(200, show::stats(&lrp, &figures.instances, &host, now_ms()).into())
     }
 
-    /// GET of many apps' instances, by guid; those that are not here are left out.
+    /// GET of many apps' instances, by guid; none of those that are not here.
     pub fn bulk(&self, guids: Option<&str>) -> Reply {
         let list = guids.unwrap_or_default();
         let guids: Vec<&str> = list.split(',').collect();
@@ -59,11 +59,12 @@ impl Bridge {
             let why = format!("`guids` is no list of 1 to {GUIDS_MAX} guids with commas between");
             return Reply::refused(400, why);
         }
-        let found = guids.into_iter().filter_map(|guid| {
-            let lrp = self.0.cell.lrp(guid)?;
-            Some((guid.to_owned(), show::instances(&lrp, now_ms()).into()))
+        let shown = guids.into_iter().map(|guid| {
+            let lrp = self.0.cell.lrp(guid);
+            let shown = lrp.map(|lrp| show::instances(&lrp, now_ms())).unwrap_or_default();
+            (guid.to_owned(), shown.into())
         });
-        Reply::with(200, Value::Object(found.collect::<Map<_, _>>()))
+        Reply::with(200, Value::Object(shown.collect::<Map<_, _>>()))
     }
 }
 

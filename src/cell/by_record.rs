@@ -4,11 +4,15 @@
 //! and one instance: so it is listed, logged, stopped, adopted and deleted as any other. Its staging
 //! only sees that its root is in the store.
 
+mod ports;
+
+pub(super) use ports::{check_ports, share_ports};
+
 use super::error::{CellError, Kind};
 use super::record::{AppRecord, Release};
 use super::shared::{AppChange, Cell, Shared, now_ms};
+use super::tag;
 use super::task::{beside_image, notes};
-use super::wishes::check_ports;
 use crate::exec::cancel::Cancel;
 use crate::exec::places;
 use crate::model::action::Action;
@@ -61,26 +65,37 @@ impl Cell {
     }
 
     /// Asks for an LRP. It is on the disk when this returns.
-    pub async fn desire_container(&self, container: LrpContainer) -> Result<(), CellError> {
+    ///
+    /// One that was removed and of which something still runs may be asked for anew: the record is told
+    /// and may change from now on, and it is begun when nothing of the one before is left.
+    pub async fn desire_container(&self, mut container: LrpContainer) -> Result<(), CellError> {
         let name = inner_name(&container.guid);
+        if let Some(facts) = &mut container.desired {
+            facts.epoch = tag::epoch();
+        }
         let changed = self.shared.change_app(&name, |state| {
             if state.closing {
                 return Err(CellError::new(Kind::Failed, "the daemon ends; ask the next one"));
             }
-            if state.apps.contains_key(&name) {
-                return Err(CellError::new(Kind::Conflict, "container guid not available"));
+            let described = manifest(&name, &container);
+            match state.apps.get(&name) {
+                Some(app) if makes_way(app) && container.desired.is_some() => {
+                    check_ports(state, &described)?;
+                    let successor = Some(Box::new(container.clone()));
+                    return Ok(AppChange::Put(Box::new(AppRecord { successor, ..app.clone() })));
+                }
+                Some(_) => {
+                    return Err(CellError::new(Kind::Conflict, "container guid not available"));
+                }
+                None => {}
             }
             let count = state.apps.values().filter(|app| app.container.is_some()).count();
             if count >= RECORDS_MAX {
                 let text = format!("{RECORDS_MAX} containers are recorded already; delete some");
                 return Err(CellError::new(Kind::Conflict, text));
             }
-            let manifest = manifest(&name, &container);
-            check_ports(state, &manifest)?;
-            Ok(AppChange::Put(Box::new(AppRecord {
-                container: Some(Box::new(container.clone())),
-                ..AppRecord::new(manifest, PathBuf::new(), now_ms())
-            })))
+            check_ports(state, &described)?;
+            Ok(AppChange::Put(Box::new(asked_for(described, container.clone()))))
         });
         changed.await?;
         crate::info!("container.desired", app = name, guid = container.guid);
@@ -116,6 +131,27 @@ impl Shared {
             }
         }
         self.state().record_tries.values().min().copied()
+    }
+}
+
+/// The record of what was just asked for.
+fn asked_for(described: Manifest, container: LrpContainer) -> AppRecord {
+    let record = AppRecord::new(described, PathBuf::new(), now_ms());
+    AppRecord { container: Some(Box::new(container)), ..record }
+}
+
+/// It is on its way out, and nobody has its place yet.
+fn makes_way(app: &AppRecord) -> bool {
+    app.deleting && app.container.is_some() && app.successor.is_none()
+}
+
+/// What becomes of the record of an app of which nothing is left.
+pub(super) fn after(app: Option<&AppRecord>) -> AppChange {
+    match app.and_then(|app| app.successor.as_deref().map(|next| (&app.manifest.name, next))) {
+        Some((name, next)) => {
+            AppChange::Put(Box::new(asked_for(manifest(name, next), next.clone())))
+        }
+        None => AppChange::Remove,
     }
 }
 

@@ -239,8 +239,9 @@ impl Shared {
         let mut changes: Vec<(u16, Vec<(Ipv4Addr, u16)>)> = Vec::new();
         {
             let state = self.state();
-            let wanted = desired(&state.apps);
+            let mut wanted = desired(&state.apps);
             let before = before(&state.apps);
+            by_record::share_ports(&state, &mut wanted);
             let wanted = diff::published(&wanted, &before, &state.actual, &stopping(&state));
             let at = |(slot, inside)| (self.host.net().addresses(slot).container, inside);
             let wanted: BTreeMap<u16, Vec<_>> = wanted
@@ -387,7 +388,8 @@ impl Shared {
             Cell { shared: self.clone() }.cancel_app_tasks(name.as_str()).await;
             let (inner, app) = (self.clone(), name.clone());
             smol::unblock(move || inner.remove_files(&app)).await;
-            if let Err(err) = self.change_app(&name, |_| Ok(AppChange::Remove)).await {
+            let next = |state: &State| Ok(by_record::after(state.apps.get(&name)));
+            if let Err(err) = self.change_app(&name, next).await {
                 crate::error!("record.refused", app = name, err = err);
                 continue;
             }

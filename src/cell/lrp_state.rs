@@ -257,6 +257,7 @@ fn fresh(key: &Key, version: String, now_ms: u64) -> ActualLrp {
         routable: None,
         ran: false,
         was_ready: false,
+        tag: Default::default(),
         since_ms: now_ms,
     }
 }

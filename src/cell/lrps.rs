@@ -1,11 +1,10 @@
 //! LRPs that were asked for as Diego's DesiredLRPs: found by the guid that their client has for them,
 //! changed, ended.
 
-use super::by_record::{PROCESS, manifest};
+use super::by_record::{PROCESS, check_ports, manifest};
 use super::error::{CellError, Kind};
 use super::record::{AppRecord, Wish};
 use super::shared::{AppChange, Cell, State, now_ms};
-use super::wishes::check_ports;
 use crate::model::container::LrpContainer;
 use crate::model::desired::LrpChange;
 use crate::model::lrp::{ActualLrp, Place, ProcessGuid, Side};
@@ -71,15 +70,20 @@ impl Cell {
         let (name, guid) = (inner_name(guid), guid.to_owned());
         let changed = self.shared.change_app(&name, |state| {
             let mut app = of_guid(state, &name, &guid)?.clone();
-            let Some(container) = &mut app.container else { return Err(unknown(&guid)) };
+            let held = if app.deleting { &mut app.successor } else { &mut app.container };
+            let Some(container) = held else { return Err(unknown(&guid)) };
             let Some(facts) = container.desired.as_ref() else { return Err(unknown(&guid)) };
             let changed = facts.changed(&change);
             if changed == *facts {
                 return Ok(AppChange::Keep);
             }
             container.desired = Some(changed.clone());
-            app.manifest = manifest(&name, container);
-            check_ports(state, &app.manifest)?;
+            let described = manifest(&name, container);
+            check_ports(state, &described)?;
+            if app.deleting {
+                return Ok(AppChange::Put(Box::new(app)));
+            }
+            app.manifest = described;
             for release in app.release.iter_mut().chain(&mut app.last_good) {
                 if let Some(container) = &mut release.container {
                     container.desired = Some(changed.clone());
@@ -104,6 +108,10 @@ impl Cell {
         let (name, guid) = (inner_name(guid), guid.to_owned());
         let changed = self.shared.change_app(&name, |state| {
             let app = of_guid(state, &name, &guid)?;
+            if app.deleting {
+                let none = AppRecord { successor: None, ..app.clone() };
+                return Ok(AppChange::Put(Box::new(none)));
+            }
             if let Some(staging) = state.staging.get(&name) {
                 staging.cancel();
             }
@@ -143,15 +151,28 @@ fn unknown(guid: &str) -> CellError {
 }
 
 fn of_guid<'a>(state: &'a State, name: &AppName, guid: &str) -> Result<&'a AppRecord, CellError> {
-    let app = state.apps.get(name).filter(|app| !app.deleting);
-    let is_it = |app: &&AppRecord| {
-        app.container.as_ref().is_some_and(|it| it.guid == guid && it.desired.is_some())
-    };
-    app.filter(is_it).ok_or_else(|| unknown(guid))
+    let is_it = |app: &&AppRecord| wanted(app).is_some_and(|it| it.guid == guid);
+    state.apps.get(name).filter(is_it).ok_or_else(|| unknown(guid))
+}
+
+/// The DesiredLRP that an app's record stands for: of one on its way out, what comes after it.
+fn wanted(app: &AppRecord) -> Option<&LrpContainer> {
+    let held = if app.deleting { &app.successor } else { &app.container };
+    held.as_deref().filter(|it| it.desired.is_some())
 }
 
 fn found(state: &State, name: &AppName, app: &AppRecord) -> Option<Lrp> {
-    let container = app.container.as_deref().filter(|it| it.desired.is_some() && !app.deleting)?;
+    let container = wanted(app)?;
+    if app.deleting {
+        // What runs of the one before is not its own, and nothing of its own has begun.
+        return Some(Lrp {
+            name: name.clone(),
+            container: container.clone(),
+            instances: Vec::new(),
+            failure: None,
+            since_ms: app.wish.as_ref().map_or(app.generation, |wish| wish.at_ms),
+        });
+    }
     let mut instances: Vec<ActualLrp> = Vec::new();
     let first = (ProcessGuid { app: name.clone(), process: PROCESS.into() }, 0, Side::default());
     let mine = state.actual.range(first..).take_while(|(key, _)| key.0.app == *name);

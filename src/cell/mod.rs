@@ -54,6 +54,7 @@ mod staging;
 pub mod stand;
 pub mod store;
 mod stuck;
+mod tag;
 pub mod task;
 mod upkeep;
 mod view;

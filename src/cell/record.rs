@@ -51,6 +51,9 @@ pub struct AppRecord {
     /// It was asked for by the record of a container; the manifest only describes it then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Box<LrpContainer>>,
+    /// What was asked for under the same name while it is on its way out: it is next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub successor: Option<Box<LrpContainer>>,
     /// What somebody has asked for last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wish: Option<Wish>,
@@ -152,6 +155,7 @@ impl AppRecord {
             temporary: false,
             deleting: false,
             container: None,
+            successor: None,
             wish: None,
             text: String::new(),
             revisions: Vec::new(),

@@ -16,6 +16,7 @@ use super::record::{self, AppRecord};
 use super::settings::Settings;
 use super::ssh::HostKeys;
 use super::store::{Begun, RecordStore, Records};
+use super::tag;
 use crate::config::site::Site;
 use crate::container::{Container, Host, boot_id};
 use crate::exec::cancel::Canceller;
@@ -263,7 +264,7 @@ impl Cell {
         let drain = Draining::resume(parts.records.drain, &parts.settings.boot);
         let state = State {
             apps: parts.records.apps,
-            actual: parts.records.actual,
+            actual: tag::resume(parts.records.actual),
             supervised: BTreeMap::new(),
             staging: BTreeMap::new(),
             tasks: parts.records.tasks,
@@ -398,7 +399,7 @@ impl Shared {
             let old = shared.state().actual.get(&key).cloned();
             let what = event.name();
             let record = match lrp_state::apply(&key, old.as_ref(), event, now_ms()) {
-                Ok(record) => record,
+                Ok(record) => tag::next(old.as_ref(), record),
                 Err(err) => {
                     crate::warn!("record.kept", app = key.0, index = key.1, err = err);
                     return old;
@@ -425,7 +426,7 @@ impl Shared {
         match lrp_state::apply(key, old.as_ref(), event, now_ms()) {
             Ok(record) => {
                 fault::point(format_args!("lrp:{what}:noted"));
-                self.keep_actual(key.clone(), record);
+                self.keep_actual(key.clone(), tag::next(old.as_ref(), record));
             }
             Err(err) => crate::warn!("record.kept", app = key.0, index = key.1, err = err),
         }

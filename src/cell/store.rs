@@ -318,6 +318,7 @@ mod tests {
             routable: None,
             ran: false,
             was_ready: false,
+            tag: Default::default(),
             since_ms: 5,
         }
     }

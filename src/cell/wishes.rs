@@ -337,11 +337,19 @@ impl Cell {
         self.change(name, "delete", |state, app| {
             cancel_staging(state, &app.manifest.name);
             app.deleting = true;
+            // Whoever deletes it means what was asked for since, too.
+            app.successor = None;
             Ok(())
         })
         .await?;
         self.cancel_app_tasks(name).await;
-        while self.shared.state().apps.keys().any(|app| app.as_str() == name) {
+        // Somebody may ask for the same again meanwhile, and gets it.
+        let is_leaving = || {
+            let state = self.shared.state();
+            let app = state.apps.iter().find(|(app, _)| app.as_str() == name);
+            app.is_some_and(|(_, app)| app.deleting)
+        };
+        while is_leaving() {
             if changed.recv().await.is_err() {
                 let text = format!("the daemon ends; the next one goes on deleting app {name}");
                 return Err(CellError::new(Kind::Failed, text));
@@ -424,14 +432,27 @@ pub(super) fn cancel_staging(state: &State, name: &AppName) {
 
 /// No two apps may claim one port of the box.
 pub(super) fn check_ports(state: &State, manifest: &Manifest) -> Result<(), CellError> {
+    check_ports_beside(state, manifest, |_| true)
+}
+
+/// The same beside those of the other apps that count.
+pub(super) fn check_ports_beside(
+    state: &State,
+    manifest: &Manifest,
+    counts: impl Fn(&AppRecord) -> bool,
+) -> Result<(), CellError> {
     let mine = manifest.ports.iter().filter_map(|port| port.publish);
     for port in mine {
         let other = state.apps.iter().find(|(name, app)| {
             let released = app.releases().flat_map(|release| lrps(release, 0));
             let mut running = released.flat_map(|lrp| lrp.ports).filter_map(|port| port.publish);
             let mut declared = app.manifest.ports.iter().filter_map(|port| port.publish);
+            let mut next = app.successor.iter().flat_map(|next| next.published());
             **name != manifest.name
-                && (declared.any(|other| other == port) || running.any(|other| other == port))
+                && counts(app)
+                && (declared.any(|other| other == port)
+                    || running.any(|other| other == port)
+                    || next.any(|other| other == port))
         });
         if let Some((other, _)) = other {
             let text = format!(

@@ -20,6 +20,10 @@ use std::time::Duration;
 /// Connections at a time to the bridge's own port.
 const CONNECTIONS: usize = 512;
 
+/// Longest head, in bytes: a thousand process guids of 73 characters stand in one path, with three bytes for
+/// each comma. All connections together may take 64 MiB so.
+const HEAD_MAX: usize = 128 << 10;
+
 /// How long who listens to events, or fetches a file, may take nothing of what is there: who was cut off
 /// as too slow is disconnected then.
 const STALL: Duration = Duration::from_secs(60);
@@ -72,7 +76,8 @@ fn controller(config: &Config) -> Option<Controller> {
 
 /// Serves the bridge's own port until the returned future is dropped.
 pub async fn serve(listener: TcpListener, service: Service) {
-    let limits = Limits { connections: CONNECTIONS, stall: Some(STALL), ..Limits::default() };
+    let stall = Some(STALL);
+    let limits = Limits { connections: CONNECTIONS, stall, head: HEAD_MAX, ..Limits::default() };
     let err = server::serve(&listener, &OnPort(service), limits).await;
     crate::error!("bridge.broken", err = err);
 }

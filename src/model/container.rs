@@ -61,6 +61,11 @@ impl LrpContainer {
         self.desired.as_ref().map_or(1, |facts| facts.instances)
     }
 
+    /// The ports of the box in front of its own.
+    pub fn published(&self) -> impl Iterator<Item = u16> {
+        self.ports.iter().filter_map(|port| self.publish(*port))
+    }
+
     /// The port of the box in front of a port inside.
     pub fn publish(&self, port: u16) -> Option<u16> {
         self.desired.as_ref()?.published().get(&port).copied()

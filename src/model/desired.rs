@@ -1,6 +1,7 @@
 //! What Diego's DesiredLRP has beside its container: how many, for whom, and what may change while it
 //! runs.
 
+use super::lrp::Tag;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -27,6 +28,9 @@ pub struct LrpFacts {
     pub annotation: String,
     /// Router to its own JSON, as text; may change.
     pub routes: BTreeMap<String, String>,
+    /// Of this record and no other; empty: an earlier program has written it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub epoch: String,
     /// Counts changes, from 0.
     pub changes: u32,
 }
@@ -60,6 +64,12 @@ impl LrpFacts {
             facts.changes = self.changes.wrapping_add(1);
         }
         facts
+    }
+
+    /// Orders what is told of it; `name`: what it is called here.
+    pub fn tag(&self, name: &str) -> Tag {
+        let epoch = if self.epoch.is_empty() { name } else { &self.epoch };
+        Tag { epoch: epoch.to_owned(), index: self.changes }
     }
 
     /// Bytes of its texts.
@@ -103,6 +113,10 @@ mod tests {
         assert_eq!((changed.changes, changed.routes.len(), changed.instances), (1, 2, 2));
         assert_eq!(changed.published(), BTreeMap::from([(8080, 6000)]));
         assert_eq!(facts.published(), BTreeMap::new());
+        // One that an earlier program has written keeps the order that its clients know.
+        assert_eq!(changed.tag("app-1"), Tag { epoch: "app-1".into(), index: 1 });
+        let of_now = LrpFacts { epoch: "e".into(), ..changed };
+        assert_eq!(of_now.tag("app-1").epoch, "e");
         let all = facts.changed(&LrpChange { keeps_routers: false, ..change });
         assert_eq!(all.routes.len(), 1);
     }

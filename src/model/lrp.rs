@@ -144,6 +144,34 @@ pub struct ActualLrp {
     pub was_ready: bool,
     /// When it entered `state`, in milliseconds since 1970.
     pub since_ms: u64,
+    /// Which one of its records this is.
+    #[serde(default, skip_serializing_if = "Tag::is_none")]
+    pub tag: Tag,
+}
+
+/// Orders what is told of one record, as BBS's modification tag does: of two with one epoch that with
+/// the higher index is the later one; another epoch is another record. One that an earlier program has
+/// written has none, and anything comes after it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tag {
+    /// Of the record, from its first to its last word; no other has it.
+    pub epoch: String,
+    /// Counts its changes, from 0.
+    pub index: u32,
+}
+
+impl Tag {
+    /// That of the next change; `fresh`: an epoch for what has none yet.
+    pub fn next(&self, fresh: impl FnOnce() -> String) -> Tag {
+        match self.epoch.as_str() {
+            "" => Tag { epoch: fresh(), index: 0 },
+            epoch => Tag { epoch: epoch.to_owned(), index: self.index.wrapping_add(1) },
+        }
+    }
+
+    fn is_none(&self) -> bool {
+        self.epoch.is_empty()
+    }
 }
 
 /// See [`ActualLrp::was_ready`].

@@ -303,3 +303,93 @@ fn a_directory_is_pushed_with_cfs_letters_and_kept_for_the_next_staging() {
     assert!(ran.code == 1 && ran.err.contains("cannot push"), "{} {}", ran.code, ran.err);
     lab.finish();
 }
+
+/// An image of busybox that serves, in the box's store under this name.
+fn stored(lab: &Lab, name: &str) {
+    let dir = lab.root.join("image");
+    fs::create_dir_all(&dir).expect("directory");
+    let layout = super::docker::layout(&dir, &[]);
+    lab.ok(&["image", "load", layout.to_str().expect("UTF-8"), "--name", name]);
+}
+
+/// Row 88: disk and command as they were typed, and an image in the place of a directory.
+#[test]
+fn row_88_disk_command_and_images_are_pushed_by_cfs_letters() {
+    let lab = Lab::start("push-more");
+    lab.app("shop", "exec sleep 1000\n", SMALL);
+    let dir = lab.root.join("src/shop");
+    let manifest = format!("name = \"shop\"\n[source]\npath = \".\"\n{SMALL}");
+    fs::write(dir.join("terrarium.toml"), manifest).expect("manifest");
+    let path = dir.to_str().expect("UTF-8");
+    let typed = "echo typed: $0; exec sleep 1000";
+    lab.ok(&["push", path, "-b", "procfile", "-s", "tiny", "-k", "48M", "-c", typed]);
+    let view = lab.until_state("shop", "running");
+    assert_eq!(view["processes"][0]["disk_bytes"], 48 << 20, "{view}");
+    lab.until("it says so", |lab| (!lab.logged("shop", "typed: ").is_empty()).then_some(()));
+    lab.ok(&["delete", "shop"]);
+
+    stored(&lab, "lab/app");
+    let ran =
+        lab.ok(&["push", "lab/app:one", "-n", "whole", "-m", "64M", "-k", "96M", "--port", "8002"]);
+    lab.until_state("whole", "running");
+    let said = lab.until("it answers", |_| super::lab::get("127.0.0.1", 8002));
+    assert_eq!(said, "0\n0\n/\nhello image 9000 1a b\n", "{}{}", ran.out, ran.err);
+    lab.ok(&["delete", "whole"]);
+    lab.finish();
+}
+
+/// Row 88: a manifest.yml with what many have: an image, an HTTP check, a worker, a route of TCP.
+#[test]
+fn row_88_a_manifest_of_many_kinds_is_pushed_and_runs() {
+    let lab = Lab::start("push-wild");
+    lab.app("shop", super::WEB, SMALL);
+    stored(&lab, "lab/app");
+    let dir = lab.root.join("src/shop");
+    let manifest = "\
+---
+applications:
+- name: shop
+  memory: 32M
+  disk_quota: 48M
+  stack: tiny
+  buildpacks: [binary_buildpack]
+  health-check-type: http
+  health-check-http-endpoint: /index.html
+  routes:
+  - route: tcp.example.org:8003
+    protocol: tcp
+  processes:
+  - type: worker
+    command: echo at work; exec sleep 1000
+    instances: 1
+    memory: 32M
+    disk_quota: 48M
+- name: whole
+  memory: 64M
+  disk_quota: 96M
+  docker:
+    image: lab/app:one
+";
+    fs::write(dir.join("manifest.yml"), manifest).expect("manifest");
+    let ran = lab.ok(&["push", dir.to_str().expect("UTF-8")]);
+    let told = format!("{}{}", ran.out, ran.err);
+    let shop = lab.until_state("shop", "running");
+    let of = |name: &str| {
+        let mut all = shop["processes"].as_array().expect("a list").iter();
+        let found = all.find(|it| it["name"] == name).cloned();
+        found.unwrap_or_else(|| panic!("{name}: {shop:#}"))
+    };
+    assert_eq!((&of("worker")["desired"], &of("web")["desired"]), (&1.into(), &1.into()));
+    lab.until("the worker works", |lab| (!lab.logged("shop", "at work").is_empty()).then_some(()));
+    lab.until("its route answers", |_| {
+        super::lab::get("127.0.0.1", 8003).filter(|said| said.starts_with("instance 0 of"))
+    });
+    lab.until_state("whole", "running");
+    let said = lab.until("the image answers", |_| {
+        super::lab::get("127.0.0.1", 8080).filter(|said| said.contains("hello image"))
+    });
+    assert_eq!(said, "0\n0\n/\nhello image 9000 1a b\n", "{told}");
+    lab.ok(&["delete", "shop"]);
+    lab.ok(&["delete", "whole"]);
+    lab.finish();
+}

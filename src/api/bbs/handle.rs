@@ -10,7 +10,7 @@ use super::tables::requests::EVENTS_OF;
 use crate::api::apps::watch::WatchService;
 use crate::api::bridge::Bridged;
 use crate::api::http::server::{Content, Response};
-use crate::api::http::{Body, Request};
+use crate::api::http::{Body, Request, pages};
 use crate::api::records::{record, show_task};
 use crate::bridge::Bridge;
 use crate::cell::{Kind, Lrp};
@@ -32,9 +32,8 @@ pub async fn answer<S: Bridged + WatchService>(
     request: &Request,
     body: &mut Body<'_>,
 ) -> Response {
-    // A page in somebody's browser says so; none has anything to ask here.
-    if request.headers.get("Origin").is_some() {
-        return Response::text(403, "web pages do not speak to this");
+    if let Some(refused) = pages::refusal(request) {
+        return refused;
     }
     let (route, bridge) = match (route(&request.method, path), service.bridge()) {
         (Ok(route), Some(bridge)) => (route, bridge),

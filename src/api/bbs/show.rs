@@ -77,7 +77,6 @@ pub fn told(event: &Value, guid: &str, domain: &str, here: &Here) -> Value {
     if !runs {
         shown["ports"] = json!([]);
     }
-    shown["modification_tag"] = json!({ "epoch": event["version"], "index": event["crash_count"] });
     placed(&mut shown, runs && event["routable"].as_bool().unwrap_or(true), here);
     shown
 }
@@ -121,6 +120,7 @@ mod tests {
     fn event(state: &str, handle: &str) -> Value {
         json!({ "process_guid": "app-1-ab", "index": 2, "domain": "cf-apps", "version": "v",
             "instance_guid": handle, "ports": [{ "container_port": 8080, "host_port": 61_000 }],
+            "modification_tag": { "epoch": "e", "index": 7 },
             "state": state, "since": 5, "crash_count": 1, "crash_reason": "", "placement_error": "" })
     }
 
@@ -141,6 +141,7 @@ mod tests {
             (&json!(true), &json!("z1"))
         );
         assert_eq!(running["preferred_address"], "HOST");
+        assert_eq!(running["modification_tag"], json!({ "epoch": "e", "index": 7 }));
         let claimed = told(&event("CLAIMED", "h"), "App_1", "mine", &here());
         assert_eq!((&claimed["ports"], &claimed["address"]), (&json!([]), &json!("")));
         assert_eq!((&claimed["cell_id"], &claimed["routable"]), (&json!("box"), &json!(false)));

@@ -40,6 +40,7 @@ pub fn decode(object: &Map<String, Value>, stacks: Stacks<'_>) -> Result<LrpCont
         instances: instances(&fields)?.unwrap_or(0),
         annotation: annotation(&fields)?.unwrap_or_default(),
         routes: routes(&fields)?.unwrap_or_default(),
+        epoch: String::new(),
         changes: 0,
     };
     // Under the name that its client has for it.
@@ -152,7 +153,7 @@ pub fn encode(lrp: &Lrp) -> Value {
         "ports": container.ports,
         "log_guid": source["log_config"]["guid"],
         "log_source": source["log_config"]["source_name"],
-        "modification_tag": { "epoch": lrp.name.as_str(), "index": facts.changes },
+        "modification_tag": facts.tag(lrp.name.as_str()),
         // What `terrarium logs` calls its log.
         "log_name": lrp.name.as_str(),
     });

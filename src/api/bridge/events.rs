@@ -90,27 +90,25 @@ fn instance(one: &mut Map<String, Value>, lrp: &EventLrp, place: &Place) {
     renamed(one, lrp);
     let runs = one.get("state").is_some_and(|state| state == "RUNNING");
     let has_cell = one.get("instance_guid").is_some_and(|guid| guid != "");
-    let epoch = one.remove("version").unwrap_or_default();
-    let index = one.get("crash_count").cloned().unwrap_or_default();
+    one.remove("version");
     if !runs {
         one.insert("ports".into(), json!([]));
     }
     one.insert("address".into(), if runs { place.address.as_str() } else { "" }.into());
     one.insert("cell_id".into(), if has_cell { place.cell.as_str() } else { "" }.into());
     one.insert("evacuating".into(), false.into());
-    one.insert("modification_tag".into(), json!({ "epoch": epoch, "index": index }));
 }
 
 /// One DesiredLRP, with what may change while it runs; without its action and environment.
 fn wanted(one: &mut Map<String, Value>, lrp: &EventLrp, facts: Option<&LrpFacts>) {
-    let epoch = renamed(one, lrp);
+    let name = renamed(one, lrp);
     one.remove("version");
     let Some(facts) = facts else { return };
     one.insert("instances".into(), facts.instances.into());
     one.insert("annotation".into(), facts.annotation.clone().into());
     one.insert("routes".into(), super::desired::routes_of(facts));
-    let tag = json!({ "epoch": epoch, "index": facts.changes });
-    one.insert("modification_tag".into(), tag);
+    let tag = facts.tag(name.as_str().unwrap_or_default());
+    one.insert("modification_tag".into(), json!(tag));
 }
 
 #[cfg(test)]
@@ -141,7 +139,8 @@ mod tests {
     fn row_21_events_name_instances_as_their_clients_do() {
         let one = |state: &str, guid: &str| {
             json!({ "process_guid": "app-1-ab", "domain": "cf-apps", "index": 0, "version": "v",
-                "state": state, "instance_guid": guid, "crash_count": 1, "ports": [1] })
+                "state": state, "instance_guid": guid, "crash_count": 1, "ports": [1],
+                "modification_tag": { "epoch": "e", "index": 7 } })
         };
         let data = json!({ "before": one("UNCLAIMED", ""), "after": one("RUNNING", "i") });
         let wire = text(told(&event("actual_lrp_changed", data, of(None, None)), &place()));
@@ -156,7 +155,7 @@ mod tests {
             json!({ "process_guid": "App_1", "domain": "d", "index": 0, "state": state,
                 "instance_guid": guid, "crash_count": 1, "ports": ports, "cell_id": cell,
                 "address": address, "evacuating": false,
-                "modification_tag": { "epoch": "v", "index": 1 } })
+                "modification_tag": { "epoch": "e", "index": 7 } })
         };
         assert_eq!(data["before"], shown("UNCLAIMED", "", "", "", json!([])));
         assert_eq!(data["after"], shown("RUNNING", "i", "cell-1", "192.0.2.1", json!([1])));
@@ -174,6 +173,7 @@ mod tests {
     fn row_21_a_desired_lrp_comes_with_its_routes_and_tag() {
         let facts = |changes, route: &str| LrpFacts {
             changes,
+            epoch: "e".into(),
             routes: [("cf-router".to_owned(), route.to_owned())].into(),
             ..LrpFacts::default()
         };
@@ -182,8 +182,8 @@ mod tests {
         let lrp = of(Some(facts(1, "[1]")), Some(facts(2, "[2]")));
         let wire = text(told(&event("desired_lrp_changed", data, lrp.clone()), &place()));
         for part in [
-            r#""modification_tag":{"epoch":"app-1-ab","index":1},"process_guid":"App_1","routes":{"cf-router":[1]}"#,
-            r#""modification_tag":{"epoch":"app-1-ab","index":2},"process_guid":"App_1","routes":{"cf-router":[2]}"#,
+            r#""modification_tag":{"epoch":"e","index":1},"process_guid":"App_1","routes":{"cf-router":[1]}"#,
+            r#""modification_tag":{"epoch":"e","index":2},"process_guid":"App_1","routes":{"cf-router":[2]}"#,
         ] {
             assert!(wire.contains(part), "{wire}");
         }

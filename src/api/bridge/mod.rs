@@ -12,7 +12,7 @@
 //! | | DELETE | `/v1/tasks/G` | | 202 |
 //! | tps | GET | `/v1/actual_lrps/G`, `/v1/actual_lrps/G/stats` | | list of LRPInstance |
 //! | | GET | `/v1/bulk_actual_lrp_status?guids=` | | lists by guid |
-//! | files | GET | `/v1/static/PATH` | | a file |
+//! | files | GET, HEAD | `/v1/static/PATH` | | a file |
 //! | uploader | POST | `/v1/droplet/G`, `/v1/build_artifacts/G` | a file | 201, 200 |
 //! | receptor | | `/v1/{desired_lrps,actual_lrps,domains,cells,tasks,events,version}` | | |
 //! | rep | | `/{ping,state,work,evacuate,sim/reset}`, `/container_metrics`, `/v1/lrps/G/instances/I{,/stop}`, `/v1/tasks/G/cancel` | | |
@@ -35,7 +35,7 @@ use super::apps::cell::CellService;
 use super::apps::watch::WatchService;
 use super::bbs;
 use super::http::server::{Content, Handler, Response};
-use super::http::{Body, Request};
+use super::http::{Body, Request, pages};
 use super::records::{self, RecordError, RecordService};
 use crate::bridge::{Bridge, Reply};
 use serde_json::{Value, json};
@@ -54,6 +54,9 @@ pub struct OnPort<S>(pub S);
 
 impl<S: Bridged + RecordService + WatchService + CellService> Handler for OnPort<S> {
     async fn handle(&self, request: &Request, body: &mut Body<'_>) -> Response {
+        if let Some(refused) = pages::refusal(request) {
+            return refused;
+        }
         match route(&request.method, &request.path, Place::Port) {
             Some(found) => answer(&self.0, found, request, body).await,
             None => refused(&no_path(request)),

@@ -67,9 +67,10 @@ pub async fn answer<S: Bridged + WatchService>(
         Receptor::Desire => {
             let object = object(json_of(body).await?)?;
             let lrp = bridge.read_lrp(&object).map_err(invalid)?;
+            let guid = lrp.guid.clone();
             match cell.desire_container(lrp).await {
                 Ok(()) => Ok(status(201)),
-                Err(err) if err.kind == Kind::Conflict => {
+                Err(err) if err.kind == Kind::Conflict && cell.lrp(&guid).is_some() => {
                     Err(RecordError::new(409, "DesiredLRPAlreadyExists", err.text))
                 }
                 Err(err) => Err(of_lrp(err)),

@@ -5,7 +5,7 @@ use super::{Bridged, json_of, refused, status};
 use crate::api::apps::cell::CellService;
 use crate::api::apps::watch::{self, WatchService};
 use crate::api::http::Body;
-use crate::api::http::server::Response;
+use crate::api::http::server::{Content, Response};
 use crate::api::records::{Done, RecordError, RecordService};
 use crate::bridge::Bridge;
 use crate::cell::Lrp;
@@ -46,7 +46,7 @@ pub async fn answer<S: Bridged + RecordService + WatchService + CellService>(
     body: &mut Body<'_>,
 ) -> Response {
     let done = match what {
-        Rep::Ping => Ok(status(200)),
+        Rep::Ping => Ok(ping(bridge)),
         Rep::State => state(service, bridge).await,
         Rep::Metrics => {
             let known = bridge.cell().lrps().into_iter();
@@ -80,6 +80,14 @@ fn of_service(err: crate::api::apps::ServiceError) -> RecordError {
     RecordError::new(err.kind.status(), "UnknownError", err.message)
 }
 
+/// GET ping. Diego's rep ends with its draining, and who waits for that asks until nobody answers.
+fn ping(bridge: &Bridge) -> Response {
+    match bridge.cell().drain_view() {
+        Some(view) if view.state == "drained" => Response::new(503, Content::HangUp),
+        _ => status(200),
+    }
+}
+
 /// GET state; 503 while the cell takes nothing.
 async fn state<S: RecordService + WatchService>(service: &S, bridge: &Bridge) -> Done<Response> {
     let figures = service.figures().await.map_err(of_service)?;
@@ -88,6 +96,7 @@ async fn state<S: RecordService + WatchService>(service: &S, bridge: &Bridge) ->
         return Err(RecordError::new(503, "UnknownError", text));
     }
     let cell = bridge.cell();
+    let (needed, optional) = cell.tags();
     let stacks = cell.stacks().await;
     let set: serde_json::Map<String, Value> =
         stacks.into_iter().map(|stack| (stack, json!({}))).collect();
@@ -111,8 +120,8 @@ async fn state<S: RecordService + WatchService>(service: &S, bridge: &Bridge) ->
             "Zone": cell.zone(),
             "Evacuating": cell.drain_view().is_some(),
             "VolumeDrivers": [],
-            "PlacementTags": [],
-            "OptionalPlacementTags": [],
+            "PlacementTags": needed,
+            "OptionalPlacementTags": optional,
             "ProxyMemoryAllocationMB": 0,
         }),
     ))
@@ -136,8 +145,8 @@ fn lrps(lrp: &Lrp) -> Vec<Value> {
             "process_guid": container.guid,
             "index": one.index,
             "domain": container.desired.as_ref().map(|facts| facts.domain.clone()),
-            "PlacementTags": [],
-            "VolumeDrivers": [],
+            "PlacementTags": container.extras.placement_tags,
+            "VolumeDrivers": container.extras.volume_drivers,
             "RootFs": container.rootfs.to_string(),
             "MemoryMB": mib(container.limits.memory),
             "DiskMB": mib(container.limits.disk),
@@ -160,8 +169,8 @@ fn task(record: &TaskRecord) -> Value {
     json!({
         "TaskGuid": task.guid,
         "Domain": task.domain,
-        "PlacementTags": [],
-        "VolumeDrivers": [],
+        "PlacementTags": task.extras.placement_tags,
+        "VolumeDrivers": task.extras.volume_drivers,
         "RootFs": task.rootfs.to_string(),
         "MemoryMB": mib(task.limits.memory),
         "DiskMB": mib(task.limits.disk),

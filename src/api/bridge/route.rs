@@ -137,7 +137,10 @@ fn files(method: &str, path: &[&str]) -> Found {
     match path {
         ["v1", "static", names @ ..] => {
             let names = names.iter().map(|name| (*name).to_owned()).collect();
-            only(method, "GET", Route::File(names))
+            match method {
+                "GET" | "HEAD" => Ok(Route::File(names)),
+                _ => Err("GET, HEAD"),
+            }
         }
         _ => Err(""),
     }

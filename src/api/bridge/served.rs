@@ -19,7 +19,7 @@ const PIECE: usize = 64 << 10;
 const UPLOAD: Duration = Duration::from_secs(300);
 const UPLOAD_MAX: u64 = 86_400;
 
-/// GET of a file.
+/// GET or HEAD of a file.
 pub async fn file(bridge: &Bridge, names: Vec<String>, request: &Request) -> Response {
     let field = |name: &str| request.headers.get(name).map(str::to_owned);
     let asked = Asked {
@@ -79,7 +79,7 @@ fn pieces(file: File, length: u64) -> Content {
         piece.truncate(count);
         Ok(Some((piece, (file, left - count as u64))))
     });
-    Content::Stream(Box::pin(pieces))
+    Content::Sized(length, Box::pin(pieces))
 }
 
 /// POST of a file that is passed on to the controller.

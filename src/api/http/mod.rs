@@ -17,6 +17,7 @@ mod frame;
 
 pub mod client;
 pub mod listen;
+pub mod pages;
 pub mod server;
 pub mod tls;
 

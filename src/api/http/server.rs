@@ -64,7 +64,11 @@ pub struct Response {
 pub enum Content {
     /// These bytes.
     Full(Vec<u8>),
-    /// Pieces as they come, chunked. `Err` breaks the connection, so that the client can see that
+    /// So many bytes, piece by piece. `Err` breaks the connection.
+    Sized(u64, stream::Boxed<io::Result<Vec<u8>>>),
+    /// Nothing, not even a head: the connection ends as if nobody were there.
+    HangUp,
+    /// Pieces as they come, chunked; to a client of HTTP/1.0 the end of the connection is theirs. `Err` breaks the connection, so that the client can see that
     /// the answer is not whole. Dropped when the client goes away.
     Stream(stream::Boxed<io::Result<Vec<u8>>>),
     /// The connection itself: HTTP ends after the head.
@@ -320,7 +324,7 @@ const WHY_MAX: usize = 1024;
 
 /// One event for every request that may change something.
 fn record(request: &Request, response: &Response, caller: &Caller, began: Instant) {
-    if request.method == "GET" || response.only_read {
+    if matches!(request.method.as_str(), "GET" | "HEAD") || response.only_read {
         return;
     }
     let (method, status) = (&request.method, response.status);
@@ -391,17 +395,29 @@ async fn answer(
             within(limits.patience, outlet.write_all(&bytes)).await.unwrap_or_else(late)?;
             Ok(Next::Request)
         }
-        Content::Stream(pieces) => {
-            fields.push(("Transfer-Encoding", "chunked"));
+        Content::Sized(length, pieces) => {
+            let length = length.to_string();
+            fields.push(("Content-Length", &length));
             let head = proto::head(&first, fields);
             within(limits.patience, outlet.write_all(&head)).await.unwrap_or_else(late)?;
-            let gone = async {
-                inlet.gone().await;
-                Err(io::ErrorKind::ConnectionReset.into())
-            };
-            future::or(pump(pieces, outlet, limits.stall), gone).await?;
+            if request.method != "HEAD" {
+                stream_out((pieces, false), inlet, outlet, limits).await?;
+            }
             Ok(Next::Request)
         }
+        Content::Stream(pieces) => {
+            // HTTP/1.0 knows no chunks (RFC 9112, 6.1): its connection is never kept.
+            if request.is_11 {
+                fields.push(("Transfer-Encoding", "chunked"));
+            }
+            let head = proto::head(&first, fields);
+            within(limits.patience, outlet.write_all(&head)).await.unwrap_or_else(late)?;
+            if request.method != "HEAD" {
+                stream_out((pieces, request.is_11), inlet, outlet, limits).await?;
+            }
+            Ok(Next::Request)
+        }
+        Content::HangUp => Err(io::ErrorKind::ConnectionAborted.into()),
         Content::Hijack(run) => {
             let head = proto::head(&first, fields);
             // A client that has gone already is the new owner's matter too: something may have
@@ -412,21 +428,38 @@ async fn answer(
     }
 }
 
-/// Writes pieces as chunks as they come; those that are there together go out together.
+type Pieces = stream::Boxed<io::Result<Vec<u8>>>;
+
+/// Writes pieces for as long as their client is there.
+async fn stream_out(
+    pieces: (Pieces, bool),
+    inlet: &mut Inlet,
+    outlet: &mut BoxedWriter,
+    limits: Limits,
+) -> io::Result<()> {
+    let gone = async {
+        inlet.gone().await;
+        Err(io::ErrorKind::ConnectionReset.into())
+    };
+    future::or(pump(pieces, outlet, limits.stall), gone).await
+}
+
+/// Writes pieces as they come, in chunks or as they are; those that are there together go out together.
 async fn pump(
-    mut pieces: stream::Boxed<io::Result<Vec<u8>>>,
+    (mut pieces, in_chunks): (Pieces, bool),
     outlet: &mut BoxedWriter,
     stall: Option<Duration>,
 ) -> io::Result<()> {
     /// A batch is written when it has this many bytes.
     const BATCH: usize = 64 * 1024;
+    let framed = |piece: Vec<u8>| if in_chunks { proto::chunk(&piece) } else { piece };
     let mut next = pieces.next().await;
     while let Some(piece) = next {
-        let mut batch = proto::chunk(&piece?);
+        let mut batch = framed(piece?);
         next = loop {
             match future::poll_once(pieces.next()).await {
                 Some(Some(Ok(piece))) if batch.len() < BATCH => {
-                    batch.extend_from_slice(&proto::chunk(&piece));
+                    batch.extend_from_slice(&framed(piece));
                 }
                 Some(ready) => break ready,
                 None => {
@@ -438,7 +471,7 @@ async fn pump(
         };
         write_while_taken(outlet, &batch, stall).await?;
     }
-    write_while_taken(outlet, LAST_CHUNK, stall).await
+    write_while_taken(outlet, if in_chunks { LAST_CHUNK } else { &[] }, stall).await
 }
 
 impl From<BodyError> for Response {

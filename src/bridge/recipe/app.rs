@@ -65,7 +65,7 @@ pub fn app(site: &Site, desire: &DesireApp, ssh: Option<&SshKeys>) -> Result<Val
         text => serde_json::from_str(text)
             .map_err(|err| NoRecipe(format!("execution_metadata: {err}")))?,
     };
-    let ports = ports(desire, &metadata);
+    let ports = ports(desire, &metadata)?;
     let (user, archive, rootfs) = match is_docker {
         true => {
             let user = match metadata.user.as_str() {
@@ -136,13 +136,21 @@ fn container_env(is_docker: bool) -> Vec<Value> {
 }
 
 /// What is said, else what the image declares, else the usual one.
-fn ports(desire: &DesireApp, metadata: &Metadata) -> Vec<u16> {
+fn ports(desire: &DesireApp, metadata: &Metadata) -> Result<Vec<u16>, NoRecipe> {
     if !desire.ports.is_empty() {
-        return desire.ports.clone();
+        return Ok(desire.ports.clone());
     }
+    let is_docker = !desire.docker_image.is_empty();
     let declared = metadata.ports.iter().filter(|it| it.protocol == "tcp" && it.port > 0);
     let declared: Vec<u16> = declared.map(|it| it.port).collect();
-    if declared.is_empty() { vec![PORT] } else { declared }
+    match declared.is_empty() {
+        false => Ok(declared),
+        // It says what it listens on, and no route of a controller leads there.
+        true if is_docker && !metadata.ports.is_empty() => {
+            Err(NoRecipe::new("No tcp ports found in image metadata"))
+        }
+        true => Ok(vec![PORT]),
+    }
 }
 
 /// The app, and its sshd.
@@ -242,7 +250,7 @@ fn ssh_route(keys: &SshKeys) -> (String, Value) {
 }
 
 /// The ports of an app as its recipe has them: for what changes while it runs.
-pub fn ports_of(desire: &DesireApp) -> Vec<u16> {
+pub fn ports_of(desire: &DesireApp) -> Result<Vec<u16>, NoRecipe> {
     let metadata = serde_json::from_str(&desire.execution_metadata).unwrap_or_default();
     ports(desire, &metadata)
 }

@@ -267,6 +267,28 @@ fn an_app_comes_as_a_droplet_or_as_an_image() {
     assert!(app(&site(Form::Mounted), &broken, None).is_err());
 }
 
+/// Row 82: an image that listens on datagrams alone gets no route.
+#[test]
+fn row_82_an_image_without_tcp_ports_is_refused_in_diegos_words() {
+    let with = |ports: &str, more: Value| {
+        let mut all = json!({
+            "docker_image": "busybox", "droplet_uri": "",
+            "execution_metadata": format!("{{\"ports\":{ports}}}"),
+        });
+        all.as_object_mut()
+            .expect("an object")
+            .extend(more.as_object().cloned().unwrap_or_default());
+        app(&site(Form::Mounted), &desire(all), None).map(|lrp| lrp["ports"].clone())
+    };
+    let udp = r#"[{"Port":53,"Protocol":"udp"}]"#;
+    let err = with(udp, json!({})).expect_err("it has none");
+    assert_eq!(err.0, "No tcp ports found in image metadata");
+    assert_eq!(with(udp, json!({ "ports": [53] })).expect("it is said"), json!([53]));
+    let both = r#"[{"Port":53,"Protocol":"udp"},{"Port":54,"Protocol":"tcp"}]"#;
+    assert_eq!(with(both, json!({})).expect("one of them"), json!([54]));
+    assert_eq!(with("[]", json!({})).expect("the usual one"), json!([8080]));
+}
+
 #[test]
 fn a_one_off_task_runs_the_launcher_once() {
     let wanted: RunTask = request(json!({

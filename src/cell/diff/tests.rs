@@ -76,6 +76,7 @@ pub fn record(index: u32, version: &str, state: LrpState, crash_count: u32) -> (
         placement_error: None,
         ran: false,
         was_ready: false,
+        tag: Default::default(),
         since_ms: 1_000,
     };
     (key(index), lrp)

@@ -49,8 +49,8 @@ pub fn actual(before: Option<&ActualLrp>, after: Option<&ActualLrp>) -> Vec<Draf
 /// at a time, and would leave no place for anything else.
 fn still_waits(before: &ActualLrp, after: &ActualLrp) -> bool {
     let waits = |lrp: &ActualLrp| lrp.placement_error.is_some();
-    let placement_error = after.placement_error.clone();
-    waits(before) && waits(after) && ActualLrp { placement_error, ..before.clone() } == *after
+    let (placement_error, tag) = (after.placement_error.clone(), after.tag.clone());
+    waits(before) && waits(after) && ActualLrp { placement_error, tag, ..before.clone() } == *after
 }
 
 /// The payload of the crash that `after` tells of and `before` does not.
@@ -232,6 +232,7 @@ fn show_all(lrp: &ActualLrp) -> Value {
         "crash_count": lrp.crash_count,
         "crash_reason": lrp.crash_reason.clone().unwrap_or_default(),
         "placement_error": lrp.placement_error.clone().unwrap_or_default(),
+        "modification_tag": lrp.tag,
     })
 }
 
@@ -264,6 +265,7 @@ mod tests {
             routable: None,
             ran: false,
             was_ready: false,
+            tag: Default::default(),
             version: "1".into(),
             state,
             crash_count,

@@ -49,6 +49,7 @@ fn one(
         routable: None,
         ran: false,
         was_ready: false,
+        tag: Default::default(),
         version: lrp().version,
         state: lrp_state,
         crash_count: count,

@@ -128,7 +128,8 @@ fn row_88_a_whole_manifest_is_carried_over_with_a_list_of_what_is_not() {
         (orders.name.as_str(), orders.source.as_path()),
         ("orders-app", Path::new("/home/joe/shop/orders"))
     );
-    assert_eq!(orders.build.buildpacks, ["node", "ruby"], "as those of this project are called");
+    let fork = "https://github.com/cloudfoundry/nodejs-buildpack.git#v1.8.0";
+    assert_eq!(orders.build.buildpacks, [fork, "ruby"], "somebody's own stays his own");
     let web = &orders.processes["web"];
     assert_eq!((web.instances, web.memory.as_mib(), web.disk.as_mib()), (2, 512, 2048));
     assert_eq!(orders.run.command.as_deref(), Some("bundle exec rackup -p $PORT"));
@@ -173,7 +174,10 @@ fn row_88_a_whole_manifest_is_carried_over_with_a_list_of_what_is_not() {
         (11, "name: `Orders_App` is called `orders-app`"),
         (11, "stack: cflinuxfs4 is not on this box"),
         (11, "egress: cf lets an app reach other hosts"),
-        (11, "buildpack https://github.com/cloudfoundry/nodejs-buildpack.git#v1.8.0: unpack it"),
+        (
+            11,
+            "buildpack https://github.com/cloudfoundry/nodejs-buildpack.git#v1.8.0: each staging fetches it",
+        ),
         (11, "buildpack ruby_buildpack: is called ruby"),
         (29, "route shop.example.org/api: no names are routed here; it is port 9000"),
         (37, "parameters of service `mail`"),

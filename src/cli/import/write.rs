@@ -141,24 +141,28 @@ impl Writer<'_> {
         }
     }
 
-    /// What a buildpack is called here: `https://host/x/ruby-buildpack.git#v1` and `ruby_buildpack` are
-    /// `ruby`, unless the box has one of the whole name; `nodejs_buildpack` is `node`, unless it has `nodejs`.
+    /// What a buildpack is called here: a URL that the builder takes is itself, with its `#branch`;
+    /// `ruby_buildpack` is `ruby`, unless the box has one of the whole name; `nodejs_buildpack` is `node`,
+    /// unless it has `nodejs`.
     fn buildpack(&mut self, app: &App, name: &str) -> String {
         let last = name.split('#').next().unwrap_or(name).rsplit('/').next().unwrap_or(name);
         let last = last.trim_end_matches(".git").trim_end_matches(".zip").trim_end_matches(".tgz");
-        if self.around.buildpacks.contains(last) {
+        if !name.contains("://") && self.around.buildpacks.contains(last) {
             return last.to_owned();
         }
         let short = last.trim_end_matches("buildpack").trim_end_matches(['-', '_']);
         let short = if short.is_empty() { last } else { short };
         let ours = OURS.iter().find(|(theirs, _)| *theirs == short).map(|(_, ours)| *ours);
         let short = ours.filter(|_| !self.around.buildpacks.contains(short)).unwrap_or(short);
-        if name.contains("://") {
+        if let Some((scheme, _)) = name.split_once("://") {
             let text = format!(
-                "buildpack {name}: unpack it into /etc/terrarium/buildpacks/{short}, and nobody has \
-                 to fetch it"
+                "buildpack {name}: each staging fetches it, which [[egress]] has to allow; or unpack it into \
+                 /etc/terrarium/buildpacks/{short}, and write {short}"
             );
             self.note(app.line, text);
+            if matches!(scheme, "http" | "https" | "git" | "ssh") {
+                return name.to_owned();
+            }
         } else if short != name {
             self.note(app.line, format!("buildpack {name}: is called {short} here"));
         }

@@ -222,6 +222,7 @@ fn row_34_the_bbs_of_today_desires_scales_tells_and_removes_lrps() {
     assert_eq!(ask(&lab, "ping", &[]).number(1), 1);
     assert_eq!(socket(&lab, "POST /bbs/v1/ping", "").body, [8, 1]);
     let events = listen("events/lrp_instances.r1");
+    let in_groups = listen("events");
     let guid = "App_1";
 
     did(&lab, "desired_lrp/desire.r2", &b(1, lrp(guid)));
@@ -240,6 +241,19 @@ fn row_34_the_bbs_of_today_desires_scales_tells_and_removes_lrps() {
     let first =
         heard(&lab, &events, "actual_lrp_instance_changed", |it| it.one(4).text(6) == "RUNNING");
     assert_eq!((first.one(1).text(1), first.one(2).text(1)), (guid.into(), handle(&one)));
+
+    // Each word about an instance comes after the one before, by its tag.
+    let told = events.lock().expect("a lock").clone();
+    let changes = told.iter().filter(|it| it.0 == "actual_lrp_instance_changed");
+    let tags: Vec<[Message; 2]> =
+        changes.map(|(_, it)| [3, 4].map(|field| it.one(field).one(9))).collect();
+    assert!(!tags.is_empty() && tags.iter().flatten().all(|tag| tag.text(1) == one.one(9).text(1)));
+    assert!(tags.iter().all(|[before, after]| before.number(2) + 1 == after.number(2)), "{tags:?}");
+    assert_eq!(tags.last().map(|tags| tags[1].number(2)), Some(one.one(9).number(2)));
+    // Until 2019 an instance stood in a group of its own.
+    let group =
+        heard(&lab, &in_groups, "actual_lrp_changed", |it| it.one(2).one(1).text(6) == "RUNNING");
+    assert_eq!(handle(&group.one(2).one(1)), handle(&one));
 
     let update = [b(1, guid), b(2, [n(1, 2), b(3, "next")].concat())].concat();
     did(&lab, "desired_lrp/update", &update);
@@ -275,7 +289,7 @@ fn row_34_the_bbs_of_today_desires_scales_tells_and_removes_lrps() {
     let info = did(&lab, "desired_lrp_scheduling_infos/list", &b(1, "mine")).one(2);
     assert_eq!((info.one(1).text(1), info.number(3)), (guid.into(), 2));
     assert_eq!((info.one(4).number(1), info.one(4).text(3)), (32, "preloaded:tiny".into()));
-    assert_eq!(did(&lab, "actual_lrp_groups/list", &b(1, "mine")).all(2).len(), 2);
+    groups(&lab, guid);
     assert!(did(&lab, "desired_lrps/list.r3", &b(1, "other")).all(2).is_empty());
     let cell = did(&lab, "cells/list.r1", &[]).one(2);
     assert_eq!(cell.one(4).number(1), 8192, "{cell:?}");
@@ -288,6 +302,28 @@ fn row_34_the_bbs_of_today_desires_scales_tells_and_removes_lrps() {
     heard(&lab, &events, "actual_lrp_instance_removed", |it| it.one(1).one(1).text(1) == guid);
     assert!(did(&lab, "desired_lrps/list.r3", &[]).all(2).is_empty());
     lab.finish();
+}
+
+/// The two instances of an LRP, each in a group of its own, by all three ways of asking.
+fn groups(lab: &Lab, guid: &str) {
+    for (path, body) in
+        [("list", b(1, "mine")), ("list_by_process_guid", b(1, guid)), ("list", Vec::new())]
+    {
+        let groups = did(lab, &format!("actual_lrp_groups/{path}"), &body).all(2);
+        let keys: Vec<(String, u64)> = groups
+            .iter()
+            .map(|group| group.one(1).one(1))
+            .map(|key| (key.text(1), key.number(2)))
+            .collect();
+        assert_eq!(keys, [(guid.to_owned(), 0), (guid.to_owned(), 1)], "{path}");
+        assert!(groups.iter().all(|group| group.raw(2).is_empty()), "nothing is evacuating");
+    }
+    assert!(did(lab, "actual_lrp_groups/list", &b(1, "other")).all(2).is_empty());
+    let get = "actual_lrp_groups/get_by_process_guid_and_index";
+    let one = did(lab, get, &[b(1, guid), n(2, 1)].concat()).one(2).one(1);
+    assert_eq!((one.one(1).number(2), one.text(6)), (1, "RUNNING".into()));
+    let none = ask(lab, get, &[b(1, guid), n(2, 7)].concat()).error();
+    assert_eq!(none.map(|it| it.0), Some(13));
 }
 
 /// Row 1, row 34: a Task with a result, and what is refused.

@@ -40,6 +40,12 @@ pub struct State {
     pub files: BTreeMap<String, Vec<u8>>,
     /// What it wants to run: the whole desire message, by process guid.
     pub apps: BTreeMap<String, Value>,
+    /// Guids that its list has besides, of which it knows no more.
+    pub listed: Vec<String>,
+    /// Its full pages name no next one.
+    pub loose: bool,
+    /// How its jobs end, for ever; else they do as they should.
+    pub job: Option<&'static str>,
     /// Where its tasks stand.
     pub tasks: Vec<Value>,
     /// It answers lists with this status.
@@ -137,8 +143,18 @@ impl Cc {
             }
             ("GET", "/internal/bulk/apps") => {
                 let print = |(guid, app): (&String, &Value)| json!({ "process_guid": guid, "etag": app["etag"] });
-                let prints: Vec<Value> = state.apps.iter().map(print).collect();
-                (200, text(json!({ "fingerprints": prints, "token": { "id": 1 } })))
+                let listed =
+                    state.listed.iter().map(|it| json!({ "process_guid": it, "etag": "1" }));
+                let prints = state.apps.iter().map(print).chain(listed);
+                // `{"id":N}` is N of them further, as it was handed out.
+                let token = got.path.split_once("token=").map_or("", |(_, token)| token);
+                let from =
+                    token.strip_prefix("%7B%22id%22%3A").and_then(|it| it.strip_suffix("%7D"));
+                let from: usize = from.map_or(0, |from| from.parse().expect("our own token"));
+                let page: Vec<Value> = prints.skip(from).take(500).collect();
+                let next = json!({ "id": from + page.len() });
+                let token = if state.loose { Value::Null } else { next };
+                (200, text(json!({ "fingerprints": page, "token": token })))
             }
             ("POST", "/internal/bulk/apps") => {
                 let guids: Vec<String> = serde_json::from_slice(&got.body).expect("a list");
@@ -150,7 +166,8 @@ impl Cc {
             }
             ("GET", "/jobs/1") => {
                 state.looks += 1;
-                let status = if state.looks < 2 { "running" } else { "finished" };
+                let usual = if state.looks < 2 { "running" } else { "finished" };
+                let status = state.job.unwrap_or(usual);
                 let job =
                     json!({ "metadata": { "url": "/jobs/1" }, "entity": { "status": status } });
                 (200, text(job))

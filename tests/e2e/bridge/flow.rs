@@ -170,7 +170,11 @@ fn row_79_a_controller_stages_runs_scales_and_stops_an_app() {
     assert_eq!(port(&lab, "DELETE /v1/tasks/none", &[], b"").status, 404);
     let line = format!("GET /v1/bulk_actual_lrp_status?guids={GUID},none");
     let bulk = socket(&lab, &line, "").json();
-    assert_eq!(bulk.as_object().map(|it| it.len()), Some(1), "{bulk}");
+    assert_eq!(
+        (bulk.as_object().map(|it| it.len()), &bulk["none"]),
+        (Some(2), &json!([])),
+        "{bulk}"
+    );
     assert_eq!(bulk[GUID][1]["index"], 1);
 
     // One that cannot run crashes, and that is told.

@@ -4,12 +4,14 @@
 mod again;
 mod bbs;
 mod cc;
+mod ends;
 mod events;
 mod flow;
 mod image;
 mod login;
 mod notices;
 mod readme;
+mod share;
 mod sync;
 mod tls;
 mod transcripts;

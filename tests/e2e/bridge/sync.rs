@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::fs;
 
 /// A droplet as buildpacks leave it.
-fn droplet(lab: &Lab) -> Vec<u8> {
+pub fn droplet(lab: &Lab) -> Vec<u8> {
     let root = lab.root.join("src/droplet");
     fs::create_dir_all(root.join("app")).expect("directory");
     fs::write(root.join("app/app.sh"), WEB).expect("script");
@@ -101,5 +101,93 @@ fn row_81_the_box_follows_what_the_controller_wants() {
         let apps: Value = serde_json::from_str(&lab.run(&["apps", "--json"]).out).ok()?;
         apps.as_array()?.is_empty().then_some(())
     });
+    lab.finish();
+}
+
+/// Row 81: a long list comes in pages, each asked for by the token of the one before; what is missing is
+/// asked for in pieces. A full page without a token is no whole list, and nothing is removed.
+#[test]
+fn row_81_a_list_of_several_pages_is_read_to_its_end_or_not_believed() {
+    let mut lab = lab("cc-pages", "lifecycle = \"mount\"\n");
+    with_controller(&lab);
+    let cc = Cc::start();
+    cc.state().files.insert("/droplet.tgz".into(), droplet(&lab));
+    // The last one of all: on the second page.
+    let last = GUID.replace("c181be6b", "ffffffff");
+    cc.state().listed = (0..500).map(|n| format!("listed-{n}")).collect();
+    cc.state().apps.insert(last.clone(), desire(&last, json!({})));
+    lab.serve();
+    lab.until("it runs", |lab| (states(lab, &last) == ["RUNNING"]).then_some(()));
+    let tokens: Vec<String> = cc
+        .heard("GET", "/internal/bulk/apps")
+        .iter()
+        .filter_map(|got| Some(got.path.split_once("&token=")?.1.to_owned()))
+        .collect();
+    assert_eq!(tokens[..2], ["%7B%7D", "%7B%22id%22%3A500%7D"]);
+    let sizes = |from: usize| -> Vec<usize> {
+        let asked = cc.heard("POST", "/internal/bulk/apps");
+        asked[from..].iter().map(|got| got.json().as_array().expect("a list").len()).collect()
+    };
+    assert_eq!(sizes(0)[..2], [500, 1]);
+    lab.until("it is fresh", |lab| {
+        let fresh = socket(lab, "GET /v1/domains", "").json();
+        fresh.as_array()?.contains(&json!("cf-apps")).then_some(())
+    });
+
+    // Nobody wants it any more, by what can be read.
+    cc.state().apps.clear();
+    cc.state().loose = true;
+    let asked = cc.heard("GET", "/internal/v3/bulk/task_states").len();
+    again(&mut lab);
+    lab.until("the sync is over", |lab| {
+        lab.daemon_log().contains("a full page has no token").then_some(())
+    });
+    lab.until("the next one, too", |_| {
+        (cc.heard("GET", "/internal/v3/bulk/task_states").len() > asked).then_some(())
+    });
+    assert_eq!(guids(&lab), [last.as_str()], "it may be wanted on a page that nobody has seen");
+    let fresh = socket(&lab, "GET /v1/domains", "").json();
+    assert!(!fresh.as_array().expect("a list").contains(&json!("cf-apps")), "{fresh}");
+    cc.state().loose = false;
+    again(&mut lab);
+    lab.until("it is gone", |lab| (lab.run(&["apps", "--json"]).out.trim() == "[]").then_some(()));
+    lab.finish();
+}
+
+/// Row 81, row 82: a box that serves nothing to containers can make no app: whoever asks hears that it is
+/// not ready, and its sync neither vouches for anything nor removes what is there.
+#[test]
+fn row_81_a_box_that_is_not_set_up_for_apps_removes_none() {
+    let mut lab = Lab::new("cc-unready");
+    with_controller(&lab);
+    let cc = Cc::start();
+    cc.state().apps.insert(GUID.into(), desire(GUID, json!({})));
+    lab.serve();
+    let mine = json!({
+        "process_guid": "mine", "domain": "cf-apps", "rootfs": "preloaded:tiny", "instances": 1,
+        "action": { "run": { "path": "sh", "args": ["-c", "exec sleep 100000"], "user": "vcap" } },
+        "memory_mb": 32, "disk_mb": 32,
+    });
+    assert_eq!(socket(&lab, "POST /v1/desired_lrps", &mine.to_string()).status, 201);
+    let before = lab.daemon_log().matches("bridge.out_of_step").count();
+    again(&mut lab);
+    lab.until("it has synced", |lab| {
+        (lab.daemon_log().matches("bridge.out_of_step").count() > before).then_some(())
+    });
+    assert_eq!(guids(&lab), ["mine"]);
+    let fresh = socket(&lab, "GET /v1/domains", "").json();
+    assert!(!fresh.as_array().expect("a list").contains(&json!("cf-apps")), "{fresh}");
+    assert!(lab.daemon_log().contains("set `listen` in [bridge]"), "{}", lab.daemon_log());
+    for (line, body) in [
+        (format!("PUT /nsync/v1/apps/{GUID}"), desire(GUID, json!({}))),
+        ("POST /nsync/v1/tasks".into(), json!({ "task_guid": "t", "lifecycle": "buildpack" })),
+    ] {
+        let answer = socket(&lab, &line, &body.to_string());
+        assert_eq!(answer.status, 503, "{line}: {}", answer.json());
+        let why = answer.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
+        assert!(why.contains("set `listen` in [bridge]"), "{why}");
+    }
+    assert_eq!(socket(&lab, "DELETE /v1/desired_lrps/mine", "").status, 204);
+    lab.until("it is gone", |lab| (lab.run(&["apps", "--json"]).out.trim() == "[]").then_some(()));
     lab.finish();
 }

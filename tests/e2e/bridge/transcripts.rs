@@ -16,7 +16,7 @@ struct Transcript<'a> {
 }
 
 /// Members whose value is another one in each run.
-const VARIES: [&str; 16] = [
+const VARIES: [&str; 25] = [
     "since",
     "uptime",
     "instance_guid",
@@ -33,13 +33,29 @@ const VARIES: [&str; 16] = [
     "capacity",
     "lrps",
     "rootfs_providers",
+    "set",
+    // Of a record; its index is how often it was written, which is the same each time.
+    "epoch",
+    "port",
+    "time",
+    "cpu",
+    "mem",
+    "disk",
+    // Of the keys of an app's sshd.
+    "private_key",
+    "host_fingerprint",
 ];
+
+/// Of these 0 is nothing but one more value.
+const COUNTS: [&str; 4] = ["uptime", "cpu", "mem", "disk"];
 
 fn plain(value: &mut Value) {
     match value {
         Value::Object(members) => {
             for (name, value) in members {
-                match VARIES.contains(&name.as_str()) && *value != json!("") && *value != json!(0) {
+                let name = name.as_str();
+                let says = *value != json!("") && *value != json!(0) || COUNTS.contains(&name);
+                match VARIES.contains(&name) && says {
                     true => *value = "*".into(),
                     false => plain(value),
                 }
@@ -51,6 +67,13 @@ fn plain(value: &mut Value) {
 }
 
 impl Transcript<'_> {
+    /// The same with a name of this run in the place of `INSTANCE`.
+    fn ask_as(&mut self, line: &str, instance: &str) {
+        let answer = port(self.lab, &line.replace("INSTANCE", instance), &[], b"");
+        let body = String::from_utf8_lossy(&answer.body).trim_end().to_owned();
+        let _ = writeln!(self.text, "> {line}\n< {} {body}\n", answer.status);
+    }
+
     /// At the bridge's port.
     fn ask(&mut self, line: &str, fields: &[&str], body: &str) -> Value {
         let answer = port(self.lab, line, fields, body.as_bytes());
@@ -70,7 +93,11 @@ impl Transcript<'_> {
             let _ = writeln!(self.text, ">\n> {body}");
         }
         let _ = writeln!(self.text, "< {} {}", answer.status, shown.replace(GUID, "GUID"));
-        for name in ["Content-Range", "Allow"] {
+        for name in ["Content-Length", "Content-Range", "Transfer-Encoding", "Allow"] {
+            // Of what varies the length does.
+            if name == "Content-Length" && !line.contains("/static/") {
+                continue;
+            }
             if let Some(value) = answer.header(name) {
                 let _ = writeln!(self.text, "< {name}: {value}");
             }
@@ -95,6 +122,7 @@ fn lrp(guid: &str) -> Value {
         "process_guid": guid, "domain": "cf-apps", "rootfs": "preloaded:tiny", "instances": 1,
         "action": { "run": { "path": "sh", "args": ["-c", "exec sleep 1000"], "user": "vcap" } },
         "ports": [8080], "memory_mb": 32, "disk_mb": 32, "cpu_weight": 1, "annotation": "one",
+        "placement_tags": ["secure"],
         "log_guid": "log", "log_source": "APP", "routes": { "cf-router": [], "other": { "a": 1 } },
     })
 }
@@ -102,7 +130,8 @@ fn lrp(guid: &str) -> Value {
 /// Row 8, row 16, row 21, row 34: the record store's and the cell's routes.
 #[test]
 fn row_34_receptor_and_rep_answer_as_diegos_do() {
-    let mut lab = lab("cc-receptor", "");
+    let tags = "[cell]\nplacement_tags = [\"secure\"]\noptional_placement_tags = [\"gpu\"]\n";
+    let mut lab = lab("cc-receptor", tags);
     lab.serve();
     let mut all = Transcript { lab: &lab, text: String::new() };
     let guid = "App_1";
@@ -111,6 +140,20 @@ fn row_34_receptor_and_rep_answer_as_diegos_do() {
     all.ask("POST /v1/desired_lrps", &[], r#"{"process_guid":"a b","domain":"x"}"#);
     all.ask("POST /v1/desired_lrps", &[], &lrp(guid).to_string());
     all.ask("POST /v1/desired_lrps", &[], &lrp(guid).to_string());
+    // Whoever publishes a port that an app has is in its way, and there is no such LRP.
+    let other = lab.app(
+        "web",
+        crate::WEB,
+        "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n\
+        [[port]]\ncontainer = 8080\npublish = 8001\n",
+    );
+    lab.ok(&["apply", &other]);
+    let mut taken = lrp("App_2");
+    taken["routes"] = json!({ "tcp-router": [{ "external_port": 8001, "container_port": 8080 }] });
+    all.ask("POST /v1/desired_lrps", &[], &taken.to_string());
+    lab.ok(&["delete", "web"]);
+    // A page in somebody's browser.
+    all.ask("GET /v1/desired_lrps", &["Origin: http://page.example.org"], "");
     lab.until("it runs", |lab| {
         let shown = socket(lab, "GET /receptor/v1/actual_lrps/App_1", "").json();
         (shown[0]["state"] == "RUNNING").then_some(())
@@ -163,20 +206,31 @@ fn row_34_receptor_and_rep_answer_as_diegos_do() {
     let metrics = port(&lab, "GET /container_metrics", &[], b"").json();
     let measured = (&metrics["lrps"][0]["process_guid"], &metrics["lrps"][0]["instance_guid"]);
     assert_eq!(measured, (&json!(guid), &fresh["instance_guid"]), "{metrics}");
-    let stop = format!("POST /v1/lrps/App_1/instances/{handle}/stop");
-    assert_eq!(port(&lab, &stop, &[], b"").status, 202);
+    all.ask_as("POST /v1/lrps/App_1/instances/INSTANCE/stop", handle);
+    lab.until("another one runs", |lab| {
+        let shown = socket(lab, "GET /receptor/v1/actual_lrps/App_1/index/0", "").json();
+        (shown["instance_guid"] != handle && shown["state"] == "RUNNING").then_some(())
+    });
     all.ask("PUT /v2/lrps/App_1/instances/nobody", &[], r#"{"internal_routes":[]}"#);
     all.ask("PUT /v1/lrps/App_1/instances/nobody", &[], r#"{"internal_routes":"x"}"#);
     all.ask("PUT /v1/lrps/App_1/instances/nobody", &[], "{");
     all.ask("POST /rep/v1/tasks/nobody/cancel", &[], "");
     all.ask("GET /v1/cells", &[], "");
     all.ask("GET /container_metrics", &[], "");
-    let state = port(&lab, "GET /state", &[], b"").json();
+    let state = all.ask("GET /state", &[], "");
     assert_eq!(state["RootFSProviders"]["preloaded"]["set"]["tiny"], json!({}), "{state}");
-    assert_eq!(state["Evacuating"], false);
     all.ask("POST /evacuate", &[], "");
     all.ask("POST /work", &[], r#"{"LRPs":[{"process_guid":"App_1","index":0}]}"#);
+    // Whoever drains a cell asks until nobody answers.
+    lab.until("its ping has gone", |lab| {
+        let stream = std::net::TcpStream::connect(PORT).expect("the bridge's port");
+        stream.set_read_timeout(Some(crate::lab::PATIENCE)).expect("a limit");
+        let answer = super::talk(stream, "GET /ping", &[], b"");
+        assert!(answer.as_ref().is_none_or(|it| it.status == 200), "{}", lab.daemon_log());
+        answer.is_none().then_some(())
+    });
     lab.ok(&["undrain"]);
+    all.ask("GET /ping", &[], "");
     all.ask("DELETE /v1/desired_lrps/App_1", &[], "");
     all.ask("DELETE /v1/desired_lrps/App_1", &[], "");
     all.golden("receptor.txt");
@@ -219,6 +273,12 @@ fn row_34_tasks_of_the_receptor_answer_as_diegos_do() {
     all.ask("DELETE /receptor/v1/tasks/t-2", &[], "");
     all.ask("POST /receptor/v1/tasks/t-2/cancel", &[], "");
     until("t-2", "COMPLETED");
+    all.ask("POST /receptor/v1/tasks", &[], &task("t-3", "exec sleep 100000"));
+    until("t-3", "RUNNING");
+    all.ask("POST /rep/v1/tasks/t-3/cancel", &[], "");
+    until("t-3", "COMPLETED");
+    all.ask("GET /receptor/v1/tasks/t-3", &[], "");
+    all.ask("DELETE /receptor/v1/tasks/t-3", &[], "");
     all.ask("GET /receptor/v1/tasks?domain=d", &[], "");
     all.ask("DELETE /receptor/v1/tasks/t-1", &[], "");
     all.ask("DELETE /receptor/v1/tasks/t-2", &[], "");
@@ -285,6 +345,82 @@ fn row_79_refusals_have_diegos_statuses() {
     lab.finish();
 }
 
+/// Row 79, row 82, row 84: what stager, nsync and tps take, and what is told of it.
+#[test]
+fn row_79_what_is_taken_is_told_in_diegos_words() {
+    let mut lab = lab("cc-taken", "lifecycle = \"mount\"\n");
+    let cc = Cc::start();
+    cc.state().files.insert("/droplet.tgz".into(), super::sync::droplet(&lab));
+    lab.serve();
+    let mut all = Transcript { lab: &lab, text: String::new() };
+    let text = |value: Value| value.to_string();
+    let app = |more: Value| text(super::flow::desire(GUID, more));
+    let line = format!("PUT /v1/apps/{GUID}");
+    all.ask(&line, &[], &app(json!({})));
+    lab.until("it runs", |lab| (super::flow::states(lab, GUID) == ["RUNNING"]).then_some(()));
+    all.ask(&line, &[], &app(json!({ "etag": "2" })));
+    all.ask(&format!("GET /v1/actual_lrps/{GUID}"), &[], "");
+    lab.until("it is measured", |lab| {
+        let line = format!("GET /v1/actual_lrps/{GUID}/stats");
+        let stats = port(lab, &line, &["Authorization: x"], b"").json();
+        stats[0]["stats"]["mem"].as_u64().filter(|mem| *mem > 0).map(drop)
+    });
+    all.ask(&format!("GET /v1/actual_lrps/{GUID}/stats"), &["Authorization: x"], "");
+    all.ask(&format!("GET /v1/bulk_actual_lrp_status?guids={GUID},none"), &[], "");
+    all.ask(&format!("DELETE /v1/apps/{GUID}/index/0"), &[], "");
+    all.ask(&format!("DELETE /v1/apps/{GUID}/index/7"), &[], "");
+    let task = json!({
+        "task_guid": "task-1", "log_guid": "app-guid", "memory_mb": 64, "disk_mb": 256,
+        "lifecycle": "buildpack", "rootfs": "tiny", "command": "exec sleep 100000",
+        "droplet_uri": format!("http://{}/droplet.tgz", super::cc::AT), "egress_rules": [],
+        "environment": [], "completion_callback": "",
+    });
+    all.ask("POST /v1/tasks", &[], &text(task.clone()));
+    all.ask("POST /v1/tasks", &[], &text(task));
+    all.ask("DELETE /v1/tasks/task-1", &[], "");
+    let at = format!("http://{}", super::cc::AT);
+    let staging = json!({
+        "app_id": "app-guid", "log_guid": "app-guid", "lifecycle": "buildpack", "memory_mb": 128,
+        "disk_mb": 512, "timeout": 300, "environment": [], "egress_rules": [],
+        "lifecycle_data": {
+            "app_bits_download_uri": format!("{at}/none.tgz"), "stack": "tiny", "buildpacks": [],
+            "droplet_upload_uri": format!("{at}/droplet"),
+        },
+    });
+    all.ask("PUT /v1/staging/staging-1", &[], &text(staging));
+    all.ask("DELETE /v1/staging/staging-1", &[], "");
+    all.ask(&format!("DELETE /v1/apps/{GUID}"), &[], "");
+    all.golden("taken.txt");
+    lab.until("it is gone", |lab| (lab.run(&["apps", "--json"]).out.trim() == "[]").then_some(()));
+    lab.until("its tasks, too", |lab| lab.links().is_empty().then_some(()));
+    lab.finish();
+}
+
+/// Row 84: as many guids as are promised, each as long as a controller's are.
+#[test]
+fn row_84_a_thousand_apps_can_be_asked_for_at_once() {
+    let mut lab = lab("cc-bulk", "");
+    lab.serve();
+    let guids: Vec<String> =
+        (0..1000).map(|n| GUID.replace("c181be6b", &format!("{n:08}"))).collect();
+    for comma in [",", "%2C"] {
+        let line = format!("GET /v1/bulk_actual_lrp_status?guids={}", guids.join(comma));
+        let shown = port(&lab, &line, &[], b"");
+        assert_eq!(shown.status, 200, "{}", String::from_utf8_lossy(&shown.body));
+        let shown = shown.json();
+        assert_eq!(shown.as_object().map(|it| it.len()), Some(1000));
+        assert_eq!(shown[&guids[999]], json!([]));
+    }
+    // There is an end to it; who still writes may not hear the refusal.
+    let line = format!("GET /v1/static/x?y={}", "x".repeat(200_000));
+    let stream = std::net::TcpStream::connect(PORT).expect("the bridge's port");
+    stream.set_read_timeout(Some(crate::lab::PATIENCE)).expect("a limit");
+    let answer = super::talk(stream, &line, &[], b"");
+    assert!(answer.is_none_or(|it| it.status == 431), "{}", lab.daemon_log());
+    assert_eq!(port(&lab, "GET /ping", &[], b"").status, 200);
+    lab.finish();
+}
+
 /// Row 86, row 87: files as a file server serves them, and uploads on their way.
 #[test]
 fn row_86_files_come_whole_in_part_or_not_at_all() {
@@ -315,6 +451,7 @@ fn row_86_files_come_whole_in_part_or_not_at_all() {
         all.ask("GET /v1/static/sub/file.txt", fields, "");
     }
     for line in [
+        "HEAD /v1/static/sub/file.txt",
         "GET /v1/static/sub",
         "GET /v1/static/",
         "GET /v1/static/sub/none",

@@ -40,6 +40,11 @@ impl Handler for Fake {
                 let lines = (0..3).map(|n| Ok(format!("{n}\n").into_bytes()));
                 Response::new(200, Content::Stream(stream::iter(lines).boxed()))
             }
+            ["sized"] => {
+                let lines = (0..3).map(|n| Ok(format!("{n}\n").into_bytes()));
+                Response::new(200, Content::Sized(6, stream::iter(lines).boxed()))
+            }
+            ["gone"] => Response::new(503, Content::HangUp),
             ["broken"] => {
                 let lines = [Ok(b"0\n".to_vec()), Err(io::ErrorKind::Other.into())];
                 Response::new(200, Content::Stream(stream::iter(lines).boxed()))
@@ -292,6 +297,41 @@ fn a_stream_that_breaks_does_not_look_whole() {
         let mut reply = world.client().send(&Call::new("GET", &["broken"])).await.expect("answer");
         assert_eq!(reply.next_line::<u32>().await.expect("line"), Some(0));
         assert!(matches!(reply.next_line::<u32>().await, Err(ClientError::Broken(_))));
+    });
+}
+
+#[test]
+fn an_answer_is_framed_as_its_client_can_read_it() {
+    with_server(Limits::default(), async |world| {
+        let ask = async |line: &str| {
+            let out = world.talk(format!("{line}\r\n\r\n").as_bytes()).await;
+            let (head, body) = out.split_once("\r\n\r\n").expect("a head");
+            let fields = head.lines().skip(1).map(str::to_owned);
+            (fields.collect::<Vec<_>>().join(", "), body.to_owned())
+        };
+        let is = |fields: &str, body: &str| (fields.to_owned(), body.to_owned());
+        let chunks = "2\r\n0\n\r\n2\r\n1\n\r\n2\r\n2\n\r\n0\r\n\r\n";
+        let (chunked, close) = ("Transfer-Encoding: chunked", "Connection: close");
+        assert_eq!(ask("GET /lines HTTP/1.1").await, is(chunked, chunks));
+        assert_eq!(ask("GET /lines HTTP/1.0").await, is(close, "0\n1\n2\n"));
+        assert_eq!(ask("HEAD /lines HTTP/1.1").await, is(chunked, ""));
+        assert_eq!(ask("GET /sized HTTP/1.1").await, is("Content-Length: 6", "0\n1\n2\n"));
+        let sized = format!("{close}, Content-Length: 6");
+        assert_eq!(ask("GET /sized HTTP/1.0").await, is(&sized, "0\n1\n2\n"));
+        assert_eq!(ask("HEAD /sized HTTP/1.1").await, is("Content-Length: 6", ""));
+        // What comes next on the connection is not lost.
+        let out = world.talk(
+            b"HEAD /sized HTTP/1.1\r\n\r\nGET /sized HTTP/1.1\r\n\r\nGET /x HTTP/1.1\r\n\r\n",
+        );
+        assert_eq!(statuses(&out.await), ["200", "200", "404"]);
+    });
+}
+
+#[test]
+fn nobody_answers_where_the_connection_is_hung_up() {
+    with_server(Limits::default(), async |world| {
+        assert_eq!(world.talk(b"GET /gone HTTP/1.1\r\n\r\n").await, "");
+        assert_eq!(statuses(&world.talk(b"GET /x HTTP/1.1\r\n\r\n").await), ["404"]);
     });
 }
 
