@@ -2,6 +2,7 @@
 
 use super::client::{self, Answered, Controller, Unanswered};
 use super::{Bridge, Busy, Reply, form};
+use crate::exec::fetch::{GiveUp, GivenUp};
 use crate::image::registry::reach::login_of;
 use serde_json::Value;
 use std::fs::File;
@@ -61,11 +62,15 @@ impl Bridge {
         Ok(file)
     }
 
-    /// Passes `file` on, and waits for a droplet to be worked on. Dropped, it is given up.
-    pub async fn upload(&self, file: File, upload: Upload) -> Reply {
+    /// Passes `file` on, and waits for a droplet to be worked on. Dropped, it is given up; its place
+    /// is free when the thread that sends it has noticed.
+    pub async fn upload(&self, file: File, upload: Upload, place: Busy) -> Reply {
         let until = Instant::now() + upload.timeout;
         let (way, wanted) = (self.way(), upload.clone());
-        let sent = smol::unblock(move || way.send(file, &wanted)).await;
+        let give_up = GiveUp::default();
+        let given_up = give_up.heard();
+        let (sent, _place) =
+            smol::unblock(move || (way.send(file, &wanted, &given_up), place)).await;
         let answered = match sent {
             Ok(answered) => answered,
             Err(err) => return Reply::refused(500, err.why),
@@ -129,7 +134,12 @@ impl Way {
     }
 
     /// Blocking.
-    fn send(&self, mut file: File, upload: &Upload) -> Result<Answered, Unanswered> {
+    fn send(
+        &self,
+        mut file: File,
+        upload: &Upload,
+        given_up: &GivenUp,
+    ) -> Result<Answered, Unanswered> {
         let name = if upload.is_droplet { "droplet.tgz" } else { "buildpack_cache.tgz" };
         let boundary = format!("terrarium-{:032x}", nonce());
         let form = form::of_file(name, &boundary);
@@ -149,10 +159,10 @@ impl Way {
             for (name, value) in &upload.fields {
                 request = request.header(*name, value);
             }
-            let mut body = form.head.chain(&file).chain(&form.tail[..]);
+            let mut body = given_up.reading(form.head.chain(&file).chain(&form.tail[..]));
             let asked = client::read(&uri, request.send(client::body_of(&mut body)));
             match asked {
-                Err(err) if err.unsent && failed < TRIES => {}
+                Err(err) if err.unsent && failed < TRIES && !given_up.is() => {}
                 done => return done,
             }
         }
@@ -217,5 +227,30 @@ mod tests {
         }
         assert_eq!(with_async("http://a/b"), "http://a/b?async=true");
         assert_eq!(with_async("http://a/b?c=d"), "http://a/b?c=d&async=true");
+    }
+
+    /// A client that has left wants nothing passed on any more.
+    #[test]
+    fn what_is_given_up_is_not_sent_to_its_end() {
+        let dir = std::env::temp_dir().join(format!("terrarium-given-up-{}", std::process::id()));
+        std::fs::write(&dir, "droplet").expect("a file");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("listen");
+        let uri = format!("http://{}/", listener.local_addr().expect("address"));
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let mut came = Vec::new();
+            let _ = stream.read_to_end(&mut came);
+            String::from_utf8_lossy(&came).into_owned()
+        });
+        let way = Way { certs: "/nonexistent".into(), controller: None };
+        let timeout = Duration::from_secs(60);
+        let upload = Upload { is_droplet: false, uri, timeout, length: 7, fields: Vec::new() };
+        let given_up = GiveUp::default().heard();
+        let sent = way.send(File::open(&dir).expect("open"), &upload, &given_up);
+        let why = sent.expect_err("nobody wants it").why;
+        assert!(why.contains("nobody wants it any more"), "{why}");
+        let came = server.join().expect("served");
+        assert!(came.starts_with("POST / ") && !came.contains("droplet"), "{came}");
+        std::fs::remove_file(dir).expect("clean up");
     }
 }

@@ -39,7 +39,7 @@ pub(super) struct Draining {
     /// When this daemon began with it: no Task of an earlier one is left.
     begun: Instant,
     /// Tasks were told to end: that is said once.
-    cut: bool,
+    pub cut: bool,
 }
 
 impl Draining {
@@ -185,12 +185,10 @@ impl Shared {
             Step::Wait(rest) => rest.min(polling),
             Step::CutTasks => {
                 let cut = state.node.drain.as_mut().map(|it| std::mem::replace(&mut it.cut, true));
-                for (app, canceller) in state.staging.iter().filter(|_| cut == Some(false)) {
-                    let id = &self.settings.cell_id;
-                    let text = format!("Cell {id} reached evacuation timeout for instance {app}");
-                    self.say(app, "CELL", true, text);
-                    canceller.cancel();
+                if cut == Some(false) {
+                    self.tell_of_cut(&state);
                 }
+                state.staging.values().for_each(Canceller::cancel);
                 working(&state).for_each(|(_, canceller)| canceller.cancel());
                 polling
             }
@@ -203,5 +201,18 @@ impl Shared {
             }
         };
         Some(now_ms() + again.as_millis() as u64)
+    }
+
+    /// Says in the logs of all Tasks that their time is over.
+    fn tell_of_cut(&self, state: &State) {
+        let stagings = state.staging.keys().map(|app| (app, app.as_str()));
+        let tasks = working(state).filter_map(|(guid, _)| state.tasks.get(guid));
+        // A staging was named by its app.
+        let tasks = tasks.map(|record| &record.task).filter(|it| !it.internal && !it.silent);
+        for (app, name) in stagings.chain(tasks.map(|task| (&task.app, task.guid.as_str()))) {
+            let id = &self.settings.cell_id;
+            let text = format!("Cell {id} reached evacuation timeout for instance {name}");
+            self.say(app, "CELL", true, text);
+        }
     }
 }

@@ -249,6 +249,7 @@ async fn live(
         readiness: lrp.readiness.as_ref(),
         sink: Sink { source: "HEALTH".into(), ..cell.clone() },
         pool: shared.pools.health.clone(),
+        programs: shared.pools.programs.clone(),
     };
     let tell = |told: Told| -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(heed(shared, key, lrp, container, told))

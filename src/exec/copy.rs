@@ -3,24 +3,23 @@
 //! Archives are unpacked and files are opened by our own program *inside* the container, as its
 //! user: nothing of the container's tree is ever resolved by the daemon.
 
+mod out;
+
+pub(super) use out::{Out, copy_out, read_out};
+
 use super::cancel::{self, Cancel};
-use super::run::Executor;
+use super::run::{DEATH_MAX, Executor, within};
 use super::steps::{StepError, StepResult};
-use super::streams::{Sink, drain, log_lines};
+use super::streams::{Sink, log_lines};
 use crate::container::Process;
 use crate::lifecycle::{LifecycleError, form};
-use crate::model::action::{CopyInAction, CopyOutAction, UploadAction};
+use crate::model::action::CopyInAction;
 use crate::model::process::{ExitStatus, ProcessSpec, Program};
 use crate::sys;
 use crate::sys::signal::KILL;
 use smol::future;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-
-/// Exit status of `cat-file` for a file that is not there.
-const MISSING: u8 = 4;
+use std::fs::File;
+use std::io;
 
 /// Log source of what copying has to say.
 const SOURCE: &str = "STG";
@@ -30,7 +29,8 @@ pub async fn copy_in(exec: &Executor, copy: &CopyInAction, cancel: &Cancel) -> S
     let failed = |why: String| failed("Copying", &copy.artifact, "into", why);
     let args = vec!["-C".to_owned(), copy.to.clone()];
     let place = Place { user: &copy.user, dir: Some("/"), stdin: true };
-    let mut process = helper(exec, "untar", args, &place).await.map_err(failed)?;
+    let started = helper(exec, ("untar", args), &place, cancel).await;
+    let mut process = started.map_err(|err| worded(err, failed))?;
     let stdin = process.streams.stdin.take().expect("it was asked for");
     sys::fd::set_nonblocking(&stdin, false).map_err(|err| failed(err.to_string()))?;
     let (from, exclude) = (copy.from.clone(), copy.exclude.clone());
@@ -66,60 +66,6 @@ fn why_not(
     }
 }
 
-/// Does a [`CopyOutAction`].
-pub async fn copy_out(exec: &Executor, copy: &CopyOutAction, cancel: &Cancel) -> StepResult {
-    let failed = |why: String| failed("Copying", &copy.artifact, "out of", why);
-    let args = vec![copy.from.clone()];
-    let place = Place { user: &copy.user, dir: Some("/"), stdin: false };
-    let mut process = helper(exec, "cat-file", args, &place).await.map_err(failed)?;
-    let stdout = process.streams.stdout.take().expect("no tty was asked for");
-    let part = copy.to.with_extension("part");
-    let mut options = File::options();
-    let mut file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&part)
-        .map_err(|err| failed(format!("{}: {err}", part.display())))?;
-    let (stop, ended) = cancel::pair();
-    let sink = exec.sink(SOURCE);
-    let life = async {
-        let end = finish(exec, process, &sink, cancel).await;
-        stop.cancel();
-        end
-    };
-    let (written, end) =
-        future::zip(drain(stdout, ended, |bytes| file.write_all(bytes)), life).await;
-    let done = match (written, end) {
-        (_, Err(err)) => Err(err),
-        (_, Ok(ExitStatus::Exited(MISSING))) if copy.optional => {
-            let _ = fs::remove_file(&part);
-            return Ok(());
-        }
-        (Ok(()), Ok(ExitStatus::Exited(0))) => {
-            let to = copy.to.clone();
-            let from = part.clone();
-            smol::unblock(move || publish(file, &from, &to))
-                .await
-                .map_err(|err| failed(format!("{}: {err}", copy.to.display())))
-        }
-        (Err(err), _) => Err(failed(format!("{}: {err}", part.display()))),
-        (Ok(()), Ok(_)) => Err(failed(format!("{} cannot be read inside", copy.from))),
-    };
-    if done.is_err() {
-        let _ = fs::remove_file(&part);
-    }
-    done
-}
-
-/// Makes a whole file visible under its name, durably.
-fn publish(file: File, from: &Path, to: &Path) -> std::io::Result<()> {
-    file.sync_all()?;
-    fs::rename(from, to)?;
-    File::open(to.parent().unwrap_or(Path::new("/")))?.sync_all()
-}
-
 /// Where a tar goes.
 pub(super) struct Into<'a> {
     /// Directory, made when missing; what is not absolute lies in the user's home.
@@ -140,7 +86,7 @@ pub(super) async fn stream_in(
     let failed = StepError::Failed;
     let args = vec!["-C".to_owned(), into.to.to_owned()];
     let place = Place { user: into.user, dir: None, stdin: true };
-    let mut process = helper(exec, "untar", args, &place).await.map_err(failed)?;
+    let mut process = helper(exec, ("untar", args), &place, cancel).await?;
     let stdin = process.streams.stdin.take().expect("it was asked for");
     sys::fd::set_nonblocking(&stdin, false).map_err(|err| failed(err.to_string()))?;
     let write = smol::unblock(move || write(File::from(stdin)));
@@ -157,41 +103,6 @@ pub(super) async fn stream_in(
     }
 }
 
-/// Reads the file of an upload into `to`, at most so many bytes of it; how many they are.
-pub(super) async fn read_out(
-    exec: &Executor,
-    action: &UploadAction,
-    sink: &Sink,
-    (mut to, most): (&File, u64),
-    cancel: &Cancel,
-) -> Result<u64, StepError> {
-    let failed = StepError::Failed;
-    let place = Place { user: &action.user, dir: None, stdin: false };
-    let args = vec![action.from.clone()];
-    let mut process = helper(exec, "cat-file", args, &place).await.map_err(failed)?;
-    let stdout = process.streams.stdout.take().expect("no tty was asked for");
-    let (stop, ended) = cancel::pair();
-    let life = async {
-        let end = finish(exec, process, sink, cancel).await;
-        stop.cancel();
-        end
-    };
-    let mut length = 0;
-    let written = drain(stdout, ended, |bytes| {
-        length += bytes.len() as u64;
-        if length > most {
-            return Err(io::Error::from(io::ErrorKind::FileTooLarge));
-        }
-        to.write_all(bytes)
-    });
-    match future::zip(written, life).await {
-        (_, Err(err)) => Err(err),
-        (Ok(()), Ok(ExitStatus::Exited(0))) => Ok(length),
-        (Err(err), _) => Err(failed(err.to_string())),
-        (Ok(()), Ok(_)) => Err(failed(format!("{} cannot be read inside", action.from))),
-    }
-}
-
 /// How a program of ours runs inside.
 struct Place<'a> {
     user: &'a str,
@@ -203,10 +114,10 @@ struct Place<'a> {
 /// Starts one of our own programs inside.
 async fn helper(
     exec: &Executor,
-    name: &str,
-    args: Vec<String>,
+    (name, args): (&str, Vec<String>),
     place: &Place<'_>,
-) -> Result<Process, String> {
+    cancel: &Cancel,
+) -> Result<Process, StepError> {
     let spec = ProcessSpec {
         id: exec.new_id(),
         path: name.to_owned(),
@@ -225,7 +136,19 @@ async fn helper(
         keep_stdin: false,
         launches: false,
     };
-    exec.container.start(spec).await.map_err(|err| err.to_string())
+    // Given up before its answer, a start is undone when that comes after all.
+    match cancel.or(exec.container.start(spec)).await {
+        Some(started) => started.map_err(|err| StepError::Failed(err.to_string())),
+        None => Err(StepError::Cancelled),
+    }
+}
+
+/// A failure with more words around its text.
+fn worded(err: StepError, words: impl Fn(String) -> StepError) -> StepError {
+    match err {
+        StepError::Failed(text) => words(text),
+        other => other,
+    }
 }
 
 /// Logs what the helper says until it ends; kills it at once when cancelled.
@@ -247,6 +170,8 @@ async fn finish(
             Some(status) => status.map_err(|err| StepError::Failed(err.to_string())),
             None => {
                 let _ = process.signal(KILL).await;
+                // Or what follows would find it still there; it cannot be forgotten either.
+                let _ = within(DEATH_MAX, &process).await;
                 Err(StepError::Cancelled)
             }
         };

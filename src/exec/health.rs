@@ -34,6 +34,16 @@ pub struct Monitor<'a> {
     pub sink: Sink,
     /// Bounds how many are tried at a time.
     pub pool: Arc<Pool>,
+    /// The same for those that run a program.
+    pub programs: Arc<Pool>,
+}
+
+/// What became of a round of tries.
+struct Round {
+    /// What those say that have failed.
+    why: String,
+    /// How long the last of them waited for its turn.
+    waited: Duration,
 }
 
 impl<'a> Monitor<'a> {
@@ -59,16 +69,18 @@ impl<'a> Monitor<'a> {
             return Ok(());
         }
         self.cell().say(false, "Starting health monitoring of container");
-        let begin = Instant::now();
+        let (begin, mut waited) = (Instant::now(), Duration::ZERO);
         loop {
             if !cancel.sleep(self.health.interval_unhealthy).await {
                 return Err(StepError::Cancelled);
             }
-            let Some(why) = self.round(&mut left, cancel).await else {
+            let Some(Round { why, waited: for_turns }) = self.round(&mut left, cancel).await else {
                 return Err(StepError::Cancelled);
             };
+            // That others are tried before it is not the app's fault.
+            waited += for_turns;
             let limit = self.health.start_timeout;
-            match tries::startup(left.is_empty(), begin.elapsed(), limit) {
+            match tries::startup(left.is_empty(), begin.elapsed().saturating_sub(waited), limit) {
                 Startup::Healthy => {
                     self.cell().say(false, "Container became healthy");
                     return Ok(());
@@ -85,23 +97,24 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    /// Tries all at once and keeps those that fail, with what they say. `None`: cancelled.
-    async fn round(&self, left: &mut Vec<Trial<'a>>, cancel: &Cancel) -> Option<String> {
+    /// Tries all at once and keeps those that fail. `None`: cancelled.
+    async fn round(&self, left: &mut Vec<Trial<'a>>, cancel: &Cancel) -> Option<Round> {
         let tried = left.iter().map(|trial| Box::pin(self.attempt(trial, cancel)));
         let results = join_all(tried.collect()).await;
         if cancel.is_cancelled() {
             return None;
         }
+        let waited = results.iter().map(|tried| tried.waited).max().unwrap_or_default();
         let mut whys = Vec::new();
         let mut results = results.into_iter();
-        left.retain(|_| match results.next() {
+        left.retain(|_| match results.next().map(|tried| tried.outcome) {
             Some(Err(why)) => {
                 whys.push(why);
                 true
             }
             _ => false,
         });
-        Some(whys.join("; "))
+        Some(Round { why: whys.join("; "), waited })
     }
 
     /// Tries until one of them has failed as often in a row as it may.
@@ -168,8 +181,8 @@ impl<'a> Monitor<'a> {
             if cancel.is_cancelled() {
                 return None;
             }
-            if failures.is_over(tried.is_ok()) {
-                return tried.err();
+            if failures.is_over(tried.outcome.is_ok()) {
+                return tried.outcome.err();
             }
         }
     }
@@ -230,7 +243,8 @@ impl<'a> Monitor<'a> {
                     if !cancel.sleep(health.interval_unhealthy).await {
                         return;
                     }
-                    let Some(why) = self.round(&mut left, cancel).await else { return };
+                    let round = self.round(&mut left, cancel).await;
+                    let Some(Round { why, .. }) = round else { return };
                     // All of them in the same round.
                     if !left.is_empty() {
                         tell(Told::Unready(why)).await;

@@ -39,6 +39,10 @@ impl Limit {
         if sink.heard.is_some() {
             return sink.say(err, text);
         }
+        // What nobody logs takes nothing from what the others may.
+        if sink.log.is_none() {
+            return;
+        }
         let verdict = self.buckets().take(text.len(), self.now());
         match verdict {
             Verdict::Pass => {
@@ -64,5 +68,29 @@ impl Limit {
 
     fn buckets(&self) -> MutexGuard<'_, Buckets> {
         self.buckets.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::logs::{Keep, Logs};
+    use crate::unit::Bytes;
+
+    /// A sidecar whose output is suppressed may write what it likes: the app's lines are logged.
+    #[test]
+    fn row_53_what_is_not_logged_takes_nothing_from_the_others() {
+        let dir = std::env::temp_dir().join(format!("terrarium-limit-{}", std::process::id()));
+        let rate = Rate::Bytes(Bytes::new(100));
+        let keep = Keep { file_bytes: Bytes::mib(1), files: 1, rate, lines: None, journal: false };
+        let logs = Logs::open(&dir, keep).expect("logs");
+        let log = logs.app(&"app".parse().expect("a name"));
+        let limit = logs.limit(None);
+        let sink = |log| Sink { log, source: "APP".into(), index: 0, heard: None };
+        (0..100).for_each(|_| limit.say(&sink(None), false, "x".repeat(1000)));
+        limit.say(&sink(Some(log.clone())), false, "heard".into());
+        let lines: Vec<_> = log.last(10, |_| true).into_iter().map(|line| line.text).collect();
+        assert_eq!((lines, limit.logged_bytes()), (vec!["heard".to_owned()], 5));
+        std::fs::remove_dir_all(dir).expect("clean up");
     }
 }

@@ -3,7 +3,7 @@
 //! Owns: the meaning of each action, cancellation and its times, the app logs on disk, what an
 //! instance may take of the box, what is kept of downloads.
 //! Must not: decide whether something runs again; read manifests; touch records.
-//! Called by: `cell`, `api` (through `cell`). Calls: `container`, `lifecycle` (packing), `model`,
+//! Called by: `cell`, `api` (through `cell`). Calls: `container`, `lifecycle` (packing, HTTP of checks), `model`,
 //! `sys`, `unit`.
 //! Entry points: [`run::Executor`], [`assembly::keep`], [`fetch::Fetcher`], [`health`],
 //! [`logs::AppLog`], [`places`] (pure), [`tries`] (pure), [`room`] (pure), [`mod@env`] (pure), [`lines`]

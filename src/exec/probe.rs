@@ -10,7 +10,7 @@ use crate::model::action::{Action, RunAction};
 use crate::model::manifest::{Check, Probe};
 use crate::unit::span;
 use smol::future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the program of a monitor action may take. Diego has no limit; a try that hangs is a
 /// failure here.
@@ -25,24 +25,43 @@ pub(super) enum Trial<'a> {
     Action(&'a Action),
 }
 
+/// What became of a try.
+pub(super) struct Tried {
+    /// The texts are those of Diego's healthcheck program. `Ok` also of one that was stopped: nobody
+    /// asks for its outcome any more.
+    pub outcome: Result<(), String>,
+    /// How long it waited for its turn.
+    pub waited: Duration,
+}
+
 impl Monitor<'_> {
-    /// One try. The texts are those of Diego's healthcheck program.
-    pub(super) async fn attempt(&self, trial: &Trial<'_>, cancel: &Cancel) -> Result<(), String> {
-        let (probe, number) = match trial {
-            Trial::Probe(probe, number) => (probe, number),
-            Trial::Action(action) => {
-                let Some(_turn) = cancel.or(self.pool.enter()).await else { return Ok(()) };
-                return self.perform(action, MONITOR_MAX, cancel).await;
+    /// One try. Its time begins with its turn.
+    pub(super) async fn attempt(&self, trial: &Trial<'_>, cancel: &Cancel) -> Tried {
+        // What runs a program may take a minute: what only asks does not wait behind it.
+        let pool = match trial {
+            Trial::Probe(Probe { check: Check::Process, .. }, _) => {
+                return Tried { outcome: Ok(()), waited: Duration::ZERO };
             }
+            Trial::Probe(Probe { check: Check::Exec { .. }, .. }, _) | Trial::Action(_) => {
+                &self.programs
+            }
+            Trial::Probe(..) => &self.pool,
         };
-        if probe.check == Check::Process {
-            return Ok(());
-        }
-        // Its time begins with its turn. Stopped: nobody asks for the outcome any more.
-        let Some(_turn) = cancel.or(self.pool.enter()).await else { return Ok(()) };
+        let begin = Instant::now();
+        let turn = cancel.or(pool.enter()).await;
+        let waited = begin.elapsed();
+        let outcome = match (turn, trial) {
+            (None, _) => Ok(()),
+            (Some(_turn), Trial::Action(action)) => self.perform(action, MONITOR_MAX, cancel).await,
+            (Some(_turn), Trial::Probe(probe, number)) => self.probe(probe, *number, cancel).await,
+        };
+        Tried { outcome, waited }
+    }
+
+    /// One try of a check that has its turn.
+    async fn probe(&self, probe: &Probe, number: usize, cancel: &Cancel) -> Result<(), String> {
         match &probe.check {
             Check::Process => Ok(()),
-            // Stopped: nobody asks for the outcome any more.
             Check::Port { port } => {
                 let tried = net::connect((self.address, *port), probe.timeout);
                 cancel.or(tried).await.unwrap_or(Ok(()))
@@ -52,7 +71,7 @@ impl Monitor<'_> {
                 cancel.or(tried).await.unwrap_or(Ok(()))
             }
             Check::Exec { command } => {
-                let action = self.program(command, *number);
+                let action = self.program(command, number);
                 self.perform(&action, probe.timeout, cancel).await
             }
             Check::Watchdog => match self.said().await {

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// From KILL to giving up on a process.
-const DEATH_MAX: Duration = Duration::from_secs(1);
+pub(super) const DEATH_MAX: Duration = Duration::from_secs(1);
 
 /// Runs actions in one container.
 pub struct Executor {
@@ -48,8 +48,9 @@ impl Executor {
     /// Runs a helper to its end. A success is not told; a failure is, with all that it wrote.
     pub async fn help(&self, run: &RunAction, cancel: &Cancel) -> StepResult {
         let sink = self.sink(&run.log_source);
-        let process = self.start(run.process.clone(), &sink.source).await;
-        let process = process.map_err(|err| StepError::Failed(err.to_string()))?;
+        let started = cancel.or(self.start(run.process.clone(), &sink.source)).await;
+        let Some(started) = started else { return Err(StepError::Cancelled) };
+        let process = started.map_err(|err| StepError::Failed(err.to_string()))?;
         self.to_its_end(process, None, &sink, Told::Failure, cancel).await
     }
 
@@ -63,16 +64,20 @@ impl Executor {
             self.begun.tell(id);
             return self.to_its_end(process, ended, sink, told, cancel).await;
         }
+        // Given up before its answer, a start is undone when that comes after all.
         let started = match told {
-            Told::Never => self.launch(run.process.clone()).await,
-            Told::Always | Told::Failure => self.start(run.process.clone(), &sink.source).await,
+            Told::Never => cancel.or(self.launch(run.process.clone())).await,
+            Told::Always | Told::Failure => {
+                cancel.or(self.start(run.process.clone(), &sink.source)).await
+            }
         };
         match started {
-            Ok(process) => {
+            Some(Ok(process)) => {
                 self.begun.tell(id);
                 self.to_its_end(process, None, sink, told, cancel).await
             }
-            Err(err) => Err(StepError::Failed(err.to_string())),
+            Some(Err(err)) => Err(StepError::Failed(err.to_string())),
+            None => Err(StepError::Cancelled),
         }
     }
 
@@ -247,7 +252,7 @@ async fn wait_or_kill(process: &Process, cancel: &Cancel) -> (Option<ExitStatus>
 }
 
 /// The end of a process if it comes in time.
-async fn within(limit: Duration, process: &Process) -> Option<Option<ExitStatus>> {
+pub(super) async fn within(limit: Duration, process: &Process) -> Option<Option<ExitStatus>> {
     future::or(async { Some(process.wait().await.ok()) }, async {
         async_io::Timer::after(limit).await;
         None

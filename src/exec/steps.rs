@@ -239,7 +239,8 @@ impl Executor {
         let result = self.step(action, sink, cancel).await;
         match &result {
             Ok(()) => say(false, success_message),
-            Err(err) if failure_message_prefix.is_empty() => say(true, &err.emittable()),
+            // An empty message is none, whatever would follow it.
+            Err(_) if failure_message_prefix.is_empty() => {}
             Err(err) => match err.emittable().as_str() {
                 "" => say(true, failure_message_prefix),
                 text => say(true, &format!("{failure_message_prefix}: {text}")),

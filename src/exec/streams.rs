@@ -17,7 +17,8 @@ use std::time::Duration;
 const CHUNK: usize = 16 * 1024;
 
 /// Reads left to do after the process has ended, at most: pid 1 keeps the write end open, so a
-/// pipe has no end, and a child of the process may go on writing.
+/// pipe has no end, and a child of the process may go on writing. Together they are the most that a
+/// pipe can have held at the end of its process, 1 MiB.
 const DRAIN_MAX: usize = 64;
 
 /// How long the last words of an ended process may be on their way through its terminal.
@@ -122,7 +123,8 @@ impl Reader {
                 None => {}
             }
         }
-        *left = left.saturating_sub(1);
+        let Some(rest) = left.checked_sub(1) else { return Ok(None) };
+        *left = rest;
         if *terminal {
             // What was written to it is on its way for a moment, and one empty look is no end. Its
             // end is told, unless something that the process has left holds it open.
@@ -132,13 +134,12 @@ impl Reader {
                 Ok(0)
             };
             return match future::or(read, long_enough).await {
-                Ok(length @ 1..) if *left > 0 => Ok(Some(&self.buffer[..length])),
+                Ok(length @ 1..) => Ok(Some(&self.buffer[..length])),
                 _ => Ok(None),
             };
         }
         match file.get_ref().read(buffer) {
-            Ok(length @ 1..) if *left > 0 => Ok(Some(&self.buffer[..length])),
-            // Empty, or more than a pipe can have held at the end of its process.
+            Ok(length @ 1..) => Ok(Some(&self.buffer[..length])),
             _ => Ok(None),
         }
     }

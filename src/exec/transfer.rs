@@ -6,7 +6,7 @@
 
 use super::cancel::Cancel;
 use super::copy;
-use super::fetch::Wanted;
+use super::fetch::{self, Wanted};
 use super::run::Executor;
 use super::steps::{StepError, StepResult};
 use super::streams::Sink;
@@ -68,9 +68,12 @@ pub async fn upload(
         "" => String::new(),
         name => format!(" for {name}"),
     };
+    if !fetch::is_url(&action.to) {
+        return artifact.failed(sink, format!("Failed to parse URL{end}"));
+    }
     let fetcher = exec.fetcher.clone();
     let scratch = smol::unblock(move || fetcher.scratch()).await;
-    let file = match scratch {
+    let mut file = match scratch {
         Ok(file) => file,
         Err(err) => {
             sink.say(true, err.to_string());
@@ -78,7 +81,13 @@ pub async fn upload(
         }
     };
     let most = exec.fetcher.most();
-    let length = match copy::read_out(exec, action, sink, (&file, most), cancel).await {
+    let too_large = format!(
+        "{} has more bytes than this box sends, {} ([downloads] size); make it smaller, or that larger",
+        action.from,
+        Bytes::new(most)
+    );
+    let out = copy::Out { to: &mut file, most, too_large: &too_large };
+    let length = match copy::read_out(exec, action, sink, out, cancel).await {
         Ok(length) => length,
         Err(StepError::Cancelled) => return Err(StepError::Cancelled),
         Err(err) => {

@@ -118,6 +118,8 @@ pub struct Pools {
     pub metrics: Pool,
     /// Health probes.
     pub health: Arc<Pool>,
+    /// Health checks that run a program: as many again.
+    pub programs: Arc<Pool>,
 }
 
 impl Pools {
@@ -129,17 +131,19 @@ impl Pools {
             read: Pool::new(sizes.read),
             metrics: Pool::new(sizes.metrics),
             health: Arc::new(Pool::new(sizes.health)),
+            programs: Arc::new(Pool::new(sizes.health)),
         }
     }
 
-    /// Each with its name in `[pools]`.
-    pub fn all(&self) -> [(&'static str, &Pool); 5] {
+    /// Each with its name in `[pools]`, where the last one is part of `health`.
+    pub fn all(&self) -> [(&'static str, &Pool); 6] {
         [
             ("create", &self.create),
             ("delete", &self.delete),
             ("read", &self.read),
             ("metrics", &self.metrics),
             ("health", &self.health),
+            ("health_programs", &self.programs),
         ]
     }
 }

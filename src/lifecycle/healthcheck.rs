@@ -1,5 +1,6 @@
 //! `healthcheck`: asks the app in this container, by TCP or HTTP, once or until something changes.
 
+pub mod answer;
 mod http;
 
 use super::flags::{Flag, Flags};
@@ -203,7 +204,7 @@ fn is_timeout(err: &io::Error) -> bool {
 }
 
 /// The reason without the system's number: `connection refused`.
-fn reason(err: &io::Error) -> String {
+pub fn reason(err: &io::Error) -> String {
     let text = err.to_string();
     if err.raw_os_error().is_none() {
         return text;

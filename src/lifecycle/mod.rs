@@ -34,7 +34,7 @@ mod error;
 mod flags;
 pub mod form;
 mod handover;
-mod healthcheck;
+pub mod healthcheck;
 mod launcher;
 mod missing;
 mod notify;

@@ -158,7 +158,7 @@ impl Cause {
                 format!("Instance never healthy after {after}: {output}")
             }
             Cause::CreateFailed { why } => format!("failed to create container: {why}"),
-            Cause::ContainerLost => "container is gone".into(),
+            Cause::ContainerLost => "missing garden container".into(),
             Cause::Unseen { .. } => "lost while no daemon ran".into(),
             Cause::Stopped { killed: false, .. } => "cancelled".into(),
             Cause::Stopped { killed: true, .. } => "exceeded graceful shutdown interval".into(),
@@ -241,7 +241,7 @@ mod tests {
                 "Instance never healthy after 1m0s: connection refused",
             ),
             (Cause::CreateFailed { why: "no".into() }, "failed to create container: no"),
-            (Cause::ContainerLost, "container is gone"),
+            (Cause::ContainerLost, "missing garden container"),
             (Cause::Stopped { by: Stopper::Stop, killed: false }, "cancelled"),
             (
                 Cause::Stopped { by: Stopper::Scale, killed: true },

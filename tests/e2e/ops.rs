@@ -505,7 +505,7 @@ fn row_27_weights_become_shares_and_the_cells_settings_hold() {
         let pools = cell(lab)["pools"].clone();
         pools.as_array().expect("pools").iter().filter_map(|pool| pool[field].as_u64()).collect()
     };
-    assert_eq!(sizes(&lab, "size")[2..], [5, 6, 1]);
+    assert_eq!(sizes(&lab, "size")[2..], [5, 6, 1, 1]);
     let old = temp.join("terrarium-staging/old");
     assert!(!old.exists() && temp.join("mine").exists(), "only what is ours goes");
     assert!(temp.join("terrarium-downloads").is_dir());

@@ -195,6 +195,31 @@ fn row_4_a_cancelled_task_ends_and_its_container_goes() {
     lab.finish();
 }
 
+/// Row 35: what has no more time on a cell that is drained fails with a reason, also when its action has
+/// none of its own, and the log says so.
+#[test]
+fn row_35_a_task_that_a_drained_cell_has_no_time_for_fails_with_a_reason() {
+    let lab = Lab::start("cut");
+    let script = "echo ready; exec sleep 1000";
+    let run = json!({ "run": { "path": "sh", "args": ["-c", script], "user": "vcap" } });
+    let both = json!({ "action": { "parallel": { "actions": [run, run] } } });
+    post(&lab, &task("cut", script, both));
+    let running = until(&lab, "cut", "RUNNING");
+    lab.until("both are ready", |lab| {
+        (log(lab, &running).matches("OUT ready").count() == 2).then_some(())
+    });
+    lab.ok(&["drain", "--wait", "--timeout", "1s"]);
+    let (_, task) = ask(&lab, "GET", "/v1/tasks/cut", "");
+    assert_eq!((&task["state"], &task["failed"]), (&"COMPLETED".into(), &true.into()), "{task}");
+    assert_eq!(task["failure_reason"], "cell was drained before completion");
+    let said = log(&lab, &task);
+    assert!(said.contains("reached evacuation timeout for instance cut"), "{said}");
+    lab.ok(&["undrain"]);
+    assert_eq!(ask(&lab, "DELETE", "/v1/tasks/cut", "").0, 200);
+    lab.assert_empty();
+    lab.finish();
+}
+
 /// Row 2: killed in the middle, the next daemon completes it as failed and does not run it again; one
 /// that was only asked for is run. Row 31: nothing of it is left.
 #[test]

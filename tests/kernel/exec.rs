@@ -3,9 +3,11 @@
 //! were made.
 
 mod assembly;
+mod cancelled;
+mod large;
 mod server;
 
-use crate::container::{shell, spec};
+use crate::container::{run as run_in, shell, spec};
 use crate::lab::{BINARY, Lab, alone};
 use crate::tool::tool;
 use server::{Answer, Request, Server};
@@ -26,6 +28,7 @@ use terrarium::init::proto::Bind;
 use terrarium::model::action::{
     Action, Checksum, ChecksumAlgorithm, DownloadAction, RunAction, UploadAction,
 };
+use terrarium::model::process::ExitStatus;
 use terrarium::unit::Bytes;
 
 /// A container with an executor, and where its lines go.
@@ -110,6 +113,32 @@ impl Stage {
         host.destroy(&handle).expect("destroy");
         lab.close(host);
     }
+}
+
+/// Cancels an action when `is_up` says so.
+fn ask_for_end(stage: &Stage, action: &Action, is_up: impl Fn() -> bool) -> StepResult {
+    let (canceller, cancel) = cancel::pair();
+    let watch = async {
+        until(is_up).await;
+        canceller.cancel();
+    };
+    smol::block_on(smol::future::zip(stage.exec.perform(action, &cancel), watch)).0
+}
+
+/// Waits until it is so, a minute at most.
+async fn until(is_so: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "it never came");
+        smol::Timer::after(Duration::from_millis(20)).await;
+    }
+}
+
+/// No process of an action or of a helper is left.
+fn assert_idle(stage: &Stage) {
+    let left = r"grep -q '[s]leep\|[c]at-file\|[u]ntar' /proc/[0-9]*/cmdline 2>/dev/null && exit 1; exit 0";
+    let is_idle = || run_in(&stage.exec.container, "left", left) == ExitStatus::Exited(0);
+    smol::block_on(until(is_idle));
 }
 
 fn fetcher(lab: &Lab, most: u64) -> Fetcher {
@@ -220,6 +249,18 @@ fn row_42_progress_and_limits_are_told() {
     stage.refused(&progress(sh("exit 223"), ""));
     let bad = ["STG OUT Exit status 223", "STG ERR Staging failed: STG: Exited with status 223"];
     assert_eq!(stage.said(), bad);
+
+    let silent = from_source(
+        "STG",
+        Action::EmitProgress {
+            action: Box::new(sh("exit 2")),
+            start_message: String::new(),
+            success_message: String::new(),
+            failure_message_prefix: String::new(),
+        },
+    );
+    stage.refused(&silent);
+    assert_eq!(stage.said(), ["STG OUT Exit status 2"], "an empty message is skipped");
 
     let slow = Action::Timeout {
         action: Box::new(run("STG", "trap 'exit 9' TERM; echo up; while :; do sleep 0.1; done")),

@@ -97,7 +97,7 @@ pub async fn upload(
         Ok(wanted) => wanted,
         Err(refused) => return plain(refused),
     };
-    let Some(_busy) = bridge.begin_upload() else {
+    let Some(place) = bridge.begin_upload() else {
         return plain(Reply::refused(503, "too many uploads at a time"));
     };
     // What comes byte by byte does not keep its place for ever.
@@ -113,7 +113,7 @@ pub async fn upload(
         body.gone().await;
         Reply::refused(499, "the client has gone")
     };
-    plain(future::or(bridge.upload(file, wanted), gone).await)
+    plain(future::or(bridge.upload(file, wanted, place), gone).await)
 }
 
 fn wanted(

@@ -12,11 +12,13 @@ use crate::exec::metrics::COUNTERS;
 use crate::exec::places;
 use crate::exec::room::Resources;
 use crate::exec::run::Executor;
+use crate::exec::steps::StepError;
 use crate::exec::streams::Sink;
 use crate::image;
 use crate::image::registry::credentials::Login;
 use crate::image::work::Wish;
 use crate::log::chain;
+use crate::model::death::Cause;
 use crate::model::extras::{Extras, ImageLogin};
 use crate::model::task::{Rootfs, Task};
 use crate::unit::{Bytes, Digest, Handle, ImageRef};
@@ -34,6 +36,9 @@ const NO_RESULT: &str = "failed to fetch result";
 
 /// Why a Task has failed whose container is gone. Diego's.
 const NO_CONTAINER: &str = "task container does not exist";
+
+/// Why a Task has failed that had no more time on a cell that is drained.
+const DRAINED: &str = "cell was drained before completion";
 
 /// What a container is made of, kept in the store for as long as this is.
 pub(in crate::cell) struct Made {
@@ -213,11 +218,8 @@ impl Shared {
             Ok(()) => exec.perform(&action, cancel).await,
             err => err,
         };
-        let mut failure = done.err().map(|err| err.to_string());
-        // Destroyed behind our back.
-        if failure.as_deref().is_some_and(|why| why.ends_with("container is gone")) {
-            failure = Some(NO_CONTAINER.to_owned());
-        }
+        let drained = self.state().node.drain.as_ref().is_some_and(|it| it.cut);
+        let mut failure = done.err().map(|err| failure_of(&err, cancel.is_cancelled() && drained));
         let mut result = String::new();
         if !task.result_file.is_empty() && !cancel.is_cancelled() {
             match exec.read_result(&task.result_file, cancel).await {
@@ -299,6 +301,25 @@ impl Shared {
     }
 }
 
+/// Why a Task has failed. `drained`: it was told to end, as its cell is drained.
+fn failure_of(err: &StepError, drained: bool) -> String {
+    // Destroyed behind our back.
+    if err.cause() == Cause::ContainerLost {
+        return NO_CONTAINER.to_owned();
+    }
+    match err.to_string() {
+        // Ends that were asked for have no text of their own among several.
+        text if text.is_empty() || *err == StepError::Cancelled => {
+            if drained {
+                DRAINED.to_owned()
+            } else {
+                StepError::Cancelled.to_string()
+            }
+        }
+        text => text,
+    }
+}
+
 /// What the log says of a record that asks for more than is done.
 pub(in crate::cell) fn notes(extras: &Extras) -> Vec<String> {
     let ignored = extras.ignored.join(", ");
@@ -328,5 +349,24 @@ pub(in crate::cell) fn beside_image(disk: Bytes, image: u64) -> Result<Bytes, St
             "the image has {}, which counts as part of `disk_mb`, and that is {disk}; ask for more",
             Bytes::mib(image.div_ceil(1 << 20))
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_has_a_reason_whatever_ended_it() {
+        let of = |err: StepError, drained| failure_of(&err, drained);
+        let asked = || StepError::Several(vec![StepError::Cancelled, StepError::GraceExceeded]);
+        assert_eq!(of(asked(), true), "cell was drained before completion");
+        assert_eq!(of(asked(), false), "cancelled");
+        assert_eq!(of(StepError::Cancelled, true), "cell was drained before completion");
+        let exited = StepError::Failed("APP: Exited with status 1".into());
+        let both = StepError::Several(vec![StepError::Cancelled, exited]);
+        assert_eq!(of(both, true), "APP: Exited with status 1");
+        let gone = StepError::Several(vec![StepError::died(Cause::ContainerLost)]);
+        assert_eq!(of(gone, false), NO_CONTAINER);
     }
 }

@@ -1,13 +1,13 @@
 //! Requests of downloads and uploads: one attempt each, and when the next one is.
 
 use super::checksum::Hasher;
+use super::given_up::{GivenUp, UNWANTED};
 use super::plan::Version;
 use crate::image::registry::reach::{self, authority, login_of};
 use crate::log::chain;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use ureq::http::{Response, Uri, header};
 use ureq::{Agent, Body, SendBody};
@@ -30,7 +30,7 @@ const PIECE: usize = 64 << 10;
 /// Who may end it, and what may be taken.
 pub struct Bounds<'a> {
     /// Set: nobody wants it any more.
-    pub given_up: &'a AtomicBool,
+    pub given_up: &'a GivenUp,
     /// Bytes that may come.
     pub most: u64,
 }
@@ -93,10 +93,15 @@ pub fn download(
     }
 }
 
-/// Posts `length` bytes of `file`, with their digests.
+/// Whether there can be a server behind it.
+pub fn is_url(url: &str) -> bool {
+    reach::server(url).is_some()
+}
+
+/// Posts `length` bytes of `body`, with their digests.
 pub fn upload(
     (url, certs): (&str, &Path),
-    file: &File,
+    mut body: impl Read,
     length: u64,
     digests: &[(&str, String)],
 ) -> Result<(), Lost> {
@@ -111,7 +116,6 @@ pub fn upload(
     for (name, value) in digests {
         request = request.header(*name, value);
     }
-    let mut body = file;
     let answer = request.send(SendBody::from_reader(&mut body));
     let answer = answer.map_err(|err| unanswered(&uri, &err))?;
     match answer.status().as_u16() {
@@ -186,8 +190,8 @@ fn take(
                 "it is larger than the box keeps of downloads ([downloads] size)".into(),
             ));
         }
-        if bounds.given_up.load(Ordering::Relaxed) {
-            return Err(Lost::Final("nobody wants it any more".into()));
+        if bounds.given_up.is() {
+            return Err(Lost::Final(UNWANTED.into()));
         }
         if began.elapsed() > WHOLE {
             return Err(Lost::Passing(format!("it was not here within {} s", WHOLE.as_secs())));

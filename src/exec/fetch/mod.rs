@@ -11,6 +11,7 @@
 //! very checksum that is asked for now. All of it may vanish at any time.
 
 mod checksum;
+mod given_up;
 mod http;
 mod notice;
 pub mod plan;
@@ -19,6 +20,7 @@ use crate::lifecycle::form;
 use crate::model::action::Checksum;
 use crate::unit::Bytes;
 use checksum::{Hasher, hex};
+pub use given_up::{GiveUp, GivenUp};
 use http::{Answer, Bounds, Lost};
 use plan::{Entry, Index, Version};
 use smol::lock::{Mutex as Turns, Semaphore};
@@ -28,7 +30,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -50,7 +52,7 @@ struct Inner {
     /// Who wants something that somebody fetches waits for it, and then asks himself.
     flights: Mutex<BTreeMap<String, Arc<Turns<()>>>>,
     downloads: Semaphore,
-    uploads: Semaphore,
+    uploads: Arc<Semaphore>,
 }
 
 /// What is wanted.
@@ -101,15 +103,6 @@ impl Drop for Flight {
     }
 }
 
-/// Tells the thread that fetches when nobody waits for it any more.
-struct GiveUp(Arc<AtomicBool>);
-
-impl Drop for GiveUp {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// Why something could not be fetched or sent. Shows neither path nor query of a URL.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FetchError(String);
@@ -141,8 +134,12 @@ impl Fetcher {
         for item in fs::read_dir(dir)? {
             let (path, name) = item.map(|item| (item.path(), item.file_name()))?;
             let known = index.files().any(|file| name == file);
-            if !known && name != "temp" && name != "index.json" {
-                fs::remove_file(path)?;
+            if known || name == "temp" || name == "index.json" {
+                continue;
+            }
+            // No reason not to start, above all for a directory, such as the lost+found of a disk.
+            if let Err(err) = fs::remove_file(&path) {
+                crate::warn!("download.foreign", path = path.display(), err = err);
             }
         }
         Ok(Fetcher(Arc::new(Inner {
@@ -152,7 +149,7 @@ impl Fetcher {
             index: Mutex::new(index),
             flights: Mutex::default(),
             downloads: Semaphore::new(AT_ONCE),
-            uploads: Semaphore::new(AT_ONCE),
+            uploads: Arc::new(Semaphore::new(AT_ONCE)),
         })))
     }
 
@@ -165,19 +162,26 @@ impl Fetcher {
             None => None,
         };
         let slot = self.0.downloads.acquire().await;
-        let give_up = GiveUp(Arc::default());
+        let give_up = GiveUp::default();
         let (inner, wanted) = (self.0.clone(), wanted.clone());
-        let (given_up, name) = (give_up.0.clone(), id.clone());
+        let (given_up, name) = (give_up.heard(), id.clone());
         let fetched = smol::unblock(move || inner.fetch(&wanted, &name, &given_up)).await;
         drop((slot, held));
         fetched
     }
 
-    /// Posts a file of `length` bytes, with its digests. Blocking work on the pool.
+    /// Posts a file of `length` bytes, with its digests. Blocking work on the pool; dropped, it is
+    /// given up.
     pub async fn send(&self, file: File, length: u64, url: &str) -> Result<(), FetchError> {
-        let _slot = self.0.uploads.acquire().await;
-        let (inner, url) = (self.0.clone(), url.to_owned());
-        smol::unblock(move || inner.send(file, length, &url)).await
+        // The place is the thread's: given up, it goes on until its server is heard of.
+        let slot = self.0.uploads.acquire_arc().await;
+        let give_up = GiveUp::default();
+        let (inner, url, given_up) = (self.0.clone(), url.to_owned(), give_up.heard());
+        smol::unblock(move || {
+            let _slot = slot;
+            inner.send(file, length, &url, &given_up)
+        })
+        .await
     }
 
     /// A file for what is on its way to somewhere else; it has no name. Blocking.
@@ -215,7 +219,7 @@ impl Inner {
         self: &Arc<Self>,
         wanted: &Wanted,
         id: &str,
-        given_up: &AtomicBool,
+        given_up: &GivenUp,
     ) -> Result<Fetched, FetchError> {
         let kept = self.kept(id);
         // What is kept may be of another checksum than what is wanted now.
@@ -258,7 +262,7 @@ impl Inner {
         &self,
         wanted: &Wanted,
         known: &Version,
-        given_up: &AtomicBool,
+        given_up: &GivenUp,
     ) -> Result<Option<Came>, FetchError> {
         for failed in 1.. {
             match self.ask_once(wanted, known, given_up) {
@@ -266,7 +270,7 @@ impl Inner {
                 Err(Lost::Final(why)) => return Err(FetchError(why)),
                 // No event: a server does not say when it is back.
                 Err(Lost::Passing(why)) => match http::pause(failed, http::TRIES, jitter()) {
-                    Some(pause) if !given_up.load(Ordering::Relaxed) => std::thread::sleep(pause),
+                    Some(pause) if !given_up.is() => std::thread::sleep(pause),
                     _ => return Err(FetchError(why)),
                 },
             }
@@ -278,7 +282,7 @@ impl Inner {
         &self,
         wanted: &Wanted,
         known: &Version,
-        given_up: &AtomicBool,
+        given_up: &GivenUp,
     ) -> Result<Option<Came>, Lost> {
         let here = |err: io::Error| Lost::Final(format!("{}: {err}", self.dir.display()));
         let mut file = self.scratch().map_err(here)?;
@@ -307,8 +311,7 @@ impl Inner {
         let Came { mut file, version, bytes } = came;
         let form = form::form_of(&mut file).map_err(here)?;
         let form = form.ok_or_else(|| FetchError("unknown archive format".into()))?;
-        let temp = self.dir.join("temp");
-        let path = temp.join(format!("{id}-{}", unique()));
+        let path = self.temp().map_err(here)?.join(format!("{id}-{}", unique()));
         // What was checked is the same for ever, whatever its server calls it.
         let keep = !id.is_empty() && (!version.is_none() || wanted.checksum.is_some());
         let mut options = File::options();
@@ -369,7 +372,7 @@ impl Inner {
     /// Writes the index down; the next daemon removes what is not in it.
     fn write(&self, index: &Index) -> io::Result<()> {
         let text = serde_json::to_vec(index).map_err(io::Error::other)?;
-        let part = self.dir.join("temp/index.json");
+        let part = self.temp()?.join("index.json");
         let mut options = File::options();
         let options = options.write(true).create(true).truncate(true).mode(0o600);
         let mut file = options.open(&part)?;
@@ -378,32 +381,51 @@ impl Inner {
         fs::rename(part, self.dir.join("index.json"))
     }
 
+    /// The place of what is under way, made anew if it has vanished.
+    fn temp(&self) -> io::Result<PathBuf> {
+        let temp = self.dir.join("temp");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&temp)?;
+        Ok(temp)
+    }
+
     /// A file without a name.
     fn scratch(&self) -> io::Result<File> {
-        let path = self.dir.join("temp").join(format!("scratch-{}", unique()));
+        let path = self.temp()?.join(format!("scratch-{}", unique()));
         let mut options = File::options();
         let file = options.read(true).write(true).create_new(true).mode(0o600).open(&path)?;
         fs::remove_file(&path)?;
         Ok(file)
     }
 
-    fn send(&self, mut file: File, length: u64, url: &str) -> Result<(), FetchError> {
+    fn send(
+        &self,
+        mut file: File,
+        length: u64,
+        url: &str,
+        given_up: &GivenUp,
+    ) -> Result<(), FetchError> {
         let here = |err: io::Error| FetchError(err.to_string());
         let digests = digests(&mut file).map_err(here)?;
         for failed in 1.. {
             file.rewind().map_err(here)?;
-            match http::upload((url, self.certs.as_path()), &file, length, &digests) {
+            let body = given_up.reading(&file);
+            match http::upload((url, self.certs.as_path()), body, length, &digests) {
                 Ok(()) => return Ok(()),
                 Err(Lost::Final(why)) => return Err(FetchError(why)),
                 // No event: a server does not say when it is back.
                 Err(Lost::Passing(why)) => match http::pause(failed, UPLOAD_TRIES, jitter()) {
-                    Some(pause) => std::thread::sleep(pause),
-                    None => return Err(FetchError(why)),
+                    Some(pause) if !given_up.is() => std::thread::sleep(pause),
+                    _ => return Err(FetchError(why)),
                 },
             }
         }
         unreachable!("the pauses end")
     }
+}
+
+/// Whether something can be sent there.
+pub fn is_url(url: &str) -> bool {
+    http::is_url(url)
 }
 
 /// What something of this cache key is kept under; empty: it is not kept.

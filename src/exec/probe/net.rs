@@ -1,16 +1,16 @@
 //! Tries over the network: a connection, a request.
 
 use super::within;
+use crate::lifecycle::healthcheck::answer::{self, Answer, Coming, REDIRECTS_MAX};
+use crate::lifecycle::healthcheck::reason;
 use async_io::Async;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// Bytes of an HTTP answer that are looked at; the status line is in the first of them.
-const ANSWER_MAX: usize = 16 * 1024;
-
-/// Redirects to the same instance that are followed.
-const REDIRECT_MAX: usize = 3;
+/// Bytes of an HTTP answer that are read at once.
+const PIECE: usize = 16 * 1024;
 
 /// A TCP connection.
 pub(super) async fn connect(at: (Ipv4Addr, u16), limit: Duration) -> Result<(), String> {
@@ -18,7 +18,7 @@ pub(super) async fn connect(at: (Ipv4Addr, u16), limit: Duration) -> Result<(), 
     within(limit, Async::<TcpStream>::connect(at))
         .await
         .ok_or_else(|| late(limit))
-        .and_then(|tried| tried.map(drop).map_err(|err| plain(&err)))
+        .and_then(|tried| tried.map(drop).map_err(|err| reason(&err)))
         .map_err(|why| format!("failed to make TCP connection to {at}: {why}"))
 }
 
@@ -35,7 +35,7 @@ pub(super) async fn request(
         Some(Ok(code)) => {
             format!("received status code {code} in {}ms", begin.elapsed().as_millis())
         }
-        Some(Err(_)) => "connection refused".to_owned(),
+        Some(Err(err)) => reason(&err),
         None => late(limit),
     };
     Err(format!("failed to make HTTP request to '{path}' on port {port}: {why}"))
@@ -45,63 +45,35 @@ fn late(limit: Duration) -> String {
     format!("timed out after {:.2} seconds", limit.as_secs_f64())
 }
 
-/// The system's words without its number.
-fn plain(err: &std::io::Error) -> String {
-    match err.kind() {
-        std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        _ => err.to_string(),
-    }
-}
-
-/// The status of the last answer to a GET, redirects within the instance followed.
-async fn get(at: SocketAddr, path: &str) -> std::io::Result<u16> {
-    let mut path = path.to_owned();
-    for _ in 0..=REDIRECT_MAX {
-        let answer = get_once(at, &path).await?;
-        let mut headers = [httparse::EMPTY_HEADER; 64];
-        let mut head = httparse::Response::new(&mut headers);
-        head.parse(&answer).map_err(std::io::Error::other)?;
-        let code = head.code.unwrap_or(0);
-        let next = head
-            .headers
-            .iter()
-            .find(|header| header.name.eq_ignore_ascii_case("location"))
-            .and_then(|header| std::str::from_utf8(header.value).ok());
-        match next {
-            Some(next) if (300..400).contains(&code) => path = local_path(next, at),
-            _ => return Ok(code),
+/// The status of the last answer to a GET. Redirects are followed within the instance: what is another
+/// host's is asked of this one all the same, as only it counts and no app sends the daemon anywhere.
+async fn get(at: SocketAddr, path: &str) -> io::Result<u16> {
+    let mut target = answer::target(path)?;
+    for _ in 0..=REDIRECTS_MAX {
+        let answer = get_once(at, &target).await?;
+        match answer.redirect(&target)? {
+            Some(aim) => target = aim.target,
+            None => return Ok(answer.code),
         }
     }
-    Ok(310)
+    Err(io::Error::other(format!("stopped after {REDIRECTS_MAX} redirects")))
 }
 
-/// Path of a redirect; another host's is asked of this instance all the same, as only it counts.
-fn local_path(location: &str, at: SocketAddr) -> String {
-    let rest = location.strip_prefix(&format!("http://{at}")).unwrap_or(location);
-    match rest.split_once("://") {
-        Some((_, rest)) => rest.find('/').map_or("/".to_owned(), |at| rest[at..].to_owned()),
-        None if rest.starts_with('/') => rest.to_owned(),
-        None => format!("/{rest}"),
-    }
-}
-
-/// The head of one answer.
-async fn get_once(at: SocketAddr, path: &str) -> std::io::Result<Vec<u8>> {
+/// One answer, read to its end.
+async fn get_once(at: SocketAddr, target: &str) -> io::Result<Answer> {
     let mut stream = Async::<TcpStream>::connect(at).await?;
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {at}\r\nUser-Agent: diego-healthcheck\r\n\
-         X-Forwarded-Proto: https\r\nConnection: close\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = vec![0; ANSWER_MAX];
-    let mut length = 0;
+    stream.write_all(answer::request(target, &at.to_string()).as_bytes()).await?;
+    let (mut coming, mut piece) = (Coming::default(), vec![0; PIECE]);
     loop {
-        let read = stream.read(&mut answer[length..]).await?;
-        length += read;
-        let whole = answer[..length].windows(4).any(|four| four == b"\r\n\r\n");
-        if read == 0 || whole || length == ANSWER_MAX {
-            answer.truncate(length);
-            return Ok(answer);
+        // A body that never pauses must not keep the executor's only thread.
+        smol::future::yield_now().await;
+        match stream.read(&mut piece).await? {
+            0 => return coming.end(),
+            length => {
+                if let Some(answer) = coming.push(&piece[..length])? {
+                    return Ok(answer);
+                }
+            }
         }
     }
 }
@@ -109,18 +81,86 @@ async fn get_once(at: SocketAddr, path: &str) -> std::io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread::JoinHandle;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// An app that answers one connection after the other with these; what it was asked for, and
+    /// whether it could write all it had to say.
+    fn app(answers: Vec<Vec<u8>>) -> (u16, JoinHandle<Vec<(String, bool)>>) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let port = listener.local_addr().expect("its number").port();
+        let serve = move |answer: Vec<u8>| {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let (mut asked, mut byte) = (Vec::new(), [0]);
+            while !asked.ends_with(b"\r\n\r\n") {
+                stream.read_exact(&mut byte).expect("a request");
+                asked.push(byte[0]);
+            }
+            let written = stream.write_all(&answer).is_ok();
+            let line = String::from_utf8_lossy(&asked).lines().next().map(str::to_owned);
+            (line.expect("a line"), written)
+        };
+        (port, std::thread::spawn(move || answers.into_iter().map(serve).collect()))
+    }
+
+    fn ask(port: u16) -> Result<(), String> {
+        smol::block_on(request((Ipv4Addr::LOCALHOST, port), "/a/x", LONG))
+    }
+
+    fn redirect(to: &str) -> Vec<u8> {
+        format!("HTTP/1.1 302 X\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n").into_bytes()
+    }
 
     #[test]
-    fn redirects_stay_within_the_instance() {
-        let at: SocketAddr = "10.254.0.2:8080".parse().expect("address");
-        for (location, path) in [
-            ("/login", "/login"),
-            ("http://10.254.0.2:8080/x?y", "/x?y"),
-            ("https://example.org/a/b", "/a/b"),
-            ("https://example.org", "/"),
-            ("next", "/next"),
+    fn redirects_stay_within_the_instance_and_end() {
+        let ok = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        for (location, line) in [
+            ("/login", "GET /login HTTP/1.1"),
+            ("next", "GET /a/next HTTP/1.1"),
+            ("https://example.org/a/b", "GET /a/b HTTP/1.1"),
+            ("http://example.org", "GET / HTTP/1.1"),
         ] {
-            assert_eq!(local_path(location, at), path, "{location}");
+            let (port, app) = app(vec![redirect(location), ok.to_vec()]);
+            assert_eq!(ask(port), Ok(()), "{location}");
+            assert_eq!(app.join().expect("asked")[1].0, line, "{location}");
         }
+        let (port, app) = app(vec![redirect("/a/x"); REDIRECTS_MAX + 1]);
+        let why = ask(port).expect_err("a circle");
+        assert!(why.ends_with("stopped after 10 redirects"), "{why}");
+        app.join().expect("all of them came");
+    }
+
+    #[test]
+    fn an_answer_is_what_the_app_says_last() {
+        let (port, early) = app(vec![
+            b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+                .to_vec(),
+        ]);
+        assert_eq!(ask(port), Ok(()), "1xx only announces");
+        early.join().expect("asked");
+        for (answer, why) in [
+            (&b""[..], "EOF"),
+            (b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n", "received status code 503 in "),
+            (b"SSH-2.0-x\r\n\r\n", "malformed HTTP response"),
+        ] {
+            let (port, app) = app(vec![answer.to_vec()]);
+            let said = ask(port).expect_err(why);
+            let begin = format!("failed to make HTTP request to '/a/x' on port {port}: {why}");
+            assert!(said.starts_with(&begin), "{said}");
+            app.join().expect("asked");
+        }
+    }
+
+    /// More than the sockets hold: the app can only write it all when it is read.
+    #[test]
+    fn the_body_is_read_so_that_the_app_can_write_it() {
+        let body = vec![b'x'; 32 << 20];
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        let (port, app) = app(vec![[head.as_bytes(), &body].concat()]);
+        assert_eq!(ask(port), Ok(()));
+        assert!(app.join().expect("asked")[0].1, "the app's write failed");
     }
 }

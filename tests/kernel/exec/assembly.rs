@@ -45,6 +45,7 @@ fn live(stage: &Stage, work: &Work, on_healthy: impl Fn(&Canceller) + Send + Syn
         readiness: None,
         sink: Sink { source: "HEALTH".into(), ..stage.exec.sink.clone() },
         pool: Arc::new(Pool::new(1)),
+        programs: Arc::new(Pool::new(1)),
     };
     let tell = |told: Told| -> std::pin::Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         let (canceller, on_healthy) = (&canceller, &on_healthy);
@@ -256,6 +257,7 @@ fn row_44_a_check_that_hangs_leaves_no_process() {
         readiness: None,
         sink: Sink { source: "HEALTH".into(), ..stage.exec.sink.clone() },
         pool: Arc::new(Pool::new(1)),
+        programs: Arc::new(Pool::new(1)),
     };
     let (_canceller, cancel) = cancel::pair();
     let end = smol::block_on(monitor.startup(&cancel)).expect_err("it never passes");
@@ -267,5 +269,57 @@ fn row_44_a_check_that_hangs_leaves_no_process() {
     while !ended() {
         assert!(begin.elapsed() < Duration::from_secs(20), "processes of checks are left");
     }
+    stage.close();
+}
+
+/// A check that runs a program waits behind others that do, and what only connects does not; that it
+/// waits is no part of the time that the app has to start.
+#[test]
+fn row_44_checks_that_run_programs_hold_up_no_others_and_their_turns_cost_no_start_time() {
+    if !alone(
+        module_path!(),
+        "row_44_checks_that_run_programs_hold_up_no_others_and_their_turns_cost_no_start_time",
+    ) {
+        return;
+    }
+    let stage = Stage::new("turns");
+    // Fails the first time, which is the end once the start timeout is over.
+    let monitor = "test -e /tmp/asked || { : > /tmp/asked; exit 1; }";
+    let work = places::named(&Work {
+        monitor: Some(run("", monitor)),
+        ..Work::new(sh("exec sleep 1000"))
+    });
+    let programs = Arc::new(Pool::new(1));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("its number").port();
+    let limit = Duration::from_secs(5);
+    let startup = |check: Check| {
+        let health = Health { start_timeout: limit, ..health(check) };
+        let (stage, work, programs) = (&stage, &work, programs.clone());
+        async move {
+            let monitor = Monitor {
+                exec: &stage.exec,
+                address: Ipv4Addr::LOCALHOST,
+                work,
+                health: &health,
+                readiness: None,
+                sink: Sink { source: "HEALTH".into(), ..stage.exec.sink.clone() },
+                pool: Arc::new(Pool::new(1)),
+                programs,
+            };
+            let (_canceller, cancel) = cancel::pair();
+            monitor.startup(&cancel).await
+        }
+    };
+    smol::block_on(async {
+        let hangs = programs.enter().await;
+        startup(Check::Port { port }).await.expect("it waits for nobody");
+        let frees = async {
+            smol::Timer::after(limit).await;
+            drop(hangs);
+        };
+        let (end, ()) = smol::future::zip(startup(Check::Process), frees).await;
+        end.expect("it had its time after its turn had come");
+    });
     stage.close();
 }
