@@ -7,7 +7,7 @@ use super::lrp_state::LrpEvent;
 use super::releases::made_from;
 use super::shared::{Cell, Shared};
 use super::{converge, owner, releases, stuck};
-use crate::container::{Container, Posture, ProcessError, Sight};
+use crate::container::{Container, Posture, ProcessError, Sight, boot_id};
 use crate::exec::found::Attached;
 use crate::exec::room::Resources;
 use crate::exec::{assembly, places};
@@ -93,6 +93,10 @@ impl Cell {
         self.shared.settle_tasks().await;
         let inner = self.shared.clone();
         smol::unblock(move || {
+            if let Err(err) = inner.store.settle(&boot_id()) {
+                crate::error!("record.refused", err = chain(&err));
+            }
+            inner.sweep_logs();
             inner.distrust_published();
             inner.sweep_mounted();
             inner.collect_sources(true);

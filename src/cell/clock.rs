@@ -5,6 +5,8 @@
 //! long ago as it is: no crash is forgiven and no start put off that time itself has not. Up to that
 //! moment the cell goes by the clock as it was before, so no time of the new one gets among them.
 
+use super::record::AppRecord;
+use crate::model::lrp::ActualLrp;
 use crate::model::task::TaskRecord;
 use crate::sys::clock::Reading;
 
@@ -48,6 +50,29 @@ impl Jump {
         }
     }
 
+    /// A time that lies ahead, as when something is tried next: as far ahead as it is.
+    pub fn ahead(self, at_ms: u64) -> u64 {
+        at_ms.saturating_add_signed(self.by_ms)
+    }
+
+    /// The times of an instance.
+    pub fn move_actual(self, record: &mut ActualLrp) {
+        record.since_ms = self.moved(record.since_ms);
+        if let Some(death) = &mut record.death {
+            death.at_ms = self.moved(death.at_ms);
+        }
+    }
+
+    /// The times of an app.
+    pub fn move_app(self, app: &mut AppRecord) {
+        if let Some(wish) = &mut app.wish {
+            wish.at_ms = self.moved(wish.at_ms);
+        }
+        for revision in &mut app.revisions {
+            revision.made_ms = self.moved(revision.made_ms);
+        }
+    }
+
     /// The times of a Task, which are in nanoseconds; 0 is none.
     pub fn move_task(self, record: &mut TaskRecord) {
         for at_ns in
@@ -64,6 +89,7 @@ impl Jump {
 mod tests {
     use super::*;
     use crate::cell::crash::{self, Next};
+    use crate::model::lrp::{LrpState, Side};
 
     const DAY_MS: u64 = 86_400_000;
     const YEAR_MS: u64 = 365 * DAY_MS;
@@ -137,6 +163,45 @@ mod tests {
             assert_eq!(ran(5 * 60_000, to_ms), 8, "{to_ms}");
             assert_eq!(ran(5 * 60_000 + 1, to_ms), 1, "{to_ms}");
         }
+    }
+
+    /// What `explain` tells of an app is all of one clock.
+    #[test]
+    fn a_death_a_wish_and_a_revision_stay_as_long_ago_as_they_are() {
+        use crate::cell::record::{Revision, Wish};
+        use crate::cell::releases::tests::app;
+        use crate::model::death::{Cause, Death};
+        let jump = jump(reading(1_000, 5_000), reading(NOW_MS, 5_100)).expect("a jump");
+        let by = jump.by_ms as u64;
+        let key = crate::cell::diff::tests::desired(1, "a").into_keys().next().expect("one");
+        let mut record = ActualLrp {
+            tag: Default::default(),
+            guid: key,
+            index: 0,
+            side: Side::Left,
+            version: "1".into(),
+            state: LrpState::Crashed { succeeded: false },
+            crash_count: 3,
+            crash_reason: None,
+            death: Some(Death { at_ms: 300, counted: true, cause: Cause::ContainerLost }),
+            placement_error: None,
+            routable: None,
+            ran: true,
+            was_ready: false,
+            since_ms: 300,
+        };
+        jump.move_actual(&mut record);
+        let death = record.death.expect("it has crashed");
+        assert_eq!((record.since_ms, death.at_ms), (300 + by, 300 + by));
+        let mut web = app("memory = \"32MiB\"");
+        let release = web.release.clone().expect("it is staged");
+        web.wish = Wish::new("restart", 200);
+        let revision =
+            Revision { number: 1, made_ms: 100, why: String::new(), text: String::new(), release };
+        web.revisions = vec![revision];
+        jump.move_app(&mut web);
+        let wish = web.wish.expect("somebody has asked");
+        assert_eq!((wish.at_ms, web.revisions[0].made_ms), (200 + by, 100 + by));
     }
 
     /// Row 7: a Task's times go with the clock, so that it is neither given up nor remembered longer.

@@ -5,6 +5,7 @@ use super::lrp_state::LrpEvent;
 use super::queue;
 use super::record::{AppRecord, Hooked, Release};
 use super::shared::{AppChange, Cell, Shared, State, now_ms};
+use super::staging::Unstaged;
 use super::stand::held;
 use super::{app_task, by_record, pulse, releases, revisions, staging};
 use crate::exec::cancel;
@@ -106,7 +107,8 @@ impl Shared {
         self.finish_deletions().await;
         self.make_afresh().await;
         let judge_ms = self.judge_releases().await;
-        let mut due_ms = judge_ms.into_iter().chain(self.drain_on()).min();
+        let away_ms = self.state().away.next_ms(now_ms());
+        let mut due_ms = judge_ms.into_iter().chain(self.drain_on()).chain(away_ms).min();
         let (plan, desired) = {
             let mut state = self.state();
             if state.closing {
@@ -288,19 +290,27 @@ impl Shared {
         if state.closing || self.refusal(&state).is_some() {
             return;
         }
-        let preloading = state.preloading;
+        {
+            let State { away, apps, .. } = &mut *state;
+            away.retain(|name| apps.get(name).is_some_and(|app| app.away));
+        }
+        let (preloading, now) = (state.preloading, now_ms());
         let waiting: Vec<(AppName, AppRecord)> = state
             .apps
             .iter()
             .filter(|(name, app)| {
-                let decided = app.staged == Some(app.generation);
-                !app.deleting && !app.stopped && !decided && !state.staging.contains_key(*name)
+                let is_wanted = match app.staged == Some(app.generation) {
+                    false => true,
+                    // One at a time and beside nothing else: it may take long, and be in vain.
+                    true => app.away && state.staging.is_empty() && state.away.is_due(name, now),
+                };
+                !app.deleting && !app.stopped && is_wanted && !state.staging.contains_key(*name)
             })
             // Its image may be on its way here without a network. It takes nobody's turn meanwhile.
             .filter(|(_, app)| !preloading || !self.lacks_image(app))
             .map(|(name, app)| (name.clone(), app.clone()))
             .collect();
-        for (name, app) in waiting {
+        for (name, app) in first(waiting) {
             if state.staging.len() >= STAGING_MAX {
                 break;
             }
@@ -321,7 +331,7 @@ impl Shared {
         self: &Arc<Self>,
         name: &AppName,
         generation: u64,
-        outcome: Result<Release, String>,
+        outcome: Result<Release, Unstaged>,
         stopped: bool,
     ) {
         let mut decided = None;
@@ -342,14 +352,15 @@ impl Shared {
                         self.say(name, "STG", false, "Staging complete");
                     }
                     crate::info!("app.staged", app = name);
-                    app.failure = None;
+                    (app.failure, app.away) = (None, false);
                     app.hooked = app.hook().map(|hook| Hooked { passed: true, ..hook });
                     revisions::replace(&mut app, release, now_ms());
                 }
-                Err(why) => {
-                    self.say(name, "STG", true, format!("Staging failed: {why}"));
+                Err(Unstaged { why, is_away }) => {
+                    let again = if is_away { "; it is tried again by itself" } else { "" };
+                    self.say(name, "STG", true, format!("Staging failed: {why}{again}"));
                     crate::warn!("app.unstaged", app = name, err = why);
-                    app.failure = Some(why);
+                    (app.failure, app.away) = (Some(why), is_away);
                 }
             }
             decided = Some(app.clone());
@@ -357,10 +368,13 @@ impl Shared {
         });
         let recorded = recorded.await;
         let mut state = self.state();
+        if decided.as_ref().is_some_and(|app| app.away) {
+            state.away.failed(name, now_ms());
+        }
         if let (Err(err), Some(mut app)) = (recorded, decided) {
             crate::error!("record.refused", app = name, err = err);
             // Kept in memory only, or it would be staged again and again.
-            app.failure = Some(err.to_string());
+            (app.failure, app.away) = (Some(err.to_string()), false);
             state.apps.insert(name.clone(), app);
         }
         // Until here: layers that no record names yet are not swept while something is staged.
@@ -462,6 +476,7 @@ impl Shared {
             let state = self.state();
             used.extend(state.apps.values().flat_map(AppRecord::kept).flat_map(Release::layers));
             used.extend(app_task::layers(&state.tasks));
+            used.extend(state.set_aside.values().flat_map(|unread| &unread.digests));
         }
         let unknown = |err| crate::warn!("layer.all_kept", err = chain(&err));
         for handle in self.host.list().map_err(unknown).ok()? {
@@ -479,6 +494,14 @@ impl Shared {
         used.extend(stacks.filter_map(|path| crate::image::known_stack(store, &path)));
         Some(used)
     }
+}
+
+/// What is to be staged, in its order: who is tried for the first time before who is tried again, and of
+/// these only one.
+fn first(waiting: Vec<(AppName, AppRecord)>) -> impl Iterator<Item = (AppName, AppRecord)> {
+    let (again, fresh): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(_, app)| app.away);
+    let most = usize::from(fresh.is_empty());
+    fresh.into_iter().chain(again.into_iter().take(most))
 }
 
 /// Every LRP that shall be, from the apps' releases.
@@ -527,4 +550,23 @@ pub(super) fn world<'a>(
     let node = state.node.node();
     let closed = node.is_draining || node.unhealthy.is_some();
     World { desired, actual: &state.actual, supervised, no_room, closed, held, trial }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_tried_again_is_behind_all_others_and_alone() {
+        let app = |name: &str, away: bool| {
+            let app = super::super::releases::tests::app("memory = \"32MiB\"");
+            (name.parse::<AppName>().expect("name"), AppRecord { away, ..app })
+        };
+        let order = |all: Vec<(AppName, AppRecord)>| {
+            first(all).map(|(name, _)| name.to_string()).collect::<Vec<_>>().join(" ")
+        };
+        let (a, b) = (app("a", true), app("b", true));
+        assert_eq!(order(vec![a.clone(), b.clone()]), "a");
+        assert_eq!(order(vec![a, b, app("c", false), app("d", false)]), "c d");
+    }
 }

@@ -34,6 +34,8 @@ pub struct Facts<'a> {
     pub actual: &'a BTreeMap<Key, ActualLrp>,
     /// The cell is drained, or on its way there.
     pub drained: bool,
+    /// When what could not be staged is tried again by itself, in milliseconds since 1970.
+    pub again_ms: Option<u64>,
     /// Milliseconds since 1970.
     pub now_ms: u64,
 }
@@ -51,8 +53,14 @@ impl Cell {
         let state = self.shared.state();
         let app = state.apps.get(&view.name).ok_or_else(|| CellError::no_app(name))?;
         let made = app.release.as_ref().map(|release| lrps(release, app.restarts));
+        let again_ms = match (app.away, &app.container) {
+            (true, _) => Some(state.away.at_ms(&view.name).unwrap_or_else(now_ms)),
+            (false, Some(_)) => state.record_tries.get(&view.name).copied(),
+            (false, None) => None,
+        };
         let facts = Facts {
             app,
+            again_ms,
             view: &view,
             lrps: &made.unwrap_or_default(),
             actual: &state.actual,

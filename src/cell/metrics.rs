@@ -57,7 +57,13 @@ impl Cell {
     pub async fn figures(&self) -> CellFigures {
         let shared = self.shared.clone();
         let problems = self.examine_box().await.problems;
-        smol::unblock(move || shared.figures(!problems.is_empty())).await
+        let turn = shared.pools.metrics.enter().await;
+        smol::unblock(move || {
+            // Whoever asked may have left: the work goes on, and so does its turn.
+            let _turn = turn;
+            shared.figures(!problems.is_empty())
+        })
+        .await
     }
 }
 

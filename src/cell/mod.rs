@@ -14,6 +14,7 @@
 mod adopt;
 mod app_task;
 mod autopsy;
+mod away;
 mod by_record;
 pub mod clock;
 mod converge;

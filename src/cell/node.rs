@@ -99,6 +99,7 @@ impl Shared {
             return;
         }
         // No record is being made with a time of the clock before.
+        let _apps = self.turns.lock().await;
         let _turns = (self.record_turns.lock().await, self.task_turns.lock().await);
         let mut state = self.state();
         let now = Reading::now();
@@ -112,9 +113,10 @@ impl Shared {
         for stuck in state.node.stuck.values_mut() {
             stuck.since_ms = jump.moved(stuck.since_ms);
         }
-        for record in state.actual.values_mut() {
-            record.since_ms = jump.moved(record.since_ms);
-        }
+        state.actual.values_mut().for_each(|record| jump.move_actual(record));
+        state.apps.values_mut().for_each(|app| jump.move_app(app));
+        state.away.jump(jump);
+        state.record_tries.values_mut().for_each(|at_ms| *at_ms = jump.ahead(*at_ms));
         for record in state.tasks.values_mut() {
             jump.move_task(record);
         }
@@ -177,6 +179,13 @@ impl Shared {
             let reason = stuck.view(handle).reason;
             format!("container {handle} is stuck, and keeps its memory and disk: {reason}")
         });
-        ill.into_iter().chain(stuck).collect()
+        let unread = state.set_aside.iter().map(|(name, unread)| {
+            format!(
+                "app {name} is set aside, as its record cannot be read: {}; `terrarium apply` its \
+                 manifest anew, or start the daemon that wrote the record",
+                unread.why
+            )
+        });
+        ill.into_iter().chain(stuck).chain(unread).collect()
     }
 }

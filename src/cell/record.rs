@@ -26,6 +26,9 @@ pub struct AppRecord {
     pub staged: Option<u64>,
     /// Why the last staging failed.
     pub failure: Option<String>,
+    /// It failed as its image could not be reached: it is tried again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub away: bool,
     /// What runs: the last declaration that could be staged.
     pub release: Option<Release>,
     /// `release` has run with all its instances.
@@ -145,6 +148,7 @@ impl AppRecord {
             generation,
             staged: None,
             failure: None,
+            away: false,
             release: None,
             proven: false,
             last_good: None,
@@ -185,6 +189,7 @@ impl AppRecord {
             pushed: None,
             generation: self.generation + 1,
             failure: None,
+            away: false,
             lapses: self.scale.keys().cloned().collect(),
             stopped: false,
             ..self
@@ -215,6 +220,7 @@ impl AppRecord {
     fn run_again(&mut self) {
         let undecided = self.staged != Some(self.generation);
         let failed = self.failure.take().is_some();
+        self.away = false;
         // Its hook was ended with it. What failed while this one is undecided was the version before, and
         // the hook may be running.
         if (failed && !undecided) || (self.stopped && undecided) {
@@ -300,6 +306,24 @@ mod tests {
         // What is declared anew has a hook of its own.
         let next = begun.clone().declared(begun.manifest.clone(), begun.file.clone());
         assert_eq!(next.hook(), None);
+    }
+
+    /// A record of an older program has no word of it, and one that is not away says none.
+    #[test]
+    fn only_what_is_away_is_tried_again_and_whoever_asks_for_more_begins_anew() {
+        let mut away = declared("memory = \"32MiB\"");
+        (away.staged, away.failure, away.away) =
+            (Some(away.generation), Some("no registry".into()), true);
+        let text = |app: &AppRecord| serde_json::to_string(app).expect("JSON");
+        let read = |text: &str| serde_json::from_str::<AppRecord>(text).expect("a record");
+        assert_eq!(read(&text(&away)), away);
+        let here = AppRecord { away: false, ..away.clone() };
+        assert!(!text(&here).contains("away"));
+        assert_eq!(read(&text(&here)), here);
+        let next = away.clone().declared(away.manifest.clone(), away.file.clone());
+        assert_eq!((next.away, next.failure), (false, None));
+        away.start(false);
+        assert_eq!((away.away, away.staged), (false, None), "at once");
     }
 
     /// Before and after the write of everything that becomes of an app, and at no other.

@@ -28,6 +28,7 @@ const END_MAX: Duration = Duration::from_secs(5);
 const PIDS_MAX: u32 = 64;
 
 /// What came of a check.
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Verdict {
     /// A container was made and removed.
     Good,
@@ -57,9 +58,8 @@ impl Cell {
                 let limit = check.timeout.as_secs();
                 Verdict::Bad(format!("the check has not come to an end in {limit} s"))
             });
-            let is_good = shared.judge(verdict);
-            let pause = if is_good { check.interval } else { check.unhealthy_interval };
-            async_io::Timer::after(pause).await;
+            let health = shared.judge(verdict);
+            async_io::Timer::after(pause(&health, &check)).await;
         }
     }
 }
@@ -79,16 +79,12 @@ impl Cell {
 }
 
 impl Shared {
-    /// Takes note; `false`: the cell is ill.
-    fn judge(&self, verdict: Verdict) -> bool {
-        let health = match verdict {
-            Verdict::Unknown => return true,
-            Verdict::Good => Health::Good,
-            Verdict::Bad(why) => Health::Bad(why),
-        };
-        let is_good = health == Health::Good;
+    /// Takes note; how the cell stands then.
+    fn judge(&self, verdict: Verdict) -> Health {
         let mut state = self.state();
-        let before = std::mem::replace(&mut state.node.health, health.clone());
+        let before = state.node.health.clone();
+        let health = stands(&before, verdict);
+        state.node.health = health.clone();
         match (&health, &before) {
             (Health::Bad(why), Health::Good | Health::Unknown) => {
                 const CURE: &str = "nothing new starts until that is mended; it is tried again";
@@ -104,7 +100,7 @@ impl Shared {
         if health != before {
             self.wake();
         }
-        is_good
+        health
     }
 
     /// One check.
@@ -189,6 +185,23 @@ impl Shared {
     }
 }
 
+/// How the cell stands after a check. One that tells nothing is no evidence for either.
+fn stands(before: &Health, verdict: Verdict) -> Health {
+    match verdict {
+        Verdict::Unknown => before.clone(),
+        Verdict::Good => Health::Good,
+        Verdict::Bad(why) => Health::Bad(why),
+    }
+}
+
+/// Until the next check. As long as the cell is taken for ill it is soon, whatever the last one told.
+fn pause(health: &Health, check: &SelfCheck) -> Duration {
+    match health {
+        Health::Bad(_) => check.unhealthy_interval,
+        Health::Good | Health::Unknown => check.interval,
+    }
+}
+
 /// What comes of some work, or of the one that hung before: a thread may be stuck in the kernel with
 /// that, and each further one would be stuck beside it until none is left. `None`: it hangs.
 async fn within<T>(
@@ -257,6 +270,31 @@ mod tests {
                 (count.get() >= works_at).then_some(()).ok_or_else(|| "no".to_owned())
             }));
             assert_eq!((count.get(), outcome.is_ok()), (tried, good), "{works_at}");
+        }
+    }
+
+    /// Row 37: an ill cell that is full at the next look is looked at soon again, or it stays ill for long
+    /// after it has been mended and has room.
+    #[test]
+    fn row_37_a_full_box_is_no_evidence() {
+        let check = SelfCheck {
+            interval: Duration::from_secs(600),
+            unhealthy_interval: Duration::from_secs(30),
+            timeout: Duration::from_secs(60),
+        };
+        let ill = Health::Bad("why".into());
+        let bad = || Verdict::Bad("why".into());
+        for (before, verdict, after, pause_s) in [
+            (Health::Unknown, Verdict::Unknown, Health::Unknown, 600),
+            (Health::Good, Verdict::Unknown, Health::Good, 600),
+            (ill.clone(), Verdict::Unknown, ill.clone(), 30),
+            (ill.clone(), Verdict::Good, Health::Good, 600),
+            (Health::Good, bad(), ill.clone(), 30),
+            (ill.clone(), bad(), ill.clone(), 30),
+        ] {
+            let health = stands(&before, verdict.clone());
+            assert_eq!(health, after, "{before:?} {verdict:?}");
+            assert_eq!(pause(&health, &check).as_secs(), pause_s, "{before:?} {verdict:?}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! What the loop, the supervisors and the API share.
 
+use super::away::Away;
 use super::converge::desired;
 use super::diff::Key;
 use super::drain::Draining;
@@ -15,7 +16,7 @@ use super::pulse::Pulse;
 use super::record::{self, AppRecord};
 use super::settings::Settings;
 use super::ssh::HostKeys;
-use super::store::{Begun, RecordStore, Records};
+use super::store::{Begun, RecordStore, Records, Unread};
 use super::tag;
 use crate::config::site::Site;
 use crate::container::{Container, Host, boot_id};
@@ -168,6 +169,8 @@ pub(crate) struct Shared {
 /// What changes. Held for moments only, never across an await.
 pub(super) struct State {
     pub(super) apps: BTreeMap<AppName, AppRecord>,
+    /// Apps whose records cannot be read, by name, which stay on the disk as they are.
+    pub(super) set_aside: BTreeMap<String, Unread>,
     pub(super) actual: BTreeMap<Key, ActualLrp>,
     pub(super) supervised: BTreeMap<Key, Supervised>,
     pub(super) staging: BTreeMap<AppName, Canceller>,
@@ -175,6 +178,8 @@ pub(super) struct State {
     pub(super) tasks: BTreeMap<String, TaskRecord>,
     /// When roots of LRPs by record that could not be had are tried again, in milliseconds since 1970.
     pub(super) record_tries: BTreeMap<AppName, u64>,
+    /// When apps are tried again whose images could not be reached.
+    pub(super) away: Away,
     /// Those that somebody works on; without a canceller: of which somebody is told.
     pub(super) task_work: BTreeMap<String, Option<Canceller>>,
     /// Containers of Tasks that run, and what each may log.
@@ -264,11 +269,13 @@ impl Cell {
         let drain = Draining::resume(parts.records.drain, &parts.settings.boot);
         let state = State {
             apps: parts.records.apps,
+            set_aside: parts.records.set_aside,
             actual: tag::resume(parts.records.actual),
             supervised: BTreeMap::new(),
             staging: BTreeMap::new(),
             tasks: parts.records.tasks,
             record_tries: BTreeMap::new(),
+            away: Away::default(),
             task_work: BTreeMap::new(),
             task_containers: BTreeMap::new(),
             fetched: BTreeMap::new(),
@@ -331,6 +338,8 @@ impl Cell {
         let (sender, receiver) = bounded(1);
         let mut state = self.shared.state();
         if !state.closing {
+            // Where nothing changes nobody else notices that they have left.
+            state.watchers.retain(|watcher| !watcher.is_closed());
             state.watchers.push(sender);
         }
         receiver
@@ -460,6 +469,8 @@ impl Shared {
             Some(record) => state.apps.insert(name.clone(), record),
             None => state.apps.remove(name),
         };
+        // Its record is another one now.
+        state.set_aside.remove(name.as_str());
         self.events.tell_of(lrp, drafts);
     }
 

@@ -159,12 +159,17 @@ fn too_large(name: &AppName, bytes: u64) -> String {
 impl Shared {
     /// Removes the sources that nothing needs. `begins`: the daemon does, so nothing comes in now. Blocking.
     pub(super) fn collect_sources(self: &Arc<Self>, begins: bool) {
+        let root = self.paths.state.join(SOURCES);
         let (names, needed): (BTreeSet<String>, BTreeSet<PathBuf>) = {
             let state = self.state();
-            let names = state.apps.keys().map(|name| name.as_str().to_owned()).collect();
-            (names, state.apps.values().flat_map(needed).collect())
+            let names = state.apps.keys().map(|name| name.as_str().to_owned());
+            let names = names.chain(state.set_aside.keys().cloned()).collect();
+            // Nobody can tell which of theirs are.
+            let unknown =
+                state.set_aside.keys().flat_map(|name| wholes(&root.join(name)).into_values());
+            (names, state.apps.values().flat_map(needed).chain(unknown).collect())
         };
-        collect(&self.paths.state.join(SOURCES), &names, &needed, begins);
+        collect(&root, &names, &needed, begins);
     }
 
     /// Those of an app that is deleted. Blocking.

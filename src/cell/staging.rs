@@ -1,5 +1,6 @@
 //! Stages one app: from its source as a Task in its own container, or as an image.
 
+mod cache;
 mod docker;
 mod hook;
 
@@ -17,7 +18,7 @@ use crate::model::manifest::{Build, Manifest};
 use crate::model::task::StagingResult;
 use crate::model::view::UNCHANGED;
 use crate::stage::packs::{self, PackFrom};
-use crate::stage::recipe::{self, CACHE_FILE, StagingInput};
+use crate::stage::recipe::{self, StagingInput};
 use crate::unit::{Bytes, Digest};
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,14 +29,28 @@ use std::sync::Arc;
 /// Largest `result.json` that is read, in bytes.
 const RESULT_MAX: u64 = 1 << 20;
 
-/// Stages `record`'s manifest, and lets its hook judge what came out. The error is for the user.
-pub async fn stage(
+/// Why an app could not be staged.
+pub(super) struct Unstaged {
+    /// For the user.
+    pub why: String,
+    /// Nobody gave what it needs: at another time somebody may.
+    pub is_away: bool,
+}
+
+impl From<String> for Unstaged {
+    fn from(why: String) -> Unstaged {
+        Unstaged { why, is_away: false }
+    }
+}
+
+/// Stages `record`'s manifest, and lets its hook judge what came out.
+pub(super) async fn stage(
     shared: &Arc<Shared>,
     record: &AppRecord,
     cancel: &Cancel,
-) -> Result<Release, String> {
+) -> Result<Release, Unstaged> {
     if let Some(why) = hook::lost(record) {
-        return Err(why);
+        return Err(why.into());
     }
     let release = make(shared, record, cancel).await?;
     hook::run(shared, record, &release, cancel).await?;
@@ -46,10 +61,11 @@ async fn make(
     shared: &Arc<Shared>,
     record: &AppRecord,
     cancel: &Cancel,
-) -> Result<Release, String> {
+) -> Result<Release, Unstaged> {
     let manifest = record.manifest.clone();
     if let Some(container) = &record.container {
-        return super::by_record::stage(shared, record, container, cancel).await;
+        // It is tried again whatever was wrong.
+        return Ok(super::by_record::stage(shared, record, container, cancel).await?);
     }
     if let Some(wanted) = &manifest.image {
         return docker::stage(shared, record, wanted, cancel).await;
@@ -80,6 +96,10 @@ async fn make(
     let (result, droplet) = result?;
     // A process without a start command is found here, while somebody looks, not at every start.
     recipe::desired_lrps(&manifest, &result, droplet, 0).map_err(|err| err.to_string())?;
+    recipe::check_sidecars(&manifest, &result).map_err(|err| err.to_string())?;
+    if let Some(line) = recipe::unnamed(&manifest, &result) {
+        shared.say(&manifest.name, "STG", false, line);
+    }
     let Prepared { fingerprint, stack, .. } = prepared;
     Ok(Release { manifest, fingerprint, result, stack, droplet, image: None, container: None })
 }
@@ -160,24 +180,29 @@ async fn build(
     cancel: &Cancel,
 ) -> Result<(StagingResult, Digest), String> {
     let app = &manifest.name;
-    let cache = shared.paths.cache.join("staging").join(app.as_str());
-    let dirs = [work.to_owned(), cache.clone()];
-    smol::unblock(move || dirs.iter().try_for_each(fs::create_dir_all))
+    let dir = work.to_owned();
+    smol::unblock(move || fs::create_dir_all(dir))
         .await
         .map_err(|err| format!("cannot make the staging directory {}: {err}", work.display()))?;
-    let cached = cache.join(CACHE_FILE).is_file();
     let (memory, disk) = share(shared, &manifest.build).await?;
     fits(manifest, &prepared.survey, disk)?;
+    let caches = shared.paths.cache.join("staging").join(app.as_str());
+    let key = recipe::cache_key(manifest, &prepared.buildpacks);
+    let cache = smol::unblock(move || cache::prepare(&caches, &key, disk)).await;
+    if let Some(note) = cache.note {
+        shared.say(app, "STG", true, note);
+    }
     if let Some(line) = left_out(&prepared.survey) {
         shared.say(app, "STG", true, line);
     }
     let input = StagingInput {
         guid: shared.staging_guid(app),
         buildpacks: prepared.buildpacks.clone(),
-        cache_from: cached.then(|| cache.clone()),
+        cache_from: cache.from,
         droplet_to: work.join("droplet.tgz"),
         result_to: work.join("result.json"),
-        cache_to: cache.join(CACHE_FILE),
+        cache_to: cache.to,
+        version: prepared.fingerprint,
         memory,
         disk,
         env: Vec::new(),

@@ -5,10 +5,10 @@ use super::drain::DrainRecord;
 use super::record::AppRecord;
 use crate::model::lrp::{ActualLrp, Side};
 use crate::model::task::TaskRecord;
-use crate::unit::AppName;
-use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
+use crate::unit::{AppName, Digest};
+use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
 use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fmt;
 use std::fs::File;
@@ -54,12 +54,34 @@ fn boot_number(boot: &str) -> u64 {
 pub struct Records {
     /// By name.
     pub apps: BTreeMap<AppName, AppRecord>,
+    /// By name, those that cannot be read.
+    pub set_aside: BTreeMap<String, Unread>,
     /// By process and index.
     pub actual: BTreeMap<Key, ActualLrp>,
     /// The cell is drained.
     pub drain: Option<DrainRecord>,
     /// By guid.
     pub tasks: BTreeMap<String, TaskRecord>,
+}
+
+/// An app's record that cannot be read. It stays on the disk, until its app is declared anew: a program
+/// that knows how may read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// Why.
+    pub why: String,
+    /// All digests in it: of layers that it may need.
+    pub digests: BTreeSet<Digest>,
+}
+
+impl Unread {
+    fn new(record: &[u8], why: String) -> Unread {
+        let words = record.split(|byte| !byte.is_ascii_hexdigit());
+        let texts = words.filter_map(|word| std::str::from_utf8(word).ok());
+        let digests = texts.filter(|text| text.len() == 64);
+        let digests = digests.filter_map(|text| format!("sha256:{text}").parse().ok()).collect();
+        Unread { why, digests }
+    }
 }
 
 /// The records could not be read or written.
@@ -71,15 +93,6 @@ pub enum StoreError {
         path: PathBuf,
         /// Its format.
         format: u64,
-    },
-    /// A record makes no sense.
-    Corrupt {
-        /// The file.
-        path: PathBuf,
-        /// Table and key.
-        record: String,
-        /// Why.
-        source: serde_json::Error,
     },
     /// The database refused.
     Database {
@@ -98,9 +111,6 @@ impl fmt::Display for StoreError {
                 "records {} have format {format}, this program knows {FORMAT}; upgrade terrarium",
                 path.display()
             ),
-            StoreError::Corrupt { path, record, .. } => {
-                write!(f, "record {record} in {} cannot be read", path.display())
-            }
             StoreError::Database { path, .. } => {
                 write!(f, "records {} cannot be read or written", path.display())
             }
@@ -112,7 +122,6 @@ impl Error for StoreError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             StoreError::Newer { .. } => None,
-            StoreError::Corrupt { source, .. } => Some(source),
             StoreError::Database { source, .. } => Some(source),
         }
     }
@@ -143,32 +152,27 @@ impl RecordStore {
         }
     }
 
-    /// Reads everything.
+    /// Reads everything. A record that cannot be read keeps no daemon from beginning: an app's is set
+    /// aside; an instance's goes, as its container then does and another one comes; a Task's goes, as in
+    /// the BBS, for nobody can begin it or be told of it; and so does what is kept of the cell itself.
     pub fn load(&self) -> Result<Records, StoreError> {
-        let mut records = Records::default();
-        for (name, record) in self.read_table::<AppRecord>(APPS, "apps")? {
-            if let Ok(name) = name.parse() {
-                records.apps.insert(name, record);
-            }
-        }
-        for (_, record) in self.read_table::<ActualLrp>(ACTUAL, "actual_lrps")? {
-            records.actual.insert((record.guid.clone(), record.index, record.side), record);
-        }
-        for (guid, record) in self.read_raw(TASKS)? {
-            match serde_json::from_slice::<TaskRecord>(&record) {
-                Ok(record) => drop(records.tasks.insert(guid, record)),
-                // As in the BBS: nobody can begin it or be told of it.
-                Err(err) => {
-                    crate::warn!("record.unreadable", task = guid, err = err);
-                    self.put_task(&guid, None)?;
+        let mut records = Records { tasks: self.read_table(TASKS)?, ..Records::default() };
+        for (name, record) in self.read_raw(APPS)? {
+            let read = serde_json::from_slice::<AppRecord>(&record).map_err(|err| err.to_string());
+            let named = name.parse::<AppName>().map_err(|err| err.to_string());
+            match named.and_then(|name| Ok((name, read?))) {
+                Ok((name, app)) => drop(records.apps.insert(name, app)),
+                Err(why) => {
+                    crate::error!("record.set_aside", app = name, err = why);
+                    records.set_aside.insert(name, Unread::new(&record, why));
                 }
             }
         }
-        for (name, record) in self.read_table(CELL, "cell")? {
-            if name == "drain" {
-                records.drain = Some(record);
-            }
+        for record in self.read_table::<ActualLrp>(ACTUAL)?.into_values() {
+            records.actual.insert((record.guid.clone(), record.index, record.side), record);
         }
+        let drain = self.read_table::<DrainRecord>(CELL)?.into_iter();
+        records.drain = drain.filter(|(name, _)| name == "drain").map(|(_, record)| record).next();
         Ok(records)
     }
 
@@ -182,10 +186,15 @@ impl RecordStore {
         self.check(self.put(TASKS, guid, record.map(to_json)))
     }
 
-    /// Notes that a daemon has begun; the only write of a start. `boot`: what the kernel calls this
-    /// run of the box.
+    /// Notes that a daemon has begun. `boot`: what the kernel calls this run of the box, which is noted
+    /// by [`RecordStore::settle`]: a daemon that dies before that has told nobody what the reboot ended.
     pub fn begin(&self, boot: &str) -> Result<Begun, StoreError> {
         self.check(self.note_begin(boot_number(boot)))
+    }
+
+    /// Notes that what ended with an earlier run of the box is on record.
+    pub fn settle(&self, boot: &str) -> Result<(), StoreError> {
+        self.check(self.note_boot(boot_number(boot)))
     }
 
     fn note_begin(&self, boot: u64) -> Result<Begun, redb::Error> {
@@ -196,11 +205,23 @@ impl RecordStore {
             let epoch = read(meta.get("epoch")?).unwrap_or(0) + 1;
             let before = read(meta.get("boot")?);
             meta.insert("epoch", epoch)?;
-            meta.insert("boot", boot)?;
             Begun { epoch, rebooted: before.is_some_and(|before| before != boot) }
         };
         write.commit()?;
         Ok(begun)
+    }
+
+    /// Nothing is written when nothing changes.
+    fn note_boot(&self, boot: u64) -> Result<(), redb::Error> {
+        let write = self.database.begin_write()?;
+        {
+            let mut meta = write.open_table(META)?;
+            if meta.get("boot")?.is_some_and(|known| known.value() == boot) {
+                return Ok(());
+            }
+            meta.insert("boot", boot)?;
+        }
+        Ok(write.commit()?)
     }
 
     /// Writes or, with `None`, removes an app.
@@ -257,19 +278,22 @@ impl RecordStore {
         Ok(write.commit()?)
     }
 
+    /// The records of a table. Those that cannot be read go.
     fn read_table<T: DeserializeOwned>(
         &self,
         table: TableDefinition<'_, &str, &[u8]>,
-        name: &str,
-    ) -> Result<Vec<(String, T)>, StoreError> {
-        let rows = self.read_raw(table)?.into_iter().map(|(key, value)| {
-            let record = serde_json::from_slice(&value).map_err(|source| {
-                let record = format!("{name}/{key}");
-                StoreError::Corrupt { path: self.path.clone(), record, source }
-            })?;
-            Ok((key, record))
-        });
-        rows.collect()
+    ) -> Result<BTreeMap<String, T>, StoreError> {
+        let mut records = BTreeMap::new();
+        for (key, value) in self.read_raw(table)? {
+            match serde_json::from_slice(&value) {
+                Ok(record) => drop(records.insert(key, record)),
+                Err(err) => {
+                    crate::warn!("record.unreadable", what = table.name(), name = key, err = err);
+                    self.check(self.put(table, &key, None))?;
+                }
+            }
+        }
+        Ok(records)
     }
 
     /// A table as it is; one that an older program has not made is empty.
@@ -329,14 +353,19 @@ mod tests {
         let _ = std::fs::remove_file(&path);
         let boots =
             ["4c2b6f10-3a5e-4a77-9b0e-000000000001", "4c2b6f10-3a5e-4a78-9b0e-000000000001"];
-        let begun = |boot| {
+        let begun = |boot, settles: bool| {
             let store = RecordStore::open(&path).expect("open");
             let Begun { epoch, rebooted } = store.begin(boot).expect("noted");
+            if settles {
+                store.settle(boot).expect("noted");
+            }
             (epoch, rebooted)
         };
-        assert_eq!(begun(boots[0]), (1, false), "nobody knows what was before");
-        assert_eq!(begun(boots[0]), (2, false));
-        assert_eq!(begun(boots[1]), (3, true));
+        assert_eq!(begun(boots[0], true), (1, false), "nobody knows what was before");
+        assert_eq!(begun(boots[0], true), (2, false));
+        assert_eq!(begun(boots[1], false), (3, true));
+        assert_eq!(begun(boots[1], true), (4, true), "the one before it has told nobody");
+        assert_eq!(begun(boots[1], true), (5, false));
         std::fs::remove_file(&path).expect("clean up");
     }
 
@@ -363,6 +392,44 @@ mod tests {
         }
         let store = RecordStore::open(&path).expect("open");
         assert_eq!(store.load().expect("load"), Records::default());
+        std::fs::remove_file(&path).expect("clean");
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_keeps_nobody_from_beginning() {
+        let path = std::env::temp_dir().join(format!("torn-{}.redb", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let store = RecordStore::open(&path).expect("make");
+        let layer = Digest::of(b"layer");
+        let torn = format!("{{\"release\":{{\"droplet\":\"{layer}\"}},\"scale\":").into_bytes();
+        let key = (lrp().guid, 0, Side::Left);
+        store.put_actual(&key, Some(&lrp())).expect("put");
+        for (table, name) in [
+            (APPS, "web"),
+            (ACTUAL, "web:web/1"),
+            (TASKS, "once"),
+            (CELL, "drain"),
+            (CELL, "later"),
+        ] {
+            store.put(table, name, Some(torn.clone())).expect("put");
+        }
+        let set_aside = |store: &RecordStore| {
+            let records = store.load().expect("load");
+            assert_eq!(records.actual, [(key.clone(), lrp())].into(), "the others are there");
+            assert!(records.apps.is_empty() && records.tasks.is_empty() && records.drain.is_none());
+            let all = records.set_aside.into_iter();
+            all.map(|(name, unread)| (name, unread.digests)).collect::<Vec<_>>()
+        };
+        for _ in 0..2 {
+            assert_eq!(set_aside(&store), [("web".to_owned(), [layer].into())]);
+        }
+        let rows = |table| store.read_raw(table).expect("read");
+        assert_eq!(rows(APPS), [("web".to_owned(), torn.clone())], "nothing of it is lost");
+        assert!(rows(TASKS).is_empty() && rows(CELL).is_empty() && rows(ACTUAL).len() == 1);
+        let app = crate::cell::releases::tests::app("memory = \"32MiB\"");
+        store.put_app(&"web".parse().expect("name"), Some(&app)).expect("declared anew");
+        let records = store.load().expect("load");
+        assert_eq!((records.apps.len(), records.set_aside.len()), (1, 0));
         std::fs::remove_file(&path).expect("clean");
     }
 

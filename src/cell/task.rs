@@ -18,7 +18,7 @@ use super::error::CellError;
 use super::events::derive;
 use super::shared::{Cell, Shared, now_ns};
 use crate::exec::cancel;
-use crate::model::task::{Rootfs, Task, TaskRecord, TaskState};
+use crate::model::task::{Rootfs, Task, TaskRecord, TaskState, is_made_up};
 use crate::model::view::TasksView;
 use crate::sys::fault;
 use crate::unit::AppName;
@@ -281,11 +281,45 @@ impl Shared {
         }
         let (shared, guid) = (self.clone(), guid.to_owned());
         smol::spawn(async move {
+            let task = shared.state().tasks.get(&guid).map(|record| record.task.clone());
             shared.work_on(&guid, &cancel).await;
-            shared.state().task_work.remove(&guid);
-            shared.wake();
+            shared.let_go(&guid, task).await;
         })
         .detach();
+    }
+
+    /// Nobody works on a Task any more. Whoever has deleted it since it completed has taken its log away,
+    /// and the end of its container was logged after that.
+    async fn let_go(self: &Arc<Self>, guid: &str, task: Option<Task>) {
+        // Nobody asks for another one of that guid meanwhile.
+        let turn = self.task_turns.lock().await;
+        let is_gone = !self.state().tasks.contains_key(guid);
+        if let Some(task) = task.filter(|_| is_gone) {
+            let shared = self.clone();
+            smol::unblock(move || shared.forget_log(&task)).await;
+        }
+        self.state().task_work.remove(guid);
+        drop(turn);
+        self.wake();
+    }
+
+    /// Removes logs of Tasks and records that are gone: a daemon that died has not. Blocking.
+    pub(super) fn sweep_logs(&self) {
+        let names = match self.logs.names() {
+            Ok(names) => names,
+            Err(err) => return crate::warn!("log.unknown", err = err),
+        };
+        for name in names.iter().filter(|name| is_made_up(name)) {
+            let is_known = {
+                let state = self.state();
+                state.apps.contains_key(name)
+                    || state.set_aside.contains_key(name.as_str())
+                    || state.tasks.values().any(|record| record.task.app == *name)
+            };
+            if !is_known && let Err(err) = self.logs.remove(name) {
+                crate::warn!("log.left", app = name, err = err);
+            }
+        }
     }
 
     /// Tells whoever wants to know of a Task's end, in the background.

@@ -12,9 +12,10 @@ use crate::model::manifest::{Image, Process, Ssh};
 use crate::model::task::TaskState;
 use crate::model::view::{AppView, InstanceView, PortView, ProcessView, SshView, WHOLE_BOX};
 use crate::model::work::SSH_PORT;
-use crate::unit::AppName;
+use crate::unit::{AppName, span};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 impl Cell {
     /// Every app, by name.
@@ -50,7 +51,7 @@ impl Cell {
             let mut tasks = state.tasks.values().filter(|it| it.task.app == *name);
             return tasks.all(|it| matches!(it.state, TaskState::Completed | TaskState::Resolving));
         };
-        let decided = app.stopped || app.staged == Some(app.generation);
+        let decided = app.stopped || (app.staged == Some(app.generation) && !app.away);
         let busy = state.staging.contains_key(name)
             || state.supervised.keys().any(|key| key.0.app == *name);
         let wanted = desired(&state.apps);
@@ -75,8 +76,10 @@ impl Cell {
         containers: BTreeMap<String, Arc<Container>>,
     ) -> Vec<AppView> {
         let shared = self.shared.clone();
-        let _turn = shared.pools.metrics.enter().await;
+        let turn = shared.pools.metrics.enter().await;
         smol::unblock(move || {
+            // Whoever asked may have left: the work goes on, and so does its turn.
+            let _turn = turn;
             let processes = views.iter_mut().flat_map(|app| &mut app.processes);
             for one in processes.flat_map(|process| &mut process.instances) {
                 let Some(handle) = &one.handle else { continue };
@@ -177,7 +180,7 @@ fn view(shared: &Shared, state: &State, app: &AppRecord) -> AppView {
             true => "waiting".to_owned(),
             false => summary(state, app, &processes).to_owned(),
         },
-        reason: turn(shared, state, app).or_else(|| app.failure.clone()),
+        reason: turn(shared, state, app).or_else(|| failure(state, app)),
         buildpack: current.filter(|release| release.image.is_none()).map(|release| {
             let known = &release.result.lifecycle_metadata;
             let names = [&known.detected_buildpack, &known.buildpack_key];
@@ -266,6 +269,25 @@ fn turn(shared: &Shared, state: &State, app: &AppRecord) -> Option<String> {
         && !state.staging.contains_key(&app.manifest.name)
         && state.staging.len() >= STAGING_MAX;
     waits.then(|| format!("waits for its turn: {STAGING_MAX} apps are staged at a time"))
+}
+
+/// Why it could not be staged, and when it is tried again, if it is.
+fn failure(state: &State, app: &AppRecord) -> Option<String> {
+    let why = app.failure.clone()?;
+    match app.away {
+        false => Some(why),
+        // That is another try.
+        true if state.staging.contains_key(&app.manifest.name) => None,
+        true => {
+            let at_ms = state.away.at_ms(&app.manifest.name).unwrap_or_default();
+            let left = Duration::from_secs(at_ms.saturating_sub(now_ms()).div_ceil(1_000));
+            let when = match left.is_zero() {
+                true => "when its turn comes".to_owned(),
+                false => format!("in {}", span::show(left)),
+            };
+            Some(format!("{why}; it is tried again {when}"))
+        }
+    }
 }
 
 /// One word for the whole app.

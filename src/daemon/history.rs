@@ -1,6 +1,6 @@
 //! Revisions, stagings and Tasks of apps, as the local API wants them.
 
-use super::service::{BEHIND_MAX, Service, report};
+use super::service::{BEHIND_MAX, Service};
 use crate::api::apps::history::{HistoryService, TaskRequest};
 use crate::api::apps::{ApplyEvent, Served};
 use crate::model::view::RevisionView;
@@ -19,7 +19,7 @@ impl HistoryService for Service {
         let changes = self.cell.watch();
         self.cell.glance(name.as_str())?;
         let (sender, receiver) = bounded(BEHIND_MAX);
-        smol::spawn(report(self.cell.clone(), name.clone(), lines, changes, sender)).detach();
+        self.report(name, lines, changes, sender);
         Ok(Box::pin(receiver))
     }
 

@@ -115,7 +115,7 @@ impl AppService for Service {
         let lease = self.cell.hold(name);
         let (sender, receiver) = bounded(BEHIND_MAX);
         if request.wait {
-            smol::spawn(report(self.cell.clone(), name.clone(), lines, changes, sender)).detach();
+            self.report(name, lines, changes, sender);
         } else {
             let _ = sender.try_send(ApplyEvent::Done(self.cell.app(name.as_str()).await?.into()));
         }
@@ -194,6 +194,7 @@ impl AppService for Service {
         there(&past)?;
         let (sender, receiver) = bounded(BEHIND_MAX);
         let (cell, name) = (self.cell.clone(), name.clone());
+        let (log, heard) = (self.cell.log(&name), sender.clone());
         let work = async move {
             for line in past {
                 if sender.send(line).await.is_err() {
@@ -206,7 +207,11 @@ impl AppService for Service {
                 }
             }
         };
-        smol::spawn(work).detach();
+        smol::spawn(async move {
+            while_heard(heard, work).await;
+            log.drop_gone();
+        })
+        .detach();
         Ok(Box::pin(receiver))
     }
 
@@ -233,8 +238,33 @@ impl AppService for Service {
     }
 }
 
+impl Service {
+    /// Tells what happens to an app, in the background.
+    pub(super) fn report(
+        &self,
+        name: &AppName,
+        lines: Receiver<LogLine>,
+        changes: Receiver<()>,
+        sender: Sender<ApplyEvent>,
+    ) {
+        let (cell, name, heard) = (self.cell.clone(), name.clone(), sender.clone());
+        let log = self.cell.log(&name);
+        smol::spawn(async move {
+            while_heard(heard, report(cell, name, lines, changes, sender)).await;
+            log.drop_gone();
+        })
+        .detach();
+    }
+}
+
+/// Does `work`, which sends what it finds, until it is done or its client has left: of an app that says
+/// nothing there is no line by which it would notice, and it would stay for ever.
+async fn while_heard<T>(heard: Sender<T>, work: impl Future<Output = ()>) {
+    future::or(work, heard.closed()).await
+}
+
 /// Tells what happens to an app until it runs or has failed. A client that left ends it.
-pub(super) async fn report(
+async fn report(
     cell: Cell,
     name: AppName,
     lines: Receiver<LogLine>,
@@ -363,5 +393,38 @@ async fn next_line(
             // The app is gone, or the daemon ends.
             Err(_) => return None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Work that waits for what never comes, as the log of a silent app does.
+    #[test]
+    fn work_for_a_client_that_has_left_ends_and_lets_go_of_what_it_had() {
+        let (held, dropped) = bounded::<()>(1);
+        let (sender, receiver) = bounded::<u32>(1);
+        let heard = sender.clone();
+        let work = async move {
+            let _both = (held, sender);
+            future::pending().await
+        };
+        let task = smol::spawn(while_heard(heard, work));
+        assert!(!dropped.is_closed(), "it waits as long as somebody listens");
+        drop(receiver);
+        smol::block_on(task);
+        assert!(dropped.is_closed());
+    }
+
+    #[test]
+    fn work_that_is_done_ends_the_stream() {
+        let (sender, receiver) = bounded::<u32>(1);
+        let heard = sender.clone();
+        smol::block_on(while_heard(heard, async move {
+            sender.send(7).await.expect("somebody listens");
+        }));
+        assert_eq!(smol::block_on(receiver.recv()), Ok(7));
+        assert!(receiver.is_closed());
     }
 }

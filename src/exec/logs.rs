@@ -11,7 +11,7 @@ use super::limit::Limit;
 use crate::model::view::LogLine;
 use crate::unit::{AppName, Bytes, Rate};
 use smol::channel::{Receiver, Sender, TrySendError, bounded};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -118,9 +118,25 @@ impl Logs {
         }
         Ok(())
     }
+
+    /// Whose logs there are. Blocking.
+    pub fn names(&self) -> io::Result<BTreeSet<AppName>> {
+        let mut names = BTreeSet::new();
+        for item in fs::read_dir(&self.dir)? {
+            let file = item?.file_name();
+            let name = file.to_str().and_then(|file| file.split_once(".log"));
+            names.extend(name.and_then(|(name, _)| name.parse::<AppName>().ok()));
+        }
+        Ok(names)
+    }
 }
 
 impl AppLog {
+    /// Lets go of followers who have left: a silent app has no line at which that would be noticed.
+    pub fn drop_gone(&self) {
+        self.inner().followers.retain(|follower| !follower.is_closed());
+    }
+
     /// Adds one line, now.
     pub fn write(&self, source: &str, index: u32, err: bool, text: impl Into<String>) {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -219,6 +219,8 @@ fn prepare_cache(
         && let Err(why) = unpack_cache(archive, dir)
     {
         say!("Warning: the build cache is not used: {why}");
+        // What it takes of the disk may be what the build is short of.
+        let _ = fs::remove_file(archive);
         clear(dir, &[]).map_err(Failure::file("clear", dir))?;
     }
     let others = if chained { &keys[..keys.len() - 1] } else { &[] };

@@ -263,6 +263,12 @@ pub fn task_name(guid: &str) -> AppName {
     name_of(guid, &format!("task {guid}"))
 }
 
+/// Whether a name is of the form that both have.
+pub fn is_made_up(name: &AppName) -> bool {
+    let end = name.as_str().rsplit_once('-').map(|(_, end)| end);
+    end.is_some_and(|end| end.len() == 12 && end.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
 fn name_of(guid: &str, of: &str) -> AppName {
     let plain = guid.bytes().map(|b| match b.to_ascii_lowercase() {
         b @ (b'a'..=b'z' | b'0'..=b'9') => char::from(b),

@@ -38,6 +38,22 @@ pub enum StageError {
         /// The process types that the buildpack has commands for.
         known: Vec<String>,
     },
+    /// Buildpacks want more beside a process than there can be.
+    ManySidecars {
+        /// The process type.
+        process: String,
+        /// So many.
+        count: usize,
+        /// And so many can be.
+        most: usize,
+    },
+    /// The sidecars of buildpacks leave a process no memory.
+    HungrySidecars {
+        /// The process type.
+        process: String,
+        /// What it has with its sidecars.
+        memory: Bytes,
+    },
     /// Neither the manifest nor the image says how these processes start.
     ImageNoCommand {
         /// The process types; never empty.
@@ -93,6 +109,16 @@ impl fmt::Display for StageError {
                     list(known)
                 )
             }
+            StageError::ManySidecars { process, count, most } => write!(
+                f,
+                "the buildpack wants {count} sidecars beside process `{process}`, at most {most} can \
+                 be; take some out of its launch.yml, or use fewer buildpacks",
+            ),
+            StageError::HungrySidecars { process, memory } => write!(
+                f,
+                "the sidecars of process `{process}` take all of its {memory}, by the manifest and the \
+                 buildpack's launch.yml; write a larger `memory` below [process.{process}]",
+            ),
             StageError::ImageNoCommand { processes } => {
                 let first = processes.first().map_or("web", String::as_str);
                 write!(

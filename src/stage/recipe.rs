@@ -6,9 +6,9 @@
 //! /tmp/app                                 copy in        builder, buildpacks
 //! /tmp/buildpacks/<xxh64 of the name>/     copy in        builder
 //! /tmp/buildpackdownloads/<xxh64 of a URL> download       builder, which fetches what is not there
-//! /tmp/cache-in/cache.tgz                  copy in        builder, which unpacks it to /tmp/cache
+//! /tmp/cache-in/cache.tgz                  copy in, try   builder, which unpacks it to /tmp/cache
 //! /tmp/droplet /tmp/result.json            builder        copy out
-//! /tmp/output-cache                        builder        copy out, the next staging's cache.tgz
+//! /tmp/output-cache                        builder        copy out, the next staging's cache.tgz; try
 //! ```
 
 mod env;
@@ -17,7 +17,7 @@ mod tests;
 
 use super::StageError;
 use super::packs::{self, PackFrom};
-use super::work::{Launch, watchdog_env};
+use super::work::{BUILT_MAX, Launch, is_beside, watchdog_env};
 use crate::model::action::{Action, CopyInAction, CopyOutAction, RunAction};
 use crate::model::egress::Rule;
 use crate::model::limits::Limits;
@@ -66,6 +66,8 @@ pub struct StagingInput {
     pub result_to: PathBuf,
     /// Where the build cache goes.
     pub cache_to: PathBuf,
+    /// Changes with everything from which the droplet is made: see [`fingerprint`].
+    pub version: Digest,
     /// Memory of the container.
     pub memory: Bytes,
     /// Disk of the container.
@@ -97,27 +99,28 @@ pub fn staging_task(manifest: &Manifest, input: &StagingInput) -> Task {
     let packs = input.buildpacks.iter();
     steps.extend(packs.filter_map(|(name, from)| packs::bring(name, from, VCAP)));
     if let Some(dir) = &input.cache_from {
-        steps.push(copy_in(dir, "/tmp/cache-in", "build artifacts cache", &[]));
+        steps.push(best_effort(
+            "Staging without the build cache",
+            copy_in(dir, "/tmp/cache-in", "build artifacts cache", &[]),
+        ));
     }
     steps.push(Action::Run(RunAction {
         process: builder(manifest, input),
         log_source: "STG".into(),
         suppress_log_output: false,
     }));
-    for (from, to, artifact, optional) in [
-        ("/tmp/droplet", &input.droplet_to, "droplet", false),
-        ("/tmp/result.json", &input.result_to, "staging result", false),
-        ("/tmp/output-cache", &input.cache_to, "build artifacts cache", true),
-    ] {
-        let (from, to, artifact) = (from.into(), to.clone(), artifact.into());
-        steps.push(Action::CopyOut(CopyOutAction {
-            from,
-            to,
-            user: VCAP.into(),
-            artifact,
-            optional,
-        }));
-    }
+    let copy_out = |from: &str, to: &Path, artifact: &str, optional| {
+        let (from, to, artifact) = (from.into(), to.to_owned(), artifact.into());
+        Action::CopyOut(CopyOutAction { from, to, user: VCAP.into(), artifact, optional })
+    };
+    steps.extend([
+        copy_out("/tmp/droplet", &input.droplet_to, "droplet", false),
+        copy_out("/tmp/result.json", &input.result_to, "staging result", false),
+        best_effort(
+            "The build cache is not kept",
+            copy_out("/tmp/output-cache", &input.cache_to, "build artifacts cache", true),
+        ),
+    ]);
     let timeout = manifest.build.timeout;
     let action = Action::Timeout { action: Box::new(Action::Serial(steps)), timeout };
     let rootfs = Rootfs::Stack(manifest.build.stack.clone());
@@ -135,6 +138,16 @@ pub fn staging_task(manifest: &Manifest, input: &StagingInput) -> Task {
         internal: true,
         ..Task::new(&input.guid, STAGING, rootfs, action)
     }
+}
+
+/// What may fail; then `said` is told in the log, with the reason.
+fn best_effort(said: &str, action: Action) -> Action {
+    Action::Try(Box::new(Action::EmitProgress {
+        action: Box::new(action),
+        start_message: String::new(),
+        success_message: String::new(),
+        failure_message_prefix: said.to_owned(),
+    }))
 }
 
 pub(super) fn copy_in(from: &Path, to: &str, artifact: &str, exclude: &[&str]) -> Action {
@@ -171,6 +184,7 @@ fn builder(manifest: &Manifest, input: &StagingInput) -> ProcessSpec {
 
     let StagingInput { memory, disk, .. } = *input;
     let facts = Facts::new(&manifest.name, memory, disk, manifest.run.nofile);
+    let facts = facts.version(&input.version.to_string());
     let mut env = common_env(manifest, facts, memory);
     // Buildpacks ask by name for stacks that they know; who has one that is like it says so.
     if !manifest.env.contains_key("CF_STACK") {
@@ -299,7 +313,8 @@ fn lrp(
         name,
         &version,
     );
-    let mut env = common_env(manifest, facts, own_memory(manifest, name, process.memory));
+    let own = own_memory(manifest, &result.sidecars, (name, process.memory));
+    let mut env = common_env(manifest, facts, own);
     let mut files = manifest.files.clone();
     if manifest.file_based_services {
         env.retain(|(name, _)| name != "VCAP_SERVICES");
@@ -363,6 +378,35 @@ fn lrp(
         by_record: false,
         rollout: manifest.rollout,
     }
+}
+
+/// Refuses sidecars of buildpacks that could not all run, or that leave their process no memory: what
+/// would be missing at run time is found while somebody looks.
+pub fn check_sidecars(manifest: &Manifest, result: &StagingResult) -> Result<(), StageError> {
+    for (name, process) in &manifest.processes {
+        let count = result.sidecars.iter().filter(|it| is_beside(it, name)).count();
+        if count > BUILT_MAX {
+            let process = name.clone();
+            return Err(StageError::ManySidecars { process, count, most: BUILT_MAX });
+        }
+        let memory = process.memory;
+        if count > 0 && own_memory(manifest, &result.sidecars, (name, memory)) == Bytes::new(0) {
+            return Err(StageError::HungrySidecars { process: name.clone(), memory });
+        }
+    }
+    Ok(())
+}
+
+/// A line about process types that the manifest does not name, if there are any: none of them runs.
+pub fn unnamed(manifest: &Manifest, result: &StagingResult) -> Option<String> {
+    let types = result.process_types.keys();
+    let others: Vec<&str> =
+        types.filter(|name| !manifest.processes.contains_key(*name)).map(String::as_str).collect();
+    let first = others.first()?;
+    Some(format!(
+        "Not run, as the manifest does not name them: process types {}; [process.{first}] there runs one",
+        others.join(", ")
+    ))
 }
 
 /// Everything that is tried of a process.
@@ -456,6 +500,14 @@ pub fn fingerprint(manifest: &Manifest, inputs: &BTreeMap<String, Digest>) -> Di
         inputs,
         services: &manifest.services,
     })
+}
+
+/// Tells build caches apart: what one stack or buildpack has left is nothing for another, which may even
+/// break by it.
+pub fn cache_key(manifest: &Manifest, buildpacks: &[(String, PackFrom)]) -> String {
+    let names: Vec<&str> = buildpacks.iter().map(|(name, _)| name.as_str()).collect();
+    let is_chain = !manifest.build.buildpacks.is_empty();
+    digest_of(&(&manifest.build.stack, is_chain, names)).hex()[..16].to_owned()
 }
 
 fn digest_of(value: &impl Serialize) -> Digest {

@@ -286,6 +286,43 @@ fn an_image_that_cannot_be_had_or_run_is_a_failure_with_its_reason() {
     lab.finish();
 }
 
+/// A box whose uplink comes after it, or whose power fails during the first pull: nobody has to ask again.
+#[test]
+fn an_image_that_nobody_gave_is_fetched_when_the_registry_is_there() {
+    let (mut lab, dir) = lab("later");
+    let path = manifest(&lab, "app", "image.ref = \"127.0.0.1:5000/ops/app:1\"");
+    let ran = lab.run(&["apply", &path]);
+    assert_eq!(ran.code, 1, "{}{}", ran.out, ran.err);
+    for text in ["cannot stage app app", "; it is tried again in "] {
+        assert!(ran.err.contains(text), "{text}: {}", ran.err);
+    }
+    let tells = |lab: &Lab, args: &[&str], text: &str| {
+        lab.until(text, |lab| lab.run(args).out.contains(text).then_some(()));
+    };
+    tells(&lab, &["app", "app"], "; it is tried again in ");
+    tells(&lab, &["status"], "; it is tried again in ");
+    tells(&lab, &["explain", "app"], "it is tried again by itself, for as long as it takes");
+    // One that is not there for another reason is not.
+    let gone = manifest(&lab, "gone", "image.archive = \"/no/such/archive.tar\"");
+    let ran = lab.run(&["apply", &gone]);
+    assert!(ran.code != 0 && !ran.err.contains("tried again"), "{}", ran.err);
+    lab.run(&["delete", "gone"]);
+    // The next daemon tries at once, and then again.
+    lab.end_daemon(Signal::SIGKILL);
+    let before = lab.root.join("var/lib/terrarium/logs/app.log");
+    let failures =
+        |path: &Path| fs::read_to_string(path).expect("log").matches("Staging failed").count();
+    let already = failures(&before);
+    lab.serve();
+    lab.until("it has failed again", |_| (failures(&before) > already).then_some(()));
+    let registry = Registry::start(&dir, Setup::Plain);
+    push(&layout(&dir, &[]), "1");
+    lab.until_state("app", "running");
+    assert_eq!(lab.view("app")["reason"], serde_json::Value::Null);
+    registry.stop();
+    lab.finish();
+}
+
 #[test]
 fn who_stops_or_changes_an_app_does_not_wait_for_a_registry_that_says_nothing() {
     let (lab, _) = lab("silent");

@@ -569,6 +569,13 @@ fn after_a_reboot_in_the_declared_order_without_a_network() {
     for name in ["top", "mid", "low"] {
         lab.until_state(name, "running");
         assert_eq!(lab.instance(name, 0)["crash_count"], 0, "{name}");
+        // Whichever daemon told it: the first one died before it had told all.
+        let cause = &lab.instance(name, 0)["death"]["cause"];
+        assert_eq!(
+            (&cause["kind"], &cause["rebooted"]),
+            (&"unseen".into(), &true.into()),
+            "{name}"
+        );
     }
     let at = |app: &str, text: &str| {
         let lines = lab.logged(app, text);

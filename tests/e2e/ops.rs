@@ -423,6 +423,13 @@ fn a_clock_that_is_set_changes_neither_backoff_nor_what_runs() {
             (lab.daemon_log().matches("clock.set").count() == before + 1).then_some(())
         });
         assert!(third(&lab), "it was started though it waits: {}", lab.instance("bad", 0));
+        // All that is told of it is of one clock: it crashed minutes ago at most, and starts soon.
+        let told = lab.run(&["explain", "bad", "--json"]).out;
+        let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+        let part = &told["parts"][0];
+        let ms = |key: &str| part[key].as_i64().unwrap_or_else(|| panic!("{key}: {part}"));
+        let span = ms("next_ms") - ms("happened_ms");
+        assert!((0..600_000).contains(&span), "{span}: {part}");
     }
     let after = lab.instance("web", 0);
     assert_eq!((&after["handle"], &after["crash_count"]), (&before["handle"], &0.into()));

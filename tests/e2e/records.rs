@@ -36,6 +36,44 @@ fn a_record_that_was_deleted_by_hand_is_restored() {
     lab.finish();
 }
 
+/// Records that no program can read: the daemon begins, what it cannot read of an instance is made anew, and
+/// an app is set aside until somebody declares it.
+#[test]
+fn records_that_cannot_be_read_keep_no_daemon_from_beginning() {
+    let mut lab = Lab::start("unread");
+    let path = lab.app("web", WEB, &format!("{SMALL}\n{PORT}"));
+    let other = lab.app("other", WEB, &format!("{SMALL}\n{PORT}"));
+    lab.ok(&["apply", &path, &other]);
+    for name in ["web", "other"] {
+        lab.until_state(name, "running");
+    }
+    lab.end_daemon(Signal::SIGKILL);
+    {
+        let database = redb::Database::open(find(&lab.root, "redb")).expect("records");
+        let write = database.begin_write().expect("write");
+        for (name, key) in [("apps", "web"), ("actual_lrps", "other:web/0"), ("cell", "drain")] {
+            let table = redb::TableDefinition::<&str, &[u8]>::new(name);
+            let mut table = write.open_table(table).expect("table");
+            table.insert(key, &b"{\"generation\": \"of a later program\"}"[..]).expect("insert");
+        }
+        write.commit().expect("commit");
+    }
+    lab.serve();
+    lab.until_state("other", "running");
+    for _ in 0..2 {
+        let status = lab.run(&["status"]);
+        let told = "app web is set aside, as its record cannot be read";
+        assert!(status.out.contains(told) && status.code != 0, "{}{}", status.out, status.err);
+        lab.end_daemon(Signal::SIGTERM);
+        lab.serve();
+    }
+    lab.ok(&["apply", &path]);
+    lab.until_state("web", "running");
+    let status = lab.run(&["status"]).out;
+    assert!(!status.contains("set aside"), "{status}");
+    lab.finish();
+}
+
 /// The one file below `dir` that ends so.
 fn find(dir: &std::path::Path, end: &str) -> std::path::PathBuf {
     let mut left = vec![dir.join("var/lib/terrarium")];

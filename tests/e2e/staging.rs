@@ -82,6 +82,62 @@ fn any_buildpack_of_the_protocol_works_and_its_cache_is_kept() {
     lab.finish();
 }
 
+/// Whatever is wrong with the build cache is a line of the log: a disk that is full, a cache that is larger
+/// than what staging has, a cache of another chain.
+#[test]
+fn nothing_that_is_wrong_with_the_build_cache_fails_a_staging() {
+    let mut lab = Lab::new("cache");
+    let caches = lab.root.join("var/cache/terrarium/staging");
+    fs::create_dir_all(&caches).expect("caches");
+    let none = nix::mount::MsFlags::empty();
+    nix::mount::mount(Some("none"), &caches, Some("tmpfs"), none, Some("size=128k"))
+        .expect("tmpfs");
+    let count = "n=$(cat \"$2/count\" 2>/dev/null || echo 0)\necho $((n+1)) > \"$2/count\"\n\
+                 head -c 30000 /dev/urandom > \"$2/fat\"\necho \"-----> build $((n+1))\"\n";
+    lab.buildpack("one", count);
+    lab.buildpack("two", count);
+    lab.serve();
+    let path = lab.app("web", WEB, PORT);
+    let text = fs::read_to_string(&path).expect("manifest");
+    let stage = |pack: &str| {
+        let is_new = fs::read_to_string(&path).expect("manifest") != text.replace("procfile", pack);
+        fs::write(&path, text.replace("procfile", pack)).expect("manifest");
+        match is_new {
+            true => lab.ok(&["apply", &path]),
+            false => lab.ok(&["restage", "web"]),
+        };
+        lab.until_state("web", "running");
+    };
+    let said = |text: &str| lab.logged("web", text).len();
+    stage("one");
+    stage("one");
+    assert_eq!((said("-----> build 1"), said("-----> build 2")), (1, 1), "it is kept");
+    stage("two");
+    assert_eq!(
+        (said("-----> build 1"), said("-----> build 3")),
+        (2, 0),
+        "another one's is not used"
+    );
+    // A file of holes, which is larger than all that the staging has.
+    let kinds: Vec<_> = fs::read_dir(caches.join("web")).expect("kinds").flatten().collect();
+    assert_eq!(kinds.len(), 1, "{kinds:?}");
+    let cache = kinds[0].path().join("cache.tgz");
+    let file = fs::File::options().write(true).open(&cache).expect("the cache");
+    file.set_len(1 << 30).expect("longer");
+    stage("two");
+    assert_eq!((said("Staging without the build cache"), said("-----> build 1")), (1, 3));
+    // There is no room for the next one.
+    fs::write(kinds[0].path().join("cache.part"), vec![1; 8])
+        .expect("as a killed daemon leaves it");
+    let fill = fs::write(caches.join("full"), vec![1; 1 << 20]);
+    assert!(fill.is_err(), "it is full");
+    stage("two");
+    assert_eq!(said("The build cache is not kept"), 1);
+    assert!(!kinds[0].path().join("cache.part").exists());
+    nix::mount::umount2(&caches, nix::mount::MntFlags::MNT_DETACH).expect("unmount");
+    lab.finish();
+}
+
 #[test]
 fn a_static_site_is_served() {
     let lab = Lab::start("static");

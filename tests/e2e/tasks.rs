@@ -486,3 +486,41 @@ fn row_2_no_task_runs_twice_wherever_the_daemon_is_killed() {
     }
     lab.finish();
 }
+
+/// Whoever deletes a Task as soon as it has completed is ahead of the end of its container, which is logged
+/// as well.
+#[test]
+fn the_log_of_a_task_goes_with_it_and_does_not_come_back() {
+    let mut lab = Lab::start("tasklogs");
+    let logs = lab.root.join("var/lib/terrarium/logs");
+    let names = || {
+        let items = std::fs::read_dir(&logs).expect("logs").flatten();
+        items.map(|item| item.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>()
+    };
+    let guids: Vec<String> = (0..4).map(|number| format!("gone-{number}")).collect();
+    for guid in &guids {
+        post(&lab, &task(guid, "echo done", json!({})));
+    }
+    for guid in &guids {
+        until(&lab, guid, "COMPLETED");
+        assert_eq!(ask(&lab, "DELETE", &format!("/v1/tasks/{guid}"), "").0, 200);
+    }
+    lab.until("all containers are gone", |lab| lab.links().is_empty().then_some(()));
+    // One that begins and ends after them.
+    post(&lab, &task("later", "true", json!({})));
+    until(&lab, "later", "COMPLETED");
+    lab.until("no log is left of them", |_| {
+        (!names().iter().any(|name| name.starts_with("gone-"))).then_some(())
+    });
+    // What a daemon that died has left goes at the next start, and no app's.
+    for name in ["lost-0123456789ab.log", "lost-0123456789ab.log.1", "web.log"] {
+        std::fs::write(logs.join(name), "{}\n").expect("a log");
+    }
+    lab.end_daemon(Signal::SIGKILL);
+    lab.serve();
+    let left = names();
+    assert!(!left.iter().any(|name| name.starts_with("lost-")), "{left:?}");
+    assert!(left.contains(&"web.log".to_owned()), "{left:?}");
+    ask(&lab, "DELETE", "/v1/tasks/later", "");
+    lab.finish();
+}

@@ -336,6 +336,7 @@ fn the_cache_survives_to_the_next_staging_and_a_broken_one_is_forgotten() {
     let out = again("broken.tgz");
     assert!(out.starts_with("Warning: the build cache is not used: "), "{out}");
     assert_eq!(out.lines().count(), 3, "the cache was not empty: {out}");
+    assert!(!place.path("broken.tgz").exists(), "the build has its room");
 
     place.write("cache/gone/x", "");
     place.write("cache/final/stays", "");

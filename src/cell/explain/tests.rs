@@ -144,7 +144,9 @@ fn explained(
     };
     let actual = records.into_iter().map(|it| ((it.guid.clone(), it.index, it.side), it)).collect();
     let lrps = [lrp()];
-    let facts = Facts { app, view: &view, lrps: &lrps, actual: &actual, drained, now_ms: NOW };
+    let again_ms = app.away.then_some(NOW + 10_000);
+    let actual = &actual;
+    let facts = Facts { app, view: &view, lrps: &lrps, actual, drained, again_ms, now_ms: NOW };
     explain(&facts, None, None).parts
 }
 
@@ -260,7 +262,11 @@ fn an_app_that_is_not_to_run_or_cannot_is_told_as_a_whole() {
         (part.happened.as_str(), part.why.as_str()),
         ("it could not be staged", "no buildpack")
     );
-    assert_eq!(part.next, "nothing: it does not start");
+    assert_eq!((part.next.as_str(), part.next_ms), ("nothing: it does not start", None));
+    let away = AppRecord { away: true, ..unstaged };
+    let part = parts(&away, "failed", Some("no registry"), Vec::new()).remove(0);
+    assert_eq!(part.next, "it is tried again by itself, for as long as it takes");
+    assert_eq!(part.next_ms, Some(NOW + 10_000));
     let turn = "waits for its turn: 2 apps are staged at a time";
     let part = parts(&app(), "staging", Some(turn), Vec::new()).remove(0);
     assert_eq!((part.happened.as_str(), part.why.as_str()), ("it waits to be staged", turn));

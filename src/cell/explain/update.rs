@@ -23,15 +23,20 @@ pub(super) fn unstaged(facts: &Facts<'_>, part: &Explanation) -> Option<Explanat
         None => "it could not be staged".into(),
     };
     let next = match old_runs {
+        _ if facts.again_ms.is_some() => "it is tried again by itself, for as long as it takes",
         true => "nothing: the version before runs on, and the new one is not tried again by itself",
         false => "nothing: it does not start",
     };
-    let cure = format!(
-        "mend that, then `terrarium start {name}` tries again; `terrarium logs {name}` has all of it"
-    );
+    let cure = match facts.again_ms {
+        Some(_) => format!("mend that; `terrarium start {name}` tries at once"),
+        None => format!(
+            "mend that, then `terrarium start {name}` tries again; `terrarium logs {name}` has all of it"
+        ),
+    };
     let why = failure.strip_prefix(ROLLED_BACK).unwrap_or(failure);
     let why = why.strip_suffix(releases::RUNS_AGAIN).unwrap_or(why).to_owned();
-    Some(Explanation { happened, why, next: next.into(), cure, ..part.clone() })
+    let next_ms = facts.again_ms;
+    Some(Explanation { happened, why, next: next.into(), next_ms, cure, ..part.clone() })
 }
 
 /// Instances of a new version that take the place of others, as far as they are.

@@ -3,7 +3,7 @@
 //! No container is needed, as nothing of the image is run. Whoever starts an instance later finds
 //! its layers here and asks nobody.
 
-use super::Shared;
+use super::{Shared, Unstaged};
 use crate::cell::record::{AppRecord, Release};
 use crate::exec::cancel::Cancel;
 use crate::image::archived::Looks;
@@ -27,13 +27,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Lines about one transfer.
 const QUARTERS: u64 = 4;
 
-/// Gets the image and records it. The error is for the user.
-pub async fn stage(
+/// Gets the image and records it.
+pub(super) async fn stage(
     shared: &Arc<Shared>,
     record: &AppRecord,
     wanted: &Image,
     cancel: &Cancel,
-) -> Result<Release, String> {
+) -> Result<Release, Unstaged> {
     let manifest = record.manifest.clone();
     let app = &manifest.name;
     let (inner, same, what) = (shared.clone(), record.clone(), wanted.clone());
@@ -55,15 +55,15 @@ pub async fn stage(
         })
         .await
     });
-    let (known, bytes, pin) = match fetched.await.ok_or("it was stopped")? {
+    let (known, bytes, pin) = match fetched.await.ok_or_else(|| "it was stopped".to_owned())? {
         Ok(fetched) => fetched,
-        Err(Unfetched { why, is_away: true }) if let Some(old) = unchanged(shared, record) => {
+        Err(Unfetched { why, is_away: true, .. }) if let Some(old) = unchanged(shared, record) => {
             let (release, pin) = old;
             shared.say(app, "STG", true, format!("{why}; it stays the image that it is"));
             shared.state().fetched.insert(app.clone(), pin);
             return Ok(release);
         }
-        Err(Unfetched { why, .. }) => return Err(why),
+        Err(Unfetched { why, passes, .. }) => return Err(Unstaged { why, is_away: passes }),
     };
     shared.state().fetched.insert(app.clone(), pin);
     let image = StagedImage {
@@ -103,6 +103,8 @@ struct Unfetched {
     why: String,
     /// Nobody gives it now: that says nothing against the image.
     is_away: bool,
+    /// Nobody was reached who could say more: asked later, somebody may give it.
+    passes: bool,
 }
 
 impl From<ImageError> for Unfetched {
@@ -110,7 +112,10 @@ impl From<ImageError> for Unfetched {
         use failure::Kind as K;
         let is_away = matches!(&err, ImageError::Pull { source, .. }
             if matches!(source.kind, K::Passing | K::Untrusted | K::Denied | K::Missing));
-        Unfetched { why: chain(&err), is_away }
+        // By the wrong clock of a box that has just begun no certificate is good.
+        let passes = matches!(&err, ImageError::Pull { source, .. }
+            if source.kind == K::Passing || source.is_unreached);
+        Unfetched { why: chain(&err), is_away, passes }
     }
 }
 
@@ -221,7 +226,8 @@ fn load(
     let (store, default) = (shared.host.store(), &shared.registries.default);
     let looks = Looks::of(path);
     let is_away = looks.as_ref().is_err_and(|err| err.kind() == io::ErrorKind::NotFound);
-    let failed = |why: String| Unfetched { why, is_away };
+    // Of an archive only a person can help.
+    let failed = |why: String| Unfetched { why, is_away, passes: false };
     let all = image::load_wanted((store, wish), default, path, None, fits);
     // It makes the store wider than it has to be, as a pull does.
     let _ = shared.went.try_send(());

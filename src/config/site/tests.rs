@@ -206,7 +206,10 @@ fn of_an_image_only_its_archive_is_looked_for_and_one_that_is_gone_is_told() {
     assert_eq!(dir.said(&bare, "image.ref = \"none.lan/app\""), (true, Vec::new()));
     assert_eq!(dir.said(&bare, "image.archive = \"app\""), (true, Vec::new()));
     let (fine, said) = dir.said(&bare, "image.archive = \"app.tar\"");
-    assert!(fine && said[0].starts_with("2:17 warning DIR/app.tar is not there | only"), "{said:?}");
+    assert!(
+        fine && said[0].starts_with("2:17 warning DIR/app.tar is not there | only"),
+        "{said:?}"
+    );
 }
 
 #[test]

@@ -111,3 +111,20 @@ fn files_that_a_smaller_setting_no_longer_keeps_go_at_the_start() {
     assert_eq!(log.last(1, |_| true)[0].text, "line 999");
     fs::remove_dir_all(&dir).expect("clean");
 }
+
+#[test]
+fn a_follower_who_has_left_a_silent_app_is_let_go_of() {
+    let dir = scratch("gone");
+    let logs = Logs::open(&dir, keep(Bytes::mib(1), 2)).expect("open");
+    let log = logs.app(&"web".parse().expect("name"));
+    let (_, stays) = log.follow(0, |_| true);
+    let (_, leaves) = log.follow(0, |_| true);
+    drop(leaves);
+    log.drop_gone();
+    assert_eq!(log.inner().followers.len(), 1);
+    log.write("APP", 0, false, "line");
+    assert_eq!(stays.try_recv().expect("live").text, "line");
+    let names: Vec<String> = logs.names().expect("read").iter().map(|it| it.to_string()).collect();
+    assert_eq!(names, ["web"]);
+    fs::remove_dir_all(&dir).expect("clean");
+}

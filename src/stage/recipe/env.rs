@@ -1,6 +1,8 @@
 //! The environment that staging and running have in common, as Cloud Foundry's controller makes it.
 
 use crate::model::manifest::Manifest;
+use crate::model::task::StagedSidecar;
+use crate::stage::work;
 use crate::unit::{AppName, Bytes, Digest};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -50,9 +52,16 @@ pub(super) fn services(manifest: &Manifest) -> Value {
 }
 
 /// What an instance may take itself: its sidecars have their part of the same memory.
-pub(super) fn own_memory(manifest: &Manifest, process: &str, memory: Bytes) -> Bytes {
-    let sidecars = manifest.sidecars_of(process).filter_map(|(_, it)| it.memory);
-    Bytes::new(memory.get().saturating_sub(sidecars.map(Bytes::get).sum()))
+pub(super) fn own_memory(
+    manifest: &Manifest,
+    built: &[StagedSidecar],
+    (process, memory): (&str, Bytes),
+) -> Bytes {
+    let declared = manifest.sidecars_of(process).filter_map(|(_, it)| it.memory);
+    let built = work::built(manifest, built, process).into_values();
+    let built = built.filter_map(|it| it.memory).map(|mib| mib.saturating_mul(1 << 20));
+    let all = declared.map(Bytes::get).chain(built).fold(0, u64::saturating_add);
+    Bytes::new(memory.get().saturating_sub(all))
 }
 
 /// The same without the language, unless the manifest has one: images say themselves which they have.
@@ -100,14 +109,17 @@ impl Facts {
             "web" => guid(&format!("app {app}")),
             other => guid(&format!("app {app} process {other}")),
         };
-        let version = guid(&format!("version {version}"));
-        for (key, value) in [
-            ("process_id", id.as_str()),
-            ("process_type", process),
-            ("application_version", &version),
-            ("version", &version),
-        ] {
+        for (key, value) in [("process_id", id.as_str()), ("process_type", process)] {
             self.0.insert(key.into(), value.into());
+        }
+        self.version(version)
+    }
+
+    /// Which version of the app it is: of what is staged, or of what runs.
+    pub(super) fn version(mut self, version: &str) -> Facts {
+        let version = guid(&format!("version {version}"));
+        for key in ["application_version", "version"] {
+            self.0.insert(key.into(), json!(version));
         }
         self
     }

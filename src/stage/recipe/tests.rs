@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::task::StagedSidecar;
 use std::time::Duration;
 
 const HELLO: &str = r#"
@@ -48,6 +49,7 @@ fn input(cache: bool) -> StagingInput {
         droplet_to: "/var/lib/terrarium/droplets/hello.tgz".into(),
         result_to: "/var/lib/terrarium/droplets/hello.json".into(),
         cache_to: "/var/cache/terrarium/build/hello/cache.tgz".into(),
+        version: Digest::of(b"what it is made of"),
         memory: Bytes::mib(512),
         disk: Bytes::mib(4096),
         env: vec![pair("CF_INSTANCE_IP", "192.0.2.1")],
@@ -362,4 +364,68 @@ fn staging_takes_what_is_usual_unless_the_box_is_small_or_the_manifest_says_othe
     assert_eq!(share(&build(""), gib(0), gib(0)), (Bytes::mib(128), Bytes::mib(256)));
     let asked = build("memory = \"2GiB\"\ndisk = \"9GiB\"");
     assert_eq!(share(&asked, gib(1), gib(1)), (gib(2), gib(9)));
+}
+
+/// What a buildpack's launch.yml brings beside `web`.
+fn beside_web(name: &str, memory: Option<u64>) -> StagedSidecar {
+    let (process_types, command) = (vec!["web".into()], "run".into());
+    StagedSidecar { name: name.into(), process_types, command, memory }
+}
+
+#[test]
+fn sidecars_of_buildpacks_have_their_part_of_the_memory_and_all_of_them_run() {
+    let manifest = manifest(&format!("{HELLO}{BOUND}"));
+    let limit = |sidecars: &[StagedSidecar]| {
+        let sidecars = sidecars.to_vec();
+        let result = StagingResult { sidecars, ..staged(&[("web", "python3 app.py")]) };
+        let lrps = desired_lrps(&manifest, &result, Digest::of(b"droplet"), 0).expect("lrps");
+        let web = lrps.iter().find(|lrp| lrp.guid.process == "web").expect("web");
+        let refused = check_sidecars(&manifest, &result).err();
+        (told(&web.env)["MEMORY_LIMIT"].clone(), refused)
+    };
+    assert_eq!(limit(&[beside_web("agent", Some(8))]), ("40m".into(), None));
+    assert_eq!(limit(&[beside_web("agent", None)]), ("48m".into(), None));
+    // The manifest's is in its place, and has 16.
+    assert_eq!(limit(&[beside_web("relay", Some(8))]), ("48m".into(), None));
+    let memory = Bytes::mib(64);
+    let hungry = StageError::HungrySidecars { process: "web".into(), memory };
+    assert_eq!(limit(&[beside_web("agent", Some(48))]).1, Some(hungry));
+    let many: Vec<_> = (0..17).map(|n| beside_web(&format!("agent-{n}"), None)).collect();
+    assert_eq!(limit(&many[..16]).1, None);
+    let many = limit(&many).1.expect("refused");
+    assert_eq!(many, StageError::ManySidecars { process: "web".into(), count: 17, most: 16 });
+}
+
+#[test]
+fn a_process_that_the_manifest_does_not_name_is_told_of() {
+    let line = |types| unnamed(&manifest(HELLO), &staged(types));
+    assert_eq!(line(&[("web", "x"), ("worker", "x")]), None);
+    let line = line(&[("web", "x"), ("clock", "x"), ("rake", "x")]).expect("a line");
+    assert!(line.contains("types clock, rake; [process.clock] "), "{line}");
+}
+
+#[test]
+fn a_cache_is_of_one_stack_and_one_list_of_buildpacks() {
+    let of = |text: &str, names: &[&str]| {
+        let from = |name: &&str| (name.to_string(), PackFrom::Box("/x".into()));
+        cache_key(&manifest(text), &names.iter().map(from).collect::<Vec<_>>())
+    };
+    let this = of(HELLO, &["a", "b"]);
+    assert_eq!(this, of(HELLO, &["a", "b"]));
+    let stack = HELLO.replace("[build]", "[build]\nstack = \"other\"");
+    for other in [of(HELLO, &["b"]), of(HELLO, &["b", "a"]), of(&stack, &["a", "b"])] {
+        assert_ne!(this, other);
+    }
+}
+
+#[test]
+fn nothing_fails_for_want_of_the_cache() {
+    let task = staging_task(&manifest(HELLO), &input(true));
+    let touches = |step: &&Action| format!("{step:?}").contains("build artifacts cache");
+    let cached: Vec<&Action> = steps(&task).iter().filter(touches).collect();
+    assert_eq!(cached.len(), 2, "in and out");
+    for step in cached {
+        let Action::Try(step) = step else { panic!("it must not fail: {step:?}") };
+        assert!(matches!(step.as_ref(), Action::EmitProgress { .. }), "and is told: {step:?}");
+    }
 }

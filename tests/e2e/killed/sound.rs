@@ -21,9 +21,13 @@ pub fn records(lab: &Lab) -> Result<Records, StoreError> {
 
 /// Records that break the BBS's rules; none is as it shall be.
 pub fn illegal(records: &Records) -> Vec<String> {
+    let unread = records.set_aside.iter().map(|it| format!("{it:?}"));
     let lrps = records.actual.values().filter(|record| !is_legal(record));
     let tasks = records.tasks.values().filter(|record| !is_legal_task(record));
-    lrps.map(|it| format!("{it:?}")).chain(tasks.map(|it| format!("{it:?}"))).collect()
+    lrps.map(|it| format!("{it:?}"))
+        .chain(tasks.map(|it| format!("{it:?}")))
+        .chain(unread)
+        .collect()
 }
 
 /// What each state may have beside it. That UNCLAIMED and CRASHED live nowhere and the others
