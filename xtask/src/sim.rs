@@ -3,7 +3,8 @@
 use crate::host;
 use anyhow::Result;
 
-/// Seeds of a round on the server.
+/// Seeds of a round on the server: so many that the simulation demands a death of the daemon at every
+/// change of the golden tables.
 const SEEDS: &str = "10000";
 
 /// Plays what `args` ask for: `--seeds N`, `--seed S`, `--trace`, `--mutants`.
