@@ -121,7 +121,8 @@ fn whole(facts: &Facts<'_>) -> Option<Explanation> {
                 String::new(),
             )
         }
-        "staging" => match &view.reason {
+        // Also one that waits, as nothing new is begun at all.
+        "staging" | "waiting" if is_unstaged(app, &view.state) => match &view.reason {
             Some(why) => (
                 "it waits to be staged",
                 why.clone(),
@@ -141,6 +142,11 @@ fn whole(facts: &Facts<'_>) -> Option<Explanation> {
     };
     let (happened, why, next, cure) = said;
     Some(Explanation { happened: happened.into(), why, next: next.into(), cure, ..part })
+}
+
+/// What is declared is not staged yet.
+fn is_unstaged(app: &AppRecord, state: &str) -> bool {
+    state == "staging" || (app.release.is_none() && app.staged != Some(app.generation))
 }
 
 /// Its file in a manifest directory says something that is not followed.

@@ -15,6 +15,7 @@ use super::placement::Waiting;
 use super::pulse::Pulse;
 use super::record::{self, AppRecord};
 use super::settings::Settings;
+use super::sources::Sent;
 use super::ssh::HostKeys;
 use super::store::{Begun, RecordStore, Records, Unread};
 use super::tag;
@@ -171,6 +172,8 @@ pub(super) struct State {
     pub(super) apps: BTreeMap<AppName, AppRecord>,
     /// Apps whose records cannot be read, by name, which stay on the disk as they are.
     pub(super) set_aside: BTreeMap<String, Unread>,
+    /// Sources that are about to be applied.
+    pub(super) sent: Sent,
     pub(super) actual: BTreeMap<Key, ActualLrp>,
     pub(super) supervised: BTreeMap<Key, Supervised>,
     pub(super) staging: BTreeMap<AppName, Canceller>,
@@ -270,6 +273,7 @@ impl Cell {
         let state = State {
             apps: parts.records.apps,
             set_aside: parts.records.set_aside,
+            sent: Sent::default(),
             actual: tag::resume(parts.records.actual),
             supervised: BTreeMap::new(),
             staging: BTreeMap::new(),

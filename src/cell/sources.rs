@@ -23,16 +23,26 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Their directory in the state directory.
 const SOURCES: &str = "sources";
+
+/// How long what was sent waits for being applied.
+const APPLIED_WITHIN: Duration = Duration::from_secs(600);
 
 impl Cell {
     /// Unpacks the tar of an app's directory, and gives the directory that it is in now. Blocking.
     pub fn take_source(&self, name: &AppName, tar: impl Read) -> Result<PathBuf, CellError> {
         let dir = self.shared.paths.state.join(SOURCES).join(name.as_str());
         let whole = take(&dir, tar).map_err(|err| err.of(name, &dir))?;
-        let needed = self.shared.state().apps.get(name).map(needed).unwrap_or_default();
+        let needed: Vec<PathBuf> = {
+            let mut state = self.shared.state();
+            state.sent.note(&whole, Instant::now());
+            let known = state.apps.get(name).map(needed).unwrap_or_default();
+            state.sent.applied(&known);
+            known.into_iter().chain(state.sent.pending(Instant::now())).collect()
+        };
         // Of an app that nobody has applied yet nothing else is collected before the next start.
         for path in earlier(&dir, &whole, &needed) {
             remove(&path);
@@ -76,6 +86,28 @@ impl Cell {
         let path = format!("source.path = {}\n", quoted(&kept.to_string_lossy()));
         let text = over(text, &path).ok()?;
         Some((Manifest { source: kept, ..manifest.clone() }, text))
+    }
+}
+
+/// Sources that have come whole and are about to be applied: of two who push one app at a time, each has
+/// its own until then.
+#[derive(Debug, Default)]
+pub(super) struct Sent(BTreeMap<PathBuf, Instant>);
+
+impl Sent {
+    fn note(&mut self, path: &Path, now: Instant) {
+        self.0.insert(path.to_owned(), now);
+    }
+
+    /// The record names these: from now on it says how long they are needed.
+    fn applied(&mut self, needed: &[PathBuf]) {
+        self.0.retain(|path, _| !needed.contains(path));
+    }
+
+    /// Those that may still be applied. Whoever sends something applies it right after that.
+    fn pending(&mut self, now: Instant) -> Vec<PathBuf> {
+        self.0.retain(|_, came| now.duration_since(*came) < APPLIED_WITHIN);
+        self.0.keys().cloned().collect()
     }
 }
 
@@ -161,13 +193,14 @@ impl Shared {
     pub(super) fn collect_sources(self: &Arc<Self>, begins: bool) {
         let root = self.paths.state.join(SOURCES);
         let (names, needed): (BTreeSet<String>, BTreeSet<PathBuf>) = {
-            let state = self.state();
+            let mut state = self.state();
+            let sent = state.sent.pending(Instant::now());
             let names = state.apps.keys().map(|name| name.as_str().to_owned());
             let names = names.chain(state.set_aside.keys().cloned()).collect();
             // Nobody can tell which of theirs are.
             let unknown =
                 state.set_aside.keys().flat_map(|name| wholes(&root.join(name)).into_values());
-            (names, state.apps.values().flat_map(needed).chain(unknown).collect())
+            (names, state.apps.values().flat_map(needed).chain(unknown).chain(sent).collect())
         };
         collect(&root, &names, &needed, begins);
     }
@@ -338,6 +371,18 @@ mod tests {
         root.make(&["web/4"]);
         let needed = [dir.join("1")];
         assert_eq!(earlier(&dir, &dir.join("4"), &needed), [dir.join("3")]);
+    }
+
+    #[test]
+    fn each_of_two_who_send_one_app_has_his_until_it_is_applied() {
+        let (mut sent, now) = (Sent::default(), Instant::now());
+        let [one, two] = ["web/1", "web/2"].map(PathBuf::from);
+        sent.note(&one, now);
+        sent.note(&two, now + Duration::from_secs(1));
+        assert_eq!(sent.pending(now + Duration::from_secs(2)), [one.clone(), two.clone()]);
+        sent.applied(std::slice::from_ref(&two));
+        assert_eq!(sent.pending(now + Duration::from_secs(2)), [one]);
+        assert!(sent.pending(now + APPLIED_WITHIN).is_empty(), "nobody applies it any more");
     }
 
     #[test]

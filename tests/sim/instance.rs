@@ -81,6 +81,9 @@ impl Sup {
 impl World {
     /// Begins to work on an instance whose room is taken.
     pub fn begin(&mut self, key: Key, lrp: DesiredLrp) {
+        if self.mem.is_none() {
+            return;
+        }
         self.ledger.app_begins(&key.0.app);
         let needs = Resources::of(&lrp.limits);
         let serial = self.enter(&key, lrp, needs);

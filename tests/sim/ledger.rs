@@ -28,6 +28,8 @@ struct Crash {
     at: u64,
     /// How often the clock had been set then.
     sets: u64,
+    /// Sets of the clock that the daemon had seen, and its record knows of.
+    written: u64,
     /// The cell must know how long ago it is.
     known: bool,
 }
@@ -44,12 +46,20 @@ pub struct Ledger {
     begun: BTreeSet<AppName>,
     task_starts: BTreeMap<String, u32>,
     sets: u64,
+    /// Sets of the clock that the daemon has seen.
+    seen: u64,
     daemon_since: u64,
 }
 
 impl Ledger {
     pub fn daemon_started(&mut self, now: u64) {
         self.daemon_since = now;
+        self.seen = self.sets;
+    }
+
+    /// The daemon has moved what it knows along with the clock.
+    pub fn clock_was_seen(&mut self) {
+        self.seen = self.sets;
     }
 
     /// Something of it has its place: its start is not held up any more.
@@ -60,7 +70,7 @@ impl Ledger {
     /// What was moved along with the clock in memory only is as it was.
     pub fn daemon_died(&mut self) {
         let sets = self.sets;
-        self.crashes.values_mut().for_each(|it| it.known &= it.sets == sets);
+        self.crashes.values_mut().for_each(|it| it.known &= it.written == sets);
     }
 
     /// Nothing of any app runs: each waits anew for what it needs.
@@ -227,7 +237,8 @@ impl World {
                     self.breaks(|| format!("{key:?} has crashed {expected} times, not {is}"));
                 }
                 let (count, at, known) = (new.crash_count, self.now, true);
-                self.ledger.crashes.insert(key.clone(), Crash { count, at, sets, known });
+                let crash = Crash { count, at, sets, written: self.ledger.seen, known };
+                self.ledger.crashes.insert(key.clone(), crash);
             }
             _ => {}
         }

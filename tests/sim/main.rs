@@ -7,6 +7,7 @@
 mod apps;
 mod cell;
 mod check;
+mod deaths;
 mod hearing;
 mod instance;
 mod kernel;
@@ -23,9 +24,11 @@ mod tasks;
 mod upkeep;
 mod world;
 
+use deaths::Deaths;
 use mutant::Mutant;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 use world::World;
 
@@ -37,16 +40,30 @@ const STEPS_MAX: u64 = 200_000;
 const SAME_SEEDS: u64 = 20;
 /// A planted mistake has to be found among so many seeds.
 const MUTANT_SEEDS: u64 = 1000;
+/// Among so many it is seen that one of the world's scripts is missing.
+const SCRIPT_SEEDS: u64 = 300;
+/// Among so many seeds the daemon has died at every place where it can.
+const DEATHS_SEEDS: u64 = 10_000;
 
 /// What a seed came to.
 struct Outcome {
     broken: Option<String>,
     trace: Vec<String>,
     steps: u64,
+    deaths: Deaths,
 }
+
+/// In how many changes of a record the daemon dies at one, by the seed; 0: never.
+const CHANGES: [u64; 4] = [0, 8, 0, 30];
+
+/// Whether the daemon dies at changes of records, too: `--deaths`.
+static DEATHS: AtomicBool = AtomicBool::new(false);
 
 fn play(seed: u64, mutant: Mutant, traced: bool) -> Outcome {
     let mut world = World::new(seed, mutant, traced);
+    if DEATHS.load(Ordering::Relaxed) {
+        world.nature.changes_in = CHANGES[(seed % 4) as usize];
+    }
     let script_ends = world.nature.length_ms;
     while world.broken.is_none() && world.steps < STEPS_MAX && world.step(script_ends) {
         world.check();
@@ -60,12 +77,22 @@ fn play(seed: u64, mutant: Mutant, traced: bool) -> Outcome {
         world.breaks(|| format!("it does not come to rest in {STEPS_MAX} steps"));
     }
     world.check_settled();
-    Outcome { broken: world.broken, trace: world.trace.unwrap_or_default(), steps: world.steps }
+    let World { broken, trace, steps, deaths, .. } = world;
+    Outcome { broken, trace: trace.unwrap_or_default(), steps, deaths }
 }
 
-/// The lowest seed that breaks something, of `from` and those after it, and the steps of all.
-fn search(from: u64, seeds: u64, mutant: Mutant) -> (Option<u64>, u64) {
+/// What many seeds came to.
+struct Found {
+    /// The lowest seed that breaks something.
+    worst: Option<u64>,
+    steps: u64,
+    deaths: Deaths,
+}
+
+/// Plays `from` and those after it.
+fn search(from: u64, seeds: u64, mutant: Mutant) -> Found {
     let (next, worst, steps) = (AtomicU64::new(from), AtomicU64::new(u64::MAX), AtomicU64::new(0));
+    let deaths = Mutex::new(Deaths::default());
     let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -77,6 +104,7 @@ fn search(from: u64, seeds: u64, mutant: Mutant) -> (Option<u64>, u64) {
                     }
                     let outcome = play(seed, mutant, false);
                     steps.fetch_add(outcome.steps, Ordering::Relaxed);
+                    deaths.lock().expect("no thread has panicked").add(&outcome.deaths);
                     if outcome.broken.is_some() {
                         worst.fetch_min(seed, Ordering::Relaxed);
                     }
@@ -85,7 +113,17 @@ fn search(from: u64, seeds: u64, mutant: Mutant) -> (Option<u64>, u64) {
         }
     });
     let worst = worst.into_inner();
-    ((worst != u64::MAX).then_some(worst), steps.into_inner())
+    let worst = (worst != u64::MAX).then_some(worst);
+    let deaths = deaths.into_inner().expect("no thread has panicked");
+    Found { worst, steps: steps.into_inner(), deaths }
+}
+
+/// Whether the daemon died wherever it can. Few seeds need not get there.
+fn died_everywhere(deaths: &Deaths, seeds: u64) -> bool {
+    println!("{}", deaths.summary());
+    let missing = deaths.missing();
+    missing.iter().for_each(|at| println!("the daemon never died at {}", deaths::text(at)));
+    seeds < DEATHS_SEEDS || missing.is_empty()
 }
 
 /// Prints what a seed does; `true`: it breaks nothing.
@@ -123,8 +161,7 @@ fn plays_the_same(from: u64, seeds: u64) -> bool {
 fn prove_mutants() -> bool {
     let mut found_all = true;
     for mutant in Mutant::ALL {
-        let (seed, _) = search(0, MUTANT_SEEDS, mutant);
-        match seed {
+        match search(0, MUTANT_SEEDS, mutant).worst {
             Some(seed) => {
                 let why = play(seed, mutant, false).broken.unwrap_or_default();
                 println!("mutant {mutant:?}: found by seed {seed}: {why}");
@@ -138,6 +175,19 @@ fn prove_mutants() -> bool {
     found_all
 }
 
+/// Without one of the world's scripts the daemon dies at fewer places, and that is seen.
+fn prove_scripts() -> bool {
+    let missing = |mutant| search(0, SCRIPT_SEEDS, mutant).deaths.missing();
+    let usual = missing(Mutant::No);
+    let seen = |mutant: &Mutant| {
+        let more: Vec<_> = missing(*mutant).into_iter().filter(|at| !usual.contains(at)).collect();
+        println!("script {mutant:?}: {} places are missed", more.len());
+        more.iter().for_each(|at| println!("  {}", deaths::text(at)));
+        !more.is_empty()
+    };
+    Mutant::SCRIPTS.iter().all(seen)
+}
+
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let value = |name: &str| {
@@ -147,29 +197,34 @@ fn main() -> ExitCode {
     let number = |name: &str| value(name).and_then(|text| text.parse::<u64>().ok());
     let has = |name: &str| args.iter().any(|arg| arg == name);
     let planted = match value("--mutant") {
-        Some(name) => Mutant::ALL.into_iter().find(|it| format!("{it:?}") == name),
+        Some(name) => {
+            let mut all = Mutant::ALL.into_iter().chain(Mutant::SCRIPTS);
+            all.find(|it| format!("{it:?}") == name)
+        }
         None => Some(Mutant::No),
     };
     let Some(mutant) = planted else {
         eprintln!("there is no such mutant; there are {:?}", Mutant::ALL);
         return ExitCode::FAILURE;
     };
+    DEATHS.store(has("--deaths"), Ordering::Relaxed);
     let done = if has("--mutants") {
-        prove_mutants()
+        prove_mutants() && (!has("--deaths") || prove_scripts())
     } else if let (Some(seed), None) = (number("--seed"), number("--seeds")) {
         replay(seed, mutant, has("--trace"))
     } else {
         let (from, seeds) = (number("--seed").unwrap_or(0), number("--seeds").unwrap_or(1000));
         let begun = Instant::now();
-        let (worst, steps) = search(from, seeds, mutant);
-        println!("{seeds} seeds from {from}, {steps} steps, {:.1?}", begun.elapsed());
-        worst.is_none_or(|seed| {
+        let found = search(from, seeds, mutant);
+        println!("{seeds} seeds from {from}, {} steps, {:.1?}", found.steps, begun.elapsed());
+        found.worst.is_none_or(|seed| {
             // What broke breaks again, or the simulation is none.
             if replay(seed, mutant, has("--trace")) {
                 eprintln!("seed {seed} broke, and does not when it is played again");
             }
             false
         }) && plays_the_same(from, seeds)
+            && (!DEATHS.load(Ordering::Relaxed) || died_everywhere(&found.deaths, seeds))
     };
     if done { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

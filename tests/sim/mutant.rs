@@ -43,9 +43,14 @@ pub enum Mutant {
     ReservedForEver,
     /// A cell that is ill replaces instances all the same.
     IllnessIgnored,
+    /// Nobody gives up a Task. No mistake: a script of the world that is missing.
+    NobodyCancels,
 }
 
 impl Mutant {
+    /// Scripts that are missing: nothing breaks, but the daemon does not die where they lead to.
+    pub const SCRIPTS: [Mutant; 1] = [Mutant::NobodyCancels];
+
     /// All that are planted.
     pub const ALL: [Mutant; 19] = [
         Mutant::CountNotReset,

@@ -1,5 +1,6 @@
 //! What the daemon writes: on the disk first, then in memory.
 
+use crate::deaths::{Moment, row_of_lrp};
 use crate::mutant::Mutant;
 use crate::world::World;
 use terrarium::cell::diff::Key;
@@ -53,6 +54,7 @@ impl World {
     pub fn change(&mut self, key: &Key, event: LrpEvent, durable: bool) -> Option<ActualLrp> {
         let wall = self.wall();
         let old = self.mem.as_ref()?.actual.get(key).cloned();
+        let row = row_of_lrp(old.as_ref(), &event);
         let mut record = match lrp_state::apply(key, old.as_ref(), event.clone(), wall) {
             Ok(record) => record,
             Err(err) => {
@@ -60,6 +62,10 @@ impl World {
                 return old;
             }
         };
+        self.check_row(&row);
+        if self.dies_at(row, Moment::Before) {
+            return old;
+        }
         if self.mutant == Mutant::CountNotReset
             && let (Some(old), Some(new)) = (&old, &mut record)
             && new.crash_count == 1
@@ -83,6 +89,7 @@ impl World {
                 None => drop(self.disk.actual.remove(key)),
             }
         }
+        self.dies_at(row, Moment::After);
         record
     }
 
@@ -91,6 +98,7 @@ impl World {
         let now = Reading { wall_ms: self.shown(), steady_ms: self.now };
         let Some(mem) = &mut self.mem else { return };
         let before = mem.reading.replace(now).unwrap_or(now);
+        self.ledger.clock_was_seen();
         let Some(jump) = clock::jump(before, now) else { return };
         if self.mutant == Mutant::ClockTrusted {
             return;

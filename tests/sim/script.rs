@@ -42,7 +42,7 @@ impl World {
             9 => self.wishes("restart", AppRecord::restart),
             10 => self.makes_one_afresh(),
             11..=13 => self.asks_for_task(),
-            14 => self.gives_up_task(),
+            14 if self.mutant != Mutant::NobodyCancels => self.gives_up_task(),
             15 => self.ends_some_process(),
             16 => self.makes_manifests_unreadable(),
             17 => self.sets_clock(),

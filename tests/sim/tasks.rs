@@ -1,6 +1,7 @@
 //! Tasks: the order of steps is that of `src/cell/task.rs` and `task/run.rs`.
 
 use crate::cell::Act;
+use crate::deaths::{Moment, row_of_task};
 use crate::mutant::Mutant;
 use crate::upkeep::Maker;
 use crate::world::{Event, Exit, Process, World};
@@ -12,6 +13,7 @@ use terrarium::model::task::{Task, TaskRecord, TaskState};
 use terrarium::unit::Handle;
 
 const CELL: &str = "cell";
+const NO_DAEMON: &str = "there is no daemon";
 
 /// What whoever works on a Task does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,15 +63,21 @@ impl World {
     /// Does `op`: on the disk first, then in memory. `true`: it applied, and whoever asked may begin.
     pub fn change_task(&mut self, guid: &str, op: &TaskOp) -> Result<bool, String> {
         let now = self.wall_ns();
-        let Some(mem) = &mut self.mem else { return Err("no daemon".to_owned()) };
-        let outcome = apply(mem.tasks.get(guid), op, now).map_err(|err| err.to_string());
-        let outcome = match outcome {
+        let Some(mem) = &self.mem else { return Err(NO_DAEMON.to_owned()) };
+        let old = mem.tasks.get(guid);
+        let row = row_of_task(old, op);
+        let outcome = match apply(old, op, now) {
             Ok(outcome) => outcome,
             Err(err) => {
                 self.note(|| format!("task    {guid} {}: {err}", op.name()));
-                return Err(err);
+                return Err(err.to_string());
             }
         };
+        self.check_row(&row);
+        if self.dies_at(row, Moment::Before) {
+            return Err(NO_DAEMON.to_owned());
+        }
+        let Some(mem) = &mut self.mem else { return Err(NO_DAEMON.to_owned()) };
         match &outcome.record {
             Some(record) => {
                 self.disk.tasks.insert(guid.to_owned(), record.clone());
@@ -82,6 +90,9 @@ impl World {
         }
         let state = outcome.record.as_ref().map(|it| it.state);
         self.note(|| format!("task    {guid} {} -> {state:?}", op.name()));
+        if self.dies_at(row, Moment::After) {
+            return Err(NO_DAEMON.to_owned());
+        }
         self.wake();
         Ok(outcome.should_start)
     }

@@ -2,6 +2,7 @@
 //! processes, the clock, the manifests; and the queue of what happens next.
 
 use crate::cell::Act;
+use crate::deaths::Deaths;
 use crate::ledger::Ledger;
 use crate::memory::Mem;
 use crate::mutant::Mutant;
@@ -99,6 +100,8 @@ pub enum Event {
 pub struct Nature {
     /// In how many steps the daemon dies once; 0: never.
     pub crash_in: u64,
+    /// In how many changes of a record the daemon dies at one; 0: never.
+    pub changes_in: u64,
     pub create_fails_in: u64,
     pub create_full_in: u64,
     pub destroy_fails_in: u64,
@@ -142,6 +145,8 @@ pub struct World {
     /// Apps and generations by the guids of their stagings.
     pub stagings: BTreeMap<String, (AppName, u64)>,
     pub ledger: Ledger,
+    /// Where the daemon has died.
+    pub deaths: Deaths,
     pub trace: Option<Vec<String>>,
     pub steps: u64,
     pub handles: u64,
@@ -160,6 +165,7 @@ impl World {
         let memory = if tight { rng.between(4, 12) * 64 } else { 1 << 20 };
         let nature = Nature {
             crash_in: *rng.pick(&[0, 0, 40, 150, 600]).expect("some"),
+            changes_in: 0,
             create_fails_in: *rng.pick(&[0, 4, 15]).expect("some"),
             create_full_in: *rng.pick(&[0, 0, 12]).expect("some"),
             destroy_fails_in: *rng.pick(&[0, 3, 10]).expect("some"),
@@ -196,6 +202,7 @@ impl World {
             task_ends: BTreeMap::new(),
             stagings: BTreeMap::new(),
             ledger: Ledger::default(),
+            deaths: Deaths::default(),
             trace: traced.then(Vec::new),
             steps: 0,
             handles: 0,
@@ -231,9 +238,11 @@ impl World {
         self.queue.insert(key, event);
     }
 
-    /// The daemon of now goes on with `act`.
+    /// The daemon of now goes on with `act`; one that has died within this step does not.
     pub fn act_after(&mut self, ms: u64, act: Act) {
-        self.after(ms, Event::Daemon(self.run, act));
+        if self.mem.is_some() {
+            self.after(ms, Event::Daemon(self.run, act));
+        }
     }
 
     /// The same, at once or nearly so: anything else may come before.

@@ -6,7 +6,7 @@ use anyhow::Result;
 /// Seeds of a round on the server.
 const SEEDS: &str = "10000";
 
-/// Plays what `args` ask for: `--seeds N`, `--seed S`, `--trace`, `--mutants`.
+/// Plays what `args` ask for: `--seeds N`, `--seed S`, `--trace`, `--mutants`, `--deaths`.
 pub fn run(args: &[&str]) -> Result<()> {
     // For this machine, not for boxes: threads take turns at musl's allocator, and seeds allocate.
     let package =

@@ -270,6 +270,11 @@ fn an_app_that_is_not_to_run_or_cannot_is_told_as_a_whole() {
     let turn = "waits for its turn: 2 apps are staged at a time";
     let part = parts(&app(), "staging", Some(turn), Vec::new()).remove(0);
     assert_eq!((part.happened.as_str(), part.why.as_str()), ("it waits to be staged", turn));
+    // Nothing new is begun at all.
+    let refused = "this cell is drained and starts nothing; `terrarium undrain` ends that";
+    let new = AppRecord { release: None, staged: None, ..app() };
+    let part = parts_while(true, &new, "waiting", Some(refused), Vec::new()).remove(0);
+    assert_eq!((part.happened.as_str(), part.why.as_str()), ("it waits to be staged", refused));
     let part = parts(&app(), "running", None, Vec::new()).remove(0);
     assert_eq!(part.why, "no instance is wanted");
 }

@@ -188,7 +188,12 @@ impl Reader {
                 "version" => self.fail(pair.line, "the version is not 1", "write version: 1"),
                 "applications" => {
                     any = true;
-                    for item in self.list(pair).iter().take(APPS_MAX) {
+                    let items = self.list(pair);
+                    if items.len() > APPS_MAX {
+                        let what = format!("{} applications are more than {APPS_MAX}", items.len());
+                        self.fail(pair.line, what, "write some of them to a file of their own");
+                    }
+                    for item in items.iter().take(APPS_MAX) {
                         apps.extend(self.app(item));
                     }
                 }
@@ -202,6 +207,9 @@ impl Reader {
         }
         if !any {
             self.fail(top.line, "`applications` is missing", "write it with a list below it");
+        }
+        if any && apps.is_empty() && self.mistakes.is_empty() {
+            self.fail(top.line, "`applications` has none", "write `- name: NAME` below it");
         }
         if let Some(first) = apps.first_mut() {
             first.notes.append(&mut self.notes);

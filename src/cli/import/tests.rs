@@ -246,6 +246,8 @@ fn what_cf_would_refuse_is_refused_with_its_line() {
     for (text, line, why) in [
         ("", 1, "this is no manifest"),
         ("a: b", 1, "`applications` is missing"),
+        ("applications: []", 1, "`applications` has none"),
+        ("applications:", 1, "`applications` has none"),
         ("memori: 1G\napplications: []", 1, "did you mean `memory`?"),
         ("version: 2\napplications: []", 1, "the version is not 1"),
         ("applications:\n- memory: 1G\n", 2, "`name` is missing"),
