@@ -1,6 +1,6 @@
 //! Apps and one-off tasks that a controller asks for.
 
-use super::recipe::{self, SshKeys, ports_of, routes};
+use super::recipe::{self, PORT, SshKeys, ports_of, routes};
 use super::request::{DesireApp, RunTask, read};
 use super::stager::Undesired;
 use super::{Bridge, Reply};
@@ -114,7 +114,8 @@ impl Bridge {
     }
 
     async fn change(&self, desire: &DesireApp) -> Result<(), Unwanted> {
-        let ports = ports_of(desire).map_err(|err| Unwanted::Invalid(err.0))?;
+        // One that is here already may be of a program that asked less of its image.
+        let ports = ports_of(desire).unwrap_or_else(|_| vec![PORT]);
         let routes = routes(desire, &ports).into_iter();
         let change = LrpChange {
             instances: Some(desire.num_instances),

@@ -295,7 +295,7 @@ impl Shared {
             away.retain(|name| apps.get(name).is_some_and(|app| app.away));
         }
         let (preloading, now) = (state.preloading, now_ms());
-        let waiting: Vec<(AppName, AppRecord)> = state
+        let mut waiting: Vec<(AppName, AppRecord)> = state
             .apps
             .iter()
             .filter(|(name, app)| {
@@ -310,6 +310,8 @@ impl Shared {
             .filter(|(_, app)| !preloading || !self.lacks_image(app))
             .map(|(name, app)| (name.clone(), app.clone()))
             .collect();
+        // Of those that are tried again, whoever is due for longest.
+        waiting.sort_by_key(|(name, app)| app.away.then(|| state.away.at_ms(name)).flatten());
         for (name, app) in first(waiting) {
             if state.staging.len() >= STAGING_MAX {
                 break;

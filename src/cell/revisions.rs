@@ -12,6 +12,7 @@ use super::wishes::check_ports;
 use crate::model::manifest::Manifest;
 use crate::model::view::RevisionView;
 use crate::unit::{AppName, Digest};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Revisions of one app, as many as Cloud Foundry keeps droplets.
@@ -95,6 +96,8 @@ pub fn rolled_back(app: &AppRecord, to: &Revision, at_ms: u64) -> (AppRecord, u6
         generation: app.generation + 1,
         staged: Some(app.generation + 1),
         failure: None,
+        away: false,
+        lapses: BTreeSet::new(),
         stopped: false,
         overruled,
         wish: Wish::new("rollback", at_ms),
@@ -192,6 +195,7 @@ impl Cell {
                 generation,
                 forced: Some(generation),
                 failure: None,
+                away: false,
                 stopped: false,
                 wish: Wish::new("restage", now_ms()),
                 ..app.clone()
@@ -262,6 +266,9 @@ mod tests {
         assert_eq!(first.number, 2);
         let (back, number) = rolled_back(&app, first, 7);
         assert_eq!((number, back.release.as_ref()), (4, Some(&first.release)));
+        // What was away is not asked for any more.
+        let away = AppRecord { away: true, ..app.clone() };
+        assert!(!rolled_back(&away, first, 7).0.away);
         assert_eq!(back.staged, Some(back.generation));
         assert_eq!(back.last_good, app.release, "what it goes back from may come back");
         let why = |at: usize| shape(&back)[at].clone();

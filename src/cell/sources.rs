@@ -28,6 +28,9 @@ use std::time::{Duration, Instant};
 /// Their directory in the state directory.
 const SOURCES: &str = "sources";
 
+/// Sources of one app that wait for it.
+const SENT_MAX: usize = 3;
+
 /// How long what was sent waits for being applied.
 const APPLIED_WITHIN: Duration = Duration::from_secs(600);
 
@@ -97,6 +100,12 @@ pub(super) struct Sent(BTreeMap<PathBuf, Instant>);
 impl Sent {
     fn note(&mut self, path: &Path, now: Instant) {
         self.0.insert(path.to_owned(), now);
+        let of_app = self.0.iter().filter(|(it, _)| it.parent() == path.parent());
+        let mut of_app: Vec<_> = of_app.map(|(it, came)| (*came, it.clone())).collect();
+        of_app.sort();
+        for (_, old) in &of_app[..of_app.len().saturating_sub(SENT_MAX)] {
+            self.0.remove(old);
+        }
     }
 
     /// The record names these: from now on it says how long they are needed.

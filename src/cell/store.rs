@@ -26,6 +26,8 @@ const APPS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("apps");
 const ACTUAL: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("actual_lrps");
 /// What is kept of the cell itself, by name. Not in files of the first daemons.
 const CELL: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("cell");
+/// The wish to drain it.
+const DRAIN: &str = "drain";
 const TASKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tasks");
 
 /// The open file.
@@ -158,7 +160,7 @@ impl RecordStore {
     pub fn load(&self) -> Result<Records, StoreError> {
         let mut records = Records { tasks: self.read_table(TASKS)?, ..Records::default() };
         for (name, record) in self.read_raw(APPS)? {
-            let read = serde_json::from_slice::<AppRecord>(&record).map_err(|err| err.to_string());
+            let read = serde_json::from_slice::<AppRecord>(&record).map_err(|err| place(&err));
             let named = name.parse::<AppName>().map_err(|err| err.to_string());
             match named.and_then(|name| Ok((name, read?))) {
                 Ok((name, app)) => drop(records.apps.insert(name, app)),
@@ -171,14 +173,27 @@ impl RecordStore {
         for record in self.read_table::<ActualLrp>(ACTUAL)?.into_values() {
             records.actual.insert((record.guid.clone(), record.index, record.side), record);
         }
-        let drain = self.read_table::<DrainRecord>(CELL)?.into_iter();
-        records.drain = drain.filter(|(name, _)| name == "drain").map(|(_, record)| record).next();
+        // What else is there is a later program's.
+        if let Some((name, drain)) = self.read_raw(CELL)?.into_iter().find(|it| it.0 == DRAIN) {
+            match serde_json::from_slice(&drain) {
+                Ok(drain) => records.drain = Some(drain),
+                Err(err) => {
+                    crate::warn!(
+                        "record.unreadable",
+                        what = "cell",
+                        name = name,
+                        err = place(&err)
+                    );
+                    self.put_drain(None)?;
+                }
+            }
+        }
         Ok(records)
     }
 
     /// Writes or, with `None`, removes the wish to drain the cell.
     pub fn put_drain(&self, record: Option<&DrainRecord>) -> Result<(), StoreError> {
-        self.check(self.put(CELL, "drain", record.map(to_json)))
+        self.check(self.put(CELL, DRAIN, record.map(to_json)))
     }
 
     /// Writes or, with `None`, removes a Task.
@@ -288,7 +303,12 @@ impl RecordStore {
             match serde_json::from_slice(&value) {
                 Ok(record) => drop(records.insert(key, record)),
                 Err(err) => {
-                    crate::warn!("record.unreadable", what = table.name(), name = key, err = err);
+                    crate::warn!(
+                        "record.unreadable",
+                        what = table.name(),
+                        name = key,
+                        err = place(&err)
+                    );
                     self.check(self.put(table, &key, None))?;
                 }
             }
@@ -317,6 +337,15 @@ impl RecordStore {
     fn check<T>(&self, result: Result<T, redb::Error>) -> Result<T, StoreError> {
         result.map_err(|source| StoreError::Database { path: self.path.clone(), source })
     }
+}
+
+/// What is wrong with a record and where: its own words may be secret.
+fn place(err: &serde_json::Error) -> String {
+    let what = match err.is_data() {
+        true => "it is not what this program writes",
+        false => "it is no JSON",
+    };
+    format!("{what}, line {} column {}", err.line(), err.column())
 }
 
 fn to_json<T: serde::Serialize>(record: &T) -> Vec<u8> {
@@ -425,7 +454,8 @@ mod tests {
         }
         let rows = |table| store.read_raw(table).expect("read");
         assert_eq!(rows(APPS), [("web".to_owned(), torn.clone())], "nothing of it is lost");
-        assert!(rows(TASKS).is_empty() && rows(CELL).is_empty() && rows(ACTUAL).len() == 1);
+        assert!(rows(TASKS).is_empty() && rows(ACTUAL).len() == 1);
+        assert_eq!(rows(CELL), [("later".to_owned(), torn.clone())], "a later program's");
         let app = crate::cell::releases::tests::app("memory = \"32MiB\"");
         store.put_app(&"web".parse().expect("name"), Some(&app)).expect("declared anew");
         let records = store.load().expect("load");

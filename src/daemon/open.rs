@@ -14,6 +14,7 @@ use crate::exec::fetch::Fetcher;
 use crate::exec::logs::Logs;
 use crate::exec::room::Resources;
 use crate::garden::Backend;
+use crate::image;
 use crate::net::Net;
 use crate::net::pool::{Ports, Slots};
 use crate::unit::Bytes;
@@ -246,7 +247,10 @@ impl<'a> Opening<'a> {
                         format!("{what} does not answer; see what the kernel's log says of it");
                     start::<String>("open the store")(why)
                 })?;
-                self.store = Some(opened.map_err(start("open the store"))?);
+                let opened = opened.map_err(start("open the store"))?;
+                // Before anybody is asked for anything over TLS.
+                image::recall_time(&opened);
+                self.store = Some(opened);
             }
             Step::Cgroups => {
                 let opened = Cgroups::open(&config.cgroup.parent);

@@ -178,6 +178,7 @@ impl<'a> Fetch<'a> {
                     Err(err) => {
                         let text = format!("no thread can be started for its layers: {err}");
                         self.state().first = Some(self.lost(Failure::new(Kind::Here, text)));
+                        return;
                     }
                 }
             }

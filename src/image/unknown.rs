@@ -17,10 +17,14 @@ use super::{implied, parts};
 use crate::unit::Digest;
 use crate::volume::{Pin, Store};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// How a note's name ends.
 const END: &str = "blob";
+/// Of one that is being written, and how long that may take.
+const DRAFT: &str = "new";
+const DRAFT_MAX: Duration = Duration::from_secs(3600);
 
 impl Fetch<'_> {
     /// Makes a layer of which only the blob is known, above the layers `chains`, and adds its name to
@@ -85,7 +89,7 @@ fn recall(store: &Store, key: &Digest, chains: &mut Vec<Digest>) -> Option<(Dige
 
 /// Notes what a blob became, and forgets what is about layers that are gone.
 fn remember(store: &Store, key: &Digest, diff: &Digest, chain: &Digest) {
-    let (note, draft) = (note(store, key), note(store, key).with_extension("new"));
+    let (note, draft) = (note(store, key), note(store, key).with_extension(DRAFT));
     let dir = note.parent().unwrap_or(store.dir());
     let written = fs::create_dir_all(dir)
         .and_then(|()| fs::write(&draft, format!("{diff} {chain}\n")))
@@ -95,6 +99,9 @@ fn remember(store: &Store, key: &Digest, diff: &Digest, chain: &Digest) {
     }
     for item in fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = item.path();
+        if path.extension().is_some_and(|end| end == DRAFT) && is_old(&path) {
+            let _ = fs::remove_file(&path);
+        }
         if path.extension().is_none_or(|end| end != END) {
             continue;
         }
@@ -105,6 +112,12 @@ fn remember(store: &Store, key: &Digest, diff: &Digest, chain: &Digest) {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+/// Whoever wrote it does so no more.
+fn is_old(draft: &Path) -> bool {
+    let written = fs::metadata(draft).and_then(|meta| meta.modified()).ok();
+    written.and_then(|at| at.elapsed().ok()).is_some_and(|age| age > DRAFT_MAX)
 }
 
 fn note(store: &Store, key: &Digest) -> PathBuf {

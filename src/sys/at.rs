@@ -26,8 +26,17 @@ pub fn open(
         .flags(flags | Open::O_CLOEXEC)
         .mode(Mode::from_bits_truncate(mode))
         .resolve(how);
-    Ok(nix::fcntl::openat2(dir, path.as_ref(), how)?)
+    for _ in 1..TRIES {
+        match nix::fcntl::openat2(&dir, path.as_ref(), how) {
+            Err(nix::Error::EAGAIN) => {}
+            opened => return Ok(opened?),
+        }
+    }
+    Ok(nix::fcntl::openat2(&dir, path.as_ref(), how)?)
 }
+
+/// The kernel asks for another try when anything was renamed or mounted anywhere while it walked a `..`.
+pub(super) const TRIES: usize = 64;
 
 /// Whether [`open`] has failed as a link was in the way that the rules do not follow: `ELOOP`, which
 /// has no kind.

@@ -5,7 +5,8 @@
 //! absolute path, nor a symbolic link leads out, even when somebody renames things meanwhile
 //! (`EXDEV` then). A *name* is one component: the last one, which is never followed.
 
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use super::at;
+use nix::fcntl::{OFlag, ResolveFlag};
 use nix::sys::stat::Mode;
 use nix::unistd::LinkatFlags;
 use std::ffi::{OsStr, OsString};
@@ -32,24 +33,13 @@ fn open(
     mode: Mode,
     links: Links,
 ) -> io::Result<OwnedFd> {
-    /// The kernel asks for another try when anything was renamed or mounted anywhere while it
-    /// walked a `..`.
-    const TRIES: usize = 64;
     let resolve = ResolveFlag::RESOLVE_NO_MAGICLINKS
         | match links {
             Links::Within => ResolveFlag::RESOLVE_BENEATH,
             Links::AsRoot => ResolveFlag::RESOLVE_IN_ROOT,
             Links::Refused => ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS,
         };
-    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).mode(mode).resolve(resolve);
-    let mut opened = openat2(dir, path, how);
-    for _ in 1..TRIES {
-        match opened {
-            Err(nix::Error::EAGAIN) => opened = openat2(dir, path, how),
-            _ => break,
-        }
-    }
-    Ok(opened?)
+    at::open(dir, path, flags, mode.bits(), resolve)
 }
 
 /// Opens the directory `path` beneath `dir` to work in it. `ENOENT`: missing; `ENOTDIR`: something

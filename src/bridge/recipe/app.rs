@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 /// What an app listens on that says nothing.
-const PORT: u16 = 8080;
+pub const PORT: u16 = 8080;
 /// Where its sshd listens.
 const SSH_PORT: u16 = 2222;
 /// Open files of an app that says nothing; of a health check.

@@ -14,7 +14,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-pub use app::{SshKeys, app, ports_of, routes};
+pub use app::{PORT, SshKeys, app, ports_of, routes};
 pub use parts::{cpu_weight, docker_url};
 pub use staging::staging;
 pub use task::task;

@@ -10,13 +10,14 @@ use crate::image::archived::Looks;
 use crate::image::catalog::{self, Known};
 use crate::image::registry::failure;
 use crate::image::work::Wish;
-use crate::image::{self, Fits, ImageError};
+use crate::image::{self, Fits, ImageError, NO_MEMORY};
 use crate::log::chain;
 use crate::model::image::StagedImage;
 use crate::model::manifest::{Image, Manifest};
 use crate::model::signals;
 use crate::model::view::UNCHANGED;
 use crate::stage::docker;
+use crate::sys::clock;
 use crate::unit::{AppName, Bytes, Digest, ImageRef};
 use crate::volume::Pin;
 use std::io;
@@ -112,11 +113,18 @@ impl From<ImageError> for Unfetched {
         use failure::Kind as K;
         let is_away = matches!(&err, ImageError::Pull { source, .. }
             if matches!(source.kind, K::Passing | K::Untrusted | K::Denied | K::Missing));
-        // By the wrong clock of a box that has just begun no certificate is good.
+        // Memory comes back when others have theirs. By the wrong clock of a box that has just begun no certificate is good.
         let passes = matches!(&err, ImageError::Pull { source, .. }
-            if source.kind == K::Passing || source.is_unreached);
-        Unfetched { why: chain(&err), is_away, passes }
+            if source.kind == K::Passing
+                || (source.is_unreached && (source.kind != K::Untrusted || clock_is_behind())));
+        let why = chain(&err);
+        Unfetched { passes: passes || why.contains(NO_MEMORY), why, is_away }
     }
+}
+
+/// The box's clock is before what is known to be past.
+fn clock_is_behind() -> bool {
+    clock::wall() < clock::WRITTEN.max(clock::vouched())
 }
 
 /// The smallest disk of the app's processes: the image counts as part of it.
@@ -185,8 +193,8 @@ fn fetch(
                 }
             };
             let pull = |name: &ImageRef| {
-                let asked = (name, None);
-                image::pull_for_later(store, &shared.registries, asked, wish, &progress, &fits)
+                let (asked, wish) = ((name, None), wish.clone().at_most(most));
+                image::pull_for_later(store, &shared.registries, asked, &wish, &progress, &fits)
             };
             let before = lost.and_then(|digest| pull(&name.pinned(digest)).ok());
             let pulled = before.map_or_else(|| pull(name), Ok);

@@ -166,7 +166,8 @@ impl<'a> Download<'a> {
             }
             self.check_length(&piece)?;
             // Nobody else says it.
-            self.wanted.size = self.wanted.size.or(piece.length.map(|length| piece.from + length));
+            self.wanted.size =
+                self.wanted.size.or(piece.length.map(|length| piece.from.saturating_add(length)));
             self.skip(&mut piece)?;
             self.etag = piece.etag.clone();
             self.watch = Watch::new(self.pace);
@@ -174,7 +175,10 @@ impl<'a> Download<'a> {
         }
         let piece = self.piece.as_mut().expect("opened just now");
         // One byte more than there should be shows that there are more.
-        let most = self.wanted.size.map_or(u64::MAX, |size| (size - self.given).saturating_add(1));
+        let most = self
+            .wanted
+            .size
+            .map_or(u64::MAX, |size| size.saturating_sub(self.given).saturating_add(1));
         let most = usize::try_from(most).unwrap_or(usize::MAX).min(buffer.len());
         let read = match piece.body.read(&mut buffer[..most]) {
             Err(err) if err.kind() == io::ErrorKind::Interrupted => return self.fetch_once(buffer),
@@ -209,7 +213,7 @@ impl<'a> Download<'a> {
     /// A server that says a length says ours.
     fn check_length(&self, piece: &Piece) -> Result<(), Failure> {
         match (self.wanted.size, piece.length) {
-            (Some(size), Some(length)) if piece.from + length != size => {
+            (Some(size), Some(length)) if piece.from.saturating_add(length) != size => {
                 let (uri, has) = (&piece.uri, piece.from.saturating_add(length));
                 Err(Failure::wrong(format!("{uri} has {has} bytes, its descriptor says {size}")))
             }
@@ -224,6 +228,11 @@ impl<'a> Download<'a> {
             if self.wanted.advice.is_none() {
                 return Err(Failure::wrong(format!("{} cannot be gone on with", piece.uri)));
             }
+            self.is_patched = true;
+        }
+        // Nothing says that it is still the same: what it should be has to show it.
+        let is_same = |etag: &String| !etag.starts_with("W/") && piece.etag.as_ref() == Some(etag);
+        if self.given > 0 && !self.etag.as_ref().is_some_and(is_same) {
             self.is_patched = true;
         }
         let mut scratch = [0; 16 << 10];

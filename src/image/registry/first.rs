@@ -87,15 +87,18 @@ impl<'a> First<'a> {
     ) -> Result<First<'a>, Failure> {
         let basic = login.and_then(Login::basic);
         let is_standalone = is_standalone(http, scheme, authority, basic.as_deref())?;
+        // From here on it was reached: the login goes no other way, whoever breaks this off.
+        let reached = |err| Failure { is_unreached: false, ..err };
         let uri = address(&format!("{scheme}://{authority}/v1/repositories/{name}/images"))?;
         let answer = http.get(&Ask {
             accept: "application/json",
             authorization: basic.as_deref(),
             more: &[("X-Docker-Token", "true")],
             ..Ask::new(&uri)
-        })?;
+        });
+        let answer = answer.map_err(reached)?;
         if !answer.status().is_success() {
-            return Err(not_let_in(http, authority, login, refusal(&uri, answer)));
+            return Err(reached(not_let_in(http, authority, login, refusal(&uri, answer))));
         }
         let header = |name| http::text_of(answer.headers(), name).map(str::trim);
         let token = header("x-docker-token").filter(|token| !token.is_empty());
@@ -205,7 +208,12 @@ fn is_standalone(
     basic: Option<&str>,
 ) -> Result<bool, Failure> {
     let uri = address(&format!("{scheme}://{authority}/v1/_ping"))?;
-    let answer = http.get(&Ask { authorization: basic, ..Ask::new(&uri) })?;
+    let answer = match http.get(&Ask { authorization: basic, ..Ask::new(&uri) }) {
+        Ok(answer) => answer,
+        Err(err) if err.is_unreached || err.kind == failure::Kind::Passing => return Err(err),
+        // It leads elsewhere, to a page to log in perhaps.
+        Err(_) => return Ok(true),
+    };
     let said = http::text_of(answer.headers(), "x-docker-registry-standalone");
     let says_no =
         said.is_some_and(|it| !matches!(&*it.trim().to_ascii_lowercase(), "" | "1" | "true"));

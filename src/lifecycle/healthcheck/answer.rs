@@ -64,7 +64,7 @@ impl Aim {
     fn of(base: &str, location: &str) -> io::Result<Aim> {
         let location = location.split('#').next().unwrap_or_default();
         let named = location.strip_prefix("//").map(|rest| ("http", rest));
-        if let Some((scheme, rest)) = named.or_else(|| location.split_once("://")) {
+        if let Some((scheme, rest)) = named.or_else(|| with_scheme(location)) {
             let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
             let server = Some((scheme.to_ascii_lowercase(), host.to_owned()));
             return Ok(Aim { server, target: target(path)? });
@@ -78,6 +78,15 @@ impl Aim {
         };
         Ok(Aim { server: None, target: target(&path)? })
     }
+}
+
+/// Scheme and rest of a location that has one; in a query `://` means nothing.
+fn with_scheme(location: &str) -> Option<(&str, &str)> {
+    let is_scheme = |text: &str| {
+        let is_own = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+        !text.is_empty() && text.bytes().all(is_own)
+    };
+    location.split_once("://").filter(|(scheme, _)| is_scheme(scheme))
 }
 
 /// An answer that is on its way. It is read to the end of its body: a server that finds its connection
@@ -277,6 +286,8 @@ mod tests {
             ("http://c.lan?q", server("http", "c.lan"), "/?q"),
             ("//c.lan/d#e", server("http", "c.lan"), "/d"),
             ("HTTPS://c.lan/d", server("https", "c.lan"), "/d"),
+            ("/login?next=http://c.lan/d", None, "/login?next=http://c.lan/d"),
+            ("login?u=http://c.lan", None, "/a/login?u=http://c.lan"),
         ] {
             let aim = Aim::of("/a/x?from=http://y/", location).expect(location);
             assert_eq!(aim, Aim { server: to, target: target.into() }, "{location}");
