@@ -186,7 +186,7 @@ fn room_for_an_image_is_made_ahead_of_it_and_nothing_goes_for_that() {
     bed.close();
 }
 
-/// A layer that says something of directories that it does not have, in some 5 MiB.
+/// A layer that says something of directories that it does not have, in some 300 KiB.
 fn implying(number: usize) -> Vec<u8> {
     let long = "d".repeat(240);
     let deep = |chain: usize| {
@@ -197,7 +197,7 @@ fn implying(number: usize) -> Vec<u8> {
     let add = |tar: crate::image::Tar, chain| {
         tar.pax(&[("path", deep(chain).as_bytes())]).file("file", "x")
     };
-    (0..190).fold(crate::image::Tar::default(), add).end()
+    (0..11).fold(crate::image::Tar::default(), add).end()
 }
 
 /// Layers that cannot be shown before those below are here take memory: no more are begun when that is
