@@ -69,7 +69,7 @@ fn stops(lab: &Lab, app: &str, last: &str) {
     lab.until(&format!("{app} says: {last}"), |lab| {
         (!lab.logged(app, last).is_empty()).then_some(())
     });
-    let killed = lab.logged(app, "137");
+    let killed = lab.logged(app, "Exit status 137");
     assert!(killed.is_empty(), "{killed:?}");
 }
 
