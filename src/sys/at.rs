@@ -36,7 +36,7 @@ pub fn open(
 }
 
 /// The kernel asks for another try when anything was renamed or mounted anywhere while it walked a `..`.
-pub(super) const TRIES: usize = 64;
+const TRIES: usize = 64;
 
 /// Whether [`open`] has failed as a link was in the way that the rules do not follow: `ELOOP`, which
 /// has no kind.
