@@ -29,7 +29,7 @@ const SCRIPT: &str = "mkdir -p www\necho $INSTANCE_INDEX > www/index.html\n\
 /// Builds what the guest is given.
 pub fn compile() -> Result<()> {
     rootfs::run("tiny", rootfs::Mode::WhenNeeded)?;
-    host::build(false).map(drop)
+    host::build(true).map(drop)
 }
 
 /// Installs the program as a package does, lets the power fail twice, and looks at what is there.
@@ -58,7 +58,7 @@ pub fn cut(guest: &mut Guest) -> Result<()> {
 
 /// The files that a package has, from those of this checkout.
 fn install(guest: &Guest) -> Result<()> {
-    let program = host::build(false)?;
+    let program = host::build(true)?;
     let stack = |end: &str| rootfs::output().join(format!("tiny.{end}"));
     let config = host::top().join("config");
     parcel::send(guest, &[program.clone(), stack("tar.zst"), stack("digest"), config.clone()])?;
