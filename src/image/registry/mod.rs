@@ -12,6 +12,7 @@
 mod backoff;
 mod challenge;
 pub mod credentials;
+mod cure;
 mod der;
 pub(super) mod download;
 pub mod failure;
@@ -27,5 +28,6 @@ pub mod settings;
 pub mod tls;
 mod token;
 pub mod trust;
+mod validator;
 
 pub use http::Http;
