@@ -69,4 +69,5 @@ pub use lrps::Lrp;
 pub use session::{ExecRequest, ExecSession};
 pub(crate) use shared::Shared;
 pub use shared::{Cell, CellParts, Paths};
+pub use upkeep::{ImageUse, UsedFor};
 pub use wishes::{Declaration, How};

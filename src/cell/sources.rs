@@ -38,10 +38,11 @@ impl Cell {
     /// Unpacks the tar of an app's directory, and gives the directory that it is in now. Blocking.
     pub fn take_source(&self, name: &AppName, tar: impl Read) -> Result<PathBuf, CellError> {
         let dir = self.shared.paths.state.join(SOURCES).join(name.as_str());
-        let whole = take(&dir, tar).map_err(|err| err.of(name, &dir))?;
+        // Before it has its name: whoever else sends one at this moment must not take it away.
+        let note = |path: &Path| self.shared.state().sent.note(path, Instant::now());
+        let whole = take(&dir, tar, note).map_err(|err| err.of(name, &dir))?;
         let needed: Vec<PathBuf> = {
             let mut state = self.shared.state();
-            state.sent.note(&whole, Instant::now());
             let known = state.apps.get(name).map(needed).unwrap_or_default();
             state.sent.applied(&known);
             known.into_iter().chain(state.sent.pending(Instant::now())).collect()
@@ -151,8 +152,8 @@ impl Untaken {
     }
 }
 
-/// Unpacks `tar` into the next number of `dir`, whole or not at all.
-fn take(dir: &Path, tar: impl Read) -> Result<PathBuf, Untaken> {
+/// Unpacks `tar` into the next number of `dir`, whole or not at all; `note` hears its name before it has it.
+fn take(dir: &Path, tar: impl Read, note: impl FnOnce(&Path)) -> Result<PathBuf, Untaken> {
     let keep = Untaken::failed::<io::Error>("keep");
     let mut make = fs::DirBuilder::new();
     // What is in it may be secret.
@@ -171,7 +172,11 @@ fn take(dir: &Path, tar: impl Read) -> Result<PathBuf, Untaken> {
     let unpacked = lifecycle::unpack_source(tar, &draft)
         .map_err(Untaken::failed("unpack"))
         .and_then(|()| fits(&draft))
-        .and_then(|()| on_disk().and_then(|()| fs::rename(&draft, &whole)).map_err(&keep));
+        .and_then(|()| on_disk().map_err(&keep))
+        .and_then(|()| {
+            note(&whole);
+            fs::rename(&draft, &whole).map_err(&keep)
+        });
     match unpacked {
         Ok(()) => Ok(whole),
         Err(err) => {
@@ -368,15 +373,19 @@ mod tests {
     fn a_source_is_whole_or_not_there() {
         let root = Root::new("take");
         let dir = root.0.join("web");
-        let one = take(&dir, &tar("a")[..]).ok().expect("taken");
+        // Who hears of it does so before it is there: nobody can take it away in between.
+        let mut told = None;
+        let note = |path: &Path| told = Some((path.to_owned(), path.exists()));
+        let one = take(&dir, &tar("a")[..], note).ok().expect("taken");
+        assert_eq!(told, Some((one.clone(), false)));
         assert_eq!((one.clone(), fs::read(one.join("a")).ok()), (dir.join("1"), Some(b"x".into())));
         for bad in [tar("../a"), tar("/a"), tar("a")[..600].to_vec()] {
-            assert!(matches!(take(&dir, &bad[..]), Err(Untaken::Failed("unpack", _))));
+            assert!(matches!(take(&dir, &bad[..], |_| ()), Err(Untaken::Failed("unpack", _))));
         }
         assert_eq!(root.names("web"), ["1"], "what failed leaves nothing");
         // Another one comes in.
         root.make(&["web/2.new"]);
-        assert_eq!(take(&dir, &tar("a")[..]).ok(), Some(dir.join("3")));
+        assert_eq!(take(&dir, &tar("a")[..], |_| ()).ok(), Some(dir.join("3")));
         root.make(&["web/4"]);
         let needed = [dir.join("1")];
         assert_eq!(earlier(&dir, &dir.join("4"), &needed), [dir.join("3")]);

@@ -1,13 +1,16 @@
 //! What the box gets back when it is quiet.
 
-use super::record::AppRecord;
+use super::diff::Key;
+use super::record::{AppRecord, Release};
 use super::shared::{Cell, Shared};
 use crate::image::catalog::{self, Keep, Sweep};
 use crate::image::{self, Collected, ImageError};
 use crate::log::chain;
+use crate::model::lrp::ActualLrp;
 use crate::model::manifest::Image;
 use crate::unit::{AppName, Bytes, Digest};
 use smol::future;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +20,44 @@ const QUIET: Duration = Duration::from_secs(15);
 
 /// Looks at the store after containers have gone.
 const LOOKS: u32 = 2;
+
+/// What an app has an image for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageUse {
+    /// The image.
+    pub digest: Digest,
+    /// The app.
+    pub app: AppName,
+    /// What for.
+    pub what: UsedFor,
+}
+
+/// What an image is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UsedFor {
+    /// Its instances start from it.
+    Start,
+    /// It goes back to it when the one after that fails.
+    Return,
+    /// Somebody may have it go back to this revision.
+    Revision(u64),
+}
+
+/// Those of one app; each image once, for what comes first.
+fn image_uses(app: &AppName, record: &AppRecord) -> Vec<ImageUse> {
+    let of = |release: &Release| release.image.as_ref().map(|image| image.digest);
+    let start = record.release.iter().map(|it| (of(it), UsedFor::Start));
+    let last = record.last_good.iter().map(|it| (of(it), UsedFor::Return));
+    let revisions = record.revisions.iter();
+    let revisions = revisions.map(|it| (of(&it.release), UsedFor::Revision(it.number)));
+    let mut uses: Vec<ImageUse> = Vec::new();
+    for (digest, what) in start.chain(last).chain(revisions) {
+        if let Some(digest) = digest.filter(|it| uses.iter().all(|own| own.digest != *it)) {
+            uses.push(ImageUse { digest, app: app.clone(), what });
+        }
+    }
+    uses
+}
 
 impl Cell {
     /// Lets the next quiet round remove layers that nothing on the box is made of: containers have
@@ -86,6 +127,27 @@ impl Cell {
             releases.map(|image| (name.clone(), image.digest)).collect::<Vec<_>>()
         };
         state.apps.iter().flat_map(images).collect()
+    }
+
+    /// Which images apps may be made of again, and for what.
+    pub fn image_uses(&self) -> Vec<ImageUse> {
+        let state = self.shared.state();
+        let all = state.apps.iter().flat_map(|(app, record)| image_uses(app, record));
+        all.collect()
+    }
+
+    /// Instances as people call them, by the names that their containers have on the box.
+    pub fn instances(&self) -> BTreeMap<String, String> {
+        let state = self.shared.state();
+        let one = |((guid, index, _), record): (&Key, &ActualLrp)| {
+            Some((record.place()?.handle.to_string(), format!("{}/{index}", guid.app)))
+        };
+        state.actual.iter().filter_map(one).collect()
+    }
+
+    /// Why images stay though nothing is made of them. Blocking.
+    pub fn why_images_stay(&self) -> Result<BTreeMap<Digest, Vec<&'static str>>, ImageError> {
+        image::why_stay(self.shared.host.store(), &self.shared.keep)
     }
 
     /// Names in full of images that apps' manifests have, each with its app.

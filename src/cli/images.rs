@@ -17,7 +17,7 @@ use crate::unit::ImageRef;
 use serde_json::json;
 use smol::future;
 use smol::stream::StreamExt;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -43,7 +43,11 @@ pub async fn image(ui: &mut Ui, remote: &Remote, image: Image) -> Result<u8, Cli
             let gone = remote.collect(all).await?;
             match ui.json {
                 true => ui.document(&gone)?,
-                false => ui.note(&show::images::collected(&gone)),
+                false => {
+                    ui.note(&show::images::collected(&gone));
+                    let left = show::images::left(&gone);
+                    left.into_iter().for_each(|line| ui.note(&clean(&line)));
+                }
             }
             Ok(0)
         }
@@ -72,7 +76,7 @@ async fn pull(ui: &mut Ui, remote: &Remote, name: &ImageRef) -> Result<u8, CliEr
             PullEvent::Waits { .. } => {}
             PullEvent::Error(view) => return Err(CliError::Refused(view)),
             PullEvent::Done(_) if ui.json => return Ok(0),
-            PullEvent::Done(NamedImage { name: Some(name), digest }) => {
+            PullEvent::Done(NamedImage { name: Some(name), digest, .. }) => {
                 return ui.print(&format!("{}@{digest}\n", clean(&name))).map(|()| 0);
             }
             // It was asked for by its digest.
@@ -101,9 +105,15 @@ async fn load(
     if ui.json {
         return ui.document(&loaded).map(|()| 0);
     }
-    for NamedImage { name, digest } in loaded {
-        let name = name.map_or_else(|| digest.to_string(), |name| format!("{name}@{digest}"));
-        ui.print(&format!("{}\n", clean(&name)))?;
+    for NamedImage { name, digest, was, unnamed } in loaded {
+        let shown = name.as_ref().map_or_else(|| digest.to_string(), |it| format!("{it}@{digest}"));
+        ui.print(&format!("{}\n", clean(&shown)))?;
+        if let (Some(name), Some(was)) = (name, was) {
+            ui.note(&clean(&format!("{name}: it was {was} before")));
+        }
+        for why in unnamed {
+            ui.note(&clean(&format!("{digest} is not called {why}")));
+        }
     }
     Ok(0)
 }
@@ -116,7 +126,7 @@ fn waits(image: &str, why: &str) -> String {
 /// As [`saved`]; when a signal ends it, nothing of the file is left. One that is written to as it
 /// is, such as a pipe, may block: who types ends that as usual.
 pub fn save(ui: &mut Ui, remote: &Remote, image: &str, file: &Path) -> Result<u8, CliError> {
-    if !archive::Draft::is_apart(file) {
+    if is_stdout(file) || !archive::Draft::is_apart(file) {
         return smol::block_on(saved(ui, remote, image, file));
     }
     let mut signals = signals(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])?;
@@ -129,7 +139,31 @@ pub fn save(ui: &mut Ui, remote: &Remote, image: &str, file: &Path) -> Result<u8
     smol::block_on(future::or(saved(ui, remote, image, file), ended))
 }
 
+/// Whether an archive goes where other programs read it: `-`, as everywhere.
+fn is_stdout(file: &Path) -> bool {
+    file == Path::new("-")
+}
+
+/// The archive to stdout, which has nothing else then.
+async fn piped(ui: &mut Ui, remote: &Remote, image: &str) -> Result<u8, CliError> {
+    if ui.is_screen {
+        let why = "an archive is nothing to read; write `> FILE` or `| PROGRAM` behind it, or name a file";
+        let source = io::Error::new(io::ErrorKind::InvalidInput, why);
+        return Err(CliError::File { doing: "write to", path: "the terminal".into(), source });
+    }
+    let mut reply = remote.save_image(image).await?;
+    let id = reply.header(SAVED_ID).unwrap_or_default().to_owned();
+    while let Some(piece) = reply.next_piece().await? {
+        ui.bytes(&piece)?;
+    }
+    ui.note(&format!("saved, with the id {}", clean(&id)));
+    Ok(0)
+}
+
 async fn saved(ui: &mut Ui, remote: &Remote, image: &str, file: &Path) -> Result<u8, CliError> {
+    if is_stdout(file) {
+        return piped(ui, remote, image).await;
+    }
     let mut reply = remote.save_image(image).await?;
     let id = reply.header(SAVED_ID).unwrap_or_default().to_owned();
     let unwritten = |source| CliError::File { doing: "write", path: file.to_owned(), source };

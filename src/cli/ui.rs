@@ -55,8 +55,12 @@ impl Ui {
 
     /// What was asked for, to stdout.
     pub fn print(&mut self, text: &str) -> Result<(), CliError> {
-        let written = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
-        written.map_err(CliError::Output)
+        self.bytes(text.as_bytes())
+    }
+
+    /// Bytes of what is no text, to stdout.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), CliError> {
+        self.out.write_all(bytes).and_then(|()| self.out.flush()).map_err(CliError::Output)
     }
 
     /// One document, to stdout.

@@ -5,15 +5,15 @@ mod users;
 
 use super::service::Service;
 use crate::api::apps::images::{
-    CollectedView, ImageService, ImageView, ImagesView, NamedImage, Pieces, PullEvent, RemovedView,
-    Saved,
+    CollectedView, ImageService, ImageView, ImagesView, LeftView, NamedImage, Pieces, PullEvent,
+    RemovedView, Saved,
 };
 use crate::api::apps::{ErrorKind, Served, ServiceError};
 use crate::container::Host;
 use crate::image::catalog::{self, Known};
 use crate::image::registry::settings::Settings as Registries;
 use crate::image::work::Wish;
-use crate::image::{self, ImageError, Save};
+use crate::image::{self, ImageError, Loaded, Save};
 use crate::log::chain;
 use crate::unit::{Digest, ImageRef};
 use crate::volume::Store;
@@ -94,6 +94,21 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
+}
+
+/// What an image that was loaded is called now; once without a name if it has none.
+fn named(loaded: &Loaded) -> Vec<NamedImage> {
+    let was = |name: &ImageRef| loaded.moved.iter().find(|(own, _)| own == name).map(|it| it.1);
+    let one = |name: &ImageRef| NamedImage {
+        was: was(name),
+        ..NamedImage::new(Some(catalog::key(name)), loaded.digest)
+    };
+    let mut all: Vec<NamedImage> = loaded.names.iter().map(one).collect();
+    if all.is_empty() {
+        all.push(NamedImage::new(None, loaded.digest));
+    }
+    all[0].unnamed.clone_from(&loaded.left);
+    all
 }
 
 /// Images of the catalogue with their names.
@@ -232,7 +247,7 @@ impl ImageService for Service {
                 Err(err) => PullEvent::Error(failed(&err).view()),
                 Ok(pulled) => {
                     let name = name.digest().is_none().then(|| catalog::key(&name));
-                    PullEvent::Done(NamedImage { name, digest: pulled.image.digest })
+                    PullEvent::Done(NamedImage::new(name, pulled.image.digest))
                 }
             }
         };
@@ -277,13 +292,7 @@ impl ImageService for Service {
                 cell.look_at_images();
                 failed(&err)
             })?;
-            let named = loaded.into_iter().flat_map(|loaded| {
-                let digest = loaded.digest;
-                let names: Vec<_> = loaded.names.iter().map(|it| Some(catalog::key(it))).collect();
-                let names = if names.is_empty() { vec![None] } else { names };
-                names.into_iter().map(move |name| NamedImage { name, digest })
-            });
-            let named = named.collect();
+            let named = loaded.iter().flat_map(named).collect();
             // Nothing holds on to them any more.
             cell.look_at_images();
             Ok(named)
@@ -370,7 +379,39 @@ impl ImageService for Service {
             ServiceError::new(ErrorKind::Conflict, text)
         })?;
         let images = before.saturating_sub(after) as u64;
-        Ok(CollectedView { images, layers: collected.layers, bytes: collected.bytes })
+        let left = self.left(everything).await?;
+        Ok(CollectedView { images, layers: collected.layers, bytes: collected.bytes, left })
+    }
+}
+
+impl Service {
+    /// The images that are here, and why: who is made of them, what the settings say, and who can ask for
+    /// them.
+    async fn left(&self, everything: bool) -> Served<Vec<LeftView>> {
+        let (uses, cell) = (self.cell.image_uses(), self.cell.clone());
+        let instances = self.cell.instances();
+        let garden = self.garden.view(usize::MAX).await.containers;
+        let work = move |host: &Host, _: &str| {
+            let reasons = cell.why_images_stay().map_err(|err| failed(&err))?;
+            let all = all(host.store())?;
+            let used = users::of(host, &[], &all)?;
+            let view = |((known, names), handles): ((Known, Vec<String>), Vec<String>)| {
+                let own = uses.iter().filter(|it| it.digest == known.digest);
+                let mut why = users::reasons(&handles, own, |handle| {
+                    let own = garden.iter().find(|container| container.name == handle);
+                    let own = own.map(|container| container.handle.as_str());
+                    (instances.get(handle).cloned(), own.unwrap_or(handle).to_owned())
+                });
+                let more = reasons.get(&known.digest).into_iter().flatten();
+                why.extend(more.map(|it| (*it).to_owned()));
+                if why.is_empty() {
+                    why.push(users::last_reason(&names, everything).to_owned());
+                }
+                LeftView { digest: known.digest, names, why }
+            };
+            Ok(all.into_iter().zip(used).map(view).collect())
+        };
+        self.images.unblock(work).await
     }
 }
 

@@ -1,7 +1,7 @@
 //! The walk through a tar stream: one entry at a time, in constant memory.
 
 use super::error::UnpackError;
-use super::held::{Held, NO_MEMORY};
+use super::held::Held;
 use super::wire::{self, BLOCK, Header, Kind, Pax};
 use crate::sys::file::FileTime;
 use crate::unit::sparse::{self, Map, MapText, SEGMENTS_MAX, Segment};
@@ -172,7 +172,7 @@ impl<R: Read> Archive<R> {
         self.global_held = Held::default();
         match bytes <= SHORT || self.global_held.take(bytes) {
             true => Ok(()),
-            false => Err(UnpackError::archive(NO_MEMORY)),
+            false => Err(UnpackError::no_memory("")),
         }
     }
 
@@ -180,7 +180,7 @@ impl<R: Read> Archive<R> {
     fn hold(&mut self, bytes: usize) -> Result<(), UnpackError> {
         match self.held.take(bytes) {
             true => Ok(()),
-            false => Err(UnpackError::archive(NO_MEMORY)),
+            false => Err(UnpackError::no_memory("")),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What can go wrong between an archive and a layer.
 
+use super::held::NO_MEMORY;
 use super::registry::failure::Failure;
 use crate::unit::{Bytes, Digest};
 use crate::volume::VolumeError;
@@ -133,17 +134,29 @@ pub struct UnpackError {
     entry: Option<Vec<u8>>,
     why: String,
     source: Option<io::Error>,
+    lacks_memory: bool,
 }
 
 impl UnpackError {
     /// About the archive as a whole.
     pub(super) fn archive(why: impl Into<String>) -> UnpackError {
-        UnpackError { entry: None, why: why.into(), source: None }
+        UnpackError { entry: None, why: why.into(), source: None, lacks_memory: false }
     }
 
     /// About one entry.
     pub(super) fn entry(path: &[u8], why: impl Into<String>) -> UnpackError {
-        UnpackError { entry: Some(path.to_vec()), why: why.into(), source: None }
+        UnpackError { entry: Some(path.to_vec()), ..UnpackError::archive(why) }
+    }
+
+    /// There is no memory for what is to be remembered of it ([`super::held`]); `what` comes before that.
+    pub(super) fn no_memory(what: &str) -> UnpackError {
+        let why = format!("{what}{NO_MEMORY}");
+        UnpackError { lacks_memory: true, ..UnpackError::archive(why) }
+    }
+
+    /// Whether only that was missing: when others have given theirs back, it may be there.
+    pub fn lacks_memory(&self) -> bool {
+        self.lacks_memory
     }
 
     /// For `map_err`: the kernel refused a step of one entry.
@@ -152,12 +165,13 @@ impl UnpackError {
         why: &'static str,
     ) -> impl FnOnce(io::Error) -> UnpackError + use<> {
         let entry = Some(path.to_vec());
-        move |source| UnpackError { entry, why: why.into(), source: Some(source) }
+        move |source| UnpackError { entry, source: Some(source), ..UnpackError::archive(why) }
     }
 
     /// For `map_err`: the stream broke off.
     pub(super) fn stream(source: io::Error) -> UnpackError {
-        UnpackError { entry: None, why: "cannot be read to its end".into(), source: Some(source) }
+        let why = "cannot be read to its end";
+        UnpackError { source: Some(source), ..UnpackError::archive(why) }
     }
 
     /// The same, with the entry that was being read when it has none yet.
@@ -186,6 +200,22 @@ impl fmt::Display for UnpackError {
 impl Error for UnpackError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_ref().map(|err| err as &(dyn Error + 'static))
+    }
+}
+
+impl ImageError {
+    /// Whether all that was missing is memory for what is to be remembered of layers: later there may be
+    /// some.
+    pub fn lacks_memory(&self) -> bool {
+        match self {
+            ImageError::Unpack { source, .. }
+            | ImageError::Copy { source, .. }
+            | ImageError::Blob { source, .. }
+            | ImageError::Layer { source, .. }
+            | ImageError::Tree { source, .. }
+            | ImageError::Pack { source, .. } => source.lacks_memory(),
+            _ => false,
+        }
     }
 }
 
@@ -283,5 +313,44 @@ impl Error for ImageError {
             | ImageError::Kind { .. }
             | ImageError::Layout { .. } => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_names_the_setting() {
+        let images = "image a/b:1".to_owned();
+        let room = ImageError::NoRoom { images, bytes: 3 << 20, beside: 1, most: 2 << 20 };
+        let (image, disk) = ("a/b:1".to_owned(), Bytes::mib(1));
+        let large = ImageError::TooLarge { image, bytes: 3 << 20, disk };
+        for (err, parts) in [
+            (room, ["image a/b:1 needs 3MiB", "may have 2MiB", "raise `images_max` in [store]"]),
+            (large, ["a/b:1 has 3MiB", "`disk`, which is 1MiB", "write a larger `disk`"]),
+        ] {
+            let text = err.to_string();
+            assert!(parts.iter().all(|part| text.contains(part)), "{parts:?}: {text}");
+        }
+    }
+
+    #[test]
+    fn want_of_memory_is_told_from_other_failures() {
+        let (layer, image) = ("sha256:1".to_owned(), "a/b".to_owned());
+        let of = |source: UnpackError| ImageError::Layer {
+            image: image.clone(),
+            layer: layer.clone(),
+            source,
+        };
+        let lacks = of(UnpackError::no_memory("is a hard link, and ").at(b"x"));
+        let text = crate::log::chain(&lacks);
+        assert!(
+            lacks.lacks_memory() && text.contains("entry `x` is a hard link, and needs more"),
+            "{text}"
+        );
+        // Whatever it says.
+        assert!(!of(UnpackError::entry(b"x", NO_MEMORY)).lacks_memory());
+        assert!(!ImageError::Empty { archive: "x".into() }.lacks_memory());
     }
 }

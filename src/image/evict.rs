@@ -5,7 +5,7 @@ use super::error::ImageError;
 use super::{notes, parts, preload};
 use crate::unit::{Bytes, Digest};
 use crate::volume::Store;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// So much is made at least when anything is: to wait for it takes a while.
 const LEAST: u64 = 256 << 20;
@@ -50,6 +50,27 @@ pub fn check_room(
         parts::clear(store);
     }
     Ok(())
+}
+
+/// Why images stay though nothing is made of them, for people.
+pub fn why_stay(
+    store: &Store,
+    keep: &Keep,
+) -> Result<BTreeMap<Digest, Vec<&'static str>>, ImageError> {
+    let unreadable = |source| ImageError::Read { archive: catalog::dir(store), source };
+    let preloaded = preload::pinned(store).map_err(unreadable)?;
+    let mut all = BTreeMap::new();
+    for (known, names) in catalog::list(store).map_err(unreadable)? {
+        let is_pinned = known.layers.iter().any(|layer| store.is_pinned(layer));
+        let reasons = [
+            (preloaded.contains(&known.digest), "it came with the box"),
+            (keep.is_always(&names), "`persistent_images` in [garden] names it"),
+            (is_pinned, "it is pinned: something is being made of its layers at this moment"),
+        ];
+        let reasons = reasons.into_iter().filter_map(|(is_so, why)| is_so.then_some(why));
+        all.insert(known.digest, reasons.collect());
+    }
+    Ok(all)
 }
 
 /// Removes parts of blobs that nobody goes on with, and images that nothing is made of, those that

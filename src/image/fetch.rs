@@ -264,9 +264,7 @@ impl<'a> Fetch<'a> {
         }
         let part = match name {
             Name::Digest(digest) => parts::of_blob(self.store, digest),
-            // Its part is of use to another try.
-            Name::Id(own) if own.advice.is_some() => parts::of_blob(self.store, &own.key()),
-            Name::Id(own) => parts::of_id(self.store, &own.id),
+            Name::Id(own) => parts::of_blob(self.store, &own.key()),
         };
         let part = part.map_err(broken)?;
         let pace = Pace { window: self.settings.idle * 2, least: self.settings.least_bytes };

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// All of it, in bytes.
 pub const REMEMBERED: usize = 4 << 20;
 /// Why there is none.
-pub const NO_MEMORY: &str = "needs more memory for what is to be remembered than is left beside the other \
+pub(super) const NO_MEMORY: &str = "needs more memory for what is to be remembered than is left beside the other \
                              layers that are unpacked now; try again when they are here, or make the \
                              layer with entries of its own for all its directories";
 

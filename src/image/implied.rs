@@ -7,6 +7,7 @@ use super::lower;
 use super::tree;
 use super::unpack::{Options, Summary};
 use super::walk::Walk;
+use super::work::Wish;
 use crate::sys::{at, file};
 use crate::unit::Digest;
 use crate::volume::Store;
@@ -32,15 +33,16 @@ pub(super) enum Says {
 }
 
 /// Makes what the layer at `dir` only implies, by `summary`, what it is in the layers `below`, lowest
-/// first: directories, and files that it links.
+/// first: directories, and files that it links. It ends when `is_over`.
 pub fn settle(
     store: &Store,
     dir: &Path,
     summary: &mut Summary,
     below: &[Digest],
+    is_over: &dyn Fn() -> bool,
 ) -> Result<(), UnpackError> {
     let places = |layer: &Digest| store.dir().join("layers").join(layer.hex());
-    settle_above(store, dir, summary, &below.iter().map(places).collect::<Vec<_>>())
+    settle_above(store, dir, summary, &below.iter().map(places).collect::<Vec<_>>(), is_over)
 }
 
 /// The same with layers below that are wherever they are.
@@ -49,6 +51,7 @@ pub fn settle_above(
     dir: &Path,
     summary: &mut Summary,
     below: &[PathBuf],
+    is_over: &dyn Fn() -> bool,
 ) -> Result<(), UnpackError> {
     if !summary.needs_below() || below.is_empty() && summary.links.is_empty() {
         return Ok(());
@@ -57,21 +60,30 @@ pub fn settle_above(
     let own = File::open(dir).map_err(unreadable())?;
     let layers = below.iter().rev().map(File::open).collect::<io::Result<Vec<_>>>();
     let layers = layers.map_err(unreadable())?;
-    settle_all(&own, &summary.implied, &layers)?;
+    settle_all(&own, &summary.implied, &layers, is_over)?;
     let room = Options::default().max_bytes.get().saturating_sub(summary.bytes);
-    summary.bytes += lower::settle(store, &own, &summary.links, &layers, room)?;
+    let room = (room, &mut summary.spent);
+    summary.bytes += lower::settle(store, &own, &summary.links, &layers, room, is_over)?;
     Ok(())
 }
 
 /// Makes the directories `paths` of `own` what they are in `layers`, topmost first: layer by layer,
 /// as neighbours share what leads to them.
-fn settle_all(own: &File, paths: &[Vec<u8>], layers: &[File]) -> Result<(), UnpackError> {
+fn settle_all(
+    own: &File,
+    paths: &[Vec<u8>],
+    layers: &[File],
+    is_over: &dyn Fn() -> bool,
+) -> Result<(), UnpackError> {
     let refused = |path| UnpackError::refused(path, "cannot be made as in the layers below");
     let mut open: Vec<&Vec<u8>> = paths.iter().collect();
     for layer in layers {
         let (mut own, mut theirs) = (Walk::new(own), Walk::new(layer));
         let mut left = Vec::new();
         for path in open {
+            if is_over() {
+                return Err(UnpackError::stream(io::Error::other(Wish::failure())));
+            }
             if !settle_in(&mut own, path, &mut theirs).map_err(refused(path))? {
                 left.push(path);
             }

@@ -7,15 +7,16 @@ use super::local::Rootfs;
 use super::manifest::{self, Blob, Choice, Image};
 use super::platform::Runs;
 use super::registry::failure;
+use super::several::{self, Stack};
 use super::stream::unpack_wanted;
-use super::unpack::Options;
-use super::work::{self, Feed, Wish};
-use super::{implied, notes, tree};
+use super::unpack::{Options, Summary};
+use super::work::{Feed, Wish};
+use super::{notes, tree};
 use crate::sys::at::{self, Open, Resolve};
 use crate::sys::beneath::{self, Links};
 use crate::sys::file;
 use crate::unit::Digest;
-use crate::volume::Store;
+use crate::volume::{Draft, Store};
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::{self, Read};
@@ -42,9 +43,10 @@ pub fn import_layout(store: &Store, path: &Path) -> Result<Rootfs, ImageError> {
         chains.push(chains.last().map_or(*diff, |below| below.chain(diff)));
     }
     let (pin, wish) = (store.pin(&chains), Wish::new(store));
-    for (at, (blob, diff)) in image.layers.iter().enumerate() {
-        layout.import((store, &wish), &LayerFile::Blob(*blob), diff, &chains[..=at])?;
-    }
+    let layers: Vec<_> =
+        image.layers.iter().map(|(blob, diff)| (LayerFile::Blob(*blob), *diff)).collect();
+    let stack = Stack { name: String::new(), layers: &layers, chains: &chains };
+    several::make((store, &wish), &layout, &[stack])?;
     let chains = without_hidden(store, chains).map_err(|err| layout.unreadable(err))?;
     let bytes = notes::layers_bytes(store, &chains)?;
     let (env, volumes) = (image.config.env, image.config.volumes);
@@ -150,76 +152,67 @@ impl Layout {
         Err(wrong(format!("its index leads to more than {INDEXES_MAX} others")))
     }
 
-    /// Makes the topmost layer of `chains`, unless it is there; the others are.
-    pub(super) fn import(
+    /// Unpacks a layer of `image` into a draft; it is what it is named by, and `diff`.
+    pub(super) fn unpack<'s>(
         &self,
-        (store, wish): (&Store, &Wish),
+        (store, wish): (&'s Store, &Wish),
         layer: &LayerFile,
         diff: &Digest,
-        chains: &[Digest],
-    ) -> Result<(), ImageError> {
-        let Some((chain, below)) = chains.split_last() else { return Ok(()) };
-        let over = || UnpackError::stream(io::Error::other(Wish::failure()));
-        let turn = store.turn_until(chain, &|| wish.is_over());
-        let _turn =
-            turn.ok_or_else(|| ImageError::Unpack { archive: self.path.clone(), source: over() })?;
-        if store.layer(chain).is_some() {
-            return Ok(());
-        }
+        image: &str,
+    ) -> Result<(Draft<'s>, Summary), ImageError> {
         let in_store = |source| ImageError::Store { archive: self.path.clone(), source };
         let wrong = |why| ImageError::Layout { layout: self.path.clone(), why };
-        let damaged = |Blob { digest, size }: &Blob| {
+        let name = called(layer, image);
+        let damaged = |size: u64| {
             wrong(format!(
-                "blob {digest} is damaged: it does not hold the {size} bytes that it is named by"
+                "blob {name} is damaged: it does not hold the {size} bytes that it is named by"
             ))
         };
-        let draft = store.draft().map_err(in_store)?;
-        let (name, file, size) = match layer {
-            LayerFile::Blob(blob) => {
-                // One byte more than there should be shows that there are more.
-                let (size, file) = (blob.size.saturating_add(1), self.file(&blob_path(blob))?);
-                // Nothing is made wider for what will be refused.
-                if file.metadata().is_ok_and(|meta| meta.len() != blob.size) {
-                    return Err(damaged(blob));
-                }
-                (blob.digest.to_string(), file, size)
-            }
-            LayerFile::Path(path) => {
-                (failure::clean(&path.to_string_lossy()), self.linked(path)?, u64::MAX)
-            }
+        let (file, size) = match layer {
+            // One byte more than there should be shows that there are more.
+            LayerFile::Blob(blob) => (self.file(&blob_path(blob))?, blob.size.saturating_add(1)),
+            LayerFile::Path(path) => (self.linked(path)?, u64::MAX),
         };
-        work::make_room_ahead(store, file.metadata().map_or(0, |meta| meta.len()));
+        if let LayerFile::Blob(blob) = layer
+            && file.metadata().is_ok_and(|meta| meta.len() != blob.size)
+        {
+            return Err(damaged(blob.size));
+        }
+        let draft = store.draft().map_err(in_store)?;
         let (mut hash, mut read) = (Sha256::new(), 0);
         let checked = Checked { file: file.take(size), hash: &mut hash, read: &mut read };
         let (feed, options) = (Feed::File, Options::default());
         let unpacked = unpack_wanted(store, wish, feed, checked, draft.dir(), &options);
-        let broken = |source: UnpackError| ImageError::Blob {
-            layout: self.path.clone(),
-            blob: name.clone(),
-            source,
-        };
-        let (mut summary, unpacked) = unpacked.map_err(broken)?;
+        let (summary, unpacked) = unpacked.map_err(|source| self.broken(layer, image, source))?;
         if let LayerFile::Blob(Blob { digest, size }) = layer
             && (read != *size || Digest::finish(hash) != *digest)
         {
-            return Err(damaged(&Blob { digest: *digest, size: *size }));
+            return Err(damaged(*size));
         }
         if unpacked != *diff {
             let text = format!("layer {name} holds {unpacked}, the configuration says {diff}");
             return Err(wrong(text));
         }
-        implied::settle(store, draft.dir(), &mut summary, below).map_err(broken)?;
-        draft.commit(chain).map_err(in_store)?;
-        notes::record(store, chain, summary.size());
-        crate::info!(
-            "image.imported",
-            path = self.path.display(),
-            digest = chain,
-            files = summary.made,
-            bytes = summary.bytes,
-            skipped = summary.skipped
-        );
-        Ok(())
+        Ok((draft, summary))
+    }
+
+    /// A layer of `image` cannot or must not be unpacked.
+    pub(super) fn broken(&self, layer: &LayerFile, image: &str, source: UnpackError) -> ImageError {
+        ImageError::Blob { layout: self.path.clone(), blob: called(layer, image), source }
+    }
+
+    /// Bytes of a layer's file, as far as that is one which is read: nothing is made wider for what will be
+    /// refused.
+    pub(super) fn length(&self, layer: &LayerFile) -> u64 {
+        let file = match layer {
+            LayerFile::Blob(blob) => self.file(&blob_path(blob)),
+            LayerFile::Path(path) => self.linked(path),
+        };
+        let length = file.ok().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
+        match layer {
+            LayerFile::Blob(blob) if blob.size != length => 0,
+            _ => length,
+        }
     }
 
     /// Bytes of a layer as it is packed.
@@ -303,6 +296,15 @@ impl Layout {
 
 fn blob_path(blob: &Blob) -> String {
     format!("blobs/sha256/{}", blob.digest.hex())
+}
+
+/// What errors call a layer of `image`, which may have no name.
+fn called(layer: &LayerFile, image: &str) -> String {
+    let name = match layer {
+        LayerFile::Blob(blob) => blob.digest.to_string(),
+        LayerFile::Path(path) => failure::clean(&path.to_string_lossy()),
+    };
+    if image.is_empty() { name } else { format!("{name} of {image}") }
 }
 
 /// Hashes and counts a blob as it is read.

@@ -79,8 +79,7 @@ impl Job<'_> {
         let parent = self.tree.parent(above, &entry.path)?;
         let meta = tree::look(parent, name).map_err(refused())?;
         let inode = meta.map(|meta| meta.ino()).unwrap_or_default();
-        let added = self.summary.links.add(target, path, inode);
-        added.map_err(|why| UnpackError::entry(&entry.path, format!("is a hard link {why}")))
+        self.summary.links.add(target, path, inode).map_err(|err| err.at(&entry.path))
     }
 
     /// Gives an open node the name `name`, in the place of whatever has it.

@@ -1,6 +1,7 @@
 //! Images from files: what `docker save` writes, OCI layouts as directories and as archives. They
 //! are in the catalogue afterwards, and can be run without any network.
 
+use super::called::{self, Names};
 use super::catalog::{self, Known, Origin};
 use super::config::ImageConfig;
 use super::error::ImageError;
@@ -8,6 +9,7 @@ use super::evict::{ALWAYS_FITS, Fits};
 use super::layout::{self, LayerFile, Layout};
 use super::manifest::{self, Blob, Choice, LAYERS_MAX, Named};
 use super::platform::Runs;
+use super::several::{self, Stack};
 use super::stream::unpack_wanted;
 use super::unpack::{Options, UnpackError};
 use super::work::{self, Feed, Wish};
@@ -43,6 +45,10 @@ pub struct Loaded {
     pub digest: Digest,
     /// What it is called now.
     pub names: Vec<ImageRef>,
+    /// Which of these names meant another image before.
+    pub moved: Vec<(ImageRef, Digest)>,
+    /// What the file calls it, and it is not called, and why.
+    pub left: Vec<String>,
     /// Keeps its layers.
     pub pin: Pin,
 }
@@ -53,7 +59,7 @@ struct Found {
     /// Its configuration, which can be read.
     raw: Vec<u8>,
     layers: Vec<(LayerFile, Digest)>,
-    names: Vec<ImageRef>,
+    names: Names,
     /// Digests of indexes that lead to it.
     through: Vec<Digest>,
 }
@@ -194,10 +200,13 @@ fn load_dir(
             ));
         }
     };
-    call(&mut found, name).map_err(|why| wrong(&why))?;
+    let mut names: Vec<&mut Names> = found.iter_mut().map(|it| &mut it.names).collect();
+    if let Some(name) = name {
+        called::call(&mut names, name).map_err(|why| wrong(&why))?;
+    }
+    called::settle(&mut names, manner.default_host);
     check_packed(store, dir, &found, manner.fits)?;
-    let import = |found: Found| found.import((store, manner.wish), dir);
-    let imported = found.into_iter().map(import).collect::<Result<Vec<_>, _>>()?;
+    let imported = import((store, manner.wish), dir, found)?;
     let layers: Vec<Digest> = imported.iter().flat_map(|it| &it.layers).copied().collect();
     (manner.fits)(&layers, 0)?;
     // Only now: of a file that is bad, or too large, nothing is listed.
@@ -229,33 +238,11 @@ fn check_packed(
     }
 }
 
-/// Gives `name` to those that it is for. The error completes "image layout X: ...".
-fn call(found: &mut [Found], name: Option<&ImageRef>) -> Result<(), String> {
-    let Some(name) = name else { return Ok(()) };
-    let count = found.len();
-    match found {
-        [only] if name.has_tag() => only.names = vec![name.clone()],
-        _ if name.has_tag() => {
-            return Err(format!(
-                "it has {count} images, and {name} can be one of them only; name them without the \
-                 tag, then they keep their own"
-            ));
-        }
-        _ => {
-            let mut nameless = found.iter_mut().filter(|it| it.names.is_empty());
-            if let (Some(only), None) = (nameless.next(), nameless.next()) {
-                only.names.push(name.clone());
-            }
-        }
-    }
-    Ok(())
-}
-
 impl All {
     /// Adds an image, or names of one that is there.
     fn add(&mut self, dir: &Layout, found: Found) -> Result<(), ImageError> {
         if let Some(same) = self.found.iter_mut().find(|it| it.digest == found.digest) {
-            same.names.extend(found.names);
+            same.names.join(found.names);
             same.through.extend(found.through);
             return Ok(());
         }
@@ -347,7 +334,7 @@ fn in_entry(
         Err(why) => return odd(why),
     };
     let layers = image.layers.into_iter().map(|(blob, diff)| (LayerFile::Blob(blob), diff));
-    let names = called.and_then(|called| full_name(&called, name)).into_iter().collect();
+    let names = Names::of_layout(called.as_deref(), name);
     let layers = layers.collect();
     Ok(Entry::Image(Found { digest: blob.digest, raw, layers, names, through }))
 }
@@ -373,21 +360,6 @@ fn followed(
     }
     let why = format!("its index leads to more than {INDEXES_MAX} others");
     Err(ImageError::Layout { layout: dir.path.clone(), why })
-}
-
-/// A name as a layout has it: a whole one, or a tag of what the caller calls it.
-fn full_name(called: &str, name: Option<&ImageRef>) -> Option<ImageRef> {
-    match (called.contains(['/', ':']), name) {
-        (true, _) => whole_name(called),
-        (false, Some(name)) => name.tagged(called),
-        (false, None) => None,
-    }
-}
-
-/// A name that an image can get. One with a digest is none: whether it has that digest is not the
-/// file's to say, and an image that has it is found by it anyway.
-fn whole_name(called: &str) -> Option<ImageRef> {
-    called.parse().ok().filter(|name: &ImageRef| name.digest().is_none())
 }
 
 /// The digest that a configuration's name has: docker writes `<hex>.json` or `blobs/sha256/<hex>`, crane, ko
@@ -427,8 +399,7 @@ fn in_saved(dir: &Layout) -> Result<Vec<Found>, ImageError> {
         }
         let layers = saved.layers.into_iter().map(|path| LayerFile::Path(PathBuf::from(path)));
         let layers = layers.zip(diffs).collect();
-        let names = saved.repo_tags.unwrap_or_default();
-        let names = names.iter().filter_map(|name| whole_name(name)).collect();
+        let names = Names::of_saved(&saved.repo_tags.unwrap_or_default());
         all.add(dir, Found { digest, raw, layers, names, through: Vec::new() })?;
     }
     match (all.found.is_empty(), others.is_empty()) {
@@ -459,17 +430,29 @@ impl Found {
         }
         chains
     }
+}
 
-    fn import(self, (store, wish): (&Store, &Wish), dir: &Layout) -> Result<Imported, ImageError> {
-        let chains = self.chains();
-        let pin = store.pin(&chains);
-        for (at, (file, diff)) in self.layers.iter().enumerate() {
-            dir.import((store, wish), file, diff, &chains[..=at])?;
-        }
+/// Makes their layers.
+fn import(
+    (store, wish): (&Store, &Wish),
+    dir: &Layout,
+    found: Vec<Found>,
+) -> Result<Vec<Imported>, ImageError> {
+    let chains: Vec<Vec<Digest>> = found.iter().map(Found::chains).collect();
+    let pins: Vec<Pin> = chains.iter().map(|chains| store.pin(chains)).collect();
+    let mut stacks = Vec::with_capacity(found.len());
+    for (Found { layers, names, .. }, chains) in found.iter().zip(&chains) {
+        let name = names.own.first().map(ImageRef::to_string).unwrap_or_default();
+        stacks.push(Stack { name, layers, chains });
+    }
+    several::make((store, wish), dir, &stacks)?;
+    drop(stacks);
+    let imported = found.into_iter().zip(chains).zip(pins).map(|((found, chains), pin)| {
         let layers =
             layout::without_hidden(store, chains).map_err(|source| dir.unreadable(source))?;
-        Ok(Imported { found: self, layers, pin })
-    }
+        Ok(Imported { found, layers, pin })
+    });
+    imported.collect()
 }
 
 impl Imported {
@@ -478,7 +461,7 @@ impl Imported {
         self,
         store: &Store,
         dir: &Layout,
-        Manner { default_host, feed, .. }: Manner<'_>,
+        Manner { feed, .. }: Manner<'_>,
     ) -> Result<Loaded, ImageError> {
         let Imported { found, layers, pin } = self;
         let Found { digest, raw, names, through, .. } = found;
@@ -492,8 +475,11 @@ impl Imported {
         let image = image.asked_now(store).map_err(failed)?;
         catalog::add(store, &image).map_err(failed)?;
         fault::point(format_args!("load:image"));
-        let names: Vec<ImageRef> = names.iter().map(|name| name.at(default_host)).collect();
+        let (left, names) = (names.left(), names.own);
+        let mut moved = Vec::new();
         for name in &names {
+            let before = catalog::meaning(store, name).filter(|before| *before != digest);
+            moved.extend(before.map(|before| (name.clone(), before)));
             catalog::name(store, name, &digest, Origin::File).map_err(failed)?;
         }
         fault::point(format_args!("load:names"));
@@ -505,6 +491,9 @@ impl Imported {
         }
         fault::point(format_args!("load:aliases"));
         crate::info!("image.loaded", path = dir.path.display(), digest = digest);
-        Ok(Loaded { digest, names, pin })
+        for why in &left {
+            crate::info!("image.not_named", path = dir.path.display(), digest = digest, err = why);
+        }
+        Ok(Loaded { digest, names, moved, left, pin })
     }
 }

@@ -8,7 +8,7 @@ use super::registry::Http;
 use super::registry::credentials::Login;
 use super::registry::failure::Failure;
 use super::registry::first::First;
-use super::registry::repository::Repository;
+use super::registry::repository::{Found, Repository};
 use super::registry::settings::Settings;
 use super::schema1;
 use super::work::Wish;
@@ -43,8 +43,10 @@ fn once(http: &Http, name: &ImageRef, login: Option<Login>) -> Result<ImageConfi
     let host = name.host().unwrap_or_default();
     let (address, path) = (http.settings.address(host).to_owned(), name.repository(host));
     match Repository::find(http, &address, &path, login.clone())? {
-        Some(repository) => second(&repository, name),
-        None => first(&First::find(http, &address, &path, login.as_ref())?, name.tag()),
+        Found::Second(repository) => second(&repository, name),
+        Found::Other(scheme) => {
+            first(&First::find(http, (scheme, &address), &path, login.as_ref())?, name.tag())
+        }
     }
 }
 

@@ -8,16 +8,18 @@
 //! gone through as in the image, by its text: no path is given to the kernel.
 
 use super::error::{UnpackError, shown};
-use super::held::{Held, NO_MEMORY};
+use super::held::Held;
 use super::implied::{self, Says};
 use super::tree;
+use super::work::{Spent, Wish};
 use crate::sys::at::{self, Open, Resolve};
 use crate::sys::{beneath, file};
 use crate::unit::Bytes;
 use crate::volume::Store;
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, Metadata};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -30,6 +32,9 @@ const BYTES_MAX: usize = 1 << 20;
 /// Bytes of memory that a name takes beside its text, and a file below.
 const NAME: usize = 56;
 const TARGET: usize = 160;
+/// Directories of the layers below that are gone through for all of them together: some minutes' work. An
+/// image may have so many names, so deep, below so many layers, that it were days.
+const LOOKS_MAX: u64 = 1 << 25;
 /// Symlinks on the way to one file: as many as the kernel goes through.
 const HOPS_MAX: usize = 40;
 /// Why there is no file.
@@ -82,17 +87,19 @@ impl LowerLinks {
         Ok(None)
     }
 
-    /// One more name. Errors complete "is a hard link ...".
-    pub fn add(&mut self, target: &[u8], path: Vec<u8>, inode: u64) -> Result<(), String> {
+    /// One more name.
+    pub fn add(&mut self, target: &[u8], path: Vec<u8>, inode: u64) -> Result<(), UnpackError> {
         self.count += 1;
         self.bytes += target.len() + path.len();
         if self.count > NAMES_MAX || self.bytes > BYTES_MAX {
-            return Err(format!("to a layer below; of those at most {NAMES_MAX} are made"));
+            let why =
+                format!("is a hard link to a layer below; of those at most {NAMES_MAX} are made");
+            return Err(UnpackError::archive(why));
         }
         // The file's path is kept by name and by inode.
         let file = if self.names.contains_key(target) { 0 } else { 2 * target.len() + TARGET };
         if !self.held.take(path.len() + NAME + file) {
-            return Err(format!("to a layer below, and {NO_MEMORY}"));
+            return Err(UnpackError::no_memory("is a hard link to a layer below, and "));
         }
         self.names.entry(target.to_vec()).or_default().push(Name { path, inode });
         self.targets.entry(inode).or_insert_with(|| target.to_vec());
@@ -131,16 +138,45 @@ struct Below {
     meta: Metadata,
 }
 
+/// What the search for a layer's links may take, and whether anybody still wants it.
+struct Looks<'a> {
+    left: Cell<u64>,
+    is_over: &'a dyn Fn() -> bool,
+}
+
+impl<'a> Looks<'a> {
+    fn new(is_over: &'a dyn Fn() -> bool) -> Looks<'a> {
+        Looks { left: Cell::new(LOOKS_MAX), is_over }
+    }
+
+    /// The directory `path` is gone to, in so many layers.
+    fn take(&self, path: &[u8], layers: usize) -> io::Result<()> {
+        self.go_on()?;
+        let deep = path.split(|byte| *byte == b'/').count();
+        let left = self.left.get().checked_sub((deep as u64).saturating_mul(layers as u64));
+        let why = "the links of its layer lead through more directories of the layers below than are \
+                   gone through";
+        self.left.set(left.ok_or_else(|| io::Error::other(why))?);
+        Ok(())
+    }
+
+    /// An error when nobody wants it any more.
+    fn go_on(&self) -> io::Result<()> {
+        if (self.is_over)() { Err(io::Error::other(Wish::failure())) } else { Ok(()) }
+    }
+}
+
 /// Makes the names `links` of the layer `own` what they are in `layers`, topmost first; the bytes of
-/// files that it has more now, `room` at most.
+/// files that it has more now, `room` at most, which are counted in `spent`.
 pub fn settle(
     store: &Store,
     own: &File,
     links: &LowerLinks,
     layers: &[File],
-    room: u64,
+    (room, spent): (u64, &mut Spent),
+    is_over: &dyn Fn() -> bool,
 ) -> Result<u64, UnpackError> {
-    let mut bytes = 0;
+    let (mut bytes, looks) = (0u64, Looks::new(is_over));
     for (target, names) in &links.names {
         let mut done = BTreeSet::new();
         for name in names {
@@ -149,16 +185,19 @@ pub fn settle(
                 continue;
             }
             let Some(to) = name.open(own).map_err(refused("cannot be opened"))? else { continue };
-            let below = find(own, layers, target).map_err(refused("cannot be looked for below"))?;
+            let below = find(own, layers, target, &looks);
+            let below = below.map_err(refused("cannot be looked for below"))?;
             let below = below.map_err(|why| link_error(&name.path, target, why))?;
-            bytes += below.meta.len();
+            bytes = bytes.saturating_add(below.meta.len());
             if bytes > room {
                 let why = "brings the files to more than is allowed, with what it links below";
                 return Err(UnpackError::entry(&name.path, why));
             }
-            fill(store, &below, &to).map_err(refused("cannot be copied up"))?;
+            spent.add(below.meta.len()).map_err(refused("does not fit"))?;
+            fill(store, &below, &to, &looks).map_err(refused("cannot be copied up"))?;
             if done.is_empty() {
-                take_up(own, &below.path, &to, layers).map_err(refused("cannot be copied up"))?;
+                let up = take_up(own, &below.path, &to, layers, &looks);
+                up.map_err(refused("cannot be copied up"))?;
             }
             // Last: whatever was done to it has changed its time.
             file::set_times_of(to.as_fd(), tree::time_of(&below.meta))
@@ -175,15 +214,20 @@ pub fn link_error(entry: &[u8], target: &[u8], why: &str) -> UnpackError {
 }
 
 /// The file that the layers show at `path`; or why there is none.
-fn find(own: &File, layers: &[File], path: &[u8]) -> io::Result<Result<Below, &'static str>> {
-    if let Some(found) = topmost(layers, path)? {
+fn find(
+    own: &File,
+    layers: &[File],
+    path: &[u8],
+    looks: &Looks<'_>,
+) -> io::Result<Result<Below, &'static str>> {
+    if let Some(found) = topmost(layers, path, looks)? {
         return below(path.to_vec(), found);
     }
-    let real = match real(layers, path)? {
+    let real = match real(layers, path, looks)? {
         Ok(real) => real,
         Err(why) => return Ok(Err(why)),
     };
-    match (topmost(layers, &real)?, implied::says(own, &real)?) {
+    match (topmost(layers, &real, looks)?, implied::says(own, &real)?) {
         (None, _) => Ok(Err(MISSING)),
         // What was there when the archive said it is not known any more.
         (Some(_), (Says::Is(_) | Says::Hidden, _) | (_, true)) => {
@@ -203,9 +247,14 @@ fn below(path: Vec<u8>, (dir, meta): (File, Metadata)) -> io::Result<Result<Belo
 }
 
 /// What the layers show at `path`, through no symlink, and the directory that it is in; `None`: nothing.
-fn topmost(layers: &[File], path: &[u8]) -> io::Result<Option<(File, Metadata)>> {
+fn topmost(
+    layers: &[File],
+    path: &[u8],
+    looks: &Looks<'_>,
+) -> io::Result<Option<(File, Metadata)>> {
     let (above, name) = split(path);
     for layer in layers {
+        looks.take(above, 1)?;
         let (dir, hides) = match implied::says(layer, above)? {
             (Says::Is(dir), hides) => (dir, hides),
             (Says::Nothing, false) => continue,
@@ -223,7 +272,11 @@ fn topmost(layers: &[File], path: &[u8]) -> io::Result<Option<(File, Metadata)>>
 
 /// The path that `path` is in the layers, whose directories are gone through as in a root of their own;
 /// or why it is none. Its last part is taken as it is.
-fn real(layers: &[File], path: &[u8]) -> io::Result<Result<Vec<u8>, &'static str>> {
+fn real(
+    layers: &[File],
+    path: &[u8],
+    looks: &Looks<'_>,
+) -> io::Result<Result<Vec<u8>, &'static str>> {
     let (above, name) = split(path);
     let parts = |path: &[u8]| -> Vec<Vec<u8>> {
         path.split(|byte| *byte == b'/').map(Vec::from).rev().collect()
@@ -239,7 +292,7 @@ fn real(layers: &[File], path: &[u8]) -> io::Result<Result<Vec<u8>, &'static str
             }
             _ => real.push(part),
         }
-        let Some((dir, meta)) = topmost(layers, &real.join(&b'/'))? else {
+        let Some((dir, meta)) = topmost(layers, &real.join(&b'/'), looks)? else {
             return Ok(Err(MISSING));
         };
         if meta.is_dir() {
@@ -262,17 +315,36 @@ fn real(layers: &[File], path: &[u8]) -> io::Result<Result<Vec<u8>, &'static str
 }
 
 /// Content, owner, attributes and mode.
-fn fill(store: &Store, below: &Below, to: &File) -> io::Result<()> {
+fn fill(store: &Store, below: &Below, to: &File, looks: &Looks<'_>) -> io::Result<()> {
     if file::share_data(below.file.as_fd(), to.as_fd()).is_err() {
         store.ensure_room(Bytes::new(below.meta.len())).map_err(io::Error::other)?;
-        io::copy(&mut &below.file, &mut &*to)?;
+        io::copy(&mut Wanted { file: &below.file, looks }, &mut &*to)?;
     }
     implied::copy_attributes(&below.file, to)
 }
 
+/// A file that is read until nobody wants it any more.
+struct Wanted<'a> {
+    file: &'a File,
+    looks: &'a Looks<'a>,
+}
+
+impl Read for Wanted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.looks.go_on()?;
+        self.file.read(buffer)
+    }
+}
+
 /// Gives `file` the name that it has below, too, unless this layer has something else there or
 /// hides it.
-fn take_up(own: &File, path: &[u8], file: &File, layers: &[File]) -> io::Result<()> {
+fn take_up(
+    own: &File,
+    path: &[u8],
+    file: &File,
+    layers: &[File],
+    looks: &Looks<'_>,
+) -> io::Result<()> {
     let (above, name) = split(path);
     let mut dir = own.try_clone()?;
     let mut hides = implied::is_opaque(&dir)?;
@@ -289,6 +361,7 @@ fn take_up(own: &File, path: &[u8], file: &File, layers: &[File]) -> io::Result<
                 at::make_dir(&dir, part, 0o700)?;
                 file::set_times(dir.as_fd(), b".", time)?;
                 dir = File::from(file::open_dir(dir.as_fd(), part)?);
+                looks.take(&above[..end], layers.len())?;
                 implied::settle_one(own, &above[..end], layers)?;
             }
             _ => return Ok(()),
@@ -307,5 +380,33 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|byte| *byte == b'/') {
         Some(at) => (&path[..at], &path[at + 1..]),
         None => (b"", path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_ends_when_it_takes_too_much_or_nobody_wants_it() {
+        let root = std::env::temp_dir().join(format!("lower-{}", std::process::id()));
+        std::fs::create_dir(&root).expect("directory");
+        let layer = File::open(&root).expect("open");
+        let mut asked = 0;
+        let looks = Looks::new(&|| false);
+        let err = loop {
+            looks.left.set(looks.left.get() / 2);
+            asked += 1;
+            match topmost(std::slice::from_ref(&layer), b"a/b/c", &looks) {
+                Ok(found) => assert!(found.is_none()),
+                Err(err) => break err,
+            }
+            assert!(asked < 64);
+        };
+        assert!(err.to_string().contains("lead through more directories"), "{err}");
+        let looks = Looks::new(&|| true);
+        let err = topmost(&[layer], b"a", &looks).expect_err("nobody wants it");
+        std::fs::remove_dir(&root).expect("clean");
+        assert!(err.to_string().contains("nobody wants it any more"), "{err}");
     }
 }

@@ -232,7 +232,7 @@ impl Job<'_> {
             let why = format!("brings the files to more than {}", self.options.max_bytes);
             return Err(UnpackError::entry(&entry.path, why));
         }
-        self.spent.add(size).map_err(UnpackError::refused(&entry.path, "does not fit"))
+        self.summary.spent.add(size).map_err(UnpackError::refused(&entry.path, "does not fit"))
     }
 }
 

@@ -169,7 +169,8 @@ pub fn choose(json: &[u8], tag: Option<&str>, runs: &Runs) -> Result<Choice, Str
         let platforms = tagged.iter().filter_map(|one| one.platform.as_ref());
         let platforms: Vec<_> = platforms.map(|platform| platform.read().to_string()).collect();
         let has = list(platforms.iter().map(String::as_str));
-        return Err(format!("no image runs on {}; it has {has}", runs.name()));
+        let cure = "ask for one that was built for it";
+        return Err(format!("no image runs on {}; it has {has}; {cure}", runs.name()));
     };
     let blob = blob(tagged[best], "an image")?;
     match INDEXES.contains(&tagged[best].media_type.as_str()) {
@@ -232,7 +233,8 @@ pub fn image(manifest: &[u8], config: &[u8], runs: &Runs) -> Result<Image, Strin
     let platform = Platform { variant: String::new(), ..platform };
     if is_told && runs.rank(&platform).is_none() {
         let (its, name) = (clean(&platform.to_string()), runs.name());
-        return Err(format!("the image is for {its}; this box is {name}"));
+        let cure = "ask for one that was built for it";
+        return Err(format!("the image is for {its}; this box is {name}; {cure}"));
     }
     let layers = &manifest.layers;
     if layers.len() != diffs.len() {
@@ -351,7 +353,10 @@ mod tests {
         assert_eq!(err, r"no image has the tag `v\n3`; it has `v1`, `example.com/a:v2`, `all`");
         let other = index(&[one('2', &on("linux", "arm64"))]);
         let err = choose(&other, None, &amd()).expect_err("not for this box");
-        assert_eq!(err, "no image runs on linux/amd64; it has `linux/arm64`");
+        assert_eq!(
+            err,
+            "no image runs on linux/amd64; it has `linux/arm64`; ask for one that was built for it"
+        );
         assert!(choose(&index(&[]), None, &amd()).is_err());
     }
 

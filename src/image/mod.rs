@@ -13,7 +13,7 @@
 //!
 //! ```text
 //! name ─► registry ─► fetch ─┐
-//! file, layout ──────────────┴► stream: [zstd | gzip] ─► hash, room ─► archive (headers) ─►
+//! file, layout ─► several ────┴► stream: [zstd | gzip] ─► hash, room ─► archive (headers) ─►
 //!                               unpack (what), make, link (each kind) ─► tree (where, by fd) ─►
 //!                               implied, lower (what layers below say)
 //! directory ─► copy ─► tree
@@ -22,6 +22,7 @@
 
 mod archive;
 pub mod archived;
+mod called;
 pub mod catalog;
 mod config;
 mod copy;
@@ -53,6 +54,7 @@ pub mod registry;
 mod save;
 mod schema1;
 mod seen;
+mod several;
 mod show;
 mod stream;
 mod tree;
@@ -65,8 +67,7 @@ mod zstd;
 
 pub use config::{Exposed, ImageConfig, Protocol};
 pub use error::ImageError;
-pub use evict::{Fits, check_room, exceeds, make_room};
-pub use held::NO_MEMORY;
+pub use evict::{Fits, check_room, exceeds, make_room, why_stay};
 pub use import::{Progress, import_droplet, import_stack, import_tree, known_stack};
 pub use layout::import_layout;
 pub use load::{Loaded, load, load_stream, load_wanted};

@@ -2,9 +2,9 @@
 //! cuts, and bounded.
 //!
 //! ```text
-//! downloads/<64 hex>     the first bytes of the blob of this digest, or of a layer that its id names
-//!                        and of which the registry says what it is
-//! downloads/v1-<64 hex>  of a layer that only its id names, just so; of no use to another try
+//! downloads/<64 hex>   the first bytes of the blob of this digest, or of a layer that only its id names;
+//!                      where no checksum tells what that is, an extended attribute has what its server
+//!                      tells it by, and without that it is of no use to another try
 //! ```
 //!
 //! Whoever writes one holds the turn of its digest.
@@ -30,20 +30,10 @@ pub fn of_blob(store: &Store, digest: &Digest) -> io::Result<PathBuf> {
     Ok(dir(store)?.join(digest.hex()))
 }
 
-/// The same of a layer that an id of 64 hex digits names.
-pub fn of_id(store: &Store, id: &str) -> io::Result<PathBuf> {
-    Ok(dir(store)?.join(format!("v1-{id}")))
-}
-
 /// Whose turn it is to write the blob. Not the blob's own name: a layer that is not packed has the same,
 /// and a file that brings it must not wait for a registry.
 pub fn turn_of_blob(digest: &Digest) -> Digest {
     Digest::of(format!("blob {digest}").as_bytes())
-}
-
-/// Whose turn it is to write the layer of an id.
-pub fn turn_of_id(id: &str) -> Digest {
-    Digest::of(format!("first version layer {id}").as_bytes())
 }
 
 /// One that is there.
@@ -53,7 +43,7 @@ struct Part {
     written: SystemTime,
     /// Somebody goes on with it now.
     is_busy: bool,
-    /// Somebody may.
+    /// Somebody may: it has such a name.
     is_good: bool,
 }
 
@@ -110,8 +100,7 @@ fn list(store: &Store) -> Vec<Part> {
         let meta = item.metadata().ok()?;
         let name = item.file_name().into_string().unwrap_or_default();
         let digest: Option<Digest> = format!("sha256:{name}").parse().ok();
-        let of_id = || Some(turn_of_id(name.strip_prefix("v1-")?));
-        let turn = digest.as_ref().map(turn_of_blob).or_else(of_id);
+        let turn = digest.as_ref().map(turn_of_blob);
         let is_busy = turn.is_some_and(|turn| store.is_taken(&turn));
         let (path, bytes, is_good) = (item.path(), meta.len(), digest.is_some());
         Some(Part { path, bytes, written: meta.modified().ok()?, is_busy, is_good })

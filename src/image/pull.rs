@@ -22,7 +22,7 @@ use super::registry::Http;
 use super::registry::credentials::{Credentials, Login};
 use super::registry::failure::{self, Failure};
 use super::registry::first::First;
-use super::registry::repository::{Document, Repository};
+use super::registry::repository::{Document, Found, Repository};
 use super::registry::settings::Settings;
 use super::work::{self, Pass, Wish};
 use super::{schema1, seen};
@@ -213,7 +213,7 @@ impl Pull<'_> {
             // Where others can be asked, nobody is waited for.
             let patient = self.patient && left == 0;
             let one = Pull { patient, runs: self.runs.clone(), ..*self };
-            let tried = one.try_place(http, address, &repository, login);
+            let tried = one.try_place(http, (&place, address), &repository, login);
             match tried {
                 Err(ImageError::Pull { image, mut source }) => {
                     if let (Some(name), true, false) = (
@@ -248,13 +248,16 @@ impl Pull<'_> {
     fn try_place(
         &self,
         http: &Http,
-        address: &str,
+        (place, address): (&str, &str),
         repository: &str,
         login: Option<Login>,
     ) -> Result<Pulled, ImageError> {
         let found = self.again(|| Repository::find(http, address, repository, login.clone()));
-        let Some(repository) = found.map_err(|err| self.failed(err))? else {
-            return self.old(http, address, repository, login.as_ref());
+        let repository = match found.map_err(|err| self.failed(err))? {
+            Found::Second(repository) => repository,
+            Found::Other(scheme) => {
+                return self.old(http, (place, scheme, address), repository, login.as_ref());
+            }
         };
         let Led { digest, through, what } =
             self.document(&repository).map_err(|err| self.failed(err))?;
@@ -350,7 +353,7 @@ impl Pull<'_> {
         let of =
             |((blob, diff), chain): ((Blob, Digest), &Digest)| Layer { blob, diff, chain: *chain };
         let layers = layers.into_iter().zip(&chains).map(of).collect();
-        let raw = String::from_utf8_lossy(&raw).into_owned();
+        let raw = text(raw);
         let known = Known { diffs, ..Known::new(digest, id.digest, config, raw) };
         let listed = RefCell::new(None);
         // The image becomes visible with the last of its layers: the disk is waited for once.
@@ -370,11 +373,12 @@ impl Pull<'_> {
         }
     }
 
-    /// An image of a registry that speaks the first version only.
+    /// An image of a registry that speaks the first version only. Its ids are those of `place`, and say
+    /// nothing of another registry that holds the repository too.
     fn old(
         &self,
         http: &Http,
-        address: &str,
+        (place, scheme, address): (&str, &str, &str),
         repository: &str,
         login: Option<&Login>,
     ) -> Result<Pulled, ImageError> {
@@ -386,9 +390,10 @@ impl Pull<'_> {
                  what it is; if that is meant and will do, name {host} in [registry] v1"
             ))));
         }
-        let first = self.again(|| First::find(http, address, repository, login)).map_err(failed)?;
+        let find = || First::find(http, (scheme, address), repository, login);
+        let first = self.again(find).map_err(failed)?;
         let id = self.again(|| first.id(self.name.tag())).map_err(failed)?;
-        let digest = Digest::of(format!("first version {host}/{repository} {id}").as_bytes());
+        let digest = Digest::of(format!("first version {place}/{repository} {id}").as_bytes());
         if let Some(found) = catalog::find(self.store, &digest) {
             return self.here(found, &[]);
         }
@@ -401,19 +406,20 @@ impl Pull<'_> {
         let (mut pin, mut raw) = (Pin::default(), Vec::new());
         for id in ids {
             let about = self.again(|| first.about(&id)).map_err(failed)?;
-            raw = about.json.clone();
+            let (size, advice) = (about.size, about.advice());
+            // It may have megabytes: nobody else has it any more.
+            raw = about.json;
             let (own, platform) =
                 ImageConfig::read_first(&raw).map_err(|why| failed(Failure::wrong(why)))?;
             self.check_platform(&platform).map_err(failed)?;
             config = own.over(config);
             let source = Source::First(&first);
-            let (size, advice) = (about.size, about.advice());
-            let name = Name::Id(Box::new(Id { host: host.to_owned(), id, size, advice }));
+            let name = Name::Id(Box::new(Id { host: place.to_owned(), id, size, advice }));
             let (diff, own) = self.fetch(source).unknown(&name, &mut chains)?;
             diffs.push(diff);
             pin = own;
         }
-        let raw = String::from_utf8_lossy(&raw).into_owned();
+        let raw = text(raw);
         let known = Known::new(digest, Digest::of(raw.as_bytes()), config, raw);
         let pulled = self.finish(Known { diffs, ..known }, chains, pin)?;
         record(self.store, self.name, &pulled.image, &[]).map_err(|err| self.unrecorded(err))?;
@@ -426,7 +432,8 @@ impl Pull<'_> {
             return Ok(());
         }
         let text = format!("the image is for {platform}; this box is {}", self.runs.name());
-        Err(Failure::wrong(failure::clean(&text)))
+        let text = failure::clean(&text);
+        Err(Failure::wrong(format!("{text}; ask for one that was built for it")))
     }
 
     /// An image of the first schema: what its layers become shows when they are unpacked.
@@ -527,6 +534,12 @@ impl Pull<'_> {
     fn failed(&self, source: Failure) -> ImageError {
         ImageError::Pull { image: self.name.to_string(), source }
     }
+}
+
+/// A document as text, copied only where it is none.
+fn text(raw: Vec<u8>) -> String {
+    String::from_utf8(raw)
+        .unwrap_or_else(|err| String::from_utf8_lossy(err.as_bytes()).into_owned())
 }
 
 /// A document that is what was asked for and what its sender says: its digest, the bytes that the

@@ -90,7 +90,8 @@ impl<'a> Fetch<'a> {
         let (mut group, mut at_all, mut settled) = (Vec::new(), Vec::new(), Ok(()));
         for (at, mut unpacked) in self.take_unpacked() {
             let Unpacked { draft, summary, .. } = &mut unpacked;
-            settled = implied::settle_above(self.store, draft.dir(), summary, &places[..at])
+            let (below, is_over) = (&places[..at], || self.is_over());
+            settled = implied::settle_above(self.store, draft.dir(), summary, below, &is_over)
                 .map_err(|err| self.broken(&Name::Digest(layers[at].blob.digest), err));
             if settled.is_err() {
                 break;
@@ -153,8 +154,9 @@ impl<'a> Fetch<'a> {
         }
         let shown = self.store.commit_with(&drafts, || listed.publish());
         shown.map_err(|source| self.in_store(source))?;
-        for (chain, summary, kept) in rest {
+        for (chain, mut summary, kept) in rest {
             kept.forget();
+            summary.spent.keep();
             crate::info!(
                 "layer.made",
                 image = self.name,

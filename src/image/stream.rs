@@ -23,7 +23,7 @@ use std::sync::mpsc::{Receiver, SendError, Sender, SyncSender, channel, sync_cha
 use std::thread;
 
 /// Bytes of one piece, and pieces between two threads.
-const PIECE: usize = 32 << 10;
+const PIECE: usize = 28 << 10;
 const PIECES: usize = 3;
 /// Most bytes that a layer takes while it is unpacked, without a window: two rows, what is written, and
 /// what the archive says of an entry. For what is to be remembered of it, somebody is asked ([`super::held`]).

@@ -3,7 +3,7 @@
 //! [`file::open_dir_in_root`], every name below it is a single component.
 
 use super::error::UnpackError;
-use super::held::{Held, NO_MEMORY};
+use super::held::Held;
 use crate::sys::at;
 use crate::sys::file::{self, FileTime};
 use std::collections::BTreeSet;
@@ -158,7 +158,7 @@ impl Tree {
         }
         match self.held.take(bytes + PATH) {
             true => Ok(()),
-            false => Err(UnpackError::entry(entry, NO_MEMORY)),
+            false => Err(UnpackError::no_memory("").at(entry)),
         }
     }
 

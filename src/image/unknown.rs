@@ -48,7 +48,7 @@ impl Fetch<'_> {
         // Before it is there: a collection may begin at any moment.
         let pin = self.store.pin(chains);
         let Unpacked { draft, summary, .. } = &mut unpacked;
-        implied::settle(self.store, draft.dir(), summary, &below)
+        implied::settle(self.store, draft.dir(), summary, &below, &|| self.is_over())
             .map_err(|source| self.broken(name, source))?;
         self.show(vec![(unpacked, chain)], || Ok(catalog::Drafts::default()))?;
         remember(self.store, &key, &diff, &chain);
@@ -129,8 +129,7 @@ impl Name {
     fn turn(&self) -> Digest {
         match self {
             Name::Digest(digest) => parts::turn_of_blob(digest),
-            Name::Id(own) if own.advice.is_some() => parts::turn_of_blob(&own.key()),
-            Name::Id(own) => parts::turn_of_id(&own.id),
+            Name::Id(own) => parts::turn_of_blob(&own.key()),
         }
     }
 }

@@ -36,7 +36,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// Bytes that are read and written at once.
-pub(super) const BUFFER: usize = 128 << 10;
+pub(super) const BUFFER: usize = 64 << 10;
 
 /// Bytes of the stream that one entry may take beside its file: header, padding, long names,
 /// attributes. Counted over all entries together.
@@ -101,6 +101,8 @@ pub struct Summary {
     pub links: LowerLinks,
     /// Memory for the directories.
     pub(super) held: Held,
+    /// What the files have had of the image's allowance, until they are a layer.
+    pub(super) spent: Spent,
 }
 
 impl Summary {
@@ -132,14 +134,13 @@ pub fn unpack(
     let left = options.max_bytes.get().saturating_add(most);
     let mut archive = Archive::new(Bounded { stream, left }, options.max_entries);
     let spent = Spent::of(options.allowance.clone());
-    let mut job = Job { tree, options, buffer, spent, summary: Summary::default() };
+    let mut job = Job { tree, options, buffer, summary: Summary { spent, ..Summary::default() } };
     while let Some(entry) = archive.next_entry()? {
         job.apply(&entry, &mut archive).map_err(|err| err.at(&entry.path))?;
     }
     job.tree.leave(b".")?;
     archive.drain()?;
-    let Job { tree, summary, spent, .. } = job;
-    spent.keep();
+    let Job { tree, summary, .. } = job;
     let (implied, held) = tree.implied();
     Ok(Summary { implied, held, ..summary })
 }
@@ -186,8 +187,6 @@ pub(super) struct Job<'a> {
     pub(super) tree: Tree,
     pub(super) options: &'a Options,
     pub(super) buffer: Vec<u8>,
-    /// What it has had of the image's allowance.
-    pub(super) spent: Spent,
     pub(super) summary: Summary,
 }
 
@@ -271,6 +270,31 @@ impl Job<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_becomes_no_layer_gives_back_what_it_had_of_the_images_bytes() {
+        let root = std::env::temp_dir().join(format!("spent-{}", std::process::id()));
+        std::fs::create_dir(&root).expect("directory");
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(600);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, "f", &[7; 600][..]).expect("append");
+        let tar = tar.into_inner().expect("archive");
+        let allowance = super::super::work::Wish::default().at_most(Bytes::new(1000)).allowance();
+        let own = std::fs::metadata(&root).expect("stat");
+        let ids = std::os::unix::fs::MetadataExt::uid(&own);
+        let owner = Some((ids, std::os::unix::fs::MetadataExt::gid(&own)));
+        let options = Options { allowance, owner, ..Options::default() };
+        let again = || unpack(&mut &tar[..], &root, &options);
+        drop(again().expect("unpacked"));
+        let mut kept = again().expect("the first one is nothing any more");
+        kept.spent.keep();
+        drop(kept);
+        let text = crate::log::chain(&again().expect_err("no room beside the layer"));
+        std::fs::remove_dir_all(&root).expect("clean");
+        assert!(text.contains("the image has more than"), "{text}");
+    }
 
     #[test]
     fn a_stream_without_end_is_given_up() {

@@ -5,13 +5,13 @@
 //! | images that are fetched | 4 | waits in order, 64 at most; then an error |
 //! | layers that are unpacked while they come from a registry | one for each core, 2 to 4 | waits in order |
 //! | archives that are unpacked while a client sends them | 2 | waits in order |
-//! | layers, stacks and droplets that are unpacked from files here | 2 | waits in order |
+//! | layers, stacks and droplets that are unpacked from files here | one for each core, 2 to 4 | waits in order |
 //! | archives of images that are read | 1 | waits in order |
 //! | zstd windows up to 8 MiB of files and clients | 8 MiB together | waits in order |
 //! | other zstd windows | 16 MiB together | waits in order; a larger window is refused |
 //!
 //! Whoever feeds a layer may stop to: so each of the three has a row of its own ([`Feed`]), and a dead
-//! registry holds up pulls only. Each layer has half a MiB for itself, and all have 4 MiB together for what
+//! registry holds up pulls only. Each layer has less than half a MiB for itself, and all have 4 MiB together for what
 //! is to be remembered of them ([`super::held`]), so all of it stays within 32 MiB, whatever the images'
 //! sizes and whatever they say. Who holds a window waits for what feeds it
 //! only; who holds a layer, for a window too; who reads an archive, for those two; who fetches an image,
@@ -41,15 +41,14 @@ const PULLS: u64 = 4;
 const PULLS_WAITING: usize = 64;
 /// What is kept of it for files and clients.
 const WINDOWS_HERE: u64 = 8 << 20;
-/// Layers that are unpacked at a time: least and most of registries, and of the two others. Those who
-/// wait are bounded by pulls, loads and imports.
-const FETCHED: (usize, usize) = (2, 4);
+/// Layers that are unpacked at a time: least and most of registries, and of files here; and of clients.
+/// Those who wait are bounded by pulls, loads and imports.
+const AT_A_TIME: (usize, usize) = (2, 4);
 const SENT: u64 = 2;
-const FILES: u64 = 2;
 /// What all of it may take together, in bytes.
 const ALL_BYTES: u64 = 32 << 20;
 const _: () = {
-    let layers = FETCHED.1 as u64 + SENT + FILES;
+    let layers = 2 * AT_A_TIME.1 as u64 + SENT;
     let layers = layers * LAYER_BYTES + REMEMBERED as u64;
     assert!(WINDOWS + WINDOWS_HERE + layers <= ALL_BYTES);
 };
@@ -70,12 +69,9 @@ const OVER: &str = "nobody wants it any more; what has come of it is kept for th
 
 static IMAGES: LazyLock<Gate> = LazyLock::new(|| Gate::new(PULLS, PULLS_WAITING));
 static ARCHIVES: LazyLock<Gate> = LazyLock::new(|| Gate::new(1, usize::MAX));
-static OF_REGISTRIES: LazyLock<Gate> = LazyLock::new(|| {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    Gate::new(cores.clamp(FETCHED.0, FETCHED.1) as u64, usize::MAX)
-});
+static OF_REGISTRIES: LazyLock<Gate> = LazyLock::new(|| Gate::new(at_a_time() as u64, usize::MAX));
 static OF_CLIENTS: LazyLock<Gate> = LazyLock::new(|| Gate::new(SENT, usize::MAX));
-static OF_FILES: LazyLock<Gate> = LazyLock::new(|| Gate::new(FILES, usize::MAX));
+static OF_FILES: LazyLock<Gate> = LazyLock::new(|| Gate::new(at_a_time() as u64, usize::MAX));
 static IN_WINDOWS: LazyLock<Gate> = LazyLock::new(|| Gate::new(WINDOWS, usize::MAX));
 static IN_WINDOWS_HERE: LazyLock<Gate> = LazyLock::new(|| Gate::new(WINDOWS_HERE, usize::MAX));
 
@@ -101,6 +97,8 @@ pub struct Wish {
     told: Option<Arc<Told>>,
     /// What the image may have.
     allowance: Option<Allowance>,
+    /// What it is a part of: over when that is.
+    whole: Option<Box<Wish>>,
 }
 
 /// Bytes that the layers of an image may have together, so that a small file that becomes a large one
@@ -112,7 +110,7 @@ pub struct Allowance {
 }
 
 /// What one layer has had of it; given back when that comes to nothing.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Spent {
     of: Option<Allowance>,
     bytes: u64,
@@ -138,8 +136,8 @@ impl Spent {
         Ok(())
     }
 
-    /// The layer is made.
-    pub fn keep(mut self) {
+    /// The layer is in the store.
+    pub fn keep(&mut self) {
         self.of = None;
     }
 }
@@ -168,7 +166,7 @@ pub struct Wisher(Wish);
 impl Wish {
     /// Lasts as long as the store's daemon, unless it is over sooner.
     pub fn new(store: &Store) -> Wish {
-        Wish { over: Arc::default(), ending: store.ending(), told: None, allowance: None }
+        Wish { ending: store.ending(), ..Wish::default() }
     }
 
     /// The same; `told` hears, on the thread that waits, what it has to wait for: a text that completes
@@ -186,6 +184,11 @@ impl Wish {
     /// The same for what is no layer.
     pub(super) fn without_bound(&self) -> Wish {
         Wish { allowance: None, ..self.clone() }
+    }
+
+    /// One for some of it, that may be over sooner.
+    pub(super) fn part(&self) -> Wish {
+        Wish { over: Arc::default(), whole: Some(Box::new(self.clone())), ..self.clone() }
     }
 
     pub(super) fn allowance(&self) -> Option<Allowance> {
@@ -212,7 +215,9 @@ impl Wish {
 
     /// Whether it is over.
     pub fn is_over(&self) -> bool {
-        self.over.load(Ordering::Acquire) || self.ending.load(Ordering::Acquire)
+        self.over.load(Ordering::Acquire)
+            || self.ending.load(Ordering::Acquire)
+            || self.whole.as_ref().is_some_and(|whole| whole.is_over())
     }
 
     /// Waits this long, or until it is over.
@@ -289,6 +294,13 @@ pub fn make_room_ahead(store: &Store, packed: u64) {
     if let Err(err) = made {
         crate::info!("image.little_room", bytes = bytes, err = err);
     }
+}
+
+/// Layers that are unpacked at a time, of registries, and as many of files: one for each core, within
+/// bounds.
+pub(super) fn at_a_time() -> usize {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    cores.clamp(AT_A_TIME.0, AT_A_TIME.1)
 }
 
 /// The right to fetch an image.

@@ -130,6 +130,16 @@ fn large_layers_take_little_memory_and_a_window_that_would_take_more_is_refused(
     let grown = memory(&lab, "VmHWM:").saturating_sub(before);
     eprintln!("{grown} KiB for {} MiB", 5 * (FILE >> 20));
     assert!(grown < MEMORY_KIB, "{grown} KiB beside {before} KiB at rest");
+    // The same from a file, whose layers go beside one another as well.
+    lab.ok(&["image", "rm", "127.0.0.1:5000/ops/large:1"]);
+    lab.ok(&["image", "gc"]);
+    let before = memory(&lab, "VmRSS:");
+    fs::write(format!("/proc/{}/clear_refs", lab.daemon_pid()), "5").expect("forget the peak");
+    let good = dir.join("good");
+    lab.ok(&["image", "load", good.to_str().expect("text"), "--name", "ops/large"]);
+    let grown = memory(&lab, "VmHWM:").saturating_sub(before);
+    eprintln!("{grown} KiB from a file");
+    assert!(grown < MEMORY_KIB, "{grown} KiB beside {before} KiB at rest, from a file");
     let refused = lab.run(&["image", "pull", "127.0.0.1:5000/ops/window:1"]);
     for text in ["image 127.0.0.1:5000/ops/window:1", &layer, "window of 32 MiB", "without --long"]
     {

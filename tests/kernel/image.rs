@@ -19,6 +19,7 @@
 //! | many files, one large file | `large` |
 //! | paths that lead out | `hostile` |
 //! | bombs | `bombs`; beyond the disk of what is made of an image: `forms` |
+//! | layers of one image at once | `several` |
 //! | archives of crane, jib, docker; signatures beside images; layers that are links | `forms` |
 
 mod bombs;
@@ -31,6 +32,7 @@ mod local;
 pub mod lower;
 mod marks;
 mod merge;
+mod several;
 mod wild;
 
 use crate::volume::{Lab, fill, run, text};

@@ -81,6 +81,19 @@ pub struct NamedImage {
     pub name: Option<String>,
     /// What it means.
     pub digest: Digest,
+    /// What the name meant before, when that is another image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was: Option<Digest>,
+    /// What a file calls the image, and it is not called, and why; with the first name of each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unnamed: Vec<String>,
+}
+
+impl NamedImage {
+    /// Nothing else is told of it.
+    pub fn new(name: Option<String>, digest: Digest) -> NamedImage {
+        NamedImage { name, digest, was: None, unnamed: Vec::new() }
+    }
 }
 
 /// What is gone.
@@ -93,7 +106,7 @@ pub struct RemovedView {
 }
 
 /// What a collection has removed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CollectedView {
     /// Images.
     pub images: u64,
@@ -101,6 +114,20 @@ pub struct CollectedView {
     pub layers: u64,
     /// Bytes in the files of these layers, and of what has come of downloads.
     pub bytes: u64,
+    /// Images that are still there.
+    #[serde(default)]
+    pub left: Vec<LeftView>,
+}
+
+/// An image that a collection has left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftView {
+    /// What it is asked for by.
+    pub digest: Digest,
+    /// Its names in full.
+    pub names: Vec<String>,
+    /// Why it is there.
+    pub why: Vec<String>,
 }
 
 /// An archive on its way.

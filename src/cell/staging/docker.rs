@@ -10,7 +10,7 @@ use crate::image::archived::Looks;
 use crate::image::catalog::{self, Known};
 use crate::image::registry::failure;
 use crate::image::work::Wish;
-use crate::image::{self, Fits, ImageError, NO_MEMORY};
+use crate::image::{self, Fits, ImageError};
 use crate::log::chain;
 use crate::model::image::StagedImage;
 use crate::model::manifest::{Image, Manifest};
@@ -117,8 +117,7 @@ impl From<ImageError> for Unfetched {
         let passes = matches!(&err, ImageError::Pull { source, .. }
             if source.kind == K::Passing
                 || (source.is_unreached && (source.kind != K::Untrusted || clock_is_behind())));
-        let why = chain(&err);
-        Unfetched { passes: passes || why.contains(NO_MEMORY), why, is_away }
+        Unfetched { passes: passes || err.lacks_memory(), why: chain(&err), is_away }
     }
 }
 
@@ -234,12 +233,12 @@ fn load(
     let (store, default) = (shared.host.store(), &shared.registries.default);
     let looks = Looks::of(path);
     let is_away = looks.as_ref().is_err_and(|err| err.kind() == io::ErrorKind::NotFound);
-    // Of an archive only a person can help.
+    // Of an archive only a person can help, but for memory that others have.
     let failed = |why: String| Unfetched { why, is_away, passes: false };
     let all = image::load_wanted((store, wish), default, path, None, fits);
     // It makes the store wider than it has to be, as a pull does.
     let _ = shared.went.try_send(());
-    let all = all.map_err(|err| failed(chain(&err)))?;
+    let all = all.map_err(|err| Unfetched { passes: err.lacks_memory(), ..failed(chain(&err)) })?;
     let count = all.len();
     let mut all = all.into_iter();
     let (known, pin) = match (all.next(), all.next()) {

@@ -1,6 +1,6 @@
 //! Images as a person reads them. Pure.
 
-use crate::api::apps::images::{CollectedView, ImageView, ImagesView};
+use crate::api::apps::images::{CollectedView, ImageView, ImagesView, LeftView};
 use crate::cli::text::{Ink, Table, ago, size};
 
 /// Digits of a digest that are shown.
@@ -46,6 +46,18 @@ pub fn list(all: &ImagesView, now_ms: u64, color: bool) -> String {
 pub fn collected(gone: &CollectedView) -> String {
     let (images, layers) = (count(gone.images, "image"), count(gone.layers, "layer"));
     format!("removed {images} and {layers}, {}", full_size(gone.bytes))
+}
+
+/// What it has left: a line for each image, with all reasons.
+pub fn left(gone: &CollectedView) -> Vec<String> {
+    let line = |image: &LeftView| {
+        let name = match &image.names[..] {
+            [] => image.digest.to_string(),
+            names => names.join(", "),
+        };
+        format!("{name}: left: {}", image.why.join("; "))
+    };
+    gone.left.iter().map(line).collect()
 }
 
 /// A size with its whole unit: `640B`, `12.3MiB`.
@@ -108,7 +120,10 @@ mod tests {
 
     #[test]
     fn what_is_gone_is_counted() {
-        let gone = CollectedView { images: 1, layers: 3, bytes: 1 << 30 };
+        let digest = Digest::of(b"x");
+        let left = LeftView { digest, names: Vec::new(), why: vec!["one".into(), "two".into()] };
+        let gone = CollectedView { images: 1, layers: 3, bytes: 1 << 30, left: vec![left] };
+        assert_eq!(super::left(&gone), [format!("{digest}: left: one; two")]);
         assert_eq!(collected(&gone), "removed 1 image and 3 layers, 1GiB");
         assert_eq!(collected(&CollectedView::default()), "removed no image and no layer, 0B");
     }

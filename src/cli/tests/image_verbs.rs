@@ -26,7 +26,11 @@ fn images_are_looked_at_and_changed() {
     assert_eq!(code, 9);
     assert!(err.starts_with("reg.lan/ops/app:1: forgotten\n"), "{err}");
     let (code, _, err) = world.run("image gc");
-    assert_eq!((code, err.as_str()), (0, "removed no image and 2 layers, 12.3MiB\n"));
+    let left = "reg.lan/ops/app:1, reg.lan/ops/app:2: left: container one is made of it\n";
+    assert_eq!((code, err), (0, format!("removed no image and 2 layers, 12.3MiB\n{left}")));
+    let (_, json, _) = world.run("image gc --json");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["left"][0]["why"][0], "container one is made of it");
     let said = world.fake.calls();
     assert_eq!(said.last().map(String::as_str), Some("collect"));
     assert_eq!(world.run("image gc --all").0, 0);
@@ -45,6 +49,14 @@ fn archives_are_read_and_written_by_the_client_itself() {
     // What it has to wait for is told before the answer.
     let (code, _, err) = world.run(&format!("image load {} --name ops/late", file.display()));
     assert!(code == 0 && err.contains(": it waits: its turn"), "{err}");
+    // What a name meant before, and what is no name.
+    let (code, _, err) = world.run(&format!("image load {} --name ops/moved:1", file.display()));
+    assert!(
+        code == 0
+            && err.contains(&format!("it was {} before", crate::api::apps::fake::image().digest)),
+        "{err}"
+    );
+    assert!(err.contains(" is not called `A/B`: it is no name\n"), "{err}");
     let file = world.file("b.tar", &"rubbish ".repeat(500_000));
     let (code, _, err) = world.run(&format!("image load {}", file.display()));
     assert_eq!((code, err), (1, format!("terrarium: {} is no archive\n", file.display())));
@@ -56,6 +68,18 @@ fn archives_are_read_and_written_by_the_client_itself() {
     std::fs::write(dir.join("index.json"), "{}").expect("file");
     assert_eq!(world.run(&format!("image load {}", dir.display())).0, 0);
     assert!(world.fake.calls().last().expect("a call").starts_with("load "));
+
+    // To stdout there is nothing but the archive; a file may still be called so.
+    let (code, out, err) = world.run("image save reg.lan/ops/app:1 -");
+    assert_eq!((code, out.as_str()), (0, "archive"), "{err}");
+    assert!(err.starts_with("saved, with the id sha256:"), "{err}");
+    assert_eq!(world.run("image save reg.lan/ops/app:2 -").0, 1);
+    let mut ui = world.ui(&Global::default());
+    ui.is_screen = true;
+    let err = images::save(&mut ui, &world.remote(), "reg.lan/ops/app:1", "-".as_ref());
+    let text = crate::log::chain(&err.expect_err("a terminal"));
+    assert!(text.starts_with("cannot write to the terminal: an archive is nothing"), "{text}");
+    assert!(!std::path::Path::new("-").exists());
 
     let to = world.dir.path().join("out.tar");
     let (code, out, err) = world.run(&format!("image save reg.lan/ops/app:1 {}", to.display()));

@@ -2,6 +2,7 @@
 
 use super::{All, failed};
 use crate::api::apps::{ErrorKind, Served, ServiceError};
+use crate::cell::{ImageUse, UsedFor};
 use crate::container::Host;
 use crate::unit::{AppName, Digest};
 
@@ -43,6 +44,42 @@ pub fn of(host: &Host, apps: &[(AppName, Digest)], all: &All) -> Served<Vec<Vec<
 fn made_of(images: &[&[Digest]], layers: &[Digest]) -> Vec<usize> {
     let same = |image: &[Digest]| !image.is_empty() && image == layers;
     images.iter().enumerate().filter(|(_, image)| same(image)).map(|(at, _)| at).collect()
+}
+
+/// Why an image stays: what is made of it, and what may be again. `called`: the instance of an app that a
+/// container is, if it is one, and what its client calls it.
+pub fn reasons<'a>(
+    handles: &[String],
+    uses: impl Iterator<Item = &'a ImageUse>,
+    called: impl Fn(&str) -> (Option<String>, String),
+) -> Vec<String> {
+    let container = |handle: &String| match called(handle) {
+        (Some(instance), _) => format!("instance {instance} is made of it"),
+        (None, name) => format!("container `{}` is made of it", name.escape_default()),
+    };
+    let mut why: Vec<String> = handles.iter().take(NAMED_MAX).map(container).collect();
+    if let more @ 1.. = handles.len().saturating_sub(NAMED_MAX) {
+        why.push(format!("{more} more containers are made of it"));
+    }
+    why.extend(uses.map(|ImageUse { app, what, .. }| match what {
+        UsedFor::Start => format!("app `{app}` starts from it"),
+        UsedFor::Return => format!("app `{app}` goes back to it if its newest version fails"),
+        UsedFor::Revision(number) => {
+            format!("app `{app}` may go back to it: it is in its revision {number}")
+        }
+    }));
+    why
+}
+
+/// Why an image stays when there is no other reason.
+pub fn last_reason(names: &[String], everything: bool) -> &'static str {
+    match (everything, names.is_empty()) {
+        (true, _) => "something else is made of the same layers",
+        (false, false) => "it has a name; `image gc --all` takes what nothing is made of",
+        (false, true) => {
+            "somebody asked for it by its digest; `image gc --all` takes what nothing is made of"
+        }
+    }
 }
 
 /// Why the name of an image cannot be removed.
@@ -95,6 +132,34 @@ mod tests {
         assert_eq!(made_of(&images, &[a]), [0]);
         assert_eq!(made_of(&images, &[b]), [0; 0]);
         assert_eq!(made_of(&images, &[]), [0; 0]);
+    }
+
+    #[test]
+    fn each_reason_names_who_needs_it() {
+        let digest = Digest::of(b"x");
+        let app: AppName = "web".parse().expect("a name");
+        let of = |what| ImageUse { digest, app: app.clone(), what };
+        let uses = [of(UsedFor::Start), of(UsedFor::Return), of(UsedFor::Revision(3))];
+        let handles: Vec<String> = (1..=7).map(|n| format!("c{n}")).collect();
+        let called = |handle: &str| match handle {
+            "c1" => (Some("web/0".to_owned()), handle.to_owned()),
+            _ => (None, format!("their-{handle}")),
+        };
+        let expected = [
+            "instance web/0 is made of it",
+            "container `their-c2` is made of it",
+            "container `their-c3` is made of it",
+            "container `their-c4` is made of it",
+            "container `their-c5` is made of it",
+            "2 more containers are made of it",
+            "app `web` starts from it",
+            "app `web` goes back to it if its newest version fails",
+            "app `web` may go back to it: it is in its revision 3",
+        ];
+        assert_eq!(reasons(&handles, uses.iter(), called), expected);
+        assert!(last_reason(&[], true).contains("the same layers"));
+        assert!(last_reason(&["a:1".into()], false).starts_with("it has a name"));
+        assert!(last_reason(&[], false).contains("by its digest"));
     }
 
     #[test]

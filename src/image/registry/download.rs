@@ -4,12 +4,17 @@
 //! To keep a blob costs as much as to make half of the files that are in it. One that comes so fast that
 //! all of it will be here in a moment is not kept beyond its beginning; if that turns out wrong, what was
 //! not kept comes once more.
+//!
+//! Where nothing tells in the end whether it is the right blob, bytes of two answers are put together only
+//! when the server says by a strong validator that both are of the same one. Without that it is asked for
+//! from its beginning, and has to begin with what was given out: then it counts as one answer.
 
 use super::failure::{Failure, Kind};
 use super::http;
 use super::pace::{Pace, Watch};
 use super::part::{Kept, Part};
 use super::repository::Piece;
+use super::validator::Validator;
 use crate::unit::Digest;
 use sha2::{Digest as _, Sha256};
 use std::io::{self, Read};
@@ -44,13 +49,20 @@ pub struct Wanted<'a> {
 /// an earlier time is not gone on with.
 #[derive(Clone, Debug)]
 pub struct Advice {
-    /// Stands before the blob in what the digests are of.
-    pub before: Vec<u8>,
+    /// Of what stands before the blob in what the digests are of.
+    pub before: Sha256,
     /// One of them should be it.
     pub sums: Vec<Digest>,
 }
 
-/// Where a blob comes from: from this byte on, as it was before with this `ETag`.
+impl Wanted<'_> {
+    /// Nothing says what it must be.
+    fn is_bare(&self) -> bool {
+        self.digest.is_none() && self.advice.is_none()
+    }
+}
+
+/// Where a blob comes from: from this byte on, as it was before with this validator.
 pub type Open<'a> = dyn FnMut(u64, Option<&str>) -> Result<Piece, Failure> + Send + 'a;
 
 /// The stream.
@@ -65,7 +77,8 @@ pub struct Download<'a> {
     /// Bytes given out.
     given: u64,
     piece: Option<Piece>,
-    etag: Option<String>,
+    /// What the server tells by what has come.
+    same: Option<Validator>,
     /// When the first byte was asked for; `None`: it was here.
     begun: Option<Instant>,
     /// Bytes in the file; fewer than were given out while none are kept.
@@ -90,25 +103,24 @@ pub struct Download<'a> {
 
 impl<'a> Download<'a> {
     /// Nothing is asked for before the first read. What the file `part` has from an earlier time
-    /// counts as come, if a digest says whether it is right.
+    /// counts as come, if a digest or the server says whether it is right.
     pub fn new(
         part: &Path,
         wanted: Wanted<'a>,
         pace: Pace,
         open: impl FnMut(u64, Option<&str>) -> Result<Piece, Failure> + Send + 'a,
     ) -> io::Result<Download<'a>> {
-        let is_own = wanted.digest.is_none() && wanted.advice.is_none();
-        let before = wanted.advice.map_or(&[][..], |advice| &advice.before);
+        let (part, same) = Part::open(part, wanted.is_bare(), wanted.size)?;
         Ok(Download {
             open: Box::new(open),
             wanted,
             pace,
-            part: Part::open(part, is_own, wanted.size)?,
-            hash: Sha256::new_with_prefix(before),
+            part,
+            hash: wanted.advice.map_or_else(Sha256::new, |advice| advice.before.clone()),
             is_patched: false,
             given: 0,
             piece: None,
-            etag: None,
+            same,
             begun: None,
             kept: 0,
             is_lean: false,
@@ -157,19 +169,30 @@ impl<'a> Download<'a> {
                 self.begun.get_or_insert_with(Instant::now);
             }
             self.is_lean = false;
-            let from = if self.anew { 0 } else { self.kept };
-            let mut piece = (self.open)(from, self.etag.as_deref())?;
+            let is_unknown = self.wanted.is_bare() && self.same.is_none();
+            let from = if self.anew || is_unknown { 0 } else { self.kept };
+            let mut piece = (self.open)(from, self.same.as_ref().map(Validator::value))?;
+            if from > 0 && self.wanted.is_bare() && piece.from > 0 && !self.is_same(&piece) {
+                // The rest of something, and nothing says of what.
+                self.same = None;
+                return self.fetch_once(buffer);
+            }
             let is_short = self.wanted.size.is_some_and(|size| self.given < size);
             if piece.is_past_end && is_short && !self.anew {
                 self.anew = true;
                 return self.fetch_once(buffer);
             }
-            self.check_length(&piece)?;
+            let checked = self.check_length(&piece);
+            checked.map_err(|failure| self.changed(failure))?;
             // Nobody else says it.
             self.wanted.size =
                 self.wanted.size.or(piece.length.map(|length| piece.from.saturating_add(length)));
             self.skip(&mut piece)?;
-            self.etag = piece.etag.clone();
+            let same = Validator::of(&piece, self.wanted.digest.is_none());
+            if self.wanted.is_bare() && piece.from == 0 {
+                self.part.vouch(same.as_ref());
+            }
+            self.same = same;
             self.watch = Watch::new(self.pace);
             self.piece = Some(piece);
         }
@@ -221,20 +244,19 @@ impl<'a> Download<'a> {
         }
     }
 
+    /// Whether an answer is of the blob that the ones before were of.
+    fn is_same(&self, piece: &Piece) -> bool {
+        let new = Validator::of(piece, self.wanted.digest.is_none());
+        new.is_some() && new == self.same
+    }
+
     /// Passes over what was given out already, and keeps of it what was not kept.
     fn skip(&mut self, piece: &mut Piece) -> Result<(), Failure> {
-        if self.wanted.digest.is_none() && piece.from < self.given {
-            // Nothing tells whether it is the same.
-            if self.wanted.advice.is_none() {
-                return Err(Failure::wrong(format!("{} cannot be gone on with", piece.uri)));
-            }
-            self.is_patched = true;
-        }
         // Nothing says that it is still the same: what it should be has to show it.
-        let is_same = |etag: &String| !etag.starts_with("W/") && piece.etag.as_ref() == Some(etag);
-        if self.given > 0 && !self.etag.as_ref().is_some_and(is_same) {
+        if self.given > 0 && (!self.is_same(piece) || piece.from < self.given) {
             self.is_patched = true;
         }
+        let mut seen = Sha256::new();
         let mut scratch = [0; 16 << 10];
         let unkept = |err| Failure::new(Kind::Here, format!("what comes cannot be kept: {err}"));
         let mut left = self.given - piece.from.min(self.given);
@@ -246,6 +268,9 @@ impl<'a> Download<'a> {
                 Err(err) if err.kind() == io::ErrorKind::Interrupted => 0,
                 read => read.map_err(|err| http::broken_off(&piece.uri, &err))?,
             };
+            if self.wanted.is_bare() {
+                seen.update(&scratch[..read]);
+            }
             let at = self.given - left;
             let known = usize::try_from(self.kept - at.min(self.kept)).unwrap_or(usize::MAX);
             if known < read {
@@ -257,7 +282,25 @@ impl<'a> Download<'a> {
             }
             watch.came(read, &piece.uri)?;
         }
+        let is_whole = piece.from == 0 && self.given > 0;
+        if self.wanted.is_bare()
+            && is_whole
+            && Digest::finish(seen) != Digest::finish(self.hash.clone())
+        {
+            let text = format!("{} does not begin any more with what came of it before", piece.uri);
+            return Err(self.changed(Failure::wrong(text)));
+        }
         Ok(())
+    }
+
+    /// The server has another blob now: where nothing else tells what it should be, all of that counts,
+    /// from its beginning.
+    fn changed(&mut self, failure: Failure) -> Failure {
+        if !self.wanted.is_bare() || self.given == 0 {
+            return failure;
+        }
+        self.part.forget();
+        Failure { kind: Kind::Mismatch, ..failure }
     }
 
     /// Waits before the next connection, or gives up.

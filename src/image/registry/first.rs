@@ -8,6 +8,7 @@ use super::http::{self, Ask, Http};
 use super::repository::{DOCUMENT_MAX, Piece, piece};
 use super::token::wrong_login;
 use crate::unit::Digest;
+use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use ureq::Body;
 use ureq::http::{HeaderMap, Response, Uri};
@@ -40,48 +41,22 @@ pub struct About {
 impl About {
     /// What tells whether the blob is what the registry means.
     pub fn advice(&self) -> Option<Advice> {
-        let before = || [&self.json[..], b"\n"].concat();
+        let before = || Sha256::new_with_prefix(&self.json).chain_update(b"\n");
         (!self.sums.is_empty()).then(|| Advice { before: before(), sums: self.sums.clone() })
     }
 }
 
 impl<'a> First<'a> {
-    /// The repository `name` of the index at `authority`, which gives us a token for it.
-    pub fn find(
-        http: &'a Http,
-        authority: &str,
-        name: &str,
-        login: Option<&Login>,
-    ) -> Result<First<'a>, Failure> {
-        let mut first: Option<Failure> = None;
-        for scheme in ["https", "http"] {
-            if scheme == "http" && !http.settings.is_insecure(authority) {
-                break;
-            }
-            match First::find_at(http, scheme, authority, name, login) {
-                // An answer is an answer: another one that anybody could give does not count.
-                Err(err) if !err.is_unreached => return Err(err),
-                Err(err) => {
-                    first = Some(match first {
-                        None => err,
-                        Some(first) => first.and(&err),
-                    });
-                }
-                found => return found,
-            }
-        }
-        Err(first.unwrap_or_else(|| Failure::passing(format!("{authority}: no answer"))))
-    }
-
     /// Breaks off every connection to it.
     pub fn interrupt(&self) {
         self.http.interrupt();
     }
 
-    fn find_at(
+    /// The repository `name` of the index at `authority`, which gives us a token for it: at the scheme at
+    /// which it has answered already, as nobody who keeps that from us may choose another.
+    pub fn find(
         http: &'a Http,
-        scheme: &str,
-        authority: &str,
+        (scheme, authority): (&str, &str),
         name: &str,
         login: Option<&Login>,
     ) -> Result<First<'a>, Failure> {

@@ -3,7 +3,7 @@
 use super::failure::{self, Failure, Kind};
 use super::reach::authority;
 use super::settings::Settings;
-use super::{backoff, reach, tls};
+use super::{backoff, cure, proxy, reach, tls};
 use crate::image::work::Wish;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -95,7 +95,9 @@ impl Http {
                 return Err(Wish::failure());
             }
             match told.recv_timeout(LOOK) {
-                Ok(answer) => return answer.map_err(|err| lost(uri, &err)),
+                Ok(answer) => {
+                    return answer.map_err(|err| lost(uri, &err, by_proxy(uri).as_deref()));
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(Failure::new(Kind::Here, "the thread that asked panicked"));
@@ -248,7 +250,8 @@ pub fn refusal(uri: &Uri, answer: Response<Body>) -> Failure {
         text = format!("{text}: {reason}");
     }
     let after = text_of(&headers, header::RETRY_AFTER.as_str()).and_then(backoff::retry_after);
-    Failure { after, ..Failure::new(kind, failure::clean(&text)) }
+    let cure = cure::of_status(status, uri);
+    Failure { after, ..Failure::new(kind, format!("{}{cure}", failure::clean(&text))) }
 }
 
 /// Reads a short body to its end, for nothing but that its connection serves the next request.
@@ -331,21 +334,31 @@ fn redirect(from: &Uri, answer: &Response<Body>) -> Result<Option<Uri>, Failure>
     }
 }
 
-/// A request without an answer.
-fn lost(uri: &Uri, err: &ureq::Error) -> Failure {
+/// The proxy that this request goes by, without the login for it.
+fn by_proxy(uri: &Uri) -> Option<String> {
+    let is_https = uri.scheme_str() == Some("https");
+    let proxy = proxy::choose(is_https, &authority(uri), |name| std::env::var(name).ok())?;
+    let proxy = proxy.rsplit_once('@').map_or(&*proxy, |(_, host)| host);
+    Some(failure::clean(proxy.rsplit("//").next().unwrap_or_default().trim_end_matches('/')))
+}
+
+/// A request without an answer, perhaps by a proxy.
+fn lost(uri: &Uri, err: &ureq::Error, by: Option<&str>) -> Failure {
     let authority = authority(uri);
     if let Some(err) = tls_error(err) {
         let text = untrusted(&failure::clean(&authority), err);
         return Failure { is_unreached: true, ..Failure::new(Kind::Untrusted, text) };
     }
-    let uri = shown(uri);
+    let by_proxy = by.map(|proxy| format!(" by the proxy {proxy}")).unwrap_or_default();
+    let uri = format!("{}{by_proxy}", shown(uri));
     let text = match err {
-        ureq::Error::HostNotFound => format!("{authority}: no such host"),
+        ureq::Error::HostNotFound => format!("{authority}{by_proxy}: no such host"),
         ureq::Error::Timeout(what) => format!("{uri}: no answer in time ({what})"),
         other => format!("{uri}: {}", crate::log::chain(other)),
     };
     let is_unreached = !matches!(err, ureq::Error::Timeout(ureq::Timeout::RecvResponse));
-    Failure { is_unreached, ..Failure::passing(failure::clean(&text)) }
+    let text = format!("{}{}", failure::clean(&text), cure::of_lost(err, by.is_some()));
+    Failure { is_unreached, ..Failure::passing(text) }
 }
 
 /// What TLS has against the server, or the server against us.
@@ -390,13 +403,17 @@ fn untrusted(authority: &str, err: &rustls::Error) -> String {
         Error::InvalidMessage(_) => format!(
             "{authority} does not speak TLS; if that is meant, name it in [registry] insecure"
         ),
-        _ => format!("{authority}: TLS: {why}"),
+        _ => format!(
+            "{authority}: TLS: {why}; it has to speak TLS 1.2 or 1.3 at that port: try again, or look at what it \
+             logs"
+        ),
     }
 }
 
 /// A body that ended too early.
 pub fn broken_off(uri: &Uri, err: &std::io::Error) -> Failure {
-    Failure::passing(failure::clean(&format!("{} broke off: {err}", shown(uri))))
+    let text = failure::clean(&format!("{} broke off: {err}", shown(uri)));
+    Failure::passing(format!("{text}; try again: what has come of a layer is kept"))
 }
 
 #[cfg(test)]
@@ -440,6 +457,65 @@ mod tests {
         ))));
         let told = untrusted(&host, &Error::InvalidCertificate(long));
         assert!(told.ends_with(&format!("as {host}/ca.crt")) && told.len() < 700, "{told}");
+    }
+
+    /// Each names the object, the reason, and what can be done.
+    #[test]
+    fn what_failed_is_told_with_object_reason_and_cure() {
+        use std::io::{Error as Io, ErrorKind as K};
+        use ureq::Error as E;
+        let uri: Uri = "https://reg.lan:5000/v2/a/b/manifests/1?x=secret".parse().expect("uri");
+        let io = |kind, text: &str| E::Io(Io::new(kind, text.to_owned()));
+        let refused = || io(K::ConnectionRefused, "Connection refused");
+        let by = Some("p.lan:3128");
+        let untrusted = rustls::CertificateError::UnknownIssuer;
+        let untrusted = Io::other(rustls::Error::InvalidCertificate(untrusted));
+        let rows: [(E, Option<&str>, [&str; 3]); 10] = [
+            (E::HostNotFound, None, ["reg.lan:5000", "no such host", "/etc/resolv.conf"]),
+            (refused(), None, ["reg.lan:5000/v2/a/b", "refused", "is the port right"]),
+            (refused(), by, ["by the proxy p.lan:3128", "refused", "NO_PROXY"]),
+            (E::HostNotFound, by, ["by the proxy p.lan:3128", "no such host", "HTTPS_PROXY"]),
+            (E::ConnectProxyFailed("407".into()), by, ["p.lan:3128", "407", "HTTPS_PROXY"]),
+            (
+                E::Timeout(ureq::Timeout::Connect),
+                None,
+                ["reg.lan", "no answer in time", "firewall"],
+            ),
+            (
+                E::Timeout(ureq::Timeout::RecvResponse),
+                None,
+                ["reg.lan", "in time", "is the registry up"],
+            ),
+            (io(K::NetworkUnreachable, "unreachable"), None, ["reg.lan", "unreach", "network up"]),
+            (io(K::ConnectionReset, "reset"), None, ["reg.lan", "reset", "Try again"]),
+            (E::Io(untrusted), None, ["reg.lan:5000", "UnknownIssuer", "reg.lan:5000/ca.crt"]),
+        ];
+        for (err, by, parts) in rows {
+            let text = lost(&uri, &err, by).text;
+            assert!(parts.iter().all(|part| text.contains(part)), "{parts:?}: {text}");
+            assert!(!text.contains("secret"), "{text}");
+        }
+        let manifest_unknown =
+            r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#;
+        let rows = [
+            (
+                404,
+                "manifests/1",
+                manifest_unknown,
+                ["a/b/manifests/1 answered 404", "manifest unknown", "is it written"],
+            ),
+            (404, "blobs/x", "", ["a/b/blobs/x", "404", "push it again"]),
+            (429, "manifests/1", "slow", ["a/b/manifests/1", "429: slow", "name a mirror"]),
+            (503, "blobs/x", "", ["a/b/blobs/x", "503", "try again later"]),
+            (418, "blobs/x", "", ["a/b/blobs/x", "418", "is it a registry"]),
+        ];
+        for (status, path, body, parts) in rows {
+            let uri: Uri = format!("https://reg.lan/v2/a/b/{path}").parse().expect("uri");
+            let answer = Response::builder().status(status);
+            let answer = answer.body(Body::builder().data(body)).expect("answer");
+            let text = refusal(&uri, answer).text;
+            assert!(parts.iter().all(|part| text.contains(part)), "{parts:?}: {text}");
+        }
     }
 
     #[test]

@@ -1,8 +1,15 @@
 //! The file of what has come of a blob: a next try goes on behind it, whatever ended the one before.
 
+use super::validator::Validator;
+use crate::sys::file;
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+
+/// Beside the bytes of a blob that nothing else names: what its server tells it by.
+const VALIDATOR: &CStr = c"user.terrarium.validator";
 
 /// What has come; written at its end, read from its beginning first.
 pub struct Part {
@@ -24,17 +31,39 @@ impl Drop for Part {
 }
 
 impl Part {
-    /// What is there from an earlier time counts, unless `is_own`, or more than the `size` in bytes
-    /// that the blob must have.
-    pub fn open(path: &Path, is_own: bool, size: Option<u64>) -> io::Result<Part> {
+    /// What is there from an earlier time counts, unless it is more than the `size` in bytes that the blob
+    /// must have. If it `is_bare` (no digest tells in the end what came) it counts only with what its
+    /// server tells it by, which is returned then.
+    pub fn open(
+        path: &Path,
+        is_bare: bool,
+        size: Option<u64>,
+    ) -> io::Result<(Part, Option<Validator>)> {
         let mut options = File::options();
         let file = options.read(true).append(true).create(true).open(path)?;
+        let validator = match is_bare {
+            true => file::xattr(file.as_fd(), VALIDATOR)?.and_then(|text| Validator::read(&text)),
+            false => None,
+        };
+        let is_own = is_bare && validator.is_none();
         // What is longer than the blob is not the beginning of it.
-        let too_long = || Ok::<_, io::Error>(file.metadata()?.len() > size.unwrap_or(u64::MAX));
-        if is_own || too_long()? {
+        let (length, most) = (file.metadata()?.len(), size.unwrap_or(u64::MAX));
+        if is_own || length > most {
             file.set_len(0)?;
+        } else if is_bare && length == most {
+            // Something is asked for in any case: else nobody says that it is still the same.
+            file.set_len(length.saturating_sub(1))?;
         }
-        Ok(Part { path: path.to_owned(), file, at_end: false, forgotten: false, is_own })
+        let part = Part { path: path.to_owned(), file, at_end: false, forgotten: false, is_own };
+        Ok((part, validator))
+    }
+
+    /// From here on it is what its server tells by this, as far as it is kept; without that, or where it
+    /// cannot be written down, it is of no use to anybody else.
+    pub fn vouch(&mut self, validator: Option<&Validator>) {
+        let text = validator.map(Validator::text).unwrap_or_default();
+        let set = file::set_xattr(self.file.as_fd(), VALIDATOR, text.as_bytes());
+        self.is_own = validator.is_none() || set.is_err();
     }
 
     /// One that cannot be written, as on a disk that fails.

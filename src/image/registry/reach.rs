@@ -64,7 +64,8 @@ pub(super) fn agent_by(
     let proxy = proxy::choose(is_https, &authority, |name| std::env::var(name).ok());
     let proxy = proxy.map(|text| {
         Proxy::new(&text).map_err(|_| {
-            let text = "the proxy that the environment names for it cannot be read";
+            let text = "the proxy that the environment names for it cannot be read; HTTPS_PROXY, HTTP_PROXY and \
+                        ALL_PROXY of the service are `http://HOST:PORT`, NO_PROXY goes around them";
             Failure::new(Kind::Here, format!("{authority}: {text}"))
         })
     });

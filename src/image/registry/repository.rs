@@ -5,6 +5,7 @@ use super::credentials::Login;
 use super::failure::{self, Failure, Kind};
 use super::http::{self, Ask, Http};
 use super::token::{Access, Door, wrong_login};
+use super::validator;
 use crate::unit::Digest;
 use std::sync::{Mutex, PoisonError};
 use ureq::http::{Response, StatusCode, Uri, header};
@@ -51,14 +52,23 @@ pub struct Piece {
     pub from: u64,
     /// How many there are from there on, if the server says it.
     pub length: Option<u64>,
-    /// What `If-Range` wants.
+    /// Its `ETag`, and its `Last-Modified`, if they are strong ([`super::validator`]).
     pub etag: Option<String>,
+    pub modified: Option<String>,
     /// Themselves.
     pub body: BodyReader<'static>,
     /// Where they come from, for errors.
     pub uri: Uri,
     /// There is nothing at that byte (416).
     pub is_past_end: bool,
+}
+
+/// What is at an address.
+pub enum Found<'a> {
+    /// A repository.
+    Second(Repository<'a>),
+    /// Somebody who answers, at this scheme, and does not speak our version; perhaps the first.
+    Other(&'static str),
 }
 
 /// What a registry speaks.
@@ -72,13 +82,13 @@ pub enum Speaks {
 
 impl<'a> Repository<'a> {
     /// The repository `name` of the registry at `authority`, whose scheme is found out: without TLS
-    /// only where that is allowed and nobody answers with it. `None`: it speaks, but not this version.
+    /// only where that is allowed and nobody answers with it.
     pub fn find(
         http: &'a Http,
         authority: &str,
         name: &str,
         login: Option<Login>,
-    ) -> Result<Option<Repository<'a>>, Failure> {
+    ) -> Result<Found<'a>, Failure> {
         let mut first: Option<Failure> = None;
         for scheme in ["https", "http"] {
             if scheme == "http" && !http.settings.is_insecure(authority) {
@@ -94,8 +104,8 @@ impl<'a> Repository<'a> {
                 access: Mutex::default(),
             };
             match repository.ping() {
-                Ok(Speaks::Second) => return Ok(Some(repository)),
-                Ok(Speaks::Other) => return Ok(None),
+                Ok(Speaks::Second) => return Ok(Found::Second(repository)),
+                Ok(Speaks::Other) => return Ok(Found::Other(scheme)),
                 // An answer is an answer: another one that anybody could give does not count.
                 Err(err) if !err.is_unreached => return Err(err),
                 Err(err) => {
@@ -240,8 +250,18 @@ impl<'a> Repository<'a> {
                     self.http.settings.credentials.display()
                 ),
             };
+            // Who has no right to know is told the same of what is not there.
+            let cure = match &self.login {
+                Some(_) => {
+                    "is the name right? Then log in again, or have the user given the right to pull"
+                }
+                None => {
+                    "is the name right? Then put a login into that file, as `docker login` writes it"
+                }
+            };
             // The server's words are clean, and cut off nothing of ours.
-            refused.text = format!("{authority} does not let us read {name} ({login}): {refused}");
+            refused.text =
+                format!("{authority} does not let us read {name} ({login}): {refused}; {cure}");
         }
         refused
     }
@@ -281,8 +301,8 @@ fn challenges(answer: &Response<Body>) -> Vec<Challenge> {
 /// Reads what part of a blob an answer is.
 pub fn piece(uri: Uri, answer: Response<Body>, asked: u64) -> Result<Piece, Failure> {
     let headers = answer.headers();
-    let etag = http::text_of(headers, "etag").filter(|etag| !etag.starts_with("W/"));
-    let etag = etag.map(str::to_owned);
+    let etag = validator::etag(headers).map(str::to_owned);
+    let modified = validator::modified(headers).map(str::to_owned);
     let length = http::text_of(headers, "content-length").and_then(|text| text.parse().ok());
     let from = match answer.status() {
         StatusCode::PARTIAL_CONTENT => {
@@ -299,12 +319,12 @@ pub fn piece(uri: Uri, answer: Response<Body>, asked: u64) -> Result<Piece, Fail
         StatusCode::RANGE_NOT_SATISFIABLE => {
             let body = Body::builder().data("").into_reader();
             let length = Some(0);
-            return Ok(Piece { from: asked, length, etag, body, uri, is_past_end: true });
+            return Ok(Piece { from: asked, length, etag, modified, body, uri, is_past_end: true });
         }
         _ => 0,
     };
     let body = answer.into_body().into_reader();
-    Ok(Piece { from, length, etag, body, uri, is_past_end: false })
+    Ok(Piece { from, length, etag, modified, body, uri, is_past_end: false })
 }
 
 /// Reads `bytes 5-9/10`; registries of the first version leave out the unit.

@@ -45,7 +45,16 @@ fn gc_leaves_images_of_revisions_and_persistent_ones_only() {
         lab.ok(&["image", "pull", &format!("127.0.0.1:5000/ops/app:{tag}")]);
     }
     registry.stop();
-    lab.ok(&["image", "gc", "--all"]);
+    // It says who needs what it leaves.
+    let told = lab.ok(&["image", "gc", "--all"]).err;
+    for (tag, why) in [
+        ("1", "app `app` may go back to it: it is in its revision"),
+        ("2", "app `app` "),
+        ("3", "instance app/0 is made of it; app `app` starts from it"),
+        ("stays", "`persistent_images` in [garden] names it"),
+    ] {
+        assert!(told.contains(&format!("ops/app:{tag}: left: {why}")), "{tag}: {told}");
+    }
     let left = lab.ok(&["image", "ls"]).out;
     for (tag, is_here) in [("1", true), ("2", true), ("3", true), ("stays", true), ("goes", false)]
     {

@@ -131,7 +131,11 @@ fn an_image_of_the_box_stays_until_its_file_goes() {
     let gone = |lab: &Lab| -> Value {
         serde_json::from_str(&lab.ok(&["image", "gc", "--json"]).out).expect("JSON")
     };
-    assert_eq!(gone(&lab)["images"], 0);
+    let kept = gone(&lab);
+    assert_eq!(
+        (&kept["images"], &kept["left"][0]["why"][0]),
+        (&0.into(), &"it came with the box".into())
+    );
     lab.end_daemon(Signal::SIGTERM);
     lab.serve();
     assert_eq!(gone(&lab)["images"], 0);

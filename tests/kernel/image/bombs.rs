@@ -6,7 +6,7 @@ use super::*;
 use terrarium::image::import_layout;
 
 /// Imports an image whose second layer is `bad`; what is said, which names layout and layer. Nothing
-/// but the layer below it is there afterwards.
+/// but perhaps the layer below it is there afterwards.
 fn refused(lab: &Lab, store: &Store, what: &str, bad: &[u8], how: Packed) -> String {
     let base = Tar::default().file("base", "x").end();
     let layout = Layout::new(lab, "image");
@@ -16,7 +16,9 @@ fn refused(lab: &Lab, store: &Store, what: &str, bad: &[u8], how: Packed) -> Str
     let said = chain(&err);
     let blob = blobs[1]["digest"].as_str().expect("a digest");
     assert!(said.contains(text(&layout.dir)) && said.contains(blob), "{what}: {said}");
-    assert_eq!(store.layers().expect("layers"), [Digest::of(&base)], "{what}");
+    // It may have been given up.
+    let left = store.layers().expect("layers");
+    assert!(left.iter().all(|layer| *layer == Digest::of(&base)), "{what}: {left:?}");
     assert_eq!(fs::read_dir(store.dir().join("tmp")).expect("tmp").count(), 0, "{what}");
     fs::remove_dir_all(&layout.dir).expect("clean");
     said

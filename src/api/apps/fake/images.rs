@@ -46,7 +46,7 @@ impl ImageService for Fake {
             }
             false => {
                 let name = Some(format!("{}:{}", name.repository("reg.lan"), name.tag()));
-                PullEvent::Done(NamedImage { name, digest: image().digest })
+                PullEvent::Done(NamedImage::new(name, image().digest))
             }
         };
         let first = PullEvent::Progress { done: 5 << 20, total: 10 << 20 };
@@ -79,7 +79,9 @@ impl ImageService for Fake {
         }
         self.note(format!("load {} bytes as {name:?}", bytes.len()));
         let name = name.map(|name| name.to_string());
-        Ok(vec![NamedImage { name, digest: Digest::of(&bytes) }])
+        let was = name.as_ref().filter(|it| it.contains("moved")).map(|_| image().digest);
+        let unnamed = was.map(|_| "`A/B`: it is no name".to_owned()).into_iter().collect();
+        Ok(vec![NamedImage { was, unnamed, ..NamedImage::new(name, Digest::of(&bytes)) }])
     }
 
     async fn save(&self, name: &str) -> Served<Saved> {
@@ -101,6 +103,9 @@ impl ImageService for Fake {
 
     async fn collect(&self, all: bool) -> Served<CollectedView> {
         self.note(if all { "collect all" } else { "collect" });
-        Ok(CollectedView { images: 0, layers: 2, bytes: 12_900_000 })
+        let ImageView { digest, names, .. } = image();
+        let left =
+            vec![LeftView { digest, names, why: vec!["container one is made of it".into()] }];
+        Ok(CollectedView { images: 0, layers: 2, bytes: 12_900_000, left })
     }
 }

@@ -31,7 +31,7 @@ impl Bed {
         let body = Body::builder().data(rest[..rest.len().min(most)].to_vec()).into_reader();
         let uri = "https://a.lan/b".parse().expect("uri");
         let length = Some(rest.len() as u64);
-        Piece { from, length, etag: None, body, uri, is_past_end: false }
+        Piece { from, length, etag: None, modified: None, body, uri, is_past_end: false }
     }
 
     fn part(&self) -> PathBuf {
@@ -236,7 +236,7 @@ fn advice_counts_where_two_times_meet() {
         if let Some(kept) = kept {
             std::fs::write(bed.part(), kept).expect("write");
         }
-        let advice = Advice { before: b"{}\n".into(), sums: vec![sum] };
+        let advice = Advice { before: Sha256::new_with_prefix(b"{}\n"), sums: vec![sum] };
         let wanted = Wanted { digest: None, size: None, advice: Some(&advice) };
         let open =
             |from, _: Option<&str>| Ok(bed.piece(if has_ranges { from } else { 0 }, usize::MAX));
@@ -267,5 +267,104 @@ fn a_drip_is_left() {
     let is_over = || wish.load(Ordering::Relaxed) || asked.load(Ordering::Relaxed) > 1;
     let download = Download::new(&bed.part(), bed.wanted(), pace, open).expect("new");
     let slow = all(download.until(&is_over)).expect_err("slow");
-    assert_eq!(slow.text, "https://a.lan/b gave 5 bytes in 0 s");
+    assert!(slow.text.starts_with("https://a.lan/b gave 5 bytes in 0 s, which"), "{slow}");
+}
+
+const BARE: Wanted<'static> = Wanted { digest: None, size: None, advice: None };
+
+/// What was asked for: from which byte, as it was before with what.
+type Asked = std::sync::Mutex<Vec<(u64, Option<String>)>>;
+
+/// One try, as after a restart, of what nobody names: the server gives this blob, `most` bytes on its only
+/// connection, and tells it by `etag`. It looks at no `If-Range` where it `is_careless`.
+fn tried(
+    bed: &Bed,
+    data: &[u8],
+    (most, etag, is_careless): (usize, Option<&str>, bool),
+    asked: &Asked,
+) -> Result<Vec<u8>, Kind> {
+    let own = Bed { dir: bed.dir.join("none"), data: data.to_vec() };
+    let (over, etag) = (AtomicBool::new(false), etag.map(str::to_owned));
+    let open = |from: u64, as_before: Option<&str>| {
+        // Where it breaks off the daemon goes, too.
+        over.store(most < data.len(), Ordering::Relaxed);
+        asked.lock().expect("lock").push((from, as_before.map(str::to_owned)));
+        let is_same = is_careless || as_before == etag.as_deref();
+        Ok(Piece { etag: etag.clone(), ..own.piece(if is_same { from } else { 0 }, most) })
+    };
+    let is_over = || over.load(Ordering::Relaxed);
+    let download = Download::new(&bed.part(), BARE, PACE, open).expect("new");
+    all(download.until(&is_over)).map_err(|failure| failure.kind)
+}
+
+#[test]
+fn what_nothing_names_is_gone_on_with_at_every_byte_by_what_its_server_tells_it_by() {
+    for (length, every) in [(150, 1), (300, 7), (300_000, 40_961)] {
+        let bed = Bed::new("bare", length);
+        let asked = Asked::default();
+        let server = (every, Some("\"a\""), false);
+        let data = loop {
+            match tried(&bed, &bed.data, server, &asked) {
+                Ok(data) => break data,
+                Err(kind) => assert_eq!(kind, Kind::Passing),
+            }
+        };
+        assert!(data == bed.data, "{every}");
+        let expected: Vec<_> = (0..length.div_ceil(every))
+            .map(|at| ((at * every) as u64, (at > 0).then(|| "\"a\"".to_owned())))
+            .collect();
+        assert_eq!(asked.into_inner().expect("list"), expected, "{every}");
+        assert!(!bed.part().exists());
+    }
+}
+
+#[test]
+fn of_what_nothing_names_only_bytes_of_one_blob_are_put_together() {
+    let bed = Bed::new("bareother", 1000);
+    let other: Vec<u8> = bed.data.iter().map(|byte| byte ^ 1).collect();
+    let begin = |etag: Option<&str>| {
+        let _ = std::fs::remove_file(bed.part());
+        let first = tried(&bed, &bed.data, (400, etag, false), &Asked::default());
+        assert_eq!(first, Err(Kind::Passing));
+    };
+    let (one, two) = (Some("\"a\""), Some("\"b\""));
+    // Without anything to tell it by, nothing is kept.
+    begin(None);
+    assert!(!bed.part().exists());
+    // Another one, told by something else: all of it is asked for once more, and nothing of the first is left.
+    for (etag, is_careless) in [(two, false), (two, true), (None, true)] {
+        begin(one);
+        let asked = Asked::default();
+        let second = tried(&bed, &other, (usize::MAX, etag, is_careless), &asked);
+        assert_eq!((second, bed.part().exists()), (Err(Kind::Mismatch), false), "{etag:?}");
+        let first = asked.into_inner().expect("list")[0].clone();
+        assert_eq!(first, (400, one.map(str::to_owned)));
+        let third = tried(&bed, &other, (usize::MAX, etag, is_careless), &Asked::default());
+        assert!(third.expect("all of it") == other);
+    }
+    // The same one under another name: it begins with what was given out.
+    begin(one);
+    let same = tried(&bed, &bed.data, (usize::MAX, two, false), &Asked::default());
+    assert!(same.expect("the same") == bed.data);
+    // It has another length.
+    begin(one);
+    let longer = [&other[..], b"more"].concat();
+    let second = tried(&bed, &longer, (usize::MAX, two, false), &Asked::default());
+    assert_eq!((second, bed.part().exists()), (Err(Kind::Mismatch), false));
+}
+
+/// On one connection after the other, of a server that tells nothing: each begins anew, and gives a little more.
+#[test]
+fn what_begins_as_before_is_gone_on_with_in_one_try() {
+    let bed = Bed::new("barewhole", 1000);
+    let opened = AtomicU32::new(0);
+    let open = |from, as_before: Option<&str>| {
+        assert_eq!((from, as_before), (0, None));
+        let most = 300 * (1 + opened.fetch_add(1, Ordering::Relaxed) as usize);
+        Ok(Piece { length: None, ..bed.piece(0, most) })
+    };
+    let wanted = Wanted { size: Some(1000), ..BARE };
+    let download = Download::new(&bed.part(), wanted, PACE, open).expect("new");
+    assert!(all(download).expect("data") == bed.data);
+    assert_eq!(opened.into_inner(), 4);
 }

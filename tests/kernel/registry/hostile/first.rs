@@ -282,11 +282,11 @@ fn a_layer_of_another_size_is_refused_and_a_wrong_checksum_only_said() {
 }
 
 /// The layers of the first version are not named by what they are: what a cut has left is gone on with
-/// within one try only, and only where the server goes on.
+/// where the server tells that it is the same one, also by the next daemon.
 #[test]
 fn a_layer_of_the_first_version_is_gone_on_with_over_cuts() {
     let bed = Bed::new("firstcut");
-    let cut = |port: u16, has_ranges: bool| {
+    let cut = |port: u16, is_told: bool| {
         Server::start(port, 10, move |asked, image| {
             let answer = first_version(asked, image)?;
             if answer.status != 200 || !asked.path.ends_with("/layer") {
@@ -295,24 +295,37 @@ fn a_layer_of_the_first_version_is_gone_on_with_over_cuts() {
                     _ => moved(answer, port),
                 });
             }
+            // Between a cut and what is missing the daemon goes.
+            if is_told && asked.before % 2 == 1 {
+                return Some(Answer::status(404));
+            }
+            let etag = Digest::of(&answer.body).hex();
             let whole = Image { layer: answer.body, config: Vec::new(), manifest: Vec::new() };
-            let mut part = if has_ranges { whole.part(asked) } else { Answer::ok(whole.layer) };
+            let mut part = whole.part(asked);
             part.cut = Some(70_000);
-            Some(part)
+            Some(if is_told { part.header("ETag", format!("\"{etag}\"")) } else { part })
         })
     };
     let (good, bad) = (cut(5000, true), cut(5001, false));
     let v1 = vec![good.authority.clone(), bad.authority.clone()];
     let settings = Settings { v1, ..settings(&bed) };
+    // Three connections for each of the layers: 201 KiB, 70000 bytes at a time.
+    let mut bed = bed;
+    for _ in 0..4 {
+        assert!(bed.pull(&settings, &good.name()).is_err());
+        let Bed { lab, store } = bed;
+        lab.close(store);
+        bed = Bed { store: lab.open(), lab };
+    }
     let pulled = bed.pull(&settings, &good.name()).expect("pulled");
     for (layer, file) in pulled.image.layers.iter().zip(["lower", "upper"]) {
         let found = std::fs::read(bed.store.layer(layer).expect("layer").join(file)).expect("file");
         assert!(found == noise(200_000));
     }
-    // Three connections for each: 201 KiB, 70000 bytes at a time.
-    assert_eq!(good.count("/layer"), 6);
+    assert_eq!(good.count("/layer"), 2 * 3 + 4);
+    // It begins anew each time, and never comes to its end.
     let text = bed.refused(&settings, &bad.name());
-    assert!(text.contains("cannot be gone on with"), "{text}");
+    assert!(text.contains("/layer broke off") || text.contains("ended too early"), "{text}");
     let left = std::fs::read_dir(bed.store.dir().join("downloads")).expect("downloads").count();
     assert_eq!(left, 0, "of no use to anybody");
     drop(pulled);
@@ -377,5 +390,30 @@ fn an_image_of_the_first_schema_is_the_one_that_was_asked_for() {
         let text = bed.refused(&settings, &server.name());
         assert!(text.contains(expected), "{expected}: {text}");
     }
+    bed.close();
+}
+
+/// An id says something of its own registry only.
+#[test]
+fn what_a_mirror_of_the_first_version_gave_is_not_the_registry_s() {
+    let bed = Bed::new("firstmirror");
+    let own = Server::start(5000, 10, first_version);
+    let mirror = Server::start(5001, 10, |asked, image| {
+        let mut answer = moved(first_version(asked, image)?, 5001);
+        if asked.path.ends_with("/layer") && answer.status == 200 {
+            answer.body = crate::image::one_file("other", b"other");
+        }
+        Some(answer)
+    });
+    let settings = Settings { v1: vec![own.authority.clone()], ..settings(&bed) };
+    let mirrors =
+        std::collections::BTreeMap::from([(own.authority.clone(), vec![mirror.authority.clone()])]);
+    let mirrored = Settings { mirrors, mirrors_tell_tags: true, ..settings.clone() };
+    let first = bed.pull(&mirrored, &own.name()).expect("of the mirror");
+    assert_eq!((own.count("/layer"), mirror.count("/layer")), (0, 2));
+    let second = bed.pull(&settings, &own.name()).expect("of the registry");
+    assert_eq!(own.count("/layer"), 2);
+    assert!(first.image.digest != second.image.digest && first.image.layers != second.image.layers);
+    drop((first, second));
     bed.close();
 }

@@ -1,0 +1,133 @@
+//! What tells that the bytes of a blob are those of before, where no digest names them: a strong validator
+//! of RFC 9110, 8.8. A request with it (`If-Range`) gets the rest of that very blob, or another one whole.
+
+use super::repository::Piece;
+use ureq::http::HeaderMap;
+
+/// Longest one that is remembered, with its address.
+const TEXT_MAX: usize = 1024;
+/// A blob that was changed so long before it was sent would have another date if it were changed again: dates
+/// have whole seconds, and a server may take them from another clock than the answer's. RFC 9110, 8.8.2.2
+/// wants a second and a reason, RFC 7232 a minute.
+const SETTLED: i64 = 60;
+
+/// A validator, and whose it is: two servers may call different things the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Validator {
+    uri: String,
+    value: String,
+}
+
+impl Validator {
+    /// That of an answer, if it has one. `with_date`: a date is one, too. Servers that change what a digest
+    /// names are none, and some know no date in `If-Range`: there it would be of no use.
+    pub fn of(piece: &Piece, with_date: bool) -> Option<Validator> {
+        let date = piece.modified.as_ref().filter(|_| with_date);
+        let value = piece.etag.as_ref().or(date)?.clone();
+        let own = Validator { uri: piece.uri.to_string(), value };
+        (own.uri.len() + own.value.len() < TEXT_MAX).then_some(own)
+    }
+
+    /// What `If-Range` wants.
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// As it is kept beside the bytes.
+    pub fn text(&self) -> String {
+        format!("{}\n{}", self.uri, self.value)
+    }
+
+    /// The same read back.
+    pub fn read(text: &[u8]) -> Option<Validator> {
+        let (uri, value) = std::str::from_utf8(text).ok()?.split_once('\n')?;
+        let is_plain = text.len() <= TEXT_MAX && !value.contains(|c: char| c.is_ascii_control());
+        (is_plain && !value.is_empty()).then(|| Validator { uri: uri.into(), value: value.into() })
+    }
+}
+
+/// The `ETag` of an answer, if it is a strong one.
+pub fn etag(headers: &HeaderMap) -> Option<&str> {
+    let etag = headers.get("etag")?.to_str().ok()?.trim();
+    (etag.len() > 2 && etag.starts_with('"') && etag.ends_with('"')).then_some(etag)
+}
+
+/// Its `Last-Modified`, if that is strong: long before its `Date`.
+pub fn modified(headers: &HeaderMap) -> Option<&str> {
+    let text = |name: &str| headers.get(name)?.to_str().ok();
+    let (modified, date) = (text("last-modified")?, text("date")?);
+    (seconds(date)?.checked_sub(seconds(modified)?)? >= SETTLED).then_some(modified)
+}
+
+/// Seconds since 1970 of `Sun, 06 Nov 1994 08:49:37 GMT`, the one form that servers may write.
+fn seconds(text: &str) -> Option<i64> {
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    let words: Vec<&str> = text.split(' ').collect();
+    let [_, day, month, year, time, "GMT"] = words[..] else { return None };
+    let number = |text: &str, most: i64| text.parse().ok().filter(|it| (0..=most).contains(it));
+    let month = MONTHS.find(month).filter(|at| month.len() == 3 && at % 3 == 0)? as i64 / 3 + 1;
+    let (day, year) = (number(day, 31)?, number(year, 9999)?);
+    let time: Vec<&str> = time.split(':').collect();
+    let [hour, minute, second] = time[..] else { return None };
+    let second = number(hour, 23)? * 3600 + number(minute, 59)? * 60 + number(second, 60)?;
+    // Years that begin in March end with the day that some have more.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let leap = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    let days = year * 365 + leap + (month * 153 + 2) / 5 + day - 1 - 719_468;
+    Some(days * 86_400 + second)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(rows: &[(&'static str, &str)]) -> HeaderMap {
+        rows.iter()
+            .map(|(name, value)| (name.parse().expect("name"), value.parse().expect("value")))
+            .collect()
+    }
+
+    #[test]
+    fn dates_are_counted() {
+        for (text, expected) in [
+            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777)),
+            ("Thu, 29 Feb 2024 23:59:59 GMT", Some(1_709_251_199)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", None),
+            ("Sun, 06 anF 1994 08:49:37 GMT", None),
+            ("Sun, 06 Nov 1994 08:49 GMT", None),
+            ("Sun, -6 Nov 1994 08:49:37 GMT", None),
+            ("", None),
+        ] {
+            assert_eq!(seconds(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_strong_validators_count() {
+        let tag = |text: &str| etag(&headers(&[("etag", text)])).map(str::to_owned);
+        assert_eq!(tag("\"1-2\"").as_deref(), Some("\"1-2\""));
+        for weak in ["W/\"1-2\"", "1-2", "\"\"", ""] {
+            assert_eq!(tag(weak), None, "{weak}");
+        }
+        let date = |date: &str| {
+            let old = "Sun, 06 Nov 1994 08:49:37 GMT";
+            let both = headers(&[("last-modified", old), ("date", date)]);
+            modified(&both).map(str::to_owned)
+        };
+        assert!(date("Sun, 06 Nov 1994 08:50:37 GMT").is_some());
+        for weak in ["Sun, 06 Nov 1994 08:50:36 GMT", "Sun, 06 Nov 1994 08:48:37 GMT", "now"] {
+            assert_eq!(date(weak), None, "{weak}");
+        }
+        assert_eq!(modified(&headers(&[("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT")])), None);
+    }
+
+    #[test]
+    fn what_is_kept_is_read_back() {
+        let own = Validator { uri: "http://a/b".into(), value: "\"x\"".into() };
+        assert_eq!(Validator::read(own.text().as_bytes()), Some(own));
+        for bad in ["", "http://a/b", "http://a/b\n", "http://a/b\nx\r\ny", "\u{0}\n\n"] {
+            assert_eq!(Validator::read(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
+}
