@@ -18,6 +18,9 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 /// before.
 const HOLE: usize = 64 << 10;
 static ZEROS: [u8; HOLE] = [0; HOLE];
+/// So much of a file goes to the disk while the rest comes: who waits for the whole layer to be there
+/// waits for little. Less is not worth the call.
+const AHEAD: u64 = 256 << 10;
 
 /// Most extended attributes of one entry; an inode holds fewer anyway.
 const XATTRS_MAX: usize = 64;
@@ -128,7 +131,7 @@ impl Job<'_> {
         len: u64,
     ) -> Result<(), UnpackError> {
         let written = || UnpackError::refused(&entry.path, "cannot be written");
-        let (mut done, mut end) = (0, offset);
+        let (mut done, mut end, mut begun) = (0, offset, 0);
         while done < len {
             let want = usize::try_from(len - done).unwrap_or(BUFFER).min(BUFFER);
             // Whole, so that holes are found wherever the stream's pieces end.
@@ -145,6 +148,10 @@ impl Job<'_> {
                     end = offset + done + piece.len() as u64;
                 }
                 done += piece.len() as u64;
+            }
+            if done - begun >= AHEAD {
+                file::begin_to_write(file.as_fd(), offset + begun, done - begun);
+                begun = done;
             }
         }
         match end == offset + len {

@@ -22,13 +22,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SendError, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
-/// Bytes of one piece, and pieces between two threads.
-const PIECE: usize = 28 << 10;
-const PIECES: usize = 3;
+/// Bytes of one piece, and pieces that wait between two threads: more where files are made, which takes
+/// now long and now no time.
+const PIECE: usize = 32 << 10;
+const PACKED: usize = 1;
+const PLAIN: usize = 5;
 /// Most bytes that a layer takes while it is unpacked, without a window: two rows, what is written, and
 /// what the archive says of an entry. For what is to be remembered of it, somebody is asked ([`super::held`]).
 pub(super) const LAYER_BYTES: u64 =
-    (2 * (PIECES + 2) * PIECE + unpack::BUFFER + archive::OWN) as u64;
+    ((PACKED + 2 + PLAIN + 2) * PIECE + unpack::BUFFER + archive::OWN) as u64;
 /// Room that is made sure of ahead of the unpacking, and how often we look.
 const ROOM: u64 = 16 << 20;
 
@@ -61,8 +63,8 @@ pub(super) fn unpack_wanted(
     let given_up = AtomicBool::new(false);
     let is_over = || wish.is_over() || given_up.load(Ordering::Relaxed);
     thread::scope(|scope| {
-        let (packed, from_source) = row();
-        let (plain, mut from_decoder) = row();
+        let (packed, from_source) = row(PACKED);
+        let (plain, mut from_decoder) = row(PLAIN);
         let named = |name: &str| thread::Builder::new().name(name.into());
         let source = Wanted { source, wish };
         let reader = named("reader").spawn_scoped(scope, || pump(source, packed, &given_up));
@@ -207,9 +209,9 @@ impl Piece {
     }
 }
 
-/// A row of pieces: at most [`PIECES`] that wait, one that is filled, one that is read.
-fn row() -> (Filling, Pieces) {
-    let (full, from) = sync_channel(PIECES);
+/// A row of pieces: at most so many that wait, one that is filled, one that is read.
+fn row(waiting: usize) -> (Filling, Pieces) {
+    let (full, from) = sync_channel(waiting);
     let (back, empty) = channel();
     (Filling { full, empty }, Pieces { from, back, piece: Piece::default(), at: 0 })
 }
@@ -302,7 +304,7 @@ mod tests {
     }
 
     fn pumped(source: Source, wanted: bool) -> (io::Result<()>, Vec<io::Result<usize>>) {
-        let (to, pieces) = row();
+        let (to, pieces) = row(PLAIN);
         let given_up = AtomicBool::new(false);
         thread::scope(|scope| {
             let reader = scope.spawn(|| pump(source, to, &given_up));
@@ -349,7 +351,7 @@ mod tests {
     #[test]
     fn what_goes_in_comes_out() {
         let data: Vec<u8> = (0..20 * PIECE + 777).map(|at| (at / 3 % 251) as u8).collect();
-        let (to, mut pieces) = row();
+        let (to, mut pieces) = row(PLAIN);
         thread::scope(|scope| {
             let reader = scope.spawn(|| pump(data.as_slice(), to, &AtomicBool::new(false)));
             let mut got = Vec::new();
@@ -365,7 +367,7 @@ mod tests {
 
     #[test]
     fn a_piece_that_was_read_is_filled_again() {
-        let (to, mut pieces) = row();
+        let (to, mut pieces) = row(PLAIN);
         for mut source in [vec![7; PIECE].as_slice(), &[8]] {
             let (piece, _) = to.fill(&mut source);
             assert!(to.full.send(Ok(piece)).is_ok());

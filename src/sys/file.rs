@@ -156,6 +156,14 @@ pub fn set_mode_at(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> io::Result<()
     Ok(nix::sys::stat::fchmodat(dir, name, mode, nix::sys::stat::FchmodatFlags::FollowSymlink)?)
 }
 
+/// Begins to write a part of a file to its device, and does not wait for it; no more than a hint.
+/// sync_file_range(2).
+pub fn begin_to_write(file: BorrowedFd<'_>, offset: u64, len: u64) {
+    let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else { return };
+    // SAFETY: takes numbers only.
+    unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE) };
+}
+
 /// Writes everything of the file system of `any` to its device. Slow. syncfs(2).
 pub fn sync_file_system(any: BorrowedFd<'_>) -> io::Result<()> {
     Ok(nix::unistd::syncfs(any)?)
