@@ -218,8 +218,9 @@ impl Cell {
         }
         let process = process.to_owned();
         self.change(name, "scale", move |_, app| {
-            if !app.manifest.processes.contains_key(&process) {
-                let have: Vec<&str> = app.manifest.processes.keys().map(String::as_str).collect();
+            let have = app.process_types();
+            if !have.contains(&process) {
+                let have: Vec<&str> = have.iter().map(String::as_str).collect();
                 let text = format!(
                     "app {} has no process `{process}`; it has {}",
                     app.manifest.name,

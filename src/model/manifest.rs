@@ -14,6 +14,11 @@ use std::time::Duration;
 /// count in full; Cloud Foundry's own bound of a package.
 pub const SOURCE_MAX: u64 = 1 << 30;
 
+/// Most process types of one app.
+pub const PROCESSES_MAX: usize = 16;
+/// Longest name of a process type; the app's name, it and an index fit a container's name.
+pub const PROCESS_NAME_MAX: usize = 16;
+
 /// A checked manifest. Every value is in range and every name in it resolves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {

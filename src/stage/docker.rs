@@ -79,6 +79,8 @@ pub fn desired_lrps(
         },
     )?;
     for lrp in &mut lrps {
+    // An image has no process types but what it says for `web`.
+    lrps.retain(|lrp| manifest.processes.contains_key(&lrp.guid.process));
         let process = &manifest.processes[&lrp.guid.process];
         lrp.limits.disk = Some(rest(process.disk, image.bytes)?);
         if lrp.guid.process == "web" && !says_command(manifest) {

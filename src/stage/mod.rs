@@ -6,7 +6,7 @@
 //! Called by: `cell`. Calls: `image` (its plain values), `model`, `unit`.
 //! Entry points: [`packs::choose_buildpacks`], [`recipe::staging_task`], [`hook::release_task`],
 //! [`recipe::desired_lrps`], [`recipe::fingerprint`], [`docker::result`], [`docker::desired_lrps`],
-//! [`task::of_app`].
+//! [`task::of_app`], [`types::added`].
 //! Ancestor: the recipe builders of stager and nsync.
 
 pub mod docker;
@@ -14,6 +14,7 @@ pub mod hook;
 pub mod packs;
 pub mod recipe;
 pub mod task;
+pub mod types;
 mod work;
 
 use crate::unit::{Bytes, IdRange};

@@ -17,6 +17,7 @@ mod tests;
 
 use super::StageError;
 use super::packs::{self, PackFrom};
+use super::types;
 use super::work::{BUILT_MAX, Launch, is_beside, watchdog_env};
 use crate::model::action::{Action, CopyInAction, CopyOutAction, RunAction};
 use crate::model::egress::Rule;
@@ -28,8 +29,8 @@ use crate::model::service::Service;
 use crate::model::task::{Rootfs, STAGING, StagingResult, Task};
 use crate::model::work::SSH_PORT;
 use crate::unit::{AppName, Bytes, Digest, Rate};
-use env::{Facts, common_env, own_memory};
-pub(super) use env::{pair, without_lang};
+use env::{Facts, common_env};
+pub(super) use env::{own_memory, pair, without_lang};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -210,7 +211,7 @@ fn builder(manifest: &Manifest, input: &StagingInput) -> ProcessSpec {
     }
 }
 
-/// One LRP for each process of the manifest, by name.
+/// One LRP for each process of the manifest, by name, then for those that the droplet adds, without instances.
 ///
 /// `generation` is counted up by the caller when all instances shall be replaced although nothing
 /// has changed (restart).
@@ -222,7 +223,8 @@ pub fn desired_lrps(
 ) -> Result<Vec<DesiredLrp>, StageError> {
     let mut lrps = Vec::new();
     let mut silent = Vec::new();
-    for (name, process) in &manifest.processes {
+    let added = types::added(manifest, result);
+    for (name, process) in manifest.processes.iter().chain(&added) {
         match start_command(manifest, result, name, process) {
             Some(command) => {
                 lrps.push(lrp(manifest, result, droplet, generation, (name, process), command));
@@ -395,18 +397,6 @@ pub fn check_sidecars(manifest: &Manifest, result: &StagingResult) -> Result<(),
         }
     }
     Ok(())
-}
-
-/// A line about process types that the manifest does not name, if there are any: none of them runs.
-pub fn unnamed(manifest: &Manifest, result: &StagingResult) -> Option<String> {
-    let types = result.process_types.keys();
-    let others: Vec<&str> =
-        types.filter(|name| !manifest.processes.contains_key(*name)).map(String::as_str).collect();
-    let first = others.first()?;
-    Some(format!(
-        "Not run, as the manifest does not name them: process types {}; [process.{first}] there runs one",
-        others.join(", ")
-    ))
 }
 
 /// Everything that is tried of a process.

@@ -288,6 +288,7 @@ fn a_directory_is_pushed_with_cfs_letters_and_kept_for_the_next_staging() {
     // What was sent is kept, apart from what is typed: it is staged again though that is gone.
     let sources = lab.root.join("var/lib/terrarium/sources/shop");
     fs::remove_dir_all(&dir).expect("remove");
+    a_process_of_the_droplet_alone_is_scaled(&lab, &dir, &staged);
     let ran = lab.ok(&["restage", "shop"]);
     assert!(ran.out.contains("Staging complete"), "{}{}", ran.out, ran.err);
     // What comes in when the daemon is killed is no source of the next one.
@@ -310,6 +311,42 @@ fn stored(lab: &Lab, name: &str) {
     fs::create_dir_all(&dir).expect("directory");
     let layout = super::docker::layout(&dir, &[]);
     lab.ok(&["image", "load", layout.to_str().expect("UTF-8"), "--name", name]);
+/// Row 72: a type of the Procfile that no manifest names has no instance until it is scaled; it keeps those
+/// over a droplet that does not have it.
+fn a_process_of_the_droplet_alone_is_scaled(lab: &Lab, dir: &std::path::Path, push: &[&str]) {
+    let procfile = |worker: &str| {
+        fs::write(dir.join("Procfile"), format!("web: sh app.sh\n{worker}")).expect("Procfile");
+        lab.ok(push)
+    };
+    let worker = |lab: &Lab| {
+        let view = lab.view("shop");
+        let all = view["processes"].as_array().cloned().unwrap_or_default();
+        all.into_iter().find(|it| it["name"] == "worker").unwrap_or_default()
+    };
+    let runs = |lab: &Lab| {
+        lab.until("the worker runs", |lab| (worker(lab)["running"] == 1).then_some(()));
+    };
+    let line = "worker: echo at work; exec sleep 1000\n";
+    let ran = procfile(line);
+    assert!(ran.out.contains("does not name the process types worker"), "{}", ran.out);
+    assert_eq!(
+        (&worker(lab)["desired"], &worker(lab)["command"]),
+        (&0.into(), &line[8..].trim().into())
+    );
+    assert!(lab.ok(&["app", "shop"]).out.contains("worker: 0 of 0 running"));
+    lab.ok(&["scale", "shop:worker=1"]);
+    runs(lab);
+    let ran = procfile("");
+    assert!(ran.out.contains("no process type `worker` any more, of which 1 are"), "{}", ran.out);
+    lab.until("it ends", |lab| worker(lab)["instances"].as_array()?.is_empty().then_some(()));
+    procfile(line);
+    runs(lab);
+    let revisions = lab.ok(&["revisions", "shop", "--json"]).out;
+    let revisions: serde_json::Value = serde_json::from_str(&revisions).expect("JSON");
+    let last = revisions.as_array().and_then(|all| all.last()).expect("one");
+    assert_eq!((&last["why"], &last["changed"]), (&"push".into(), &serde_json::json!(["droplet"])));
+}
+
 }
 
 /// Row 88: disk and command as they were typed, and an image in the place of a directory.

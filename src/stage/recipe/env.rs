@@ -52,7 +52,7 @@ pub(super) fn services(manifest: &Manifest) -> Value {
 }
 
 /// What an instance may take itself: its sidecars have their part of the same memory.
-pub(super) fn own_memory(
+pub(in crate::stage) fn own_memory(
     manifest: &Manifest,
     built: &[StagedSidecar],
     (process, memory): (&str, Bytes),

@@ -397,14 +397,6 @@ fn sidecars_of_buildpacks_have_their_part_of_the_memory_and_all_of_them_run() {
 }
 
 #[test]
-fn a_process_that_the_manifest_does_not_name_is_told_of() {
-    let line = |types| unnamed(&manifest(HELLO), &staged(types));
-    assert_eq!(line(&[("web", "x"), ("worker", "x")]), None);
-    let line = line(&[("web", "x"), ("clock", "x"), ("rake", "x")]).expect("a line");
-    assert!(line.contains("types clock, rake; [process.clock] "), "{line}");
-}
-
-#[test]
 fn a_cache_is_of_one_stack_and_one_list_of_buildpacks() {
     let of = |text: &str, names: &[&str]| {
         let from = |name: &&str| (name.to_string(), PackFrom::Box("/x".into()));
