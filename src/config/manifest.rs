@@ -139,6 +139,7 @@ fn read(
     let volumes = extras::read_volumes(&mut top, places);
     let files = extras::read_files(&mut top, dir, places);
     let ssh = ssh::read(&mut top, dir, ports.as_deref(), sidecars.as_ref(), places);
+    let uris = network::read_uris(&mut top);
     let services = service::read_services(&mut top, dir, places);
     let file_based_services = service::read_features(top.section("features"));
     let web = processes.as_ref().is_none_or(|all| all.contains_key("web"));
@@ -184,6 +185,7 @@ fn read(
         rollout,
         release_hook,
         ssh: ssh?,
+        uris,
         services,
         file_based_services,
     })

@@ -77,6 +77,9 @@ pub struct Manifest {
     /// `[[service]]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<Service>,
+    /// `uris`: under which a proxy before the box leads to it. Nothing here looks at them but the app.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uris: Vec<String>,
     /// `[features] file_based_services`: they are told by a file, not by `VCAP_SERVICES`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub file_based_services: bool,

@@ -184,7 +184,7 @@ fn builder(manifest: &Manifest, input: &StagingInput) -> ProcessSpec {
     }
 
     let StagingInput { memory, disk, .. } = *input;
-    let facts = Facts::new(&manifest.name, memory, disk, manifest.run.nofile);
+    let facts = Facts::new(manifest, memory, disk).uris(&manifest.uris);
     let facts = facts.version(&input.version.to_string());
     let mut env = common_env(manifest, facts, memory);
     // Buildpacks ask by name for stacks that they know; who has one that is like it says so.
@@ -307,14 +307,14 @@ fn lrp(
         ssh_idle_timeout: manifest.ssh.as_ref().and_then(|ssh| ssh.idle_timeout),
         ssh_file: manifest.ssh.as_ref().and_then(|ssh| ssh.authorized_keys_file.as_deref()),
         services: &manifest.services,
+        uris: if name == "web" { &manifest.uris } else { &[] },
         file_based_services: manifest.file_based_services,
     });
 
-    let facts = Facts::new(&manifest.name, process.memory, process.disk, run.nofile).process(
-        &manifest.name,
-        name,
-        &version,
-    );
+    let facts = Facts::new(manifest, process.memory, process.disk);
+    // As in Cloud Foundry, routes lead to one process, and the others are told of none.
+    let facts = if name == "web" { facts.uris(&manifest.uris) } else { facts };
+    let facts = facts.process(&manifest.name, name, &version);
     let own = own_memory(manifest, &result.sidecars, (name, process.memory));
     let mut env = common_env(manifest, facts, own);
     let mut files = manifest.files.clone();
@@ -453,6 +453,8 @@ struct Stale<'a> {
     ssh_idle_timeout: Option<std::time::Duration>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     services: &'a [Service],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    uris: &'a [String],
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     file_based_services: bool,
 }

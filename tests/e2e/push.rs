@@ -248,6 +248,12 @@ fn row_88_an_imported_manifest_of_cf_runs_and_row_90_it_knows_its_services() {
     lab.until_state("web-app", "running");
     let told = "limit=24m url=postgres://u:p@10.0.0.5/x";
     lab.until("it tells", |lab| (!lab.logged("web-app", told).is_empty()).then_some(()));
+    let line = lab.logged("web-app", "VCAP_APPLICATION=").remove(0);
+    let json = line.split_once("VCAP_APPLICATION=").expect("a value").1;
+    let json: serde_json::Value = serde_json::from_str(json).expect("JSON");
+    for key in ["uris", "application_uris"] {
+        assert_eq!(json[key], serde_json::json!(["web.example.org"]), "{json}");
+    }
     let line = lab.logged("web-app", "VCAP_SERVICES=").remove(0);
     let json = line.split_once("VCAP_SERVICES=").expect("a value").1;
     let json: serde_json::Value = serde_json::from_str(json).expect("JSON");

@@ -140,6 +140,7 @@ fn row_88_a_whole_manifest_is_carried_over_with_a_list_of_what_is_not() {
     let ready = web.readiness.as_ref().expect("readiness");
     assert_eq!((&ready.check, ready.interval_healthy.as_secs()), (&Check::Port { port: 8080 }, 7));
     assert_eq!(orders.ports[0].publish, Some(9000), "the port of its TCP route");
+    assert_eq!(orders.uris, ["shop.example.org/api", "tcp.example.org:9000"]);
     let env: Vec<_> = orders.env.iter().map(|(name, value)| (&**name, &**value)).collect();
     let json = r#"{"beta":true,"level":3,"names":["a","1"]}"#;
     assert_eq!(env, [("FEATURES", json), ("RAILS_ENV", "production"), ("VERSION", "1.10")]);

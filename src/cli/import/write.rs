@@ -23,6 +23,7 @@ pub fn write(app: App, publish: u16, around: &Surroundings<'_>) -> Result<Import
         writer.note(app.line, format!("name: `{}` is called `{name}` here", app.name));
     }
     writer.line(&format!("name = {}", quoted(name.as_str())));
+    writer.uris(&app);
     writer.origin(&app)?;
     writer.sizes("run", &app.web, Some(USUAL_SIZE));
     if let Some(command) = &app.web.command {
@@ -82,6 +83,20 @@ impl Writer<'_> {
 
     fn note(&mut self, line: usize, what: impl Into<String>) {
         self.notes.push(Note { line, what: what.into() });
+    }
+
+    /// What the app is told of its routes, which lead here only if somebody before the box makes them.
+    fn uris(&mut self, app: &App) {
+        let mut uris: Vec<String> = Vec::new();
+        for route in &app.routes {
+            let uri = quoted(route.route.trim_end_matches('/'));
+            if !uris.contains(&uri) {
+                uris.push(uri);
+            }
+        }
+        if !uris.is_empty() && !app.no_route {
+            self.line(&format!("uris = [{}]", uris.join(", ")));
+        }
     }
 
     /// `[image]`, or `[source]` and `[build]`.
