@@ -46,7 +46,7 @@ pub fn write(app: App, publish: u16, around: &Surroundings<'_>) -> Result<Import
     writer.note(app.line, text);
     let mut notes = writer.notes;
     notes.sort_by_key(|note| note.line);
-    Ok(Imported { name, text: writer.text, notes, has_port: false })
+    Ok(Imported { name, text: writer.text, notes, has_port: false, line: app.line })
 }
 
 /// The app's name in our alphabet.
