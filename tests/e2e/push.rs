@@ -377,6 +377,16 @@ fn row_88_disk_command_and_images_are_pushed_by_cfs_letters() {
     lab.until_state("whole", "running");
     let said = lab.until("it answers", |_| super::lab::get("127.0.0.1", 8002));
     assert_eq!(said, "0\n0\n/\nhello image 9000 1a b\n", "{}{}", ran.out, ran.err);
+    // The image is part of its disk: what is too little is refused, and what is said to do does.
+    let tight =
+        |disk: &str| lab.run(&["push", "lab/app:one", "-n", "whole", "-m", "64M", "-k", disk]);
+    let ran = tight("1M");
+    let told = format!("{}{}", ran.out, ran.err);
+    assert!(ran.code == 1 && told.contains("-k for `disk`"), "{told}");
+    let least = told.split(" or more as `disk`").next().and_then(|it| it.rsplit(' ').next());
+    let least = least.filter(|it| it.ends_with("MiB")).unwrap_or_else(|| panic!("{told}"));
+    let ran = tight(least.trim_end_matches("iB"));
+    assert_eq!(ran.code, 0, "{least}: {}{}", ran.out, ran.err);
     lab.ok(&["delete", "whole"]);
     lab.finish();
 }
@@ -432,6 +442,14 @@ applications:
         super::lab::get("127.0.0.1", 8080).filter(|said| said.contains("hello image"))
     });
     assert_eq!(said, "0\n0\n/\nhello image 9000 1a b\n", "{told}");
+    // Another one gets the same port, and whoever pushes it is told of the flag.
+    let next = lab.root.join("src/next");
+    fs::create_dir_all(&next).expect("directory");
+    let second = "applications:\n- {name: next, memory: 64M, docker: {image: lab/app:one}}\n";
+    fs::write(next.join("manifest.yml"), second).expect("manifest");
+    let ran = lab.run(&["push", next.to_str().expect("UTF-8")]);
+    assert!(ran.code == 9 && ran.err.contains("8080 is published by app whole"), "{}", ran.err);
+    assert!(ran.err.contains("that is --port (or --no-route) for `publish`"), "{}", ran.err);
     lab.ok(&["delete", "shop"]);
     lab.ok(&["delete", "whole"]);
     lab.finish();
