@@ -105,7 +105,7 @@ pub struct Revision {
 /// What somebody has asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wish {
-    /// The verb: `apply`, `start`, `stop`, `restart`, `scale`, `restage`, `rollback`, `delete`.
+    /// The verb: `apply`, `push`, `start`, `stop`, `restart`, `scale`, `restage`, `rollback`, `delete`.
     pub what: String,
     /// When, in milliseconds since 1970.
     pub at_ms: u64,
