@@ -17,6 +17,7 @@ pub mod task;
 pub mod types;
 mod work;
 
+use crate::model::limits;
 use crate::unit::{Bytes, IdRange};
 use std::fmt;
 
@@ -152,8 +153,9 @@ impl fmt::Display for StageError {
             ),
             StageError::ImageTooLarge { disk, image } => write!(
                 f,
-                "the image has {image} and counts as part of `disk`, which is {disk}; write a \
-                 larger `disk` below [run]",
+                "the image has {image} and counts as part of `disk`, which is {disk}; write {} or more \
+                 as `disk` below [run]",
+                limits::with_image(image.get()),
             ),
         }
     }

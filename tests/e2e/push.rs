@@ -288,13 +288,13 @@ fn a_directory_is_pushed_with_cfs_letters_and_kept_for_the_next_staging() {
     assert_eq!((&web["desired"], &web["memory_bytes"]), (&2.into(), &(24 << 20).into()), "{view}");
     let ls = lab.inside("shop", "ls -a /home/vcap/app").out;
     assert!(ls.contains("app.sh") && !ls.contains("big.log") && !ls.contains(".cfignore"), "{ls}");
+    a_process_of_the_droplet_alone_is_scaled(&lab, &dir, &staged);
     // What the box cannot build is refused before it is sent.
     let ran = lab.run(&["push", path, "-n", "bad", "-b", "nosuch"]);
     assert!(ran.code == 5 && !ran.err.contains("sending"), "{} {}", ran.code, ran.err);
     // What was sent is kept, apart from what is typed: it is staged again though that is gone.
     let sources = lab.root.join("var/lib/terrarium/sources/shop");
     fs::remove_dir_all(&dir).expect("remove");
-    a_process_of_the_droplet_alone_is_scaled(&lab, &dir, &staged);
     let ran = lab.ok(&["restage", "shop"]);
     assert!(ran.out.contains("Staging complete"), "{}{}", ran.out, ran.err);
     // What comes in when the daemon is killed is no source of the next one.
@@ -311,12 +311,6 @@ fn a_directory_is_pushed_with_cfs_letters_and_kept_for_the_next_staging() {
     lab.finish();
 }
 
-/// An image of busybox that serves, in the box's store under this name.
-fn stored(lab: &Lab, name: &str) {
-    let dir = lab.root.join("image");
-    fs::create_dir_all(&dir).expect("directory");
-    let layout = super::docker::layout(&dir, &[]);
-    lab.ok(&["image", "load", layout.to_str().expect("UTF-8"), "--name", name]);
 /// Row 72: a type of the Procfile that no manifest names has no instance until it is scaled; it keeps those
 /// over a droplet that does not have it.
 fn a_process_of_the_droplet_alone_is_scaled(lab: &Lab, dir: &std::path::Path, push: &[&str]) {
@@ -353,6 +347,12 @@ fn a_process_of_the_droplet_alone_is_scaled(lab: &Lab, dir: &std::path::Path, pu
     assert_eq!((&last["why"], &last["changed"]), (&"push".into(), &serde_json::json!(["droplet"])));
 }
 
+/// An image of busybox that serves, in the box's store under this name.
+fn stored(lab: &Lab, name: &str) {
+    let dir = lab.root.join("image");
+    fs::create_dir_all(&dir).expect("directory");
+    let layout = super::docker::layout(&dir, &[]);
+    lab.ok(&["image", "load", layout.to_str().expect("UTF-8"), "--name", name]);
 }
 
 /// Row 88: disk and command as they were typed, and an image in the place of a directory.
