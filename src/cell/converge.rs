@@ -1,5 +1,6 @@
 //! The loop: compare, mend, wait.
 
+use super::autopsy::stopper;
 use super::diff::{self, Key, Op, Plan, World};
 use super::lrp_state::LrpEvent;
 use super::queue;
@@ -119,12 +120,15 @@ impl Shared {
             let trial = releases::on_trial(&state.apps);
             let world = world(&state, &desired, &supervised, (&held, &trial));
             let plan = diff::diff(&world, now_ms());
-            // Those that are about to stop leave their ports before they are told.
+            // Those that are about to stop leave their ports before they are told. Why is known now: when they
+            // have ended they may be wanted again.
+            let State { supervised, apps, .. } = &mut *state;
             for op in &plan.ops {
                 if let Op::Stop(key) | Op::MakeRoom(key) = op
-                    && let Some(work) = state.supervised.get_mut(key)
+                    && let Some(work) = supervised.get_mut(key)
                 {
-                    work.stopping = true;
+                    let (app, wanted) = (apps.get(&key.0.app), desired.get(&key.0));
+                    work.leave(stopper(app, wanted, (key, &work.version), work.stopper));
                 }
             }
             (plan, desired)
