@@ -4,7 +4,7 @@ use super::autopsy::stopper;
 use super::diff::{self, Key, Op, Plan, World};
 use super::lrp_state::LrpEvent;
 use super::queue;
-use super::record::{AppRecord, Hooked, Release};
+use super::record::{AppRecord, Release};
 use super::shared::{AppChange, Cell, Shared, State, now_ms};
 use super::staging::Unstaged;
 use super::stand::held;
@@ -359,7 +359,7 @@ impl Shared {
                     }
                     crate::info!("app.staged", app = name);
                     (app.failure, app.away) = (None, false);
-                    app.hooked = app.hook().map(|hook| Hooked { passed: true, ..hook });
+                    app.hooked = release.hooked(generation);
                     revisions::replace(&mut app, release, now_ms());
                 }
                 Err(Unstaged { why, is_away }) => {

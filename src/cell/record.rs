@@ -352,17 +352,17 @@ mod tests {
             app.hooked = Some(Hooked { generation: app.generation, passed: true });
         };
         assert!(after(passed).is_some_and(|hook| hook.passed), "there is nothing to stage again");
+        // One that was not asked, as nothing had changed, is none that has to be asked for what runs.
+        let with_hook = declared("memory = \"32MiB\"\n[hook.release]\ncommand = \"migrate\"\n");
+        let release = with_hook.release.clone().expect("a release");
+        let hooked = Some(Hooked { generation: with_hook.generation, passed: true });
+        assert_eq!(release.hooked(with_hook.generation), hooked);
+        assert_eq!(app_without_hook().hooked(1), None);
         // What is declared anew has a hook of its own.
         let next = begun.clone().declared(begun.manifest.clone(), begun.file.clone());
         assert_eq!(next.hook(), None);
     }
 
-    /// A record of an older program has no word of it, and one that is not away says none.
-    #[test]
-    fn only_what_is_away_is_tried_again_and_whoever_asks_for_more_begins_anew() {
-        let mut away = declared("memory = \"32MiB\"");
-        (away.staged, away.failure, away.away) =
-            (Some(away.generation), Some("no registry".into()), true);
     fn app_without_hook() -> Release {
         declared("memory = \"32MiB\"").release.expect("a release")
     }
@@ -416,6 +416,12 @@ mod tests {
         assert_eq!(counts(&named), of(1, 5));
     }
 
+    /// A record of an older program has no word of it, and one that is not away says none.
+    #[test]
+    fn only_what_is_away_is_tried_again_and_whoever_asks_for_more_begins_anew() {
+        let mut away = declared("memory = \"32MiB\"");
+        (away.staged, away.failure, away.away) =
+            (Some(away.generation), Some("no registry".into()), true);
         let text = |app: &AppRecord| serde_json::to_string(app).expect("JSON");
         let read = |text: &str| serde_json::from_str::<AppRecord>(text).expect("a record");
         assert_eq!(read(&text(&away)), away);
