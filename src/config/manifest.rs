@@ -77,6 +77,11 @@ pub fn parse_on(
     parse_with_places(text, file, dir, usual).map(|(manifest, _)| manifest)
 }
 
+/// Whether `uris` may name this.
+pub fn is_uri(text: &str) -> bool {
+    network::read_uri(text).is_ok()
+}
+
 /// What a file holds, as text. TOML is UTF-8 and nothing else.
 pub fn text_of(bytes: Vec<u8>, file: &str) -> Result<String, Diagnostics> {
     String::from_utf8(bytes).map_err(|err| {

@@ -469,3 +469,14 @@ fn row_88_a_file_that_inherits_is_read_with_the_others_of_it() {
     assert!(matches!(whole(&mut ui, &dir.join("circle.yml")), Err(CliError::Invalid { .. })));
     fs::remove_dir_all(&dir).expect("clean up");
 }
+
+#[test]
+fn row_88_the_app_is_told_of_its_routes_as_far_as_they_are_names() {
+    let text = "applications:\n- name: a\n  routes:\n  - route: \"*.example.org/\"\n  - route: b\u{fc}cher.example\n  \
+                - route: \"*.example.org\"\n- {name: b, no-route: true, routes: [{route: b.example.org}]}\n";
+    let all = converted(text, &[], &around(Vec::new())).expect("converted");
+    let uris: Vec<_> = manifests(&all).into_iter().map(|it| it.uris).collect();
+    assert_eq!(uris, [vec!["*.example.org".to_owned()], Vec::new()]);
+    let told = |it: &Note| it.line == 5 && it.what.contains("not told of such a name");
+    assert!(all[0].notes.iter().any(told), "{:?}", all[0].notes);
+}

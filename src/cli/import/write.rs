@@ -2,6 +2,7 @@
 
 use super::manifest::{App, Check, Process};
 use super::{Imported, Mistake, Note, Surroundings};
+use crate::config::manifest::is_uri;
 use crate::config::merge::{inline, key, quoted};
 use crate::model::service::{Service, USER_PROVIDED};
 use crate::unit::{AppName, ImageRef};
@@ -89,8 +90,11 @@ impl Writer<'_> {
     fn uris(&mut self, app: &App) {
         let mut uris: Vec<String> = Vec::new();
         for route in &app.routes {
-            let uri = quoted(route.route.trim_end_matches('/'));
-            if !uris.contains(&uri) {
+            let name = route.route.trim_end_matches('/');
+            let uri = quoted(name);
+            if !is_uri(name) {
+                self.note(route.line, format!("route {name}: the app is not told of such a name"));
+            } else if !uris.contains(&uri) {
                 uris.push(uri);
             }
         }

@@ -212,7 +212,7 @@ pub(super) fn read_uris(top: &mut Section<'_>) -> Vec<String> {
 }
 
 /// As a route of Cloud Foundry is written: `HOST`, `HOST:PORT` or `HOST/PATH`.
-fn read_uri(text: &str) -> Result<String, String> {
+pub(super) fn read_uri(text: &str) -> Result<String, String> {
     if let Some((scheme, rest)) = text.split_once("://") {
         return Err(format!(
             "`{}` begins with {}; write \"{}\"",
