@@ -235,6 +235,7 @@ pub(super) fn manifest(name: &AppName, container: &LrpContainer) -> Manifest {
         rollout: Default::default(),
         release_hook: None,
         services: Vec::new(),
+        uris: Vec::new(),
         file_based_services: false,
     }
 }

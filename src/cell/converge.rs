@@ -1,9 +1,10 @@
 //! The loop: compare, mend, wait.
 
+use super::autopsy::stopper;
 use super::diff::{self, Key, Op, Plan, World};
 use super::lrp_state::LrpEvent;
 use super::queue;
-use super::record::{AppRecord, Hooked, Release};
+use super::record::{AppRecord, Release};
 use super::shared::{AppChange, Cell, Shared, State, now_ms};
 use super::staging::Unstaged;
 use super::stand::held;
@@ -119,12 +120,15 @@ impl Shared {
             let trial = releases::on_trial(&state.apps);
             let world = world(&state, &desired, &supervised, (&held, &trial));
             let plan = diff::diff(&world, now_ms());
-            // Those that are about to stop leave their ports before they are told.
+            // Those that are about to stop leave their ports before they are told. Why is known now: when they
+            // have ended they may be wanted again.
+            let State { supervised, apps, .. } = &mut *state;
             for op in &plan.ops {
                 if let Op::Stop(key) | Op::MakeRoom(key) = op
-                    && let Some(work) = state.supervised.get_mut(key)
+                    && let Some(work) = supervised.get_mut(key)
                 {
-                    work.stopping = true;
+                    let (app, wanted) = (apps.get(&key.0.app), desired.get(&key.0));
+                    work.leave(stopper(app, wanted, (key, &work.version), work.stopper));
                 }
             }
             (plan, desired)
@@ -355,7 +359,7 @@ impl Shared {
                     }
                     crate::info!("app.staged", app = name);
                     (app.failure, app.away) = (None, false);
-                    app.hooked = app.hook().map(|hook| Hooked { passed: true, ..hook });
+                    app.hooked = release.hooked(generation);
                     revisions::replace(&mut app, release, now_ms());
                 }
                 Err(Unstaged { why, is_away }) => {

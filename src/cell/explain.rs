@@ -17,7 +17,7 @@ use crate::model::explain::{ExplainView, Explanation};
 use crate::model::lrp::{ActualLrp, DesiredLrp, LrpState};
 use crate::model::manifest::{Check, Restart};
 use crate::model::view::{AppView, InstanceView, NO_ROOM_CURE, ProcessView, TOO_LARGE_CURE};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What comes next to whatever waits for that.
 const DRAINED: &str = "the cell is drained; it starts again after `terrarium undrain`";
@@ -175,8 +175,8 @@ fn instances(
     let lrp = facts.lrps.iter().find(|lrp| lrp.guid.process == process.name);
     let Some(lrp) = lrp else { return };
     let asked = process.instances.iter().filter(|one| index.is_none_or(|index| one.index == index));
-    // Of the newest version, and of another one.
-    let mut well = [Vec::new(), Vec::new()];
+    // Of the newest version, of another one, and on their way out.
+    let mut well = [Vec::new(), Vec::new(), Vec::new()];
     for one in asked {
         let is_its = |it: &&ActualLrp| {
             let is_there = |handle: &String| {
@@ -188,12 +188,15 @@ fn instances(
         let record = facts.actual.values().find(is_its);
         let ended = record.is_some_and(|record| record.death.is_some());
         let is_ready = one.ready != Some(false);
+        let leaves = leaves(facts, process, one);
         match one.state == "running" && is_ready && !ended && index.is_none() {
+            true if leaves.is_some() => well[2].push(one),
             true => well[usize::from(one.outdated)].push(one),
-            false => parts.push(instance(facts, lrp, one, record)),
+            false => parts.push(instance(facts, lrp, (one, leaves), record)),
         }
     }
-    for (well, outdated) in well.into_iter().zip([false, true]).filter(|it| !it.0.is_empty()) {
+    let kinds = [(false, false), (true, false), (false, true)];
+    for (well, (outdated, leaving)) in well.into_iter().zip(kinds).filter(|it| !it.0.is_empty()) {
         let since = well.iter().map(|one| one.since_ms).max();
         let happened = match well.len() {
             1 => "it started, and has not ended since".to_owned(),
@@ -205,11 +208,16 @@ fn instances(
             since_ms: since,
             happened,
             happened_ms: since,
-            next: if outdated { update::ends(facts) } else { running(lrp) }.into(),
+            next: match well.first().and_then(|one| leaves(facts, process, one)) {
+                Some(why) if leaving => why.into(),
+                _ if outdated => update::ends(facts).into(),
+                _ => running(lrp).into(),
+            },
             ..Explanation::default()
         });
     }
-    let there = process.instances.len() as u32;
+    let wanted = process.instances.iter().map(|one| one.index).filter(|at| *at < process.desired);
+    let there = wanted.collect::<BTreeSet<u32>>().len() as u32;
     if there < process.desired && index.is_none_or(|index| index >= there) && parts.is_empty() {
         parts.push(Explanation {
             subject: lrp.guid.to_string(),
@@ -221,11 +229,21 @@ fn instances(
     }
 }
 
-/// One instance.
+/// What becomes of one that is not wanted any more; `None`: it is.
+fn leaves(facts: &Facts<'_>, process: &ProcessView, one: &InstanceView) -> Option<&'static str> {
+    match facts.app {
+        app if app.deleting => Some("it ends, as its app is being deleted"),
+        app if app.stopped => Some("it ends, as its app was stopped"),
+        _ if one.index >= process.desired => Some("it ends, as fewer instances are wanted"),
+        _ => None,
+    }
+}
+
+/// One instance; `leaves`: it is not wanted any more.
 fn instance(
     facts: &Facts<'_>,
     lrp: &DesiredLrp,
-    view: &InstanceView,
+    (view, leaves): (&InstanceView, Option<&'static str>),
     record: Option<&ActualLrp>,
 ) -> Explanation {
     let target = format!("{}/{}", lrp.guid, view.index);
@@ -246,10 +264,17 @@ fn instance(
             _ => words.happened,
         };
         (part.happened_ms, part.why, part.cure) = (Some(death.at_ms), words.why, words.cure);
+        if leaves.is_none() && matches!(death.cause, Cause::Stopped { by: Stopper::Scale, .. }) {
+            part.why = "fewer instances were wanted for a while; now it is wanted again".into();
+        }
     } else if let Some(reason) = &view.crash_reason {
         // Recorded by an older program.
         part.happened = format!("it ended: {reason}");
         part.happened_ms = Some(view.since_ms);
+    }
+    if let Some(why) = leaves {
+        part.next = why.into();
+        return Explanation { death, ..part };
     }
     if view.state == "waiting" && facts.drained && ended_by_drain(death.as_ref()) {
         part.next = DRAINED.into();

@@ -2,9 +2,10 @@
 
 use crate::model::container::LrpContainer;
 use crate::model::image::StagedImage;
-use crate::model::manifest::Manifest;
+use crate::model::manifest::{Manifest, Process};
 use crate::model::task::StagingResult;
 use crate::model::view::Pushed;
+use crate::stage::types;
 use crate::unit::Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -104,7 +105,7 @@ pub struct Revision {
 /// What somebody has asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wish {
-    /// The verb: `apply`, `start`, `stop`, `restart`, `scale`, `restage`, `rollback`, `delete`.
+    /// The verb: `apply`, `push`, `start`, `stop`, `restart`, `scale`, `restage`, `rollback`, `delete`.
     pub what: String,
     /// When, in milliseconds since 1970.
     pub at_ms: u64,
@@ -182,6 +183,11 @@ impl AppRecord {
 
     /// What a declaration makes of it: what runs goes on until that is staged.
     pub fn declared(self, manifest: Manifest, file: PathBuf) -> AppRecord {
+        // How many of the others are wanted the manifest has never said, nor says it now (D90).
+        let is_said = |name: &&String| {
+            [&self.manifest, &manifest].iter().any(|it| it.processes.contains_key(*name))
+        };
+        let lapses = self.scale.keys().filter(is_said).cloned().collect();
         AppRecord {
             container: None,
             manifest,
@@ -190,16 +196,45 @@ impl AppRecord {
             generation: self.generation + 1,
             failure: None,
             away: false,
-            lapses: self.scale.keys().cloned().collect(),
+            lapses,
             stopped: false,
             ..self
         }
     }
 
+    /// All process types that somebody may scale: of the manifest, of what runs, and those that were scaled
+    /// when another droplet had them.
+    pub fn process_types(&self) -> BTreeSet<String> {
+        let added = self.release.iter().flat_map(Release::added).map(|(name, _)| name);
+        let named = self.manifest.processes.keys().chain(self.gone()).cloned();
+        named.chain(added).collect()
+    }
+
+    /// Processes that somebody has scaled, and that nothing of what runs knows how to start.
+    pub fn gone(&self) -> Vec<&String> {
+        let Some(release) = &self.release else { return Vec::new() };
+        let added = release.added();
+        let is_there = |name: &String| self.says(name) || added.contains_key(name);
+        self.scale.keys().filter(|name| !is_there(name)).collect()
+    }
+
+    /// Its manifest says how many of this process are wanted, or that of what runs does.
+    fn says(&self, process: &str) -> bool {
+        let of_release = self.release.as_ref().map(|release| &release.manifest);
+        let mut all = of_release.into_iter().chain([&self.manifest]);
+        all.any(|it| it.processes.contains_key(process))
+    }
+
     /// Somebody wants so many instances, whatever the declaration says.
     pub fn scale(&mut self, process: String, instances: u32) {
         self.lapses.remove(&process);
-        self.scale.insert(process, instances);
+        match instances {
+            // As many as there are of one of which nothing is said.
+            0 if !self.says(&process) => {
+                self.scale.remove(&process);
+            }
+            _ => drop(self.scale.insert(process, instances)),
+        }
     }
 
     /// It shall run; `crashed`: some of it has ended by itself. What runs goes on as it is.
@@ -262,6 +297,20 @@ pub fn turn(old: Option<&AppRecord>, new: Option<&AppRecord>) -> &'static str {
 }
 
 impl Release {
+    /// The processes that its droplet has beside those of the manifest.
+    pub fn added(&self) -> BTreeMap<String, Process> {
+        match self.image.is_some() || self.container.is_some() {
+            true => BTreeMap::new(),
+            false => types::added(&self.manifest, &self.result),
+        }
+    }
+
+    /// What is noted of its hook once it was staged for `generation`: it had no objection, or was not asked as
+    /// nothing has changed, and would have none for what runs already.
+    pub fn hooked(&self, generation: u64) -> Option<Hooked> {
+        self.manifest.release_hook.as_ref().map(|_| Hooked { generation, passed: true })
+    }
+
     /// The layers of its containers, lowest first.
     pub fn layers(&self) -> Vec<Digest> {
         match &self.image {
@@ -303,9 +352,68 @@ mod tests {
             app.hooked = Some(Hooked { generation: app.generation, passed: true });
         };
         assert!(after(passed).is_some_and(|hook| hook.passed), "there is nothing to stage again");
+        // One that was not asked, as nothing had changed, is none that has to be asked for what runs.
+        let with_hook = declared("memory = \"32MiB\"\n[hook.release]\ncommand = \"migrate\"\n");
+        let release = with_hook.release.clone().expect("a release");
+        let hooked = Some(Hooked { generation: with_hook.generation, passed: true });
+        assert_eq!(release.hooked(with_hook.generation), hooked);
+        assert_eq!(app_without_hook().hooked(1), None);
         // What is declared anew has a hook of its own.
         let next = begun.clone().declared(begun.manifest.clone(), begun.file.clone());
         assert_eq!(next.hook(), None);
+    }
+
+    fn app_without_hook() -> Release {
+        declared("memory = \"32MiB\"").release.expect("a release")
+    }
+
+    /// The release of an app whose droplet has these process types.
+    fn built(app: &AppRecord, types: &[&str]) -> Release {
+        let mut release = app.release.clone().expect("a release");
+        let types = types.iter().map(|name| (name.to_string(), format!("./{name}")));
+        release.result.process_types = types.collect();
+        release.droplet = Digest::of(format!("{:?}", release.result).as_bytes());
+        release
+    }
+
+    /// Row 72: as in Cloud Foundry such a process and how many of it are wanted stay, whatever is pushed.
+    #[test]
+    fn row_72_a_process_of_the_droplet_alone_keeps_the_instances_that_it_was_given() {
+        let mut app = declared("memory = \"32MiB\"");
+        let counts = |app: &AppRecord| -> Vec<(String, u32)> {
+            let all = super::super::releases::desired(app).into_iter();
+            all.map(|lrp| (lrp.guid.process, lrp.instances)).collect()
+        };
+        let of = |web, worker| vec![("web".to_owned(), web), ("worker".to_owned(), worker)];
+        let both = built(&app, &["web", "worker"]);
+        super::super::revisions::replace(&mut app, both.clone(), 1);
+        assert_eq!(counts(&app), of(1, 0));
+        assert!(app.process_types().contains("worker"));
+        app.scale("worker".into(), 2);
+        app.scale("web".into(), 3);
+        // What the manifest says counts again, and of the other one it says nothing.
+        let mut next = app.clone().declared(app.manifest.clone(), app.file.clone());
+        super::super::revisions::replace(&mut next, both.clone(), 2);
+        assert_eq!(counts(&next), of(1, 2));
+        // A droplet without it runs none, and the next one that has it runs them again.
+        let less = built(&next, &["web"]);
+        super::super::revisions::replace(&mut next, less, 3);
+        assert_eq!((counts(&next), next.gone()), (vec![("web".into(), 1)], vec![&"worker".into()]));
+        assert!(next.process_types().contains("worker"), "it can be scaled to 0");
+        let mut forgotten = next.clone();
+        super::super::revisions::replace(&mut next, both.clone(), 4);
+        assert_eq!((counts(&next), next.gone().len()), (of(1, 2), 0));
+        forgotten.scale("worker".into(), 0);
+        assert!(forgotten.gone().is_empty() && !forgotten.process_types().contains("worker"));
+        // Who writes it into the manifest means what stands there.
+        let text =
+            "name = \"web\"\nsource.path = \".\"\n[process.web]\n[process.worker]\ninstances = 5\n";
+        let named = crate::config::manifest::parse(text, "web.toml", "/x".as_ref());
+        let named = named.unwrap_or_else(|bad| panic!("{}", bad.render(false)));
+        let mut named = next.clone().declared(named.clone(), "/x/web.toml".into());
+        let release = Release { manifest: named.manifest.clone(), ..both };
+        super::super::revisions::replace(&mut named, release, 5);
+        assert_eq!(counts(&named), of(1, 5));
     }
 
     /// A record of an older program has no word of it, and one that is not away says none.

@@ -12,6 +12,7 @@ use super::wishes::check_ports;
 use crate::model::manifest::Manifest;
 use crate::model::view::RevisionView;
 use crate::unit::{AppName, Digest};
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -120,6 +121,10 @@ fn view(app: &AppRecord) -> Vec<RevisionView> {
         current: Some(at) == now,
         made_ms: it.made_ms,
         why: it.why.clone(),
+        changed: match at.checked_sub(1).and_then(|before| app.revisions.get(before)) {
+            Some(before) => changed(&before.release, &it.release),
+            None => Vec::new(),
+        },
         droplet: it.release.droplet.to_string(),
         image: it
             .release
@@ -129,6 +134,56 @@ fn view(app: &AppRecord) -> Vec<RevisionView> {
         manifest: it.text.clone(),
     };
     app.revisions.iter().enumerate().map(one).collect()
+}
+
+/// Parts of a manifest of which each entry has a name of its own.
+const NAMED: [&str; 6] = ["build", "run", "env", "sidecars", "stop", "rollout"];
+
+/// What the second release has that the first has not, in the words of a manifest, without any value.
+fn changed(old: &Release, new: &Release) -> Vec<String> {
+    let mut words = Vec::new();
+    if old.droplet != new.droplet {
+        words.push(if new.image.is_some() { "image" } else { "droplet" }.to_owned());
+    }
+    let [old, new] = [old, new].map(|it| serde_json::to_value(&it.manifest).unwrap_or_default());
+    let all = differing("", &old, &new);
+    for key in all {
+        match key.as_str() {
+            // The droplet, or the image, is what comes of it.
+            "source" => {}
+            "image" if words.iter().any(|it| it == "image") => {}
+            "processes" => words.extend(of_processes(&old["processes"], &new["processes"])),
+            key if NAMED.contains(&key) => {
+                words.extend(differing(&format!("{key}."), &old[key], &new[key]));
+            }
+            key => words.push(key.to_owned()),
+        }
+    }
+    // What all processes have of [run] is told once.
+    let of_run: Vec<String> =
+        words.iter().filter_map(|it| it.strip_prefix("run.").map(str::to_owned)).collect();
+    words.retain(|word| {
+        let own = word.strip_prefix("process.").and_then(|it| it.rsplit_once('.'));
+        own.is_none_or(|(_, key)| !of_run.iter().any(|it| it == key))
+    });
+    words
+}
+
+/// Processes that are there in only one of both, and what is other in the others.
+fn of_processes(old: &Value, new: &Value) -> Vec<String> {
+    let names = differing("", old, new).into_iter();
+    let words = names.map(|name| match (old.get(&name), new.get(&name)) {
+        (Some(before), Some(now)) => differing(&format!("process.{name}."), before, now),
+        _ => vec![format!("process.{name}")],
+    });
+    words.flatten().collect()
+}
+
+/// Keys whose values differ, with this before each.
+fn differing(before: &str, old: &Value, new: &Value) -> Vec<String> {
+    let keys = [old, new].into_iter().filter_map(Value::as_object).flat_map(|it| it.keys());
+    let keys: BTreeSet<&String> = keys.filter(|key| old.get(*key) != new.get(*key)).collect();
+    keys.into_iter().map(|key| format!("{before}{key}")).collect()
 }
 
 impl Cell {
@@ -257,6 +312,22 @@ mod tests {
             replace(app, again, 8);
             assert_eq!(app.scale.get("web"), left);
         }
+    }
+
+    #[test]
+    fn what_has_changed_is_told_in_the_words_of_a_manifest() {
+        let of = |run: &str| declared(run).release.expect("a release");
+        let old = of("memory = \"32MiB\"\n[env]\nSECRET = \"a\"\n");
+        assert_eq!(changed(&old, &old), [""; 0]);
+        let new =
+            of("memory = \"48MiB\"\n[env]\nSECRET = \"b\"\n[process.web]\n[process.worker]\n");
+        let droplet = Release { droplet: old.droplet, ..new.clone() };
+        assert_eq!(changed(&old, &droplet), ["env.SECRET", "process.worker", "run.memory"]);
+        let mut moved = new.clone();
+        moved.manifest.source = "/elsewhere".into();
+        assert_eq!(changed(&droplet, &moved), ["droplet"]);
+        let more = of("memory = \"48MiB\"\n[process.web]\n[process.worker]\ninstances = 3\n");
+        assert_eq!(changed(&new, &more), ["droplet", "env.SECRET", "process.worker.instances"]);
     }
 
     #[test]

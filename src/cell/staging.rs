@@ -19,6 +19,7 @@ use crate::model::task::StagingResult;
 use crate::model::view::UNCHANGED;
 use crate::stage::packs::{self, PackFrom};
 use crate::stage::recipe::{self, StagingInput};
+use crate::stage::types;
 use crate::unit::{Bytes, Digest};
 use std::collections::BTreeMap;
 use std::fs;
@@ -97,7 +98,8 @@ async fn make(
     // A process without a start command is found here, while somebody looks, not at every start.
     recipe::desired_lrps(&manifest, &result, droplet, 0).map_err(|err| err.to_string())?;
     recipe::check_sidecars(&manifest, &result).map_err(|err| err.to_string())?;
-    if let Some(line) = recipe::unnamed(&manifest, &result) {
+    let missed = types::missed(&manifest, &result, &record.scale);
+    for line in types::told(&manifest, &result).into_iter().chain(missed) {
         shared.say(&manifest.name, "STG", false, line);
     }
     let Prepared { fingerprint, stack, .. } = prepared;

@@ -12,6 +12,7 @@ use crate::model::manifest::{Image, Process, Ssh};
 use crate::model::task::TaskState;
 use crate::model::view::{AppView, InstanceView, PortView, ProcessView, SshView, WHOLE_BOX};
 use crate::model::work::SSH_PORT;
+use crate::stage::types;
 use crate::unit::{AppName, span};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -154,15 +155,21 @@ fn view(shared: &Shared, state: &State, app: &AppRecord) -> AppView {
     let manifest = current.map_or(&app.manifest, |release| &release.manifest);
     let made = current.map(|release| lrps(release, app.restarts)).unwrap_or_default();
     let wanted = desired(&state.apps);
-    let processes: Vec<ProcessView> = manifest
-        .processes
+    let mut all = current.map(Release::added).unwrap_or_default();
+    let gone = app.gone();
+    all.extend(gone.iter().map(|name| ((*name).clone(), types::idle(manifest))));
+    all.extend(manifest.processes.clone());
+    let processes: Vec<ProcessView> = all
         .iter()
         .map(|(name, declared)| {
             let lrp = made.iter().find(|lrp| lrp.guid.process == *name);
             let instances = lrp.map(|lrp| instances(shared, state, lrp)).unwrap_or_default();
             let count = lrp
                 .and_then(|lrp| wanted.get(&lrp.guid))
-                .map_or_else(|| planned(app, name, declared), |lrp| lrp.instances);
+                .map(|lrp| lrp.instances)
+                // It does not run as long as nothing says how it starts.
+                .or(gone.contains(&name).then_some(0))
+                .unwrap_or_else(|| planned(app, name, declared));
             ProcessView {
                 name: name.clone(),
                 desired: count,

@@ -115,6 +115,7 @@ impl Cell {
         self.check_box_ports(&manifest).await?;
         let file = file.to_owned();
         let pushed = wanted.pushed.cloned();
+        let verb = if pushed.is_some() { "push" } else { "apply" };
         let text = if text.len() <= revisions::TEXT_MAX { text.to_owned() } else { String::new() };
         let changed = self.shared.change_app(&name, |state| {
             check_ports(state, &manifest)?;
@@ -143,7 +144,7 @@ impl Cell {
                 Some(app) => AppRecord {
                     stopped,
                     temporary,
-                    wish: Wish::new("apply", now_ms()),
+                    wish: Wish::new(verb, now_ms()),
                     text,
                     overruled: None,
                     forced: (how == How::Afresh).then_some(app.generation + 1),
@@ -153,7 +154,7 @@ impl Cell {
                 None => AppRecord {
                     stopped,
                     temporary,
-                    wish: Wish::new("apply", now_ms()),
+                    wish: Wish::new(verb, now_ms()),
                     text,
                     pushed,
                     // An app of this name may have been there before, and a lease on it still is.
@@ -218,8 +219,9 @@ impl Cell {
         }
         let process = process.to_owned();
         self.change(name, "scale", move |_, app| {
-            if !app.manifest.processes.contains_key(&process) {
-                let have: Vec<&str> = app.manifest.processes.keys().map(String::as_str).collect();
+            let have = app.process_types();
+            if !have.contains(&process) {
+                let have: Vec<&str> = have.iter().map(String::as_str).collect();
                 let text = format!(
                     "app {} has no process `{process}`; it has {}",
                     app.manifest.name,

@@ -60,6 +60,9 @@ pub async fn check(ui: &mut Ui, remote: &Remote, manifests: &[Loaded]) -> Result
     if bad == 0 { Ok(()) } else { Err(CliError::Invalid { bad, all: manifests.len() }) }
 }
 
+/// How the line of the log begins that says why an app could not be staged.
+pub const STAGING_FAILED: &str = "Staging failed: ";
+
 /// What is asked for a manifest that is to stay.
 pub fn request(manifest: &Loaded, wait: bool) -> ApplyRequest {
     let (manifest_text, file) = (manifest.text.clone(), manifest.file.clone());
@@ -83,7 +86,7 @@ pub async fn follow(
             ApplyEvent::Log(line) => {
                 if !ui.json && !ui.quiet {
                     ui.log(&line)?;
-                    let why = line.text.strip_prefix("Staging failed: ").map(str::to_owned);
+                    let why = line.text.strip_prefix(STAGING_FAILED).map(str::to_owned);
                     failure = why.or(failure);
                 }
                 seen(line);

@@ -90,18 +90,36 @@ fn list(name: &AppName, all: &[RevisionView], now_ms: u64, color: bool) -> Strin
     if all.is_empty() {
         return format!("{name} has not run yet\n");
     }
-    let mut table = Table::new("", &["REVISION", "AGE", "BY", "DROPLET"]);
+    let mut table = Table::new("", &["REVISION", "AGE", "BY", "CHANGED", "DROPLET"]);
     for one in all {
         let (mark, ink) = if one.current { ("*", Ink::Good) } else { ("", Ink::Plain) };
-        let what = one.image.as_deref().unwrap_or(&one.droplet);
+        // A name may mean another image each time.
+        let what = match &one.image {
+            Some(image) if !image.contains('@') => format!("{image}@{}", one.droplet),
+            Some(image) => image.clone(),
+            None => one.droplet.clone(),
+        };
         table.row([
             (format!("{}{mark}", one.revision), ink),
             (ago(now_ms, one.made_ms), Ink::Plain),
             (clean(&one.why), Ink::Plain),
-            (clean(what), Ink::Plain),
+            (clean(&changes(&one.changed)), Ink::Plain),
+            (clean(&what), Ink::Plain),
         ]);
     }
     table.render(color)
+}
+
+/// Words of what has changed that are shown.
+const CHANGES: usize = 4;
+
+fn changes(all: &[String]) -> String {
+    let (shown, rest) = all.split_at(all.len().min(CHANGES));
+    match (shown, rest.len()) {
+        ([], _) => "-".into(),
+        (shown, 0) => shown.join(","),
+        (shown, more) => format!("{},+{more}", shown.join(",")),
+    }
 }
 
 /// `run-task`.
@@ -149,6 +167,11 @@ mod tests {
             current,
             made_ms: 0,
             why: why.into(),
+            changed: if revision == 2 {
+                ["a", "b", "c", "d", "e", "f"].map(String::from).to_vec()
+            } else {
+                Vec::new()
+            },
             droplet: "sha256:00".into(),
             image: image.map(str::to_owned),
             manifest: String::new(),
@@ -157,9 +180,10 @@ mod tests {
         let name = "web".parse().expect("name");
         let text = list(&name, &all, 60_000, false);
         let rows: Vec<Vec<&str>> = text.lines().map(|it| it.split_whitespace().collect()).collect();
-        assert_eq!(rows[0], ["REVISION", "AGE", "BY", "DROPLET"]);
-        assert_eq!(rows[1], ["1", "1m", "apply", "sha256:00"]);
-        assert_eq!(rows[2], ["2*", "1m", "rollback", "to", "1", "busybox:1"]);
+        assert_eq!(rows[0], ["REVISION", "AGE", "BY", "CHANGED", "DROPLET"]);
+        assert_eq!(rows[1], ["1", "1m", "apply", "-", "sha256:00"]);
+        let last = ["2*", "1m", "rollback", "to", "1", "a,b,c,d,+2", "busybox:1@sha256:00"];
+        assert_eq!(rows[2], last);
         assert_eq!(list(&name, &[], 0, false), "web has not run yet\n");
     }
 }

@@ -2,6 +2,7 @@
 //! counterpart here.
 
 mod base;
+mod fit;
 mod manifest;
 #[cfg(test)]
 mod tests;
@@ -63,6 +64,8 @@ pub struct Imported {
     pub notes: Vec<Note>,
     /// It has got the next port of the box.
     pub has_port: bool,
+    /// Where the app begins in cf's manifest, from 1.
+    pub line: usize,
 }
 
 /// What a manifest is seen in the light of.
@@ -180,9 +183,12 @@ fn whole(ui: &mut Ui, file: &Path) -> Result<Node, CliError> {
 
 /// `import`: writes what `load` has read.
 pub fn import(ui: &mut Ui, import: &Import, site: &Site) -> Result<u8, CliError> {
-    let all = load(ui, import, site, false)?;
+    let all = load(ui, import, site, false)?.into_iter().map(fit::fit);
+    let mut all: Vec<Imported> =
+        all.collect::<Result<_, _>>().map_err(|bad| refuse(ui, &import.file, &[bad]))?;
     let dir = import.out.clone().unwrap_or_else(|| ".".into());
     fs::create_dir_all(&dir).map_err(failed("make", &dir))?;
+    all.iter_mut().for_each(|one| judge(one, site));
     let paths: Vec<PathBuf> =
         all.iter().map(|one| dir.join(format!("{}.toml", one.name))).collect();
     // Before anything is written: all of it or nothing.
@@ -209,6 +215,15 @@ pub fn import(ui: &mut Ui, import: &Import, site: &Site) -> Result<u8, CliError>
         ui.document(&report)?;
     }
     Ok(0)
+}
+
+/// Puts onto the list what is wrong with a manifest on this very box: it may be meant for another one.
+fn judge(one: &mut Imported, site: &Site) {
+    let Err(bad) = site.examine(&one.text, "x.toml", Path::new("/")) else { return };
+    let told = bad.iter().filter(|it| !it.warning);
+    let told = told.map(|it| format!("`check` refuses it on this box: {}", fit::said(it)));
+    one.notes.extend(told.map(|what| Note { line: one.line, what }));
+    one.notes.sort_by_key(|note| note.line);
 }
 
 /// Beside it first, then under its name: whoever follows the directory never sees half of it.

@@ -8,6 +8,7 @@ mod bits;
 mod ignore;
 mod orders;
 mod overlay;
+mod words;
 
 use super::change;
 use super::error::{CliError, code};
@@ -15,12 +16,13 @@ use super::parse::Push;
 use super::remote::Remote;
 use super::show::{self, Health};
 use super::ui::{Ui, now_ms};
-use crate::api::apps::ApplyRequest;
+use crate::api::apps::{ApplyRequest, ErrorKind};
 use crate::config::manifest;
 use crate::config::merge::{over, quoted};
 use crate::config::site::Site;
 use crate::model::manifest::Manifest;
-use crate::model::view::{LogLine, Pushed, UNCHANGED};
+use crate::model::view::{AppView, LogLine, Pushed, UNCHANGED};
+use crate::unit::AppName;
 use orders::{Order, orders};
 use std::path::Path;
 
@@ -35,6 +37,25 @@ pub async fn push(ui: &mut Ui, remote: &Remote, push: &Push, site: &Site) -> Res
         code = code.max(one(ui, remote, push, order).await?);
     }
     Ok(code)
+}
+
+/// What the daemon refuses is shown in the words of a manifest, and then in those of `push`. `said`: what it
+/// has said before.
+fn refused(ui: &mut Ui, order: &Order, err: CliError, said: &str) -> CliError {
+    let words = match &err {
+        CliError::Refused(view) => format!("{}\n{said}", view.message),
+        _ => String::new(),
+    };
+    let err = change::invalid(ui, err);
+    hint(ui, order, &words);
+    err
+}
+
+/// The flags for the keys that `words` name, unless there is a manifest of ours to mend.
+fn hint(ui: &mut Ui, order: &Order, words: &str) {
+    if let Some(hint) = words::flags(words).filter(|_| order.is_by_flags()) {
+        ui.complain(&format!("{hint}\n"));
+    }
 }
 
 /// Lets the daemon look at a manifest, before any of them is pushed and a large directory is sent.
@@ -54,7 +75,7 @@ async fn check(ui: &mut Ui, remote: &Remote, order: &Order) -> Result<(), CliErr
         let text = over(&order.text, "source.path = \"/\"\n");
         request.manifest_text = text.unwrap_or(request.manifest_text);
     }
-    remote.check(&request).await.map_err(|err| change::invalid(ui, err))
+    remote.check(&request).await.map_err(|err| refused(ui, order, err, ""))
 }
 
 fn unsent(read: &Manifest, source: std::io::Error) -> CliError {
@@ -66,8 +87,27 @@ fn read(ui: &mut Ui, order: &Order) -> Result<Manifest, CliError> {
     let dir = order.file.parent().unwrap_or(Path::new("/"));
     manifest::parse(&order.text, &order.shown.display().to_string(), dir).map_err(|bad| {
         ui.complain(&bad.render(ui.color_err));
+        hint(ui, order, &bad.render(false));
         CliError::Invalid { bad: 1, all: 1 }
     })
+}
+
+/// The app of this name as it is before anything is pushed; `None`: there is none.
+async fn before(remote: &Remote, name: &AppName) -> Result<Option<AppView>, CliError> {
+    match remote.app(name).await {
+        Ok(app) => Ok(Some(app)),
+        Err(CliError::Refused(view)) if ErrorKind::of(&view) == ErrorKind::NotFound => Ok(None),
+        Err(err) => Err(err),
+    }
+}
+
+/// Where an app has come from until now, if that is from elsewhere than `pushed`.
+fn owner(app: &AppView, pushed: &str) -> Option<String> {
+    match &app.pushed {
+        Some(before) => (before != pushed)
+            .then(|| format!("there is one already, which was pushed from {before}")),
+        None => Some(format!("there is one already, which was applied from {}", app.manifest)),
+    }
 }
 
 /// Sends one app and follows it.
@@ -76,10 +116,14 @@ async fn one(ui: &mut Ui, remote: &Remote, push: &Push, order: &Order) -> Result
     let read = read(ui, order)?;
     let name = read.name.clone();
     let mut text = text.clone();
+    let before = before(remote, &name).await?;
     let pushed = match &read.image {
         Some(image) => image.to_string(),
         None => read.source.display().to_string(),
     };
+    if let Some(from) = before.as_ref().and_then(|app| owner(app, &pushed)) {
+        ui.note(&format!("{name}: {from}; from now on it is what is pushed here"));
+    }
     if read.image.is_none() {
         ui.note(&format!("{name}: sending {pushed}"));
         let pieces = bits::read(&read.source).map_err(|source| unsent(&read, source))?;
@@ -96,23 +140,50 @@ async fn one(ui: &mut Ui, remote: &Remote, push: &Push, order: &Order) -> Result
         pushed: Some(Pushed { what: pushed, is_bare: order.is_bare }),
         force: push.force,
     };
-    let reply = remote.apply(&name, &request).await.map_err(|err| change::invalid(ui, err))?;
-    let mut unchanged = false;
+    let reply = remote.apply(&name, &request).await.map_err(|err| refused(ui, order, err, ""))?;
+    let (mut unchanged, mut failure) = (false, String::new());
     let mut see = |line: LogLine| {
-        unchanged |= line.source.starts_with("STG") && line.text.starts_with(UNCHANGED);
+        let of_staging = line.source.starts_with("STG");
+        unchanged |= of_staging && line.text.starts_with(UNCHANGED);
+        if of_staging && line.text.starts_with(change::STAGING_FAILED) {
+            failure = line.text;
+        }
     };
-    let (app, _) = change::follow(ui, &name, reply, &mut see).await?;
+    let followed = change::follow(ui, &name, reply, &mut see).await;
+    let (app, _) = followed.map_err(|err| refused(ui, order, err, &failure))?;
     if !request.wait {
         let how = if push.no_start { "there, and not started" } else { "accepted" };
         ui.note(&format!("{name}: {how}"));
         return Ok(0);
     }
     if unchanged {
-        let how = "`push --force` stages it all the same, `terrarium restart` makes it run afresh";
-        ui.note(&format!("{name}: nothing changed, so nothing was done; {how}"));
+        let how = match before.is_some_and(|app| app.state == "stopped") {
+            true => "nothing changed; it was stopped, and was started as it is",
+            false => {
+                "nothing changed, so nothing was done; `push --force` stages it all the same, `terrarium \
+                 restart` makes it run afresh"
+            }
+        };
+        ui.note(&format!("{name}: {how}"));
     }
     if !ui.json && !ui.quiet {
         ui.print(&show::app(&app, now_ms(), ui.color))?;
     }
     Ok(if show::health(&app) == Health::Bad { code::NOT_RUNNING } else { 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_an_app_was_before_is_told_unless_it_was_pushed_from_there() {
+        let text = r#"{"name":"a","state":"running","stack":"tiny","manifest":"/etc/a.toml","processes":[]}"#;
+        let app: AppView = serde_json::from_str(text).expect("a view");
+        let said = owner(&app, "/src/a").expect("it was applied");
+        assert!(said.ends_with("was applied from /etc/a.toml"), "{said}");
+        let pushed = AppView { pushed: Some("/src/a".into()), ..app };
+        assert_eq!(owner(&pushed, "/src/a"), None);
+        assert!(owner(&pushed, "/src/b").is_some_and(|said| said.ends_with("pushed from /src/a")));
+    }
 }

@@ -21,6 +21,7 @@ use super::cursor::{Section, Value};
 use super::diagnostic::Finding;
 use super::sink::{Place, walk};
 use super::words::{shown, word};
+use crate::model::limits::DISK_MIN;
 use crate::model::manifest::{Build, HealthTimes, Log, Manifest, Restart, Run};
 use crate::unit::{AppName, Bytes, IdRange};
 use std::collections::BTreeMap;
@@ -34,8 +35,6 @@ pub(super) use service::CREDENTIALS_MAX;
 
 /// Least memory of a container: below it not even a shell starts.
 const MEMORY_MIN: Bytes = Bytes::mib(4);
-/// Least disk of a container.
-const DISK_MIN: Bytes = Bytes::mib(1);
 /// Largest size of anything: keeps every sum far from 64 bits.
 const SIZE_MAX: Bytes = Bytes::mib(64 << 20);
 /// Most instances of one process.
@@ -76,6 +75,11 @@ pub fn parse_on(
     usual: HealthTimes,
 ) -> Result<Manifest, Diagnostics> {
     parse_with_places(text, file, dir, usual).map(|(manifest, _)| manifest)
+}
+
+/// Whether `uris` may name this.
+pub fn is_uri(text: &str) -> bool {
+    network::read_uri(text).is_ok()
 }
 
 /// What a file holds, as text. TOML is UTF-8 and nothing else.
@@ -140,6 +144,7 @@ fn read(
     let files = extras::read_files(&mut top, dir, places);
     let ssh = ssh::read(&mut top, dir, ports.as_deref(), sidecars.as_ref(), places);
     let services = service::read_services(&mut top, dir, places);
+    let uris = network::read_uris(&mut top);
     let file_based_services = service::read_features(top.section("features"));
     let web = processes.as_ref().is_none_or(|all| all.contains_key("web"));
     if let (false, Some(command)) = (web, command) {
@@ -185,6 +190,7 @@ fn read(
         release_hook,
         ssh: ssh?,
         services,
+        uris,
         file_based_services,
     })
 }

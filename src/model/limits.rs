@@ -20,6 +20,14 @@ pub struct Limits {
     pub pids: Option<u32>,
 }
 
+/// Least disk of a container: with less not even its root can be put together.
+pub const DISK_MIN: Bytes = Bytes::mib(1);
+
+/// The least disk of a container beside an image of so many bytes, in whole MiB.
+pub fn with_image(image: u64) -> Bytes {
+    Bytes::mib(image.div_ceil(1 << 20).saturating_add(DISK_MIN.as_mib()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,6 +14,11 @@ use std::time::Duration;
 /// count in full; Cloud Foundry's own bound of a package.
 pub const SOURCE_MAX: u64 = 1 << 30;
 
+/// Most process types of one app.
+pub const PROCESSES_MAX: usize = 16;
+/// Longest name of a process type; the app's name, it and an index fit a container's name.
+pub const PROCESS_NAME_MAX: usize = 16;
+
 /// A checked manifest. Every value is in range and every name in it resolves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -72,6 +77,9 @@ pub struct Manifest {
     /// `[[service]]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<Service>,
+    /// `uris`: under which a proxy before the box leads to it. Nothing here looks at them but the app.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uris: Vec<String>,
     /// `[features] file_based_services`: they are told by a file, not by `VCAP_SERVICES`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub file_based_services: bool,

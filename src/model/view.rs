@@ -73,8 +73,12 @@ pub struct RevisionView {
     pub current: bool,
     /// When it took over, in milliseconds since 1970.
     pub made_ms: u64,
-    /// What had been asked for: `apply`, `restage`, `rollback to 2`.
+    /// What had been asked for: `apply`, `push`, `restage`, `rollback to 2`.
     pub why: String,
+    /// What is other than in the revision before, as far as that is kept: `image`, `droplet`, or keys of the
+    /// manifest.
+    #[serde(default)]
+    pub changed: Vec<String>,
     /// Digest of the droplet's layer, or of the image.
     pub droplet: String,
     /// The image, by the name that was asked for.

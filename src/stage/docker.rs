@@ -6,6 +6,7 @@ use super::recipe::{self, pair};
 use super::work::Launch;
 use crate::image::{ImageConfig, Protocol};
 use crate::model::image::{Execution, ExposedPort, StagedImage};
+use crate::model::limits::DISK_MIN;
 use crate::model::lrp::{DesiredLrp, ImageFacts};
 use crate::model::manifest::{Check, Health, Manifest};
 use crate::model::task::{LifecycleMetadata, StagingResult};
@@ -78,6 +79,8 @@ pub fn desired_lrps(
             other => other,
         },
     )?;
+    // An image has no process types but what it says for `web`.
+    lrps.retain(|lrp| manifest.processes.contains_key(&lrp.guid.process));
     for lrp in &mut lrps {
         let process = &manifest.processes[&lrp.guid.process];
         lrp.limits.disk = Some(rest(process.disk, image.bytes)?);
@@ -200,11 +203,21 @@ fn resolve(manifest: &Manifest, execution: &Execution) -> Result<Manifest, Stage
 fn rest(disk: Bytes, image_bytes: u64) -> Result<Bytes, StageError> {
     match disk.get().checked_sub(image_bytes) {
         Some(rest) if rest > 0 => Ok(Bytes::new(rest)),
-        _ => Err(StageError::ImageTooLarge {
-            disk,
-            image: Bytes::mib(image_bytes.div_ceil(1 << 20)),
-        }),
+        _ => Err(too_large(disk, image_bytes)),
     }
+}
+
+fn too_large(disk: Bytes, image_bytes: u64) -> StageError {
+    StageError::ImageTooLarge { disk, image: Bytes::mib(image_bytes.div_ceil(1 << 20)) }
+}
+
+/// Refuses an image that leaves its instances less than a container needs: each of them would fail at its
+/// start. What runs already is left alone.
+pub fn check_disk(manifest: &Manifest, image: &StagedImage) -> Result<(), StageError> {
+    let of_hook = manifest.release_hook.iter().map(|hook| hook.disk);
+    let mut disks = manifest.processes.values().map(|process| process.disk).chain(of_hook);
+    let lacks = |disk: &Bytes| disk.saturating_sub(Bytes::new(image.bytes)) < DISK_MIN;
+    disks.find(lacks).map_or(Ok(()), |disk| Err(too_large(disk, image.bytes)))
 }
 
 #[cfg(test)]

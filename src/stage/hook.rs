@@ -36,7 +36,11 @@ pub fn release_task(
         sidecars: BTreeMap::new(),
         ..manifest.clone()
     };
-    let result = StagingResult { sidecars: Vec::new(), ..staged.result.clone() };
+    let result = StagingResult {
+        sidecars: Vec::new(),
+        process_types: BTreeMap::new(),
+        ..staged.result.clone()
+    };
     let lrps = match staged.image {
         Some(image) => docker::desired_lrps(&alone, &result, image, 0)?,
         None => recipe::desired_lrps(&alone, &result, staged.droplet, 0)?,

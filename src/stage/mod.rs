@@ -6,7 +6,7 @@
 //! Called by: `cell`. Calls: `image` (its plain values), `model`, `unit`.
 //! Entry points: [`packs::choose_buildpacks`], [`recipe::staging_task`], [`hook::release_task`],
 //! [`recipe::desired_lrps`], [`recipe::fingerprint`], [`docker::result`], [`docker::desired_lrps`],
-//! [`task::of_app`].
+//! [`task::of_app`], [`types::added`].
 //! Ancestor: the recipe builders of stager and nsync.
 
 pub mod docker;
@@ -14,8 +14,10 @@ pub mod hook;
 pub mod packs;
 pub mod recipe;
 pub mod task;
+pub mod types;
 mod work;
 
+use crate::model::limits;
 use crate::unit::{Bytes, IdRange};
 use std::fmt;
 
@@ -151,8 +153,9 @@ impl fmt::Display for StageError {
             ),
             StageError::ImageTooLarge { disk, image } => write!(
                 f,
-                "the image has {image} and counts as part of `disk`, which is {disk}; write a \
-                 larger `disk` below [run]",
+                "the image has {image} and counts as part of `disk`, which is {disk}; write {} or more \
+                 as `disk` below [run]",
+                limits::with_image(image.get()),
             ),
         }
     }

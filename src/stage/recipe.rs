@@ -17,6 +17,7 @@ mod tests;
 
 use super::StageError;
 use super::packs::{self, PackFrom};
+use super::types;
 use super::work::{BUILT_MAX, Launch, is_beside, watchdog_env};
 use crate::model::action::{Action, CopyInAction, CopyOutAction, RunAction};
 use crate::model::egress::Rule;
@@ -28,8 +29,8 @@ use crate::model::service::Service;
 use crate::model::task::{Rootfs, STAGING, StagingResult, Task};
 use crate::model::work::SSH_PORT;
 use crate::unit::{AppName, Bytes, Digest, Rate};
-use env::{Facts, common_env, own_memory};
-pub(super) use env::{pair, without_lang};
+use env::{Facts, common_env};
+pub(super) use env::{own_memory, pair, without_lang};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -183,7 +184,7 @@ fn builder(manifest: &Manifest, input: &StagingInput) -> ProcessSpec {
     }
 
     let StagingInput { memory, disk, .. } = *input;
-    let facts = Facts::new(&manifest.name, memory, disk, manifest.run.nofile);
+    let facts = Facts::new(manifest, memory, disk).uris(&manifest.uris);
     let facts = facts.version(&input.version.to_string());
     let mut env = common_env(manifest, facts, memory);
     // Buildpacks ask by name for stacks that they know; who has one that is like it says so.
@@ -210,7 +211,7 @@ fn builder(manifest: &Manifest, input: &StagingInput) -> ProcessSpec {
     }
 }
 
-/// One LRP for each process of the manifest, by name.
+/// One LRP for each process of the manifest, by name, then for those that the droplet adds, without instances.
 ///
 /// `generation` is counted up by the caller when all instances shall be replaced although nothing
 /// has changed (restart).
@@ -222,7 +223,8 @@ pub fn desired_lrps(
 ) -> Result<Vec<DesiredLrp>, StageError> {
     let mut lrps = Vec::new();
     let mut silent = Vec::new();
-    for (name, process) in &manifest.processes {
+    let added = types::added(manifest, result);
+    for (name, process) in manifest.processes.iter().chain(&added) {
         match start_command(manifest, result, name, process) {
             Some(command) => {
                 lrps.push(lrp(manifest, result, droplet, generation, (name, process), command));
@@ -305,14 +307,14 @@ fn lrp(
         ssh_idle_timeout: manifest.ssh.as_ref().and_then(|ssh| ssh.idle_timeout),
         ssh_file: manifest.ssh.as_ref().and_then(|ssh| ssh.authorized_keys_file.as_deref()),
         services: &manifest.services,
+        uris: if name == "web" { &manifest.uris } else { &[] },
         file_based_services: manifest.file_based_services,
     });
 
-    let facts = Facts::new(&manifest.name, process.memory, process.disk, run.nofile).process(
-        &manifest.name,
-        name,
-        &version,
-    );
+    let facts = Facts::new(manifest, process.memory, process.disk);
+    // As in Cloud Foundry, routes lead to one process, and the others are told of none.
+    let facts = if name == "web" { facts.uris(&manifest.uris) } else { facts };
+    let facts = facts.process(&manifest.name, name, &version);
     let own = own_memory(manifest, &result.sidecars, (name, process.memory));
     let mut env = common_env(manifest, facts, own);
     let mut files = manifest.files.clone();
@@ -397,18 +399,6 @@ pub fn check_sidecars(manifest: &Manifest, result: &StagingResult) -> Result<(),
     Ok(())
 }
 
-/// A line about process types that the manifest does not name, if there are any: none of them runs.
-pub fn unnamed(manifest: &Manifest, result: &StagingResult) -> Option<String> {
-    let types = result.process_types.keys();
-    let others: Vec<&str> =
-        types.filter(|name| !manifest.processes.contains_key(*name)).map(String::as_str).collect();
-    let first = others.first()?;
-    Some(format!(
-        "Not run, as the manifest does not name them: process types {}; [process.{first}] there runs one",
-        others.join(", ")
-    ))
-}
-
 /// Everything that is tried of a process.
 pub(super) fn checks(process: &Process) -> Vec<&Health> {
     [&process.health].into_iter().chain(&process.readiness).collect()
@@ -463,6 +453,8 @@ struct Stale<'a> {
     ssh_idle_timeout: Option<std::time::Duration>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     services: &'a [Service],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    uris: &'a [String],
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     file_based_services: bool,
 }

@@ -248,6 +248,12 @@ fn row_88_an_imported_manifest_of_cf_runs_and_row_90_it_knows_its_services() {
     lab.until_state("web-app", "running");
     let told = "limit=24m url=postgres://u:p@10.0.0.5/x";
     lab.until("it tells", |lab| (!lab.logged("web-app", told).is_empty()).then_some(()));
+    let line = lab.logged("web-app", "VCAP_APPLICATION=").remove(0);
+    let json = line.split_once("VCAP_APPLICATION=").expect("a value").1;
+    let json: serde_json::Value = serde_json::from_str(json).expect("JSON");
+    for key in ["uris", "application_uris"] {
+        assert_eq!(json[key], serde_json::json!(["web.example.org"]), "{json}");
+    }
     let line = lab.logged("web-app", "VCAP_SERVICES=").remove(0);
     let json = line.split_once("VCAP_SERVICES=").expect("a value").1;
     let json: serde_json::Value = serde_json::from_str(json).expect("JSON");
@@ -282,6 +288,7 @@ fn a_directory_is_pushed_with_cfs_letters_and_kept_for_the_next_staging() {
     assert_eq!((&web["desired"], &web["memory_bytes"]), (&2.into(), &(24 << 20).into()), "{view}");
     let ls = lab.inside("shop", "ls -a /home/vcap/app").out;
     assert!(ls.contains("app.sh") && !ls.contains("big.log") && !ls.contains(".cfignore"), "{ls}");
+    a_process_of_the_droplet_alone_is_scaled(&lab, &dir, &staged);
     // What the box cannot build is refused before it is sent.
     let ran = lab.run(&["push", path, "-n", "bad", "-b", "nosuch"]);
     assert!(ran.code == 5 && !ran.err.contains("sending"), "{} {}", ran.code, ran.err);
@@ -302,6 +309,42 @@ fn a_directory_is_pushed_with_cfs_letters_and_kept_for_the_next_staging() {
     let ran = lab.run(&["push", path, "-n", "shop"]);
     assert!(ran.code == 1 && ran.err.contains("cannot push"), "{} {}", ran.code, ran.err);
     lab.finish();
+}
+
+/// Row 72: a type of the Procfile that no manifest names has no instance until it is scaled; it keeps those
+/// over a droplet that does not have it.
+fn a_process_of_the_droplet_alone_is_scaled(lab: &Lab, dir: &std::path::Path, push: &[&str]) {
+    let procfile = |worker: &str| {
+        fs::write(dir.join("Procfile"), format!("web: sh app.sh\n{worker}")).expect("Procfile");
+        lab.ok(push)
+    };
+    let worker = |lab: &Lab| {
+        let view = lab.view("shop");
+        let all = view["processes"].as_array().cloned().unwrap_or_default();
+        all.into_iter().find(|it| it["name"] == "worker").unwrap_or_default()
+    };
+    let runs = |lab: &Lab| {
+        lab.until("the worker runs", |lab| (worker(lab)["running"] == 1).then_some(()));
+    };
+    let line = "worker: echo at work; exec sleep 1000\n";
+    let ran = procfile(line);
+    assert!(ran.out.contains("does not name the process types worker"), "{}", ran.out);
+    assert_eq!(
+        (&worker(lab)["desired"], &worker(lab)["command"]),
+        (&0.into(), &line[8..].trim().into())
+    );
+    assert!(lab.ok(&["app", "shop"]).out.contains("worker: 0 of 0 running"));
+    lab.ok(&["scale", "shop:worker=1"]);
+    runs(lab);
+    let ran = procfile("");
+    assert!(ran.out.contains("no process type `worker` any more, of which 1 are"), "{}", ran.out);
+    lab.until("it ends", |lab| worker(lab)["instances"].as_array()?.is_empty().then_some(()));
+    procfile(line);
+    runs(lab);
+    let revisions = lab.ok(&["revisions", "shop", "--json"]).out;
+    let revisions: serde_json::Value = serde_json::from_str(&revisions).expect("JSON");
+    let last = revisions.as_array().and_then(|all| all.last()).expect("one");
+    assert_eq!((&last["why"], &last["changed"]), (&"push".into(), &serde_json::json!(["droplet"])));
 }
 
 /// An image of busybox that serves, in the box's store under this name.
@@ -334,6 +377,16 @@ fn row_88_disk_command_and_images_are_pushed_by_cfs_letters() {
     lab.until_state("whole", "running");
     let said = lab.until("it answers", |_| super::lab::get("127.0.0.1", 8002));
     assert_eq!(said, "0\n0\n/\nhello image 9000 1a b\n", "{}{}", ran.out, ran.err);
+    // The image is part of its disk: what is too little is refused, and what is said to do does.
+    let tight =
+        |disk: &str| lab.run(&["push", "lab/app:one", "-n", "whole", "-m", "64M", "-k", disk]);
+    let ran = tight("1M");
+    let told = format!("{}{}", ran.out, ran.err);
+    assert!(ran.code == 1 && told.contains("-k for `disk`"), "{told}");
+    let least = told.split(" or more as `disk`").next().and_then(|it| it.rsplit(' ').next());
+    let least = least.filter(|it| it.ends_with("MiB")).unwrap_or_else(|| panic!("{told}"));
+    let ran = tight(least.trim_end_matches("iB"));
+    assert_eq!(ran.code, 0, "{least}: {}{}", ran.out, ran.err);
     lab.ok(&["delete", "whole"]);
     lab.finish();
 }
@@ -389,6 +442,14 @@ applications:
         super::lab::get("127.0.0.1", 8080).filter(|said| said.contains("hello image"))
     });
     assert_eq!(said, "0\n0\n/\nhello image 9000 1a b\n", "{told}");
+    // Another one gets the same port, and whoever pushes it is told of the flag.
+    let next = lab.root.join("src/next");
+    fs::create_dir_all(&next).expect("directory");
+    let second = "applications:\n- {name: next, memory: 64M, docker: {image: lab/app:one}}\n";
+    fs::write(next.join("manifest.yml"), second).expect("manifest");
+    let ran = lab.run(&["push", next.to_str().expect("UTF-8")]);
+    assert!(ran.code == 9 && ran.err.contains("8080 is published by app whole"), "{}", ran.err);
+    assert!(ran.err.contains("that is --port (or --no-route) for `publish`"), "{}", ran.err);
     lab.ok(&["delete", "shop"]);
     lab.ok(&["delete", "whole"]);
     lab.finish();

@@ -171,15 +171,13 @@ pub async fn serve<L: Listener, H: Handler>(
 }
 
 /// One of the allowed connections, given back when dropped.
-struct Guard(Arc<AtomicUsize>);
+pub(super) struct Guard(Arc<AtomicUsize>);
 
 impl Guard {
-    fn take(open: &Arc<AtomicUsize>, max: usize) -> Option<Guard> {
-        // Taken by the one accept loop only: no other thread adds between load and add.
-        (open.load(Ordering::Acquire) < max).then(|| {
-            open.fetch_add(1, Ordering::AcqRel);
-            Guard(open.clone())
-        })
+    pub(super) fn take(open: &Arc<AtomicUsize>, max: usize) -> Option<Guard> {
+        let more = |count: usize| (count < max).then_some(count + 1);
+        let taken = open.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+        taken.is_ok().then(|| Guard(open.clone()))
     }
 }
 
@@ -191,9 +189,9 @@ impl Drop for Guard {
 
 /// Connections that were refused and are still heard, how long each is, and how much of it: closed
 /// with something of the client unread or on its way, it would break and not end.
-const HEARD_MAX: usize = 64;
-const HEARD_TIME: Duration = Duration::from_secs(1);
-const HEARD_BYTES: usize = 64 * 1024;
+pub(super) const HEARD_MAX: usize = 64;
+pub(super) const HEARD_TIME: Duration = Duration::from_secs(1);
+pub(super) const HEARD_BYTES: usize = 64 * 1024;
 
 /// Says that there is no room, and hears the client out. A fresh socket takes these few bytes without
 /// waiting.
@@ -215,9 +213,9 @@ async fn refuse(mut stream: impl Stream, _heard: Option<Guard>) {
     within(HEARD_TIME, hear).await;
 }
 
-/// Those who were refused for want of room and of whom the log says nothing yet.
+/// Those who were refused and of whom the log says nothing yet.
 #[derive(Default)]
-struct Crowd {
+pub(super) struct Crowd {
     refused: usize,
     told: Option<Instant>,
 }
@@ -228,7 +226,7 @@ const CROWD_EVERY: Duration = Duration::from_secs(10);
 impl Crowd {
     /// One more has come. How many were refused since the last word about it, when it is time for the
     /// next one: the first is told at once.
-    fn count(&mut self, is_refused: bool, now: Instant) -> Option<usize> {
+    pub(super) fn count(&mut self, is_refused: bool, now: Instant) -> Option<usize> {
         self.refused += usize::from(is_refused);
         let is_time = self.told.is_none_or(|told| now.duration_since(told) >= CROWD_EVERY);
         if self.refused == 0 || !is_time {

@@ -116,6 +116,18 @@ fn parts_of(
 fn explained(
     drained: bool,
     app: &AppRecord,
+    told: (&str, Option<&str>, Option<&str>),
+    all: Vec<(InstanceView, ActualLrp)>,
+) -> Vec<Explanation> {
+    let wanted = all.len() as u32;
+    while_wanted(wanted, drained, app, told, all)
+}
+
+/// The same when so many instances are wanted.
+fn while_wanted(
+    wanted: u32,
+    drained: bool,
+    app: &AppRecord,
     (state, reason, refused): (&str, Option<&str>, Option<&str>),
     all: Vec<(InstanceView, ActualLrp)>,
 ) -> Vec<Explanation> {
@@ -134,7 +146,7 @@ fn explained(
         ssh: None,
         processes: vec![ProcessView {
             name: "web".into(),
-            desired: views.len() as u32,
+            desired: wanted,
             running: 0,
             memory_bytes: 0,
             disk_bytes: 0,
@@ -248,6 +260,41 @@ fn what_is_well_is_one_part_and_what_was_not_says_what_it_was() {
     assert_eq!(subjects, ["web/1", "web"]);
     assert_eq!(all[0].why, "a newer version of the app takes its place");
     assert_eq!(all[0].cure, "", "nothing has to be done");
+}
+
+/// Somebody has scaled it down, and up again before all had ended.
+#[test]
+fn what_is_wanted_now_decides_what_is_told_of_those_that_were_one_too_many() {
+    let at = |index, death| {
+        let (mut view, mut record) = one("running", running(), 0, death);
+        (view.index, record.index) = (index, index);
+        (view, record)
+    };
+    let scaled = || death(false, Cause::Stopped { by: Stopper::Scale, killed: false });
+    let told = ("running", None, None);
+    let three = || vec![at(0, None), at(1, None), at(2, scaled())];
+    let all = while_wanted(1, false, &app(), told, three());
+    let shape: Vec<_> = all.iter().map(|it| (&*it.subject, &*it.next)).collect();
+    let ends = "it ends, as fewer instances are wanted";
+    let runs = running_of(&all, "web");
+    assert_eq!(shape, [("web/2", ends), ("web", runs), ("web", ends)]);
+    assert_eq!(all[0].why, "fewer instances are wanted");
+    let all = while_wanted(3, false, &app(), told, three());
+    assert_eq!((all.len(), &*all[0].subject), (2, "web/2"));
+    assert_eq!(all[0].why, "fewer instances were wanted for a while; now it is wanted again");
+    assert_eq!(all[0].next, runs);
+    // None of those that are left is one of the first.
+    let all = while_wanted(1, false, &app(), told, vec![at(3, scaled())]);
+    assert!(all.iter().all(|it| it.next == ends), "{all:?}");
+    let stopped = AppRecord { stopped: true, ..app() };
+    let all = while_wanted(0, false, &stopped, ("stopping", None, None), vec![at(0, None)]);
+    assert_eq!(all[1].next, "it ends, as its app was stopped");
+}
+
+/// What comes next to those that run on.
+fn running_of<'a>(all: &'a [Explanation], subject: &str) -> &'a str {
+    let mut next = all.iter().filter(|it| it.subject == subject).map(|it| it.next.as_str());
+    next.find(|next| next.starts_with("nothing: it runs on")).expect("one that runs on")
 }
 
 #[test]

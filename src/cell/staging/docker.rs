@@ -86,6 +86,7 @@ pub(super) async fn stage(
         docker::result(&wanted.to_string(), &known.config).map_err(|err| err.to_string())?;
     // What cannot run is found here, while somebody looks, not at every start.
     docker::desired_lrps(&manifest, &result, &image, 0).map_err(|err| err.to_string())?;
+    docker::check_disk(&manifest, &image).map_err(|err| err.to_string())?;
     let digest = image.digest;
     Ok(Release {
         manifest,
@@ -160,7 +161,8 @@ fn unchanged(shared: &Shared, record: &AppRecord) -> Option<(Release, Pin)> {
     let pin = store.pin(&image.layers);
     let is_same = old.manifest.image == record.manifest.image
         && image.layers.iter().all(|layer| store.layer(layer).is_some())
-        && docker::desired_lrps(&record.manifest, &old.result, image, 0).is_ok();
+        && docker::desired_lrps(&record.manifest, &old.result, image, 0).is_ok()
+        && docker::check_disk(&record.manifest, image).is_ok();
     is_same.then(|| (Release { manifest: record.manifest.clone(), ..old.clone() }, pin))
 }
 

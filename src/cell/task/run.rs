@@ -20,6 +20,7 @@ use crate::image::work::Wish;
 use crate::log::chain;
 use crate::model::death::Cause;
 use crate::model::extras::{Extras, ImageLogin};
+use crate::model::limits::{self, DISK_MIN};
 use crate::model::task::{Rootfs, Task};
 use crate::unit::{Bytes, Digest, Handle, ImageRef};
 use crate::volume::Pin;
@@ -344,10 +345,11 @@ fn called(task: &Task, handle: &Handle) -> String {
 /// What a container of an image may write itself: the image is part of the limit, as Diego has it.
 pub(in crate::cell) fn beside_image(disk: Bytes, image: u64) -> Result<Bytes, String> {
     match disk.get().checked_sub(image) {
-        Some(rest) if rest > 0 => Ok(Bytes::new(rest)),
+        Some(rest) if rest >= DISK_MIN.get() => Ok(Bytes::new(rest)),
         _ => Err(format!(
-            "the image has {}, which counts as part of `disk_mb`, and that is {disk}; ask for more",
-            Bytes::mib(image.div_ceil(1 << 20))
+            "the image has {}, which counts as part of `disk_mb`, and that is {disk}; ask for {} or more",
+            Bytes::mib(image.div_ceil(1 << 20)),
+            limits::with_image(image),
         )),
     }
 }

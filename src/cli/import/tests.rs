@@ -140,6 +140,7 @@ fn row_88_a_whole_manifest_is_carried_over_with_a_list_of_what_is_not() {
     let ready = web.readiness.as_ref().expect("readiness");
     assert_eq!((&ready.check, ready.interval_healthy.as_secs()), (&Check::Port { port: 8080 }, 7));
     assert_eq!(orders.ports[0].publish, Some(9000), "the port of its TCP route");
+    assert_eq!(orders.uris, ["shop.example.org/api", "tcp.example.org:9000"]);
     let env: Vec<_> = orders.env.iter().map(|(name, value)| (&**name, &**value)).collect();
     let json = r#"{"beta":true,"level":3,"names":["a","1"]}"#;
     assert_eq!(env, [("FEATURES", json), ("RAILS_ENV", "production"), ("VERSION", "1.10")]);
@@ -467,4 +468,15 @@ fn row_88_a_file_that_inherits_is_read_with_the_others_of_it() {
     assert_eq!(manifests(&all)[0].run.memory.as_mib(), 48);
     assert!(matches!(whole(&mut ui, &dir.join("circle.yml")), Err(CliError::Invalid { .. })));
     fs::remove_dir_all(&dir).expect("clean up");
+}
+
+#[test]
+fn row_88_the_app_is_told_of_its_routes_as_far_as_they_are_names() {
+    let text = "applications:\n- name: a\n  routes:\n  - route: \"*.example.org/\"\n  - route: b\u{fc}cher.example\n  \
+                - route: \"*.example.org\"\n- {name: b, no-route: true, routes: [{route: b.example.org}]}\n";
+    let all = converted(text, &[], &around(Vec::new())).expect("converted");
+    let uris: Vec<_> = manifests(&all).into_iter().map(|it| it.uris).collect();
+    assert_eq!(uris, [vec!["*.example.org".to_owned()], Vec::new()]);
+    let told = |it: &Note| it.line == 5 && it.what.contains("not told of such a name");
+    assert!(all[0].notes.iter().any(told), "{:?}", all[0].notes);
 }

@@ -2,6 +2,7 @@
 
 use super::manifest::{App, Check, Process};
 use super::{Imported, Mistake, Note, Surroundings};
+use crate::config::manifest::is_uri;
 use crate::config::merge::{inline, key, quoted};
 use crate::model::service::{Service, USER_PROVIDED};
 use crate::unit::{AppName, ImageRef};
@@ -23,6 +24,7 @@ pub fn write(app: App, publish: u16, around: &Surroundings<'_>) -> Result<Import
         writer.note(app.line, format!("name: `{}` is called `{name}` here", app.name));
     }
     writer.line(&format!("name = {}", quoted(name.as_str())));
+    writer.uris(&app);
     writer.origin(&app)?;
     writer.sizes("run", &app.web, Some(USUAL_SIZE));
     if let Some(command) = &app.web.command {
@@ -45,7 +47,7 @@ pub fn write(app: App, publish: u16, around: &Surroundings<'_>) -> Result<Import
     writer.note(app.line, text);
     let mut notes = writer.notes;
     notes.sort_by_key(|note| note.line);
-    Ok(Imported { name, text: writer.text, notes, has_port: false })
+    Ok(Imported { name, text: writer.text, notes, has_port: false, line: app.line })
 }
 
 /// The app's name in our alphabet.
@@ -82,6 +84,23 @@ impl Writer<'_> {
 
     fn note(&mut self, line: usize, what: impl Into<String>) {
         self.notes.push(Note { line, what: what.into() });
+    }
+
+    /// What the app is told of its routes, which lead here only if somebody before the box makes them.
+    fn uris(&mut self, app: &App) {
+        let mut uris: Vec<String> = Vec::new();
+        for route in &app.routes {
+            let name = route.route.trim_end_matches('/');
+            let uri = quoted(name);
+            if !is_uri(name) {
+                self.note(route.line, format!("route {name}: the app is not told of such a name"));
+            } else if !uris.contains(&uri) {
+                uris.push(uri);
+            }
+        }
+        if !uris.is_empty() && !app.no_route {
+            self.line(&format!("uris = [{}]", uris.join(", ")));
+        }
     }
 
     /// `[image]`, or `[source]` and `[build]`.

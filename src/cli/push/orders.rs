@@ -51,6 +51,13 @@ pub struct Order {
     pub shown: PathBuf,
 }
 
+impl Order {
+    /// Nobody has written a manifest of ours for it.
+    pub fn is_by_flags(&self) -> bool {
+        self.is_bare || self.file.file_name().is_none_or(|name| name != OWN)
+    }
+}
+
 /// The manifests beside what is pushed.
 enum Found {
     OfCf(PathBuf),

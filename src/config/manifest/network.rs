@@ -14,6 +14,10 @@ const PORTS_MAX: usize = 32;
 /// Most egress rules of one app, and most ranges in one of them.
 const RULES_MAX: usize = 64;
 
+/// Most names of one app, and the longest.
+const URIS_MAX: usize = 64;
+const URI_MAX: usize = 512;
+
 /// A port with the place of its table, for errors of other sections.
 pub(super) struct PortDraft<'a> {
     pub(super) model: Port,
@@ -189,4 +193,46 @@ fn port_range(value: &Value<'_>) -> Option<(u16, u16)> {
             _ => Err(bad()),
         }
     })
+}
+
+/// Reads `uris`: names, each once.
+pub(super) fn read_uris(top: &mut Section<'_>) -> Vec<String> {
+    let items = top.take("uris").and_then(|list| list.list(URIS_MAX)).unwrap_or_default();
+    let mut uris: Vec<String> = Vec::new();
+    for item in items {
+        match item.parsed(read_uri) {
+            Some(uri) if uris.contains(&uri) => {
+                item.place.fail(format!("`{}` is named twice", shown(&uri)), "remove one");
+            }
+            Some(uri) => uris.push(uri),
+            None => {}
+        }
+    }
+    uris
+}
+
+/// As a route of Cloud Foundry is written: `HOST`, `HOST:PORT` or `HOST/PATH`.
+pub(super) fn read_uri(text: &str) -> Result<String, String> {
+    if let Some((scheme, rest)) = text.split_once("://") {
+        return Err(format!(
+            "`{}` begins with {}; write \"{}\"",
+            shown(text),
+            shown(scheme),
+            shown(rest)
+        ));
+    }
+    let (host, path) = text.split_once('/').unwrap_or((text, ""));
+    let (name, port) = host.split_once(':').map_or((host, None), |(name, port)| (name, Some(port)));
+    let safe = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    let plain = name.strip_prefix("*.").unwrap_or(name);
+    let is_host = !plain.is_empty() && plain.bytes().all(safe);
+    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    let is_path = path.bytes().all(|b| b.is_ascii_graphic());
+    match text.len() <= URI_MAX && is_host && is_port && is_path {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "`{}` is no name of an app; write HOST, HOST:PORT or HOST/PATH",
+            shown(text)
+        )),
+    }
 }

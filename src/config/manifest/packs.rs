@@ -2,7 +2,8 @@
 
 use super::super::cursor::{Section, Value};
 use super::super::words::{shown, word};
-use super::{DAY, DISK_MIN, MEMORY_MIN, Places, SIZE_MAX, read_command, set};
+use super::{DAY, MEMORY_MIN, Places, SIZE_MAX, read_command, set};
+use crate::model::limits::DISK_MIN;
 use crate::model::manifest::{Build, ReleaseHook, Run};
 use crate::unit::Digest;
 use std::time::Duration;

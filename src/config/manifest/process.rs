@@ -6,14 +6,9 @@ use super::health::{self, HealthDraft, Purpose, Subject, Timing};
 use super::network::{IMAGES_OWN, PortDraft};
 use super::places::{Places, Sizes};
 use super::{read_command, read_shape};
-use crate::model::manifest::{Check, HealthTimes, Process, Run};
+use crate::model::manifest::{Check, HealthTimes, PROCESS_NAME_MAX, PROCESSES_MAX, Process, Run};
 use std::collections::BTreeMap;
 use toml::de::DeValue;
-
-/// Most process types of one app.
-const PROCESSES_MAX: usize = 16;
-/// Longest name of a process type; the app's name, it and an index fit a container's name.
-const NAME_MAX: usize = 16;
 
 /// One process before ports and health checks are put together.
 struct Draft<'a> {
@@ -72,7 +67,7 @@ fn read_types<'a>(
     }
     let mut drafts = BTreeMap::new();
     for entry in entries {
-        if let Err(text) = plain_name("process", entry.key, NAME_MAX) {
+        if let Err(text) = plain_name("process", entry.key, PROCESS_NAME_MAX) {
             let (what, cure) = text.split_once("; ").unwrap_or((&text, ""));
             entry.place.fail(what, cure);
         } else if let DeValue::Table(_) = entry.value.inner {

@@ -162,6 +162,17 @@ fn what_cannot_run_is_refused_with_its_cure() {
     assert!(said.contains("12MiB") && said.contains("disk"), "{said}");
 }
 
+/// It is as large as the image and a bit: nothing could be written, not even what makes its root.
+#[test]
+fn an_image_that_leaves_no_room_for_a_container_is_refused_with_what_would_do() {
+    let of = |disk: &str| check_disk(&manifest(&format!("run.disk = \"{disk}\"\n")), &image());
+    let said = of("12800KiB").expect_err("too little").to_string();
+    assert!(said.starts_with("the image has 12MiB and counts as part of `disk`"), "{said}");
+    assert!(said.contains("write 13MiB or more as `disk`"), "{said}");
+    assert_eq!(of("13MiB"), Ok(()));
+    assert!(of("64MiB\"\nprocess.web.disk = \"12801KiB").is_err(), "any of its processes");
+}
+
 #[test]
 fn directories_and_users_are_read_as_docker_reads_them() {
     for (text, dir) in [

@@ -52,7 +52,7 @@ pub(super) fn services(manifest: &Manifest) -> Value {
 }
 
 /// What an instance may take itself: its sidecars have their part of the same memory.
-pub(super) fn own_memory(
+pub(in crate::stage) fn own_memory(
     manifest: &Manifest,
     built: &[StagedSidecar],
     (process, memory): (&str, Bytes),
@@ -85,7 +85,8 @@ pub(super) struct Facts(Map<String, Value>);
 
 impl Facts {
     /// What every container of the app is told.
-    pub(super) fn new(app: &AppName, memory: Bytes, disk: Bytes, nofile: u64) -> Facts {
+    pub(super) fn new(manifest: &Manifest, memory: Bytes, disk: Bytes) -> Facts {
+        let (app, nofile) = (&manifest.name, manifest.run.nofile);
         let limits = json!({ "mem": memory.as_mib(), "disk": disk.as_mib(), "fds": nofile });
         let facts = [
             ("application_id", json!(guid(&format!("app {app}")))),
@@ -101,6 +102,14 @@ impl Facts {
             ("users", Value::Null),
         ];
         Facts(facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    }
+
+    /// Under which names it is reached from elsewhere.
+    pub(super) fn uris(mut self, uris: &[String]) -> Facts {
+        for key in ["application_uris", "uris"] {
+            self.0.insert(key.into(), json!(uris));
+        }
+        self
     }
 
     /// What a running process is told as well. As in Cloud Foundry, `web` has the app's own id.

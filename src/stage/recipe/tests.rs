@@ -397,14 +397,6 @@ fn sidecars_of_buildpacks_have_their_part_of_the_memory_and_all_of_them_run() {
 }
 
 #[test]
-fn a_process_that_the_manifest_does_not_name_is_told_of() {
-    let line = |types| unnamed(&manifest(HELLO), &staged(types));
-    assert_eq!(line(&[("web", "x"), ("worker", "x")]), None);
-    let line = line(&[("web", "x"), ("clock", "x"), ("rake", "x")]).expect("a line");
-    assert!(line.contains("types clock, rake; [process.clock] "), "{line}");
-}
-
-#[test]
 fn a_cache_is_of_one_stack_and_one_list_of_buildpacks() {
     let of = |text: &str, names: &[&str]| {
         let from = |name: &&str| (name.to_string(), PackFrom::Box("/x".into()));
@@ -428,4 +420,24 @@ fn nothing_fails_for_want_of_the_cache() {
         let Action::Try(step) = step else { panic!("it must not fail: {step:?}") };
         assert!(matches!(step.as_ref(), Action::EmitProgress { .. }), "and is told: {step:?}");
     }
+}
+
+#[test]
+fn web_and_the_builder_are_told_under_which_names_the_app_is_reached() {
+    let named =
+        HELLO.replacen("name = \"hello\"", "name = \"hello\"\nuris = [\"hello.example.org\"]", 1);
+    let uris = |env: &[(String, String)]| {
+        let found = env.iter().find(|(name, _)| name == "VCAP_APPLICATION").expect("it is told");
+        let all: serde_json::Value = serde_json::from_str(&found.1).expect("JSON");
+        assert_eq!(all["uris"], all["application_uris"]);
+        all["uris"].to_string()
+    };
+    let (plain, told) = (lrps(HELLO), lrps(&named));
+    let shown: Vec<String> = told.iter().map(|lrp| uris(&lrp.env)).collect();
+    assert_eq!(shown, ["[\"hello.example.org\"]", "[]"], "web, and a worker");
+    assert_eq!(uris(&plain[0].env), "[]");
+    assert_ne!(plain[0].version, told[0].version, "it is made anew with them");
+    assert_eq!(plain[1].version, told[1].version);
+    let builder = super::builder(&manifest(&named), &input(false));
+    assert_eq!(uris(&builder.env), "[\"hello.example.org\"]");
 }

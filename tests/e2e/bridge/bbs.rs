@@ -421,6 +421,13 @@ fn row_34_the_bbs_behind_tls_hears_the_holders_of_certificates_alone() {
     let to = ["-subj", "/CN=other", "-keyout", text(&secret), "-out", text(&other)];
     tool("openssl", &[&make[..], &to].concat());
     assert_eq!(say(&["-cert", text(&other), "-key", text(&secret)]), b"", "with a foreign one");
+    // When all connections are somebody's, the next one is told so, as without TLS.
+    let crowd: Vec<TcpStream> =
+        (0..512).map(|_| TcpStream::connect(AT).expect("a connection")).collect();
+    let heard = say(&own);
+    assert!(heard.starts_with(b"HTTP/1.1 503 "), "{}", String::from_utf8_lossy(&heard));
+    drop(crowd);
+    lab.until("there is room again", |_| say(&own).starts_with(b"HTTP/1.1 200 ").then_some(()));
     fs::write(dir.join("server.crt"), "nothing").expect("write");
     lab.end_daemon(nix::sys::signal::Signal::SIGTERM);
     let refused = lab.run(&["serve"]);

@@ -4,6 +4,7 @@
 mod again;
 mod bbs;
 mod cc;
+mod custom;
 mod ends;
 mod events;
 mod flow;

@@ -8,7 +8,7 @@ use crate::lab::{Lab, get};
 fn row_77_ports_are_refused_and_idle_connections_closed_where_the_manifest_says_so() {
     let lab = Lab::start("ssh-bounds");
     let key = Client::key(&lab, "me");
-    let more = "forwarding = false\nidle_timeout = \"2s\"\n";
+    let more = "forwarding = false\nidle_timeout = \"5s\"\n";
     lab.ok(&["apply", &super::serving(&lab, "web", &key, more)]);
     let view = lab.until_state("web", "running");
     let ssh = Client::new(&lab, &view["ssh"]);

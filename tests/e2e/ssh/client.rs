@@ -97,10 +97,25 @@ impl Client {
         Ran::new(child.wait_with_output().expect("ssh ends"))
     }
 
+    /// What a person would type for [`Client::run`].
+    pub fn typed(&self, command: &str) -> String {
+        let words = self.options.iter().map(|word| format!("{word} ")).collect::<String>();
+        let quoted = match command.contains([' ', '$', ';']) {
+            true => format!("'{}'", command.replace('\'', "'\\''")),
+            false => command.to_owned(),
+        };
+        format!("ssh {words}box {quoted}").trim_end().to_owned()
+    }
+
     /// Copies; it has to succeed.
     pub fn scp(&self, args: &[&str]) {
         let output = self.program("scp").args(args).output().expect("scp");
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Copies from or to `dir`, or not.
+    pub fn scp_in(&self, dir: &Path, args: &[&str]) -> Ran {
+        Ran::new(self.program("scp").current_dir(dir).args(args).output().expect("scp"))
     }
 
     /// Copies, or not.
@@ -123,13 +138,19 @@ impl Client {
 
     /// A shell on a terminal of this size.
     pub fn terminal(&self, rows: u16, columns: u16) -> Terminal {
+        self.on_terminal((rows, columns), &["-t", "box"])
+    }
+
+    /// `ssh` with these words on a terminal of this size, in rows and columns.
+    pub fn on_terminal(&self, (rows, columns): (u16, u16), words: &[&str]) -> Terminal {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let pair = openpty(Some(&size), None).expect("a terminal");
         let name = nix::unistd::ttyname(&pair.slave).expect("its name");
         let slave = || Stdio::from(pair.slave.try_clone().expect("the same terminal"));
         let ssh = self.program("ssh");
         let mut child = Command::new("setsid");
-        child.args(["--ctty", "--wait", "ssh"]).args(ssh.get_args()).args(["-t", "box"]);
+        child.args(["--ctty", "--wait", "ssh"]).args(ssh.get_args());
+        child.args(&self.options).args(words);
         child.env("TERM", "vt100").stdin(slave()).stdout(slave()).stderr(slave());
         let child = child.spawn().expect("ssh on a terminal");
         drop(pair.slave);
@@ -142,7 +163,7 @@ impl Client {
                 let _ = to.send(String::from_utf8_lossy(&buffer[..count]).into_owned());
             }
         });
-        Terminal { child, name, input, from, said: String::new() }
+        Terminal { child, name, input, from, said: String::new(), seen: String::new() }
     }
 
     /// The host key that the server shows, `TYPE BASE64`.
@@ -191,6 +212,8 @@ pub struct Terminal {
     input: File,
     from: Receiver<String>,
     said: String,
+    /// All that came before `said`.
+    seen: String,
 }
 
 impl Terminal {
@@ -217,7 +240,13 @@ impl Terminal {
             self.said.push_str(&more.unwrap_or_else(|_| panic!("no `{text}` in: {}", self.said)));
         }
         let end = self.said.find(text).map_or(0, |at| at + text.len());
-        self.said.drain(..end);
+        self.seen.extend(self.said.drain(..end));
+    }
+
+    /// Types a line at the shell's next prompt.
+    pub fn ask(&mut self, line: &str) {
+        self.until("$ ");
+        self.say(line);
     }
 
     pub fn resize(&self, rows: u16, columns: u16) {
@@ -225,8 +254,11 @@ impl Terminal {
         super::tool("stty", &["-F", text(&self.name), "rows", &rows, "cols", &columns]);
     }
 
-    /// Its exit status.
-    pub fn end(mut self) -> i32 {
-        self.child.wait().expect("ssh ends").code().unwrap_or(-1)
+    /// Its exit status, and all that came to the terminal.
+    pub fn end(mut self) -> (i32, String) {
+        let code = self.child.wait().expect("ssh ends").code().unwrap_or(-1);
+        // Until nobody has the other side open.
+        self.said.extend(self.from.iter());
+        (code, self.seen + &self.said)
     }
 }

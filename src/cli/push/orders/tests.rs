@@ -23,6 +23,7 @@ fn flags_of_one_app_are_not_taken_for_several() {
         text: String::new(),
         notes: Vec::new(),
         has_port: true,
+        line: 1,
     };
     let count = |line: &str, all| chosen(&typed(line), all, false).map(|all| all.len()).ok();
     assert_eq!(count("-c x", vec![one("a"), one("b")]), None);

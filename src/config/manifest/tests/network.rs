@@ -55,6 +55,13 @@ fn every_mistake_is_named_with_its_place_and_its_cure() {
         ("[[egress]]\nallow = \"tcp\"\nto = []", "5:6 `egress.to` is empty | remove it"),
         ("[[egress]]\nallow = \"tcp\"\nports = [\"9-8\"]", "5:10 `9-8` is no port range"),
         ("[[egress]]\nallow = \"tcp\"\nports = [0]", "5:10 `egress.ports` is 0, out of range"),
+        (
+            "uris = [\"https://a.example.org\"]",
+            "3:9 `https://a.example.org` begins with https | write \"a.example.org\"",
+        ),
+        ("uris = [\"a b\"]", "3:9 `a b` is no name of an app | write HOST, HOST:PORT or HOST/PATH"),
+        ("uris = [\"a:0\"]", "3:9 `a:0` is no name of an app"),
+        ("uris = [\"a\", \"a\"]", "3:14 `a` is named twice | remove one"),
         ("[[egress]]\nallow = \"tcp\"\nlog = 1", "5:7 `egress.log` must be true or false"),
     ]);
 }
@@ -68,4 +75,10 @@ fn web_has_every_port_that_no_other_process_lists() {
     ));
     assert_eq!(it.processes["web"].ports, ["web"]);
     assert_eq!(it.processes["admin"].health.check, Check::Port { port: 2 });
+}
+
+#[test]
+fn names_are_taken_as_routes_of_cf_are_written() {
+    let all = ["*.example.org", "tcp.example.org:9000", "shop.example.org/api/v1", "localhost"];
+    assert_eq!(good(&format!("{HEAD}uris = {all:?}\n")).uris, all);
 }
