@@ -2,6 +2,7 @@
 
 use super::lab::{Lab, PATIENCE};
 use nix::mount::{MsFlags, mount};
+use nix::sys::signal::Signal;
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
@@ -173,8 +174,27 @@ fn row_52_the_journal_hears_every_line_when_the_owner_wants_it() {
     let expected = [format!("PRIORITY=3\n{fields} err\n"), format!("PRIORITY=6\n{fields} out\n")];
     assert_eq!(found, expected);
     assert!(lab.daemon_log().contains("journal.lines_lost"), "{}", lab.daemon_log());
-    drop(journal);
     lab.until_state("heard", "finished");
     lab.until("the files have it, too", |lab| lab.logged("heard", "OUT to out").pop());
+
+    // Unless the owner says otherwise, it is asked for where it is there.
+    lab.end_daemon(Signal::SIGTERM);
+    lab.configure("log", "[log]\njournal = \"auto\"\n");
+    lab.serve();
+    lab.ok(&["apply", "--no-wait", &lab.app("auto", "echo by itself\n", JOB)]);
+    let mut heard = false;
+    while !heard {
+        let length = journal.recv(&mut buffer).expect("a line");
+        heard = String::from_utf8_lossy(&buffer[..length]).contains("MESSAGE=by itself\n");
+    }
+    drop(journal);
+    std::fs::remove_file("/run/systemd/journal/socket").expect("removed");
+    lab.until_state("auto", "finished");
+    lab.end_daemon(Signal::SIGTERM);
+    let refused = lab.daemon_log().matches("journal.refused").count();
+    lab.serve();
+    lab.ok(&["apply", &lab.app("none", "echo unheard\n", JOB)]);
+    lab.until_state("none", "finished");
+    assert_eq!(lab.daemon_log().matches("journal.refused").count(), refused);
     lab.finish();
 }
