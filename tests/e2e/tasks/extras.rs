@@ -157,6 +157,19 @@ fn row_51_row_63_row_64_a_record_gets_what_it_asks_for() {
     let labels = "team=\"edge\",who=\"";
     assert!(figures.lines().any(|it| it.starts_with("terrarium_app_pids{") && it.contains(labels)));
     assert_eq!(ask(&lab, "DELETE", "/v1/containers/lrp", "").0, 200);
+    // One that does not come is told in Diego's words, and is no failure to make a container.
+    record.insert("guid".into(), "without".into());
+    record["log_config"]["guid"] = "without".into();
+    record["cached_dependencies"][0]["cache_key"] = "".into();
+    assert_eq!(ask(&lab, "POST", "/v1/containers", &json!(record).to_string()).0, 201);
+    lab.until("it says why not", |lab| {
+        let (_, shown) = ask(lab, "GET", "/v1/containers/without", "");
+        let name = shown["log_name"].as_str()?;
+        let why =
+            "crashed: failed to download cached artifacts: Not cacheable directory: cache key";
+        lab.logged(name, why).pop()
+    });
+    assert_eq!(ask(&lab, "DELETE", "/v1/containers/without", "").0, 200);
     lab.assert_empty();
     lab.finish();
 }

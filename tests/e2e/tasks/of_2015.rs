@@ -303,7 +303,7 @@ fn assert_told(lines: &str, own: &str, sshd: &str) {
     let going = "[CELL/0] OUT Cell destroying container for instance";
     let gone = "[CELL/0] OUT Cell successfully destroyed container for instance";
     let first = [made, well, own, healthy, killed, going, gone];
-    let second = [made, well, own, healthy, asked, stopping, going, gone];
+    let second = [made, well, own, healthy, stopping, asked, going, gone];
     in_order(lines, &[&first[..], &second].concat());
     in_order(lines, &[well, monitored, healthy, gone, well, monitored, healthy, gone]);
     // Side by side with it.
