@@ -194,6 +194,8 @@ fn row_1_the_task_record_of_2015_runs_as_it_stands() {
             &told[2],
             &told[3],
             &told[4],
+            &told[5],
+            &told[6],
             "[STG/0] OUT Exit status 0",
             "[STG/0] OUT Staging Complete",
             "[CELL/0] OUT Cell destroying container for instance c181be6b",
