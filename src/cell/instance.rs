@@ -10,7 +10,7 @@ use super::ssh;
 use super::{converge, crash, record::Release};
 use crate::container::{Container, ContainerError, ContainerSpec, Fault};
 use crate::exec::assembly::{self, Told, keep};
-use crate::exec::cancel::Cancel;
+use crate::exec::cancel::{self, Cancel};
 use crate::exec::env;
 use crate::exec::found::{Attached, Found};
 use crate::exec::health::Monitor;
@@ -83,7 +83,7 @@ pub(super) async fn supervise(
             drop(shared.state().supervised.remove(&key));
             return;
         }
-        Err(err) if err.is_full() => {
+        Err(NotMade::Container(err)) if err.is_full() => {
             // What it did not get is not what others wait for.
             shared.state().room.give_back(needs);
             shared.starve(&key, &lrp, returned, &err);
@@ -91,10 +91,10 @@ pub(super) async fn supervise(
             return shared.wake();
         }
         Err(err) => {
-            let why = crate::log::chain(&err);
-            let text = format!("failed to create container: {why}");
+            let cause = err.cause();
+            let text = cause.text();
             cell.say(true, format!("Cell failed to start instance {}/{}: {text}", key.0, key.1));
-            (None, Err(StepError::died(Cause::CreateFailed { why })))
+            (None, Err(StepError::died(cause)))
         }
         Ok((container, first)) => {
             let life = live(&shared, &key, &lrp, &container, first, &cell, &cancel);
@@ -124,6 +124,29 @@ pub(super) async fn supervise(
     shared.leave(&key, needs);
 }
 
+/// Why there is no container for an instance.
+enum NotMade {
+    /// Something that it was to hold is not there; Diego's text.
+    Mounts(String),
+    /// It could not be made itself.
+    Container(ContainerError),
+}
+
+impl NotMade {
+    fn cause(self) -> Cause {
+        match self {
+            NotMade::Mounts(text) => Cause::Failed { text },
+            NotMade::Container(err) => Cause::CreateFailed { why: crate::log::chain(&err) },
+        }
+    }
+}
+
+impl From<ContainerError> for NotMade {
+    fn from(err: ContainerError) -> NotMade {
+        NotMade::Container(err)
+    }
+}
+
 /// Makes the container and records where the instance lives.
 async fn create(
     shared: &Arc<Shared>,
@@ -131,7 +154,7 @@ async fn create(
     lrp: &DesiredLrp,
     release: &Release,
     (cell, cancel): (&Sink, &Cancel),
-) -> Result<Arc<Container>, ContainerError> {
+) -> Result<Arc<Container>, NotMade> {
     let handle = shared.fresh_handle(key);
     let asked = Asked::by_lrp(lrp);
     let mounts = mounts::prepare(shared, &asked, &handle, (cell, cancel)).await;
@@ -140,8 +163,7 @@ async fn create(
         Err(why) => {
             let (inner, name) = (shared.clone(), handle.clone());
             smol::unblock(move || inner.remove_mounted(&name)).await;
-            let doing = "prepare the mounts of";
-            return Err(ContainerError::Step { doing, handle, source: why.into() });
+            return Err(NotMade::Mounts(why));
         }
     };
     let mut binds = match &release.container {
@@ -167,7 +189,7 @@ async fn create(
     let Some(turn) = turn else {
         smol::unblock(move || inner.remove_mounted(&handle)).await;
         // Of one that was stopped meanwhile nobody asks why.
-        return Err(ContainerError::Expired);
+        return Err(ContainerError::Expired.into());
     };
     let begun = Instant::now();
     let made = smol::unblock(move || inner.host.create(spec, Fault::None)).await;
@@ -189,7 +211,7 @@ async fn create(
         Err(err) => {
             // What the creation's own undo could not take back is tried once more.
             shared.destroy(&guid).await;
-            return Err(err);
+            return Err(err.into());
         }
     };
     cell.say(false, format!("Cell successfully created container for instance {guid}"));
@@ -255,16 +277,28 @@ async fn live(
         Box::pin(heed(shared, key, lrp, container, told))
     };
     let fresh = begin == assembly::Begin::Fresh;
+    let stopping = || cell.say(false, format!("Cell stopping instance {}", container.handle()));
     // Stopped before it began: then there is nothing to say good-bye to.
-    let end = match fresh && cancel.is_cancelled() {
-        true => Err(StepError::Cancelled),
-        false => match make_volumes(&exec, lrp, fresh, cancel).await {
-            Ok(()) => keep(&exec, &monitor, begin, &tell, cancel).await,
-            err => err,
-        },
+    if fresh && cancel.is_cancelled() {
+        stopping();
+        return Err(StepError::Cancelled);
+    }
+    let (stop, told) = cancel::pair();
+    let life = async {
+        make_volumes(&exec, lrp, fresh, &told).await?;
+        keep(&exec, &monitor, begin, &tell, &told).await
     };
-    if cancel.is_cancelled() {
-        cell.say(false, format!("Cell stopping instance {}", container.handle()));
+    let forward = async {
+        cancel.cancelled().await;
+        // Before anything of it ends.
+        stopping();
+        stop.cancel();
+        future::pending().await
+    };
+    let end = future::or(life, forward).await;
+    if cancel.is_cancelled() && !told.is_cancelled() {
+        // It had ended by itself just then.
+        stopping();
     }
     end
 }

@@ -86,6 +86,7 @@ impl Cell {
             stdin: wish.stdin,
             keep_stdin: false,
             launches: false,
+            never_waits: false,
         };
         let started = container.start(spec).await;
         started

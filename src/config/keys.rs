@@ -1,13 +1,17 @@
 //! A file of the box with public keys of SSH, in the form of OpenSSH's authorized_keys without options.
 
 use crate::unit::public_line;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Longest file, in bytes: its keys are an argument of the server in a container.
 const FILE_MAX: u64 = 64 << 10;
+/// Opening waits for nobody, and no terminal becomes ours: asm-generic/fcntl.h, the same on every
+/// architecture that this program runs on.
+const O_NONBLOCK: i32 = 0o4000;
+const O_NOCTTY: i32 = 0o400;
 /// Keys of one file.
 const KEYS_MAX: usize = 256;
 
@@ -24,12 +28,14 @@ pub struct Keys {
 pub fn read(path: &Path) -> Result<Keys, (String, String)> {
     let shown = path.display();
     let unread = |err: std::io::Error| (format!("{shown} cannot be read"), err.to_string());
-    // Whoever opens a fifo waits for its other end.
-    if !fs::metadata(path).map_err(unread)?.is_file() {
+    // What is looked at is what was opened: whoever can write there may put a fifo in its place between
+    // the two, and who opens that waits for its other end.
+    let mut options = File::options();
+    let file = options.read(true).custom_flags(O_NONBLOCK | O_NOCTTY).open(path).map_err(unread)?;
+    let meta = file.metadata().map_err(unread)?;
+    if !meta.is_file() {
         return Err((format!("{shown} is not a file"), "name one".into()));
     }
-    let file = File::open(path).map_err(unread)?;
-    let meta = file.metadata().map_err(unread)?;
     if meta.mode() & 0o022 != 0 {
         let what = format!("{shown} may be written by others than its owner");
         return Err((what, format!("chmod go-w {shown}")));
@@ -66,6 +72,7 @@ pub fn parse(text: &str) -> Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     const KEY: &str =
@@ -99,6 +106,11 @@ mod tests {
         fs::write(&file, "#".repeat(FILE_MAX as usize + 1)).expect("file");
         assert!(read(&file).expect_err("too long").0.contains("64 KiB"));
         assert!(read(&dir).expect_err("a directory").0.contains("not a file"));
+        // Opened first and looked at then: an open that waited would wait here, for ever.
+        let fifo = dir.join("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo");
+        assert!(made.success());
+        assert!(read(&fifo).expect_err("a fifo").0.contains("not a file"));
         assert!(read(&dir.join("none")).expect_err("missing").0.contains("cannot be read"));
         fs::remove_dir_all(dir).expect("clean up");
     }

@@ -128,8 +128,8 @@ pub struct Log {
     pub rate: Rate,
     /// Lines that an instance may log in a second; `None`: any number.
     pub rate_lines: Option<u32>,
-    /// Output of apps goes to systemd's journal as well.
-    pub journal: bool,
+    /// Output of apps goes to systemd's journal as well; `Auto`: where there is one.
+    pub journal: Amount<bool>,
 }
 
 /// Where figures are told.
@@ -263,7 +263,7 @@ impl Log {
             app_files: 2,
             rate: Rate::Bytes(Bytes::mib(1)),
             rate_lines: None,
-            journal: false,
+            journal: Amount::Auto,
         }
     }
 }

@@ -10,6 +10,7 @@ use super::posture::Posture;
 use super::program::OwnProgram;
 use super::quiet::Quiet;
 use super::record::Record;
+use super::relief::Relief;
 use super::spool::Spool;
 use crate::cgroup::{Group, Stats};
 use crate::init::proto::{Answer, Ask, FailKind, Notified, ProcessState};
@@ -48,6 +49,7 @@ pub struct Process {
     /// Limits that were asked for and could not be had, as they are: `nofile 1024, ...`; empty: none.
     pub lowered: String,
     link: Arc<Link>,
+    spool: Spool,
     exit: Receiver<ExitStatus>,
     ended: OnceLock<ExitStatus>,
 }
@@ -203,21 +205,34 @@ impl Container {
         self.link.ask_with(adopt, &fds).await
     }
 
-    /// Takes over a process with what it has written since; it may have ended meanwhile.
+    /// Takes over a process with what it has written since; it may have ended meanwhile. It never
+    /// waits for us: its outputs are read by who knows [`Relief`].
     pub async fn attach(&self, known: &ProcessState) -> Result<Process, ProcessError> {
-        let (mut process, spool) = self.attach_unread(known).await?;
-        let streams = &mut process.streams;
+        let mut process = self.attach_to(known, true).await?;
+        let (spool, streams) = (process.spool.clone(), &mut process.streams);
         (streams.spooled_out, streams.spooled_err) = smol::unblock(move || spool.take()).await;
         Ok(process)
     }
 
-    /// The same, but what it has written since stays where it is until it is taken.
+    /// The same, but what it has written since stays where it is until it is taken, and it waits for
+    /// whoever reads.
     pub async fn attach_unread(
         &self,
         known: &ProcessState,
     ) -> Result<(Process, Spool), ProcessError> {
+        let process = self.attach_to(known, false).await?;
+        let spool = process.spool.clone();
+        Ok((process, spool))
+    }
+
+    async fn attach_to(
+        &self,
+        known: &ProcessState,
+        never_waits: bool,
+    ) -> Result<Process, ProcessError> {
         let exit = self.link.watch(&known.id);
-        let (_, fds) = match self.link.ask(Ask::Attach { id: known.id.clone() }).await {
+        let attach = Ask::Attach { id: known.id.clone(), never_waits };
+        let (_, fds) = match self.link.ask(attach).await {
             Ok(answer) => answer,
             Err(err) => {
                 self.link.unwatch(&known.id, exit);
@@ -230,8 +245,7 @@ impl Container {
         if let Some(status) = list.iter().find(|p| p.id == known.id).and_then(|p| p.ended) {
             self.link.tell_end(&known.id, status);
         }
-        let process = self.process(known.id.clone(), known.tty, fds, exit);
-        Ok((process, Spool::new(self.init_dir.clone(), known.id.clone())))
+        Ok(self.process(known.id.clone(), known.tty, fds, exit))
     }
 
     /// All processes that pid 1 knows, running and ended, but those that serve the daemon.
@@ -350,7 +364,8 @@ impl Container {
             },
         };
         let (link, lowered) = (self.link.clone(), String::new());
-        Process { id, streams, lowered, link, exit, ended: OnceLock::new() }
+        let spool = Spool::new(self.init_dir.clone(), id.clone());
+        Process { id, streams, lowered, link, spool, exit, ended: OnceLock::new() }
     }
 }
 
@@ -363,6 +378,12 @@ impl Process {
             (Err(_), Some(status)) => Ok(*status),
             (Err(_), None) => Err(self.link.lost()),
         }
+    }
+
+    /// By which whoever reads its standard output, or error, gets that back from pid 1.
+    pub fn relief(&self, err: bool) -> Relief {
+        let (link, spool, id) = (self.link.clone(), self.spool.clone(), self.id.clone());
+        Relief { link, spool, id, err }
     }
 
     /// Sends it a signal.

@@ -25,14 +25,13 @@ impl Spool {
     /// What it wrote to stdout and to stderr, at most [`SPOOL_MAX`] bytes each and a line about the
     /// rest; nothing when it is asked again. Blocking.
     pub fn take(&self) -> (Vec<u8>, Vec<u8>) {
-        let all = |file: Option<Take<File>>| {
-            let mut text = Vec::new();
-            // What was read before an error is better than nothing.
-            let _ = file.map(|mut file| file.read_to_end(&mut text));
-            text
-        };
         let (out, err) = self.open();
         (all(out), all(err))
+    }
+
+    /// The same of one of them. Blocking.
+    pub(super) fn take_one(&self, err: bool) -> Vec<u8> {
+        all(self.open_one(if err { "err" } else { "out" }))
     }
 
     /// The same as files that nobody else finds any more. Blocking.
@@ -50,4 +49,12 @@ impl Spool {
         let _ = std::fs::remove_file(self.dir.join(name));
         Some(File::from(opened.ok()?).take(SPOOL_MAX + LINE_MAX))
     }
+}
+
+/// What is in a spool.
+fn all(file: Option<Take<File>>) -> Vec<u8> {
+    let mut text = Vec::new();
+    // What was read before an error is better than nothing.
+    let _ = file.map(|mut file| file.read_to_end(&mut text));
+    text
 }

@@ -84,6 +84,7 @@ impl Container {
             stdin: role == "tar-in",
             keep_stdin: false,
             launches: false,
+            never_waits: false,
         };
         let mut process = self.start(spec).await?;
         let words = process.streams.stderr.take();

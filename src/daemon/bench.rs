@@ -232,6 +232,7 @@ fn shell(script: &str) -> ProcessSpec {
         stdin: false,
         keep_stdin: false,
         launches: false,
+        never_waits: false,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::cell::settings::{SelfCheck, Settings};
 use crate::cell::task::due::Times;
 use crate::config::machine::{Amount, Cell, Config};
 use crate::container::{Host, boot_id};
-use crate::exec::logs::Keep;
+use crate::exec::logs::{self, Keep};
 use crate::exec::room::Resources;
 use crate::exec::turns::Sizes;
 use crate::init::filter;
@@ -179,7 +179,10 @@ pub fn log_keep(config: &Config) -> Keep {
         files: log.app_files,
         rate: log.rate,
         lines: log.rate_lines,
-        journal: log.journal,
+        journal: match log.journal {
+            Amount::Auto => logs::has_journal(),
+            Amount::Fixed(wanted) => wanted,
+        },
     }
 }
 

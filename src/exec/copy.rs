@@ -135,6 +135,7 @@ async fn helper(
         stdin: place.stdin,
         keep_stdin: false,
         launches: false,
+        never_waits: false,
     };
     // Given up before its answer, a start is undone when that comes after all.
     match cancel.or(exec.container.start(spec)).await {
@@ -162,8 +163,8 @@ async fn finish(
     let streams = std::mem::take(&mut process.streams);
     let to = (sink.clone(), exec.limit.clone());
     let output = future::zip(
-        log_lines(streams.stdout, Vec::new(), false, to.clone(), ended.clone()),
-        log_lines(streams.stderr, Vec::new(), true, to, ended),
+        log_lines((streams.stdout, Vec::new()), false, to.clone(), ended.clone(), None),
+        log_lines((streams.stderr, Vec::new()), true, to, ended, None),
     );
     let life = async {
         let status = match cancel.or(process.wait()).await {

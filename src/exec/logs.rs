@@ -40,6 +40,11 @@ pub struct Keep {
     pub journal: bool,
 }
 
+/// Whether the box has systemd's journal.
+pub fn has_journal() -> bool {
+    Path::new(SOCKET).exists()
+}
+
 /// All app logs of the box.
 pub struct Logs {
     dir: PathBuf,

@@ -90,6 +90,7 @@ impl Executor {
 
     async fn launch(&self, mut spec: ProcessSpec) -> Result<Process, ProcessError> {
         spec.env.extend(self.env.iter().cloned());
+        spec.never_waits = true;
         if spec.id.is_empty() {
             spec.id = self.new_id();
         }
@@ -122,8 +123,20 @@ impl Executor {
         let streams = std::mem::take(&mut process.streams);
         let to = (sink.clone(), self.limit.clone());
         let output = future::zip(
-            log_lines(streams.stdout, streams.spooled_out, false, to.clone(), over.clone()),
-            log_lines(streams.stderr, streams.spooled_err, true, to, over),
+            log_lines(
+                (streams.stdout, streams.spooled_out),
+                false,
+                to.clone(),
+                over.clone(),
+                Some(process.relief(false)),
+            ),
+            log_lines(
+                (streams.stderr, streams.spooled_err),
+                true,
+                to,
+                over,
+                Some(process.relief(true)),
+            ),
         );
         let life = async {
             let life = match ended {

@@ -4,6 +4,8 @@ use super::cancel::Cancel;
 use super::limit::Limit;
 use super::lines::Lines;
 use super::logs::AppLog;
+use crate::container::Relief;
+use crate::sys::fd::has_mark;
 use async_io::{Async, Timer};
 use smol::future;
 use std::fs::File;
@@ -94,6 +96,10 @@ pub struct Reader {
     left: usize,
     terminal: bool,
     buffer: Vec<u8>,
+    /// By which it gets back what pid 1 has taken over; `None`: that never does.
+    relief: Option<Relief>,
+    /// What came by it.
+    kept: Vec<u8>,
 }
 
 impl Reader {
@@ -102,7 +108,13 @@ impl Reader {
         let file = File::from(fd);
         let terminal = file.is_terminal();
         let file = Async::new(file)?;
-        Ok(Reader { file, ended, left: DRAIN_MAX, terminal, buffer: vec![0; CHUNK] })
+        let (buffer, kept) = (vec![0; CHUNK], Vec::new());
+        Ok(Reader { file, ended, left: DRAIN_MAX, terminal, buffer, relief: None, kept })
+    }
+
+    /// The same of a process that never waits for us.
+    pub fn with(self, relief: Option<Relief>) -> Reader {
+        Reader { relief, ..self }
     }
 
     /// The next bytes; `None` after the last ones.
@@ -110,13 +122,19 @@ impl Reader {
         // A pipe that is never empty is always ready: without this, whoever writes fast enough
         // would have the executor's only thread for himself.
         future::yield_now().await;
-        let Reader { file, ended, left, terminal, buffer } = self;
+        let Reader { file, ended, left, terminal, buffer, relief, kept } = self;
+        // Right before each read, as long as we may have stood still.
+        let is_taken = |file: &File| relief.is_some() && has_mark(file);
         // Asked first: whoever is always ready to be read would never let the end be heard.
         if *left == DRAIN_MAX && !ended.is_cancelled() {
-            let come = ended.or(file.read_with(|mut file| file.read(buffer)));
+            let come = ended.or(file.read_with(|mut file| match is_taken(file) {
+                true => Ok(None),
+                false => file.read(buffer).map(Some),
+            }));
             match come.await {
-                Some(Ok(0)) => return Ok(None),
-                Some(Ok(length)) => return Ok(Some(&self.buffer[..length])),
+                Some(Ok(None)) => return take_back(relief, kept).await.map(Some),
+                Some(Ok(Some(0))) => return Ok(None),
+                Some(Ok(Some(length))) => return Ok(Some(&self.buffer[..length])),
                 // The other side of a terminal is closed.
                 Some(Err(err)) if err.raw_os_error() == Some(EIO) => return Ok(None),
                 Some(Err(err)) => return Err(err),
@@ -138,6 +156,9 @@ impl Reader {
                 _ => Ok(None),
             };
         }
+        if is_taken(file.get_ref()) {
+            return take_back(relief, kept).await.map(Some);
+        }
         match file.get_ref().read(buffer) {
             Ok(length @ 1..) => Ok(Some(&self.buffer[..length])),
             _ => Ok(None),
@@ -145,13 +166,31 @@ impl Reader {
     }
 }
 
+/// Gets what pid 1 has taken over; perhaps nothing, and then there is more to read.
+async fn take_back<'a>(relief: &Option<Relief>, kept: &'a mut Vec<u8>) -> io::Result<&'a [u8]> {
+    if let Some(relief) = relief {
+        *kept = relief.take_back().await.map_err(io::Error::other)?;
+        if !kept.is_empty() {
+            let (handle, id) = relief.of();
+            crate::warn!("output.kept", handle = handle, id = id, bytes = kept.len());
+        }
+    }
+    Ok(kept)
+}
+
 /// Gives `take` every byte of `fd` until `ended` is cancelled, and then what is still in the pipe.
 pub async fn drain(
     fd: OwnedFd,
     ended: Cancel,
+    take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    to_the_end(Reader::new(fd, ended)?, take).await
+}
+
+async fn to_the_end(
+    mut reader: Reader,
     mut take: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut reader = Reader::new(fd, ended)?;
     while let Some(bytes) = reader.next().await? {
         take(bytes)?;
     }
@@ -159,24 +198,25 @@ pub async fn drain(
 }
 
 /// Turns one stream into log lines, as many as `limit` allows. What is too much is read all the same:
-/// no process waits for its log.
+/// no process waits for its log. `relief`: that of a process that never waits for us either.
 pub async fn log_lines(
-    fd: Option<OwnedFd>,
-    spooled: Vec<u8>,
+    (fd, spooled): (Option<OwnedFd>, Vec<u8>),
     err: bool,
     (sink, limit): (Sink, Limit),
     ended: Cancel,
+    relief: Option<Relief>,
 ) {
     let mut lines = Lines::default();
     lines.push(&spooled, |line| limit.say(&sink, err, line));
     if let Some(fd) = fd {
-        let read = drain(fd, ended, |bytes| {
+        let take = |bytes: &[u8]| {
             match limit.is_silent() {
                 true => lines.skip(bytes),
                 false => lines.push(bytes, |line| limit.say(&sink, err, line)),
             }
             Ok(())
-        });
+        };
+        let read = async { to_the_end(Reader::new(fd, ended)?.with(relief), take).await };
         if let Err(error) = read.await {
             crate::warn!("stream.broken", source = sink.source, err = error);
         }

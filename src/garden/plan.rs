@@ -184,6 +184,7 @@ pub fn process(asked: &garden::ProcessSpec, inner: &str, env: &[String]) -> Done
         stdin: true,
         keep_stdin: asked.tty.is_none(),
         launches: false,
+        never_waits: false,
     })
 }
 

@@ -37,6 +37,12 @@ impl Depot {
         Ok(at::open(&self.0, name, flags, 0o600, ENTRY)?.into())
     }
 
+    /// The same when there is none: somebody may be just taking what there is.
+    pub fn new_spool(&self, name: &str) -> io::Result<File> {
+        let flags = Open::O_WRONLY | Open::O_APPEND | Open::O_CREAT | Open::O_EXCL;
+        Ok(at::open(&self.0, name, flags, 0o600, ENTRY)?.into())
+    }
+
     /// Writes how process `id` ended, for who comes when we have ended too. Nothing is forced to the
     /// disk: after a power cut nobody asks, the container is gone; and who waits for the end of a process
     /// would wait for the box's disk, twice, with all that goes on in the container.

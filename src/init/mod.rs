@@ -16,6 +16,7 @@
 //! pea        the same for a pea, by a process that goes into a standing container, and starts there
 //! confine    pid 1 gives up what it does not need
 //! serve      pid 1 serves: table of processes, start (then child), spool, depot
+//! guard      outputs of an app that a daemon reads, as long as he does
 //! ```
 
 mod bind;
@@ -25,6 +26,7 @@ mod depot;
 mod early;
 mod environment;
 pub mod filter;
+mod guard;
 mod inside;
 mod inside_net;
 mod limits;

@@ -271,6 +271,18 @@ pub enum Ask {
     Attach {
         /// Which process.
         id: String,
+        /// As [`ProcessSpec::never_waits`] has it, from now on.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        never_waits: bool,
+    },
+    /// Read on, where the read end of an output has the mark of [`super::guard`]; until then nobody
+    /// may read it. What pid 1 has kept of it meanwhile, for the asker to take first, is told as with
+    /// [`Answer::Attached`]. The answer is [`Answer::Done`].
+    ReadOn {
+        /// Which process.
+        id: String,
+        /// Its standard error.
+        err: bool,
     },
     /// Send a signal to one process.
     Signal {

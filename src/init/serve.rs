@@ -7,6 +7,7 @@
 //! peer       a request              -> answered at once, a start when exec has worked
 //! errors     a starting process     -> exec has worked, or what failed
 //! streams    output, nobody reads   -> spool
+//!            output, another reads  -> a look at whether he does, a little later
 //! ```
 
 mod answer;
@@ -14,6 +15,7 @@ mod begin;
 
 use super::child;
 use super::depot::Depot;
+use super::guard::{Guard, LOOK};
 use super::message;
 use super::notice::Notices;
 use super::peers::Peers;
@@ -30,6 +32,7 @@ use crate::sys::process::{self, Ended, Resource};
 use crate::sys::{memory, signal};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 /// Ended children taken in one turn of the loop.
 const REAP_MAX: usize = 4096;
@@ -52,6 +55,7 @@ enum Source {
     Notices,
     Starting(Serial),
     Stream(Serial, usize),
+    Written(Serial, usize),
 }
 
 /// Pid 1.
@@ -70,6 +74,8 @@ pub struct Server {
     more_to_reap: bool,
     /// Something was done since the program was let go of.
     has_worked: bool,
+    /// When those who read outputs are looked at.
+    next_look: Option<Instant>,
     /// The box shuts down: everyone has been told to end, and we end with the last of ours.
     leaving: bool,
     /// Our own soft limit of open files.
@@ -119,6 +125,7 @@ impl Server {
             for_empty: Vec::new(),
             more_to_reap: false,
             has_worked: true,
+            next_look: None,
             leaving: false,
             nofile,
             buffer: vec![0; MAX_MESSAGE],
@@ -132,14 +139,18 @@ impl Server {
         loop {
             match self.wait() {
                 Ok(none) if none.is_empty() && !self.more_to_reap => {
+                    self.look();
                     memory::let_go_of_program();
                     self.has_worked = false;
                 }
                 Ok(ready) => {
-                    self.has_worked = true;
+                    // What is written wakes us for a look, after which it is let go of anyway.
+                    self.has_worked |=
+                        ready.iter().any(|(source, _)| !matches!(source, Source::Written(..)));
                     for (source, events) in ready {
                         self.handle(source, events);
                     }
+                    self.look();
                 }
                 Err(err) if err.kind() == io::ErrorKind::InvalidInput => self.end_if_deaf(),
                 // A lack of memory in the kernel, or a signal: ask again.
@@ -182,19 +193,26 @@ impl Server {
                 sources.push(Source::Starting(serial));
                 watched.push(PollFd::new(errors.as_fd(), read));
             }
-            if process.is_ours_to_read() {
-                for (index, stream) in process.streams.iter().enumerate() {
-                    if stream.open {
-                        sources.push(Source::Stream(serial, index));
-                        watched.push(PollFd::new(stream.fd.as_fd(), read));
-                    }
+            for (index, stream) in process.streams.iter().enumerate().filter(|it| it.1.open) {
+                if process.is_ours_to_read() {
+                    sources.push(Source::Stream(serial, index));
+                } else if process.is_looked_after(stream) {
+                    sources.push(Source::Written(serial, index));
+                } else {
+                    continue;
                 }
+                watched.push(PollFd::new(stream.fd.as_fd(), read));
             }
         }
+        // To the next millisecond, or we would come too early and wait for nothing.
+        let until_look = self.next_look.map(|next| {
+            let left = next.saturating_duration_since(Instant::now()).as_millis() + 1;
+            left.min(LOOK.as_millis()) as u16
+        });
         let patience = match (self.more_to_reap, self.has_worked) {
             (true, _) => Some(0),
-            (false, true) => Some(CALM_MS),
-            (false, false) => None,
+            (false, true) => Some(until_look.map_or(CALM_MS, |left| left.min(CALM_MS))),
+            (false, false) => until_look,
         };
         fd::poll(&mut watched, patience)?;
         let events = watched.iter().map(|fd| fd.revents().unwrap_or(PollFlags::POLLERR));
@@ -248,6 +266,24 @@ impl Server {
                     process.streams[index].pull(depot, buffer);
                 }
             }
+            Source::Written(serial, index) => {
+                let Some(process) = self.table.get(serial) else { return };
+                if process.is_looked_after(&process.streams[index]) {
+                    let hung_up = events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR);
+                    let stream = &mut process.streams[index];
+                    stream.guard = if hung_up { Guard::Over } else { Guard::Seen };
+                    self.next_look.get_or_insert_with(|| Instant::now() + LOOK);
+                }
+            }
+        }
+    }
+
+    /// Looks after those who read outputs, when it is time.
+    fn look(&mut self) {
+        let now = Instant::now();
+        if self.next_look.is_some_and(|next| next <= now) {
+            let next = self.table.look(&self.depot, &mut self.buffer);
+            self.next_look = next.map(|after| now + after);
         }
     }
 

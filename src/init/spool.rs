@@ -5,13 +5,19 @@
 //! gap is at the end, where a line of ours says how long it is; live output goes on right after. A
 //! spool that was closed and that nobody has taken is gone on with, after a line that says so; the same
 //! line stands for what who read an ended process has taken with it.
+//!
+//! What [`super::guard`] takes from a reader who stands still is kept in the same way.
 
 use super::depot::Depot;
+use super::guard::{self, Guard};
 use super::proto::SPOOL_MAX;
 use crate::sys::fd;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+
+/// Bytes that are moved at once from a reader who stands still.
+const PIECE: usize = 16 * 1024;
 
 /// Stands where output may be missing.
 const GAP: &str = "\n[terrarium: output may be missing here: whoever read it ended]\n";
@@ -22,6 +28,8 @@ pub struct Stream {
     pub fd: OwnedFd,
     /// Something may still come.
     pub open: bool,
+    /// What is known of who reads it, if it is looked after.
+    pub guard: Guard,
     /// File name in the depot.
     name: String,
     /// The spool, while it is being written.
@@ -48,7 +56,53 @@ pub enum Pulled {
 impl Stream {
     /// The stream whose spool has this name.
     pub fn new(fd: OwnedFd, name: String) -> Stream {
-        Stream { fd, open: true, name, file: None, length: 0, dropped: 0, marked: None }
+        let guard = Guard::Calm;
+        Stream { fd, open: true, guard, name, file: None, length: 0, dropped: 0, marked: None }
+    }
+
+    /// Looks at what is unread of what somebody else reads; whether it was for us to read.
+    pub fn look(&mut self, depot: &Depot, buffer: &mut [u8]) -> bool {
+        let Ok((unread, capacity)) = fd::unread(&self.fd) else { return false };
+        let next = self.guard.look(unread, capacity);
+        let marked = match (self.guard, next) {
+            (Guard::Seen, Guard::Asked) => fd::set_mark(&self.fd, true),
+            (Guard::Asked, Guard::Calm) => fd::set_mark(&self.fd, false),
+            _ => Ok(()),
+        };
+        if marked.is_ok() {
+            self.guard = next;
+        }
+        if self.guard != Guard::Kept || !guard::is_half_full(unread, capacity) {
+            return false;
+        }
+        let mut left = unread.saturating_sub(1);
+        while left > 0 {
+            let most = left.min(PIECE).min(buffer.len());
+            match fd::read(&self.fd, &mut buffer[..most]) {
+                Ok(length @ 1..) => {
+                    self.keep(depot, &buffer[..length]);
+                    left -= length;
+                }
+                Ok(_) | Err(_) => break,
+            }
+        }
+        true
+    }
+
+    /// Somebody reads it: he may take what was kept, and then read on.
+    pub fn hand_over(&mut self, depot: &Depot) {
+        if self.dropped > 0 && self.file.is_none() {
+            self.open_spool(depot.spool(&self.name));
+        }
+        self.close_spool();
+        self.let_go();
+    }
+
+    /// Nobody is looked after any more.
+    pub fn let_go(&mut self) {
+        // It cannot fail on a descriptor that is open.
+        let _ = fd::set_mark(&self.fd, false);
+        self.guard = if self.guard == Guard::Over { Guard::Over } else { Guard::Calm };
     }
 
     /// Moves what is there, at most one buffer, to the spool.
@@ -74,10 +128,16 @@ impl Stream {
 
     /// Adds to the spool what fits.
     fn keep(&mut self, depot: &Depot, bytes: &[u8]) {
-        if self.file.is_none() {
-            self.open_spool(depot);
-            if self.length > 0 {
-                self.mark_gap();
+        match (&self.file, self.guard) {
+            (Some(_), _) => {}
+            (None, Guard::Kept) if self.dropped > 0 => {}
+            // One that is there is being taken, and what is added after that is lost.
+            (None, Guard::Kept) => self.open_spool(depot.new_spool(&self.name)),
+            (None, _) => {
+                self.open_spool(depot.spool(&self.name));
+                if self.length > 0 {
+                    self.mark_gap();
+                }
             }
         }
         let fits = (SPOOL_MAX.saturating_sub(self.length) as usize).min(bytes.len());
@@ -100,14 +160,13 @@ impl Stream {
     /// nowhere else, so it is written down that something may be missing.
     pub fn mark_end(&mut self, depot: &Depot) {
         if self.file.is_none() {
-            self.open_spool(depot);
+            self.open_spool(depot.spool(&self.name));
         }
         self.mark_gap();
         self.close_spool();
     }
 
-    fn open_spool(&mut self, depot: &Depot) {
-        let opened = depot.spool(&self.name);
+    fn open_spool(&mut self, opened: io::Result<File>) {
         if let Ok((length, file)) = opened.and_then(|file| Ok((file.metadata()?.len(), file))) {
             (self.length, self.file) = (length, Some(file));
         }
@@ -125,7 +184,7 @@ impl Stream {
     }
 
     /// Closes the spool for a reader, with a line about what was dropped.
-    pub fn close_spool(&mut self) {
+    fn close_spool(&mut self) {
         if let Some(mut file) = self.file.take()
             && self.dropped > 0
         {
@@ -167,6 +226,39 @@ mod tests {
         let kept = std::fs::read_to_string(&file).expect("spool");
         std::fs::remove_dir_all(&dir).expect("clean");
         assert_eq!(kept, "five\n");
+    }
+
+    #[test]
+    fn what_comes_while_an_earlier_spool_is_being_taken_is_counted_in_the_next() {
+        let dir = std::env::temp_dir().join(format!("spool-taken-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("mkdir");
+        let depot = Depot::new(&File::open(&dir).expect("open").into()).expect("depot");
+        let (reader, writer) = fd::pipe().expect("a pipe");
+        fd::set_nonblocking(&reader, true).expect("fcntl");
+        let mut stream = Stream::new(reader, "a.out".into());
+        let file = dir.join("a.out");
+        let kept = || std::fs::read_to_string(&file).expect("spool");
+        let keep = |stream: &mut Stream, text: &str| {
+            stream.guard = Guard::Kept;
+            fd::write(&writer, text.as_bytes()).expect("write");
+            assert_eq!(stream.pull(&depot, &mut [0; 64]), Pulled::Some);
+        };
+        keep(&mut stream, "one\n");
+        stream.hand_over(&depot);
+        assert_eq!((kept(), stream.guard), ("one\n".to_owned(), Guard::Calm));
+        // Its reader stands still again before he has taken it.
+        keep(&mut stream, "two\n");
+        assert_eq!(kept(), "one\n");
+        std::fs::remove_file(&file).expect("taken");
+        keep(&mut stream, "three\n");
+        stream.hand_over(&depot);
+        assert_eq!(kept(), "\n[terrarium: 10 bytes dropped while nobody listened]\n");
+        std::fs::remove_file(&file).expect("taken");
+        keep(&mut stream, "four\n");
+        stream.hand_over(&depot);
+        let last = kept();
+        std::fs::remove_dir_all(&dir).expect("clean");
+        assert_eq!(last, "four\n");
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! The processes of one container, running and ended.
 
 use super::depot::Depot;
+use super::guard::{Guard, LOOK, SOON};
 use super::proto::ProcessState;
 use super::spool::{Pulled, Stream};
 use crate::model::process::{ExitStatus, INTERNAL, Rlimit};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 /// Processes of one container, ended ones that nobody has forgotten included.
 pub const PROCESSES_MAX: usize = 256;
@@ -59,6 +61,8 @@ pub struct Process {
     pub streams: Vec<Stream>,
     /// The connection that reads its streams; we read them when there is none.
     pub attached: Option<PeerId>,
+    /// Who reads its streams is looked after: see [`super::guard`].
+    pub never_waits: bool,
     /// Its standard input is kept open for who attaches later.
     pub keep_input: bool,
     /// The write end, when it is kept.
@@ -77,6 +81,12 @@ impl Process {
     /// Its streams are ours to read.
     pub fn is_ours_to_read(&self) -> bool {
         self.attached.is_none() && !matches!(self.phase, Phase::Starting { .. })
+    }
+
+    /// Whether something is written to this stream tells whether its reader has to be looked after.
+    pub fn is_looked_after(&self, stream: &Stream) -> bool {
+        let guarded = self.never_waits && !self.tty && self.attached.is_some();
+        guarded && stream.guard == Guard::Calm
     }
 
     /// Spools what its streams hold at present.
@@ -202,11 +212,26 @@ impl Table {
                 // The reader shares the flag with us and may have taken it away; a read of ours
                 // must never wait. It cannot fail on a descriptor that is open.
                 let _ = crate::sys::fd::set_nonblocking(&stream.fd, true);
+                stream.let_go();
                 if has_ended {
                     stream.mark_end(depot);
                 }
             }
         }
+    }
+
+    /// Looks after those who read; when to look again, if at all.
+    pub fn look(&mut self, depot: &Depot, buffer: &mut [u8]) -> Option<Duration> {
+        let streams = self.all.values_mut().flat_map(|process| &mut process.streams);
+        let mut next = None;
+        for stream in streams.filter(|stream| stream.guard.wants_looks()) {
+            if stream.look(depot, buffer) {
+                next = Some(SOON);
+            } else if stream.guard.wants_looks() {
+                next = next.or(Some(LOOK));
+            }
+        }
+        next
     }
 
     /// How the protocol tells them.

@@ -80,6 +80,10 @@ pub struct ProcessSpec {
     /// [`LAUNCH_FD`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub launches: bool,
+    /// It never waits for who reads its output: pid 1 takes that over from one who stands still, and
+    /// the reader asks for it (`Ask::ReadOn`) where it finds the mark of that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub never_waits: bool,
 }
 
 /// What setrlimit(2) can limit, with the kernel's numbers (asm-generic/resource.h, the same on

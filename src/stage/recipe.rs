@@ -208,6 +208,7 @@ fn builder(manifest: &Manifest, input: &StagingInput) -> ProcessSpec {
         stdin: false,
         keep_stdin: false,
         launches: false,
+        never_waits: false,
     }
 }
 

@@ -82,6 +82,34 @@ pub fn set_nonblocking(fd: impl AsFd, on: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// Sets or takes a mark on an open pipe's read end, that every copy of `fd`, in other processes too,
+/// shows. It is `O_APPEND`, which means nothing to who reads. Nobody else may set flags meanwhile.
+pub fn set_mark(fd: impl AsFd, on: bool) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
+    let wanted = if on { flags | OFlag::O_APPEND } else { flags - OFlag::O_APPEND };
+    if wanted != flags {
+        fcntl(&fd, FcntlArg::F_SETFL(wanted))?;
+    }
+    Ok(())
+}
+
+/// Whether it has the mark of [`set_mark`].
+pub fn has_mark(fd: impl AsFd) -> bool {
+    let flags = fcntl(&fd, FcntlArg::F_GETFL);
+    flags.is_ok_and(|flags| OFlag::from_bits_retain(flags).contains(OFlag::O_APPEND))
+}
+
+/// Bytes in a pipe that nobody has read yet, and how many it takes. `FIONREAD` of
+/// asm-generic/ioctls.h, `F_GETPIPE_SZ`; pipe(7).
+pub fn unread(pipe: impl AsFd) -> io::Result<(usize, usize)> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: `bytes` is a C int that outlives the call, which the kernel writes to.
+    check(
+        unsafe { libc::ioctl(pipe.as_fd().as_raw_fd(), libc::FIONREAD as _, &mut bytes) }.into(),
+    )?;
+    Ok((bytes as usize, fcntl(&pipe, FcntlArg::F_GETPIPE_SZ)? as usize))
+}
+
 /// Waits until one of `watched` is ready and returns how many are; 0 after `timeout_ms`.
 /// `None` waits for ever. `Interrupted`: a signal came, ask again. poll(2).
 pub fn poll(watched: &mut [PollFd<'_>], timeout_ms: Option<u16>) -> io::Result<usize> {
@@ -218,6 +246,25 @@ mod tests {
         assert_eq!(text, "abc");
         assert!(file.write_all(b"d").is_err());
         assert!(file.set_len(0).is_err());
+    }
+
+    #[test]
+    fn a_mark_is_seen_through_every_copy_and_changes_nothing_else() {
+        let (reader, writer) = pipe().expect("pipe");
+        let copy = reader.try_clone().expect("a copy");
+        assert!(!has_mark(&reader));
+        set_mark(&copy, true).expect("mark");
+        set_nonblocking(&copy, true).expect("fcntl");
+        assert!(has_mark(&reader) && has_mark(&copy) && !has_mark(&writer));
+        write(&writer, b"xyz").expect("write");
+        assert_eq!(read(&reader, &mut [0; 1]).expect("data"), 1);
+        let (left, takes) = unread(&reader).expect("its size");
+        assert!(left == 2 && takes >= 4096, "{left} {takes}");
+        set_mark(&reader, false).expect("mark");
+        assert!(!has_mark(&copy));
+        assert_eq!(read(&copy, &mut [0; 4]).expect("data"), 2);
+        let empty = read(&reader, &mut [0; 4]).expect_err("still non-blocking");
+        assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
     }
 
     #[test]

@@ -86,7 +86,8 @@ impl Lab {
         fs::create_dir_all(&etc).expect("etc");
         let config = format!(
             "[cgroup]\nparent = \"{}\"\n\n[store]\nsize_max = \"4GiB\"\n\n[cell]\nmemory = \
-             \"8GiB\"\ndisk = \"16GiB\"\n\n[self_check]\ninterval = \"never\"\n",
+             \"8GiB\"\ndisk = \"16GiB\"\n\n[self_check]\ninterval = \"never\"\n\n[log]\njournal = \
+             false\n",
             self.cgroup
         );
         fs::write(etc.join("terrarium.toml"), config).expect("terrarium.toml");

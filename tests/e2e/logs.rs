@@ -2,9 +2,15 @@
 
 use super::lab::{Lab, PATIENCE};
 use nix::mount::{MsFlags, mount};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
+use serde_json::{Value, from_str};
+use std::fs::read_to_string;
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
+use std::time::Instant;
 
 const JOB: &str = "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n[health]\ntype = \"process\"\n\n\
                    [restart]\npolicy = \"never\"\n";
@@ -173,8 +179,87 @@ fn row_52_the_journal_hears_every_line_when_the_owner_wants_it() {
     let expected = [format!("PRIORITY=3\n{fields} err\n"), format!("PRIORITY=6\n{fields} out\n")];
     assert_eq!(found, expected);
     assert!(lab.daemon_log().contains("journal.lines_lost"), "{}", lab.daemon_log());
-    drop(journal);
     lab.until_state("heard", "finished");
     lab.until("the files have it, too", |lab| lab.logged("heard", "OUT to out").pop());
+
+    // Unless the owner says otherwise, it is asked for where it is there.
+    lab.end_daemon(Signal::SIGTERM);
+    lab.configure("log", "[log]\njournal = \"auto\"\n");
+    lab.serve();
+    lab.ok(&["apply", "--no-wait", &lab.app("auto", "echo by itself\n", JOB)]);
+    let mut heard = false;
+    while !heard {
+        let length = journal.recv(&mut buffer).expect("a line");
+        heard = String::from_utf8_lossy(&buffer[..length]).contains("MESSAGE=by itself\n");
+    }
+    drop(journal);
+    std::fs::remove_file("/run/systemd/journal/socket").expect("removed");
+    lab.until_state("auto", "finished");
+    lab.end_daemon(Signal::SIGTERM);
+    let refused = lab.daemon_log().matches("journal.refused").count();
+    lab.serve();
+    lab.ok(&["apply", &lab.app("none", "echo unheard\n", JOB)]);
+    lab.until_state("none", "finished");
+    assert_eq!(lab.daemon_log().matches("journal.refused").count(), refused);
+    lab.finish();
+}
+
+/// Stops the daemon where it stands, and lets it go on at the latest when the test is over.
+struct Stopped(Pid);
+
+impl Stopped {
+    fn new(lab: &Lab) -> Stopped {
+        let pid = Pid::from_raw(lab.daemon_pid() as i32);
+        kill(pid, Signal::SIGSTOP).expect("stop the daemon");
+        let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOWAIT;
+        waitid(Id::Pid(pid), flags).expect("it stands still");
+        Stopped(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGCONT);
+    }
+}
+
+#[test]
+fn an_app_goes_on_while_the_daemon_stands_still_and_its_log_says_what_was_lost() {
+    let lab = Lab::start("still");
+    let script = "mkfifo /tmp/go\nexec 3<>/tmp/go\necho before\nread x <&3\n\
+                  n=0; while [ $n -lt 8000 ]; do n=$((n+1)); echo \"line $n\"; done >&2\n\
+                  yes $(printf %01000d 0) | head -c 3000000\n\
+                  echo > /tmp/on; read x <&3\necho; echo after; read x <&3\n";
+    let manifest = "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n[health]\ntype = \"process\"\n\n\
+                    [log]\nrate = \"none\"\n";
+    lab.ok(&["apply", &lab.app("app", script, manifest)]);
+    lab.until("it speaks", |lab| lab.logged("app", "OUT before").pop());
+    let handle = lab.instance("app", 0)["handle"].as_str().expect("a handle").to_owned();
+    let entry = lab.root.join("var/lib/terrarium/depot").join(handle).join("container.json");
+    let entry: Value = from_str(&read_to_string(entry).expect("entry")).expect("JSON");
+    let inside = format!("/proc/{}/root/tmp", entry["pid"][0].as_i64().expect("pid 1"));
+
+    let stopped = Stopped::new(&lab);
+    std::fs::write(format!("{inside}/go"), "\n").expect("go");
+    let begin = Instant::now();
+    lab.until("it has written it all", |_| {
+        // Nobody can ask the daemon why not.
+        assert!(begin.elapsed() < PATIENCE / 2, "the app was held up");
+        std::fs::metadata(format!("{inside}/on")).ok()
+    });
+    drop(stopped);
+    std::fs::write(format!("{inside}/go"), "\n").expect("go");
+    lab.until("the rest comes", |lab| lab.logged("app", "OUT after").pop());
+    let log = lab.ok(&["logs", "app", "-n", "10000"]).out;
+    let lost: Vec<_> = log.lines().filter(|line| line.contains("OUT [terrarium: ")).collect();
+    assert!(
+        lost.len() == 1 && lost[0].ends_with("bytes dropped while nobody listened]"),
+        "{lost:?}"
+    );
+    // What was not too much is there, each line once and in its order.
+    let numbers =
+        log.lines().filter_map(|line| line.split_once("ERR line ")?.1.parse::<u32>().ok());
+    assert!(numbers.eq(1..=8_000));
+    assert!(lab.daemon_log().contains("output.kept"), "{}", lab.daemon_log());
     lab.finish();
 }

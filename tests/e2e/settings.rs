@@ -228,3 +228,61 @@ fn row_7_tasks_wait_and_are_kept_for_as_long_as_the_box_says() {
     lab.assert_empty();
     lab.finish();
 }
+
+/// `response:` lines of an app's busybox httpd so far: requests that it has answered.
+fn answered(lab: &Lab, app: &str) -> usize {
+    let log = lab.run(&["logs", app, "-n", "10000"]).out;
+    log.lines().filter(|line| line.contains("response:200")).count()
+}
+
+/// The number of the next process of an app's container. What it takes to ask takes a few, too.
+fn next_pid(lab: &Lab, app: &str) -> usize {
+    let ran = lab.inside(app, "echo $$");
+    ran.out.trim().parse().unwrap_or_else(|_| panic!("{}{}", ran.out, ran.err))
+}
+
+/// When a line of the app's log was written, in milliseconds of its day.
+fn time_of(lab: &Lab, app: &str, text: &str) -> u64 {
+    let line = lab.logged(app, text).pop().unwrap_or_else(|| panic!("no `{text}`"));
+    let (_, time) = line.split(' ').next().and_then(|it| it.split_once('T')).expect("a time");
+    let parts: Vec<u64> = time.split([':', '.', 'Z']).map_while(|part| part.parse().ok()).collect();
+    ((parts[0] * 60 + parts[1]) * 60 + parts[2]) * 1000 + parts[3]
+}
+
+/// Row 45: from one try to the next the box's own times pass, before the first success and after it; and
+/// no try makes a process: the server forks once for each, and nothing else in its container does.
+/// What is not bad enough is not said.
+#[test]
+fn row_45_the_box_has_its_own_intervals_and_asks_without_a_process() {
+    let mut lab = Lab::new("intervals");
+    lab.configure(
+        "health",
+        "[health]\ninterval_unhealthy = \"2s\"\ninterval_healthy = \"100ms\"\n\n\
+         [log]\nlevel = \"warn\"\n",
+    );
+    lab.serve();
+    let script = "mkdir www; echo here > www/index.html\n\
+                  exec busybox httpd -f -v -p 8080 -h www\n";
+    let manifest = "[run]\nmemory = \"32MiB\"\ndisk = \"32MiB\"\n\n[[port]]\ncontainer = 8080\n\n\
+                    [health]\ntype = \"http\"\n";
+    lab.ok(&["apply", &lab.app("web", script, manifest)]);
+    lab.until_state("web", "running");
+    let began = time_of(&lab, "web", "Starting health monitoring of container");
+    let healthy = time_of(&lab, "web", "Container became healthy");
+    let waited = (healthy + 86_400_000 - began) % 86_400_000;
+    assert!(waited >= 2000, "the first try is after 2 s, not after {waited} ms");
+
+    // Every 30 s, as by default, it would take twenty minutes.
+    let (before, from) = (answered(&lab, "web"), next_pid(&lab, "web"));
+    lab.until("forty more tries", |lab| (answered(lab, "web") >= before + 40).then_some(()));
+    let made = next_pid(&lab, "web") - from;
+    let tries = answered(&lab, "web") - before;
+    // A process of a probe's own beside the server's would make it eighty.
+    assert!(made < tries + 20, "{made} processes for {tries} tries");
+
+    lab.ok(&["exec", "web", "--", "sh", "-c", "kill -9 -1"]);
+    lab.until("its end is told", |lab| lab.daemon_log().contains("instance.crashed").then_some(()));
+    let log = lab.daemon_log();
+    assert!(!log.contains("instance.running") && !log.contains("<6>"), "{log}");
+    lab.finish();
+}

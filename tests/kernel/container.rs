@@ -60,6 +60,7 @@ pub fn shell(id: &str, script: &str) -> ProcessSpec {
         stdin: false,
         keep_stdin: false,
         launches: false,
+        never_waits: false,
     }
 }
 

@@ -14,7 +14,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use terrarium::init::message;
 use terrarium::init::proto::*;
-use terrarium::model::process::{ExitStatus, Rlimit, WindowSize};
+use terrarium::model::process::{ExitStatus, ProcessSpec, Rlimit, WindowSize};
 use terrarium::sys::{fd, process};
 
 /// Errors as the kernel numbers them.
@@ -681,7 +681,7 @@ fn output_survives_a_daemon_that_goes_and_comes_back() {
     }
     // Back again.
     let inside = &mut container.connection;
-    let (answer, fds) = inside.ask(Ask::Attach { id: id.clone() });
+    let (answer, fds) = inside.ask(Ask::Attach { id: id.clone(), never_waits: false });
     assert_eq!((answer, fds.len()), (Answer::Attached, 2));
     assert_eq!(fs::read_to_string(&spool).expect("spool"), "two\n");
     fs::remove_file(&spool).expect("take the spool");
@@ -701,7 +701,7 @@ fn output_survives_a_daemon_that_goes_and_comes_back() {
     let errors = lab.depot().join(format!("{id}.err"));
     assert_eq!(fs::read_to_string(errors).expect("spool"), "last\n");
     // Attaching after the end finds the end.
-    let (answer, fds) = inside.ask(Ask::Attach { id: id.clone() });
+    let (answer, fds) = inside.ask(Ask::Attach { id: id.clone(), never_waits: false });
     assert_eq!(
         (answer, read_all(&fds[0]), read_all(&fds[1])),
         (Answer::Attached, "".into(), "".into())
@@ -723,12 +723,57 @@ fn a_flood_that_nobody_reads_is_cut_and_counted_and_stops_nobody() {
     fd::write(&fds[2], b"\n").expect("write");
     let inside = &mut container.connection;
     assert_eq!(inside.ended(&id), ExitStatus::Exited(4));
-    inside.ask(Ask::Attach { id: id.clone() });
+    inside.ask(Ask::Attach { id: id.clone(), never_waits: false });
     let spool = fs::read_to_string(lab.depot().join(format!("{id}.out"))).expect("spool");
     let note =
         format!("\n[terrarium: {} bytes dropped while nobody listened]\n", 3_000_000 - SPOOL_MAX);
     assert!(spool.ends_with(&note), "{}", spool.trim_start_matches('x'));
     assert_eq!(spool.len() as u64, SPOOL_MAX + note.len() as u64);
+}
+
+#[test]
+fn an_app_that_never_waits_goes_on_while_its_reader_stands_still_and_no_other_does() {
+    let lab = Lab::new();
+    let mut container = lab.container();
+    let inside = &mut container.connection;
+    let waits = sh("head -c 3000000 /dev/zero");
+    let never = |script: &str| ProcessSpec { never_waits: true, ..sh(script) };
+    let lines = never("i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done; exit 3");
+    let flood = never("head -c 3000000 /dev/zero | tr '\\0' x >&2; exit 4");
+    let ids = [&waits, &lines, &flood].map(|spec| spec.id.clone());
+    let (_, of_waits) = inside.start(waits);
+    let (_, of_lines) = inside.start(lines);
+    let (_, of_flood) = inside.start(flood);
+    // Nobody reads.
+    assert_eq!(inside.ended(&ids[1]), ExitStatus::Exited(3));
+    assert_eq!(inside.ended(&ids[2]), ExitStatus::Exited(4));
+    let first = inside.list().into_iter().find(|process| process.id == ids[0]).expect("it");
+    assert_eq!(first.ended, None);
+    assert!(!fd::has_mark(&of_waits[0]) && fd::has_mark(&of_lines[0]));
+    assert!(fd::has_mark(&of_flood[1]) && !fd::has_mark(&of_flood[0]));
+
+    // What was kept and what is in the pipe is all of it, in its order.
+    let read_on = |inside: &mut Connection, id: &str, err| {
+        assert_eq!(inside.ask(Ask::ReadOn { id: id.into(), err }).0, Answer::Done);
+        let file = lab.depot().join(format!("{id}.{}", if err { "err" } else { "out" }));
+        fs::read_to_string(file).expect("a spool")
+    };
+    let kept = read_on(inside, &ids[1], false);
+    assert!(!fd::has_mark(&of_lines[0]));
+    let all: String = (0..20_000).map(|n| format!("line {n}\n")).collect();
+    assert_eq!(kept + &read_all(&of_lines[0]), all);
+    let kept = read_on(inside, &ids[2], true);
+    let rest = read_all(&of_flood[1]).len();
+    let lost = 3_000_000 - SPOOL_MAX as usize - rest;
+    let note = format!("\n[terrarium: {lost} bytes dropped while nobody listened]\n");
+    assert!(kept.ends_with(&note), "{}", kept.trim_start_matches('x'));
+    assert_eq!(kept.len(), SPOOL_MAX as usize + note.len());
+
+    let (kind, text) = inside.refused(Ask::ReadOn { id: "gone".into(), err: false });
+    assert_eq!(kind, FailKind::NoSuchProcess, "{text}");
+    let mut other = Connection::new(&lab.dir);
+    let (kind, text) = other.refused(Ask::ReadOn { id: ids[0].clone(), err: false });
+    assert!(kind == FailKind::Refused && text.contains("not yours"), "{text}");
 }
 
 #[test]

@@ -125,7 +125,7 @@ impl Log {
         set(&mut self.app_files, files.map(|number| number as u32));
         set(&mut self.rate, section.take("rate").and_then(|it| it.parsed(str::parse)));
         set(&mut self.rate_lines, section.take("rate_lines").and_then(|it| read_lines(&it)));
-        set(&mut self.journal, section.take("journal").and_then(|it| it.truth()));
+        set(&mut self.journal, section.take("journal").and_then(|it| read_journal(&it)));
         section.finish();
     }
 }
@@ -140,6 +140,15 @@ pub(super) fn read_dirs(value: &Value<'_>) -> Option<Vec<PathBuf>> {
         })
     };
     items.iter().map(dir).collect()
+}
+
+/// `"auto"`, `true` or `false`.
+fn read_journal(value: &Value<'_>) -> Option<Amount<bool>> {
+    match value.inner {
+        DeValue::String(text) if text == "auto" => Some(Amount::Auto),
+        DeValue::Boolean(truth) => Some(Amount::Fixed(*truth)),
+        _ => value.mistyped("\"auto\", true or false", None),
+    }
 }
 
 /// `"auto"` or a size of at least `least`.

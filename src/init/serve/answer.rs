@@ -1,7 +1,6 @@
 //! What pid 1 does for each request.
 
 use super::super::proto::{Answer, Ask, FailKind};
-use super::super::spool::Stream;
 use super::super::start::{Failure, Launched, Sent};
 use super::super::table::{PeerId, Phase, Process, Table};
 use super::begin::About;
@@ -26,10 +25,10 @@ impl Server {
             }
             Ask::Adopt { id, program, pid, tty, keep_stdin, lowered } => {
                 let launched = Launched::received(pid, tty, lowered, sent)?;
-                let about = About { id, program, tty, keep_stdin };
+                let about = About { id, program, tty, keep_stdin, never_waits: false };
                 self.adopt(peer, seq, about, launched).map(|()| None)
             }
-            Ask::Attach { id } => {
+            Ask::Attach { id, never_waits } => {
                 let (process, depot) = (find(&mut self.table, &id)?, &self.depot);
                 if matches!(process.phase, Phase::Starting { .. }) || process.internal {
                     let text = format!("`{id}` is being started, or not for others");
@@ -39,9 +38,21 @@ impl Server {
                 if process.attached.is_none() {
                     process.drain(depot, &mut self.buffer);
                 }
-                process.streams.iter_mut().for_each(Stream::close_spool);
+                process.streams.iter_mut().for_each(|stream| stream.hand_over(depot));
                 process.attached = Some(peer);
+                process.never_waits = never_waits;
                 Ok(Some((Answer::Attached, fds)))
+            }
+            Ask::ReadOn { id, err } => {
+                let process = find(&mut self.table, &id)?;
+                match process.streams.get_mut(usize::from(err)) {
+                    Some(stream) if process.attached == Some(peer) => stream.hand_over(&self.depot),
+                    _ => {
+                        let text = format!("that output of process `{id}` is not yours to read");
+                        return Err((FailKind::Refused, text));
+                    }
+                }
+                done
             }
             Ask::Signal { id, signal, group } => {
                 check_signal(signal)?;

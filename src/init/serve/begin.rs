@@ -17,6 +17,8 @@ pub(super) struct About {
     pub(super) tty: bool,
     /// Its input is kept open for who attaches later.
     pub(super) keep_stdin: bool,
+    /// Who reads its outputs is looked after.
+    pub(super) never_waits: bool,
 }
 
 impl Server {
@@ -35,6 +37,7 @@ impl Server {
             program: spec.path.clone(),
             tty: spec.tty.is_some(),
             keep_stdin: spec.keep_stdin,
+            never_waits: spec.never_waits && spec.program == Program::Path,
         };
         self.add(peer, seq, about, launched);
         Ok(())
@@ -66,7 +69,7 @@ impl Server {
 
     /// Puts a process into the table.
     fn add(&mut self, peer: PeerId, seq: u64, about: About, launched: Launched) {
-        let About { id, program, tty, keep_stdin } = about;
+        let About { id, program, tty, keep_stdin, never_waits } = about;
         let streams = launched.outputs.into_iter().zip(["out", "err"]);
         self.table.add(Process {
             program,
@@ -82,6 +85,7 @@ impl Server {
             },
             streams: streams.map(|(fd, end)| Stream::new(fd, format!("{id}.{end}"))).collect(),
             attached: None,
+            never_waits,
             keep_input: keep_stdin,
             input: None,
             id,

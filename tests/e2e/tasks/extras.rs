@@ -157,6 +157,19 @@ fn row_51_row_63_row_64_a_record_gets_what_it_asks_for() {
     let labels = "team=\"edge\",who=\"";
     assert!(figures.lines().any(|it| it.starts_with("terrarium_app_pids{") && it.contains(labels)));
     assert_eq!(ask(&lab, "DELETE", "/v1/containers/lrp", "").0, 200);
+    // One that does not come is told in Diego's words, and is no failure to make a container.
+    record.insert("guid".into(), "without".into());
+    record["log_config"]["guid"] = "without".into();
+    record["cached_dependencies"][0]["cache_key"] = "".into();
+    assert_eq!(ask(&lab, "POST", "/v1/containers", &json!(record).to_string()).0, 201);
+    lab.until("it says why not", |lab| {
+        let (_, shown) = ask(lab, "GET", "/v1/containers/without", "");
+        let name = shown["log_name"].as_str()?;
+        let why =
+            "crashed: failed to download cached artifacts: Not cacheable directory: cache key";
+        lab.logged(name, why).pop()
+    });
+    assert_eq!(ask(&lab, "DELETE", "/v1/containers/without", "").0, 200);
     lab.assert_empty();
     lab.finish();
 }
@@ -338,5 +351,41 @@ fn row_35_tasks_of_a_drained_cell_end_and_others_wait() {
     let late = until(&lab, "waits", "COMPLETED");
     assert_eq!(late["failed"], false, "{late}");
     lab.assert_empty();
+    lab.finish();
+}
+
+/// Row 48: what is kept of downloads is no more than the box's owner says: the one that was not used for
+/// longest goes, and comes anew when it is asked for again; what is kept is only asked about.
+#[test]
+fn row_48_downloads_take_as_much_of_the_disk_as_the_owner_says() {
+    let mut lab = Lab::new("downloads");
+    lab.configure("downloads", "[downloads]\nsize = \"1MiB\"\n");
+    lab.serve();
+    let dir = lab.root.join("archive");
+    fs::create_dir_all(&dir).expect("directory");
+    fs::write(dir.join("large"), vec![0; 600 << 10]).expect("file");
+    let tar = lab.root.join("archive.tgz");
+    tool("tar", &["-C", text(&dir), "-czf", text(&tar), "."]);
+    let (at, told) = serve(fs::read(tar).expect("archive"));
+    let kept = || {
+        let files =
+            fs::read_dir(lab.root.join("var/cache/terrarium/downloads")).expect("downloads");
+        files.flatten().filter_map(|it| it.metadata().ok()).map(|it| it.len()).sum::<u64>()
+    };
+    for (number, name, status) in [(1, "a", 200), (2, "a", 304), (3, "b", 200), (4, "a", 200)] {
+        let guid = format!("get-{number}");
+        let from = format!("{at}/{name}");
+        let wanted = json!([{ "name": name, "from": from, "to": "/opt/dep", "cache_key": name,
+            "log_source": "DEP" }]);
+        post(
+            &lab,
+            &task(&guid, "test -s /opt/dep/large", json!({ "cached_dependencies": wanted })),
+        );
+        let done = until(&lab, &guid, "COMPLETED");
+        assert_eq!(done["failed"], false, "{done}");
+        let last = told.lock().expect("the list").last().cloned();
+        assert_eq!(last, Some((format!("/{name}"), status)), "{guid}");
+        assert!((600 << 10..=1 << 20).contains(&kept()), "{} bytes", kept());
+    }
     lab.finish();
 }

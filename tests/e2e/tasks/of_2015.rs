@@ -194,6 +194,8 @@ fn row_1_the_task_record_of_2015_runs_as_it_stands() {
             &told[2],
             &told[3],
             &told[4],
+            &told[5],
+            &told[6],
             "[STG/0] OUT Exit status 0",
             "[STG/0] OUT Staging Complete",
             "[CELL/0] OUT Cell destroying container for instance c181be6b",
@@ -303,7 +305,7 @@ fn assert_told(lines: &str, own: &str, sshd: &str) {
     let going = "[CELL/0] OUT Cell destroying container for instance";
     let gone = "[CELL/0] OUT Cell successfully destroyed container for instance";
     let first = [made, well, own, healthy, killed, going, gone];
-    let second = [made, well, own, healthy, asked, stopping, going, gone];
+    let second = [made, well, own, healthy, stopping, asked, going, gone];
     in_order(lines, &[&first[..], &second].concat());
     in_order(lines, &[well, monitored, healthy, gone, well, monitored, healthy, gone]);
     // Side by side with it.

@@ -433,6 +433,7 @@ pub fn spec(path: &str, args: &[&str]) -> ProcessSpec {
         stdin: false,
         keep_stdin: false,
         launches: false,
+        never_waits: false,
     }
 }
 

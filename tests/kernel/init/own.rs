@@ -40,7 +40,10 @@ fn our_program_runs_without_any_file_of_the_container_and_cannot_be_looked_into(
     // One that serves the daemon is told as such, and nobody attaches to it.
     let list = inside.list();
     assert!(list.iter().any(|one| one.id == "_1" && one.is_internal()), "{list:?}");
-    assert_eq!(inside.refused(Ask::Attach { id: "_1".into() }).0, FailKind::NoSuchProcess);
+    assert_eq!(
+        inside.refused(Ask::Attach { id: "_1".into(), never_waits: false }).0,
+        FailKind::NoSuchProcess
+    );
     drop(fds);
     assert_eq!(inside.ended("_1"), ExitStatus::Exited(1));
     assert!(inside.list().is_empty(), "forgotten by itself");

@@ -4,8 +4,11 @@ use super::super::super::lab::{Lab, fetch};
 use super::super::super::neighbour::Neighbour;
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Tells what of [`Outside`] answers, and whether more than the first number of bytes fits on the
 /// container's disk, and the second.
@@ -13,6 +16,10 @@ pub const AROUND: &str = "\
     for at in 11.0.0.2:8081 10.77.0.2:53 10.77.0.2:8081; do\n\
         /bin/busybox wget -q -O /dev/null http://$at/hostname 2>&1 && echo \"$at answers\" ||\n\
             echo \"$at is refused\"\n\
+    done\n\
+    for at in 10.77.0.2:53 10.77.0.2:5353; do\n\
+        /bin/busybox timeout 3 /bin/busybox nslookup -type=a box.test $at 2>&1 |\n\
+            /bin/busybox grep -q 192.0.2.53 && echo \"$at names it\" || echo \"$at names nothing\"\n\
     done\n\
     for size in $1 $2; do\n\
         /bin/busybox fallocate -l $size /tmp/large 2>&1 && echo \"$size bytes fit\" ||\n\
@@ -26,17 +33,38 @@ pub const HOLD: &str = "\
         /bin/busybox sleep 0.1\n\
     done";
 
+/// What every name leads to: 192.0.2.53, as [`AROUND`] has it.
+const NAMED: [u8; 4] = [192, 0, 2, 53];
+
+/// Asks from the box itself.
+fn ask_name(port: u16) -> Option<()> {
+    let socket = UdpSocket::bind("10.77.0.1:0").expect("a socket");
+    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a bound");
+    let question = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03box\x04test\0\0\x01\0\x01";
+    socket.send_to(question, ("10.77.0.2", port)).expect("sent");
+    let mut answer = [0; 512];
+    let (length, _) = socket.recv_from(&mut answer).ok()?;
+    answer[..length].ends_with(&NAMED).then_some(())
+}
+
 /// A machine beside the box that serves at 11.0.0.2, which the records' rules open, and at
-/// 10.77.0.2, where they open port 53 alone.
+/// 10.77.0.2, where they open port 53 alone, of TCP and of UDP.
 pub struct Outside {
     neighbour: Neighbour,
     servers: Vec<Child>,
+    names: Vec<(u16, JoinHandle<()>)>,
 }
 
 impl Drop for Outside {
     fn drop(&mut self) {
         for server in &mut self.servers {
             let _ = server.kill().and_then(|()| server.wait());
+        }
+        for (port, server) in self.names.drain(..) {
+            // A query of nothing ends it, and with it its hold on the neighbour's network.
+            let socket = UdpSocket::bind("10.77.0.1:0").expect("a socket");
+            socket.send_to(&[], ("10.77.0.2", port)).expect("sent");
+            let _ = server.join();
         }
     }
 }
@@ -47,14 +75,36 @@ impl Outside {
         let neighbour = Neighbour::new(name);
         neighbour.join("11.0.0");
         neighbour.join("10.77.0");
-        let mut outside = Outside { neighbour, servers: Vec::new() };
+        let mut outside = Outside { neighbour, servers: Vec::new(), names: Vec::new() };
         for (address, port) in [("10.77.0.2", 53), ("11.0.0.2", 8081), ("10.77.0.2", 8081)] {
             if address != "10.77.0.2" || port != 8081 {
                 outside.serve(port);
             }
             lab.until("it answers the box", |_| fetch(address, port, "/hostname"));
         }
+        for port in [53, 5353] {
+            outside.serve_names(port);
+            lab.until("it names it to the box", |_| ask_name(port));
+        }
         outside
+    }
+
+    /// Answers every query by [`NAMED`].
+    fn serve_names(&mut self, port: u16) {
+        let bind = move || UdpSocket::bind(("10.77.0.2", port)).expect("a name server's port");
+        let socket = self.neighbour.within(bind);
+        let server = std::thread::spawn(move || {
+            let mut query = [0; 512];
+            while let Ok((length @ 12.., from)) = socket.recv_from(&mut query) {
+                // Its number; an answer, one question, one record; the question; the record: the
+                // name at 12, A, IN, for a minute.
+                let counts = [0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
+                let record = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4];
+                let answer = [&query[..2], &counts, &query[12..length], &record, &NAMED].concat();
+                let _ = socket.send_to(&answer, from);
+            }
+        });
+        self.names.push((port, server));
     }
 
     fn serve(&mut self, port: u64) {
@@ -72,11 +122,13 @@ impl Outside {
 }
 
 /// What [`AROUND`] says where the records' rules and so much disk hold.
-pub fn told_of(fits: u64, over: u64) -> [String; 5] {
+pub fn told_of(fits: u64, over: u64) -> [String; 7] {
     [
         "11.0.0.2:8081 answers".to_owned(),
         "10.77.0.2:53 answers".to_owned(),
         "10.77.0.2:8081 is refused".to_owned(),
+        "10.77.0.2:53 names it".to_owned(),
+        "10.77.0.2:5353 names nothing".to_owned(),
         format!("{over} bytes do not fit"),
         format!("{fits} bytes fit"),
     ]

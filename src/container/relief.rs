@@ -1,0 +1,31 @@
+//! An output that pid 1 has taken over because its reader stood still, for that reader.
+
+use super::error::ProcessError;
+use super::link::Link;
+use super::spool::Spool;
+use crate::init::proto::Ask;
+use crate::unit::Handle;
+use std::sync::Arc;
+
+/// Asks for one output back.
+pub struct Relief {
+    pub(super) link: Arc<Link>,
+    pub(super) spool: Spool,
+    pub(super) id: String,
+    pub(super) err: bool,
+}
+
+impl Relief {
+    /// Whose output it is: container and process.
+    pub fn of(&self) -> (&Handle, &str) {
+        (self.link.handle(), &self.id)
+    }
+
+    /// What was written meanwhile and not kept in the pipe, at most `SPOOL_MAX` bytes and a line about the
+    /// rest; it comes before what is read next, which the caller may do from now on.
+    pub async fn take_back(&self) -> Result<Vec<u8>, ProcessError> {
+        self.link.ask(Ask::ReadOn { id: self.id.clone(), err: self.err }).await?;
+        let (spool, err) = (self.spool.clone(), self.err);
+        Ok(smol::unblock(move || spool.take_one(err)).await)
+    }
+}
