@@ -24,7 +24,7 @@ use std::thread;
 
 /// Bytes of one piece, and pieces that wait between two threads: more where files are made, which takes
 /// now long and now no time.
-const PIECE: usize = 32 << 10;
+const PIECE: usize = 28 << 10;
 const PACKED: usize = 1;
 const PLAIN: usize = 5;
 /// Most bytes that a layer takes while it is unpacked, without a window: two rows, what is written, and
