@@ -44,14 +44,26 @@ pub struct Executor {
     pub begun: Begun,
 }
 
+/// A process whose end is waited for.
+struct Watched {
+    process: Process,
+    /// It has ended already, while nobody was attached.
+    ended: Option<ExitStatus>,
+    /// What the container had been ended for want of memory, before this was started: it may happen at
+    /// once.
+    oom_before: u64,
+}
+
 impl Executor {
     /// Runs a helper to its end. A success is not told; a failure is, with all that it wrote.
     pub async fn help(&self, run: &RunAction, cancel: &Cancel) -> StepResult {
         let sink = self.sink(&run.log_source);
+        let oom_before = self.container.oom_kills();
         let started = cancel.or(self.start(run.process.clone(), &sink.source)).await;
         let Some(started) = started else { return Err(StepError::Cancelled) };
         let process = started.map_err(|err| StepError::Failed(err.to_string()))?;
-        self.to_its_end(process, None, &sink, Told::Failure, cancel).await
+        let watched = Watched { process, ended: None, oom_before };
+        self.to_its_end(watched, &sink, Told::Failure, cancel).await
     }
 
     /// Runs one process to its end, with its output going there, unless the action wants none.
@@ -62,8 +74,9 @@ impl Executor {
         let id = &run.process.id;
         if let Some((process, ended)) = self.found.take(id) {
             self.begun.tell(id);
-            return self.to_its_end(process, ended, sink, told, cancel).await;
+            return self.to_its_end(self.resumed(process, ended), sink, told, cancel).await;
         }
+        let oom_before = self.container.oom_kills();
         // Given up before its answer, a start is undone when that comes after all.
         let started = match told {
             Told::Never => cancel.or(self.launch(run.process.clone())).await,
@@ -74,7 +87,8 @@ impl Executor {
         match started {
             Some(Ok(process)) => {
                 self.begun.tell(id);
-                self.to_its_end(process, None, sink, told, cancel).await
+                let watched = Watched { process, ended: None, oom_before };
+                self.to_its_end(watched, sink, told, cancel).await
             }
             Some(Err(err)) => Err(StepError::Failed(err.to_string())),
             None => Err(StepError::Cancelled),
@@ -106,19 +120,24 @@ impl Executor {
         sink: &Sink,
         cancel: &Cancel,
     ) -> StepResult {
-        self.to_its_end(process, ended, sink, Told::Always, cancel).await
+        self.to_its_end(self.resumed(process, ended), sink, Told::Always, cancel).await
+    }
+
+    /// One that an earlier daemon has started. If it has ended already, memory may have been why.
+    fn resumed(&self, process: Process, ended: Option<ExitStatus>) -> Watched {
+        let oom_before = if ended.is_some() { 0 } else { self.container.oom_kills() };
+        Watched { process, ended, oom_before }
     }
 
     async fn to_its_end(
         &self,
-        mut process: Process,
-        ended: Option<ExitStatus>,
+        watched: Watched,
         sink: &Sink,
         told: Told,
         cancel: &Cancel,
     ) -> StepResult {
         let source = &sink.source;
-        let oom_before = if ended.is_some() { 0 } else { self.container.oom_kills() };
+        let Watched { mut process, ended, oom_before } = watched;
         let (end, over) = cancel::pair();
         let streams = std::mem::take(&mut process.streams);
         let to = (sink.clone(), self.limit.clone());
