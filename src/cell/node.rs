@@ -1,6 +1,6 @@
 //! How the cell itself stands: whether it takes anything, what will not go, what its clock does.
 
-use super::clock::{self, Jump};
+use super::clock::{self, Jump, Times};
 use super::drain::Draining;
 use super::fit::{self, Misfit, Node, Wish};
 use super::record::Release;
@@ -102,6 +102,7 @@ impl Shared {
         let _apps = self.turns.lock().await;
         let _turns = (self.record_turns.lock().await, self.task_turns.lock().await);
         let mut state = self.state();
+        let state = &mut *state;
         let now = Reading::now();
         let before = state.node.reading.replace(now).unwrap_or(now);
         now.adopt();
@@ -113,13 +114,9 @@ impl Shared {
         for stuck in state.node.stuck.values_mut() {
             stuck.since_ms = jump.moved(stuck.since_ms);
         }
-        state.actual.values_mut().for_each(|record| jump.move_actual(record));
-        state.apps.values_mut().for_each(|app| jump.move_app(app));
         state.away.jump(jump);
-        state.record_tries.values_mut().for_each(|at_ms| *at_ms = jump.ahead(*at_ms));
-        for record in state.tasks.values_mut() {
-            jump.move_task(record);
-        }
+        let State { apps, actual, tasks, waiting, .. } = state;
+        jump.move_all(Times { apps, actual, tasks, waiting });
     }
 
     /// Goes by the clock as it is, unless it was set.

@@ -170,6 +170,8 @@ pub(crate) struct Shared {
 /// What changes. Held for moments only, never across an await.
 pub(super) struct State {
     pub(super) apps: BTreeMap<AppName, AppRecord>,
+    /// The highest generation that an app has or had.
+    pub(super) newest: u64,
     /// Apps whose records cannot be read, by name, which stay on the disk as they are.
     pub(super) set_aside: BTreeMap<String, Unread>,
     /// Sources that are about to be applied.
@@ -179,9 +181,7 @@ pub(super) struct State {
     pub(super) staging: BTreeMap<AppName, Canceller>,
     /// Every Task, by guid.
     pub(super) tasks: BTreeMap<String, TaskRecord>,
-    /// When roots of LRPs by record that could not be had are tried again, in milliseconds since 1970.
-    pub(super) record_tries: BTreeMap<AppName, u64>,
-    /// When apps are tried again whose images could not be reached.
+    /// When apps are tried again whose images, or roots by record, could not be had.
     pub(super) away: Away,
     /// Those that somebody works on; without a canceller: of which somebody is told.
     pub(super) task_work: BTreeMap<String, Option<Canceller>>,
@@ -254,6 +254,11 @@ impl Supervised {
 }
 
 impl State {
+    /// The generation of what is declared, or asked for, for the first time.
+    pub(super) fn next_generation(&self) -> u64 {
+        record::generation_after(self.newest, now_ms())
+    }
+
     /// Of an index's two instances the one that is healthy, if one is: its supervisor.
     pub(super) fn serving(&self, guid: &ProcessGuid, index: u32) -> Option<&Supervised> {
         let sides = [Side::Left, Side::Right].map(|side| (guid.clone(), index, side));
@@ -270,7 +275,9 @@ impl Cell {
         let (wake, woken) = bounded(1);
         let (went, gone) = bounded(1);
         let drain = Draining::resume(parts.records.drain, &parts.settings.boot);
+        let generations = parts.records.apps.values().map(|app| app.generation);
         let state = State {
+            newest: generations.max().unwrap_or(0),
             apps: parts.records.apps,
             set_aside: parts.records.set_aside,
             sent: Sent::default(),
@@ -278,7 +285,6 @@ impl Cell {
             supervised: BTreeMap::new(),
             staging: BTreeMap::new(),
             tasks: parts.records.tasks,
-            record_tries: BTreeMap::new(),
             away: Away::default(),
             task_work: BTreeMap::new(),
             task_containers: BTreeMap::new(),
@@ -470,7 +476,10 @@ impl Shared {
         let drafts = derive::app((before, &lrps.0), (record.as_ref(), &lrps.1));
         let lrp = derive::changed_lrp(before, record.as_ref());
         match record {
-            Some(record) => state.apps.insert(name.clone(), record),
+            Some(record) => {
+                state.newest = state.newest.max(record.generation);
+                state.apps.insert(name.clone(), record)
+            }
             None => state.apps.remove(name),
         };
         // Its record is another one now.

@@ -157,7 +157,7 @@ impl Cell {
                     text,
                     pushed,
                     // An app of this name may have been there before, and a lease on it still is.
-                    ..AppRecord::new(manifest, file, now_ms())
+                    ..AppRecord::new(manifest, file, state.next_generation())
                 },
             };
             Ok(AppChange::Put(Box::new(record)))
