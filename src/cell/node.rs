@@ -1,5 +1,6 @@
 //! How the cell itself stands: whether it takes anything, what will not go, what its clock does.
 
+use super::aside;
 use super::clock::{self, Jump, Times};
 use super::drain::Draining;
 use super::fit::{self, Misfit, Node, Wish};
@@ -176,13 +177,7 @@ impl Shared {
             let reason = stuck.view(handle).reason;
             format!("container {handle} is stuck, and keeps its memory and disk: {reason}")
         });
-        let unread = state.set_aside.iter().map(|(name, unread)| {
-            format!(
-                "app {name} is set aside, as its record cannot be read: {}; `terrarium apply` its \
-                 manifest anew, or start the daemon that wrote the record",
-                unread.why
-            )
-        });
+        let unread = state.set_aside.iter().map(|(name, unread)| aside::told(name, unread));
         ill.into_iter().chain(stuck).chain(unread).collect()
     }
 }
