@@ -9,7 +9,7 @@ mod ports;
 pub(super) use ports::{check_ports, share_ports};
 
 use super::error::{CellError, Kind};
-use super::record::{AppRecord, Release};
+use super::record::{AppRecord, Release, Wish};
 use super::shared::{AppChange, Cell, Shared, now_ms};
 use super::tag;
 use super::task::{beside_image, notes};
@@ -26,13 +26,10 @@ use crate::model::manifest::{
 use crate::model::task::{Rootfs, StagingResult, inner_name};
 use crate::model::work::Sidecar;
 use crate::unit::{AppName, Bytes, Digest};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// From a root that could not be had to the next try.
-const AGAIN_MS: u64 = 30_000;
 
 /// Such LRPs at the same time.
 const RECORDS_MAX: usize = 1024;
@@ -95,7 +92,8 @@ impl Cell {
                 return Err(CellError::new(Kind::Conflict, text));
             }
             check_ports(state, &described)?;
-            Ok(AppChange::Put(Box::new(asked_for(described, container.clone()))))
+            let record = asked_for(described, container.clone(), state.next_generation());
+            Ok(AppChange::Put(Box::new(record)))
         });
         changed.await?;
         crate::info!("container.desired", app = name, guid = container.guid);
@@ -103,41 +101,11 @@ impl Cell {
     }
 }
 
-impl Shared {
-    /// Tries again to have the roots that could not be had. When to look again.
-    pub(super) async fn retry_records(self: &Arc<Self>) -> Option<u64> {
-        let due = {
-            let mut state = self.state();
-            let failed = |app: &&AppRecord| {
-                app.container.is_some()
-                    && app.failure.is_some()
-                    && app.staged == Some(app.generation)
-                    && !(app.stopped || app.deleting)
-            };
-            let failed = state.apps.values().filter(failed).map(|app| app.manifest.name.clone());
-            let failed: BTreeSet<AppName> = failed.collect();
-            again(&mut state.record_tries, &failed, now_ms())
-        };
-        for name in due {
-            let changed = self.change_app(&name, |state| match state.apps.get(&name) {
-                Some(app) if app.failure.is_some() && !(app.stopped || app.deleting) => {
-                    let again = AppRecord { failure: None, staged: None, ..app.clone() };
-                    Ok(AppChange::Put(Box::new(again)))
-                }
-                _ => Ok(AppChange::Keep),
-            });
-            if let Err(err) = changed.await {
-                crate::error!("record.refused", app = name, err = err);
-            }
-        }
-        self.state().record_tries.values().min().copied()
-    }
-}
-
 /// The record of what was just asked for.
-fn asked_for(described: Manifest, container: LrpContainer) -> AppRecord {
-    let record = AppRecord::new(described, PathBuf::new(), now_ms());
-    AppRecord { container: Some(Box::new(container)), ..record }
+fn asked_for(described: Manifest, container: LrpContainer, generation: u64) -> AppRecord {
+    let record = AppRecord::new(described, PathBuf::new(), generation);
+    let wish = Wish::new("desire", now_ms());
+    AppRecord { container: Some(Box::new(container)), wish, ..record }
 }
 
 /// It is on its way out, and nobody has its place yet.
@@ -145,32 +113,16 @@ fn makes_way(app: &AppRecord) -> bool {
     app.deleting && app.container.is_some() && app.successor.is_none()
 }
 
-/// What becomes of the record of an app of which nothing is left.
-pub(super) fn after(app: Option<&AppRecord>) -> AppChange {
+/// What becomes of the record of an app of which nothing is left. `generation`: of what is next, if
+/// something is.
+pub(super) fn after(app: Option<&AppRecord>, generation: u64) -> AppChange {
     match app.and_then(|app| app.successor.as_deref().map(|next| (&app.manifest.name, next))) {
         Some((name, next)) => {
-            AppChange::Put(Box::new(asked_for(manifest(name, next), next.clone())))
+            let described = manifest(name, next);
+            AppChange::Put(Box::new(asked_for(described, next.clone(), generation)))
         }
         None => AppChange::Remove,
     }
-}
-
-/// Those of the `failed` whose time has come. `tries`: when each is tried next, in milliseconds since
-/// 1970; it keeps those that still wait, and takes new ones.
-fn again(
-    tries: &mut BTreeMap<AppName, u64>,
-    failed: &BTreeSet<AppName>,
-    now_ms: u64,
-) -> Vec<AppName> {
-    tries.retain(|name, _| failed.contains(name));
-    for name in failed {
-        tries.entry(name.clone()).or_insert(now_ms + AGAIN_MS);
-    }
-    // A clock that was set back holds nobody up.
-    let is_due = |at: u64| at <= now_ms || at > now_ms + AGAIN_MS;
-    let due = tries.iter().filter(|(_, at)| is_due(**at)).map(|(name, _)| name.clone()).collect();
-    tries.retain(|_, at| !is_due(*at));
-    due
 }
 
 /// What a manifest would say of it: for whoever looks at the app.
@@ -404,19 +356,19 @@ mod tests {
         assert!(of_probes(&[], Duration::ZERO).probes().is_empty());
     }
 
+    /// Who asks for it after another one, or after what it was, is newer, whatever the clock says; and
+    /// what it tells of its age is a time.
     #[test]
-    fn a_root_that_could_not_be_had_is_tried_again_every_half_minute() {
-        let name = |text: &str| text.parse::<AppName>().expect("name");
-        let failed = BTreeSet::from([name("a"), name("b")]);
-        let mut tries = BTreeMap::new();
-        assert!(again(&mut tries, &failed, 1_000_000).is_empty());
-        assert_eq!(tries[&name("a")], 1_000_000 + AGAIN_MS);
-        assert!(again(&mut tries, &failed, 1_000_000 + AGAIN_MS - 1).is_empty());
-        // One was deleted meanwhile.
-        let left = BTreeSet::from([name("a")]);
-        assert_eq!(again(&mut tries, &left, 1_000_000 + AGAIN_MS), [name("a")]);
-        assert!(tries.is_empty(), "it waits anew when it fails anew");
-        assert!(again(&mut tries, &left, 2_000_000).is_empty());
-        assert_eq!(again(&mut tries, &left, 1_000), [name("a")], "the clock was set back");
+    fn what_is_asked_for_knows_when_that_was() {
+        let container = crate::cell::releases::tests::container();
+        let name = inner_name(&container.guid);
+        let first = asked_for(manifest(&name, &container), container.clone(), 7);
+        assert_eq!(first.generation, 7);
+        assert!(first.wish.as_ref().is_some_and(|wish| wish.at_ms > 7));
+        let successor = Some(Box::new(container));
+        let leaving = AppRecord { successor, deleting: true, ..first };
+        let AppChange::Put(next) = after(Some(&leaving), 8) else { panic!("it is next") };
+        assert!(next.generation == 8 && !next.deleting && next.container.is_some());
+        assert!(matches!(after(None, 9), AppChange::Remove));
     }
 }

@@ -5,10 +5,14 @@
 //! long ago as it is: no crash is forgiven and no start put off that time itself has not. Up to that
 //! moment the cell goes by the clock as it was before, so no time of the new one gets among them.
 
+use super::diff::Key;
+use super::placement::Waiting;
 use super::record::AppRecord;
 use crate::model::lrp::ActualLrp;
 use crate::model::task::TaskRecord;
 use crate::sys::clock::Reading;
+use crate::unit::AppName;
+use std::collections::BTreeMap;
 
 /// A jump that is worth anything, in milliseconds: less is what any clock is set by in passing.
 const LEAST_MS: u64 = 2_000;
@@ -33,6 +37,18 @@ pub struct Jump {
     unset_ms: u64,
 }
 
+/// All that is recorded, or follows from records, and has times.
+pub struct Times<'a> {
+    /// By name.
+    pub apps: &'a mut BTreeMap<AppName, AppRecord>,
+    /// By process and index.
+    pub actual: &'a mut BTreeMap<Key, ActualLrp>,
+    /// By guid.
+    pub tasks: &'a mut BTreeMap<String, TaskRecord>,
+    /// Who could not be placed.
+    pub waiting: &'a mut Waiting,
+}
+
 /// Whether the clock was set between the two.
 pub fn jump(before: Reading, now: Reading) -> Option<Jump> {
     let by_ms = by_ms(before, now);
@@ -55,8 +71,17 @@ impl Jump {
         at_ms.saturating_add_signed(self.by_ms)
     }
 
+    /// Moves all times along.
+    pub fn move_all(self, times: Times<'_>) {
+        let Times { apps, actual, tasks, waiting } = times;
+        apps.values_mut().for_each(|app| self.move_app(app));
+        actual.values_mut().for_each(|record| self.move_actual(record));
+        tasks.values_mut().for_each(|record| self.move_task(record));
+        waiting.jump(self);
+    }
+
     /// The times of an instance.
-    pub fn move_actual(self, record: &mut ActualLrp) {
+    fn move_actual(self, record: &mut ActualLrp) {
         record.since_ms = self.moved(record.since_ms);
         if let Some(death) = &mut record.death {
             death.at_ms = self.moved(death.at_ms);
@@ -64,7 +89,7 @@ impl Jump {
     }
 
     /// The times of an app.
-    pub fn move_app(self, app: &mut AppRecord) {
+    fn move_app(self, app: &mut AppRecord) {
         if let Some(wish) = &mut app.wish {
             wish.at_ms = self.moved(wish.at_ms);
         }
@@ -74,7 +99,7 @@ impl Jump {
     }
 
     /// The times of a Task, which are in nanoseconds; 0 is none.
-    pub fn move_task(self, record: &mut TaskRecord) {
+    fn move_task(self, record: &mut TaskRecord) {
         for at_ns in
             [&mut record.created_at, &mut record.updated_at, &mut record.first_completed_at]
         {
@@ -209,7 +234,7 @@ mod tests {
     fn row_7_a_tasks_times_stay_as_long_ago_as_they_are() {
         let task = crate::cell::task::due::tests::task("a", 1, "");
         let ns = |ms: u64| ms * NS + 5;
-        let mut record = TaskRecord {
+        let record = TaskRecord {
             task,
             state: crate::model::task::TaskState::Pending,
             cell_id: String::new(),
@@ -223,8 +248,21 @@ mod tests {
             rejection_reason: String::new(),
         };
         let jump = jump(reading(1_000, 5_000), reading(NOW_MS, 5_100)).expect("a jump");
-        jump.move_task(&mut record);
-        let by = jump.by_ms as u64;
+        let mut tasks = BTreeMap::from([("a".to_owned(), record)]);
+        let (mut apps, mut actual) = (BTreeMap::new(), BTreeMap::new());
+        // Beside it one that found no room, and tries again after half a minute.
+        let mut waiting = Waiting::default();
+        let key = crate::cell::diff::tests::key(0);
+        waiting.starved(&key, "1", 0, 300);
+        jump.move_all(Times {
+            apps: &mut apps,
+            actual: &mut actual,
+            tasks: &mut tasks,
+            waiting: &mut waiting,
+        });
+        let (by, record) = (jump.by_ms as u64, &tasks["a"]);
+        assert_eq!(waiting.until(&key, "1", 1_000 + by), Some(30_300 + by));
+        assert_eq!(waiting.until(&key, "1", 30_300 + by), None);
         assert_eq!((record.created_at, record.updated_at), (ns(100 + by), ns(200 + by)));
         assert_eq!(record.first_completed_at, 0, "it has none");
     }

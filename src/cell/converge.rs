@@ -8,7 +8,7 @@ use super::record::{AppRecord, Release};
 use super::shared::{AppChange, Cell, Shared, State, now_ms};
 use super::staging::Unstaged;
 use super::stand::held;
-use super::{app_task, by_record, pulse, releases, revisions, staging};
+use super::{app_task, away, by_record, pulse, releases, revisions, staging};
 use crate::exec::cancel;
 use crate::exec::metrics::COUNTERS;
 use crate::log::chain;
@@ -105,6 +105,7 @@ impl Shared {
     async fn round(self: &Arc<Self>) -> Option<u64> {
         self.mind_the_clock().await;
         self.begin_staging();
+        self.take_back().await;
         self.finish_deletions().await;
         self.make_afresh().await;
         let judge_ms = self.judge_releases().await;
@@ -142,7 +143,7 @@ impl Shared {
         if let Some(again) = self.act(plan, &desired).await {
             due_ms = Some(due_ms.map_or(again, |due| due.min(again)));
         }
-        for again in [self.tend_tasks().await, self.retry_records().await].into_iter().flatten() {
+        if let Some(again) = self.tend_tasks().await {
             due_ms = Some(due_ms.map_or(again, |due| due.min(again)));
         }
         self.sweep_litter().await;
@@ -284,7 +285,10 @@ impl Shared {
             Err(err) => return crate::warn!("port.unknown", err = chain(&err)),
         };
         let nobody = || vec![(Ipv4Addr::UNSPECIFIED, 0)];
-        self.state().published = ports.into_iter().map(|port| (port, nobody())).collect();
+        let mut state = self.state();
+        let left = state.left_ports();
+        let ports = ports.into_iter().filter(|port| !left.contains(port));
+        state.published = ports.map(|port| (port, nobody())).collect();
     }
 
     /// Begins to stage what was declared and is not staged yet.
@@ -296,17 +300,16 @@ impl Shared {
         }
         {
             let State { away, apps, .. } = &mut *state;
-            away.retain(|name| apps.get(name).is_some_and(|app| app.away));
+            away.retain(|name| apps.get(name).is_some_and(away::is_retried));
         }
         let (preloading, now) = (state.preloading, now_ms());
-        let mut waiting: Vec<(AppName, AppRecord)> = state
+        let waiting: Vec<(AppName, AppRecord)> = state
             .apps
             .iter()
             .filter(|(name, app)| {
                 let is_wanted = match app.staged == Some(app.generation) {
                     false => true,
-                    // One at a time and beside nothing else: it may take long, and be in vain.
-                    true => app.away && state.staging.is_empty() && state.away.is_due(name, now),
+                    true => away::is_retried(app) && state.away.is_due(name, now),
                 };
                 !app.deleting && !app.stopped && is_wanted && !state.staging.contains_key(*name)
             })
@@ -314,9 +317,11 @@ impl Shared {
             .filter(|(_, app)| !preloading || !self.lacks_image(app))
             .map(|(name, app)| (name.clone(), app.clone()))
             .collect();
-        // Of those that are tried again, whoever is due for longest.
-        waiting.sort_by_key(|(name, app)| app.away.then(|| state.away.at_ms(name)).flatten());
-        for (name, app) in first(waiting) {
+        // One that is tried again may take long, and be in vain: the other turns are for what is new.
+        let retried = |name: &AppName| state.apps.get(name).is_some_and(away::is_retried);
+        let retried = state.staging.keys().any(retried);
+        let turn: Vec<_> = away::in_turn(waiting, retried, |name| state.away.at_ms(name)).collect();
+        for (name, app) in turn {
             if state.staging.len() >= STAGING_MAX {
                 break;
             }
@@ -374,9 +379,10 @@ impl Shared {
         });
         let recorded = recorded.await;
         let mut state = self.state();
-        if decided.as_ref().is_some_and(|app| app.away) {
-            state.away.failed(name, now_ms());
+        if let Some(app) = decided.as_ref().filter(|app| away::is_retried(app)) {
+            state.away.failed(name, app.container.is_some(), now_ms());
         }
+        state.litter |= leaves_litter(decided.as_ref());
         if let (Err(err), Some(mut app)) = (recorded, decided) {
             crate::error!("record.refused", app = name, err = err);
             // Kept in memory only, or it would be staged again and again.
@@ -386,7 +392,6 @@ impl Shared {
         // Until here: layers that no record names yet are not swept while something is staged.
         state.staging.remove(name);
         state.fetched.remove(name);
-        state.litter = true;
         drop(state);
         self.wake();
     }
@@ -408,7 +413,9 @@ impl Shared {
             Cell { shared: self.clone() }.cancel_app_tasks(name.as_str()).await;
             let (inner, app) = (self.clone(), name.clone());
             smol::unblock(move || inner.remove_files(&app)).await;
-            let next = |state: &State| Ok(by_record::after(state.apps.get(&name)));
+            let next = |state: &State| {
+                Ok(by_record::after(state.apps.get(&name), state.next_generation()))
+            };
             if let Err(err) = self.change_app(&name, next).await {
                 crate::error!("record.refused", app = name, err = err);
                 continue;
@@ -443,7 +450,7 @@ impl Shared {
     }
 
     /// Log and build cache of a deleted app. Blocking.
-    fn remove_files(&self, name: &AppName) {
+    pub(super) fn remove_files(&self, name: &AppName) {
         if let Err(err) = self.logs.remove(name) {
             crate::warn!("log.left", app = name, err = err);
         }
@@ -502,12 +509,11 @@ impl Shared {
     }
 }
 
-/// What is to be staged, in its order: who is tried for the first time before who is tried again, and of
-/// these only one.
-fn first(waiting: Vec<(AppName, AppRecord)>) -> impl Iterator<Item = (AppName, AppRecord)> {
-    let (again, fresh): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(_, app)| app.away);
-    let most = usize::from(fresh.is_empty());
-    fresh.into_iter().chain(again.into_iter().take(most))
+/// Whether a staging may have left layers that nobody needs; `decided`: what it has made of its app, if
+/// that counts. One that got nothing has left nothing, and a sweep would take from the next try what it
+/// finds there.
+fn leaves_litter(decided: Option<&AppRecord>) -> bool {
+    decided.is_none_or(|app| !away::is_retried(app))
 }
 
 /// Every LRP that shall be, from the apps' releases.
@@ -563,16 +569,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_tried_again_is_behind_all_others_and_alone() {
-        let app = |name: &str, away: bool| {
-            let app = super::super::releases::tests::app("memory = \"32MiB\"");
-            (name.parse::<AppName>().expect("name"), AppRecord { away, ..app })
+    fn a_try_that_got_nothing_leaves_nothing_to_sweep() {
+        let app = super::super::releases::tests::app("memory = \"32MiB\"");
+        let failed = |away| AppRecord {
+            staged: Some(app.generation),
+            failure: Some("nobody gave it".into()),
+            away,
+            ..app.clone()
         };
-        let order = |all: Vec<(AppName, AppRecord)>| {
-            first(all).map(|(name, _)| name.to_string()).collect::<Vec<_>>().join(" ")
-        };
-        let (a, b) = (app("a", true), app("b", true));
-        assert_eq!(order(vec![a.clone(), b.clone()]), "a");
-        assert_eq!(order(vec![a, b, app("c", false), app("d", false)]), "c d");
+        assert!(leaves_litter(None), "it was stopped half-way");
+        assert!(leaves_litter(Some(&app)), "it replaces another one");
+        assert!(leaves_litter(Some(&failed(false))), "its hook may have refused what was made");
+        assert!(!leaves_litter(Some(&failed(true))));
+        let container = Some(Box::new(super::super::releases::tests::container()));
+        assert!(!leaves_litter(Some(&AppRecord { container, ..failed(false) })));
     }
 }

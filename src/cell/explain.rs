@@ -55,7 +55,7 @@ impl Cell {
         let made = app.release.as_ref().map(|release| lrps(release, app.restarts));
         let again_ms = match (app.away, &app.container) {
             (true, _) => Some(state.away.at_ms(&view.name).unwrap_or_else(now_ms)),
-            (false, Some(_)) => state.record_tries.get(&view.name).copied(),
+            (false, Some(_)) => state.away.at_ms(&view.name),
             (false, None) => None,
         };
         let facts = Facts {

@@ -356,11 +356,11 @@ async fn conclude(
     if cancel.is_cancelled() {
         // It was stopped on purpose: nothing to count; the loop decides whether it comes back.
         let cause = stopped(shared, key, lrp, &end);
-        let end = how(lrp, &end);
+        let end = End::of(lrp, &end);
         shared.happen(key, lrp_state::concluded(handle, end, Some(cause))).await;
         return;
     }
-    let end = how(lrp, &end);
+    let end = End::of(lrp, &end);
     let succeeded = end.succeeded;
     let event = lrp_state::concluded(handle, end, None);
     let Some(record) = shared.happen(key, event).await else { return };
@@ -383,18 +383,6 @@ async fn conclude(
     crate::warn!("instance.crashed", app = key.0, index = key.1, err = reason);
 }
 
-/// How an instance ended.
-fn how(lrp: &DesiredLrp, end: &StepResult) -> End {
-    let source = lrp.log_source.clone();
-    let cause = end.as_ref().err().map_or(Cause::Exited { source, code: 0 }, StepError::cause);
-    let cause = cause.within(lrp_state::REASON_MAX);
-    let mut reason = end.as_ref().err().map(ToString::to_string).unwrap_or_default();
-    if reason.is_empty() {
-        reason.push_str("Exited with status 0");
-    }
-    End { reason, cause, succeeded: end.is_ok(), restart: lrp.restart }
-}
-
 /// Who told it to end, and how that went.
 fn stopped(shared: &Shared, key: &Key, lrp: &DesiredLrp, end: &StepResult) -> Cause {
     let state = shared.state();
@@ -402,8 +390,7 @@ fn stopped(shared: &Shared, key: &Key, lrp: &DesiredLrp, end: &StepResult) -> Ca
     let told = state.supervised.get(key).and_then(|work| work.stopper);
     let app = state.apps.get(&key.0.app);
     let by = stopper(app, wanted.as_ref(), (key, &lrp.version), told);
-    let killed = matches!(end, Err(StepError::GraceExceeded | StepError::NotDead));
-    Cause::Stopped { by, killed }
+    lrp_state::stopped(by, end)
 }
 
 fn place(container: &Container) -> Place {

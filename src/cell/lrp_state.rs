@@ -21,8 +21,9 @@
 
 use super::crash::{self, Next};
 use super::diff::Key;
-use crate::model::death::{Cause, Death};
-use crate::model::lrp::{ActualLrp, LrpState, Place};
+use crate::exec::steps::{StepError, StepResult};
+use crate::model::death::{Cause, Death, Stopper};
+use crate::model::lrp::{ActualLrp, DesiredLrp, LrpState, Place};
 use crate::model::manifest::Restart;
 use crate::unit::Handle;
 use std::fmt;
@@ -119,6 +120,26 @@ pub struct End {
     pub succeeded: bool,
     /// When it is started again.
     pub restart: Restart,
+}
+
+impl End {
+    /// How an instance of this LRP ended.
+    pub fn of(lrp: &DesiredLrp, end: &StepResult) -> End {
+        let source = lrp.log_source.clone();
+        let cause = end.as_ref().err().map_or(Cause::Exited { source, code: 0 }, StepError::cause);
+        let cause = cause.within(REASON_MAX);
+        let mut reason = end.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        if reason.is_empty() {
+            reason.push_str("Exited with status 0");
+        }
+        End { reason, cause, succeeded: end.is_ok(), restart: lrp.restart }
+    }
+}
+
+/// What one that was told to end has died of: of who told it, and how that went.
+pub fn stopped(by: Stopper, end: &StepResult) -> Cause {
+    let killed = matches!(end, Err(StepError::GraceExceeded | StepError::NotDead));
+    Cause::Stopped { by, killed }
 }
 
 /// The event does not apply to the record, which stays as it is. The texts are the BBS's.

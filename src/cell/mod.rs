@@ -13,6 +13,7 @@
 
 mod adopt;
 mod app_task;
+mod aside;
 mod autopsy;
 mod away;
 mod by_record;

@@ -1,6 +1,7 @@
 //! How the cell itself stands: whether it takes anything, what will not go, what its clock does.
 
-use super::clock::{self, Jump};
+use super::aside;
+use super::clock::{self, Jump, Times};
 use super::drain::Draining;
 use super::fit::{self, Misfit, Node, Wish};
 use super::record::Release;
@@ -102,6 +103,7 @@ impl Shared {
         let _apps = self.turns.lock().await;
         let _turns = (self.record_turns.lock().await, self.task_turns.lock().await);
         let mut state = self.state();
+        let state = &mut *state;
         let now = Reading::now();
         let before = state.node.reading.replace(now).unwrap_or(now);
         now.adopt();
@@ -113,13 +115,9 @@ impl Shared {
         for stuck in state.node.stuck.values_mut() {
             stuck.since_ms = jump.moved(stuck.since_ms);
         }
-        state.actual.values_mut().for_each(|record| jump.move_actual(record));
-        state.apps.values_mut().for_each(|app| jump.move_app(app));
         state.away.jump(jump);
-        state.record_tries.values_mut().for_each(|at_ms| *at_ms = jump.ahead(*at_ms));
-        for record in state.tasks.values_mut() {
-            jump.move_task(record);
-        }
+        let State { apps, actual, tasks, waiting, .. } = state;
+        jump.move_all(Times { apps, actual, tasks, waiting });
     }
 
     /// Goes by the clock as it is, unless it was set.
@@ -179,13 +177,7 @@ impl Shared {
             let reason = stuck.view(handle).reason;
             format!("container {handle} is stuck, and keeps its memory and disk: {reason}")
         });
-        let unread = state.set_aside.iter().map(|(name, unread)| {
-            format!(
-                "app {name} is set aside, as its record cannot be read: {}; `terrarium apply` its \
-                 manifest anew, or start the daemon that wrote the record",
-                unread.why
-            )
-        });
+        let unread = state.set_aside.iter().map(|(name, unread)| aside::told(name, unread));
         ill.into_iter().chain(stuck).chain(unread).collect()
     }
 }

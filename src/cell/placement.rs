@@ -2,6 +2,7 @@
 //!
 //! A lack of room is nobody's crash: it is not counted, and what comes back wakes the loop.
 
+use super::clock::Jump;
 use super::diff::Key;
 use super::fit::{Misfit, Wish, fit};
 use super::instance::{Begin, supervise};
@@ -72,6 +73,11 @@ impl Waiting {
     /// It has its room.
     pub fn placed(&mut self, key: &Key) {
         self.no_room.remove(key);
+    }
+
+    /// The clock was set.
+    pub fn jump(&mut self, jump: Jump) {
+        self.failed.values_mut().for_each(|(.., since_ms)| *since_ms = jump.moved(*since_ms));
     }
 
     /// When an instance may try again; `None`: now.

@@ -21,7 +21,8 @@ pub struct AppRecord {
     /// What was pushed, of an app that was declared so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pushed: Option<Pushed>,
-    /// Changes with each declaration; what was staged for an older one is not the last word.
+    /// Changes with each declaration; what was staged for an older one is not the last word. Of two apps
+    /// the one that was asked for later begins with the higher one: see [`generation_after`].
     pub generation: u64,
     /// The generation whose staging has been decided, with or without success.
     pub staged: Option<u64>,
@@ -105,7 +106,8 @@ pub struct Revision {
 /// What somebody has asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wish {
-    /// The verb: `apply`, `push`, `start`, `stop`, `restart`, `scale`, `restage`, `rollback`, `delete`.
+    /// The verb: `apply`, `push`, `start`, `stop`, `restart`, `scale`, `restage`, `rollback`, `delete`; of
+    /// an LRP by record `desire`, `update`.
     pub what: String,
     /// When, in milliseconds since 1970.
     pub at_ms: u64,
@@ -273,6 +275,12 @@ impl AppRecord {
     pub fn releases(&self) -> impl Iterator<Item = &Release> {
         self.release.iter().chain(&self.last_good)
     }
+}
+
+/// The generation of what is asked for at `now_ms` by the box's clock, after all that had one up to
+/// `newest`: a clock that was set back makes nothing older than what was there before.
+pub fn generation_after(newest: u64, now_ms: u64) -> u64 {
+    now_ms.max(newest.saturating_add(1))
 }
 
 /// The words for all that happens to an app's record. Taken apart in [`turn`], so that a word that it

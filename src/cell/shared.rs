@@ -1,5 +1,6 @@
 //! What the loop, the supervisors and the API share.
 
+use super::aside::{self, Aside};
 use super::away::Away;
 use super::converge::desired;
 use super::diff::Key;
@@ -30,7 +31,6 @@ use crate::exec::room::{Insufficient, Resources, Room};
 use crate::exec::turns::Pools;
 use crate::image::catalog::Keep;
 use crate::image::registry::settings::Settings as Registries;
-use crate::init::proto::Bind;
 use crate::lifecycle::SSH_SERVER;
 use crate::model::death::Stopper;
 use crate::model::lrp::{ActualLrp, ProcessGuid, Side};
@@ -170,8 +170,12 @@ pub(crate) struct Shared {
 /// What changes. Held for moments only, never across an await.
 pub(super) struct State {
     pub(super) apps: BTreeMap<AppName, AppRecord>,
+    /// The highest generation that an app has or had.
+    pub(super) newest: u64,
     /// Apps whose records cannot be read, by name, which stay on the disk as they are.
     pub(super) set_aside: BTreeMap<String, Unread>,
+    /// What there is of them.
+    pub(super) aside: Aside,
     /// Sources that are about to be applied.
     pub(super) sent: Sent,
     pub(super) actual: BTreeMap<Key, ActualLrp>,
@@ -179,9 +183,7 @@ pub(super) struct State {
     pub(super) staging: BTreeMap<AppName, Canceller>,
     /// Every Task, by guid.
     pub(super) tasks: BTreeMap<String, TaskRecord>,
-    /// When roots of LRPs by record that could not be had are tried again, in milliseconds since 1970.
-    pub(super) record_tries: BTreeMap<AppName, u64>,
-    /// When apps are tried again whose images could not be reached.
+    /// When apps are tried again whose images, or roots by record, could not be had.
     pub(super) away: Away,
     /// Those that somebody works on; without a canceller: of which somebody is told.
     pub(super) task_work: BTreeMap<String, Option<Canceller>>,
@@ -254,6 +256,11 @@ impl Supervised {
 }
 
 impl State {
+    /// The generation of what is declared, or asked for, for the first time.
+    pub(super) fn next_generation(&self) -> u64 {
+        record::generation_after(self.newest, now_ms())
+    }
+
     /// Of an index's two instances the one that is healthy, if one is: its supervisor.
     pub(super) fn serving(&self, guid: &ProcessGuid, index: u32) -> Option<&Supervised> {
         let sides = [Side::Left, Side::Right].map(|side| (guid.clone(), index, side));
@@ -269,16 +276,21 @@ impl Cell {
     pub fn new(parts: CellParts) -> Cell {
         let (wake, woken) = bounded(1);
         let (went, gone) = bounded(1);
-        let drain = Draining::resume(parts.records.drain, &parts.settings.boot);
+        let mut records = parts.records;
+        records.actual = tag::resume(records.actual);
+        let aside = aside::split(&mut records);
+        let drain = Draining::resume(records.drain.take(), &parts.settings.boot);
+        let generations = records.apps.values().map(|app| app.generation);
         let state = State {
-            apps: parts.records.apps,
-            set_aside: parts.records.set_aside,
+            newest: generations.max().unwrap_or(0),
+            apps: records.apps,
+            set_aside: records.set_aside,
             sent: Sent::default(),
-            actual: tag::resume(parts.records.actual),
+            aside,
+            actual: records.actual,
             supervised: BTreeMap::new(),
             staging: BTreeMap::new(),
-            tasks: parts.records.tasks,
-            record_tries: BTreeMap::new(),
+            tasks: records.tasks,
             away: Away::default(),
             task_work: BTreeMap::new(),
             task_containers: BTreeMap::new(),
@@ -470,7 +482,10 @@ impl Shared {
         let drafts = derive::app((before, &lrps.0), (record.as_ref(), &lrps.1));
         let lrp = derive::changed_lrp(before, record.as_ref());
         match record {
-            Some(record) => state.apps.insert(name.clone(), record),
+            Some(record) => {
+                state.newest = state.newest.max(record.generation);
+                state.apps.insert(name.clone(), record)
+            }
             None => state.apps.remove(name),
         };
         // Its record is another one now.
@@ -547,19 +562,6 @@ impl Shared {
     /// A guid that no staging has had.
     pub(super) fn staging_guid(&self, app: &AppName) -> String {
         format!("staging-{app}-{:08x}", self.last_handle.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Our own programs inside every container, and the certificates that the box trusts.
-    pub(super) fn lifecycle_binds(&self) -> Vec<Bind> {
-        let lifecycle = Bind {
-            from: self.paths.lifecycle.clone(),
-            origin: Default::default(),
-            to: "/tmp/lifecycle".into(),
-            read_only: true,
-            mapped: false,
-        };
-        let bundle = mounts::bundle_bind(mounts::CERTIFICATES);
-        [lifecycle].into_iter().chain(bundle).collect()
     }
 
     /// The executor's environment for a container.

@@ -65,7 +65,7 @@ async fn make(
 ) -> Result<Release, Unstaged> {
     let manifest = record.manifest.clone();
     if let Some(container) = &record.container {
-        // It is tried again whatever was wrong.
+        // It is tried again whatever was wrong: see `away`.
         return Ok(super::by_record::stage(shared, record, container, cancel).await?);
     }
     if let Some(wanted) = &manifest.image {

@@ -7,9 +7,10 @@
 //!
 //! An error of any of them ends all. With sidecars any end does. With a health check, exit status 0
 //! of the action does not: the program may have put itself into the background, and the check
-//! decides.
+//! decides. [`super::ending`] knows that.
 
 use super::cancel::{self, Cancel};
+use super::ending::{Part, Rule, outcome};
 use super::health::Monitor;
 use super::metrics::COUNTERS;
 use super::places;
@@ -49,15 +50,6 @@ pub enum Begin {
         /// It is of an older version: it gets nothing that it did not have.
         outdated: bool,
     },
-}
-
-/// Which part of an instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    Action,
-    Sidecar,
-    Health,
-    Readiness,
 }
 
 type Running<'a> = Pin<Box<dyn Future<Output = (Part, StepResult)> + Send + 'a>>;
@@ -112,14 +104,12 @@ pub async fn keep(
         let done = exec.perform(&sidecar.action, inner);
         parts.push(Box::pin(async move { (Part::Sidecar, done.await) }));
     }
-    let rule = Rule { monitored: monitor.is_monitored(), sidecars: !work.sidecars.is_empty() };
+    let rule = Rule::of(work, monitor.health);
     let parts = parts.into_iter().map(|part| {
         let all_end = async move {
-            let (part, mut result) = part.await;
-            if part == Part::Sidecar && result.is_ok() && !inner.is_cancelled() {
-                result = Err(StepError::Failed("Codependent step exited".into()));
-            }
-            if rule.ends_all(part, &result) {
+            let (part, result) = part.await;
+            let (result, all) = rule.ended(part, result, inner.is_cancelled());
+            if all {
                 stop.cancel();
             }
             result
@@ -135,37 +125,6 @@ pub async fn keep(
     outcome(results, cancel.is_cancelled())
 }
 
-/// What the instance consists of, as far as it decides about its end.
-#[derive(Clone, Copy)]
-struct Rule {
-    monitored: bool,
-    sidecars: bool,
-}
-
-impl Rule {
-    /// Whether the end of one part is that of all.
-    fn ends_all(self, part: Part, result: &StepResult) -> bool {
-        result.is_err() || self.sidecars || (part == Part::Action && !self.monitored)
-    }
-}
-
-/// What an instance has come to, by what its parts have: first the action, then its checks, then the
-/// sidecars.
-fn outcome(results: Vec<StepResult>, stopped: bool) -> StepResult {
-    let mut errors: Vec<StepError> = results.into_iter().filter_map(Result::err).collect();
-    if stopped {
-        // One that had to be killed is told.
-        let late = |err: &StepError| matches!(err, StepError::GraceExceeded | StepError::NotDead);
-        return Err(errors.into_iter().find(late).unwrap_or(StepError::Cancelled));
-    }
-    errors.retain(|err| *err != StepError::Cancelled);
-    match errors.len() {
-        0 => Ok(()),
-        1 => Err(errors.remove(0)),
-        _ => Err(StepError::Several(errors)),
-    }
-}
-
 /// The processes of a container that an instance of this work goes on with, of those that are known
 /// there. `None`: it has to be made anew.
 pub fn resume(work: &Work, known: &[String]) -> Option<Vec<String>> {
@@ -174,40 +133,4 @@ pub fn resume(work: &Work, known: &[String]) -> Option<Vec<String>> {
         return None;
     }
     Some(places::long_lived(work).into_iter().filter(|id| is_known(id)).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn failed() -> StepResult {
-        Err(StepError::Failed("x".into()))
-    }
-
-    #[test]
-    fn row_15_and_47_which_end_is_the_end_of_all() {
-        let alone = Rule { monitored: false, sidecars: false };
-        let monitored = Rule { monitored: true, sidecars: false };
-        let sidecars = Rule { monitored: true, sidecars: true };
-        for (rule, part, result, ends) in [
-            (alone, Part::Action, Ok(()), true),
-            (monitored, Part::Action, Ok(()), false),
-            (monitored, Part::Action, failed(), true),
-            (monitored, Part::Health, failed(), true),
-            (sidecars, Part::Action, Ok(()), true),
-            (sidecars, Part::Sidecar, Ok(()), true),
-        ] {
-            assert_eq!(rule.ends_all(part, &result), ends, "{part:?} {result:?}");
-        }
-    }
-
-    #[test]
-    fn what_was_only_told_to_end_is_no_cause() {
-        let cancelled = || Err(StepError::Cancelled);
-        assert_eq!(outcome(vec![Ok(()), cancelled(), cancelled()], false), Ok(()));
-        assert_eq!(outcome(vec![cancelled(), failed()], false), failed());
-        assert_eq!(outcome(vec![cancelled(), failed()], true), cancelled());
-        let late = vec![Err(StepError::GraceExceeded), cancelled()];
-        assert_eq!(outcome(late, true), Err(StepError::GraceExceeded));
-    }
 }

@@ -47,11 +47,6 @@ struct Round {
 }
 
 impl<'a> Monitor<'a> {
-    /// Something decides whether the instance is healthy, beside its process being there.
-    pub fn is_monitored(&self) -> bool {
-        !self.trials().is_empty()
-    }
-
     /// Everything that is tried. An older monitor counts only where there is no check.
     fn trials(&self) -> Vec<Trial<'a>> {
         let probes = of(self.health, 0);

@@ -6,7 +6,7 @@
 //! Called by: `cell`, `api` (through `cell`). Calls: `container`, `lifecycle` (packing, HTTP of checks), `model`,
 //! `sys`, `unit`.
 //! Entry points: [`run::Executor`], [`assembly::keep`], [`fetch::Fetcher`], [`health`],
-//! [`logs::AppLog`], [`places`] (pure), [`tries`] (pure), [`room`] (pure), [`mod@env`] (pure), [`lines`]
+//! [`logs::AppLog`], [`places`] (pure), [`ending`] (pure), [`tries`] (pure), [`room`] (pure), [`mod@env`] (pure), [`lines`]
 //! (pure), [`bucket`] (pure).
 //! Ancestor: Diego's executor and its depot of steps.
 
@@ -14,6 +14,7 @@ pub mod assembly;
 pub mod bucket;
 pub mod cancel;
 mod copy;
+pub mod ending;
 pub mod env;
 pub mod fetch;
 pub mod found;

@@ -22,7 +22,7 @@ pub(in crate::cell) fn share_ports(state: &State, desired: &mut BTreeMap<Process
         let alone = BTreeMap::from([(lrp.guid.clone(), lrp.clone())]);
         let behind = diff::published(&alone, &[], &state.actual, &supervised);
         let serves = behind.get(&port).is_some_and(|behind| !behind.is_empty());
-        // A generation begins with the time when it was asked for.
+        // Of two, the one that was asked for later has the higher one.
         (serves, state.apps.get(&lrp.guid.app).map_or(0, |app| app.generation))
     });
 }
@@ -51,6 +51,7 @@ fn settle(
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::record::generation_after;
     use super::super::super::releases;
     use super::*;
     use crate::model::lrp::LrpPort;
@@ -95,6 +96,27 @@ mod tests {
             let next = if best == "next" { vec![80] } else { Vec::new() };
             let wanted = [("new", mine("new", 82)), ("next", next), ("old", mine("old", 81))];
             assert_eq!(published(&lrps), wanted.map(|(name, ports)| (name.to_owned(), ports)));
+        }
+    }
+
+    /// Row 82: also when the box has lost its time in between, or was told a wrong one before.
+    #[test]
+    fn row_82_who_was_asked_for_later_is_newer_whatever_the_clock_says() {
+        const NOW_MS: u64 = 1_795_000_000_000;
+        for clock in [[NOW_MS, NOW_MS + 5], [NOW_MS, 20_000], [NOW_MS * 2, NOW_MS], [7, 7]] {
+            let old = generation_after(0, clock[0]);
+            // It was changed since.
+            let newest = old + 3;
+            let new = generation_after(newest, clock[1]);
+            let age = |lrp: &DesiredLrp| match lrp.guid.app.as_str() {
+                "z-old" => newest,
+                _ => new,
+            };
+            let mut lrps = desired(&[("a-new", &[80]), ("z-old", &[80])]);
+            settle(&mut lrps, |lrp, _| (true, age(lrp)));
+            let wanted = [("a-new", vec![80]), ("z-old", Vec::new())];
+            let wanted = wanted.map(|(name, ports)| (name.to_owned(), ports));
+            assert_eq!(published(&lrps), wanted, "{clock:?}");
         }
     }
 

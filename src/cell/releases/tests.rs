@@ -1,4 +1,6 @@
 use super::*;
+use crate::model::action::Action;
+use crate::model::container::LrpContainer;
 use crate::model::task::StagingResult;
 use crate::unit::Digest;
 use std::path::Path;
@@ -17,6 +19,29 @@ fn release(run: &str) -> Release {
         droplet: Digest::of(run.as_bytes()),
         image: None,
         container: None,
+    }
+}
+
+/// An LRP by record.
+pub fn container() -> LrpContainer {
+    LrpContainer {
+        guid: "App_1".into(),
+        rootfs: "preloaded:tiny".parse().expect("a rootfs"),
+        limits: Default::default(),
+        ports: vec![8080],
+        egress: Vec::new(),
+        env: Vec::new(),
+        setup: None,
+        action: Action::Serial(Vec::new()),
+        monitor: None,
+        checks: Vec::new(),
+        readiness_checks: Vec::new(),
+        sidecars: Vec::new(),
+        start_timeout: Default::default(),
+        log_source: String::new(),
+        source: "{}".into(),
+        extras: Default::default(),
+        desired: None,
     }
 }
 
