@@ -117,25 +117,20 @@ impl Cell {
 
     /// Instances that were not taken over live nowhere: their old addresses may soon be others'.
     async fn forget_places(&self) {
-        self.shared.lose_unsupervised(|_| true).await;
-    }
-}
-
-impl Shared {
-    /// Of these, nothing lives that nobody works on.
-    pub(super) async fn lose_unsupervised(self: &Arc<Self>, which: impl Fn(&Key) -> bool) {
         let gone: Vec<Key> = {
-            let state = self.state();
+            let state = self.shared.state();
             let placed = state.actual.iter().filter(|(key, record)| {
-                which(key) && record.place().is_some() && !state.supervised.contains_key(*key)
+                record.place().is_some() && !state.supervised.contains_key(*key)
             });
             placed.map(|(key, _)| key.clone()).collect()
         };
         for key in gone {
-            self.lose_instance(&key).await;
+            self.shared.lose_instance(&key).await;
         }
     }
+}
 
+impl Shared {
     /// An instance lives nowhere any more, and nobody has seen why.
     pub(super) async fn lose_instance(self: &Arc<Self>, key: &Key) {
         let cause = Cause::Unseen { rebooted: self.begun.rebooted };
@@ -143,10 +138,7 @@ impl Shared {
     }
 
     /// Looks at one container of the depot, and does what is to be done.
-    pub(super) async fn decide(self: &Arc<Self>, handle: &Handle) {
-        if self.is_left(handle).await {
-            return;
-        }
+    async fn decide(self: &Arc<Self>, handle: &Handle) {
         let Some(instance) = self.instance_in(handle) else {
             return match self.whose(handle).await {
                 Whose::Nobodys => self.sweep(handle).await,

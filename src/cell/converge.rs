@@ -105,7 +105,6 @@ impl Shared {
     async fn round(self: &Arc<Self>) -> Option<u64> {
         self.mind_the_clock().await;
         self.begin_staging();
-        self.take_back().await;
         self.finish_deletions().await;
         self.make_afresh().await;
         let judge_ms = self.judge_releases().await;
@@ -285,10 +284,7 @@ impl Shared {
             Err(err) => return crate::warn!("port.unknown", err = chain(&err)),
         };
         let nobody = || vec![(Ipv4Addr::UNSPECIFIED, 0)];
-        let mut state = self.state();
-        let left = state.left_ports();
-        let ports = ports.into_iter().filter(|port| !left.contains(port));
-        state.published = ports.map(|port| (port, nobody())).collect();
+        self.state().published = ports.into_iter().map(|port| (port, nobody())).collect();
     }
 
     /// Begins to stage what was declared and is not staged yet.
@@ -450,7 +446,7 @@ impl Shared {
     }
 
     /// Log and build cache of a deleted app. Blocking.
-    pub(super) fn remove_files(&self, name: &AppName) {
+    fn remove_files(&self, name: &AppName) {
         if let Err(err) = self.logs.remove(name) {
             crate::warn!("log.left", app = name, err = err);
         }

@@ -53,7 +53,7 @@ impl Draining {
         World {
             tasks: tasks(state),
             running: state.supervised.values().filter(|work| !work.stopping).count(),
-            left: state.supervised.len() + state.node.stuck.len() + state.left_containers().count(),
+            left: state.supervised.len() + state.node.stuck.len(),
             since: self.begun.elapsed(),
             timeout: Duration::from_millis(self.record.timeout_ms),
         }
@@ -63,11 +63,6 @@ impl Draining {
 /// Tasks that have not ended.
 fn tasks(state: &State) -> usize {
     state.staging.len().max(working(state).count())
-}
-
-/// Its Tasks have ended: instances end now.
-pub(super) fn ends_instances(state: &State) -> bool {
-    state.node.drain.is_some() && tasks(state) == 0
 }
 
 /// Guids of Tasks that somebody works on, with the means to end each; of a staging there is one, too.
@@ -148,7 +143,6 @@ impl Cell {
         let tasks = state.staging.keys().map(|app| format!("the staging of {app}"));
         let tasks = tasks.chain(working(&state).map(|(guid, _)| format!("task {guid}")));
         let stuck = state.node.stuck.keys().map(|handle| format!("container {handle}"));
-        let stuck = stuck.chain(state.left_containers().map(|it| format!("container {it}")));
         Some(DrainView {
             state: match plan::next(&world) {
                 Step::Drained => "drained".to_owned(),

@@ -13,7 +13,6 @@
 
 mod adopt;
 mod app_task;
-mod aside;
 mod autopsy;
 mod away;
 mod by_record;

@@ -1,6 +1,5 @@
 //! How the cell itself stands: whether it takes anything, what will not go, what its clock does.
 
-use super::aside;
 use super::clock::{self, Jump, Times};
 use super::drain::Draining;
 use super::fit::{self, Misfit, Node, Wish};
@@ -177,7 +176,13 @@ impl Shared {
             let reason = stuck.view(handle).reason;
             format!("container {handle} is stuck, and keeps its memory and disk: {reason}")
         });
-        let unread = state.set_aside.iter().map(|(name, unread)| aside::told(name, unread));
+        let unread = state.set_aside.iter().map(|(name, unread)| {
+            format!(
+                "app {name} is set aside, as its record cannot be read: {}; `terrarium apply` its \
+                 manifest anew, or start the daemon that wrote the record",
+                unread.why
+            )
+        });
         ill.into_iter().chain(stuck).chain(unread).collect()
     }
 }

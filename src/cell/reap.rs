@@ -55,7 +55,6 @@ impl Shared {
                 tasks: state.task_work.keys().cloned().collect(),
                 staging: state.staging.keys().cloned().collect(),
                 stuck: state.node.stuck.keys().cloned().collect(),
-                left: state.left_containers().cloned().collect(),
                 ..Known::default()
             };
             for (key, work) in &state.supervised {

@@ -1,6 +1,5 @@
 //! What the loop, the supervisors and the API share.
 
-use super::aside::{self, Aside};
 use super::away::Away;
 use super::converge::desired;
 use super::diff::Key;
@@ -175,8 +174,6 @@ pub(super) struct State {
     pub(super) newest: u64,
     /// Apps whose records cannot be read, by name, which stay on the disk as they are.
     pub(super) set_aside: BTreeMap<String, Unread>,
-    /// What there is of them.
-    pub(super) aside: Aside,
     /// Sources that are about to be applied.
     pub(super) sent: Sent,
     pub(super) actual: BTreeMap<Key, ActualLrp>,
@@ -277,21 +274,17 @@ impl Cell {
     pub fn new(parts: CellParts) -> Cell {
         let (wake, woken) = bounded(1);
         let (went, gone) = bounded(1);
-        let mut records = parts.records;
-        records.actual = tag::resume(records.actual);
-        let aside = aside::split(&mut records);
-        let drain = Draining::resume(records.drain.take(), &parts.settings.boot);
-        let generations = records.apps.values().map(|app| app.generation);
+        let drain = Draining::resume(parts.records.drain, &parts.settings.boot);
+        let generations = parts.records.apps.values().map(|app| app.generation);
         let state = State {
             newest: generations.max().unwrap_or(0),
-            apps: records.apps,
-            set_aside: records.set_aside,
+            apps: parts.records.apps,
+            set_aside: parts.records.set_aside,
             sent: Sent::default(),
-            aside,
-            actual: records.actual,
+            actual: tag::resume(parts.records.actual),
             supervised: BTreeMap::new(),
             staging: BTreeMap::new(),
-            tasks: records.tasks,
+            tasks: parts.records.tasks,
             away: Away::default(),
             task_work: BTreeMap::new(),
             task_containers: BTreeMap::new(),

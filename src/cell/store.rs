@@ -74,30 +74,16 @@ pub struct Unread {
     pub why: String,
     /// All digests in it: of layers that it may need.
     pub digests: BTreeSet<Digest>,
-    /// All ports of the box in it.
-    pub ports: BTreeSet<u16>,
 }
 
-/// What a port of the box is called in records: in manifests, and in routes, which are text in text.
-const PORT_NAMES: [&str; 2] = ["publish", "external_port"];
-
 impl Unread {
-    pub(super) fn new(record: &[u8], why: String) -> Unread {
+    fn new(record: &[u8], why: String) -> Unread {
         let words = record.split(|byte| !byte.is_ascii_hexdigit());
         let texts = words.filter_map(|word| std::str::from_utf8(word).ok());
         let digests = texts.filter(|text| text.len() == 64);
         let digests = digests.filter_map(|text| format!("sha256:{text}").parse().ok()).collect();
-        let text = String::from_utf8_lossy(record);
-        let ports = PORT_NAMES.iter().flat_map(|name| text.split(name).skip(1).filter_map(port));
-        Unread { why, digests, ports: ports.collect() }
+        Unread { why, digests }
     }
-}
-
-/// The number after a name in JSON, of which this is the rest.
-fn port(rest: &str) -> Option<u16> {
-    let number = rest.trim_start_matches(['\\', '"', ':', ' ']);
-    let end = number.find(|it: char| !it.is_ascii_digit()).unwrap_or(number.len());
-    number[..end].parse().ok().filter(|port| *port > 0)
 }
 
 /// The records could not be read or written.
@@ -256,11 +242,6 @@ impl RecordStore {
     /// Writes or, with `None`, removes an app.
     pub fn put_app(&self, name: &AppName, record: Option<&AppRecord>) -> Result<(), StoreError> {
         self.check(self.put(APPS, name.as_str(), record.map(to_json)))
-    }
-
-    /// Removes the record of an app whose name is none.
-    pub fn forget_app(&self, name: &str) -> Result<(), StoreError> {
-        self.check(self.put(APPS, name, None))
     }
 
     /// Writes or, with `None`, removes an instance.
@@ -480,15 +461,6 @@ mod tests {
         let records = store.load().expect("load");
         assert_eq!((records.apps.len(), records.set_aside.len()), (1, 0));
         std::fs::remove_file(&path).expect("clean");
-    }
-
-    /// Also of one that is torn, and of a route, which is text in text.
-    #[test]
-    fn the_ports_that_an_unread_record_names_are_known() {
-        let record = br#"{"publish": 80,"ports":[{"publish":8080,"x":"publish"},{"publish":null}],
-            "routes":{"tcp":"[{\"external_port\":6000,\"container_port\":1}]"},"publish":70000,"publish":9"#;
-        let unread = Unread::new(record, String::new());
-        assert_eq!(unread.ports, [9, 80, 6000, 8080].into());
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl Cell {
     pub fn glance(&self, name: &str) -> Result<AppView, CellError> {
         let state = self.shared.state();
         let found = state.apps.iter().find(|(app, _)| app.as_str() == name);
-        let (_, app) = found.ok_or_else(|| state.no_app(name))?;
+        let (_, app) = found.ok_or_else(|| CellError::no_app(name))?;
         Ok(view(&self.shared, &state, app))
     }
 

@@ -335,9 +335,6 @@ impl Cell {
 
     /// Removes an app; returns when nothing of it is left on the box.
     pub async fn delete(&self, name: &str) -> Result<(), CellError> {
-        if let Some(done) = self.delete_unread(name).await {
-            return done;
-        }
         let changed = self.watch();
         self.change(name, "delete", |state, app| {
             cancel_staging(state, &app.manifest.name);
@@ -412,7 +409,7 @@ impl Cell {
     ) -> Result<(), CellError> {
         let name: AppName = name.parse().map_err(|_| CellError::no_app(name))?;
         let changed = self.shared.change_app(&name, |state| {
-            let old = state.apps.get(&name).ok_or_else(|| state.no_app(name.as_str()))?;
+            let old = state.apps.get(&name).ok_or_else(|| CellError::no_app(name.as_str()))?;
             let mut record = old.clone();
             change(state, &mut record)?;
             Ok(match record == *old {

@@ -18,14 +18,12 @@ pub struct Known {
     pub tasks: BTreeSet<String>,
     /// Containers that are removed already, and do not go.
     pub stuck: BTreeSet<Handle>,
-    /// Containers of apps whose records cannot be read.
-    pub left: BTreeSet<Handle>,
 }
 
 /// The containers that go. Whose owner is none that this room knows stays: it is somebody else's.
 pub fn strays(listed: &[(Handle, Option<Owner>)], known: &Known) -> Vec<Handle> {
     let is_stray = |handle: &Handle, owner: &Option<Owner>| match owner {
-        _ if known.stuck.contains(handle) || known.left.contains(handle) => false,
+        _ if known.stuck.contains(handle) => false,
         None => false,
         Some(Owner::Lrp { guid, index }) => match known.instances.get(&(guid.clone(), *index)) {
             None => true,
@@ -62,7 +60,6 @@ mod tests {
             tasks: ["task".to_owned()].into(),
             staging: [app.clone()].into(),
             stuck: [handle("stuck")].into(),
-            left: [handle("unread")].into(),
         };
         for (name, owner, goes) in [
             ("own", lrp(0), false),
@@ -71,7 +68,6 @@ mod tests {
             ("in-the-making", lrp(1), false),
             ("nobodys", lrp(2), true),
             ("stuck", lrp(2), false),
-            ("unread", lrp(2), false),
             ("staging", Some(Owner::Staging(app)), false),
             ("staged", Some(Owner::Staging("gone".parse().expect("name"))), true),
             ("a-task", Some(Owner::Task("task".into())), false),
