@@ -33,8 +33,6 @@ pub struct Bounds<'a> {
     pub given_up: &'a GivenUp,
     /// Bytes that may come.
     pub most: u64,
-    /// Takes the room of so many more; `false`: there is none beside others that come.
-    pub grow: &'a dyn Fn(u64) -> bool,
 }
 
 /// Why an attempt failed. None of the texts shows what is behind the host: it may be a secret.
@@ -44,8 +42,6 @@ pub enum Lost {
     Passing(String),
     /// It would be the same again.
     Final(String),
-    /// There is no room for it here while others come.
-    Crowded,
 }
 
 /// How a server answered.
@@ -142,7 +138,6 @@ pub fn post((url, certs): (&str, &Path), body: &[u8]) -> Result<u16, Lost> {
         Err(err) if is_passing(&err) => Err(unanswered(&uri, &err)),
         Err(err) => match unanswered(&uri, &err) {
             Lost::Passing(why) | Lost::Final(why) => Err(Lost::Final(why)),
-            Lost::Crowded => Err(Lost::Crowded),
         },
     }
 }
@@ -194,9 +189,6 @@ fn take(
             return Err(Lost::Final(
                 "it is larger than the box keeps of downloads ([downloads] size)".into(),
             ));
-        }
-        if !(bounds.grow)(read as u64) {
-            return Err(Lost::Crowded);
         }
         if bounds.given_up.is() {
             return Err(Lost::Final(UNWANTED.into()));

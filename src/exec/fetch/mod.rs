@@ -11,7 +11,6 @@
 //! very checksum that is asked for now. All of it may vanish at any time.
 
 mod checksum;
-mod coming;
 mod given_up;
 mod http;
 mod notice;
@@ -21,7 +20,6 @@ use crate::lifecycle::form;
 use crate::model::action::Checksum;
 use crate::unit::Bytes;
 use checksum::{Hasher, hex};
-use coming::{CROWDED_MAX, Coming, Room, crowded};
 pub use given_up::{GiveUp, GivenUp};
 use http::{Answer, Bounds, Lost};
 use plan::{Entry, Index, Version};
@@ -33,8 +31,8 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Downloads at a time, and uploads. Diego's.
 const AT_ONCE: usize = 5;
@@ -51,8 +49,6 @@ struct Inner {
     certs: PathBuf,
     most: u64,
     index: Mutex<Index>,
-    /// Something that was on its way is not any more.
-    freed: Condvar,
     /// Who wants something that somebody fetches waits for it, and then asks himself.
     flights: Mutex<BTreeMap<String, Arc<Turns<()>>>>,
     downloads: Semaphore,
@@ -78,8 +74,6 @@ pub struct Fetched {
     pub came: Option<u64>,
     /// It does not go before it is read.
     _held: Option<Held>,
-    /// Its room, when it is not kept.
-    _coming: Option<Coming>,
 }
 
 /// Keeps what is read.
@@ -153,7 +147,6 @@ impl Fetcher {
             certs: certs.to_owned(),
             most: most.get(),
             index: Mutex::new(index),
-            freed: Condvar::new(),
             flights: Mutex::default(),
             downloads: Semaphore::new(AT_ONCE),
             uploads: Arc::new(Semaphore::new(AT_ONCE)),
@@ -228,22 +221,6 @@ impl Inner {
         id: &str,
         given_up: &GivenUp,
     ) -> Result<Fetched, FetchError> {
-        let end = Instant::now() + CROWDED_MAX;
-        loop {
-            if let Some(fetched) = self.fetch_once(wanted, id, given_up)? {
-                return Ok(fetched);
-            }
-            self.wait_for_others(end, given_up)?;
-        }
-    }
-
-    /// The same; `None`: there is no room while others come.
-    fn fetch_once(
-        self: &Arc<Self>,
-        wanted: &Wanted,
-        id: &str,
-        given_up: &GivenUp,
-    ) -> Result<Option<Fetched>, FetchError> {
         let kept = self.kept(id);
         // What is kept may be of another checksum than what is wanted now.
         let same =
@@ -252,19 +229,16 @@ impl Inner {
         let known = kept.as_ref().map(|(_, entry)| entry.version.clone()).unwrap_or_default();
         let answer = self.ask(wanted, &known, given_up);
         match (answer, kept) {
-            (Ok(Heard::Crowded), _) => Ok(None),
-            (Ok(Heard::Same), Some((kept, _))) => Ok(Some(kept)),
-            (Ok(Heard::Same), None) => {
-                Err(FetchError("the server says it is the same as nothing".into()))
-            }
-            (Ok(Heard::Came(came)), kept) => {
+            (Ok(None), Some((kept, _))) => Ok(kept),
+            (Ok(None), None) => Err(FetchError("the server says it is the same as nothing".into())),
+            (Ok(Some(came)), kept) => {
                 // It makes room for what has come.
                 drop(kept);
                 self.take(wanted, id, came)
             }
             (Err(err), Some((kept, entry))) if wanted.checksum.is_some() => {
                 crate::warn!("download.offline", file = entry.file, err = err);
-                Ok(Some(kept))
+                Ok(kept)
             }
             (Err(err), _) => Err(err),
         }
@@ -280,20 +254,19 @@ impl Inner {
             (file, entry)
         };
         let held = Held { inner: self.clone(), id: id.to_owned(), file: entry.file.clone() };
-        Some((Fetched { file, came: None, _held: Some(held), _coming: None }, entry))
+        Some((Fetched { file, came: None, _held: Some(held) }, entry))
     }
 
-    /// Asks the server, again and again while that may help.
+    /// Asks the server, again and again while that may help. `None`: what is known is the same.
     fn ask(
-        self: &Arc<Self>,
+        &self,
         wanted: &Wanted,
         known: &Version,
         given_up: &GivenUp,
-    ) -> Result<Heard, FetchError> {
+    ) -> Result<Option<Came>, FetchError> {
         for failed in 1.. {
             match self.ask_once(wanted, known, given_up) {
                 Ok(answer) => return Ok(answer),
-                Err(Lost::Crowded) => return Ok(Heard::Crowded),
                 Err(Lost::Final(why)) => return Err(FetchError(why)),
                 // No event: a server does not say when it is back.
                 Err(Lost::Passing(why)) => match http::pause(failed, http::TRIES, jitter()) {
@@ -306,39 +279,36 @@ impl Inner {
     }
 
     fn ask_once(
-        self: &Arc<Self>,
+        &self,
         wanted: &Wanted,
         known: &Version,
         given_up: &GivenUp,
-    ) -> Result<Heard, Lost> {
+    ) -> Result<Option<Came>, Lost> {
         let here = |err: io::Error| Lost::Final(format!("{}: {err}", self.dir.display()));
         let mut file = self.scratch().map_err(here)?;
         let mut hash = wanted.checksum.as_ref().map(|sum| Hasher::new(sum.algorithm));
-        let coming = Coming::new(self, unique());
-        let grow = |bytes| self.grow(coming.who(), bytes);
-        let bounds = Bounds { given_up, most: self.most, grow: &grow };
+        let bounds = Bounds { given_up, most: self.most };
         let from = (wanted.url.as_str(), self.certs.as_path());
         match http::download(from, known, &mut file, hash.as_mut(), &bounds)? {
-            Answer::Same => Ok(Heard::Same),
+            Answer::Same => Ok(None),
             Answer::New { version, bytes } => {
                 if let (Some(sum), Some(hash)) = (&wanted.checksum, hash) {
                     checksum::check(sum, &hash.finish()).map_err(Lost::Final)?;
                 }
-                Ok(Heard::Came(Came { file, version, bytes, coming }))
+                Ok(Some(Came { file, version, bytes }))
             }
         }
     }
 
-    /// Makes a tar of what came, and keeps it if it can be kept. `None`: there is no room for it while
-    /// others come.
+    /// Makes a tar of what came, and keeps it if it can be kept.
     fn take(
         self: &Arc<Self>,
         wanted: &Wanted,
         id: &str,
         came: Came,
-    ) -> Result<Option<Fetched>, FetchError> {
+    ) -> Result<Fetched, FetchError> {
         let here = |err: io::Error| FetchError(format!("{}: {err}", self.dir.display()));
-        let Came { mut file, version, bytes, coming } = came;
+        let Came { mut file, version, bytes } = came;
         let form = form::form_of(&mut file).map_err(here)?;
         let form = form.ok_or_else(|| FetchError("unknown archive format".into()))?;
         let path = self.temp().map_err(here)?.join(format!("{id}-{}", unique()));
@@ -347,48 +317,33 @@ impl Inner {
         let mut options = File::options();
         let options = options.read(true).write(true).create_new(true).mode(0o600);
         let mut tar = if keep { options.open(&path) } else { self.scratch() }.map_err(here)?;
-        let mut room = Room::of(&mut tar, &coming);
-        let made = form::to_tar(form, file, &mut room, self.most);
-        let is_crowded = room.is_crowded();
-        if let Err(err) = made.and_then(|()| tar.sync_data()) {
+        let made = form::to_tar(form, file, &mut tar, self.most).and_then(|()| tar.sync_data());
+        if let Err(err) = made {
             let _ = fs::remove_file(&path);
-            return match is_crowded {
-                true => Ok(None),
-                false => Err(FetchError(format!("it cannot be read: {err}"))),
-            };
+            return Err(FetchError(format!("it cannot be read: {err}")));
         }
         let length = tar.seek(SeekFrom::End(0)).and_then(|length| tar.rewind().map(|()| length));
         let length = length.map_err(here)?;
-        // What it was made of is gone.
-        self.index().has_come(coming.who(), length);
-        let mut fetched = Fetched { file: tar, came: Some(bytes), _held: None, _coming: None };
+        let mut fetched = Fetched { file: tar, came: Some(bytes), _held: None };
         if !keep {
             self.drop_kept(id);
-            fetched._coming = Some(coming);
-            return Ok(Some(fetched));
+            return Ok(fetched);
         }
         let name = path.file_name().expect("made above").to_string_lossy().into_owned();
         let entry = Entry::new(name, length, version, wanted.checksum.clone());
-        match self.keep(id, entry, &path, &coming) {
+        match self.keep(id, entry, &path) {
             Ok(held) => fetched._held = held,
             Err(err) => crate::warn!("download.unkept", err = err),
         }
-        fetched._coming = fetched._held.is_none().then_some(coming);
-        Ok(Some(fetched))
+        Ok(fetched)
     }
 
     /// Gives the file at `path` its place, held for its first reader. `None`: there is no room for it.
-    fn keep(
-        self: &Arc<Self>,
-        id: &str,
-        entry: Entry,
-        path: &Path,
-        coming: &Coming,
-    ) -> io::Result<Option<Held>> {
+    fn keep(self: &Arc<Self>, id: &str, entry: Entry, path: &Path) -> io::Result<Option<Held>> {
         let file = entry.file.clone();
         let kept = self.dir.join(&file);
         let mut index = self.index();
-        let Some(gone) = index.settle(coming.who(), id, entry, self.most) else {
+        let Some(gone) = index.keep(id, entry, self.most) else {
             fs::remove_file(path)?;
             return Ok(None);
         };
@@ -456,7 +411,6 @@ impl Inner {
             let body = given_up.reading(&file);
             match http::upload((url, self.certs.as_path()), body, length, &digests) {
                 Ok(()) => return Ok(()),
-                Err(Lost::Crowded) => return Err(crowded()),
                 Err(Lost::Final(why)) => return Err(FetchError(why)),
                 // No event: a server does not say when it is back.
                 Err(Lost::Passing(why)) => match http::pause(failed, UPLOAD_TRIES, jitter()) {
@@ -484,21 +438,11 @@ fn id_of(cache_key: &str) -> String {
     hex(&hash.finish())
 }
 
-/// What a server said.
-enum Heard {
-    /// What is known is the same.
-    Same,
-    Came(Came),
-    /// It has more than there is room for while others come.
-    Crowded,
-}
-
 /// Came from a server.
 struct Came {
     file: File,
     version: Version,
     bytes: u64,
-    coming: Coming,
 }
 
 /// Both of the headers that tell what a body is.

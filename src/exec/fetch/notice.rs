@@ -1,6 +1,5 @@
 //! Notices to other machines: a few bytes that are posted, again when that may help.
 
-use super::coming::crowded;
 use super::http::{self, Lost};
 use super::{FetchError, Fetcher};
 
@@ -19,7 +18,6 @@ impl Fetcher {
                     Ok(status @ (503 | 504)) => format!("it answered with status {status}"),
                     Ok(_) => return Ok(()),
                     Err(Lost::Final(why)) => return Err(FetchError(why)),
-                    Err(Lost::Crowded) => return Err(crowded()),
                     Err(Lost::Passing(why)) => why,
                 };
                 match http::pause(failed, TRIES, 0) {

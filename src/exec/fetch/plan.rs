@@ -13,9 +13,6 @@ pub struct Index {
     /// Replaced, and read still: gone from the directory, not from the disk.
     #[serde(skip)]
     leaving: Vec<Entry>,
-    /// Bytes of what is on its way, by the number of who fetches it.
-    #[serde(skip)]
-    coming: BTreeMap<u64, u64>,
 }
 
 /// One kept file.
@@ -75,70 +72,10 @@ impl Index {
         self.entries.retain(|_, entry| is_there(entry));
     }
 
-    /// Bytes of all files, those on their way included.
+    /// Bytes of all files.
     pub fn bytes(&self) -> u64 {
-        let all = self.entries.values().chain(&self.leaving).map(|entry| entry.bytes);
-        all.chain(self.coming.values().copied()).fold(0, u64::saturating_add)
-    }
-
-    /// So many more bytes have come for `who`; gives what has to go for them, longest unused first.
-    /// `None`: what may go is not enough, and others are on their way as well; nothing changed. One that
-    /// comes alone has its own bound, and is not held up by what is being read.
-    pub fn come(&mut self, who: u64, bytes: u64, most: u64) -> Option<Vec<Entry>> {
-        let mut all = self.bytes().saturating_add(bytes);
-        let leaving = self.idle_until(&mut all, most, |_| true);
-        let alone = self.coming.iter().all(|(other, bytes)| *other == who || *bytes == 0);
-        if all > most && !alone {
-            return None;
-        }
-        let own = self.coming.entry(who).or_default();
-        *own = own.saturating_add(bytes);
-        Some(leaving.iter().filter_map(|name| self.remove(name)).collect())
-    }
-
-    /// So many bytes are what has come for `who` in the end.
-    pub fn has_come(&mut self, who: u64, bytes: u64) {
-        self.coming.insert(who, bytes);
-    }
-
-    /// What has come for `who` is gone again.
-    pub fn forget(&mut self, who: u64) {
-        self.coming.remove(&who);
-    }
-
-    /// Something is on its way.
-    pub fn is_coming(&self) -> bool {
-        self.coming.values().any(|bytes| *bytes > 0)
-    }
-
-    /// As [`Index::keep`], of what has come for `who`.
-    pub fn settle(&mut self, who: u64, id: &str, entry: Entry, most: u64) -> Option<Vec<Entry>> {
-        let own = self.coming.remove(&who);
-        let gone = self.keep(id, entry, most);
-        if gone.is_none() {
-            self.coming.extend(own.map(|bytes| (who, bytes)));
-        }
-        gone
-    }
-
-    /// Names of those that have to go so that `all` bytes become `most` at most, if there are so many
-    /// that nobody reads; longest unused first.
-    fn idle_until(&self, all: &mut u64, most: u64, may: impl Fn(&str) -> bool) -> Vec<String> {
-        if *all <= most {
-            return Vec::new();
-        }
-        let idle = self.entries.iter().filter(|(name, kept)| may(name) && kept.readers == 0);
-        let mut idle: Vec<_> = idle.collect();
-        idle.sort_by_key(|(_, kept)| kept.last_use);
-        let mut leaving = Vec::new();
-        for (name, kept) in idle {
-            if *all <= most {
-                break;
-            }
-            *all = all.saturating_sub(kept.bytes);
-            leaving.push(name.clone());
-        }
-        leaving
+        let all = self.entries.values().chain(&self.leaving);
+        all.fold(0, |all, entry| all.saturating_add(entry.bytes))
     }
 
     /// Somebody begins to read `id`: until [`Index::release`] it does not go.
@@ -175,7 +112,21 @@ impl Index {
         // What is replaced stays on the disk for as long as somebody reads it.
         let old = self.entries.get(id).filter(|old| old.readers == 0).map_or(0, |old| old.bytes);
         let mut all = self.bytes().saturating_sub(old).saturating_add(entry.bytes);
-        let mut leaving = self.idle_until(&mut all, most, |name| name != id);
+        let mut idle: Vec<_> = self
+            .entries
+            .iter()
+            .filter(|(name, kept)| name.as_str() != id && kept.readers == 0)
+            .map(|(name, kept)| (kept.last_use, name.clone(), kept.bytes))
+            .collect();
+        idle.sort();
+        let mut leaving = Vec::new();
+        for (_, name, bytes) in idle {
+            if all <= most {
+                break;
+            }
+            all = all.saturating_sub(bytes);
+            leaving.push(name);
+        }
         if all > most {
             return None;
         }
@@ -226,35 +177,6 @@ mod tests {
         assert_eq!(index.keep("b", entry("b", 50), 100), None, "a is still read");
         index.release("a", "a");
         assert_eq!(names(index.keep("b", entry("b", 50), 100).expect("room")), ["a"]);
-    }
-
-    #[test]
-    fn row_48_what_is_on_its_way_takes_room_like_what_is_kept() {
-        let mut index = Index::default();
-        for name in ["a", "b", "c"] {
-            assert!(index.keep(name, entry(name, 30), 100).expect("room").is_empty());
-        }
-        index.hold("a");
-        assert!(index.come(1, 10, 100).expect("room").is_empty());
-        assert_eq!(names(index.come(1, 10, 100).expect("room")), ["b"]);
-        assert_eq!(names(index.come(2, 40, 100).expect("room")), ["c"]);
-        assert_eq!(index.bytes(), 30 + 20 + 40);
-        let before = index.clone();
-        assert_eq!(index.come(2, 11, 100), None, "a is read, and 1 has its share");
-        assert_eq!(index.keep("d", entry("d", 11), 100), None);
-        assert_eq!(index, before);
-        index.forget(1);
-        assert!(index.come(2, 11, 100).expect("1 is done").is_empty());
-        // Alone it is held to its own size, not by who reads.
-        assert!(index.come(2, 40, 100).expect("alone").is_empty());
-        assert!(index.is_coming());
-        index.has_come(2, 71);
-        assert_eq!(index.settle(2, "e", entry("e", 71), 100), None);
-        assert_eq!(index.bytes(), 30 + 71);
-        index.has_come(2, 70);
-        assert!(index.settle(2, "e", entry("e", 70), 100).expect("room").is_empty());
-        assert!(!index.is_coming());
-        assert_eq!(index.bytes(), 100);
     }
 
     #[test]

@@ -24,8 +24,7 @@ impl Cache {
         let path = self.dir.join("temp").join(id);
         fs::write(&path, vec![b'x'; bytes as usize]).expect("file");
         let entry = Entry::new(id.to_owned(), bytes, Version::default(), None);
-        let coming = Coming::new(&self.fetcher.0, unique());
-        self.fetcher.0.keep(id, entry, &path, &coming).expect("written")
+        self.fetcher.0.keep(id, entry, &path).expect("written")
     }
 }
 
@@ -44,64 +43,6 @@ fn what_the_server_is_asked_about_does_not_go_meanwhile() {
     drop(asked);
     assert!(cache.keep("b", 8).is_some());
     assert!(cache.fetcher.0.kept("a").is_none());
-}
-
-/// Answers each connection with a tar of zeros that many blocks long: half of it at once, the rest when
-/// the other end of `rest` is dropped.
-fn serve(blocks: usize, rest: std::sync::mpsc::Receiver<()>) -> (String, Arc<AtomicU64>) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("listen");
-    let url = format!("http://{}/", listener.local_addr().expect("address"));
-    let asked = Arc::new(AtomicU64::new(0));
-    let count = asked.clone();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let mut stream = stream;
-            let (mut head, mut byte) = (Vec::new(), [0]);
-            while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
-                head.push(byte[0]);
-            }
-            count.fetch_add(1, Ordering::SeqCst);
-            let body = vec![0; blocks * 512];
-            let head = format!("HTTP/1.1 200 ok\r\nContent-Length: {}\r\n\r\n", body.len());
-            let (first, last) = body.split_at(body.len() / 2);
-            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(first));
-            let _ = rest.recv();
-            let _ = stream.write_all(last);
-        }
-    });
-    (url, asked)
-}
-
-/// Row 48: two that come at once have the cache's size together. The one that finds no room beside the
-/// other waits until that has come and is read, and comes then.
-#[test]
-fn row_48_what_comes_at_once_has_the_size_together() {
-    let cache = Cache::new(2_000_000);
-    drop(cache.keep("old", 900_000).expect("room"));
-    let (go, rest) = std::sync::mpsc::channel();
-    let (slow, _) = serve(2_000, rest);
-    let (go_too, rest) = std::sync::mpsc::channel();
-    let (quick, asked) = serve(2_000, rest);
-    drop(go_too);
-    let wanted = |url: &str| Wanted { url: url.into(), cache_key: String::new(), checksum: None };
-    let here = |inner: &Inner| inner.index().bytes();
-    let (fetcher, first) = (cache.fetcher.clone(), wanted(&slow));
-    let first = std::thread::spawn(move || block_on(fetcher.fetch(&first)).map(drop));
-    while here(&cache.fetcher.0) < 900_000 + 500_000 {
-        std::thread::yield_now();
-    }
-    let (fetcher, second) = (cache.fetcher.clone(), wanted(&quick));
-    let second = std::thread::spawn(move || block_on(fetcher.fetch(&second)).map(drop));
-    // The second has 1,024,000 bytes, twice as it is made into a tar: with half of the first that is
-    // too much, also without what was kept and goes for it.
-    while asked.load(Ordering::SeqCst) == 0 || cache.fetcher.0.index().get("old").is_some() {
-        std::thread::yield_now();
-    }
-    assert!(!second.is_finished() && here(&cache.fetcher.0) <= 2_000_000);
-    drop(go);
-    first.join().expect("no panic").expect("it came");
-    second.join().expect("no panic").expect("it came, too");
-    assert_eq!(here(&cache.fetcher.0), 0, "nothing is kept, nothing comes");
 }
 
 #[test]
