@@ -4,6 +4,7 @@ use super::converge::desired;
 use super::error::{CellError, Kind};
 use super::shared::{Cell, now_ms};
 use crate::exec::room::Resources;
+use crate::model::lrp::DesiredLrp;
 use crate::model::task::{Rootfs, TaskRecord, TaskState};
 use crate::stage::task::{self, TaskWish};
 use crate::unit::{AppName, Digest};
@@ -28,8 +29,14 @@ impl Cell {
                 super::record::AppRecord { stopped: false, ..app.clone() },
             )]);
             let lrps = desired(&only);
-            let web = lrps.values().find(|lrp| lrp.guid.process == "web");
-            let lrp = web.or(lrps.values().next()).ok_or_else(|| {
+            // What a droplet brings beside what the manifest names does not change what is meant.
+            let named =
+                |lrp: &&DesiredLrp| release.manifest.processes.contains_key(&lrp.guid.process);
+            let web = |lrp: &&DesiredLrp| lrp.guid.process == "web";
+            let (mut all, mut said) = (lrps.values(), lrps.values().filter(named));
+            let declared = said.clone().find(web).or_else(|| said.next());
+            let lrp = declared.or_else(|| all.clone().find(web).or_else(|| all.next()));
+            let lrp = lrp.ok_or_else(|| {
                 CellError::new(Kind::Invalid, format!("app {name} has no process to run it as"))
             })?;
             // Ends in the time: nobody has had it, and a person sees which is newer.

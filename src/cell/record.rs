@@ -186,9 +186,8 @@ impl AppRecord {
     /// What a declaration makes of it: what runs goes on until that is staged.
     pub fn declared(self, manifest: Manifest, file: PathBuf) -> AppRecord {
         // How many of the others are wanted the manifest has never said, nor says it now (D90).
-        let is_said = |name: &&String| {
-            [&self.manifest, &manifest].iter().any(|it| it.processes.contains_key(*name))
-        };
+        let is_said =
+            |name: &&String| self.says(name) || manifest.processes.contains_key(name.as_str());
         let lapses = self.scale.keys().filter(is_said).cloned().collect();
         AppRecord {
             container: None,
@@ -422,6 +421,15 @@ mod tests {
         let release = Release { manifest: named.manifest.clone(), ..both };
         super::super::revisions::replace(&mut named, release, 5);
         assert_eq!(counts(&named), of(1, 5));
+        // What lapses when it is left out of the manifest does so too when the first try of that failed.
+        named.scale("worker".into(), 3);
+        let less = app.manifest.clone();
+        let failed = named.clone().declared(less.clone(), app.file.clone());
+        let mut mended = failed.declared(less, app.file.clone());
+        let both = built(&mended, &["web", "worker"]);
+        let both = Release { manifest: mended.manifest.clone(), ..both };
+        super::super::revisions::replace(&mut mended, both, 6);
+        assert_eq!(counts(&mended), of(1, 0));
     }
 
     /// A record of an older program has no word of it, and one that is not away says none.

@@ -163,7 +163,11 @@ fn view(shared: &Shared, state: &State, app: &AppRecord) -> AppView {
         .iter()
         .map(|(name, declared)| {
             let lrp = made.iter().find(|lrp| lrp.guid.process == *name);
-            let instances = lrp.map(|lrp| instances(shared, state, lrp)).unwrap_or_default();
+            let ends = || gone.contains(&name).then(|| without_command(&made, name)).flatten();
+            let instances = match lrp {
+                Some(lrp) => instances(shared, state, lrp),
+                None => ends().map(|lrp| instances(shared, state, &lrp)).unwrap_or_default(),
+            };
             let count = lrp
                 .and_then(|lrp| wanted.get(&lrp.guid))
                 .map(|lrp| lrp.instances)
@@ -178,6 +182,7 @@ fn view(shared: &Shared, state: &State, app: &AppRecord) -> AppView {
                 disk_bytes: declared.disk.get(),
                 command: lrp.map(|lrp| shown_command(lrp, current)).unwrap_or_default(),
                 instances,
+                added: !manifest.processes.contains_key(name),
             }
         })
         .collect();
@@ -333,6 +338,14 @@ fn running(instances: &[InstanceView]) -> u32 {
     running.collect::<BTreeSet<u32>>().len() as u32
 }
 
+/// A process that nothing says how to start any more, whose instances may be ending still.
+fn without_command(made: &[DesiredLrp], name: &str) -> Option<DesiredLrp> {
+    let mut lrp = made.first()?.clone();
+    lrp.guid.process = name.to_owned();
+    lrp.ports.clear();
+    Some(lrp)
+}
+
 fn instances(shared: &Shared, state: &State, lrp: &DesiredLrp) -> Vec<InstanceView> {
     let records = state.actual.values().filter(|record| record.guid == lrp.guid);
     records.map(|record| instance(shared, state, lrp, record)).collect()
@@ -421,6 +434,7 @@ mod tests {
             memory_bytes: 0,
             disk_bytes: 0,
             command: String::new(),
+            added: false,
             instances: Vec::new(),
         };
         AppView {

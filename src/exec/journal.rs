@@ -8,20 +8,32 @@
 
 use crate::model::view::LogLine;
 use crate::unit::AppName;
+use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Where journald listens.
 pub const SOCKET: &str = "/run/systemd/journal/socket";
+
+/// The journal takes 10,000 lines in 30 s of one service, and drops what is more: to it all apps' lines are
+/// this service's. So many of them all and of one app leave room for what the daemon itself has to say.
+const SPAN: Duration = Duration::from_secs(30);
+const ALL_LINES: u32 = 8_000;
+const APP_LINES: u32 = 2_000;
 
 /// The journal. Nobody ever waits for it.
 pub struct Journal {
     path: PathBuf,
     socket: UnixDatagram,
+    share: Mutex<Share>,
     /// Lines that it did not take since it last took one.
     dropped: AtomicU64,
+    /// Lines that had no room since then.
+    over: AtomicU64,
 }
 
 impl Journal {
@@ -29,18 +41,37 @@ impl Journal {
     pub fn new(path: &Path) -> io::Result<Journal> {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
-        Ok(Journal { path: path.to_owned(), socket, dropped: AtomicU64::new(0) })
+        let share = Mutex::new(Share::default());
+        Ok(Journal {
+            path: path.to_owned(),
+            socket,
+            share,
+            dropped: AtomicU64::new(0),
+            over: AtomicU64::new(0),
+        })
     }
 
     /// Gives it a line; one that it does not take at once is lost for it, which is told once, and how
     /// many it were when it takes them again.
     pub fn send(&self, app: &AppName, line: &LogLine) {
+        let has_room = || {
+            let mut share = self.share.lock().unwrap_or_else(PoisonError::into_inner);
+            share.take(app, Instant::now())
+        };
+        if !has_room() {
+            // Told with the next one that is taken.
+            self.over.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         // By its name each time: another journald makes another socket.
         match self.socket.send_to(&entry(app, line), &self.path) {
-            Ok(_) => match self.dropped.swap(0, Ordering::Relaxed) {
-                0 => {}
-                dropped => crate::warn!("journal.lines_lost", count = dropped),
-            },
+            Ok(_) => {
+                let lost = [&self.dropped, &self.over].map(|it| it.swap(0, Ordering::Relaxed));
+                match lost.iter().sum::<u64>() {
+                    0 => {}
+                    lost => crate::warn!("journal.lines_lost", count = lost),
+                }
+            }
             Err(err) => {
                 if self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
                     let cure = "set journal = false in [log], or look at systemd-journald";
@@ -53,6 +84,30 @@ impl Journal {
                 }
             }
         }
+    }
+}
+
+/// Lines that were sent in a span of time.
+#[derive(Default)]
+struct Share {
+    begun: Option<Instant>,
+    all: u32,
+    apps: BTreeMap<AppName, u32>,
+}
+
+impl Share {
+    /// Takes one for `app`; `false`: there is none before the span has gone by.
+    fn take(&mut self, app: &AppName, now: Instant) -> bool {
+        if self.begun.is_none_or(|begun| now.saturating_duration_since(begun) >= SPAN) {
+            *self = Share { begun: Some(now), ..Share::default() };
+        }
+        let own = self.apps.entry(app.clone()).or_default();
+        if self.all >= ALL_LINES || *own >= APP_LINES {
+            return false;
+        }
+        *own += 1;
+        self.all += 1;
+        true
     }
 }
 
@@ -114,6 +169,21 @@ mod tests {
         assert_eq!(two, [head.as_bytes(), tail].concat());
         let calm = entry(&app(), &LogLine { err: false, ..line("x") });
         assert!(calm.starts_with(b"PRIORITY=6\n"));
+    }
+
+    #[test]
+    fn row_52_apps_leave_room_for_the_daemon_and_for_each_other() {
+        let (mut share, begun) = (Share::default(), Instant::now());
+        let mut sent = |app: &str, now| {
+            let app = app.parse().expect("name");
+            (0..APP_LINES + 1).filter(|_| share.take(&app, now)).count()
+        };
+        let names = ["a", "b", "c", "d"];
+        for name in names {
+            assert_eq!(sent(name, begun), 2_000, "{name}");
+        }
+        assert_eq!(sent("e", begun + SPAN / 2), 0, "all of them have had theirs");
+        assert_eq!(sent("e", begun + SPAN), 2_000);
     }
 
     #[test]

@@ -87,13 +87,20 @@ pub struct RevisionView {
     pub manifest: String,
 }
 
-/// The process that is meant when none is named: `web`, or the only one.
+/// The process that is meant when none is named: `web`, or the only one. What a droplet brings beside those
+/// that the manifest names does not change what is meant.
 pub fn meant(app: &AppView) -> Result<String, String> {
-    let names: Vec<&str> = app.processes.iter().map(|process| process.name.as_str()).collect();
+    let unclear = || format!("which process of {} is meant is not clear", app.name);
+    meant_of(&app.processes).map(str::to_owned).ok_or_else(unclear)
+}
+
+fn meant_of(processes: &[ProcessView]) -> Option<&str> {
+    let is_declared = processes.iter().any(|process| !process.added);
+    let all = processes.iter().filter(|process| !process.added || !is_declared);
+    let names: Vec<&str> = all.map(|process| process.name.as_str()).collect();
     match names[..] {
-        [only] => Ok(only.to_owned()),
-        _ if names.contains(&"web") => Ok("web".to_owned()),
-        _ => Err(format!("which process of {} is meant is not clear", app.name)),
+        [only] => Some(only),
+        _ => names.contains(&"web").then_some("web"),
     }
 }
 
@@ -290,6 +297,9 @@ pub struct ProcessView {
     pub command: String,
     /// Every instance, by index.
     pub instances: Vec<InstanceView>,
+    /// The manifest does not name it: a droplet has it, or has had it.
+    #[serde(default)]
+    pub added: bool,
 }
 
 impl ProcessView {
@@ -440,4 +450,32 @@ pub struct ErrorView {
     pub kind: String,
     /// What was tried, on which object, why it failed and how to mend it.
     pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_droplet_brings_does_not_change_which_process_is_meant() {
+        let all = |processes: &[(&str, bool)]| {
+            let process = |&(name, added): &(&str, bool)| {
+                let text = format!(
+                    r#"{{"name":"{name}","desired":0,"running":0,"memory_bytes":0,"disk_bytes":0,
+                    "command":"","instances":[],"added":{added}}}"#
+                );
+                serde_json::from_str::<ProcessView>(&text).expect("a process")
+            };
+            processes.iter().map(process).collect::<Vec<_>>()
+        };
+        for (processes, wanted) in [
+            (&[("worker", false), ("web", true)][..], Some("worker")),
+            (&[("clock", true), ("worker", false)], Some("worker")),
+            (&[("a", false), ("web", false), ("z", true)], Some("web")),
+            (&[("a", false), ("b", false), ("web", true)], None),
+            (&[("web", true), ("z", true)], Some("web")),
+        ] {
+            assert_eq!(meant_of(&all(processes)), wanted, "{processes:?}");
+        }
+    }
 }

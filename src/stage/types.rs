@@ -52,7 +52,8 @@ pub fn missed(
     let gone = scale.iter().filter(|(name, count)| **count > 0 && !is_there(name));
     gone.map(|(name, count)| {
         format!(
-            "The droplet has no process type `{name}` any more, of which {count} are wanted: none runs until              one has it again; `terrarium scale {}:{name}=0` forgets it",
+            "The droplet has no process type `{name}` any more, of which {count} are wanted: none runs until \
+             one has it again; `terrarium scale {}:{name}=0` forgets it",
             manifest.name
         )
     })

@@ -62,6 +62,7 @@ pub fn view(name: &str, state: &str) -> AppView {
             memory_bytes: 256 << 20,
             disk_bytes: 512 << 20,
             command: "serve".into(),
+            added: false,
             instances: vec![InstanceView {
                 index: 0,
                 outdated: false,

@@ -152,6 +152,7 @@ fn while_wanted(
             disk_bytes: 0,
             command: String::new(),
             instances: views,
+            added: false,
         }],
     };
     let actual = records.into_iter().map(|it| ((it.guid.clone(), it.index, it.side), it)).collect();

@@ -17,6 +17,7 @@ use crate::lab::{Lab, Ran};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 /// A transcript that grows.
 pub struct Session {
@@ -83,7 +84,10 @@ impl Session {
             fs::write(&path, &text).expect("golden file");
         }
         let expected = fs::read_to_string(&path).expect("golden file");
-        assert_eq!(text, expected, "TERRARIUM_BLESS=1 rewrites {}", path.display());
+        let client = Command::new("ssh").arg("-V").output().expect("ssh -V").stderr;
+        let client = String::from_utf8_lossy(&client);
+        let by = format!("recorded with OpenSSH 9.2, seen with {}", client.trim());
+        assert_eq!(text, expected, "{by}; TERRARIUM_BLESS=1 rewrites {}", path.display());
     }
 }
 

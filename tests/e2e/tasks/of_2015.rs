@@ -268,11 +268,11 @@ fn row_44_the_lrp_record_of_2015_runs_as_it_stands() {
     assert_eq!(ask(&lab, "POST", &format!("{path}/stop"), "").0, 202);
     let gone = "[CELL/0] OUT Cell successfully destroyed container for instance";
     lab.until("both are gone", |lab| (lab.logged(&name, gone).len() == 2).then_some(()));
-    let (_, shown) = ask(&lab, "GET", &path, "");
-    assert_eq!(
-        (&shown["state"], &shown["run_result"]["stopped"]),
-        (&"completed".into(), &true.into())
-    );
+    let shown = lab.until("it has completed", |lab| {
+        let (_, shown) = ask(lab, "GET", &path, "");
+        (shown["state"] == "completed").then_some(shown)
+    });
+    assert_eq!(shown["run_result"]["stopped"], true, "{shown}");
     assert_told(&lab.ok(&["logs", &name, "-n", "1000"]).out, own, sshd);
     assert_eq!(ask(&lab, "DELETE", &path, "").0, 200);
     assert_eq!(ask(&lab, "GET", &path, "").0, 404);
