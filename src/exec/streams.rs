@@ -9,7 +9,7 @@ use crate::sys::fd::has_mark;
 use async_io::{Async, Timer};
 use smol::future;
 use std::fs::File;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, Cursor, IsTerminal, Read};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -25,6 +25,9 @@ const DRAIN_MAX: usize = 64;
 
 /// How long the last words of an ended process may be on their way through its terminal.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// Between two times that pid 1 is asked, when the first has failed.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Errno of a terminal whose other side is closed.
 const EIO: i32 = 5;
@@ -96,10 +99,10 @@ pub struct Reader {
     left: usize,
     terminal: bool,
     buffer: Vec<u8>,
-    /// By which it gets back what pid 1 has taken over; `None`: that never does.
+    /// By which it gets back what pid 1 has taken over; `None`: that never does, or is gone.
     relief: Option<Relief>,
-    /// What came by it.
-    kept: Vec<u8>,
+    /// What came by it and was not given out yet.
+    kept: Cursor<Vec<u8>>,
 }
 
 impl Reader {
@@ -108,7 +111,7 @@ impl Reader {
         let file = File::from(fd);
         let terminal = file.is_terminal();
         let file = Async::new(file)?;
-        let (buffer, kept) = (vec![0; CHUNK], Vec::new());
+        let (buffer, kept) = (vec![0; CHUNK], Cursor::default());
         Ok(Reader { file, ended, left: DRAIN_MAX, terminal, buffer, relief: None, kept })
     }
 
@@ -123,6 +126,9 @@ impl Reader {
         // would have the executor's only thread for himself.
         future::yield_now().await;
         let Reader { file, ended, left, terminal, buffer, relief, kept } = self;
+        if let length @ 1.. = some_of(kept, buffer) {
+            return Ok(Some(&self.buffer[..length]));
+        }
         // Right before each read, as long as we may have stood still.
         let is_taken = |file: &File| relief.is_some() && has_mark(file);
         // Asked first: whoever is always ready to be read would never let the end be heard.
@@ -132,7 +138,11 @@ impl Reader {
                 false => file.read(buffer).map(Some),
             }));
             match come.await {
-                Some(Ok(None)) => return take_back(relief, kept).await.map(Some),
+                Some(Ok(None)) => {
+                    *kept = Cursor::new(take_back(relief, ended).await);
+                    let length = some_of(kept, buffer);
+                    return Ok(Some(&self.buffer[..length]));
+                }
                 Some(Ok(Some(0))) => return Ok(None),
                 Some(Ok(Some(length))) => return Ok(Some(&self.buffer[..length])),
                 // The other side of a terminal is closed.
@@ -157,7 +167,9 @@ impl Reader {
             };
         }
         if is_taken(file.get_ref()) {
-            return take_back(relief, kept).await.map(Some);
+            *kept = Cursor::new(take_back(relief, ended).await);
+            let length = some_of(kept, buffer);
+            return Ok(Some(&self.buffer[..length]));
         }
         match file.get_ref().read(buffer) {
             Ok(length @ 1..) => Ok(Some(&self.buffer[..length])),
@@ -166,16 +178,44 @@ impl Reader {
     }
 }
 
-/// Gets what pid 1 has taken over; perhaps nothing, and then there is more to read.
-async fn take_back<'a>(relief: &Option<Relief>, kept: &'a mut Vec<u8>) -> io::Result<&'a [u8]> {
-    if let Some(relief) = relief {
-        *kept = relief.take_back().await.map_err(io::Error::other)?;
-        if !kept.is_empty() {
-            let (handle, id) = relief.of();
-            crate::warn!("output.kept", handle = handle, id = id, bytes = kept.len());
-        }
+/// Moves the next of what was kept to `buffer`, and lets go of it at its end.
+fn some_of(kept: &mut Cursor<Vec<u8>>, buffer: &mut [u8]) -> usize {
+    // It cannot fail in memory.
+    let length = kept.read(buffer).unwrap_or(0);
+    if kept.position() >= kept.get_ref().len() as u64 {
+        *kept = Cursor::default();
     }
-    Ok(kept)
+    length
+}
+
+/// Gets what pid 1 has taken over; perhaps nothing, and then there is more to read. It is asked until it
+/// answers. When it is gone, or the process is and it does not answer either, it is asked no more, and
+/// its mark means nothing any more.
+async fn take_back(relief: &mut Option<Relief>, ended: &Cancel) -> Vec<u8> {
+    let Some(from) = relief else { return Vec::new() };
+    let (handle, id) = from.of();
+    let mut is_told = false;
+    let (kept, is_over) = loop {
+        // Once more after the end: whoever tells that can answer.
+        let is_last = ended.is_cancelled();
+        match from.take_back().await {
+            Ok(kept) => break (kept, false),
+            Err(_) if is_last || !from.is_open() => break (from.take_kept().await, true),
+            Err(err) => {
+                if !std::mem::replace(&mut is_told, true) {
+                    crate::warn!("output.held", handle = handle, id = id, err = err);
+                }
+                ended.sleep(ASK_AGAIN).await;
+            }
+        }
+    };
+    if !kept.is_empty() {
+        crate::warn!("output.kept", handle = handle, id = id, bytes = kept.len());
+    }
+    if is_over {
+        *relief = None;
+    }
+    kept
 }
 
 /// Gives `take` every byte of `fd` until `ended` is cancelled, and then what is still in the pipe.
@@ -207,7 +247,11 @@ pub async fn log_lines(
     relief: Option<Relief>,
 ) {
     let mut lines = Lines::default();
-    lines.push(&spooled, |line| limit.say(&sink, err, line));
+    for piece in spooled.chunks(CHUNK) {
+        future::yield_now().await;
+        lines.push(piece, |line| limit.say(&sink, err, line));
+    }
+    drop(spooled);
     if let Some(fd) = fd {
         let take = |bytes: &[u8]| {
             match limit.is_silent() {
@@ -226,7 +270,10 @@ pub async fn log_lines(
 
 #[cfg(test)]
 mod tests {
+    use super::super::cancel;
     use super::*;
+    use crate::init::proto::{Answer, Ask, FailKind, MAX_MESSAGE, Reply, Request};
+    use crate::sys;
 
     #[test]
     fn what_is_heard_is_bounded_and_cut_at_a_character() {
@@ -237,5 +284,95 @@ mod tests {
         let text = heard.text();
         assert!(text.starts_with("first \n\u{e4}") && text.len() <= HEARD_MAX, "{}", text.len());
         assert!(text.ends_with('\u{e4}'));
+    }
+
+    /// A pipe that pid 1 has marked, with what it has kept of it, and pid 1's end of the connection.
+    struct Scene {
+        dir: std::path::PathBuf,
+        reader: Reader,
+        writer: OwnedFd,
+        theirs: Async<OwnedFd>,
+        /// Pid 1 lives as long as this does.
+        lives: OwnedFd,
+        end: cancel::Canceller,
+    }
+
+    impl Scene {
+        fn new(name: &str, kept: &[u8], in_pipe: &[u8]) -> Scene {
+            let dir = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&dir).expect("mkdir");
+            std::fs::write(dir.join("one.out"), kept).expect("a spool");
+            let (ours, theirs) = sys::socket::pair().expect("a pair");
+            let (gone, lives) = sys::socket::pair().expect("a pair");
+            let relief = Relief::of_one(ours, gone, dir.clone());
+            let (fd, writer) = sys::fd::pipe().expect("a pipe");
+            sys::fd::set_mark(&fd, true).expect("mark");
+            sys::fd::write(&writer, in_pipe).expect("write");
+            let (end, ended) = cancel::pair();
+            let reader = Reader::new(fd, ended).expect("a reader").with(Some(relief));
+            let theirs = Async::new(theirs).expect("async");
+            Scene { dir, reader, writer, theirs, lives, end }
+        }
+
+        /// What is asked of pid 1.
+        async fn asked(theirs: &Async<OwnedFd>) -> Request {
+            let mut buffer = vec![0; MAX_MESSAGE];
+            let receive = |socket: &OwnedFd| sys::socket::recv_with_fds(socket, &mut buffer);
+            let (length, _) = theirs.read_with(receive).await.expect("a request");
+            let request: Request = serde_json::from_slice(&buffer[..length]).expect("a request");
+            assert_eq!(request.ask, Ask::ReadOn { id: "one".into(), err: false });
+            request
+        }
+
+        fn say(theirs: &Async<OwnedFd>, seq: u64, answer: Answer) {
+            let reply = serde_json::to_vec(&Reply { seq, answer }).expect("JSON");
+            sys::socket::send_with_fds(theirs.get_ref(), &reply, &[]).expect("send");
+        }
+    }
+
+    #[test]
+    fn who_gets_no_answer_asks_again_and_gives_what_was_kept_in_pieces() {
+        let kept = vec![b'k'; 2 * CHUNK + 1];
+        let Scene { dir, mut reader, writer, theirs, lives, end } =
+            Scene::new("asks-again", &kept, b"in the pipe");
+        let marked = reader.file.get_ref().try_clone().expect("a copy");
+        let pid_1 = async {
+            let first = Scene::asked(&theirs).await;
+            let (kind, text) = (FailKind::System, "not now".into());
+            Scene::say(&theirs, first.seq, Answer::Failed { kind, text });
+            let next = Scene::asked(&theirs).await;
+            sys::fd::set_mark(&marked, false).expect("mark");
+            Scene::say(&theirs, next.seq, Answer::Done);
+        };
+        let read = async {
+            let mut lengths = Vec::new();
+            while lengths.len() < 4 {
+                let piece = reader.next().await.expect("no error").expect("no end");
+                lengths.push((piece.len(), piece[0]));
+            }
+            lengths
+        };
+        let (lengths, ()) = smol::block_on(future::zip(read, pid_1));
+        assert_eq!(lengths, [(CHUNK, b'k'), (CHUNK, b'k'), (1, b'k'), (11, b'i')]);
+        assert_eq!(reader.kept.get_ref().capacity(), 0);
+        drop((writer, lives, end));
+        std::fs::remove_dir(&dir).expect("nothing is left");
+    }
+
+    #[test]
+    fn when_pid_1_is_gone_its_mark_hides_no_last_words() {
+        let Scene { dir, mut reader, writer, theirs, lives, end } =
+            Scene::new("pid-1-gone", b"kept, ", b"last words");
+        drop((theirs, lives, writer));
+        let all = smol::block_on(async {
+            let mut all = Vec::new();
+            while let Some(piece) = reader.next().await.expect("no error") {
+                all.extend_from_slice(piece);
+            }
+            all
+        });
+        drop(end);
+        assert_eq!(String::from_utf8_lossy(&all), "kept, last words");
+        std::fs::remove_dir(&dir).expect("nothing is left");
     }
 }

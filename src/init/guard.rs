@@ -3,10 +3,10 @@
 //!
 //! ```text
 //! Calm   silent: whatever is written wakes us once
-//! Seen   looked at every LOOK: empty -> Calm; half full -> the mark is set -> Asked
+//! Seen   looked at every LOOK: empty -> Calm; may be full -> the mark is set -> Asked
 //! Asked  whoever reads asks first (`Ask::ReadOn`)              -> Calm, without the mark
-//!        not asked, and half full at the next look: he stands still -> Kept
-//! Kept   whenever half full, we move all but a byte to the spool, until he asks: first comes what we
+//!        not asked, and may be full at the next look: he stands still -> Kept
+//! Kept   whenever it may be full, we move all but a byte to the spool, until he asks: first comes what we
 //!        kept, then what is in the pipe. By that byte he is woken
 //! Over   every writer is gone: nobody can wait
 //! ```
@@ -44,7 +44,7 @@ pub enum Guard {
 impl Guard {
     /// After a look at a pipe that has so many unread bytes, of so many.
     pub fn look(self, unread: usize, capacity: usize) -> Guard {
-        let may_be_full = is_half_full(unread, capacity);
+        let may_be_full = may_be_full(unread, capacity);
         match self {
             // Of one who was asked: he read between his look and our mark.
             Guard::Seen | Guard::Asked if unread == 0 => Guard::Calm,
@@ -60,10 +60,11 @@ impl Guard {
     }
 }
 
-/// Whether a pipe may be full. It is when its pages are, and two writes share one if they fit: a full one
-/// holds more than half of its bytes.
-pub fn is_half_full(unread: usize, capacity: usize) -> bool {
-    unread >= capacity / 2
+/// Whether a pipe may be full. It is when each of its pages is in use, however little is in it. One may
+/// hold a last byte that we have left. What is written goes to the page before if it fits there, so
+/// each two of the others hold more than one has room for: of 16 pages, 7 and some bytes.
+pub fn may_be_full(unread: usize, capacity: usize) -> bool {
+    unread >= capacity / 4
 }
 
 #[cfg(test)]
@@ -77,9 +78,10 @@ mod tests {
             (G::Calm, 65_536, G::Calm),
             (G::Seen, 0, G::Calm),
             (G::Seen, 1, G::Seen),
-            (G::Seen, 32_767, G::Seen),
-            (G::Seen, 32_768, G::Asked),
-            (G::Asked, 32_768, G::Kept),
+            (G::Seen, 16_383, G::Seen),
+            // Of 16 pages: one byte, and seven times 1 and 4096 and again 1.
+            (G::Seen, 28_681, G::Asked),
+            (G::Asked, 28_681, G::Kept),
             (G::Asked, 100, G::Asked),
             (G::Asked, 0, G::Calm),
             (G::Kept, 0, G::Kept),

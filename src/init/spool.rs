@@ -72,7 +72,7 @@ impl Stream {
         if marked.is_ok() {
             self.guard = next;
         }
-        if self.guard != Guard::Kept || !guard::is_half_full(unread, capacity) {
+        if self.guard != Guard::Kept || !guard::may_be_full(unread, capacity) {
             return false;
         }
         let mut left = unread.saturating_sub(1);
