@@ -287,11 +287,14 @@ impl<'a> Fetch<'a> {
             unpack_wanted(self.store, self.wish, Feed::Registry, counted, draft.dir(), &options);
         let (summary, diff) = unpacked.map_err(|err| match download::failure_in(&err) {
             Some(failure) => self.lost(failure),
-            None if is_ours(&err) => self.broken(name, err),
+            None if err.lacks_memory() || is_ours(&err) => self.broken(name, err),
             None => match self.read_on(&mut source) {
                 // What could not be unpacked is not what was asked for.
                 Err(failure) if failure.kind == Kind::Mismatch => self.lost(failure),
-                _ => self.broken(name, err),
+                _ => {
+                    source.forget_bare();
+                    self.broken(name, err)
+                }
             },
         })?;
         Ok(Unpacked { draft, summary, diff, kept: source.kept() })
@@ -379,14 +382,17 @@ impl<R: Read> Read for Counted<'_, '_, R> {
     }
 }
 
-/// Whether it is the store's fault, or the disk's, and not what came.
+/// Whether it is the store's fault, or the disk's or the box's, and not what came.
 fn is_ours(err: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(err);
     while let Some(err) = next {
         let io = err.downcast_ref::<io::Error>();
         let full = |err: &io::Error| {
             use io::ErrorKind as K;
-            matches!(err.kind(), K::StorageFull | K::QuotaExceeded | K::ReadOnlyFilesystem)
+            // The last two: no memory, and no thread.
+            let kind = err.kind();
+            matches!(kind, K::StorageFull | K::QuotaExceeded | K::ReadOnlyFilesystem)
+                || matches!(kind, K::OutOfMemory | K::WouldBlock)
         };
         let is_volume = |err: &io::Error| err.get_ref().is_some_and(|it| it.is::<VolumeError>());
         if err.is::<VolumeError>() || io.is_some_and(|err| full(err) || is_volume(err)) {

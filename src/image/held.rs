@@ -1,11 +1,14 @@
 //! Memory for what a layer says and has to be remembered while it is unpacked, and until the layers below
 //! are there: directories that it only implies, links to layers below, records about an entry, maps of
-//! holes. All layers of this process have it together. Nobody waits for it: who would hold some meanwhile.
+//! holes. All layers of this process have it together. Nobody who has some waits for more.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// All of it, in bytes.
 pub const REMEMBERED: usize = 4 << 20;
+/// So much of it for layers of an image, or of a file, that are unpacked and wait for those below. Of a
+/// registry they are shown then, and while they cannot be, no others are begun; of a file they are made later.
+pub(super) const HELD_MAX: usize = REMEMBERED / 8;
 /// Why there is none.
 pub(super) const NO_MEMORY: &str = "needs more memory for what is to be remembered than is left beside the other \
                              layers that are unpacked now; try again when they are here, or make the \
@@ -17,6 +20,11 @@ static FREE: Pool = Pool(AtomicUsize::new(REMEMBERED));
 /// So many bytes that are free.
 #[derive(Debug)]
 struct Pool(AtomicUsize);
+
+/// Bytes that nobody has.
+pub fn free() -> usize {
+    FREE.0.load(Ordering::Relaxed)
+}
 
 /// A part of it, given back when it is dropped.
 #[derive(Debug)]

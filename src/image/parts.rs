@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! downloads/<64 hex>   the first bytes of the blob of this digest, or of a layer that only its id names;
-//!                      where no checksum tells what that is, an extended attribute has what its server
-//!                      tells it by, and without that it is of no use to another try
+//!                      where no checksum tells what that is, an extended attribute has the run of the box
+//!                      and what its server tells it by: without that, or in another run, it is of no use
 //! ```
 //!
 //! Whoever writes one holds the turn of its digest.

@@ -5,10 +5,12 @@
 //! them waits until they are in the store, without its turn, and others go on meanwhile: those that wait
 //! are fewer than those who work, as lower ones are begun first.
 //!
-//! Where there is no memory for what several have to remember ([`super::held`]), some are made afterwards,
-//! one by one.
+//! Where there is no memory for what several have to remember ([`super::held`]), or what those that wait
+//! keep would be much, some are made afterwards, one by one, of one file at a time. Such a one begins again
+//! when others have given memory back, for a while, and keeps nothing until then.
 
 use super::error::{ImageError, UnpackError};
+use super::held::{self, HELD_MAX, REMEMBERED};
 use super::layout::{LayerFile, Layout};
 use super::work::{self, Wish};
 use super::{implied, notes};
@@ -19,10 +21,14 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How often somebody who waits for layers below looks whether he still has to.
+/// How often somebody who waits, for layers below or for memory, looks whether he still has to.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long a layer that is made afterwards is tried again while others have the memory that it takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Tries beside which nobody else had any: then it takes more than there is.
+const TRIES_ALONE: u32 = 2;
 
 /// An image whose layers are to be made.
 pub(super) struct Stack<'a> {
@@ -53,12 +59,7 @@ pub(super) fn make(
     let state = Mutex::new(State { here, ..State::default() });
     let all = Several { store, wish: wish.part(), dir, stacks, state, changed: Condvar::new() };
     all.at_once(&missing);
-    let later = std::mem::take(&mut all.state().later);
-    for place in missing.into_iter().filter(|place| later.contains(&all.chain(*place))) {
-        if !all.wish.is_over() {
-            all.take(place, false);
-        }
-    }
+    all.afterwards(missing);
     let first = all.state().first.take();
     match first {
         Some(err) => Err(err),
@@ -102,16 +103,45 @@ struct State {
     here: BTreeSet<Digest>,
     /// Those that are made when no others are.
     later: BTreeSet<Digest>,
+    /// Bytes of memory that are kept for those that wait for layers below.
+    held: usize,
     /// Why it is given up.
     first: Option<ImageError>,
 }
 
 /// What has become of a layer.
+#[derive(Debug, PartialEq, Eq)]
 enum Made {
     /// It is in the store.
     Here,
     /// There was no memory for it beside others.
     Later,
+}
+
+/// What a layer does that says something of those below.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// They are here.
+    GoOn,
+    /// It waits for them, and keeps what it has.
+    Wait,
+    /// It is made afterwards, and gives back what it has.
+    Later,
+}
+
+impl State {
+    /// What a layer above `below` does that has so many bytes of memory: `more` beside what is counted
+    /// for those that wait.
+    fn next(&self, below: &[Digest], more: usize) -> Next {
+        if below.iter().all(|chain| self.here.contains(chain)) {
+            return Next::GoOn;
+        }
+        let is_much = self.held.saturating_add(more) >= HELD_MAX;
+        match is_much || below.iter().any(|chain| self.later.contains(chain)) {
+            true => Next::Later,
+            false => Next::Wait,
+        }
+    }
 }
 
 impl Several<'_> {
@@ -139,9 +169,27 @@ impl Several<'_> {
         });
     }
 
+    /// Makes those that were left for later, lowest first.
+    fn afterwards(&self, missing: Vec<Place>) {
+        let later = std::mem::take(&mut self.state().later);
+        if later.is_empty() || self.wish.is_over() {
+            return;
+        }
+        // Nobody: it is over.
+        let Some(_turn) = work::large(&self.wish) else { return };
+        for place in missing.into_iter().filter(|place| later.contains(&self.chain(*place))) {
+            if !self.wish.is_over() {
+                self.take(place, false);
+            }
+        }
+    }
+
     /// Makes one, and notes what became of it.
     fn take(&self, place: Place, has_others: bool) {
-        let made = self.one(place, has_others);
+        let made = match has_others {
+            true => self.one(place, true),
+            false => patiently(&self.wish, PATIENCE, &held::free, || self.one(place, false)),
+        };
         let mut state = self.state();
         match made {
             Ok(Made::Here) => drop(state.here.insert(self.chain(place))),
@@ -173,7 +221,7 @@ impl Several<'_> {
         if summary.needs_below() {
             // Nobody may hold a turn while he waits.
             drop(held);
-            if !self.wait_below(&chains[..at])? {
+            if !self.wait_below(&chains[..at], summary.held())? {
                 return Ok(Made::Later);
             }
             held = turn()?;
@@ -199,22 +247,27 @@ impl Several<'_> {
         Ok(Made::Here)
     }
 
-    /// Waits until these are here; `false`: they will be when no others are made.
-    fn wait_below(&self, below: &[Digest]) -> Result<bool, ImageError> {
-        let mut state = self.state();
-        loop {
+    /// Waits until these are here, with so many bytes of memory; `false`: they will be when no others are
+    /// made, or those are too many to wait with.
+    fn wait_below(&self, below: &[Digest], bytes: usize) -> Result<bool, ImageError> {
+        let (mut state, mut counted) = (self.state(), 0);
+        let is_here = loop {
             if self.wish.is_over() {
-                return Err(self.over());
+                break Err(self.over());
             }
-            if below.iter().all(|chain| state.here.contains(chain)) {
-                return Ok(true);
-            }
-            if below.iter().any(|chain| state.later.contains(chain)) {
-                return Ok(false);
+            match state.next(below, bytes - counted) {
+                Next::GoOn => break Ok(true),
+                Next::Later => break Ok(false),
+                Next::Wait => {
+                    state.held += bytes - counted;
+                    counted = bytes;
+                }
             }
             let waited = self.changed.wait_timeout(state, LOOK);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
+        };
+        state.held -= counted;
+        is_here
     }
 
     fn chain(&self, (image, at): Place) -> Digest {
@@ -231,9 +284,90 @@ impl Several<'_> {
     }
 }
 
+/// Tries again what finds no memory, as soon as others have given some back (`free`: bytes that nobody has),
+/// for `most` at most, and until the wish is over. Nothing is kept meanwhile.
+fn patiently(
+    wish: &Wish,
+    most: Duration,
+    free: &dyn Fn() -> usize,
+    mut one: impl FnMut() -> Result<Made, ImageError>,
+) -> Result<Made, ImageError> {
+    let (begin, mut alone) = (Instant::now(), 0);
+    loop {
+        let before = free();
+        let made = one();
+        if !made.as_ref().is_err_and(ImageError::lacks_memory) {
+            return made;
+        }
+        let left = free();
+        if before.min(left) >= REMEMBERED {
+            alone += 1;
+        }
+        let is_over = || alone >= TRIES_ALONE || begin.elapsed() >= most || wish.is_over();
+        // Others may have given theirs back before it was looked for.
+        while !is_over() && left < REMEMBERED && free() <= left {
+            wish.wait(LOOK);
+        }
+        if is_over() {
+            return made;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::{Cell, RefCell};
+
+    fn lacking() -> Result<Made, ImageError> {
+        let source = UnpackError::no_memory("");
+        Err(ImageError::Unpack { archive: "a".into(), source })
+    }
+
+    #[test]
+    fn those_that_wait_for_layers_below_keep_little() {
+        let [a, b, c] = [b"a", b"b", b"c"].map(|text| Digest::of(text));
+        let state = State { here: [a].into(), later: [c].into(), held: 1000, first: None };
+        // Nobody has to wait: however much it is.
+        assert_eq!(state.next(&[a], HELD_MAX), Next::GoOn);
+        assert_eq!(state.next(&[], HELD_MAX), Next::GoOn);
+        assert_eq!(state.next(&[a, b], 0), Next::Wait);
+        assert_eq!(state.next(&[a, b], HELD_MAX - 1001), Next::Wait);
+        assert_eq!(state.next(&[a, b], HELD_MAX - 1000), Next::Later);
+        assert_eq!(state.next(&[a, b], usize::MAX), Next::Later);
+        assert_eq!(state.next(&[b, c], 0), Next::Later);
+    }
+
+    #[test]
+    fn what_finds_no_memory_is_tried_again_when_others_have_given_some_back() {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let wish = Wish::default();
+        // What is free at each look, and how often it is tried.
+        let tried = |looks: &[usize], most: Duration, fits_at: u32| {
+            let (looks, tries) = (RefCell::new(looks.iter().copied()), Cell::new(0));
+            let free = || looks.borrow_mut().next().expect("it looks once more");
+            let made = patiently(&wish, most, &free, || {
+                tries.set(tries.get() + 1);
+                if tries.get() == fits_at { Ok(Made::Here) } else { lacking() }
+            });
+            (made.is_ok(), tries.get(), looks.borrow().len())
+        };
+        const SOME: usize = REMEMBERED / 2;
+        // Before and after a try, then until there is more.
+        assert_eq!(tried(&[SOME, SOME, SOME, SOME, SOME + 1, SOME + 1], HOUR, 2), (true, 2, 0));
+        // What others had is here already when it is looked for.
+        assert_eq!(tried(&[SOME, REMEMBERED, REMEMBERED], HOUR, 2), (true, 2, 0));
+        // Nobody else has any.
+        assert_eq!(tried(&[REMEMBERED; 4], HOUR, 9), (false, 2, 0));
+        // Nobody gives any back.
+        assert_eq!(tried(&[SOME; 2], Duration::ZERO, 9), (false, 1, 0));
+        // Nobody wants it any more.
+        wish.end();
+        assert_eq!(tried(&[SOME; 2], HOUR, 9), (false, 1, 0));
+        // Another failure is told at once.
+        let other = || Err(ImageError::Empty { archive: "a".into() });
+        assert!(patiently(&Wish::default(), HOUR, &|| SOME, other).is_err());
+    }
 
     #[test]
     fn a_layer_of_several_images_is_made_once_and_after_those_below_it() {

@@ -4,7 +4,7 @@
 use super::catalog::Drafts;
 use super::error::ImageError;
 use super::fetch::{Fetch, Layer, List, Name};
-use super::held::REMEMBERED;
+use super::held::HELD_MAX;
 use super::registry::part::Kept;
 use super::unpack::Summary;
 use super::{implied, layout, notes};
@@ -18,9 +18,6 @@ use std::time::Duration;
 /// So many bytes that are unpacked are shown before the rest of the image is here: they take room
 /// twice until then, packed too.
 const SHOWN_AT: u64 = 256 << 20;
-/// So many bytes of memory for what unpacked layers say of those below: then they are shown, and while
-/// they cannot be, no others are begun. An eighth of what there is for all layers of this process.
-const HELD_MAX: usize = REMEMBERED / 8;
 /// How often somebody who waits for layers below looks whether he still has to.
 const LOOK: Duration = Duration::from_millis(100);
 

@@ -7,6 +7,7 @@
 //! | archives that are unpacked while a client sends them | 2 | waits in order |
 //! | layers, stacks and droplets that are unpacked from files here | one for each core, 2 to 4 | waits in order |
 //! | archives of images that are read | 1 | waits in order |
+//! | files whose layers found no memory beside others | 1 | waits in order |
 //! | zstd windows up to 8 MiB of files and clients | 8 MiB together | waits in order |
 //! | other zstd windows | 16 MiB together | waits in order; a larger window is refused |
 //!
@@ -14,8 +15,8 @@
 //! registry holds up pulls only. Each layer has less than half a MiB for itself, and all have 4 MiB together for what
 //! is to be remembered of them ([`super::held`]), so all of it stays within 32 MiB, whatever the images'
 //! sizes and whatever they say. Who holds a window waits for what feeds it
-//! only; who holds a layer, for a window too; who reads an archive, for those two; who fetches an image,
-//! for those two and for turns: there is no circle.
+//! only; who holds a layer, for a window too; who fetches an image, for those two and for turns; who has what
+//! found no memory, for the same; who reads an archive, for that as well: there is no circle.
 
 use super::held::REMEMBERED;
 use super::registry::failure::{Failure, Kind};
@@ -69,6 +70,7 @@ const OVER: &str = "nobody wants it any more; what has come of it is kept for th
 
 static IMAGES: LazyLock<Gate> = LazyLock::new(|| Gate::new(PULLS, PULLS_WAITING));
 static ARCHIVES: LazyLock<Gate> = LazyLock::new(|| Gate::new(1, usize::MAX));
+static LARGE: LazyLock<Gate> = LazyLock::new(|| Gate::new(1, usize::MAX));
 static OF_REGISTRIES: LazyLock<Gate> = LazyLock::new(|| Gate::new(at_a_time() as u64, usize::MAX));
 static OF_CLIENTS: LazyLock<Gate> = LazyLock::new(|| Gate::new(SENT, usize::MAX));
 static OF_FILES: LazyLock<Gate> = LazyLock::new(|| Gate::new(at_a_time() as u64, usize::MAX));
@@ -332,6 +334,12 @@ pub fn layer(feed: Feed, wish: &Wish) -> Option<Pass<'static>> {
 pub fn archive(wish: &Wish) -> Option<Pass<'static>> {
     let waits = || wish.waits("the images of one archive are read at a time");
     ARCHIVES.take_told(1, &|| wish.is_over(), &waits).ok()
+}
+
+/// The right to make layers of files that found no memory for what is to be remembered beside others: two
+/// who each wait for what the other one has would both find none. `None`: it is over.
+pub fn large(wish: &Wish) -> Option<Pass<'static>> {
+    LARGE.take(1, &|| wish.is_over()).ok()
 }
 
 /// The right to memory for a window of so many bytes, [`WINDOWS`] at most; `None`: it is over.

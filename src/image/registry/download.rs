@@ -373,6 +373,14 @@ impl<'a> Download<'a> {
         end.map(|()| 0).map_err(as_io)
     }
 
+    /// What came cannot be unpacked. Where nothing tells in the end that it is the wrong blob, it is of no
+    /// use to another try.
+    pub fn forget_bare(&mut self) {
+        if self.wanted.is_bare() {
+            self.part.forget();
+        }
+    }
+
     /// All was read; the file that is left of it.
     pub fn kept(self) -> Kept {
         let is_quick = self.begun.is_some_and(|begun| begun.elapsed() < QUICK);

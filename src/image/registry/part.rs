@@ -1,4 +1,7 @@
 //! The file of what has come of a blob: a next try goes on behind it, whatever ended the one before.
+//!
+//! Nothing of it waits for the disk. What a power cut makes of it shows by the blob's digest; where there is
+//! none, what an earlier run of the box has left counts as nothing.
 
 use super::validator::Validator;
 use crate::sys::file;
@@ -7,9 +10,23 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-/// Beside the bytes of a blob that nothing else names: what its server tells it by.
+/// Beside the bytes of a blob that nothing else names: in which run of the box they came, and what its
+/// server tells it by.
 const VALIDATOR: &CStr = c"user.terrarium.validator";
+
+/// What the kernel calls this run of the box, random(4); empty: it cannot be read.
+fn boot_id() -> &'static str {
+    static ID: OnceLock<String> = OnceLock::new();
+    if let Some(id) = ID.get() {
+        return id;
+    }
+    match std::fs::read_to_string("/proc/sys/kernel/random/boot_id") {
+        Ok(text) => ID.get_or_init(|| text.trim().to_owned()),
+        Err(_) => "",
+    }
+}
 
 /// What has come; written at its end, read from its beginning first.
 pub struct Part {
@@ -33,7 +50,7 @@ impl Drop for Part {
 impl Part {
     /// What is there from an earlier time counts, unless it is more than the `size` in bytes that the blob
     /// must have. If it `is_bare` (no digest tells in the end what came) it counts only with what its
-    /// server tells it by, which is returned then.
+    /// server tells it by, written in this run of the box, which is returned then.
     pub fn open(
         path: &Path,
         is_bare: bool,
@@ -42,7 +59,8 @@ impl Part {
         let mut options = File::options();
         let file = options.read(true).append(true).create(true).open(path)?;
         let validator = match is_bare {
-            true => file::xattr(file.as_fd(), VALIDATOR)?.and_then(|text| Validator::read(&text)),
+            true => file::xattr(file.as_fd(), VALIDATOR)?
+                .and_then(|text| Validator::read(&text, boot_id())),
             false => None,
         };
         let is_own = is_bare && validator.is_none();
@@ -61,9 +79,10 @@ impl Part {
     /// From here on it is what its server tells by this, as far as it is kept; without that, or where it
     /// cannot be written down, it is of no use to anybody else.
     pub fn vouch(&mut self, validator: Option<&Validator>) {
-        let text = validator.map(Validator::text).unwrap_or_default();
+        let boot = boot_id();
+        let text = validator.map(|own| own.text(boot)).unwrap_or_default();
         let set = file::set_xattr(self.file.as_fd(), VALIDATOR, text.as_bytes());
-        self.is_own = validator.is_none() || set.is_err();
+        self.is_own = validator.is_none() || boot.is_empty() || set.is_err();
     }
 
     /// One that cannot be written, as on a disk that fails.

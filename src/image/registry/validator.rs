@@ -33,15 +33,21 @@ impl Validator {
         &self.value
     }
 
-    /// As it is kept beside the bytes.
-    pub fn text(&self) -> String {
-        format!("{}\n{}", self.uri, self.value)
+    /// As it is kept beside the bytes, in this run of the box.
+    pub fn text(&self, boot: &str) -> String {
+        format!("{boot}\n{}\n{}", self.uri, self.value)
     }
 
-    /// The same read back.
-    pub fn read(text: &[u8]) -> Option<Validator> {
-        let (uri, value) = std::str::from_utf8(text).ok()?.split_once('\n')?;
-        let is_plain = text.len() <= TEXT_MAX && !value.contains(|c: char| c.is_ascii_control());
+    /// The same read back. That of another run of the box says nothing: a power cut leaves a file as long as
+    /// it was, with zeros in the place of what never came to the disk.
+    pub fn read(text: &[u8], boot: &str) -> Option<Validator> {
+        let text = std::str::from_utf8(text).ok()?;
+        let (written, own) = text.split_once('\n')?;
+        if boot.is_empty() || written != boot {
+            return None;
+        }
+        let (uri, value) = own.split_once('\n')?;
+        let is_plain = own.len() <= TEXT_MAX && !value.contains(|c: char| c.is_ascii_control());
         (is_plain && !value.is_empty()).then(|| Validator { uri: uri.into(), value: value.into() })
     }
 }
@@ -125,9 +131,22 @@ mod tests {
     #[test]
     fn what_is_kept_is_read_back() {
         let own = Validator { uri: "http://a/b".into(), value: "\"x\"".into() };
-        assert_eq!(Validator::read(own.text().as_bytes()), Some(own));
+        assert_eq!(Validator::read(own.text("1-2").as_bytes(), "1-2"), Some(own));
         for bad in ["", "http://a/b", "http://a/b\n", "http://a/b\nx\r\ny", "\u{0}\n\n"] {
-            assert_eq!(Validator::read(bad.as_bytes()), None, "{bad:?}");
+            let text = format!("1-2\n{bad}");
+            assert_eq!(Validator::read(text.as_bytes(), "1-2"), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn what_was_kept_in_another_run_of_the_box_says_nothing() {
+        let own = Validator { uri: "http://a/b".into(), value: "\"x\"".into() };
+        let read = |text: &str, boot| Validator::read(text.as_bytes(), boot);
+        assert_eq!(read(&own.text("1-2"), "1-2").as_ref(), Some(&own));
+        assert_eq!(read(&own.text("1-2"), "1-3"), None);
+        // Where nobody knows which run it is, it may be any.
+        assert_eq!(read(&own.text(""), ""), None);
+        // As it was written when the run was not in it.
+        assert_eq!(read("http://a/b\n\"x\"", "1-2"), None);
     }
 }

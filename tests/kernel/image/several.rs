@@ -98,25 +98,32 @@ fn a_bad_layer_among_good_ones_is_named_and_leaves_nothing_half_made() {
     });
 }
 
-/// Each of them is fine, and two at a time have no memory for what is to be remembered of them.
+/// A layer for which much is to be remembered: two of them at a time have no memory for that.
+fn large(n: usize) -> Vec<u8> {
+    let name = |at: usize| format!("{n}-{at}-{}/f", "n".repeat(230));
+    let tar = (0..4400)
+        .fold(Tar::default(), |tar, at| tar.pax(&[("path", name(at).as_bytes())]).file("f", ""));
+    tar.end()
+}
+
+/// Each of them is fine. What cannot be shown before the layers below does not keep the memory that others
+/// need meanwhile.
 #[test]
-fn layers_that_have_no_memory_beside_others_are_made_afterwards() {
+fn layers_for_which_much_is_remembered_do_not_wait_with_it_for_those_below() {
     with_store("severallarge", |lab, store| {
-        let large = |n: usize| {
-            let name = |at: usize| format!("{n}-{at}-{}/f", "n".repeat(230));
-            let tar = (0..4400).fold(Tar::default(), |tar, at| {
-                tar.pax(&[("path", name(at).as_bytes())]).file("f", "")
-            });
-            tar.end()
-        };
         let layers = [large(0), large(1), large(2)];
         let (all, chains) = layout(lab, "all", &layers);
+        let others = [3, 4, 5].map(|n| layout(lab, &format!("other-{n}"), &[large(n)]).0);
         std::thread::scope(|scope| {
             let turn = store.turn(&chains[0]);
             let loads = scope.spawn(|| load(store, "docker.io", &all.dir, None));
-            // Both that are above it are begun, and one makes way.
-            until("two drafts", || drafts(store) == 2 || loads.is_finished());
-            until("one draft", || drafts(store) == 1 || loads.is_finished());
+            // Those that are above it are begun meanwhile, or were already.
+            for other in &others {
+                let made = import_layout(store, &other.dir);
+                made.unwrap_or_else(|err| panic!("{}", chain(&err)));
+            }
+            until("no draft", || drafts(store) == 0);
+            assert!(!loads.is_finished());
             drop(turn);
             let loaded = loads.join().expect("no panic");
             assert_eq!(loaded.unwrap_or_else(|err| panic!("{}", chain(&err))).len(), 1);

@@ -1,6 +1,7 @@
 //! What comes over bad links, and from servers that lie.
 
 use super::*;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use ureq::Body;
@@ -351,6 +352,38 @@ fn of_what_nothing_names_only_bytes_of_one_blob_are_put_together() {
     let longer = [&other[..], b"more"].concat();
     let second = tried(&bed, &longer, (usize::MAX, two, false), &Asked::default());
     assert_eq!((second, bed.part().exists()), (Err(Kind::Mismatch), false));
+}
+
+/// As long as it was, and zeros: what a power cut leaves of what never came to the disk.
+#[test]
+fn what_nothing_names_begins_anew_in_another_run_of_the_box() {
+    const BESIDE: &std::ffi::CStr = c"user.terrarium.validator";
+    let bed = Bed::new("bareboot", 1000);
+    let server = (400, Some("\"a\""), false);
+    assert_eq!(tried(&bed, &bed.data, server, &Asked::default()), Err(Kind::Passing));
+    let file = std::fs::File::options().write(true).open(bed.part()).expect("part");
+    let beside = crate::sys::file::xattr(file.as_fd(), BESIDE).expect("read").expect("beside it");
+    let beside = String::from_utf8(beside).expect("text");
+    let (boot, own) = beside.split_once('\n').expect("two parts");
+    let real = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("boot id");
+    assert_eq!(boot, real.trim());
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0; 400], 0).expect("damaged");
+    let other = format!("11111111-2222-3333-4444-555555555555\n{own}");
+    crate::sys::file::set_xattr(file.as_fd(), BESIDE, other.as_bytes()).expect("written");
+    let asked = Asked::default();
+    let whole = tried(&bed, &bed.data, (usize::MAX, Some("\"a\""), false), &asked);
+    assert!(whole.expect("all of it") == bed.data);
+    assert_eq!(asked.into_inner().expect("list"), [(0, None)]);
+    // What a digest names goes on: it shows in the end what came.
+    std::fs::write(bed.part(), &bed.data[..400]).expect("write");
+    let file = std::fs::File::open(bed.part()).expect("part");
+    crate::sys::file::set_xattr(file.as_fd(), BESIDE, other.as_bytes()).expect("written");
+    let open = |from, _: Option<&str>| {
+        assert_eq!(from, 400);
+        Ok(bed.piece(from, usize::MAX))
+    };
+    let download = Download::new(&bed.part(), bed.wanted(), PACE, open).expect("new");
+    assert!(all(download).expect("data") == bed.data);
 }
 
 /// On one connection after the other, of a server that tells nothing: each begins anew, and gives a little more.

@@ -332,6 +332,53 @@ fn a_layer_of_the_first_version_is_gone_on_with_over_cuts() {
     bed.close();
 }
 
+/// The first answer is damaged on its way, and nothing names what it should be: the next try does not begin
+/// with it.
+#[test]
+fn a_layer_of_the_first_version_that_cannot_be_unpacked_comes_anew() {
+    for (port, is_packed) in [(5000, false), (5001, true)] {
+        let bed = Bed::new(&format!("firstdamaged{port}"));
+        let ranges = Ranges::default();
+        let list = ranges.clone();
+        let server = Server::start(port, 10, move |asked, image| {
+            let answer = moved(first_version(asked, image)?, port);
+            if answer.status != 200 || !asked.path.ends_with("/layer") {
+                return Some(answer);
+            }
+            let range = asked.headers.get("range").cloned().unwrap_or_default();
+            list.lock().expect("lock").push(range);
+            let layer = if is_packed { packed(&answer.body) } else { answer.body };
+            let etag = Digest::of(&layer).hex();
+            let whole = Image { layer, config: Vec::new(), manifest: Vec::new() };
+            let mut part = whole.part(asked).header("ETag", format!("\"{etag}\""));
+            if asked.path.contains("/1111") && asked.before == 0 {
+                // The head of its file; or what is packed.
+                let end = part.body.len().min(100_000);
+                part.body[100..end].fill(0);
+            }
+            Some(part)
+        });
+        let settings = Settings { v1: vec![server.authority.clone()], ..settings(&bed) };
+        let text = bed.refused(&settings, &server.name());
+        assert!(text.contains("cannot unpack layer 1111"), "{text}");
+        let pulled = bed.pull(&settings, &server.name()).expect("pulled");
+        for (layer, file) in pulled.image.layers.iter().zip(["lower", "upper"]) {
+            let found = fs::read(bed.store.layer(layer).expect("layer").join(file)).expect("file");
+            assert!(found == noise(200_000));
+        }
+        let asked = ranges.lock().expect("lock").clone();
+        assert_eq!(asked, [""; 3], "both of them whole, one of them twice");
+        drop(pulled);
+        bed.close();
+    }
+}
+
+fn packed(tar: &[u8]) -> Vec<u8> {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gzip, tar).expect("packed");
+    gzip.finish().expect("packed")
+}
+
 /// The same answer with the endpoint of another port.
 fn moved(mut answer: Answer, port: u16) -> Answer {
     for (_, value) in answer.headers.iter_mut().filter(|(name, _)| name == "X-Docker-Endpoints") {
