@@ -185,7 +185,7 @@ impl AppRecord {
 
     /// What a declaration makes of it: what runs goes on until that is staged.
     pub fn declared(self, manifest: Manifest, file: PathBuf) -> AppRecord {
-        // How many of the others are wanted the manifest has never said, nor says it now (D90).
+        // How many of the others are wanted the manifest has never said, nor says it now (D88).
         let is_said =
             |name: &&String| self.says(name) || manifest.processes.contains_key(name.as_str());
         let lapses = self.scale.keys().filter(is_said).cloned().collect();

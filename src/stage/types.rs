@@ -1,5 +1,5 @@
 //! Process types that a droplet has and the manifest does not name: as in Cloud Foundry they are processes
-//! without an instance, until somebody scales them (D90). Pure.
+//! without an instance, until somebody scales them (D88). Pure.
 
 use super::recipe::own_memory;
 use super::work::{BUILT_MAX, is_beside};

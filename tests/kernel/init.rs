@@ -740,13 +740,22 @@ fn an_app_that_never_waits_goes_on_while_its_reader_stands_still_and_no_other_do
     let never = |script: &str| ProcessSpec { never_waits: true, ..sh(script) };
     let lines = never("i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done; exit 3");
     let flood = never("head -c 3000000 /dev/zero | tr '\\0' x >&2; exit 4");
-    let ids = [&waits, &lines, &flood].map(|spec| spec.id.clone());
+    // Two of these fit into no page of the pipe: it is full with less than half of its bytes in it.
+    let even = never("dd if=/dev/zero bs=2100 count=200; exit 5");
+    let uneven = never(
+        "i=0; while [ $i -lt 50 ]; do for n in 4096 1; do dd if=/dev/zero bs=$n count=1; done; i=$((i+1)); done 2> /dev/null; exit 6",
+    );
+    let ids = [&waits, &lines, &flood, &even, &uneven].map(|spec| spec.id.clone());
+    let (_, of_even) = inside.start(even);
+    let (_, of_uneven) = inside.start(uneven);
     let (_, of_waits) = inside.start(waits);
     let (_, of_lines) = inside.start(lines);
     let (_, of_flood) = inside.start(flood);
     // Nobody reads.
     assert_eq!(inside.ended(&ids[1]), ExitStatus::Exited(3));
     assert_eq!(inside.ended(&ids[2]), ExitStatus::Exited(4));
+    assert_eq!(inside.ended(&ids[3]), ExitStatus::Exited(5));
+    assert_eq!(inside.ended(&ids[4]), ExitStatus::Exited(6));
     let first = inside.list().into_iter().find(|process| process.id == ids[0]).expect("it");
     assert_eq!(first.ended, None);
     assert!(!fd::has_mark(&of_waits[0]) && fd::has_mark(&of_lines[0]));
@@ -762,6 +771,10 @@ fn an_app_that_never_waits_goes_on_while_its_reader_stands_still_and_no_other_do
     assert!(!fd::has_mark(&of_lines[0]));
     let all: String = (0..20_000).map(|n| format!("line {n}\n")).collect();
     assert_eq!(kept + &read_all(&of_lines[0]), all);
+    let kept = read_on(inside, &ids[3], false);
+    assert_eq!(kept.len() + read_all(&of_even[0]).len(), 200 * 2100);
+    let kept = read_on(inside, &ids[4], false);
+    assert_eq!(kept.len() + read_all(&of_uneven[0]).len(), 50 * 4097);
     let kept = read_on(inside, &ids[2], true);
     let rest = read_all(&of_flood[1]).len();
     let lost = 3_000_000 - SPOOL_MAX as usize - rest;
