@@ -13,7 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fs, thread};
 use terrarium::log::chain;
 use terrarium::model::egress::{Protocol, Rule};
@@ -141,6 +141,15 @@ fn outside() -> File {
     });
     run("ip route add default via 198.51.100.2");
     far
+}
+
+/// Returns when the kernel says that a link is up: it does so some time after it was set so.
+fn is_up(link: &str) {
+    let begun = Instant::now();
+    while json("ip", &["-j", "link", "show", link])[0]["operstate"] != "UP" {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{link} does not come up");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
 }
 
 /// Longer than the second after which a lost packet is sent again.
@@ -505,6 +514,7 @@ fn a_published_port_is_spread_over_the_instances_and_follows_them() {
 fn release_leaves_no_link_rule_element_or_connection_and_can_be_repeated() {
     lab();
     let (far, net) = (outside(), open());
+    is_up("up0");
     let before = (json("ip", &["-j", "link"]), json("nft", &["-j", "list", "ruleset"]));
     let app = container(&net, 3);
     let _web = serve(&app, "web", Ipv4Addr::UNSPECIFIED, 80);
