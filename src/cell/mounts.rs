@@ -177,6 +177,19 @@ impl Shared {
         }
     }
 
+    /// Our own programs inside every container, and the certificates that the box trusts.
+    pub(super) fn lifecycle_binds(&self) -> Vec<Bind> {
+        let lifecycle = Bind {
+            from: self.paths.lifecycle.clone(),
+            origin: Default::default(),
+            to: "/tmp/lifecycle".into(),
+            read_only: true,
+            mapped: false,
+        };
+        let bundle = bundle_bind(CERTIFICATES);
+        [lifecycle].into_iter().chain(bundle).collect()
+    }
+
     /// Removes files of containers that are not there: a daemon that was killed leaves them when it
     /// had not made their container yet. Blocking.
     pub(super) fn sweep_mounted(&self) {

@@ -30,7 +30,6 @@ use crate::exec::room::{Insufficient, Resources, Room};
 use crate::exec::turns::Pools;
 use crate::image::catalog::Keep;
 use crate::image::registry::settings::Settings as Registries;
-use crate::init::proto::Bind;
 use crate::lifecycle::SSH_SERVER;
 use crate::model::death::Stopper;
 use crate::model::lrp::{ActualLrp, ProcessGuid, Side};
@@ -556,19 +555,6 @@ impl Shared {
     /// A guid that no staging has had.
     pub(super) fn staging_guid(&self, app: &AppName) -> String {
         format!("staging-{app}-{:08x}", self.last_handle.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Our own programs inside every container, and the certificates that the box trusts.
-    pub(super) fn lifecycle_binds(&self) -> Vec<Bind> {
-        let lifecycle = Bind {
-            from: self.paths.lifecycle.clone(),
-            origin: Default::default(),
-            to: "/tmp/lifecycle".into(),
-            read_only: true,
-            mapped: false,
-        };
-        let bundle = mounts::bundle_bind(mounts::CERTIFICATES);
-        [lifecycle].into_iter().chain(bundle).collect()
     }
 
     /// The executor's environment for a container.
