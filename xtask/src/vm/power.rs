@@ -10,6 +10,8 @@ use anyhow::{Context, Result, ensure};
 use std::path::Path;
 use std::time::Duration;
 
+/// The unit says that it is ready when its store is made.
+const UNIT_STARTS: Duration = Duration::from_secs(300);
 /// From the start of the unit until all apps run: they are staged first.
 const APPS_RUN: Duration = Duration::from_secs(600);
 /// One line of the checks.
@@ -39,7 +41,8 @@ pub fn cut(guest: &mut Guest) -> Result<()> {
         declare(guest, name, waits, "/etc/terrarium/apps.d")?;
     }
     declare(guest, LATE, "", "/srv")?;
-    guest.ok("sync; systemctl daemon-reload; systemctl enable --now terrarium.service")?;
+    let start = "sync; systemctl daemon-reload; systemctl enable --now terrarium.service";
+    guest.answer(start, UNIT_STARTS)?;
     let names = ORDER.map(|(name, _)| name);
     until_they_run(guest, &names).context("before the power failed")?;
 
