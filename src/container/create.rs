@@ -5,7 +5,7 @@ mod talk;
 pub(super) use talk::{AHEAD_MAX_MS, INIT_MAX_MS, hear, hear_within, refusal, tell};
 
 use super::client::Container;
-use super::depot::{Entry, FORMAT, boot_id};
+use super::depot::{Entry, FORMAT};
 use super::error::{Cause, ContainerError};
 use super::host::{self, Host, step};
 use super::recipe::{CREATE, FINISH, Step, WITHIN};
@@ -19,6 +19,7 @@ use crate::image;
 use crate::log::chain;
 use crate::net::NetError;
 use crate::sys;
+use crate::sys::clock::boot_id;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;

@@ -28,20 +28,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-
-/// What the kernel calls this run of the box; random(4).
-pub fn boot_id() -> String {
-    // Read once: later there may be no descriptor for it, and then all that lives would look dead.
-    static ID: OnceLock<String> = OnceLock::new();
-    if let Some(id) = ID.get() {
-        return id.clone();
-    }
-    match fs::read_to_string("/proc/sys/kernel/random/boot_id") {
-        Ok(text) => ID.get_or_init(|| text.trim().to_owned()).clone(),
-        Err(_) => String::new(),
-    }
-}
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Says that the removal of a container has begun.
 const LEAVING: &str = "leaving";

@@ -41,9 +41,10 @@ mod strays;
 mod stream;
 mod undo;
 
+pub use crate::sys::clock::boot_id;
 pub use client::{Container, Process, Streams};
 pub use create::Fault;
-pub use depot::{Depot, Entry, Glimpse, boot_id};
+pub use depot::{Depot, Entry, Glimpse};
 pub use error::{ContainerError, ProcessError};
 pub use found::{Closed, Sight};
 pub use host::{GardenNetworks, Host, HostParts};

@@ -1,6 +1,7 @@
-//! The box's clock, which may be set at any time.
+//! The box's clock, which may be set at any time, and what this run of the box is called.
 
 use nix::time::{ClockId, clock_gettime};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -88,4 +89,17 @@ fn set_by_ms() -> i64 {
 #[cfg(not(debug_assertions))]
 fn set_by_ms() -> i64 {
     0
+}
+
+/// What the kernel calls this run of the box; random(4). Empty: it cannot be read.
+pub fn boot_id() -> String {
+    // Read once: later there may be no descriptor for it, and then all that lives would look dead.
+    static ID: OnceLock<String> = OnceLock::new();
+    if let Some(id) = ID.get() {
+        return id.clone();
+    }
+    match std::fs::read_to_string("/proc/sys/kernel/random/boot_id") {
+        Ok(text) => ID.get_or_init(|| text.trim().to_owned()).clone(),
+        Err(_) => String::new(),
+    }
 }

@@ -1,8 +1,8 @@
 //! What `container.json` says. Reads no file.
 
-use super::boot_id;
 use crate::container::spec::ContainerSpec;
 use crate::net::Addresses;
+use crate::sys::clock::boot_id;
 use crate::unit::{IdMap, Slot};
 use serde::{Deserialize, Serialize};
 use std::io;

@@ -4,29 +4,17 @@
 //! none, what an earlier run of the box has left counts as nothing.
 
 use super::validator::Validator;
+use crate::sys::clock::boot_id;
 use crate::sys::file;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 /// Beside the bytes of a blob that nothing else names: in which run of the box they came, and what its
 /// server tells it by.
 const VALIDATOR: &CStr = c"user.terrarium.validator";
-
-/// What the kernel calls this run of the box, random(4); empty: it cannot be read.
-fn boot_id() -> &'static str {
-    static ID: OnceLock<String> = OnceLock::new();
-    if let Some(id) = ID.get() {
-        return id;
-    }
-    match std::fs::read_to_string("/proc/sys/kernel/random/boot_id") {
-        Ok(text) => ID.get_or_init(|| text.trim().to_owned()),
-        Err(_) => "",
-    }
-}
 
 /// What has come; written at its end, read from its beginning first.
 pub struct Part {
@@ -60,7 +48,7 @@ impl Part {
         let file = options.read(true).append(true).create(true).open(path)?;
         let validator = match is_bare {
             true => file::xattr(file.as_fd(), VALIDATOR)?
-                .and_then(|text| Validator::read(&text, boot_id())),
+                .and_then(|text| Validator::read(&text, &boot_id())),
             false => None,
         };
         let is_own = is_bare && validator.is_none();
@@ -80,7 +68,7 @@ impl Part {
     /// cannot be written down, it is of no use to anybody else.
     pub fn vouch(&mut self, validator: Option<&Validator>) {
         let boot = boot_id();
-        let text = validator.map(|own| own.text(boot)).unwrap_or_default();
+        let text = validator.map(|own| own.text(&boot)).unwrap_or_default();
         let set = file::set_xattr(self.file.as_fd(), VALIDATOR, text.as_bytes());
         self.is_own = validator.is_none() || boot.is_empty() || set.is_err();
     }
