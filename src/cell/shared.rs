@@ -10,7 +10,7 @@ use super::lost::Lost;
 use super::lrp_state::{self, LrpEvent};
 use super::metrics::Meter;
 use super::mounts;
-use super::node::NodeState;
+use super::node::{NodeState, catch_up};
 use super::placement::Waiting;
 use super::pulse::Pulse;
 use super::record::{self, AppRecord};
@@ -270,9 +270,10 @@ impl State {
 
 impl Cell {
     /// A cell that does nothing yet: see [`Cell::adopt`] and [`Cell::converge`].
-    pub fn new(parts: CellParts) -> Cell {
+    pub fn new(mut parts: CellParts) -> Cell {
         let (wake, woken) = bounded(1);
         let (went, gone) = bounded(1);
+        let reading = Some(catch_up(&parts.store, &mut parts.records));
         let drain = Draining::resume(parts.records.drain, &parts.settings.boot);
         let generations = parts.records.apps.values().map(|app| app.generation);
         let state = State {
@@ -298,7 +299,7 @@ impl Cell {
             litter: true,
             preloading: true,
             lost: Lost::new(),
-            node: NodeState { drain, ..NodeState::default() },
+            node: NodeState { drain, reading, ..NodeState::default() },
             closing: false,
         };
         let begun = parts.store.begin(&boot_id()).unwrap_or_else(|err| {
