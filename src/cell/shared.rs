@@ -19,6 +19,7 @@ use super::sources::Sent;
 use super::ssh::HostKeys;
 use super::store::{Begun, RecordStore, Records, Unread};
 use super::tag;
+use super::worked_on::{Supervised, TaskWork};
 use crate::config::site::Site;
 use crate::container::{Container, Host, boot_id};
 use crate::exec::cancel::Canceller;
@@ -31,7 +32,6 @@ use crate::exec::turns::Pools;
 use crate::image::catalog::Keep;
 use crate::image::registry::settings::Settings as Registries;
 use crate::lifecycle::SSH_SERVER;
-use crate::model::death::Stopper;
 use crate::model::lrp::{ActualLrp, ProcessGuid, Side};
 use crate::model::task::TaskRecord;
 use crate::sys::fault;
@@ -182,8 +182,8 @@ pub(super) struct State {
     pub(super) tasks: BTreeMap<String, TaskRecord>,
     /// When apps are tried again whose images, or roots by record, could not be had.
     pub(super) away: Away,
-    /// Those that somebody works on; without a canceller: of which somebody is told.
-    pub(super) task_work: BTreeMap<String, Option<Canceller>>,
+    /// Those that somebody works on, or of which somebody is told.
+    pub(super) task_work: BTreeMap<String, TaskWork>,
     /// Containers of Tasks that run, and what each may log.
     pub(super) task_containers: BTreeMap<String, (Arc<Container>, Limit)>,
     /// Keeps the layers of images until their app's record names them.
@@ -209,47 +209,6 @@ pub(super) struct State {
     pub(super) node: NodeState,
     /// No more work is begun: the daemon ends.
     pub(super) closing: bool,
-}
-
-/// An instance that somebody works on.
-pub(super) struct Supervised {
-    pub(super) canceller: Canceller,
-    /// It is on its way out: no new connection is led to it.
-    pub(super) stopping: bool,
-    /// What it is made from.
-    pub(super) version: String,
-    /// What it has, or was promised.
-    pub(super) needs: Resources,
-    pub(super) container: Option<Arc<Container>>,
-    /// What it may log, and has.
-    pub(super) limit: Option<Limit>,
-    /// What its readiness check has said last, while it leads no connections to it.
-    pub(super) unready: Option<String>,
-    /// Who told it to end, where the records do not tell.
-    pub(super) stopper: Option<Stopper>,
-}
-
-impl Supervised {
-    /// One that was just begun.
-    pub(super) fn new(canceller: Canceller, version: &str, needs: Resources) -> Supervised {
-        Supervised {
-            canceller,
-            stopping: false,
-            version: version.to_owned(),
-            needs,
-            container: None,
-            limit: None,
-            unready: None,
-            stopper: None,
-        }
-    }
-
-    /// It is to end: the round leads no new connection to it, and then tells it. Whoever was first has
-    /// told it.
-    pub(super) fn leave(&mut self, by: Stopper) {
-        self.stopping = true;
-        self.stopper.get_or_insert(by);
-    }
 }
 
 impl State {

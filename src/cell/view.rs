@@ -3,7 +3,8 @@
 use super::converge::{STAGING_MAX, desired, lrps};
 use super::error::{CellError, Kind};
 use super::record::{AppRecord, Release};
-use super::shared::{Cell, Shared, State, Supervised, now_ms};
+use super::shared::{Cell, Shared, State, now_ms};
+use super::worked_on::Supervised;
 use super::{diff, releases, rollout};
 use crate::container::Container;
 use crate::exec::metrics::Used;
