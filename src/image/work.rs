@@ -9,6 +9,7 @@
 //! | archives of images that are read | 1 | waits in order |
 //! | files whose layers found no memory beside others | 1 | waits in order |
 //! | zstd windows up to 8 MiB of files and clients | 8 MiB together | waits in order |
+//! | layers with large pieces between their threads | 1 | has small ones |
 //! | other zstd windows | 16 MiB together | waits in order; a larger window is refused |
 //!
 //! Whoever feeds a layer may stop to: so each of the three has a row of its own ([`Feed`]), and a dead
@@ -20,7 +21,7 @@
 
 use super::held::REMEMBERED;
 use super::registry::failure::{Failure, Kind};
-use super::stream::LAYER_BYTES;
+use super::stream::{LAYER_BYTES, WIDE_BYTES};
 use super::unpack::Options;
 use crate::unit::Bytes;
 use crate::volume::Store;
@@ -51,7 +52,7 @@ const ALL_BYTES: u64 = 32 << 20;
 const _: () = {
     let layers = 2 * AT_A_TIME.1 as u64 + SENT;
     let layers = layers * LAYER_BYTES + REMEMBERED as u64;
-    assert!(WINDOWS + WINDOWS_HERE + layers <= ALL_BYTES);
+    assert!(WINDOWS + WINDOWS_HERE + layers + WIDE_BYTES <= ALL_BYTES);
 };
 /// Room that is asked for once, before so many packed bytes come: so many times what comes, and
 /// something for the file system itself.
@@ -74,6 +75,7 @@ static LARGE: LazyLock<Gate> = LazyLock::new(|| Gate::new(1, usize::MAX));
 static OF_REGISTRIES: LazyLock<Gate> = LazyLock::new(|| Gate::new(at_a_time() as u64, usize::MAX));
 static OF_CLIENTS: LazyLock<Gate> = LazyLock::new(|| Gate::new(SENT, usize::MAX));
 static OF_FILES: LazyLock<Gate> = LazyLock::new(|| Gate::new(at_a_time() as u64, usize::MAX));
+static WIDE: LazyLock<Gate> = LazyLock::new(|| Gate::new(1, 0));
 static IN_WINDOWS: LazyLock<Gate> = LazyLock::new(|| Gate::new(WINDOWS, usize::MAX));
 static IN_WINDOWS_HERE: LazyLock<Gate> = LazyLock::new(|| Gate::new(WINDOWS_HERE, usize::MAX));
 
@@ -329,6 +331,12 @@ pub fn layer(feed: Feed, wish: &Wish) -> Option<Pass<'static>> {
     gate.take_told(1, &|| wish.is_over(), &waits).ok()
 }
 
+/// The right to large pieces; `None`: another layer has them.
+pub fn wide() -> Option<Pass<'static>> {
+    // Nobody may wait in this row.
+    WIDE.take(1, &|| true).ok()
+}
+
 /// The right to read what is in an archive of images, whose configurations are in memory meanwhile;
 /// `None`: it is over.
 pub fn archive(wish: &Wish) -> Option<Pass<'static>> {
@@ -477,6 +485,15 @@ mod tests {
         });
         assert_eq!(told.try_iter().collect::<Vec<_>>(), [2, 1]);
         assert_eq!(gate.row().free, 2);
+    }
+
+    #[test]
+    fn where_nobody_may_wait_who_finds_nothing_goes_on_without() {
+        let gate = Gate::new(1, 0);
+        let held = gate.take(1, &|| true).ok();
+        assert!(held.is_some() && gate.take(1, &|| true).err() == Some(Refused::Full));
+        drop(held);
+        assert!(gate.take(1, &|| true).is_ok());
     }
 
     #[test]
