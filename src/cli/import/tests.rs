@@ -66,6 +66,7 @@ applications:
     memory: 64M
     disk_quota: 128m
     health-check-type: port
+    readiness-health-check-type: http
   - type: clock_tick
     command: tick
   env:
@@ -195,7 +196,11 @@ fn row_88_a_whole_manifest_is_carried_over_with_a_list_of_what_is_not() {
     assert!(
         lost("env PORT") && lost("log in as `joe`") && lost("clock_tick: is called clock-tick")
     );
-    assert!(lost("health-check-type of process worker"), "{:?}", all[1].notes);
+    for what in ["health-check-type", "readiness-health-check-type"] {
+        let begin = format!("{what} of process worker: it has no port here");
+        let found = all[1].notes.iter().any(|note| note.what.starts_with(&begin));
+        assert!(found, "{begin}: {:?}", all[1].notes);
+    }
 }
 
 #[test]

@@ -282,6 +282,13 @@ impl Writer<'_> {
                 );
                 self.note(*line, text);
             }
+            if let Some("port" | "http") = process.readiness.kind {
+                let text = format!(
+                    "readiness-health-check-type of process {name}: it has no port here, and is ready \
+                     while it runs"
+                );
+                self.note(*line, text);
+            }
             let health = Check { kind: Some("process"), ..process.health.clone() };
             let process = Process { health, readiness: Check::default(), ..process.clone() };
             self.checks(&process, &format!("process.{called}."), "process");
