@@ -184,7 +184,10 @@ fn an_app_goes_back_to_what_it_was_and_stays_there_over_a_restart() {
 #[test]
 fn a_task_of_an_app_runs_once_where_and_as_the_app_would() {
     let lab = Lab::start("run-task");
-    let manifest = format!("{SMALL}\n[env]\nWHO = \"the app\"\n");
+    let manifest = format!(
+        "{SMALL}\n[env]\nWHO = \"the app\"\n\n[sidecar.relay]\ncommand = \"exec sleep 1000\"\nmemory = \
+         \"8MiB\"\n"
+    );
     lab.ok(&["apply", &lab.app("web", "exec sleep 1000\n", &manifest)]);
     let command = "echo task of $WHO with $MEMORY_LIMIT as $(id -un); ls app.sh";
     let ran = lab.ok(&["run-task", "web", "--wait", "-m", "16M", "--", command]);
@@ -194,6 +197,19 @@ fn a_task_of_an_app_runs_once_where_and_as_the_app_would() {
     assert!(lab.ok(&["task", &guid]).out.contains("completed"));
     // Its words are the app's own, and stay when it is forgotten.
     assert!(!lab.logged("web", "task of the app").is_empty());
+    // Its sidecars have no part of a Task's memory, and VCAP_APPLICATION tells the same.
+    let command = "echo $MEMORY_LIMIT of a task; echo $VCAP_APPLICATION";
+    for (flags, limit, facts) in [
+        (&[][..], "32m of a task", r#""limits":{"disk":32,"fds":16384,"mem":32}"#),
+        (
+            &["-m", "24M", "-k", "48M"],
+            "24m of a task",
+            r#""limits":{"disk":48,"fds":16384,"mem":24}"#,
+        ),
+    ] {
+        let ran = lab.ok(&[&["run-task", "web", "-w"], flags, &["--", command]].concat());
+        assert!(ran.out.contains(limit) && ran.out.contains(facts), "{flags:?}: {}", ran.out);
+    }
     let ran = lab.run(&["run-task", "web", "-w", "--", "exit 7"]);
     assert!(ran.code == 3 && ran.err.contains("Exited with status 7"), "{} {}", ran.code, ran.err);
     assert_eq!(lab.run(&["run-task", "nobody", "true"]).code, 4);
