@@ -1,5 +1,6 @@
 //! What people see of apps.
 
+use super::claims::claims;
 use super::converge::{STAGING_MAX, desired, lrps};
 use super::error::{CellError, Kind};
 use super::record::{AppRecord, Release};
@@ -212,6 +213,7 @@ fn view(shared: &Shared, state: &State, app: &AppRecord) -> AppView {
         refused: refused(state, app),
         pushed: app.pushed.as_ref().map(|it| it.what.clone()),
         temporary: app.temporary,
+        claims: claims(app),
         ssh: manifest.ssh.as_ref().and_then(|ssh| shown_ssh(shared, app, ssh, &made)),
         processes,
     }
@@ -448,6 +450,7 @@ mod tests {
             refused: None,
             pushed: None,
             temporary: false,
+            claims: Vec::new(),
             ssh: None,
             processes: processes.iter().map(process).collect(),
         }
