@@ -126,7 +126,7 @@ impl fmt::Display for StageError {
                 write!(
                     f,
                     "no start command for process {}; write command = \"...\" below \
-                     [process.{first}] (an image's entrypoint and command are for `web`)",
+                     [process.{first}] (the image has neither entrypoint nor command)",
                     list(processes)
                 )
             }
