@@ -5,8 +5,8 @@
 //! containers only).
 //! Called by: `cell`. Calls: `image` (its plain values), `model`, `unit`.
 //! Entry points: [`packs::choose_buildpacks`], [`recipe::staging_task`], [`hook::release_task`],
-//! [`recipe::desired_lrps`], [`recipe::fingerprint`], [`docker::result`], [`docker::desired_lrps`],
-//! [`task::of_app`], [`types::added`].
+//! [`recipe::desired_lrps`], [`recipe::stand_in`], [`recipe::fingerprint`], [`docker::result`],
+//! [`docker::desired_lrps`], [`task::of_app`], [`types::added`].
 //! Ancestor: the recipe builders of stager and nsync.
 
 pub mod docker;

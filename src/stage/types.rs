@@ -1,5 +1,6 @@
 //! Process types that a droplet has and the manifest does not name: as in Cloud Foundry they are processes
-//! without an instance, until somebody scales them (D88). Pure.
+//! without an instance, until somebody scales them (D88); and what is said of those that nothing says how to
+//! start (D94). Pure.
 
 use super::recipe::{built, own_memory};
 use super::work::{BUILT_MAX, is_beside};
