@@ -354,9 +354,15 @@ fn a_process_of_the_droplet_alone_is_scaled(lab: &Lab, dir: &std::path::Path, pu
     runs(lab);
     let ran = procfile("");
     assert!(ran.out.contains("no process type `worker` any more, of which 1 are"), "{}", ran.out);
-    lab.until("it ends", |lab| worker(lab)["instances"].as_array()?.is_empty().then_some(()));
+    let does = |command: &str| {
+        lab.until("it runs that", |lab| {
+            let worker = worker(lab);
+            (worker["command"] == command && worker["running"] == 1).then_some(())
+        });
+    };
+    does("sh app.sh");
     procfile(line);
-    runs(lab);
+    does(line[8..].trim());
     let revisions = lab.ok(&["revisions", "shop", "--json"]).out;
     let revisions: serde_json::Value = serde_json::from_str(&revisions).expect("JSON");
     let last = revisions.as_array().and_then(|all| all.last()).expect("one");
