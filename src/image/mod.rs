@@ -22,6 +22,7 @@
 
 mod archive;
 pub mod archived;
+mod bounded;
 mod called;
 pub mod catalog;
 mod config;
