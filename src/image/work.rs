@@ -3,16 +3,18 @@
 //! | what | at a time | who wants more |
 //! |---|---|---|
 //! | images that are fetched | 4 | waits in order, 64 at most; then an error |
-//! | layers that are unpacked while they come from a registry | one for each core, 2 to 4 | waits in order |
+//! | layers that are unpacked while they come from a registry | for one image one for each core, 2 to 3; for all of them 4 to 5 | waits in order, behind images that have none |
 //! | archives that are unpacked while a client sends them | 2 | waits in order |
 //! | layers, stacks and droplets that are unpacked from files here | one for each core, 2 to 4 | waits in order |
 //! | archives of images that are read | 1 | waits in order |
 //! | files whose layers found no memory beside others | 1 | waits in order |
 //! | zstd windows up to 8 MiB of files and clients | 8 MiB together | waits in order |
-//! | other zstd windows | 16 MiB together | waits in order; a larger window is refused |
+//! | other zstd windows | 16 MiB together, of one image one or 8 MiB | waits in order; a larger window is refused |
 //!
 //! Whoever feeds a layer may stop to: so each of the three has a row of its own ([`Feed`]), and a dead
-//! registry holds up pulls only. Each layer has less than half a MiB for itself, and all have 4 MiB together for what
+//! registry holds up pulls only. Nor does it hold up those of others: a part of what images from
+//! registries take is kept for those that have none of it, so that one whose registry is slow, or means
+//! to be, never has all. Each layer has less than half a MiB for itself, and all have 4 MiB together for what
 //! is to be remembered of them ([`super::held`]), so all of it stays within 32 MiB, whatever the images'
 //! sizes and whatever they say. Who holds a window waits for what feeds it
 //! only; who holds a layer, for a window too; who fetches an image, for those two and for turns; who has what
@@ -24,7 +26,7 @@ use super::stream::LAYER_BYTES;
 use super::unpack::Options;
 use crate::unit::Bytes;
 use crate::volume::Store;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -49,10 +51,14 @@ const SENT: u64 = 2;
 /// What all of it may take together, in bytes.
 const ALL_BYTES: u64 = 32 << 20;
 const _: () = {
-    let layers = 2 * AT_A_TIME.1 as u64 + SENT;
-    let layers = layers * LAYER_BYTES + REMEMBERED as u64;
+    let layers = LAYERS_MAX * LAYER_BYTES + REMEMBERED as u64;
     assert!(WINDOWS + WINDOWS_HERE + layers <= ALL_BYTES);
+    assert!(LAYERS_MAX > SENT + 2 * AT_A_TIME.1 as u64 - 1);
 };
+/// Layers that are unpacked at a time, whoever feeds them.
+const LAYERS_MAX: u64 = 10;
+/// What of all windows is for images that have none.
+const WINDOWS_KEPT: u64 = WINDOWS / 2;
 /// Room that is asked for once, before so many packed bytes come: so many times what comes, and
 /// something for the file system itself.
 const TIMES: u64 = 10;
@@ -71,10 +77,14 @@ const OVER: &str = "nobody wants it any more; what has come of it is kept for th
 static IMAGES: LazyLock<Gate> = LazyLock::new(|| Gate::new(PULLS, PULLS_WAITING));
 static ARCHIVES: LazyLock<Gate> = LazyLock::new(|| Gate::new(1, usize::MAX));
 static LARGE: LazyLock<Gate> = LazyLock::new(|| Gate::new(1, usize::MAX));
-static OF_REGISTRIES: LazyLock<Gate> = LazyLock::new(|| Gate::new(at_a_time() as u64, usize::MAX));
+static OF_REGISTRIES: LazyLock<Gate> = LazyLock::new(|| {
+    let (all, kept) = of_registries(at_a_time() as u64);
+    Gate::new(all, usize::MAX).keeping(kept)
+});
 static OF_CLIENTS: LazyLock<Gate> = LazyLock::new(|| Gate::new(SENT, usize::MAX));
 static OF_FILES: LazyLock<Gate> = LazyLock::new(|| Gate::new(at_a_time() as u64, usize::MAX));
-static IN_WINDOWS: LazyLock<Gate> = LazyLock::new(|| Gate::new(WINDOWS, usize::MAX));
+static IN_WINDOWS: LazyLock<Gate> =
+    LazyLock::new(|| Gate::new(WINDOWS, usize::MAX).keeping(WINDOWS_KEPT));
 static IN_WINDOWS_HERE: LazyLock<Gate> = LazyLock::new(|| Gate::new(WINDOWS_HERE, usize::MAX));
 
 /// Where the bytes of a layer come from. Who holds something while he waits for a slow feed holds up
@@ -85,8 +95,24 @@ pub enum Feed {
     File,
     /// A client who sends it.
     Client,
-    /// A registry, over a network.
-    Registry,
+    /// A registry, over a network; for the image of this number.
+    Registry(u64),
+}
+
+impl Feed {
+    /// A registry, for an image that no other feed of this process is for.
+    pub(super) fn registry() -> Feed {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Feed::Registry(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The image that what is taken counts for, where others are kept something.
+    fn image(self) -> Option<u64> {
+        match self {
+            Feed::Registry(image) => Some(image),
+            Feed::File | Feed::Client => None,
+        }
+    }
 }
 
 /// Whether somebody still wants what is being made. Clones are the same wish.
@@ -305,6 +331,13 @@ pub(super) fn at_a_time() -> usize {
     cores.clamp(AT_A_TIME.0, AT_A_TIME.1)
 }
 
+/// Layers of registries that are unpacked at a time where so many of files are, and how many of them are
+/// for images that have none: each image that is fetched has one, as far as there is memory.
+fn of_registries(files: u64) -> (u64, u64) {
+    let all = (files + PULLS - 1).min(LAYERS_MAX - SENT - files);
+    (all, all.saturating_sub(files).max(1))
+}
+
 /// The right to fetch an image.
 pub fn image(wish: &Wish) -> Result<Pass<'static>, Failure> {
     let waits = || wish.waits(&format!("{PULLS} images are fetched at a time"));
@@ -323,10 +356,10 @@ pub fn layer(feed: Feed, wish: &Wish) -> Option<Pass<'static>> {
         Feed::File => (&OF_FILES, None),
         Feed::Client => (&OF_CLIENTS, Some(format!("{SENT} archives are taken in at a time"))),
         // Layers of one image wait for one another.
-        Feed::Registry => (&OF_REGISTRIES, None),
+        Feed::Registry(_) => (&OF_REGISTRIES, None),
     };
     let waits = || why.iter().for_each(|why| wish.waits(why));
-    gate.take_told(1, &|| wish.is_over(), &waits).ok()
+    gate.take_for(feed.image(), 1, &|| wish.is_over(), &waits).ok()
 }
 
 /// The right to read what is in an archive of images, whose configurations are in memory meanwhile;
@@ -348,10 +381,13 @@ pub fn window(bytes: u64, feed: Feed, is_over: &dyn Fn() -> bool) -> Option<Pass
         Feed::File | Feed::Client if bytes <= WINDOWS_HERE => &IN_WINDOWS_HERE,
         _ => &IN_WINDOWS,
     };
-    gate.take(bytes.min(WINDOWS), is_over).ok()
+    gate.take_for(feed.image(), bytes.min(WINDOWS), is_over, &|| ()).ok()
 }
 
 /// Something of which there is so much, given out in the order of asking.
+///
+/// Some of it may be kept for images that have none: one that has some gets more only beyond that, and
+/// while it cannot, those behind it in the row go first.
 struct Gate {
     row: Mutex<Row>,
     changed: Condvar,
@@ -361,13 +397,57 @@ struct Gate {
 #[derive(Default)]
 struct Row {
     free: u64,
+    /// What of it is for images that have none.
+    kept: u64,
     next: u64,
-    waiting: VecDeque<u64>,
+    waiting: VecDeque<Ticket>,
+    /// What images have.
+    held: BTreeMap<u64, u64>,
+}
+
+/// Somebody in the row.
+#[derive(Clone, Copy)]
+struct Ticket {
+    number: u64,
+    image: Option<u64>,
+    units: u64,
+}
+
+impl Row {
+    /// Whether only what its own image has stands in its way.
+    fn is_held_back(&self, ticket: &Ticket) -> bool {
+        let has_some = ticket.image.is_some_and(|image| self.held.contains_key(&image));
+        has_some && self.free < ticket.units.saturating_add(self.kept)
+    }
+
+    /// Whether it is the turn of this one, and there is enough.
+    fn is_served(&self, number: u64) -> bool {
+        let first = self.waiting.iter().find(|ticket| !self.is_held_back(ticket));
+        first.is_some_and(|first| first.number == number && first.units <= self.free)
+    }
+
+    /// Gives it what it asks for, if it is its turn.
+    fn serve(&mut self, own: &Ticket) -> bool {
+        let is_served = self.is_served(own.number);
+        if is_served {
+            self.leave(own.number);
+            self.free -= own.units;
+            if let Some(image) = own.image {
+                *self.held.entry(image).or_default() += own.units;
+            }
+        }
+        is_served
+    }
+
+    fn leave(&mut self, number: u64) {
+        self.waiting.retain(|ticket| ticket.number != number);
+    }
 }
 
 /// A part of it, given back when it is dropped.
 pub struct Pass<'a> {
     gate: &'a Gate,
+    image: Option<u64>,
     units: u64,
 }
 
@@ -386,6 +466,12 @@ impl Gate {
         Gate { row: Mutex::new(row), changed: Condvar::new(), waiting_max }
     }
 
+    /// The same; so much of it is for images that have none.
+    fn keeping(self, kept: u64) -> Gate {
+        self.row().kept = kept;
+        self
+    }
+
     fn row(&self) -> MutexGuard<'_, Row> {
         self.row.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -402,32 +488,43 @@ impl Gate {
         is_over: &dyn Fn() -> bool,
         waits: &dyn Fn(),
     ) -> Result<Pass<'_>, Refused> {
+        self.take_for(None, units, is_over, waits)
+    }
+
+    /// The same for an image.
+    fn take_for(
+        &self,
+        image: Option<u64>,
+        units: u64,
+        is_over: &dyn Fn() -> bool,
+        waits: &dyn Fn(),
+    ) -> Result<Pass<'_>, Refused> {
+        let pass = || Pass { gate: self, image, units };
         let mut row = self.row();
-        if row.waiting.is_empty() && row.free >= units {
-            row.free -= units;
-            return Ok(Pass { gate: self, units });
-        }
-        if row.waiting.len() >= self.waiting_max {
-            return Err(Refused::Full);
-        }
-        let own = row.next;
+        let own = Ticket { number: row.next, image, units };
         row.next += 1;
         row.waiting.push_back(own);
+        if row.serve(&own) {
+            return Ok(pass());
+        }
+        if row.waiting.len() > self.waiting_max {
+            row.leave(own.number);
+            return Err(Refused::Full);
+        }
         drop(row);
         waits();
         let mut row = self.row();
         let taken = loop {
             if is_over() {
+                row.leave(own.number);
                 break Err(Refused::Over);
             }
-            if row.waiting.front() == Some(&own) && row.free >= units {
-                row.free -= units;
-                break Ok(Pass { gate: self, units });
+            if row.serve(&own) {
+                break Ok(pass());
             }
             let waited = self.changed.wait_timeout(row, LOOK);
             row = waited.unwrap_or_else(PoisonError::into_inner).0;
         };
-        row.waiting.retain(|ticket| *ticket != own);
         drop(row);
         // The next one may have room as well.
         self.changed.notify_all();
@@ -437,7 +534,15 @@ impl Gate {
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        self.gate.row().free += self.units;
+        let mut row = self.gate.row();
+        row.free += self.units;
+        if let Some(image) = self.image {
+            let left = row.held.remove(&image).unwrap_or_default().saturating_sub(self.units);
+            if left > 0 {
+                row.held.insert(image, left);
+            }
+        }
+        drop(row);
         self.gate.changed.notify_all();
     }
 }
@@ -477,6 +582,44 @@ mod tests {
         });
         assert_eq!(told.try_iter().collect::<Vec<_>>(), [2, 1]);
         assert_eq!(gate.row().free, 2);
+    }
+
+    /// Whatever one image has, and however long it keeps it: others that have none get some.
+    #[test]
+    fn one_image_never_has_all() {
+        let gate = Gate::new(5, usize::MAX).keeping(3);
+        let take = |image| gate.take_for(Some(image), 1, &|| false, &|| ()).expect("in turn");
+        let greedy = [take(1), take(1)];
+        let (tell, told) = channel();
+        thread::scope(|scope| {
+            let more = scope.spawn(|| {
+                let waits = || tell.send("it waits").expect("told");
+                gate.take_for(Some(1), 1, &|| false, &waits).map(drop)
+            });
+            assert_eq!(told.recv(), Ok("it waits"));
+            stand(&gate, 1);
+            // Behind it in the row, and before it: each image has one.
+            let others = [take(2), take(3), take(4)];
+            assert_eq!(gate.row().free, 0);
+            drop(others);
+            stand(&gate, 1);
+            // What it gives back itself is its own again.
+            drop(greedy);
+            more.join().expect("no panic").expect("in turn");
+        });
+        let row = gate.row();
+        assert_eq!((row.free, row.held.len(), row.waiting.len()), (5, 0, 0));
+        drop(row);
+        // Who is of no image has what there is.
+        assert!((0..5).map(|_| gate.take(1, &|| false)).collect::<Result<Vec<_>, _>>().is_ok());
+    }
+
+    /// One for each core as ever where there are few, and something for others in any case.
+    #[test]
+    fn layers_of_registries_are_as_many_as_there_is_memory_for() {
+        assert_eq!([2, 3, 4].map(of_registries), [(5, 3), (5, 2), (4, 1)]);
+        let most = |files| of_registries(files).0 + files + SENT;
+        assert!((AT_A_TIME.0..=AT_A_TIME.1).all(|files| most(files as u64) <= LAYERS_MAX));
     }
 
     #[test]
