@@ -32,6 +32,7 @@ mod drafts;
 mod error;
 mod evict;
 mod fetch;
+mod gate;
 mod held;
 mod implied;
 mod import;
