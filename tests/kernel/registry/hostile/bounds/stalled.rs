@@ -130,7 +130,8 @@ fn an_image_whose_registry_is_slow_holds_up_no_other() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let bed = Bed::new("greedy");
     let slow = greedy(5000);
-    let tar = crate::image::one_file("file", &noise(WHOLE));
+    // Another one than all of those: for one that is the same it would wait.
+    let tar = crate::image::one_file("other", &noise(WHOLE));
     let good = Server::with(5001, Image::of(&tar, packed(&tar)), |_, _| None);
     let turns = std::thread::available_parallelism().map_or(1, NonZero::get).clamp(2, 3);
     let wish = Wish::new(&bed.store);
