@@ -113,7 +113,7 @@ fn capacity(text: &mut Text, figures: &CellFigures) {
     }
     let help = "Containers of apps.";
     text.one(&Family("container_count", "gauge", "", help), figures.containers);
-    let help = "Containers of apps that do not run yet.";
+    let help = "Containers of apps and tasks that have their room and do not run yet.";
     text.one(&Family("starting_container_count", "gauge", "", help), figures.starting);
     let known = |used: Option<u64>| used.map_or("-1".to_owned(), |bytes| bytes.to_string());
     let help = "Memory that the containers of apps use; -1 while that of one cannot be read.";

@@ -31,6 +31,7 @@ pub(in crate::api) use route::{is_ours, route};
 pub(in crate::api) use show::task as show_task;
 
 use crate::api::apps::ErrorKind;
+use crate::exec::state::ContainerState;
 use crate::model::container::LrpContainer;
 use crate::model::task::{Task, TaskRecord};
 use crate::model::view::AppView;
@@ -75,6 +76,8 @@ pub type Done<T> = Result<T, RecordError>;
 pub struct LrpRecord {
     /// What was asked for.
     pub container: LrpContainer,
+    /// How far its container is.
+    pub state: ContainerState,
     /// What became of it: its app here has one process with one instance.
     pub app: AppView,
 }
@@ -89,6 +92,8 @@ pub trait RecordService: Send + Sync {
     fn tasks(&self, domain: Option<&str>) -> Vec<TaskRecord>;
     /// One Task.
     fn task(&self, guid: &str) -> Done<TaskRecord>;
+    /// How far its container is.
+    fn container_of_task(&self, record: &TaskRecord) -> ContainerState;
     /// Asks for a Task.
     fn desire_task(&self, task: Task) -> impl Future<Output = Done<()>> + Send;
     /// Ends a Task.

@@ -263,6 +263,11 @@ pub(super) enum Whose {
 }
 
 impl Instance {
+    /// It is recorded as running.
+    pub(super) fn healthy(&self) -> bool {
+        self.healthy
+    }
+
     /// What its supervisor begins with.
     pub(super) fn adopted(&self, found: Found) -> Begin {
         crate::info!("instance.adopted", app = self.key.0, index = self.key.1);

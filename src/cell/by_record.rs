@@ -13,8 +13,10 @@ use super::record::{AppRecord, Release, Wish};
 use super::shared::{AppChange, Cell, Shared, now_ms};
 use super::tag;
 use super::task::{beside_image, notes};
+use super::worked_on::Supervised;
 use crate::exec::cancel::Cancel;
 use crate::exec::places;
+use crate::exec::state::ContainerState;
 use crate::model::action::Action;
 use crate::model::container::LrpContainer;
 use crate::model::image::StagedImage;
@@ -59,6 +61,17 @@ impl Cell {
             Some((name.clone(), app.container.as_deref()?.clone()))
         };
         apps.filter_map(by_record).collect()
+    }
+
+    /// How far the container of an LRP by record is, in executor's words: of its one instance.
+    pub fn container_of_lrp(&self, name: &AppName) -> ContainerState {
+        let state = self.shared.state();
+        let stopped = state.apps.get(name).is_none_or(|app| app.stopped);
+        let all = state.actual.keys().chain(state.supervised.keys());
+        let key = all.filter(|key| key.0.app == *name).min();
+        let work = key.and_then(|key| state.supervised.get(key)).map(Supervised::state);
+        let record = key.and_then(|key| state.actual.get(key)).map(|record| &record.state);
+        ContainerState::of_instance(work, record, stopped)
     }
 
     /// Asks for an LRP. It is on the disk when this returns.

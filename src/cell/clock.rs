@@ -3,7 +3,9 @@
 //!
 //! Records hold times of the box's clock. When it jumps, they are moved along, so that each stays as
 //! long ago as it is: no crash is forgiven and no start put off that time itself has not. Up to that
-//! moment the cell goes by the clock as it was before, so no time of the new one gets among them.
+//! moment the cell goes by the clock as it was before, so no time of the new one gets among them. On the
+//! disk they are moved in one transaction with what the clocks showed, so that the next daemon finds by
+//! how much the clock was set while there was none.
 
 use super::diff::Key;
 use super::placement::Waiting;
@@ -12,6 +14,7 @@ use crate::model::lrp::ActualLrp;
 use crate::model::task::TaskRecord;
 use crate::sys::clock::Reading;
 use crate::unit::AppName;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// A jump that is worth anything, in milliseconds: less is what any clock is set by in passing.
@@ -19,6 +22,28 @@ const LEAST_MS: u64 = 2_000;
 
 /// Nanoseconds of a millisecond.
 const NS: u64 = 1_000_000;
+
+/// The begin of 2026, in milliseconds since 1970: no clock that is right has ever told less to a daemon of
+/// these records.
+const FIRST_MS: u64 = 1_767_225_600_000;
+
+/// What the clocks showed when the times in the records were moved last, as it stands among them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockRecord {
+    /// The run of the box.
+    pub boot: String,
+    /// As in [`Reading`].
+    pub wall_ms: u64,
+    /// As in [`Reading`].
+    pub steady_ms: u64,
+}
+
+impl ClockRecord {
+    /// What they show in this run of the box.
+    pub fn of(boot: &str, now: Reading) -> ClockRecord {
+        ClockRecord { boot: boot.to_owned(), wall_ms: now.wall_ms, steady_ms: now.steady_ms }
+    }
+}
 
 /// By how much the clock was set between the two, in milliseconds; 0: it was not, or hardly.
 fn by_ms(before: Reading, now: Reading) -> i64 {
@@ -56,14 +81,27 @@ pub fn jump(before: Reading, now: Reading) -> Option<Jump> {
     (by_ms != 0).then_some(Jump { by_ms, unset_ms })
 }
 
+/// The same for a daemon that begins, by what the one before it has left in the records.
+pub fn since(before: Option<&ClockRecord>, boot: &str, now: Reading) -> Option<Jump> {
+    match before.filter(|before| before.boot == boot) {
+        Some(&ClockRecord { wall_ms, steady_ms, .. }) => jump(Reading { wall_ms, steady_ms }, now),
+        // How long the box was off nobody knows. A run that never learnt the time has noted times that
+        // say nothing now.
+        None => (now.wall_ms >= FIRST_MS)
+            .then_some(Jump { by_ms: now.wall_ms.cast_signed(), unset_ms: 0 }),
+    }
+}
+
 impl Jump {
     /// A time of the clock before, as the clock now tells it. One that lies ahead of that clock is of an
-    /// earlier run of the box, which knew the time: it stays.
+    /// earlier run of the box: it stays where that run knew the time, and counts from now where it did not.
     pub fn moved(self, at_ms: u64) -> u64 {
-        match at_ms > self.unset_ms {
-            true => at_ms,
-            false => at_ms.saturating_add_signed(self.by_ms),
-        }
+        let at_ms = match at_ms > self.unset_ms {
+            true if at_ms >= FIRST_MS => return at_ms,
+            true => self.unset_ms,
+            false => at_ms,
+        };
+        at_ms.saturating_add_signed(self.by_ms)
     }
 
     /// A time that lies ahead, as when something is tried next: as far ahead as it is.
@@ -155,6 +193,40 @@ mod tests {
             assert_eq!(jump.moved(at_ms), at_ms);
         }
         assert_eq!(jump.moved(15_000), NOW_MS - 6_000, "this run's");
+    }
+
+    /// Such a box may be switched off before it has learnt the time, once or more often.
+    #[test]
+    fn what_was_noted_by_an_earlier_run_that_never_knew_the_time_counts_from_now() {
+        let jump = jump(reading(20_000, 20_000), reading(NOW_MS, 21_000)).expect("a jump");
+        assert_eq!(jump.moved(60_000), NOW_MS);
+        let known = |at: Reading| Some(ClockRecord::of("a", at));
+        let before = known(reading(90_000, 90_000));
+        let found = |boot, now| since(before.as_ref(), boot, now);
+        let anew = found("b", reading(NOW_MS, 5_000)).expect("a jump");
+        assert_eq!(anew.moved(60_000), NOW_MS);
+        assert_eq!(anew.moved(NOW_MS - 2 * DAY_MS), NOW_MS - 2 * DAY_MS, "of one that knew it");
+        assert_eq!(found("b", reading(5_000, 5_000)), None, "nobody knows the time yet");
+        assert_eq!(
+            since(None, "a", reading(NOW_MS, 5_000)),
+            Some(anew),
+            "an older program's records"
+        );
+    }
+
+    #[test]
+    fn a_clock_that_is_set_while_there_is_no_daemon_moves_the_times_as_well() {
+        let before = ClockRecord::of("a", reading(10_000, 10_000));
+        let found = |now| since(Some(&before), "a", now);
+        let jump = found(reading(NOW_MS, 70_000)).expect("a jump");
+        assert_eq!(jump.moved(40_000), NOW_MS - 30_000);
+        assert_eq!(found(reading(70_000, 70_000)), None, "it was not set");
+        let back = since(
+            Some(&ClockRecord::of("a", reading(NOW_MS, 70_000))),
+            "a",
+            reading(NOW_MS - DAY_MS, 80_000),
+        );
+        assert_eq!(back.map(|jump| jump.moved(NOW_MS)), Some(NOW_MS - DAY_MS - 10_000));
     }
 
     #[test]

@@ -68,7 +68,7 @@ fn tasks(state: &State) -> usize {
 
 /// Guids of Tasks that somebody works on, with the means to end each; of a staging there is one, too.
 fn working(state: &State) -> impl Iterator<Item = (&String, &Canceller)> {
-    state.task_work.iter().filter_map(|(guid, work)| Some((guid, work.as_ref()?)))
+    state.task_work.iter().filter_map(|(guid, work)| Some((guid, work.canceller.as_ref()?)))
 }
 
 impl Cell {

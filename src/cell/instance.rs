@@ -18,6 +18,7 @@ use crate::exec::metrics::{self, COUNTERS};
 use crate::exec::places;
 use crate::exec::room::Resources;
 use crate::exec::run::Executor;
+use crate::exec::state::ContainerEvent;
 use crate::exec::steps::{StepError, StepResult};
 use crate::exec::streams::Sink;
 use crate::model::death::Cause;
@@ -108,6 +109,7 @@ pub(super) async fn supervise(
             if let Some(work) = shared.state().supervised.get_mut(&key) {
                 work.container = None;
                 work.stopping = true;
+                work.turn(ContainerEvent::Complete);
             }
             drop(container);
             // Before its address can be another's.
@@ -118,10 +120,20 @@ pub(super) async fn supervise(
             (Some(handle), end)
         }
     };
+    shared.turn(&key, ContainerEvent::Complete);
     conclude(&shared, (&key, handle), &lrp, end, &cancel, &cell).await;
     // Only now: if it is to start again at once, it does not lose its room to one that waits
     // further behind.
     shared.leave(&key, needs);
+}
+
+impl Shared {
+    /// Something happens to the container of an instance that somebody works on.
+    fn turn(&self, key: &Key, event: ContainerEvent) {
+        if let Some(work) = self.state().supervised.get_mut(key) {
+            work.turn(event);
+        }
+    }
 }
 
 /// Why there is no container for an instance.
@@ -191,6 +203,7 @@ async fn create(
         // Of one that was stopped meanwhile nobody asks why.
         return Err(ContainerError::Expired.into());
     };
+    shared.turn(key, ContainerEvent::Initialize);
     let begun = Instant::now();
     let made = smol::unblock(move || inner.host.create(spec, Fault::None)).await;
     drop(turn);
@@ -216,6 +229,7 @@ async fn create(
     };
     cell.say(false, format!("Cell successfully created container for instance {guid}"));
     let container = Arc::new(made);
+    shared.turn(key, ContainerEvent::Create);
     shared.happen(key, LrpEvent::Claim(place(&container))).await;
     if lrp.readiness.is_some() {
         // Until its check has passed in this very container.
@@ -314,6 +328,7 @@ async fn heed(
     match told {
         Told::Healthy => {
             let version = lrp.version.clone();
+            shared.turn(key, ContainerEvent::Run);
             shared.happen(key, LrpEvent::Start { version, place: place(container) }).await;
             crate::info!("instance.running", app = key.0, index = key.1);
         }

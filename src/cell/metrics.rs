@@ -2,6 +2,7 @@
 
 use super::diff::Key;
 use super::shared::{Cell, Shared, State, now_ms};
+use super::worked_on::{Supervised, TaskWork};
 use crate::container::Container;
 use crate::exec::limit::Limit;
 use crate::exec::metrics::{COUNTERS, Looks, Share, Used};
@@ -73,7 +74,9 @@ impl Shared {
         let (subjects, total, left, starting, self_check_failed, stalled) = {
             let state = self.state();
             let subjects = subjects(&state);
-            let starting = subjects.iter().filter(|one| !one.running).count();
+            let works = state.supervised.values().map(Supervised::state);
+            let states = works.chain(state.task_work.values().map(TaskWork::state));
+            let starting = states.filter(|it| it.is_starting()).count();
             let failed = state.node.node().unhealthy.is_some();
             let stalled = state.node.checking.map(|since| since.elapsed()).unwrap_or_default();
             (subjects, state.room.total(), state.room.left(), starting, failed, stalled)
@@ -146,7 +149,7 @@ impl Shared {
 /// Containers of instances that somebody works on, and of Tasks.
 fn subjects(state: &State) -> Vec<Subject> {
     let worked_on = state.supervised.iter();
-    let subject = |(key, work): (&Key, &super::shared::Supervised)| {
+    let subject = |(key, work): (&Key, &Supervised)| {
         let record = state.actual.get(key);
         let container = work.container.clone()?;
         let asked = state.apps.get(&key.0.app).and_then(|app| app.container.as_deref());

@@ -61,6 +61,7 @@ pub mod task;
 mod upkeep;
 mod view;
 mod wishes;
+mod worked_on;
 
 pub use converge::desired;
 pub use drain::{DrainRecord, TIMEOUT_MAX};

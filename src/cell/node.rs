@@ -1,17 +1,22 @@
 //! How the cell itself stands: whether it takes anything, what will not go, what its clock does.
 
-use super::clock::{self, Jump, Times};
+use super::clock::{self, ClockRecord, Jump, Times};
 use super::drain::Draining;
 use super::fit::{self, Misfit, Node, Wish};
+use super::placement::Waiting;
 use super::record::Release;
 use super::settings::SHARES_USUAL;
 use super::shared::{Shared, State};
+use super::store::{RecordStore, Records};
 use super::stuck::Stuck;
+use crate::container::boot_id;
 use crate::exec::room::Resources;
+use crate::log::chain;
 use crate::model::extras::Extras;
 use crate::model::limits::Limits;
 use crate::model::view::{AmountView, CapacityView, CellView, PoolView};
 use crate::sys::clock::Reading;
+use crate::sys::fault;
 use crate::unit::Handle;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,6 +60,35 @@ impl NodeState {
     }
 }
 
+/// Moves the times of the records that a daemon begins with along with a clock that was set since they
+/// were written; what the clocks show now. Blocking.
+pub(super) fn catch_up(store: &RecordStore, records: &mut Records) -> Reading {
+    let (boot, now) = (boot_id(), Reading::now());
+    now.adopt();
+    let jump = clock::since(records.clock.as_ref(), &boot, now);
+    if jump.is_none() && records.clock.as_ref().is_some_and(|it| it.boot == boot) {
+        return now;
+    }
+    let before = records.clone();
+    records.clock = Some(ClockRecord::of(&boot, now));
+    if let Some(jump) = jump {
+        let Records { apps, actual, tasks, drain, .. } = records;
+        jump.move_all(Times { apps, actual, tasks, waiting: &mut Waiting::default() });
+        if let Some(drain) = drain {
+            drain.since_ms = jump.moved(drain.since_ms);
+        }
+    }
+    write_moved(store, &records.since(&before));
+    now
+}
+
+/// A daemon that cannot write them goes on with what it knows. Blocking.
+fn write_moved(store: &RecordStore, records: &Records) {
+    if let Err(err) = store.put_moved(records) {
+        crate::error!("record.refused", what = "times", err = chain(&err));
+    }
+}
+
 impl Shared {
     /// Whether what an instance is made of is here. An image is told by its digest; its layers are
     /// looked for when the container is made.
@@ -92,21 +126,34 @@ impl Shared {
         Limits { cpu_shares: limits.cpu_shares.or(shares), ..limits.clone() }
     }
 
-    /// Looks whether the clock was set since it was last looked at, and moves all times along. Not on
-    /// the disk: each record is written with its next change.
-    pub(super) async fn mind_the_clock(&self) {
+    /// Looks whether the clock was set since it was last looked at, and moves all times along: in memory
+    /// at one moment, then on the disk.
+    pub(super) async fn mind_the_clock(self: &Arc<Self>) {
         if self.reads_the_clock().is_none() {
             return;
         }
-        // No record is being made with a time of the clock before.
-        let _apps = self.turns.lock().await;
-        let _turns = (self.record_turns.lock().await, self.task_turns.lock().await);
+        // No record is being made with a time of the clock before, nor written before these are.
+        let apps = self.turns.lock_arc().await;
+        let turns = (apps, self.record_turns.lock_arc().await, self.task_turns.lock_arc().await);
+        let Some(moved) = self.moves_along() else { return };
+        let shared = self.clone();
+        smol::unblock(move || {
+            let _turns = turns;
+            fault::point(format_args!("clock:asked"));
+            write_moved(&shared.store, &moved);
+            fault::point(format_args!("clock:written"));
+        })
+        .await;
+    }
+
+    /// Moves all times along if the clock was set; what is to be written then.
+    fn moves_along(&self) -> Option<Records> {
         let mut state = self.state();
         let state = &mut *state;
         let now = Reading::now();
         let before = state.node.reading.replace(now).unwrap_or(now);
         now.adopt();
-        let Some(jump) = clock::jump(before, now) else { return };
+        let jump = clock::jump(before, now)?;
         crate::warn!("clock.set", by_ms = jump.by_ms);
         if let Some(draining) = &mut state.node.drain {
             draining.record.since_ms = jump.moved(draining.record.since_ms);
@@ -115,8 +162,16 @@ impl Shared {
             stuck.since_ms = jump.moved(stuck.since_ms);
         }
         state.away.jump(jump);
-        let State { apps, actual, tasks, waiting, .. } = state;
+        let State { apps, actual, tasks, waiting, node, .. } = state;
         jump.move_all(Times { apps, actual, tasks, waiting });
+        Some(Records {
+            apps: apps.clone(),
+            actual: actual.clone(),
+            tasks: tasks.clone(),
+            drain: node.drain.as_ref().map(|draining| draining.record.clone()),
+            clock: Some(ClockRecord::of(&boot_id(), now)),
+            ..Records::default()
+        })
     }
 
     /// Goes by the clock as it is, unless it was set.

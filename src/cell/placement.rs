@@ -8,7 +8,8 @@ use super::fit::{Misfit, Wish, fit};
 use super::instance::{Begin, supervise};
 use super::lrp_state::{self, LrpEvent};
 use super::record::Release;
-use super::shared::{Shared, Supervised, now_ms};
+use super::shared::{Shared, now_ms};
+use super::worked_on::Supervised;
 use crate::container::ContainerError;
 use crate::exec::cancel;
 use crate::exec::room::Resources;
@@ -151,11 +152,13 @@ impl Shared {
     pub(super) fn begin(self: &Arc<Self>, key: Key, lrp: DesiredLrp, begin: Begin) {
         let (canceller, cancel) = cancel::pair();
         // What is there takes what it was made with, whatever is wanted by now.
-        let needs = match &begin {
-            Begin::Adopted { container, .. } => Resources::of(&container.entry().spec.limits),
-            Begin::Fresh(_) => Resources::of(&lrp.limits),
+        let (needs, survived) = match &begin {
+            Begin::Adopted { container, healthy, .. } => {
+                (Resources::of(&container.entry().spec.limits), Some(*healthy))
+            }
+            Begin::Fresh(_) => (Resources::of(&lrp.limits), None),
         };
-        let work = Supervised::new(canceller, &lrp.version, needs);
+        let work = Supervised::new(canceller, &lrp.version, needs, survived);
         {
             let mut state = self.state();
             if let Begin::Adopted { .. } = begin {

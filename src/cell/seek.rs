@@ -3,7 +3,8 @@
 
 use super::adopt::{Instance, Look, Whose};
 use super::instance::supervise;
-use super::shared::{Shared, Supervised};
+use super::shared::Shared;
+use super::worked_on::Supervised;
 use crate::container::Container;
 use crate::exec::cancel::{self, Cancel};
 use crate::exec::room::Resources;
@@ -60,7 +61,8 @@ impl Shared {
         self.host.hold_for_app(&place.handle, place.slot, &place.ports);
         let needs = needs.unwrap_or_else(|| Resources::of(&instance.lrp.limits));
         let (canceller, cancel) = cancel::pair();
-        let work = Supervised::new(canceller, &instance.lrp.version, needs);
+        let work =
+            Supervised::new(canceller, &instance.lrp.version, needs, Some(instance.healthy()));
         {
             let mut state = self.state();
             // Before anything new asks for room.

@@ -10,7 +10,7 @@ use super::lost::Lost;
 use super::lrp_state::{self, LrpEvent};
 use super::metrics::Meter;
 use super::mounts;
-use super::node::NodeState;
+use super::node::{NodeState, catch_up};
 use super::placement::Waiting;
 use super::pulse::Pulse;
 use super::record::{self, AppRecord};
@@ -19,6 +19,7 @@ use super::sources::Sent;
 use super::ssh::HostKeys;
 use super::store::{Begun, RecordStore, Records, Unread};
 use super::tag;
+use super::worked_on::{Supervised, TaskWork};
 use crate::config::site::Site;
 use crate::container::{Container, Host, boot_id};
 use crate::exec::cancel::Canceller;
@@ -31,7 +32,6 @@ use crate::exec::turns::Pools;
 use crate::image::catalog::Keep;
 use crate::image::registry::settings::Settings as Registries;
 use crate::lifecycle::SSH_SERVER;
-use crate::model::death::Stopper;
 use crate::model::lrp::{ActualLrp, ProcessGuid, Side};
 use crate::model::task::TaskRecord;
 use crate::sys::fault;
@@ -182,8 +182,8 @@ pub(super) struct State {
     pub(super) tasks: BTreeMap<String, TaskRecord>,
     /// When apps are tried again whose images, or roots by record, could not be had.
     pub(super) away: Away,
-    /// Those that somebody works on; without a canceller: of which somebody is told.
-    pub(super) task_work: BTreeMap<String, Option<Canceller>>,
+    /// Those that somebody works on, or of which somebody is told.
+    pub(super) task_work: BTreeMap<String, TaskWork>,
     /// Containers of Tasks that run, and what each may log.
     pub(super) task_containers: BTreeMap<String, (Arc<Container>, Limit)>,
     /// Keeps the layers of images until their app's record names them.
@@ -211,47 +211,6 @@ pub(super) struct State {
     pub(super) closing: bool,
 }
 
-/// An instance that somebody works on.
-pub(super) struct Supervised {
-    pub(super) canceller: Canceller,
-    /// It is on its way out: no new connection is led to it.
-    pub(super) stopping: bool,
-    /// What it is made from.
-    pub(super) version: String,
-    /// What it has, or was promised.
-    pub(super) needs: Resources,
-    pub(super) container: Option<Arc<Container>>,
-    /// What it may log, and has.
-    pub(super) limit: Option<Limit>,
-    /// What its readiness check has said last, while it leads no connections to it.
-    pub(super) unready: Option<String>,
-    /// Who told it to end, where the records do not tell.
-    pub(super) stopper: Option<Stopper>,
-}
-
-impl Supervised {
-    /// One that was just begun.
-    pub(super) fn new(canceller: Canceller, version: &str, needs: Resources) -> Supervised {
-        Supervised {
-            canceller,
-            stopping: false,
-            version: version.to_owned(),
-            needs,
-            container: None,
-            limit: None,
-            unready: None,
-            stopper: None,
-        }
-    }
-
-    /// It is to end: the round leads no new connection to it, and then tells it. Whoever was first has
-    /// told it.
-    pub(super) fn leave(&mut self, by: Stopper) {
-        self.stopping = true;
-        self.stopper.get_or_insert(by);
-    }
-}
-
 impl State {
     /// The generation of what is declared, or asked for, for the first time.
     pub(super) fn next_generation(&self) -> u64 {
@@ -270,9 +229,10 @@ impl State {
 
 impl Cell {
     /// A cell that does nothing yet: see [`Cell::adopt`] and [`Cell::converge`].
-    pub fn new(parts: CellParts) -> Cell {
+    pub fn new(mut parts: CellParts) -> Cell {
         let (wake, woken) = bounded(1);
         let (went, gone) = bounded(1);
+        let reading = Some(catch_up(&parts.store, &mut parts.records));
         let drain = Draining::resume(parts.records.drain, &parts.settings.boot);
         let generations = parts.records.apps.values().map(|app| app.generation);
         let state = State {
@@ -298,7 +258,7 @@ impl Cell {
             litter: true,
             preloading: true,
             lost: Lost::new(),
-            node: NodeState { drain, ..NodeState::default() },
+            node: NodeState { drain, reading, ..NodeState::default() },
             closing: false,
         };
         let begun = parts.store.begin(&boot_id()).unwrap_or_else(|err| {

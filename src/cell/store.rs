@@ -1,5 +1,6 @@
 //! The records on disk: one redb file, one transaction per change, read once at the start.
 
+use super::clock::ClockRecord;
 use super::diff::Key;
 use super::drain::DrainRecord;
 use super::record::AppRecord;
@@ -28,6 +29,8 @@ const ACTUAL: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("actual_lr
 const CELL: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("cell");
 /// The wish to drain it.
 const DRAIN: &str = "drain";
+/// What the clocks showed when the times in the records were moved last.
+const CLOCK: &str = "clock";
 const TASKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tasks");
 
 /// The open file.
@@ -52,7 +55,7 @@ fn boot_number(boot: &str) -> u64 {
 }
 
 /// Everything that is recorded.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Records {
     /// By name.
     pub apps: BTreeMap<AppName, AppRecord>,
@@ -62,8 +65,31 @@ pub struct Records {
     pub actual: BTreeMap<Key, ActualLrp>,
     /// The cell is drained.
     pub drain: Option<DrainRecord>,
+    /// What the clocks showed; `None`: no daemon has noted it.
+    pub clock: Option<ClockRecord>,
     /// By guid.
     pub tasks: BTreeMap<String, TaskRecord>,
+}
+
+impl Records {
+    /// What of it has changed.
+    pub fn since(&self, before: &Records) -> Records {
+        fn new<K: Ord + Clone, V: PartialEq + Clone>(
+            now: &BTreeMap<K, V>,
+            before: &BTreeMap<K, V>,
+        ) -> BTreeMap<K, V> {
+            let new = now.iter().filter(|(key, it)| before.get(*key) != Some(*it));
+            new.map(|(key, it)| (key.clone(), it.clone())).collect()
+        }
+        Records {
+            apps: new(&self.apps, &before.apps),
+            actual: new(&self.actual, &before.actual),
+            tasks: new(&self.tasks, &before.tasks),
+            drain: self.drain.clone().filter(|it| before.drain.as_ref() != Some(it)),
+            clock: self.clock.clone().filter(|it| before.clock.as_ref() != Some(it)),
+            set_aside: BTreeMap::new(),
+        }
+    }
 }
 
 /// An app's record that cannot be read. It stays on the disk, until its app is declared anew: a program
@@ -173,22 +199,51 @@ impl RecordStore {
         for record in self.read_table::<ActualLrp>(ACTUAL)?.into_values() {
             records.actual.insert((record.guid.clone(), record.index, record.side), record);
         }
-        // What else is there is a later program's.
-        if let Some((name, drain)) = self.read_raw(CELL)?.into_iter().find(|it| it.0 == DRAIN) {
-            match serde_json::from_slice(&drain) {
-                Ok(drain) => records.drain = Some(drain),
-                Err(err) => {
-                    crate::warn!(
-                        "record.unreadable",
-                        what = "cell",
-                        name = name,
-                        err = place(&err)
-                    );
-                    self.put_drain(None)?;
-                }
+        (records.drain, records.clock) = (self.read_own(DRAIN)?, self.read_own(CLOCK)?);
+        Ok(records)
+    }
+
+    /// Something that is kept of the cell itself; one that cannot be read goes. What else is there is a
+    /// later program's.
+    fn read_own<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StoreError> {
+        let found = self.read_raw(CELL)?.into_iter().find(|it| it.0 == name);
+        let Some((_, record)) = found else { return Ok(None) };
+        match serde_json::from_slice(&record) {
+            Ok(record) => Ok(Some(record)),
+            Err(err) => {
+                let err = place(&err);
+                crate::warn!("record.unreadable", what = "cell", name = name, err = err);
+                self.check(self.put(CELL, name, None))?;
+                Ok(None)
             }
         }
-        Ok(records)
+    }
+
+    /// Writes all that has times, which were moved along with the clock, and what the clocks show now: in
+    /// one transaction, as times before and after a jump cannot be told apart.
+    pub fn put_moved(&self, records: &Records) -> Result<(), StoreError> {
+        self.check(self.put_all(records))
+    }
+
+    fn put_all(&self, records: &Records) -> Result<(), redb::Error> {
+        let apps = records.apps.iter().map(|(name, it)| (name.to_string(), to_json(it)));
+        let actual = records.actual.iter().map(|(key, it)| (actual_name(key), to_json(it)));
+        let tasks = records.tasks.iter().map(|(guid, it)| (guid.clone(), to_json(it)));
+        let drain = records.drain.iter().map(|it| (DRAIN.to_owned(), to_json(it)));
+        let clock = records.clock.iter().map(|it| (CLOCK.to_owned(), to_json(it)));
+        let write = self.database.begin_write()?;
+        for (table, rows) in [
+            (APPS, apps.collect::<Vec<_>>()),
+            (ACTUAL, actual.collect()),
+            (TASKS, tasks.collect()),
+            (CELL, drain.chain(clock).collect()),
+        ] {
+            let mut table = write.open_table(table)?;
+            for (name, record) in rows {
+                table.insert(name.as_str(), record.as_slice())?;
+            }
+        }
+        Ok(write.commit()?)
     }
 
     /// Writes or, with `None`, removes the wish to drain the cell.
@@ -246,9 +301,7 @@ impl RecordStore {
 
     /// Writes or, with `None`, removes an instance.
     pub fn put_actual(&self, key: &Key, record: Option<&ActualLrp>) -> Result<(), StoreError> {
-        let side = if key.2 == Side::Right { "/right" } else { "" };
-        let name = format!("{}:{}/{}{side}", key.0.app, key.0.process, key.1);
-        self.check(self.put(ACTUAL, &name, record.map(to_json)))
+        self.check(self.put(ACTUAL, &actual_name(key), record.map(to_json)))
     }
 
     fn format(&self) -> Result<Option<u64>, redb::Error> {
@@ -337,6 +390,12 @@ impl RecordStore {
     fn check<T>(&self, result: Result<T, redb::Error>) -> Result<T, StoreError> {
         result.map_err(|source| StoreError::Database { path: self.path.clone(), source })
     }
+}
+
+/// What an instance is called on the disk.
+fn actual_name(key: &Key) -> String {
+    let side = if key.2 == Side::Right { "/right" } else { "" };
+    format!("{}:{}/{}{side}", key.0.app, key.0.process, key.1)
 }
 
 /// What is wrong with a record and where: its own words may be secret.
@@ -474,6 +533,34 @@ mod tests {
         assert_eq!(open().load().expect("load").drain, Some(record));
         open().put_drain(None).expect("remove");
         assert_eq!(open().load().expect("load").drain, None);
+        std::fs::remove_file(&path).expect("clean");
+    }
+
+    #[test]
+    fn records_that_are_moved_along_with_the_clock_are_so_for_the_next_daemon() {
+        let path = std::env::temp_dir().join(format!("moved-{}.redb", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let open = || RecordStore::open(&path).expect("open");
+        let key = (lrp().guid, 0, Side::Right);
+        let task = crate::cell::task::due::tests::after(
+            crate::cell::task::due::tests::task("once", 1, ""),
+            &[],
+        );
+        let web = crate::cell::releases::tests::app("memory = \"32MiB\"");
+        let records = Records {
+            apps: [("web".parse().expect("name"), web)].into(),
+            actual: [(key, ActualLrp { side: Side::Right, since_ms: 9, ..lrp() })].into(),
+            tasks: [("once".to_owned(), task)].into(),
+            drain: Some(DrainRecord { since_ms: 7, timeout_ms: 600_000, boot: "b".into() }),
+            clock: Some(ClockRecord { boot: "b".into(), wall_ms: 2, steady_ms: 1 }),
+            ..Records::default()
+        };
+        assert_eq!(open().load().expect("load").clock, None, "an older program's file");
+        open().put_moved(&records).expect("put");
+        assert_eq!(open().load().expect("load"), records);
+        let later = Records { drain: None, actual: BTreeMap::new(), ..records.clone() };
+        assert_eq!(records.since(&later).actual.len(), 1);
+        assert_eq!(records.since(&records), Records::default());
         std::fs::remove_file(&path).expect("clean");
     }
 

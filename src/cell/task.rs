@@ -17,7 +17,9 @@ pub(super) use staging::run_staging;
 use super::error::CellError;
 use super::events::derive;
 use super::shared::{Cell, Shared, now_ns};
+use super::worked_on::TaskWork;
 use crate::exec::cancel;
+use crate::exec::state::{ContainerEvent, ContainerState};
 use crate::model::task::{Rootfs, Task, TaskRecord, TaskState, is_made_up};
 use crate::model::view::TasksView;
 use crate::sys::fault;
@@ -101,6 +103,13 @@ impl Cell {
         self.shared.state().tasks.values().any(|record| record.task.app == *name)
     }
 
+    /// How far its container is, in executor's words.
+    pub fn container_of_task(&self, record: &TaskRecord) -> ContainerState {
+        let state = self.shared.state();
+        let work = state.task_work.get(&record.task.guid);
+        ContainerState::of_task(work.map(TaskWork::state), record.state)
+    }
+
     /// Asks for a Task. It is on the disk when this returns, and begun as soon as there is room.
     pub async fn desire_task(&self, task: Task) -> Result<(), TaskError> {
         let guid = task.guid.clone();
@@ -112,7 +121,7 @@ impl Cell {
     pub async fn cancel_task(&self, guid: &str) -> Result<(), TaskError> {
         self.shared.change_task(guid, TaskOp::Cancel).await?;
         crate::info!("task.cancelled", task = guid);
-        if let Some(Some(work)) = self.shared.state().task_work.get(guid) {
+        if let Some(work) = self.shared.state().task_work.get(guid) {
             work.cancel();
         }
         Ok(())
@@ -256,6 +265,13 @@ impl Shared {
         plan.next_ns.map(|ns| ns / 1_000_000 + 1)
     }
 
+    /// Something happens to the container of a Task that somebody works on.
+    fn task_turn(&self, guid: &str, event: ContainerEvent) {
+        if let Some(work) = self.state().task_work.get_mut(guid) {
+            work.turn(event);
+        }
+    }
+
     async fn end_task(self: &Arc<Self>, guid: &str, op: TaskOp) {
         crate::warn!("task.given_up", task = guid);
         self.try_op(guid, op).await;
@@ -277,7 +293,7 @@ impl Shared {
             if state.task_work.contains_key(guid) {
                 return;
             }
-            state.task_work.insert(guid.to_owned(), Some(canceller));
+            state.task_work.insert(guid.to_owned(), TaskWork::new(canceller));
         }
         let (shared, guid) = (self.clone(), guid.to_owned());
         smol::spawn(async move {
@@ -329,7 +345,7 @@ impl Shared {
             if state.task_work.contains_key(guid) {
                 return;
             }
-            state.task_work.insert(guid.to_owned(), None);
+            state.task_work.insert(guid.to_owned(), TaskWork::telling());
         }
         let (shared, guid) = (self.clone(), guid.to_owned());
         smol::spawn(async move {

@@ -3,6 +3,7 @@
 use super::service::Service;
 use crate::api::records::{Done, LrpRecord, RecordError, RecordService};
 use crate::cell::{CellError, Kind};
+use crate::exec::state::ContainerState;
 use crate::model::container::LrpContainer;
 use crate::model::task::{Task, TaskRecord};
 use crate::unit::AppName;
@@ -36,6 +37,10 @@ impl RecordService for Service {
         Ok(self.cell.task(guid)?)
     }
 
+    fn container_of_task(&self, record: &TaskRecord) -> ContainerState {
+        self.cell.container_of_task(record)
+    }
+
     async fn desire_task(&self, task: Task) -> Done<()> {
         Ok(self.cell.desire_task(task).await?)
     }
@@ -52,7 +57,8 @@ impl RecordService for Service {
         let all = self.cell.containers().into_iter();
         // One that goes at this moment is not shown.
         let shown = all.filter_map(|(name, container)| {
-            Some(LrpRecord { container, app: self.cell.glance(name.as_str()).ok()? })
+            let state = self.cell.container_of_lrp(&name);
+            Some(LrpRecord { container, state, app: self.cell.glance(name.as_str()).ok()? })
         });
         shown.collect()
     }

@@ -6,7 +6,7 @@
 //! Called by: `cell`, `api` (through `cell`). Calls: `container`, `lifecycle` (packing, HTTP of checks), `model`,
 //! `sys`, `unit`.
 //! Entry points: [`run::Executor`], [`assembly::keep`], [`fetch::Fetcher`], [`health`],
-//! [`logs::AppLog`], [`places`] (pure), [`ending`] (pure), [`tries`] (pure), [`room`] (pure), [`mod@env`] (pure), [`lines`]
+//! [`logs::AppLog`], [`places`] (pure), [`ending`] (pure), [`state`] (pure), [`tries`] (pure), [`room`] (pure), [`mod@env`] (pure), [`lines`]
 //! (pure), [`bucket`] (pure).
 //! Ancestor: Diego's executor and its depot of steps.
 
@@ -29,6 +29,7 @@ mod probe;
 pub mod result;
 pub mod room;
 pub mod run;
+pub mod state;
 pub mod steps;
 pub mod streams;
 mod transfer;

@@ -65,7 +65,7 @@ pub struct CellFigures {
     pub remaining: Amounts,
     /// Containers of apps.
     pub containers: u64,
-    /// Of these, those that do not run yet.
+    /// Those that have their room and do not run yet, whether they are made already or not.
     pub starting: u64,
     /// Memory that they use, in bytes; `None`: that of one could not be read.
     pub memory_used_bytes: Option<u64>,

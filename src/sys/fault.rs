@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Every point where a test can have this process die, by machine. A test dies at each of them; one
 /// below holds this list against the source.
-pub const POINTS: [&str; 94] = [
+pub const POINTS: [&str; 96] = [
     // What becomes of an app's record.
     "app:declare:asked",
     "app:declare:written",
@@ -63,6 +63,9 @@ pub const POINTS: [&str; 94] = [
     "drain:asked",
     "drain:written",
     "check:made",
+    // Its times move along with the clock.
+    "clock:asked",
+    "clock:written",
     // How a container comes to be: after each step.
     "create:depot",
     "create:spawn",

@@ -449,6 +449,30 @@ fn a_clock_that_is_set_changes_neither_backoff_nor_what_runs() {
     lab.finish();
 }
 
+/// How much the daemon says of itself is its owner's affair.
+#[test]
+fn a_daemon_says_as_much_as_its_owner_wants() {
+    let mut lab = Lab::new("level");
+    let log = lab.root.join("daemon.log");
+    for (level, says_all) in [("info", true), ("warn", false)] {
+        lab.configure("level", &format!("[log]\nlevel = \"{level}\"\n"));
+        lab.serve();
+        // Something to warn of; anything that happens lets the loop look.
+        let set_by = if says_all { 86_400_000 } else { 0 };
+        fs::write(lab.root.join("clock"), set_by.to_string()).expect("clock");
+        lab.ok(&["drain"]);
+        lab.until("it warns", |lab| lab.daemon_log().contains("<4>clock.set").then_some(()));
+        let said = lab.daemon_log();
+        for info in ["<6>api.called", "<6>cell.draining"] {
+            assert_eq!(said.contains(info), says_all, "{level}: {info}\n{said}");
+        }
+        lab.end_daemon(Signal::SIGTERM);
+        fs::remove_file(&log).expect("what was said");
+    }
+    lab.serve();
+    lab.finish();
+}
+
 /// The first file of that name in the control groups of a container, whichever version has it.
 fn cgroup_file(handle: &str, name: &str) -> Option<String> {
     let mut left = vec![PathBuf::from("/sys/fs/cgroup")];

@@ -1,5 +1,6 @@
 //! Tasks and container records over the local socket, as Diego's own clients write them.
 
+mod clock;
 mod extras;
 pub(crate) mod of_2015;
 

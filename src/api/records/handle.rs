@@ -95,7 +95,8 @@ async fn act(
 fn containers(service: &impl RecordService) -> Vec<Value> {
     let address = service.external_ip();
     let tasks = service.tasks(None);
-    let tasks = tasks.iter().filter_map(show::task_container);
+    let tasks = tasks.iter().filter(|record| show::is_container(record));
+    let tasks = tasks.map(|record| show::task_container(record, service.container_of_task(record)));
     tasks.chain(service.lrps().iter().map(|lrp| show::lrp(lrp, &address))).collect()
 }
 
@@ -211,7 +212,7 @@ fn find(service: &impl RecordService, guid: &str) -> Done<Found> {
     }
     let tasks = service.tasks(None);
     let task = tasks.iter().find(|record| record.task.guid == guid);
-    match task.and_then(show::task_container) {
+    match task.filter(|record| show::is_container(record)) {
         Some(_) => Ok(Found::Task),
         None => Err(unknown(guid)),
     }

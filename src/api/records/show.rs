@@ -3,7 +3,8 @@
 
 use super::LrpRecord;
 use super::action;
-use crate::model::task::{TaskRecord, TaskState};
+use crate::exec::state::ContainerState;
+use crate::model::task::TaskRecord;
 use crate::model::view::InstanceView;
 use serde_json::{Map, Value, json};
 
@@ -49,36 +50,28 @@ pub fn task(record: &TaskRecord) -> Value {
     Value::Object(out)
 }
 
-/// A Task that was asked for as a container; `None`: it was not.
-pub fn task_container(record: &TaskRecord) -> Option<Value> {
+/// It was asked for as a container.
+pub fn is_container(record: &TaskRecord) -> bool {
+    own_words(&record.task.source).contains_key("guid")
+}
+
+/// A Task that was asked for as a container, which is so far.
+pub fn task_container(record: &TaskRecord, state: ContainerState) -> Value {
     let mut out = own_words(&record.task.source);
-    out.get("guid")?;
-    let state = match record.state {
-        TaskState::Pending => "reserved",
-        TaskState::Running => "running",
-        TaskState::Completed | TaskState::Resolving => "completed",
-    };
     let stopped = record.failure_reason == crate::cell::task::state::CANCELLED;
     complete(&mut out, state, record.created_at, (record.failed, &record.failure_reason, stopped));
-    Some(Value::Object(out))
+    Value::Object(out)
 }
 
 /// An LRP as a container.
 pub fn lrp(record: &LrpRecord, external_ip: &str) -> Value {
     let mut out = own_words(&record.container.source);
     let instance = record.app.processes.first().and_then(|process| process.instances.first());
-    let state = match instance.map(|one| one.state.as_str()) {
-        Some("starting") => "created",
-        Some("running") => "running",
-        Some("crashed" | "finished") => "completed",
-        _ if record.app.state == "stopped" => "completed",
-        _ => "reserved",
-    };
     let reason = instance.and_then(|one| one.crash_reason.clone()).unwrap_or_default();
-    let failed = state == "completed" && record.app.state != "stopped";
+    let failed = record.state == ContainerState::Completed && record.app.state != "stopped";
     let since_ns = instance.map_or(0, |one| one.since_ms.saturating_mul(1_000_000));
     let stopped = record.app.state == "stopped";
-    complete(&mut out, state, since_ns, (failed, &reason, stopped));
+    complete(&mut out, record.state, since_ns, (failed, &reason, stopped));
     if let Some(InstanceView { ports, .. }) = instance.filter(|one| !one.ports.is_empty()) {
         let ports = ports
             .iter()
@@ -92,11 +85,11 @@ pub fn lrp(record: &LrpRecord, external_ip: &str) -> Value {
 
 fn complete(
     out: &mut Map<String, Value>,
-    state: &str,
+    state: ContainerState,
     allocated_at: u64,
     (failed, reason, stopped): (bool, &str, bool),
 ) {
-    out.insert("state".into(), state.into());
+    out.insert("state".into(), state.to_string().into());
     out.insert("allocated_at".into(), allocated_at.into());
     let result = json!({ "failed": failed, "failure_reason": reason, "stopped": stopped });
     out.insert("run_result".into(), result);

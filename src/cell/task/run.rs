@@ -12,6 +12,7 @@ use crate::exec::metrics::COUNTERS;
 use crate::exec::places;
 use crate::exec::room::Resources;
 use crate::exec::run::Executor;
+use crate::exec::state::ContainerEvent;
 use crate::exec::steps::StepError;
 use crate::exec::streams::Sink;
 use crate::image;
@@ -116,6 +117,7 @@ impl Shared {
             }
         };
         self.state().task_containers.remove(&task.guid);
+        self.task_turn(&task.guid, ContainerEvent::Complete);
         self.try_op(&task.guid, op).await;
         let cell = self.sink_of(task, "CELL");
         cell.say(false, format!("Cell destroying container for {}", called(task, &handle)));
@@ -177,6 +179,7 @@ impl Shared {
         let inner = self.clone();
         let turn = cancel.or(self.pools.create.enter()).await;
         let turn = turn.ok_or_else(|| failed("it was stopped".into()))?;
+        self.task_turn(&task.guid, ContainerEvent::Initialize);
         let begun = Instant::now();
         let created = smol::unblock(move || inner.host.create(spec, Fault::None)).await;
         drop((turn, mounts));
@@ -185,6 +188,7 @@ impl Shared {
         let inner = self.clone();
         let given = smol::unblock(move || inner.give_files(&asked, &container).map(|()| container));
         let container = given.await.map_err(failed)?;
+        self.task_turn(&task.guid, ContainerEvent::Create);
         let text = format!("Cell successfully created container for {}", called(task, handle));
         cell.say(false, text);
         Ok((container, made.env))
@@ -215,6 +219,7 @@ impl Shared {
         let action = task.action.clone().with_env(&own);
         let first = places::first_process(&action).cloned().unwrap_or_default();
         let like = (&first, &*task.log_source);
+        self.task_turn(&task.guid, ContainerEvent::Run);
         let done = match mounts::make_dirs(&exec, &task.extras.directories, like, cancel).await {
             Ok(()) => exec.perform(&action, cancel).await,
             err => err,

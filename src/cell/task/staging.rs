@@ -4,6 +4,7 @@
 use super::run::Made;
 use super::state::{self, TaskOp};
 use crate::cell::shared::Shared;
+use crate::cell::worked_on::TaskWork;
 use crate::exec::cancel::{self, Cancel};
 use crate::model::task::{Task, TaskRecord, TaskState};
 use smol::future;
@@ -21,11 +22,11 @@ pub(in crate::cell) async fn run_staging(
     let guid = task.guid.clone();
     // Cancelled as a Task, it has failed; stopped with its app, it has only been stopped.
     let (stop, inner) = cancel::pair();
-    shared.state().task_work.insert(guid.clone(), Some(stop));
+    shared.state().task_work.insert(guid.clone(), TaskWork::new(stop));
     let forward = async {
         cancel.cancelled().await;
-        if let Some(Some(stop)) = shared.state().task_work.get(&guid) {
-            stop.cancel();
+        if let Some(work) = shared.state().task_work.get(&guid) {
+            work.cancel();
         }
         future::pending().await
     };

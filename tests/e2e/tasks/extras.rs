@@ -353,3 +353,39 @@ fn row_35_tasks_of_a_drained_cell_end_and_others_wait() {
     lab.assert_empty();
     lab.finish();
 }
+
+/// Row 48: what is kept of downloads is no more than the box's owner says: the one that was not used for
+/// longest goes, and comes anew when it is asked for again; what is kept is only asked about.
+#[test]
+fn row_48_downloads_take_as_much_of_the_disk_as_the_owner_says() {
+    let mut lab = Lab::new("downloads");
+    lab.configure("downloads", "[downloads]\nsize = \"1MiB\"\n");
+    lab.serve();
+    let dir = lab.root.join("archive");
+    fs::create_dir_all(&dir).expect("directory");
+    fs::write(dir.join("large"), vec![0; 600 << 10]).expect("file");
+    let tar = lab.root.join("archive.tgz");
+    tool("tar", &["-C", text(&dir), "-czf", text(&tar), "."]);
+    let (at, told) = serve(fs::read(tar).expect("archive"));
+    let kept = || {
+        let files =
+            fs::read_dir(lab.root.join("var/cache/terrarium/downloads")).expect("downloads");
+        files.flatten().filter_map(|it| it.metadata().ok()).map(|it| it.len()).sum::<u64>()
+    };
+    for (number, name, status) in [(1, "a", 200), (2, "a", 304), (3, "b", 200), (4, "a", 200)] {
+        let guid = format!("get-{number}");
+        let from = format!("{at}/{name}");
+        let wanted = json!([{ "name": name, "from": from, "to": "/opt/dep", "cache_key": name,
+            "log_source": "DEP" }]);
+        post(
+            &lab,
+            &task(&guid, "test -s /opt/dep/large", json!({ "cached_dependencies": wanted })),
+        );
+        let done = until(&lab, &guid, "COMPLETED");
+        assert_eq!(done["failed"], false, "{done}");
+        let last = told.lock().expect("the list").last().cloned();
+        assert_eq!(last, Some((format!("/{name}"), status)), "{guid}");
+        assert!((600 << 10..=1 << 20).contains(&kept()), "{} bytes", kept());
+    }
+    lab.finish();
+}

@@ -4,6 +4,7 @@ use super::Fake;
 use crate::api::records::{Done, LrpRecord, RecordService};
 use crate::cell::task::TaskError;
 use crate::cell::task::state::{Refusal, TaskOp, apply};
+use crate::exec::state::ContainerState;
 use crate::model::container::LrpContainer;
 use crate::model::task::{Task, TaskRecord};
 use crate::unit::AppName;
@@ -41,6 +42,10 @@ impl RecordService for Fake {
         Ok(found.ok_or(TaskError::Refused(Refusal::NotFound))?)
     }
 
+    fn container_of_task(&self, record: &TaskRecord) -> ContainerState {
+        ContainerState::of_task(None, record.state)
+    }
+
     async fn desire_task(&self, task: Task) -> Done<()> {
         let guid = task.guid.clone();
         self.change_task(&guid, TaskOp::Desire(Box::new(task)))
@@ -60,7 +65,7 @@ impl RecordService for Fake {
         let lrps = self.0.lrps.lock().expect("LRPs");
         let shown = lrps.iter().filter_map(|(name, container)| {
             let app = apps.iter().find(|app| app.name == *name)?.clone();
-            Some(LrpRecord { container: container.clone(), app })
+            Some(LrpRecord { container: container.clone(), state: ContainerState::Running, app })
         });
         shown.collect()
     }
