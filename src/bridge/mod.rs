@@ -8,14 +8,13 @@
 //! but what passes through.
 //! Called by: `api` (its routes), `daemon` (wiring). Calls: `cell` (records, events), `image` (TLS,
 //! proxies, logins), `lifecycle` (archives, keys), `exec` (several at once), `model`, `unit`, `sys`, `log`.
-//! Entry points: [`Bridge`]; pure: [`recipe`], [`request`], [`diff`], [`show`], [`text`], [`date`].
+//! Entry points: [`Bridge`]; pure: [`recipe`], [`request`], [`diff`], [`show`], [`text`].
 //! Ancestor: cc_bridge: stager, nsync, tps, file server, cc_uploader.
 //!
 //! Recipes are Diego's JSON and no values of ours: they are read as any client's are ([`Reader`]), so
 //! that what a controller asks for by way of this room is nothing that it could not ask for itself.
 
 mod client;
-pub mod date;
 pub mod diff;
 pub mod files;
 pub mod form;

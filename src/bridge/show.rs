@@ -1,9 +1,9 @@
 //! Instances as a controller is told of them. Pure.
 
-use super::date;
 use crate::cell::Lrp;
 use crate::model::lrp::{ActualLrp, LrpState, Place};
 use crate::model::metrics::InstanceFigures;
+use crate::unit::date;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 

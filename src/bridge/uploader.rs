@@ -140,33 +140,38 @@ impl Way {
         upload: &Upload,
         given_up: &GivenUp,
     ) -> Result<Answered, Unanswered> {
+        tried(given_up, || {
+            let here = |err: io::Error| Unanswered { why: err.to_string(), unsent: false };
+            file.rewind().map_err(here)?;
+            self.once(&file, upload, given_up)
+        })
+    }
+
+    /// One attempt.
+    fn once(
+        &self,
+        file: &File,
+        upload: &Upload,
+        given_up: &GivenUp,
+    ) -> Result<Answered, Unanswered> {
         let name = if upload.is_droplet { "droplet.tgz" } else { "buildpack_cache.tgz" };
         let boundary = format!("terrarium-{:032x}", nonce());
         let form = form::of_file(name, &boundary);
         let length = form.head.len() as u64 + upload.length + form.tail.len() as u64;
         let url = if upload.is_droplet { with_async(&upload.uri) } else { upload.uri.clone() };
-        for failed in 1.. {
-            let here = |err: io::Error| Unanswered { why: err.to_string(), unsent: false };
-            file.rewind().map_err(here)?;
-            let (agent, uri) = self.agent(&url, upload.timeout)?;
-            let mut request = agent
-                .post(&uri)
-                .header(header::CONTENT_TYPE, &form.content_type)
-                .header(header::CONTENT_LENGTH, length.to_string());
-            if let Some(login) = login_of(&uri) {
-                request = request.header(header::AUTHORIZATION, login);
-            }
-            for (name, value) in &upload.fields {
-                request = request.header(*name, value);
-            }
-            let mut body = given_up.reading(form.head.chain(&file).chain(&form.tail[..]));
-            let asked = client::read(&uri, request.send(client::body_of(&mut body)));
-            match asked {
-                Err(err) if err.unsent && failed < TRIES && !given_up.is() => {}
-                done => return done,
-            }
+        let (agent, uri) = self.agent(&url, upload.timeout)?;
+        let mut request = agent
+            .post(&uri)
+            .header(header::CONTENT_TYPE, &form.content_type)
+            .header(header::CONTENT_LENGTH, length.to_string());
+        if let Some(login) = login_of(&uri) {
+            request = request.header(header::AUTHORIZATION, login);
         }
-        unreachable!("the attempts end")
+        for (name, value) in &upload.fields {
+            request = request.header(*name, value);
+        }
+        let mut body = given_up.reading(form.head.chain(file).chain(&form.tail[..]));
+        client::read(&uri, request.send(client::body_of(&mut body)))
     }
 
     fn look(&self, url: &str, whole: Duration) -> Result<Answered, Unanswered> {
@@ -177,6 +182,20 @@ impl Way {
             None => request,
         };
         client::read(&uri, request.call())
+    }
+}
+
+/// Asks again while there was no connection; whoever has heard a part of it may have done something already.
+fn tried(
+    given_up: &GivenUp,
+    mut ask: impl FnMut() -> Result<Answered, Unanswered>,
+) -> Result<Answered, Unanswered> {
+    let mut tries = 1;
+    loop {
+        match ask() {
+            Err(err) if err.unsent && tries < TRIES && !given_up.is() => tries += 1,
+            done => return done,
+        }
     }
 }
 
@@ -227,6 +246,37 @@ mod tests {
         }
         assert_eq!(with_async("http://a/b"), "http://a/b?async=true");
         assert_eq!(with_async("http://a/b?c=d"), "http://a/b?c=d&async=true");
+    }
+
+    /// Row 87: what could not be said is said again, what may have been heard is not.
+    #[test]
+    fn row_87_only_who_is_not_reached_is_asked_again() {
+        let way = Way { certs: "/nonexistent".into(), controller: None };
+        let give_up = GiveUp::default();
+        let given_up = give_up.heard();
+        let send = |uri: String| {
+            let timeout = Duration::from_secs(60);
+            let upload = Upload { is_droplet: false, uri, timeout, length: 0, fields: Vec::new() };
+            let (file, mut asked) = (File::open("/dev/null").expect("open"), 0);
+            let sent = tried(&given_up, || {
+                asked += 1;
+                way.once(&file, &upload, &given_up)
+            });
+            (sent.expect_err("nobody answers").unsent, asked)
+        };
+        // Whoever comes is heard to the end of his head, and told nothing.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("listen");
+        let uri = format!("http://{}/", listener.local_addr().expect("address"));
+        let server = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().expect("a connection");
+            let lines = io::BufRead::lines(io::BufReader::new(stream)).map_while(Result::ok);
+            lines.take_while(|line| !line.is_empty()).count()
+        });
+        assert_eq!(send(uri), (false, 1));
+        assert!(server.join().expect("served") > 1);
+        assert_eq!(send("http://127.0.0.1:1/".into()), (true, 3));
+        drop(give_up);
+        assert_eq!(send("http://127.0.0.1:1/".into()), (true, 1), "nobody wants it any more");
     }
 
     /// A client that has left wants nothing passed on any more.

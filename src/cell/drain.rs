@@ -11,6 +11,7 @@ use super::error::{CellError, Kind};
 use super::shared::{Cell, Shared, State, now_ms};
 use crate::exec::cancel::Canceller;
 use crate::model::death::Stopper;
+use crate::model::lrp::ActualLrp;
 use crate::model::view::DrainView;
 use crate::sys::fault;
 use plan::{Step, World};
@@ -193,6 +194,7 @@ impl Shared {
                 polling
             }
             Step::StopInstances => {
+                self.tell_of_replacement(&state);
                 for work in state.supervised.values_mut().filter(|work| !work.stopping) {
                     // They leave their ports before they are told.
                     work.leave(Stopper::Drain);
@@ -201,6 +203,18 @@ impl Shared {
             }
         };
         Some(now_ms() + again.as_millis() as u64)
+    }
+
+    /// Says in the logs of instances that serve that another one is to. Each is told so once: none of them
+    /// has been told to end.
+    fn tell_of_replacement(&self, state: &State) {
+        for (key, _) in state.supervised.iter().filter(|(_, work)| !work.stopping) {
+            let actual = state.actual.get(key).filter(|actual| actual.runs());
+            let Some(place) = actual.and_then(ActualLrp::place) else { continue };
+            let (cell, guid) = (&self.settings.cell_id, &place.handle);
+            let text = format!("Cell {cell} requesting replacement for instance {guid}");
+            self.logs.app(&key.0.app).write("CELL", key.1, false, text);
+        }
     }
 
     /// Says in the logs of all Tasks that their time is over.

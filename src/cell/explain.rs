@@ -5,11 +5,11 @@
 mod text;
 mod update;
 
-use super::converge::lrps;
 use super::crash::{self, Next};
 use super::diff::Key;
 use super::error::CellError;
 use super::record::AppRecord;
+use super::releases;
 use super::shared::{Cell, now_ms};
 use super::view::expect;
 use crate::model::death::{Cause, Death, Stopper};
@@ -52,7 +52,7 @@ impl Cell {
         expect(&view, process, index)?;
         let state = self.shared.state();
         let app = state.apps.get(&view.name).ok_or_else(|| CellError::no_app(name))?;
-        let made = app.release.as_ref().map(|release| lrps(release, app.restarts));
+        let made = releases::made(app);
         let again_ms = match (app.away, &app.container) {
             (true, _) => Some(state.away.at_ms(&view.name).unwrap_or_else(now_ms)),
             (false, Some(_)) => state.away.at_ms(&view.name),
@@ -62,7 +62,7 @@ impl Cell {
             app,
             again_ms,
             view: &view,
-            lrps: &made.unwrap_or_default(),
+            lrps: &made,
             actual: &state.actual,
             drained: state.node.drain.is_some(),
             now_ms: now_ms(),

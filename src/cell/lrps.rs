@@ -125,6 +125,10 @@ impl Cell {
     pub async fn retire(&self, guid: &str, index: u32) -> Result<(), CellError> {
         let lrp = self.lrp(guid).ok_or_else(|| unknown(guid))?;
         if !lrp.instances.iter().any(|one| one.index == index) {
+            // Nobody has begun it: it is listed as unclaimed, and so is the one that takes its place.
+            if index < lrp.container.instances() {
+                return Ok(());
+            }
             let text = format!("LRP {guid} has no instance {index}");
             return Err(CellError::new(Kind::NotFound, text));
         }

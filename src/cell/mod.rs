@@ -16,6 +16,7 @@ mod app_task;
 mod autopsy;
 mod away;
 mod by_record;
+mod claims;
 pub mod clock;
 mod converge;
 pub mod crash;

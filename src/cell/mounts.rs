@@ -75,7 +75,7 @@ pub(super) fn certificates(binds: &[Bind]) -> Option<&str> {
 }
 
 fn read_only(from: PathBuf, to: String) -> Bind {
-    Bind { from, origin: Default::default(), to, read_only: true, mapped: false }
+    Bind { from, origin: Default::default(), to, read_only: true, mapped: false, ours: false }
 }
 
 impl Shared {
@@ -94,7 +94,7 @@ impl Shared {
             })?;
             let (to, read_only) = (volume.to.clone(), volume.read_only);
             // An app that writes beside it may put a link there after this look.
-            Ok(Bind { from, origin: Origin::Real, to, read_only, mapped: true })
+            Ok(Bind { from, origin: Origin::Real, to, read_only, mapped: true, ours: false })
         };
         volumes.iter().map(bind).collect()
     }
@@ -116,7 +116,7 @@ impl Shared {
             let mut options = File::options();
             let made = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
             made.and_then(|mut made| made.write_all(&content)).map_err(text)?;
-            binds.push(read_only(path, file.path.clone()));
+            binds.push(Bind { ours: true, ..read_only(path, file.path.clone()) });
         }
         Ok(binds)
     }
@@ -185,6 +185,7 @@ impl Shared {
             to: "/tmp/lifecycle".into(),
             read_only: true,
             mapped: false,
+            ours: true,
         };
         let bundle = bundle_bind(CERTIFICATES);
         [lifecycle].into_iter().chain(bundle).collect()

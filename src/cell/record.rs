@@ -211,11 +211,17 @@ impl AppRecord {
         named.chain(added).collect()
     }
 
-    /// Processes that somebody has scaled, and that nothing of what runs knows how to start.
+    /// Processes that somebody has scaled, and that what runs does not have.
     pub fn gone(&self) -> Vec<&String> {
-        let Some(release) = &self.release else { return Vec::new() };
-        let added = release.added();
-        let is_there = |name: &String| self.says(name) || added.contains_key(name);
+        self.release.as_ref().map(|release| self.lacks(release)).unwrap_or_default()
+    }
+
+    /// The same of this release.
+    pub fn lacks(&self, release: &Release) -> Vec<&String> {
+        let (said, added) = ([&release.manifest, &self.manifest], release.added());
+        let is_there = |name: &String| {
+            said.iter().any(|it| it.processes.contains_key(name)) || added.contains_key(name)
+        };
         self.scale.keys().filter(|name| !is_there(name)).collect()
     }
 
@@ -402,15 +408,27 @@ mod tests {
         let mut next = app.clone().declared(app.manifest.clone(), app.file.clone());
         super::super::revisions::replace(&mut next, both.clone(), 2);
         assert_eq!(counts(&next), of(1, 2));
-        // A droplet without it runs none, and the next one that has it runs them again.
+        // With a droplet without it they run what `web` does, and with the next one that has it their own.
+        let commands = |app: &AppRecord| -> Vec<String> {
+            super::super::releases::desired(app).into_iter().map(|lrp| lrp.command).collect()
+        };
         let less = built(&next, &["web"]);
         super::super::revisions::replace(&mut next, less, 3);
-        assert_eq!((counts(&next), next.gone()), (vec![("web".into(), 1)], vec![&"worker".into()]));
+        assert_eq!((counts(&next), next.gone()), (of(1, 2), vec![&"worker".into()]));
+        assert_eq!(commands(&next), ["./web", "./web"]);
         assert!(next.process_types().contains("worker"), "it can be scaled to 0");
+        let mut mute = next.clone();
+        let other = built(&mute, &["clock"]);
+        super::super::revisions::replace(&mut mute, other, 4);
+        assert!(
+            mute.gone() == [&"worker".to_owned()] && !commands(&mute).contains(&"./web".into())
+        );
         let mut forgotten = next.clone();
         super::super::revisions::replace(&mut next, both.clone(), 4);
         assert_eq!((counts(&next), next.gone().len()), (of(1, 2), 0));
+        assert_eq!(commands(&next), ["./web", "./worker"]);
         forgotten.scale("worker".into(), 0);
+        assert_eq!(counts(&forgotten), [("web".to_owned(), 1)]);
         assert!(forgotten.gone().is_empty() && !forgotten.process_types().contains("worker"));
         // Who writes it into the manifest means what stands there.
         let text =

@@ -6,7 +6,9 @@ use super::record::{AppRecord, Release};
 use super::rollout::{Verdict, verdict};
 use super::shared::{AppChange, Shared, State, now_ms};
 use crate::model::lrp::DesiredLrp;
+use crate::model::manifest::PROCESSES_MAX;
 use crate::model::view::ROLLED_BACK;
+use crate::stage::recipe;
 use crate::unit::AppName;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -44,9 +46,27 @@ pub fn on_trial(apps: &BTreeMap<AppName, AppRecord>) -> BTreeSet<AppName> {
     some.map(|(name, _)| name.clone()).collect()
 }
 
+/// What is made of an app's release, with the instances that its manifest wants.
+pub fn made(app: &AppRecord) -> Vec<DesiredLrp> {
+    app.release.iter().flat_map(|it| of_release(app, it)).collect()
+}
+
+/// The LRPs of a release of this app: its own, then those that somebody has scaled and a droplet does not have.
+fn of_release(app: &AppRecord, release: &Release) -> Vec<DesiredLrp> {
+    let mut all = lrps(release, app.restarts);
+    if release.image.is_none() && release.container.is_none() {
+        let Release { manifest, result, droplet, .. } = release;
+        let most = PROCESSES_MAX.saturating_sub(all.len());
+        let stand_in =
+            |name: &String| recipe::stand_in(manifest, result, *droplet, app.restarts, name);
+        all.extend(app.lacks(release).into_iter().filter_map(stand_in).take(most));
+    }
+    all
+}
+
 /// What an app wants to run.
 pub fn desired(app: &AppRecord) -> Vec<DesiredLrp> {
-    let mut all = app.release.iter().flat_map(|it| lrps(it, app.restarts)).collect::<Vec<_>>();
+    let mut all = made(app);
     for lrp in &mut all {
         if let Some(instances) = app.scale.get(&lrp.guid.process) {
             lrp.instances = *instances;
@@ -57,7 +77,7 @@ pub fn desired(app: &AppRecord) -> Vec<DesiredLrp> {
 
 /// The LRPs of the version that an app may go back to.
 pub fn before(app: &AppRecord) -> Vec<DesiredLrp> {
-    app.last_good.iter().flat_map(|it| lrps(it, app.restarts)).collect()
+    app.last_good.iter().flat_map(|it| of_release(app, it)).collect()
 }
 
 /// What an instance of this version was made from, of what is wanted and the LRPs `before` that; and

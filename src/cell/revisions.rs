@@ -4,11 +4,11 @@
 //! or image, by digest. The last [`KEPT`] are kept with the app's record, and their layers in the
 //! store. To go back makes a new revision of old content.
 
+use super::claims::check_ports;
 use super::error::{CellError, Kind};
 use super::record::{AppRecord, Release, Revision, Wish};
 use super::releases;
 use super::shared::{AppChange, Cell, now_ms};
-use super::wishes::check_ports;
 use crate::model::manifest::Manifest;
 use crate::model::view::RevisionView;
 use crate::unit::{AppName, Digest};

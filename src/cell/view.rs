@@ -1,6 +1,7 @@
 //! What people see of apps.
 
-use super::converge::{STAGING_MAX, desired, lrps};
+use super::claims::claims;
+use super::converge::{STAGING_MAX, desired};
 use super::error::{CellError, Kind};
 use super::record::{AppRecord, Release};
 use super::shared::{Cell, Shared, State, now_ms};
@@ -154,7 +155,7 @@ fn containers(state: &State) -> BTreeMap<String, Arc<Container>> {
 fn view(shared: &Shared, state: &State, app: &AppRecord) -> AppView {
     let current = app.release.as_ref();
     let manifest = current.map_or(&app.manifest, |release| &release.manifest);
-    let made = current.map(|release| lrps(release, app.restarts)).unwrap_or_default();
+    let made = releases::made(app);
     let wanted = desired(&state.apps);
     let mut all = current.map(Release::added).unwrap_or_default();
     let gone = app.gone();
@@ -213,6 +214,7 @@ fn view(shared: &Shared, state: &State, app: &AppRecord) -> AppView {
         refused: refused(state, app),
         pushed: app.pushed.as_ref().map(|it| it.what.clone()),
         temporary: app.temporary,
+        claims: claims(app),
         ssh: manifest.ssh.as_ref().and_then(|ssh| shown_ssh(shared, app, ssh, &made)),
         processes,
     }
@@ -250,7 +252,8 @@ fn shown_image(image: &Image, current: Option<&Release>) -> String {
 
 /// How a process starts, in words when it is the image itself that says so.
 fn shown_command(lrp: &DesiredLrp, current: Option<&Release>) -> String {
-    let own = || current?.result.process_types.get(&lrp.guid.process).cloned();
+    let types = current.map(|release| &release.result.process_types);
+    let own = || types?.get(&lrp.guid.process).or(types?.get("web")).cloned();
     match lrp.command.is_empty() {
         true => own().unwrap_or_default(),
         false => lrp.command.clone(),
@@ -312,9 +315,8 @@ fn summary(state: &State, app: &AppRecord, processes: &[ProcessView]) -> &'stati
         let mut records = state.actual.values().filter(|record| record.guid == lrp.guid);
         records.any(|record| record.version != lrp.version)
     };
-    let made = app.release.iter().flat_map(|release| lrps(release, app.restarts));
     let all = processes.iter().all(|process| process.settled() == process.desired)
-        && !made.into_iter().any(|lrp| stale(&lrp));
+        && !releases::made(app).iter().any(stale);
     let staging = state.staging.contains_key(&app.manifest.name)
         || (app.staged != Some(app.generation) && !app.stopped);
     let busy = state.supervised.keys().any(|key| key.0.app == app.manifest.name);
@@ -449,6 +451,7 @@ mod tests {
             refused: None,
             pushed: None,
             temporary: false,
+            claims: Vec::new(),
             ssh: None,
             processes: processes.iter().map(process).collect(),
         }

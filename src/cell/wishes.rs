@@ -1,6 +1,7 @@
 //! What people ask of the cell. Each wish is recorded first; the loop does the rest.
 
-use super::converge::{desired, lrps};
+use super::claims::{asked, check_ports};
+use super::converge::desired;
 use super::diff::Key;
 use super::error::{CellError, Kind};
 use super::record::{AppRecord, Wish};
@@ -188,9 +189,7 @@ impl Cell {
     /// A port may be published when no program of the box has it: what the
     /// kernel leads to an app never reaches, say, the box's own sshd again.
     async fn check_box_ports(&self, manifest: &Manifest) -> Result<(), CellError> {
-        let ssh = manifest.ssh.as_ref().and_then(|ssh| ssh.publish);
-        let wanted: BTreeSet<u16> =
-            manifest.ports.iter().map(|port| port.publish).chain([ssh]).flatten().collect();
+        let wanted: BTreeSet<u16> = asked(manifest).collect();
         let taken = smol::unblock(move || {
             let taken = |port: &u16| {
                 let bound = TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port));
@@ -430,39 +429,4 @@ pub(super) fn cancel_staging(state: &State, name: &AppName) {
     if let Some(canceller) = state.staging.get(name) {
         canceller.cancel();
     }
-}
-
-/// No two apps may claim one port of the box.
-pub(super) fn check_ports(state: &State, manifest: &Manifest) -> Result<(), CellError> {
-    check_ports_beside(state, manifest, |_| true)
-}
-
-/// The same beside those of the other apps that count.
-pub(super) fn check_ports_beside(
-    state: &State,
-    manifest: &Manifest,
-    counts: impl Fn(&AppRecord) -> bool,
-) -> Result<(), CellError> {
-    let mine = manifest.ports.iter().filter_map(|port| port.publish);
-    for port in mine {
-        let other = state.apps.iter().find(|(name, app)| {
-            let released = app.releases().flat_map(|release| lrps(release, 0));
-            let mut running = released.flat_map(|lrp| lrp.ports).filter_map(|port| port.publish);
-            let mut declared = app.manifest.ports.iter().filter_map(|port| port.publish);
-            let mut next = app.successor.iter().flat_map(|next| next.published());
-            **name != manifest.name
-                && counts(app)
-                && (declared.any(|other| other == port)
-                    || running.any(|other| other == port)
-                    || next.any(|other| other == port))
-        });
-        if let Some((other, _)) = other {
-            let text = format!(
-                "app {}: port {port} is published by app {other}; write another `publish`, or delete {other}",
-                manifest.name
-            );
-            return Err(CellError::new(Kind::Conflict, text));
-        }
-    }
-    Ok(())
 }

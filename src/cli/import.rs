@@ -62,7 +62,7 @@ pub struct Imported {
     /// TOML.
     pub text: String,
     pub notes: Vec<Note>,
-    /// It has got the next port of the box.
+    /// It has got a port of the box that its manifest does not name.
     pub has_port: bool,
     /// Where the app begins in cf's manifest, from 1.
     pub line: usize,
@@ -80,8 +80,19 @@ pub struct Surroundings<'a> {
     pub services: Vec<Service>,
     /// An archive that an app's `path` names is unpacked by whoever reads this.
     pub unpacks: bool,
-    /// The port of the box for the first app with a route; each further one gets the next.
-    pub first_port: u16,
+}
+
+/// The port of the box for an app with a route that names none; `None`: none is left.
+pub type Ports<'a> = dyn FnMut(&AppName) -> Option<u16> + 'a;
+
+/// The first app gets `first`, each further one the next.
+pub fn counted(first: u16) -> impl FnMut(&AppName) -> Option<u16> {
+    let mut next = first;
+    move |_| {
+        let port = next;
+        next = port.checked_add(1).unwrap_or(FIRST_PORT);
+        Some(port)
+    }
 }
 
 /// What becomes of a manifest. `vars`: names and values, of which a later one wins. Pure.
@@ -89,6 +100,7 @@ pub fn convert(
     mut top: Node,
     vars: &[(String, Node)],
     around: &Surroundings<'_>,
+    ports: &mut Ports<'_>,
 ) -> Result<Vec<Imported>, Vec<Mistake>> {
     let mut mistakes = Vec::new();
     base::spread(&mut top);
@@ -96,19 +108,17 @@ pub fn convert(
     if !mistakes.is_empty() {
         return Err(mistakes);
     }
-    let (mut done, mut port): (Vec<Imported>, u16) = (Vec::new(), around.first_port);
+    let mut done: Vec<Imported> = Vec::new();
     for app in manifest::read(&top)? {
         let line = app.line;
-        let own_port = !app.no_route && app.routes.iter().all(|route| route.port.is_none());
-        match write::write(app, port, around) {
+        match write::write(app, ports, around) {
             Ok(one) if done.iter().any(|other| other.name == one.name) => {
                 let what = format!("two apps are called `{}` here", one.name);
                 mistakes.push(Mistake::new(line, what, "rename one of them"));
             }
-            Ok(one) => done.push(Imported { has_port: own_port, ..one }),
+            Ok(one) => done.push(one),
             Err(mistake) => mistakes.push(mistake),
         }
-        port = if own_port { port.checked_add(1).unwrap_or(FIRST_PORT) } else { port };
     }
     if mistakes.is_empty() { Ok(done) } else { Err(mistakes) }
 }
@@ -124,6 +134,7 @@ pub fn load(
     import: &Import,
     site: &Site,
     unpacks: bool,
+    ports: &mut Ports<'_>,
 ) -> Result<Vec<Imported>, CliError> {
     let file = match import.file.is_dir() {
         true => ["manifest.yml", "manifest.yaml"]
@@ -154,9 +165,8 @@ pub fn load(
         buildpacks: site.buildpacks().into_keys().collect(),
         services,
         unpacks,
-        first_port: import.port.unwrap_or(FIRST_PORT),
     };
-    convert(top, &vars, &around).map_err(|mistakes| refuse(ui, &file, &mistakes))
+    convert(top, &vars, &around, ports).map_err(|mistakes| refuse(ui, &file, &mistakes))
 }
 
 /// The manifest in `file` over those that it inherits from.
@@ -183,7 +193,8 @@ fn whole(ui: &mut Ui, file: &Path) -> Result<Node, CliError> {
 
 /// `import`: writes what `load` has read.
 pub fn import(ui: &mut Ui, import: &Import, site: &Site) -> Result<u8, CliError> {
-    let all = load(ui, import, site, false)?.into_iter().map(fit::fit);
+    let mut ports = counted(import.port.unwrap_or(FIRST_PORT));
+    let all = load(ui, import, site, false, &mut ports)?.into_iter().map(fit::fit);
     let mut all: Vec<Imported> =
         all.collect::<Result<_, _>>().map_err(|bad| refuse(ui, &import.file, &[bad]))?;
     let dir = import.out.clone().unwrap_or_else(|| ".".into());

@@ -2,12 +2,13 @@
 //!
 //! What the app is, a manifest of cf in the directory says, else a `terrarium.toml` there, else nobody:
 //! then the flags do. They win in any case. The directory is sent over the socket: the daemon need not
-//! be able, or allowed, to read it.
+//! be able, or allowed, to read it. Who names no port of the box gets one (D96).
 
 mod bits;
 mod ignore;
 mod orders;
 mod overlay;
+mod ports;
 mod words;
 
 use super::change;
@@ -24,11 +25,18 @@ use crate::model::manifest::Manifest;
 use crate::model::view::{AppView, LogLine, Pushed, UNCHANGED};
 use crate::unit::AppName;
 use orders::{Order, orders};
+use ports::Ports;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
 /// `push`.
 pub async fn push(ui: &mut Ui, remote: &Remote, push: &Push, site: &Site) -> Result<u8, CliError> {
-    let orders = orders(ui, push, site)?;
+    let apps = remote.apps().await;
+    let may = |port| !site.ports.contains(&port) && !is_taken(port);
+    let mut ports = Ports::new(apps.as_deref().unwrap_or_default(), &may);
+    // What is wrong with the words comes before what is wrong with the daemon.
+    let orders = orders(ui, push, site, &mut ports)?;
+    apps?;
     for order in &orders {
         check(ui, remote, order).await?;
     }
@@ -37,6 +45,12 @@ pub async fn push(ui: &mut Ui, remote: &Remote, push: &Push, site: &Site) -> Res
         code = code.max(one(ui, remote, push, order).await?);
     }
     Ok(code)
+}
+
+/// A program of this box listens there. The daemon looks, too: it is on the same box.
+fn is_taken(port: u16) -> bool {
+    let bound = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port));
+    bound.is_err_and(|err| err.kind() == std::io::ErrorKind::AddrInUse)
 }
 
 /// What the daemon refuses is shown in the words of a manifest, and then in those of `push`. `said`: what it
@@ -169,12 +183,47 @@ async fn one(ui: &mut Ui, remote: &Remote, push: &Push, order: &Order) -> Result
     if !ui.json && !ui.quiet {
         ui.print(&show::app(&app, now_ms(), ui.color))?;
     }
+    if let Some(at) = reached(&app) {
+        ui.note(&format!("{name}: {at}"));
+    }
     Ok(if show::health(&app) == Health::Bad { code::NOT_RUNNING } else { 0 })
+}
+
+/// Where somebody reaches an app that runs; `None`: nowhere.
+fn reached(app: &AppView) -> Option<String> {
+    let at = show::addresses(app).join(" ");
+    if app.state != "running" || at.is_empty() {
+        return None;
+    }
+    let ports = app.processes.iter().flat_map(|it| &it.instances).flat_map(|it| &it.ports);
+    Some(match ports.clone().any(|port| port.publish.is_some()) {
+        true => format!("answers at {at}"),
+        false => format!(
+            "each instance answers at a port of its own, which goes with it: {at}; --port, or `publish` below \
+             [[port]], gives the app one that stays"
+        ),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::apps::fake::view;
+
+    #[test]
+    fn who_has_pushed_is_told_where_the_app_answers() {
+        assert_eq!(
+            reached(&view("web", "running")).as_deref(),
+            Some("answers at http://127.0.0.1:8080")
+        );
+        assert_eq!(reached(&view("web", "crashed")), None);
+        let mut own = view("web", "running");
+        own.processes[0].instances[0].ports[0].publish = None;
+        let said = reached(&own).expect("it has a port");
+        assert!(said.contains("http://127.0.0.1:61000; --port, or"), "{said}");
+        own.processes[0].instances[0].ports.clear();
+        assert_eq!(reached(&own), None);
+    }
 
     #[test]
     fn whose_an_app_was_before_is_told_unless_it_was_pushed_from_there() {

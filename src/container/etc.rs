@@ -57,6 +57,7 @@ impl Host {
             to: format!("/etc/{name}"),
             read_only: !is_its_own(entry),
             mapped: false,
+            ours: false,
         };
         NAMES.map(bind).into()
     }

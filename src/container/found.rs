@@ -6,7 +6,7 @@ use super::depot::{Entry, Glimpse};
 use super::error::{Cause, ContainerError};
 use super::host::{Host, open_process, ports, step};
 use super::posture::Posture;
-use crate::net::{PortMap, Renewal};
+use crate::net::{PortMap, Renewal, Renewed};
 use crate::sys;
 use crate::unit::{Handle, Slot};
 use std::collections::BTreeSet;
@@ -157,12 +157,12 @@ impl Host {
             otherwise: self.otherwise(&entry.spec),
         });
         match self.net.renew_all(&renewals.collect::<Vec<_>>()) {
-            Ok(done) => *self.renewed() = done,
+            Ok(renewed) => *self.renewed() = renewed,
             Err(err) => crate::warn!("net.not_renewed_at_once", err = crate::log::chain(&err)),
         }
     }
 
-    fn renewed(&self) -> MutexGuard<'_, BTreeSet<Slot>> {
+    fn renewed(&self) -> MutexGuard<'_, Renewed> {
         self.renewed.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
@@ -204,11 +204,18 @@ impl Host {
     /// that was killed has written down what it did not make: all of them are written again.
     fn renew_rules(&self, entry: &Entry) -> Result<(), Cause> {
         let (slot, spec) = (entry.slot, &entry.spec);
-        if !self.renewed().remove(&slot) {
+        let (renewed, unlimited) = {
+            let mut seen = self.renewed();
+            (seen.done.remove(&slot), seen.unlimited.remove(&slot))
+        };
+        if !renewed {
             if spec.posture == Posture::App || !self.net.is_allowed(slot)? {
                 return self.restore_rules(entry);
             }
             self.net.renew(slot, &self.free_ports(entry)?, &spec.egress, self.otherwise(spec))?;
+        }
+        if unlimited && spec.bandwidth.is_none() {
+            return Ok(());
         }
         // None is a limit too: an earlier one may be in force.
         Ok(self.net.limit_bandwidth(slot, spec.bandwidth)?)

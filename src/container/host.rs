@@ -16,7 +16,7 @@ use crate::cgroup::{Cgroups, Group};
 use crate::net::egress::Range;
 use crate::net::pool::{Ports, Slots};
 use crate::net::text::Resolvers;
-use crate::net::{Net, Otherwise, PortMap};
+use crate::net::{Net, Otherwise, PortMap, Renewed};
 use crate::sys;
 use crate::sys::fd::{PollFd, PollFlags};
 use crate::sys::signal::KILL;
@@ -84,8 +84,9 @@ pub struct Host {
     pub(super) records: Records,
     /// Containers of instances whose owner cannot tell yet what they are.
     pub(super) sought: Mutex<BTreeSet<Handle>>,
-    /// Slots whose rules this daemon has written before it has looked at their containers.
-    pub(super) renewed: Mutex<BTreeSet<Slot>>,
+    /// Slots whose rules this daemon has written before it has looked at their containers, and those that
+    /// it has seen without limit.
+    pub(super) renewed: Mutex<Renewed>,
     pub(super) reserve: Arc<Reserve>,
     leaving: Leaving,
     pub(super) spans: Spans,

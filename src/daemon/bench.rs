@@ -106,6 +106,7 @@ fn spec(lifecycle: &Path) -> ContainerSpec {
             to: "/tmp/lifecycle".into(),
             read_only: true,
             mapped: false,
+            ours: true,
         }],
         owner: "bench".into(),
         ..ContainerSpec::new(handle, Vec::new())

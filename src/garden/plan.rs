@@ -148,6 +148,7 @@ pub fn bind(asked: &BindMount) -> Result<Bind, String> {
             other => return wrong("mode", *other),
         },
         mapped: false,
+        ours: false,
     })
 }
 

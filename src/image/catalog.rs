@@ -149,8 +149,23 @@ fn named(store: &Store, name: &ImageRef) -> Option<(Digest, Origin)> {
 
 /// Adds an image. Its layers are there.
 pub fn add(store: &Store, known: &Known) -> io::Result<()> {
-    let text = serde_json::to_vec(known).map_err(io::Error::other)?;
+    let text = text_of(known)?;
     write(&image_path(store, &known.digest), &text)
+}
+
+/// What the file of an image has. One that nobody would read again is not written.
+fn text_of(known: &Known) -> io::Result<Vec<u8>> {
+    let text = serde_json::to_vec(known).map_err(io::Error::other)?;
+    match text.len() as u64 > FILE_MAX {
+        true => {
+            let why = format!(
+                "image {} says more of itself than the {FILE_MAX} bytes that are kept",
+                known.digest
+            );
+            Err(io::Error::new(io::ErrorKind::FileTooLarge, why))
+        }
+        false => Ok(text),
+    }
 }
 
 /// Gives a name to an image that was added; nothing else has it any more. What is asked for by digest
@@ -192,8 +207,7 @@ pub fn list(store: &Store) -> io::Result<Vec<(Known, Vec<String>)>> {
     for item in entries(dir(store))? {
         let hex = item.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let Ok(digest) = format!("sha256:{hex}").parse() else { continue };
-        let Some(mut known) = read(store, &digest) else { continue };
-        (known.raw, known.config) = (String::new(), ImageConfig::default());
+        let Some(known) = read_listed(store, &digest) else { continue };
         let own = names.iter().filter(|(_, of, _)| *of == digest).map(|(name, ..)| name.clone());
         all.push((known, own.collect()));
     }
@@ -382,12 +396,37 @@ fn sweep(store: &Store) {
 }
 
 fn read(store: &Store, digest: &Digest) -> Option<Known> {
+    let known: Known = serde_json::from_slice(&bytes_of(store, digest)?).ok()?;
+    (known.format == FORMAT && known.digest == *digest).then_some(known)
+}
+
+/// The same without what the image says of itself, which is not taken apart.
+fn read_listed(store: &Store, digest: &Digest) -> Option<Known> {
+    /// As [`Known`].
+    #[derive(Deserialize)]
+    struct Listed {
+        format: u32,
+        digest: Digest,
+        id: Digest,
+        layers: Vec<Digest>,
+        diffs: Vec<Digest>,
+        used_ms: u64,
+        #[serde(default)]
+        turn: u64,
+    }
+    let Listed { format, digest: own, id, layers, diffs, used_ms, turn } =
+        serde_json::from_slice(&bytes_of(store, digest)?).ok()?;
+    let none = Known::new(own, id, ImageConfig::default(), String::new());
+    let known = Known { format, layers, diffs, used_ms, turn, ..none };
+    (known.format == FORMAT && known.digest == *digest).then_some(known)
+}
+
+fn bytes_of(store: &Store, digest: &Digest) -> Option<Vec<u8>> {
     let path = image_path(store, digest);
     if fs::metadata(&path).ok()?.len() > FILE_MAX {
         return None;
     }
-    let known: Known = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-    (known.format == FORMAT && known.digest == *digest).then_some(known)
+    fs::read(path).ok()
 }
 
 /// A name in full, without a digest: with one it means itself.
@@ -442,7 +481,7 @@ impl Drafts {
         name: &ImageRef,
     ) -> io::Result<Drafts> {
         let (mut drafts, to) = (Drafts::default(), known.digest);
-        let text = serde_json::to_vec(known).map_err(io::Error::other)?;
+        let text = text_of(known)?;
         drafts.add(image_path(store, &to), move |_| text.clone())?;
         for from in through {
             let is_asked = name.digest() == Some(from);
@@ -477,5 +516,22 @@ pub(super) fn gone(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_would_read_again_is_not_written() {
+        let (digest, id) = (Digest::of(b"manifest"), Digest::of(b"config"));
+        let of = |bytes: usize| {
+            text_of(&Known::new(digest, id, ImageConfig::default(), "\"".repeat(bytes)))
+        };
+        assert!(of(7 << 20).is_ok());
+        // Each of them is two in the file.
+        let said = of(8 << 20).expect_err("too long").to_string();
+        assert!(said.contains(&digest.to_string()) && said.contains("16777216"), "{said}");
     }
 }

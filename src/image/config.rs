@@ -1,17 +1,21 @@
 //! An image's configuration: what its processes are run with. Text in, checked values out.
 
+use super::bounded::{self, ENTRIES_MAX};
 use super::manifest::{self, clean};
 use super::platform::Platform;
 use crate::unit::Digest;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 /// Most ports: all of one protocol are some images' way to say any.
 const PORTS_MAX: usize = 1 << 16;
-/// Most entries of one list, and longest text in it, in bytes.
-const LIST_MAX: usize = 10_000;
+/// Longest text of a list, in bytes.
 const TEXT_MAX: usize = 128 << 10;
+/// What the layers of an image of the first version may say together of environment and volumes, in
+/// bytes: as much as one document.
+const TOGETHER_MAX: usize = 4 << 20;
 
 /// What an image says of its processes. Empty is not said.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,29 +87,58 @@ struct Whole {
 
 #[derive(Deserialize)]
 struct Rootfs {
+    #[serde(deserialize_with = "diff_ids")]
     diff_ids: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Inner {
-    env: Option<Vec<String>>,
-    entrypoint: Option<Words>,
-    cmd: Option<Words>,
+    #[serde(deserialize_with = "env")]
+    env: Vec<String>,
+    #[serde(deserialize_with = "entrypoint")]
+    entrypoint: Vec<String>,
+    #[serde(deserialize_with = "cmd")]
+    cmd: Vec<String>,
     working_dir: Option<String>,
     user: Option<String>,
-    exposed_ports: Option<BTreeMap<String, serde::de::IgnoredAny>>,
-    volumes: Option<BTreeMap<String, serde::de::IgnoredAny>>,
+    #[serde(deserialize_with = "exposed_ports")]
+    exposed_ports: BTreeMap<String, IgnoredAny>,
+    #[serde(deserialize_with = "volumes")]
+    volumes: BTreeMap<String, IgnoredAny>,
     stop_signal: Option<String>,
-    labels: Option<BTreeMap<String, String>>,
+    #[serde(deserialize_with = "labels")]
+    labels: BTreeMap<String, String>,
 }
 
-/// A list, or as very old images have it, one word.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Words {
-    Many(Vec<String>),
-    One(String),
+fn diff_ids<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    bounded::list(from, "diff_ids", ENTRIES_MAX)
+}
+
+fn env<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    bounded::list(from, "Env", ENTRIES_MAX)
+}
+
+fn entrypoint<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    bounded::words(from, "Entrypoint", ENTRIES_MAX)
+}
+
+fn cmd<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    bounded::words(from, "Cmd", ENTRIES_MAX)
+}
+
+fn exposed_ports<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<BTreeMap<String, IgnoredAny>, D::Error> {
+    bounded::map(from, "ExposedPorts", PORTS_MAX)
+}
+
+fn volumes<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, IgnoredAny>, D::Error> {
+    bounded::map(from, "Volumes", ENTRIES_MAX)
+}
+
+fn labels<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    bounded::map(from, "Labels", ENTRIES_MAX)
 }
 
 impl ImageConfig {
@@ -125,15 +158,33 @@ impl ImageConfig {
     }
 
     /// This one, of a layer of the first version, above that of the layers below: what they say of
-    /// environment and volumes goes on, where this one says nothing else.
-    pub fn over(mut self, below: ImageConfig) -> ImageConfig {
-        let name = |entry: &String| entry.split('=').next().unwrap_or_default().to_owned();
-        let own: Vec<String> = self.env.iter().map(name).collect();
-        let kept = below.env.into_iter().filter(|entry| !own.contains(&name(entry)));
-        self.env = kept.chain(self.env).collect();
-        let volumes = below.volumes.into_iter().filter(|path| !self.volumes.contains(path));
-        self.volumes = volumes.chain(self.volumes.clone()).collect();
-        self
+    /// environment and volumes goes on, where this one says nothing else. All of it together is bounded
+    /// as what one of them says.
+    pub fn over(mut self, below: ImageConfig) -> Result<ImageConfig, String> {
+        fn name(entry: &str) -> &str {
+            entry.split('=').next().unwrap_or_default()
+        }
+        let own: BTreeSet<&str> = self.env.iter().map(|entry| name(entry)).collect();
+        let (mut env, mut volumes) = (below.env, below.volumes);
+        env.retain(|entry| !own.contains(name(entry)));
+        let own: BTreeSet<&String> = self.volumes.iter().collect();
+        volumes.retain(|path| !own.contains(path));
+        env.append(&mut self.env);
+        volumes.append(&mut self.volumes);
+        let bytes: usize = env.iter().chain(&volumes).map(String::len).sum();
+        let most = [("Env", env.len()), ("Volumes", volumes.len())];
+        if let Some((name, _)) = most.iter().find(|(_, count)| *count > ENTRIES_MAX) {
+            return Err(format!(
+                "the configurations of its layers have more than {ENTRIES_MAX} entries in `{name}`"
+            ));
+        }
+        if bytes > TOGETHER_MAX {
+            return Err(format!(
+                "the configurations of its layers have more than {TOGETHER_MAX} bytes in `Env` and \
+                 `Volumes`"
+            ));
+        }
+        Ok(ImageConfig { env, volumes, ..self })
     }
 
     /// Reads what an image of the first version says of one of its layers.
@@ -150,24 +201,18 @@ impl ImageConfig {
 
 impl Inner {
     fn checked(self) -> Result<ImageConfig, String> {
-        let words = |words: Option<Words>| match words {
-            None => Vec::new(),
-            Some(Words::One(word)) => vec![word],
-            Some(Words::Many(words)) => words,
-        };
-        let keys = self.exposed_ports.unwrap_or_default();
-        let (ports, port_range) = all_exposed(&keys)?;
+        let (ports, port_range) = all_exposed(&self.exposed_ports)?;
         let config = ImageConfig {
-            env: self.env.unwrap_or_default(),
-            entrypoint: words(self.entrypoint),
-            cmd: words(self.cmd),
+            env: self.env,
+            entrypoint: self.entrypoint,
+            cmd: self.cmd,
             workdir: self.working_dir.unwrap_or_default(),
             user: self.user.unwrap_or_default(),
             ports,
             port_range,
-            volumes: self.volumes.unwrap_or_default().into_keys().collect(),
+            volumes: self.volumes.into_keys().collect(),
             stop_signal: self.stop_signal.unwrap_or_default(),
-            labels: self.labels.unwrap_or_default(),
+            labels: self.labels,
         };
         let lists = [&config.env, &config.entrypoint, &config.cmd, &config.volumes];
         let texts = lists.into_iter().flatten().chain([&config.workdir, &config.user]);
@@ -180,17 +225,14 @@ impl Inner {
                 ));
             }
         }
-        match lists.iter().any(|list| list.len() > LIST_MAX) {
-            true => Err(format!("its configuration has a list of more than {LIST_MAX} entries")),
-            false => Ok(config),
-        }
+        Ok(config)
     }
 }
 
 /// All ports of `ExposedPorts`, and the first key that stands for many. They are counted before they are
 /// there.
 fn all_exposed(
-    keys: &BTreeMap<String, serde::de::IgnoredAny>,
+    keys: &BTreeMap<String, IgnoredAny>,
 ) -> Result<(Vec<Exposed>, Option<String>), String> {
     let (mut ports, mut several) = (Vec::new(), None);
     for text in keys.keys() {
@@ -267,6 +309,65 @@ mod tests {
         let err =
             read(&format!("{{\"ExposedPorts\":{{{}}}}}", keys.join(","))).expect_err("too many");
         assert!(err.contains("more than 65536 ports"), "{err}");
+    }
+
+    /// A document of 4 MiB has room for hundreds of thousands of entries, each of them many times as large
+    /// in memory.
+    #[test]
+    fn what_an_image_says_of_itself_is_counted_while_it_is_read() {
+        let keys = |more: usize| -> String {
+            let keys: Vec<String> = (0..more).map(|n| format!("\"{n}\":\"\"")).collect();
+            keys.join(",")
+        };
+        let words = format!("[{}\"\"]", "\"\",".repeat(ENTRIES_MAX));
+        let map = format!("{{{}}}", keys(ENTRIES_MAX + 1));
+        let ports = format!("{{{}}}", keys(PORTS_MAX + 1));
+        for (name, value) in [
+            ("Env", &words),
+            ("Entrypoint", &words),
+            ("Cmd", &words),
+            ("Volumes", &map),
+            ("Labels", &map),
+            ("ExposedPorts", &ports),
+        ] {
+            let said = read(&format!("{{\"{name}\":{value}}}")).expect_err(name);
+            let expected = format!("a configuration cannot be read: `{name}` has more than ");
+            assert!(said.starts_with(&expected), "{said}");
+        }
+        let just = format!("{{\"Labels\":{{{}}}}}", keys(ENTRIES_MAX));
+        assert_eq!(read(&just).expect("just enough").labels.len(), ENTRIES_MAX);
+        let diffs = format!(r#"{{"rootfs":{{"diff_ids":{words}}}}}"#);
+        let said = ImageConfig::read(diffs.as_bytes()).expect_err("layers");
+        assert!(said.contains("`diff_ids` has more than 10000"), "{said}");
+    }
+
+    /// Each layer of the first version says something of its own.
+    #[test]
+    fn what_layers_say_together_is_bounded_as_what_one_says() {
+        let of = |env: Vec<String>, volumes: Vec<String>| ImageConfig {
+            env,
+            volumes,
+            ..ImageConfig::default()
+        };
+        let texts =
+            |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let below = of(texts(&["A=1", "B=1", "A=0"]), texts(&["/a", "/b"]));
+        let above = of(texts(&["B=2", "C=2"]), texts(&["/b", "/c"]));
+        let both = above.over(below).expect("little");
+        assert_eq!(both.env, ["A=1", "A=0", "B=2", "C=2"]);
+        assert_eq!(both.volumes, ["/a", "/b", "/c"]);
+
+        let layer = |at: usize| (0..9000).map(|n| format!("{at}-{n}")).collect::<Vec<_>>();
+        let said = |env: bool| {
+            let of = |at| if env { of(layer(at), vec![]) } else { of(vec![], layer(at)) };
+            of(1).over(of(0)).expect_err("too many")
+        };
+        assert!(said(true).contains("more than 10000 entries in `Env`"), "{}", said(true));
+        assert!(said(false).contains("more than 10000 entries in `Volumes`"), "{}", said(false));
+        let large =
+            |at| of((0..30).map(|n| format!("{at}-{n}={}", "x".repeat(100_000))).collect(), vec![]);
+        let said = large(1).over(large(0)).expect_err("too large");
+        assert!(said.contains("more than 4194304 bytes in `Env` and `Volumes`"), "{said}");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 use super::catalog;
 use super::error::{ImageError, UnpackError};
+use super::held;
 use super::manifest::Blob;
 use super::parts;
 use super::registry::download::{self, Advice, Download, Wanted};
@@ -15,6 +16,7 @@ use super::registry::first::First;
 use super::registry::pace::Pace;
 use super::registry::repository::Repository;
 use super::registry::settings::Settings;
+use super::several::{PATIENCE, patiently};
 use super::show::{State, Unpacked};
 use super::stream::unpack_wanted;
 use super::unpack::Options;
@@ -22,7 +24,7 @@ use super::work::{self, Feed, Wish};
 use crate::unit::{Bytes, Digest, ImageRef};
 use crate::volume::{Store, Turn, VolumeError};
 use std::io::{self, Read};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -105,8 +107,10 @@ pub struct Fetch<'a> {
     pub(super) name: &'a ImageRef,
     source: Source<'a>,
     wish: &'a Wish,
-    /// Set once; nobody goes on.
-    failed: AtomicBool,
+    /// The same until one layer has failed; nobody goes on then.
+    pub(super) own: Wish,
+    /// What it takes counts for this image.
+    feed: Feed,
     state: Mutex<State<'a>>,
     /// Held while layers are shown: they are neither unpacked nor here.
     pub(super) showing: Mutex<()>,
@@ -123,9 +127,9 @@ impl<'a> Fetch<'a> {
         source: Source<'a>,
         wish: &'a Wish,
     ) -> Fetch<'a> {
-        let (failed, state, showing) = (AtomicBool::new(false), Mutex::default(), Mutex::new(()));
-        let shown = Condvar::new();
-        Fetch { store, settings, name, source, wish, failed, state, showing, shown }
+        let (own, feed) = (wish.part(), Feed::registry());
+        let (state, showing, shown) = (Mutex::default(), Mutex::new(()), Condvar::new());
+        Fetch { store, settings, name, source, wish, own, feed, state, showing, shown }
     }
 
     /// Makes all layers that are not here; the first failure ends all. `progress` is told bytes of
@@ -154,13 +158,14 @@ impl<'a> Fetch<'a> {
         };
         let work = || {
             while let Some(at) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Err(err) = self.make(&layers, *at, &tell) {
+                let make = || self.make(&layers, *at, &tell);
+                if let Err(err) = patiently(&self.own, PATIENCE, &held::free, make) {
                     self.state().first.get_or_insert(err);
-                    self.failed.store(true, Ordering::Relaxed);
+                    self.own.end();
                     // Who waits for his server does not look.
                     self.source.interrupt();
                 }
-                if self.failed.load(Ordering::Relaxed) {
+                if self.is_over() {
                     return;
                 }
             }
@@ -196,7 +201,8 @@ impl<'a> Fetch<'a> {
     }
 
     /// Unpacks one layer, unless it is here. Who asks for the same blob at the same time waits, and
-    /// finds the layer if it can be shown.
+    /// finds the layer if it can be shown. Where there is no memory for what is to be remembered of it
+    /// nobody waits for it.
     fn make(
         &self,
         layers: &[Layer],
@@ -204,7 +210,14 @@ impl<'a> Fetch<'a> {
         tell: &(dyn Fn(u64) + Sync),
     ) -> Result<(), ImageError> {
         let turn = self.turn(&parts::turn_of_blob(&layers[at].blob.digest))?;
-        let made = self.one(&layers[at], tell)?;
+        let made = match self.one(&layers[at], tell) {
+            Err(err) if err.lacks_memory() => {
+                // Those of this image that wait to be shown have some of it.
+                self.show_unpacked(layers, None)?;
+                return Err(err);
+            }
+            made => made?,
+        };
         if self.is_made(at, made) || turn.is_wanted() {
             self.show_unpacked(layers, None)?;
         }
@@ -228,6 +241,7 @@ impl<'a> Fetch<'a> {
         let unpacked = self.unpack(&name, wanted, tell)?;
         if unpacked.diff != *diff {
             let why = format!("holds {}, the configuration says {diff}", unpacked.diff);
+            unpacked.kept.forget();
             return Err(self.broken(&name, UnpackError::archive(why)));
         }
         Ok(Some(unpacked))
@@ -284,18 +298,25 @@ impl<'a> Fetch<'a> {
         let draft = self.store.draft().map_err(|source| self.in_store(source))?;
         let counted = Counted { source: &mut source, tell, fetch: self, seen: 0, sure_until: 0 };
         let unpacked =
-            unpack_wanted(self.store, self.wish, Feed::Registry, counted, draft.dir(), &options);
+            unpack_wanted(self.store, self.wish, self.feed, counted, draft.dir(), &options);
         let (summary, diff) = unpacked.map_err(|err| match download::failure_in(&err) {
             Some(failure) => self.lost(failure),
-            None if err.lacks_memory() || is_ours(&err) => self.broken(name, err),
-            None => match self.read_on(&mut source) {
-                // What could not be unpacked is not what was asked for.
-                Err(failure) if failure.kind == Kind::Mismatch => self.lost(failure),
-                _ => {
-                    source.forget_bare();
-                    self.broken(name, err)
+            None if !is_of_content(&err) => self.broken(name, err),
+            // All that came is of the registry: it would come again.
+            None if !source.is_patched() => {
+                source.forget();
+                self.broken(name, err)
+            }
+            None => {
+                match self.read_on(&mut source) {
+                    // What could not be unpacked is not what was asked for.
+                    Err(failure) if failure.kind == Kind::Mismatch => return self.lost(failure),
+                    // It is.
+                    Ok(()) if !self.is_over() => source.forget(),
+                    _ => source.forget_bare(),
                 }
-            },
+                self.broken(name, err)
+            }
         })?;
         Ok(Unpacked { draft, summary, diff, kept: source.kept() })
     }
@@ -325,7 +346,7 @@ impl<'a> Fetch<'a> {
 
     /// Whether it is of no use to go on.
     pub(super) fn is_over(&self) -> bool {
-        self.failed.load(Ordering::Relaxed) || self.wish.is_over()
+        self.own.is_over()
     }
 
     fn why_over(&self) -> Failure {
@@ -380,6 +401,11 @@ impl<R: Read> Read for Counted<'_, '_, R> {
         (self.tell)(read as u64);
         Ok(read)
     }
+}
+
+/// Whether it is the fault of what came: it is so again, whenever it comes.
+pub(super) fn is_of_content(err: &UnpackError) -> bool {
+    download::failure_in(err).is_none() && !err.lacks_memory() && !is_ours(err)
 }
 
 /// Whether it is the store's fault, or the disk's or the box's, and not what came.

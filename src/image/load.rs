@@ -1,6 +1,7 @@
 //! Images from files: what `docker save` writes, OCI layouts as directories and as archives. They
 //! are in the catalogue afterwards, and can be run without any network.
 
+use super::bounded;
 use super::called::{self, Names};
 use super::catalog::{self, Known, Origin};
 use super::config::ImageConfig;
@@ -27,8 +28,9 @@ const FILES_MAX: u64 = 100_000;
 const BYTES_MAX: Bytes = Bytes::mib(64 << 10);
 /// Indexes that lead to one another.
 const INDEXES_MAX: usize = 3;
-/// Most images of one file.
+/// Most images of one file, and values in the table of them all.
 const IMAGES_MAX: usize = 1000;
+const VALUES_MAX: usize = 200_000;
 /// Most bytes that their configurations may have together: they are in memory at the same time.
 const CONFIGS_MAX: usize = 16 << 20;
 /// Most entries of an index of which an error tells why they are no images.
@@ -375,6 +377,9 @@ fn says_digest(config: &str) -> Option<&str> {
 fn in_saved(dir: &Layout) -> Result<Vec<Found>, ImageError> {
     let wrong = |why: String| ImageError::Layout { layout: dir.path.clone(), why };
     let text = dir.small("manifest.json", None)?;
+    if bounded::has_more(&text, VALUES_MAX) {
+        return Err(wrong(format!("its manifest.json has more than {VALUES_MAX} values")));
+    }
     let saved: Vec<Saved> = manifest::read(&text, "its manifest.json").map_err(wrong)?;
     let runs = Runs::here();
     let (mut all, mut others) = (All::default(), Vec::new());

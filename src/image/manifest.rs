@@ -1,22 +1,15 @@
 //! The JSON documents of an image: index, manifest, configuration; OCI image specification 1.1.
 //! Text in, checked values out; each error completes "image layout X: ...".
 
+use super::bounded::{self, ENTRIES_MAX};
 use super::config::ImageConfig;
 use super::platform::{Platform, Runs};
 use super::registry::failure;
 use crate::unit::Digest;
-use serde::Deserialize;
-use std::collections::BTreeMap;
+use serde::{Deserialize, Deserializer};
 
 /// Most layers of one image: an overlay of more cannot be mounted everywhere.
 pub const LAYERS_MAX: usize = 127;
-/// Most images that one index names.
-const IMAGES_MAX: usize = 10_000;
-
-/// The annotation with an image's tag.
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// The annotation with its whole name, of containerd and docker.
-const WHOLE_NAME: &str = "io.containerd.image.name";
 /// Media types of lists of images.
 const INDEXES: [&str; 2] = [
     "application/vnd.oci.image.index.v1+json",
@@ -76,7 +69,7 @@ pub struct Image {
 
 #[derive(Deserialize)]
 struct Index {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "manifests")]
     manifests: Vec<Descriptor>,
 }
 
@@ -88,7 +81,18 @@ struct Descriptor {
     digest: String,
     size: u64,
     platform: Option<PlatformText>,
-    annotations: Option<BTreeMap<String, String>>,
+    annotations: Option<Annotations>,
+}
+
+/// What counts of an image's annotations, of which there may be any number.
+#[derive(Deserialize)]
+struct Annotations {
+    /// Its tag.
+    #[serde(rename = "org.opencontainers.image.ref.name")]
+    ref_name: Option<String>,
+    /// Its whole name, of containerd and docker.
+    #[serde(rename = "io.containerd.image.name")]
+    whole_name: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -104,8 +108,16 @@ struct PlatformText {
 #[derive(Deserialize)]
 struct Manifest {
     config: Descriptor,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "layers")]
     layers: Vec<Descriptor>,
+}
+
+fn manifests<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Descriptor>, D::Error> {
+    bounded::list(from, "manifests", ENTRIES_MAX)
+}
+
+fn layers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Descriptor>, D::Error> {
+    bounded::list(from, "layers", ENTRIES_MAX)
 }
 
 /// What tells documents apart.
@@ -151,9 +163,6 @@ fn is_manifest_type(text: &str) -> bool {
 /// not say where; the first of equals.
 pub fn choose(json: &[u8], tag: Option<&str>, runs: &Runs) -> Result<Choice, String> {
     let index: Index = read(json, "its index")?;
-    if index.manifests.len() > IMAGES_MAX {
-        return Err(format!("its index names more than {IMAGES_MAX} images"));
-    }
     let tagged: Vec<&Descriptor> =
         index.manifests.iter().filter(|one| tag.is_none_or(|tag| has_tag(one, tag))).collect();
     if let (Some(tag), true) = (tag, tagged.is_empty()) {
@@ -183,9 +192,6 @@ pub fn choose(json: &[u8], tag: Option<&str>, runs: &Runs) -> Result<Choice, Str
 /// Each that cannot be followed is the reason instead.
 pub fn all(json: &[u8], runs: &Runs) -> Result<Vec<Result<Named, String>>, String> {
     let index: Index = read(json, "its index")?;
-    if index.manifests.len() > IMAGES_MAX {
-        return Err(format!("its index names more than {IMAGES_MAX} images"));
-    }
     let fits = |one: &&Descriptor| {
         one.platform.as_ref().is_none_or(|platform| runs.rank(&platform.read()).is_some())
     };
@@ -195,9 +201,9 @@ pub fn all(json: &[u8], runs: &Runs) -> Result<Vec<Result<Named, String>>, Strin
             true => Choice::Index(blob),
             false => Choice::Manifest(blob),
         };
-        let annotations = one.annotations.as_ref();
-        let name = annotations.and_then(|all| all.get(WHOLE_NAME).or_else(|| all.get(REF_NAME)));
-        Ok(Named { choice, name: name.cloned() })
+        let name = one.annotations.as_ref();
+        let name = name.and_then(|all| all.whole_name.clone().or_else(|| all.ref_name.clone()));
+        Ok(Named { choice, name })
     };
     Ok(index.manifests.iter().filter(fits).map(read).collect())
 }
@@ -246,18 +252,19 @@ pub fn image(manifest: &[u8], config: &[u8], runs: &Runs) -> Result<Image, Strin
         return Err(format!("the image has {has} layers; 1 to {LAYERS_MAX} can be used"));
     }
     let pair = |(layer, diff): (&Descriptor, Digest)| {
-        let kind = &layer.media_type;
+        let (blob, kind) = (blob(layer, "a layer")?, &layer.media_type);
+        let digest = &blob.digest;
         if kind.contains("foreign") || kind.contains("nondistributable") {
-            let (digest, kind) = (clean(&layer.digest), clean(kind));
+            let kind = clean(kind);
             return Err(format!(
                 "layer {digest} is a foreign one ({kind}), which no registry gives out"
             ));
         }
         if is_no_tar(kind) {
-            let (digest, kind) = (clean(&layer.digest), clean(kind));
+            let kind = clean(kind);
             return Err(format!("layer {digest} is no file system but `{kind}`"));
         }
-        Ok((blob(layer, "a layer")?, diff))
+        Ok((blob, diff))
     };
     let layers = layers.iter().zip(diffs).map(pair).collect::<Result<_, String>>()?;
     Ok(Image { layers, config })
@@ -284,7 +291,7 @@ pub(super) fn digest(text: &str, what: &str) -> Result<Digest, String> {
 }
 
 fn tag_of(one: &Descriptor) -> Option<&str> {
-    one.annotations.as_ref()?.get(REF_NAME).map(String::as_str)
+    one.annotations.as_ref()?.ref_name.as_deref()
 }
 
 /// Some programs write `name:tag` there.
@@ -335,7 +342,8 @@ mod tests {
         let on = |os: &str, arch: &str| {
             format!(r#","platform":{{"os":"{os}","architecture":"{arch}"}}"#)
         };
-        let tag = |tag: &str| format!(r#","annotations":{{"{REF_NAME}":"{tag}"}}"#);
+        let key = "org.opencontainers.image.ref.name";
+        let tag = |tag: &str| format!(r#","annotations":{{"a":1,"{key}":"{tag}"}}"#);
         let all = index(&[
             one('1', &on("unknown", "unknown")),
             one('2', &on("linux", "arm64")),
@@ -394,6 +402,18 @@ mod tests {
         let about = format!(r#"{{"rootfs":{{"diff_ids":["{}"]}}}}"#, named('a'));
         let err = image(text.as_bytes(), about.as_bytes(), &amd()).expect_err("a foreign layer");
         assert!(err.contains("is a foreign one"), "{err}");
+    }
+
+    /// A few bytes of text each, and in memory hundreds.
+    #[test]
+    fn what_a_manifest_names_is_counted_while_it_is_read() {
+        let many = vec![r#"{"digest":"","size":0}"#; ENTRIES_MAX + 1].join(",");
+        let said = choose(format!(r#"{{"manifests":[{many}]}}"#).as_bytes(), None, &amd());
+        let said = said.expect_err("images");
+        assert!(said.starts_with("its index cannot be read: `manifests` has more than "), "{said}");
+        let text = format!(r#"{{"config":{},"layers":[{many}]}}"#, one('c', ""));
+        let said = config(text.as_bytes()).expect_err("layers");
+        assert!(said.starts_with("a manifest cannot be read: `layers` has more than "), "{said}");
     }
 
     #[test]

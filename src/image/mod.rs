@@ -22,6 +22,7 @@
 
 mod archive;
 pub mod archived;
+mod bounded;
 mod called;
 pub mod catalog;
 mod config;
@@ -31,6 +32,7 @@ mod drafts;
 mod error;
 mod evict;
 mod fetch;
+mod gate;
 mod held;
 mod implied;
 mod import;

@@ -88,6 +88,14 @@ pub fn pull_for_later(
         let (image, pin) = catalog::find(store, &catalog::meaning(store, &name)?)?;
         Some(Pulled::new(image, pin))
     };
+    let here = || {
+        let found = here()?;
+        // What is shown is not on the disk before who shows it is done.
+        match wait_for_maker(store, &found.image.digest, wish) {
+            true => here(),
+            false => Some(found),
+        }
+    };
     if let (Some(digest), Some(pulled)) = (name.digest(), here()) {
         fits(&pulled.image.layers, 0)?;
         hit(store, &name, &pulled.image, &[*digest]);
@@ -114,6 +122,25 @@ pub fn pull_for_later(
         other => other,
     }
 }
+
+/// The turn of who makes an image.
+fn turn_of_image(digest: &Digest) -> Digest {
+    Digest::of(format!("image {digest}").as_bytes())
+}
+
+/// Waits while somebody makes this image, or until nobody wants it; whether anybody did.
+fn wait_for_maker(store: &Store, digest: &Digest, wish: &Wish) -> bool {
+    let key = turn_of_image(digest);
+    let is_made = store.is_taken(&key);
+    if is_made {
+        wish.waits(FETCHED);
+        drop(store.turn_until(&key, &|| wish.is_over()));
+    }
+    is_made
+}
+
+/// What who wants an image that somebody else fetches has to wait for.
+const FETCHED: &str = "somebody else fetches this image";
 
 /// What is said of a login that is left to a program.
 fn helper_text(file: &Path, name: &str) -> String {
@@ -261,14 +288,16 @@ impl Pull<'_> {
         };
         let Led { digest, through, what } =
             self.document(&repository).map_err(|err| self.failed(err))?;
+        // Who makes what is here already has his turn until it is on the disk.
+        let _turn = self.turn(&digest)?;
         let (document, kind) = match what {
             What::Here(image, pin) => return self.here((*image, pin), &through),
             What::There(document, kind) => (document, kind),
         };
-        let _turn = self.turn(&digest)?;
         if let Some(found) = catalog::find(self.store, &digest) {
             return self.here(found, &through);
         }
+        let _pass = self.pass()?;
         let pulled = match kind {
             Kind::First => {
                 // By digest it is what was asked for, whatever it calls itself.
@@ -394,13 +423,11 @@ impl Pull<'_> {
         let first = self.again(find).map_err(failed)?;
         let id = self.again(|| first.id(self.name.tag())).map_err(failed)?;
         let digest = Digest::of(format!("first version {place}/{repository} {id}").as_bytes());
-        if let Some(found) = catalog::find(self.store, &digest) {
-            return self.here(found, &[]);
-        }
         let _turn = self.turn(&digest)?;
         if let Some(found) = catalog::find(self.store, &digest) {
             return self.here(found, &[]);
         }
+        let _pass = self.pass()?;
         let ids = self.again(|| first.layers(&id)).map_err(failed)?;
         let (mut chains, mut diffs, mut config) = (Vec::new(), Vec::new(), ImageConfig::default());
         let (mut pin, mut raw) = (Pin::default(), Vec::new());
@@ -412,7 +439,7 @@ impl Pull<'_> {
             let (own, platform) =
                 ImageConfig::read_first(&raw).map_err(|why| failed(Failure::wrong(why)))?;
             self.check_platform(&platform).map_err(failed)?;
-            config = own.over(config);
+            config = own.over(config).map_err(|why| failed(Failure::wrong(why)))?;
             let source = Source::First(&first);
             let name = Name::Id(Box::new(Id { host: place.to_owned(), id, size, advice }));
             let (diff, own) = self.fetch(source).unknown(&name, &mut chains)?;
@@ -473,16 +500,19 @@ impl Pull<'_> {
         self.finish(Known { diffs, ..known }, chains, pin)
     }
 
-    /// The right to fetch the image `digest`: nobody else does, and few fetch others.
-    fn turn(&self, digest: &Digest) -> Result<(Turn<'_>, Pass<'static>), ImageError> {
-        let key = Digest::of(format!("image {digest}").as_bytes());
+    /// The right to fetch the image `digest`, which nobody else does then.
+    fn turn(&self, digest: &Digest) -> Result<Turn<'_>, ImageError> {
+        let key = turn_of_image(digest);
         if self.store.is_taken(&key) {
-            self.wish.waits("somebody else fetches this image");
+            self.wish.waits(FETCHED);
         }
         let turn = self.store.turn_until(&key, &|| self.wish.is_over());
-        let turn = turn.ok_or_else(|| self.failed(Wish::failure()))?;
-        let pass = work::image(self.wish).map_err(|err| self.failed(err))?;
-        Ok((turn, pass))
+        turn.ok_or_else(|| self.failed(Wish::failure()))
+    }
+
+    /// The right to fetch any: few do.
+    fn pass(&self) -> Result<Pass<'static>, ImageError> {
+        work::image(self.wish).map_err(|err| self.failed(err))
     }
 
     fn fetch<'a>(&'a self, source: Source<'a>) -> Fetch<'a> {

@@ -6,10 +6,11 @@
 //! signature itself proves nothing that the digest does not. What is signed is put together first,
 //! and nothing but that is ever read: the rest of the document has no digest.
 
+use super::bounded::{self, ENTRIES_MAX};
 use super::manifest::{self, LAYERS_MAX, clean};
 use super::registry::credentials::from_base64;
 use crate::unit::Digest;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// The layer that changes nothing: a packed tar without entries.
 const EMPTY: &str = "sha256:a3ed95caeb02ffe68cdd9fd84406680ae93d663cb16422d00e8a7c22955b46d4";
@@ -52,15 +53,29 @@ struct Document {
     tag: String,
     #[serde(default)]
     architecture: String,
+    #[serde(deserialize_with = "fs_layers")]
     fs_layers: Vec<FsLayer>,
+    #[serde(deserialize_with = "history")]
     history: Vec<Entry>,
 }
 
 /// What is known of a document before it is known what of it was signed.
 #[derive(Deserialize)]
 struct Envelope {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "signatures")]
     signatures: Vec<Signature>,
+}
+
+fn fs_layers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<FsLayer>, D::Error> {
+    bounded::list(from, "fsLayers", ENTRIES_MAX)
+}
+
+fn history<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Entry>, D::Error> {
+    bounded::list(from, "history", ENTRIES_MAX)
+}
+
+fn signatures<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Signature>, D::Error> {
+    bounded::list(from, "signatures", SIGNATURES_MAX)
 }
 
 #[derive(Deserialize)]
@@ -140,9 +155,6 @@ pub fn read(json: &[u8]) -> Result<First, String> {
 /// document without signatures is itself.
 pub fn signed(json: &[u8]) -> Result<Vec<u8>, String> {
     let envelope: Envelope = manifest::read(json, "a manifest of the first schema")?;
-    if envelope.signatures.len() > SIGNATURES_MAX {
-        return Err(format!("the manifest has more than {SIGNATURES_MAX} signatures"));
-    }
     let mut payload: Option<Vec<u8>> = None;
     for signature in &envelope.signatures {
         let one = signature.payload(json)?;
@@ -253,6 +265,21 @@ mod tests {
         }
         let silent = read(format!("{text}}}").as_bytes()).expect("an image");
         assert!(silent.check_name("ops/app", "1").is_err());
+    }
+
+    #[test]
+    fn what_a_document_lists_is_counted_while_it_is_read() {
+        let many = |item: &str, count: usize| vec![item; count + 1].join(",");
+        let blobs = many(r#"{"blobSum":""}"#, ENTRIES_MAX);
+        let about = many(r#"{"v1Compatibility":""}"#, ENTRIES_MAX);
+        for (layers, history, name) in [(&*blobs, "", "fsLayers"), ("", &*about, "history")] {
+            let text = format!(r#"{{"fsLayers":[{layers}],"history":[{history}]}}"#);
+            let said = read(text.as_bytes()).expect_err(name);
+            assert!(said.contains(&format!("`{name}` has more than 10000 entries")), "{said}");
+        }
+        let marks = many(r#"{"protected":""}"#, SIGNATURES_MAX);
+        let said = signed(format!(r#"{{"signatures":[{marks}]}}"#).as_bytes()).expect_err("marks");
+        assert!(said.contains("`signatures` has more than 64 entries"), "{said}");
     }
 
     #[test]

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 /// How often somebody who waits, for layers below or for memory, looks whether he still has to.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a layer that is made afterwards is tried again while others have the memory that it takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// Tries beside which nobody else had any: then it takes more than there is.
 const TRIES_ALONE: u32 = 2;
 
@@ -286,12 +286,12 @@ impl Several<'_> {
 
 /// Tries again what finds no memory, as soon as others have given some back (`free`: bytes that nobody has),
 /// for `most` at most, and until the wish is over. Nothing is kept meanwhile.
-fn patiently(
+pub(super) fn patiently<T>(
     wish: &Wish,
     most: Duration,
     free: &dyn Fn() -> usize,
-    mut one: impl FnMut() -> Result<Made, ImageError>,
-) -> Result<Made, ImageError> {
+    mut one: impl FnMut() -> Result<T, ImageError>,
+) -> Result<T, ImageError> {
     let (begin, mut alone) = (Instant::now(), 0);
     loop {
         let before = free();
@@ -365,7 +365,7 @@ mod tests {
         wish.end();
         assert_eq!(tried(&[SOME; 2], HOUR, 9), (false, 1, 0));
         // Another failure is told at once.
-        let other = || Err(ImageError::Empty { archive: "a".into() });
+        let other = || Err::<Made, _>(ImageError::Empty { archive: "a".into() });
         assert!(patiently(&Wish::default(), HOUR, &|| SOME, other).is_err());
     }
 

@@ -3,7 +3,7 @@
 
 use super::catalog::Drafts;
 use super::error::ImageError;
-use super::fetch::{Fetch, Layer, List, Name};
+use super::fetch::{Fetch, Layer, List, Name, is_of_content};
 use super::held::HELD_MAX;
 use super::registry::part::Kept;
 use super::unpack::Summary;
@@ -88,9 +88,12 @@ impl<'a> Fetch<'a> {
         for (at, mut unpacked) in self.take_unpacked() {
             let Unpacked { draft, summary, .. } = &mut unpacked;
             let (below, is_over) = (&places[..at], || self.is_over());
-            settled = implied::settle_above(self.store, draft.dir(), summary, below, &is_over)
-                .map_err(|err| self.broken(&Name::Digest(layers[at].blob.digest), err));
-            if settled.is_err() {
+            let own = implied::settle_above(self.store, draft.dir(), summary, below, &is_over);
+            if let Err(err) = own {
+                if is_of_content(&err) {
+                    unpacked.kept.forget();
+                }
+                settled = Err(self.broken(&Name::Digest(layers[at].blob.digest), err));
                 break;
             }
             places[at] = draft.dir().into();

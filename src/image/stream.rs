@@ -7,7 +7,9 @@
 //! ```
 //!
 //! Between them are few pieces of bounded size: memory does not depend on the length of the stream.
-//! Those that were read go back to be filled again, as memory is dear to get and to give back.
+//! Those that were read go back to be filled again, as memory is dear to get and to give back. Whoever
+//! waits for a piece sleeps and has to be woken, which takes a box as long as filling a small one: so one
+//! layer at a time, as a rule the only one, has large ones.
 
 use super::archive;
 use super::unpack::{self, Options, Summary, UnpackError};
@@ -24,13 +26,17 @@ use std::thread;
 
 /// Bytes of one piece, and pieces that wait between two threads: more where files are made, which takes
 /// now long and now no time.
-const PIECE: usize = 28 << 10;
+const PIECE: usize = 20 << 10;
 const PACKED: usize = 1;
-const PLAIN: usize = 5;
+const PLAIN: usize = 4;
+/// All pieces of a layer: beside those that wait one is filled and one is read.
+const PIECES: usize = PACKED + 2 + PLAIN + 2;
+/// Bytes of a piece of who has [`work::wide`], and what that comes to.
+const WIDE_PIECE: usize = 128 << 10;
+pub(super) const WIDE_BYTES: u64 = (PIECES * (WIDE_PIECE - PIECE)) as u64;
 /// Most bytes that a layer takes while it is unpacked, without a window: two rows, what is written, and
 /// what the archive says of an entry. For what is to be remembered of it, somebody is asked ([`super::held`]).
-pub(super) const LAYER_BYTES: u64 =
-    ((PACKED + 2 + PLAIN + 2) * PIECE + unpack::BUFFER + archive::OWN) as u64;
+pub(super) const LAYER_BYTES: u64 = (PIECES * PIECE + unpack::BUFFER + archive::OWN) as u64;
 /// Room that is made sure of ahead of the unpacking, and how often we look.
 const ROOM: u64 = 16 << 20;
 
@@ -59,12 +65,14 @@ pub(super) fn unpack_wanted(
 ) -> Result<(Summary, Digest), UnpackError> {
     let over = || UnpackError::stream(io::Error::other(Wish::failure()));
     let _turn = work::layer(feed, wish).ok_or_else(over)?;
+    let wide = work::wide();
+    let bytes = wide.as_ref().map_or(PIECE, |_| WIDE_PIECE);
     let options = &Options { allowance: wish.allowance(), ..options.clone() };
     let given_up = AtomicBool::new(false);
     let is_over = || wish.is_over() || given_up.load(Ordering::Relaxed);
     thread::scope(|scope| {
-        let (packed, from_source) = row(PACKED);
-        let (plain, mut from_decoder) = row(PLAIN);
+        let (packed, from_source) = row(PACKED, bytes);
+        let (plain, mut from_decoder) = row(PLAIN, bytes);
         let named = |name: &str| thread::Builder::new().name(name.into());
         let source = Wanted { source, wish };
         let reader = named("reader").spawn_scoped(scope, || pump(source, packed, &given_up));
@@ -209,11 +217,11 @@ impl Piece {
     }
 }
 
-/// A row of pieces: at most so many that wait, one that is filled, one that is read.
-fn row(waiting: usize) -> (Filling, Pieces) {
+/// A row of pieces of so many `bytes`: at most so many that wait, one that is filled, one that is read.
+fn row(waiting: usize, bytes: usize) -> (Filling, Pieces) {
     let (full, from) = sync_channel(waiting);
     let (back, empty) = channel();
-    (Filling { full, empty }, Pieces { from, back, piece: Piece::default(), at: 0 })
+    (Filling { full, empty, bytes }, Pieces { from, back, piece: Piece::default(), at: 0 })
 }
 
 /// The writing end.
@@ -221,15 +229,17 @@ struct Filling {
     full: SyncSender<io::Result<Piece>>,
     /// What was read.
     empty: Receiver<Box<[u8]>>,
+    /// Of a piece.
+    bytes: usize,
 }
 
 impl Filling {
     /// A whole piece, or what there was before the end or the error.
     fn fill(&self, source: &mut impl Read) -> (Piece, Option<io::Error>) {
-        let room = self.empty.try_recv().unwrap_or_else(|_| vec![0; PIECE].into());
+        let room = self.empty.try_recv().unwrap_or_else(|_| vec![0; self.bytes].into());
         let mut piece = Piece { room, filled: 0 };
         let mut failed = None;
-        while piece.filled < PIECE && failed.is_none() {
+        while piece.filled < piece.room.len() && failed.is_none() {
             match source.read(&mut piece.room[piece.filled..]) {
                 Ok(0) => break,
                 Ok(read) => piece.filled += read,
@@ -304,7 +314,7 @@ mod tests {
     }
 
     fn pumped(source: Source, wanted: bool) -> (io::Result<()>, Vec<io::Result<usize>>) {
-        let (to, pieces) = row(PLAIN);
+        let (to, pieces) = row(PLAIN, PIECE);
         let given_up = AtomicBool::new(false);
         thread::scope(|scope| {
             let reader = scope.spawn(|| pump(source, to, &given_up));
@@ -351,7 +361,7 @@ mod tests {
     #[test]
     fn what_goes_in_comes_out() {
         let data: Vec<u8> = (0..20 * PIECE + 777).map(|at| (at / 3 % 251) as u8).collect();
-        let (to, mut pieces) = row(PLAIN);
+        let (to, mut pieces) = row(PLAIN, PIECE);
         thread::scope(|scope| {
             let reader = scope.spawn(|| pump(data.as_slice(), to, &AtomicBool::new(false)));
             let mut got = Vec::new();
@@ -367,7 +377,7 @@ mod tests {
 
     #[test]
     fn a_piece_that_was_read_is_filled_again() {
-        let (to, mut pieces) = row(PLAIN);
+        let (to, mut pieces) = row(PLAIN, PIECE);
         for mut source in [vec![7; PIECE].as_slice(), &[8]] {
             let (piece, _) = to.fill(&mut source);
             assert!(to.full.send(Ok(piece)).is_ok());

@@ -10,10 +10,11 @@
 
 use super::catalog;
 use super::error::ImageError;
-use super::fetch::{Fetch, Name};
+use super::fetch::{Fetch, Name, is_of_content};
 use super::registry::download::Wanted;
+use super::several::{PATIENCE, patiently};
 use super::show::Unpacked;
-use super::{implied, parts};
+use super::{held, implied, parts};
 use crate::unit::Digest;
 use crate::volume::{Pin, Store};
 use std::fs;
@@ -28,8 +29,21 @@ const DRAFT_MAX: Duration = Duration::from_secs(3600);
 
 impl Fetch<'_> {
     /// Makes a layer of which only the blob is known, above the layers `chains`, and adds its name to
-    /// them; what it is, and what keeps them all.
+    /// them; what it is, and what keeps them all. Where there is no memory for what is to be remembered
+    /// of it, again when others have given some back.
     pub fn unknown(
+        &self,
+        name: &Name,
+        chains: &mut Vec<Digest>,
+    ) -> Result<(Digest, Pin), ImageError> {
+        let below = chains.len();
+        patiently(&self.own, PATIENCE, &held::free, || {
+            chains.truncate(below);
+            self.unknown_once(name, chains)
+        })
+    }
+
+    fn unknown_once(
         &self,
         name: &Name,
         chains: &mut Vec<Digest>,
@@ -48,8 +62,13 @@ impl Fetch<'_> {
         // Before it is there: a collection may begin at any moment.
         let pin = self.store.pin(chains);
         let Unpacked { draft, summary, .. } = &mut unpacked;
-        implied::settle(self.store, draft.dir(), summary, &below, &|| self.is_over())
-            .map_err(|source| self.broken(name, source))?;
+        let settled = implied::settle(self.store, draft.dir(), summary, &below, &|| self.is_over());
+        if let Err(err) = settled {
+            if is_of_content(&err) {
+                unpacked.kept.forget();
+            }
+            return Err(self.broken(name, err));
+        }
         self.show(vec![(unpacked, chain)], || Ok(catalog::Drafts::default()))?;
         remember(self.store, &key, &diff, &chain);
         Ok((diff, pin))

@@ -3,32 +3,36 @@
 //! | what | at a time | who wants more |
 //! |---|---|---|
 //! | images that are fetched | 4 | waits in order, 64 at most; then an error |
-//! | layers that are unpacked while they come from a registry | one for each core, 2 to 4 | waits in order |
+//! | layers that are unpacked while they come from a registry | for one image one for each core, 2 to 3; for all of them 4 to 5 | waits in order, behind images that have none |
 //! | archives that are unpacked while a client sends them | 2 | waits in order |
 //! | layers, stacks and droplets that are unpacked from files here | one for each core, 2 to 4 | waits in order |
 //! | archives of images that are read | 1 | waits in order |
 //! | files whose layers found no memory beside others | 1 | waits in order |
 //! | zstd windows up to 8 MiB of files and clients | 8 MiB together | waits in order |
-//! | other zstd windows | 16 MiB together | waits in order; a larger window is refused |
+//! | other zstd windows | 16 MiB together, of one image one or 8 MiB | waits in order; a larger window is refused |
+//! | layers with large pieces between their threads | 1 | has small ones |
 //!
 //! Whoever feeds a layer may stop to: so each of the three has a row of its own ([`Feed`]), and a dead
-//! registry holds up pulls only. Each layer has less than half a MiB for itself, and all have 4 MiB together for what
+//! registry holds up pulls only. Nor does it hold up those of others: a part of what images from
+//! registries take is kept for those that have none of it, so that one whose registry is slow, or means
+//! to be, never has all. Each layer has less than half a MiB for itself, and all have 4 MiB together for what
 //! is to be remembered of them ([`super::held`]), so all of it stays within 32 MiB, whatever the images'
 //! sizes and whatever they say. Who holds a window waits for what feeds it
 //! only; who holds a layer, for a window too; who fetches an image, for those two and for turns; who has what
 //! found no memory, for the same; who reads an archive, for that as well: there is no circle.
 
+pub use super::gate::Pass;
+use super::gate::{Gate, Refused};
 use super::held::REMEMBERED;
 use super::registry::failure::{Failure, Kind};
-use super::stream::LAYER_BYTES;
+use super::stream::{LAYER_BYTES, WIDE_BYTES};
 use super::unpack::Options;
 use crate::unit::Bytes;
 use crate::volume::Store;
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -49,10 +53,14 @@ const SENT: u64 = 2;
 /// What all of it may take together, in bytes.
 const ALL_BYTES: u64 = 32 << 20;
 const _: () = {
-    let layers = 2 * AT_A_TIME.1 as u64 + SENT;
-    let layers = layers * LAYER_BYTES + REMEMBERED as u64;
+    let layers = LAYERS_MAX * LAYER_BYTES + WIDE_BYTES + REMEMBERED as u64;
     assert!(WINDOWS + WINDOWS_HERE + layers <= ALL_BYTES);
+    assert!(LAYERS_MAX > SENT + 2 * AT_A_TIME.1 as u64 - 1);
 };
+/// Layers that are unpacked at a time, whoever feeds them.
+const LAYERS_MAX: u64 = 10;
+/// What of all windows is for images that have none.
+const WINDOWS_KEPT: u64 = WINDOWS / 2;
 /// Room that is asked for once, before so many packed bytes come: so many times what comes, and
 /// something for the file system itself.
 const TIMES: u64 = 10;
@@ -71,10 +79,15 @@ const OVER: &str = "nobody wants it any more; what has come of it is kept for th
 static IMAGES: LazyLock<Gate> = LazyLock::new(|| Gate::new(PULLS, PULLS_WAITING));
 static ARCHIVES: LazyLock<Gate> = LazyLock::new(|| Gate::new(1, usize::MAX));
 static LARGE: LazyLock<Gate> = LazyLock::new(|| Gate::new(1, usize::MAX));
-static OF_REGISTRIES: LazyLock<Gate> = LazyLock::new(|| Gate::new(at_a_time() as u64, usize::MAX));
+static OF_REGISTRIES: LazyLock<Gate> = LazyLock::new(|| {
+    let (all, kept) = of_registries(at_a_time() as u64);
+    Gate::new(all, usize::MAX).keeping(kept)
+});
 static OF_CLIENTS: LazyLock<Gate> = LazyLock::new(|| Gate::new(SENT, usize::MAX));
 static OF_FILES: LazyLock<Gate> = LazyLock::new(|| Gate::new(at_a_time() as u64, usize::MAX));
-static IN_WINDOWS: LazyLock<Gate> = LazyLock::new(|| Gate::new(WINDOWS, usize::MAX));
+static WIDE: LazyLock<Gate> = LazyLock::new(|| Gate::new(1, 0));
+static IN_WINDOWS: LazyLock<Gate> =
+    LazyLock::new(|| Gate::new(WINDOWS, usize::MAX).keeping(WINDOWS_KEPT));
 static IN_WINDOWS_HERE: LazyLock<Gate> = LazyLock::new(|| Gate::new(WINDOWS_HERE, usize::MAX));
 
 /// Where the bytes of a layer come from. Who holds something while he waits for a slow feed holds up
@@ -85,8 +98,24 @@ pub enum Feed {
     File,
     /// A client who sends it.
     Client,
-    /// A registry, over a network.
-    Registry,
+    /// A registry, over a network; for the image of this number.
+    Registry(u64),
+}
+
+impl Feed {
+    /// A registry, for an image that no other feed of this process is for.
+    pub(super) fn registry() -> Feed {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Feed::Registry(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The image that what is taken counts for, where others are kept something.
+    fn image(self) -> Option<u64> {
+        match self {
+            Feed::Registry(image) => Some(image),
+            Feed::File | Feed::Client => None,
+        }
+    }
 }
 
 /// Whether somebody still wants what is being made. Clones are the same wish.
@@ -305,6 +334,13 @@ pub(super) fn at_a_time() -> usize {
     cores.clamp(AT_A_TIME.0, AT_A_TIME.1)
 }
 
+/// Layers of registries that are unpacked at a time where so many of files are, and how many of them are
+/// for images that have none: each image that is fetched has one, as far as there is memory.
+fn of_registries(files: u64) -> (u64, u64) {
+    let all = (files + PULLS - 1).min(LAYERS_MAX - SENT - files);
+    (all, all.saturating_sub(files).max(1))
+}
+
 /// The right to fetch an image.
 pub fn image(wish: &Wish) -> Result<Pass<'static>, Failure> {
     let waits = || wish.waits(&format!("{PULLS} images are fetched at a time"));
@@ -323,10 +359,16 @@ pub fn layer(feed: Feed, wish: &Wish) -> Option<Pass<'static>> {
         Feed::File => (&OF_FILES, None),
         Feed::Client => (&OF_CLIENTS, Some(format!("{SENT} archives are taken in at a time"))),
         // Layers of one image wait for one another.
-        Feed::Registry => (&OF_REGISTRIES, None),
+        Feed::Registry(_) => (&OF_REGISTRIES, None),
     };
     let waits = || why.iter().for_each(|why| wish.waits(why));
-    gate.take_told(1, &|| wish.is_over(), &waits).ok()
+    gate.take_for(feed.image(), 1, &|| wish.is_over(), &waits).ok()
+}
+
+/// The right to large pieces; `None`: another layer has them.
+pub fn wide() -> Option<Pass<'static>> {
+    // Nobody may wait in this row.
+    WIDE.take(1, &|| true).ok()
 }
 
 /// The right to read what is in an archive of images, whose configurations are in memory meanwhile;
@@ -348,98 +390,7 @@ pub fn window(bytes: u64, feed: Feed, is_over: &dyn Fn() -> bool) -> Option<Pass
         Feed::File | Feed::Client if bytes <= WINDOWS_HERE => &IN_WINDOWS_HERE,
         _ => &IN_WINDOWS,
     };
-    gate.take(bytes.min(WINDOWS), is_over).ok()
-}
-
-/// Something of which there is so much, given out in the order of asking.
-struct Gate {
-    row: Mutex<Row>,
-    changed: Condvar,
-    waiting_max: usize,
-}
-
-#[derive(Default)]
-struct Row {
-    free: u64,
-    next: u64,
-    waiting: VecDeque<u64>,
-}
-
-/// A part of it, given back when it is dropped.
-pub struct Pass<'a> {
-    gate: &'a Gate,
-    units: u64,
-}
-
-/// Why there is none.
-#[derive(Debug, PartialEq, Eq)]
-enum Refused {
-    /// Too many wait already.
-    Full,
-    /// Who asked does not want it any more.
-    Over,
-}
-
-impl Gate {
-    fn new(free: u64, waiting_max: usize) -> Gate {
-        let row = Row { free, ..Row::default() };
-        Gate { row: Mutex::new(row), changed: Condvar::new(), waiting_max }
-    }
-
-    fn row(&self) -> MutexGuard<'_, Row> {
-        self.row.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until all who came before are served and `units` are free.
-    fn take(&self, units: u64, is_over: &dyn Fn() -> bool) -> Result<Pass<'_>, Refused> {
-        self.take_told(units, is_over, &|| ())
-    }
-
-    /// The same; who has to wait is told, once, before he does.
-    fn take_told(
-        &self,
-        units: u64,
-        is_over: &dyn Fn() -> bool,
-        waits: &dyn Fn(),
-    ) -> Result<Pass<'_>, Refused> {
-        let mut row = self.row();
-        if row.waiting.is_empty() && row.free >= units {
-            row.free -= units;
-            return Ok(Pass { gate: self, units });
-        }
-        if row.waiting.len() >= self.waiting_max {
-            return Err(Refused::Full);
-        }
-        let own = row.next;
-        row.next += 1;
-        row.waiting.push_back(own);
-        drop(row);
-        waits();
-        let mut row = self.row();
-        let taken = loop {
-            if is_over() {
-                break Err(Refused::Over);
-            }
-            if row.waiting.front() == Some(&own) && row.free >= units {
-                row.free -= units;
-                break Ok(Pass { gate: self, units });
-            }
-            let waited = self.changed.wait_timeout(row, LOOK);
-            row = waited.unwrap_or_else(PoisonError::into_inner).0;
-        };
-        row.waiting.retain(|ticket| *ticket != own);
-        drop(row);
-        // The next one may have room as well.
-        self.changed.notify_all();
-        taken
-    }
-}
-
-impl Drop for Pass<'_> {
-    fn drop(&mut self) {
-        self.gate.row().free += self.units;
-        self.gate.changed.notify_all();
-    }
+    gate.take_for(feed.image(), bytes.min(WINDOWS), is_over, &|| ()).ok()
 }
 
 #[cfg(test)]
@@ -447,56 +398,12 @@ mod tests {
     use super::*;
     use std::sync::mpsc::channel;
 
-    /// Waits until so many stand in the row.
-    fn stand(gate: &Gate, waiting: usize) {
-        let begin = Instant::now();
-        while gate.row().waiting.len() != waiting {
-            assert!(begin.elapsed() < Duration::from_secs(60), "nobody came");
-            thread::yield_now();
-        }
-    }
-
+    /// One for each core as ever where there are few, and something for others in any case.
     #[test]
-    fn who_comes_first_is_served_first_and_too_many_are_refused() {
-        let gate = Gate::new(2, 2);
-        let held = gate.take(2, &|| false).expect("free");
-        let (tell, told) = channel();
-        thread::scope(|scope| {
-            // The second would fit earlier than the first.
-            for (at, units) in [2, 1].into_iter().enumerate() {
-                let (gate, tell) = (&gate, tell.clone());
-                scope.spawn(move || {
-                    let pass = gate.take(units, &|| false).expect("in turn");
-                    tell.send(units).expect("told");
-                    drop(pass);
-                });
-                stand(gate, at + 1);
-            }
-            assert_eq!(gate.take(1, &|| false).err(), Some(Refused::Full));
-            drop(held);
-        });
-        assert_eq!(told.try_iter().collect::<Vec<_>>(), [2, 1]);
-        assert_eq!(gate.row().free, 2);
-    }
-
-    #[test]
-    fn who_does_not_want_it_any_more_leaves_the_row() {
-        let gate = Gate::new(1, 9);
-        let held = gate.take(1, &|| false).expect("free");
-        let wish = Wish::default();
-        let (tell, told) = channel();
-        thread::scope(|scope| {
-            let waits = scope.spawn(|| {
-                gate.take_told(1, &|| wish.is_over(), &|| tell.send(()).expect("told")).err()
-            });
-            stand(&gate, 1);
-            assert_eq!(told.recv(), Ok(()), "who has to wait is told");
-            wish.end();
-            assert_eq!(waits.join().expect("no panic"), Some(Refused::Over));
-        });
-        assert!(gate.row().waiting.is_empty());
-        drop(held);
-        assert!(gate.take(1, &|| false).is_ok());
+    fn layers_of_registries_are_as_many_as_there_is_memory_for() {
+        assert_eq!([2, 3, 4].map(of_registries), [(5, 3), (5, 2), (4, 1)]);
+        let most = |files| of_registries(files).0 + files + SENT;
+        assert!((AT_A_TIME.0..=AT_A_TIME.1).all(|files| most(files as u64) <= LAYERS_MAX));
     }
 
     #[test]

@@ -170,6 +170,10 @@ pub struct Bind {
     /// Owners are shown through the container's id map; those of the container's own files are
     /// what they are.
     pub mapped: bool,
+    /// It is ours, in a place that the box may mount so that nothing there can be run, as Debian does
+    /// with /run: inside it can.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ours: bool,
 }
 
 /// Where the source of a bind is.

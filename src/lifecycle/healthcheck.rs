@@ -23,7 +23,7 @@ const FLAGS: &[Flag] = &[
     Flag::span("until-ready-interval", "0s", "check at this interval until one succeeds, for ever"),
 ];
 
-/// The role: exit codes 0, 3, 4, 5, 6, 64, 65 as [`Failure::code`] gives them.
+/// The role: exit codes 0, 3, 4, 5, 6, 64, 65 as [`Failure::code`] gives them, 127 for a network that is none.
 pub(super) fn run(args: &[OsString]) -> Result<(), u8> {
     let flags = Flags::parse("healthcheck", FLAGS, args)?;
     if !matches!(flags.text("network").as_str(), "tcp" | "tcp4") {
@@ -36,10 +36,17 @@ pub(super) fn run(args: &[OsString]) -> Result<(), u8> {
         Some(ip) => check.once(ip),
         None => Err(Failure::NoInterface),
     };
+    judge(&flags, once).map_err(|(code, text)| {
+        complain!("{text}");
+        code
+    })
+}
+
+/// Checks once, or as often as the flags say.
+fn judge(flags: &Flags, once: impl Fn() -> Result<(), Failure>) -> Verdict {
     let span = |name: &str| Some(flags.span(name)).filter(|every| !every.is_zero());
-    let limit = span("startup-timeout");
-    let result = if let Some(every) = span("startup-interval") {
-        until_success(every, limit, once)
+    if let Some(every) = span("startup-interval") {
+        until_success(every, span("startup-timeout"), once)
     } else if let Some(every) = span("until-ready-interval") {
         until_success(every, None, once)
     } else if let Some(every) = span("liveness-interval") {
@@ -48,11 +55,7 @@ pub(super) fn run(args: &[OsString]) -> Result<(), u8> {
         until_failure(every, "Readiness", once)
     } else {
         once().map_err(|failure| (failure.code(), failure.text()))
-    };
-    result.map_err(|(code, text)| {
-        complain!("{text}");
-        code
-    })
+    }
 }
 
 /// The first address of the container that others can reach.
@@ -111,12 +114,8 @@ impl Check {
         let deadline = start + self.timeout;
         let to = SocketAddr::from((ip, self.port));
         if self.uri.is_empty() {
-            return TcpStream::connect_timeout(&to, self.timeout.max(SHORTEST)).map(drop).map_err(
-                |err| match is_timeout(&err) {
-                    true => Failure::TcpTimeout { to, after: self.timeout },
-                    false => Failure::Tcp { to, why: reason(&err) },
-                },
-            );
+            let connected = TcpStream::connect_timeout(&to, self.timeout.max(SHORTEST));
+            return connected.map(drop).map_err(|err| self.unconnected(to, &err));
         }
         let fail = |kind| Failure::Http { uri: self.uri.clone(), port: self.port, kind };
         match http::status(to, &self.uri, deadline) {
@@ -129,6 +128,14 @@ impl Check {
                 Err(fail(HttpFailure::Request(err.to_string())))
             }
             Err(err) => Err(fail(HttpFailure::Transport(reason(&err)))),
+        }
+    }
+
+    /// There was no connection.
+    fn unconnected(&self, to: SocketAddr, err: &io::Error) -> Failure {
+        match is_timeout(err) {
+            true => Failure::TcpTimeout { to, after: self.timeout },
+            false => Failure::Tcp { to, why: reason(err) },
         }
     }
 }

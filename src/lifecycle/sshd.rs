@@ -35,6 +35,9 @@ const SESSION: &str = "ssh-session";
 /// Where keys are that shall not be arguments; Diego's names. Taken out of the environment.
 const HOST_KEY: &str = "SSHD_HOSTKEY";
 const AUTHORIZED: &str = "SSHD_AUTHKEY";
+/// What stands in dropbear's list of key exchanges beside them. It numbers packets as the second one says for
+/// every client that knows it, and a client does so only when it is told: without it they fall out (CVE-2023-48795).
+const KEX_SIGNS: &str = "kexguess2@matt.ucc.asn.au,kex-strict-s-v00@openssh.com";
 /// From one sign of life to the next, in seconds; the client is gone after three that it missed.
 const KEEPALIVE_S: &str = "15";
 
@@ -118,6 +121,7 @@ fn command(server: &Path, flags: &Flags, host_key: &str) -> Command {
     ] {
         match flags.text(flag) {
             list if list.is_empty() => child.env_remove(name),
+            list if flag == "allowedKeyExchanges" => child.env(name, format!("{list},{KEX_SIGNS}")),
             list => child.env(name, list),
         };
     }

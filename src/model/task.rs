@@ -124,7 +124,8 @@ impl fmt::Display for Rootfs {
             Rootfs::Image(name) => {
                 write!(f, "docker://{}/{}", name.host().unwrap_or_default(), name.repository(""))?;
                 match (name.digest(), name.has_tag()) {
-                    (Some(digest), _) => write!(f, "#{digest}"),
+                    (Some(digest), true) => write!(f, "#{}@{digest}", name.tag()),
+                    (Some(digest), false) => write!(f, "#{digest}"),
                     (None, true) => write!(f, "#{}", name.tag()),
                     (None, false) => Ok(()),
                 }
@@ -362,6 +363,8 @@ mod tests {
             "docker:///tutum/tomcat#8.0",
             "docker:///busybox",
             "docker://reg.lan:5000/ops/app#1",
+            &format!("docker:///busybox#{}", Digest::of(b"")),
+            &format!("docker:///busybox#1@{}", Digest::of(b"")),
         ] {
             let rootfs: Rootfs = text.parse().expect("a rootfs");
             assert_eq!(rootfs.to_string(), text);

@@ -33,6 +33,10 @@ pub struct AppView {
     /// It belongs to a `run` and goes with it.
     #[serde(default)]
     pub temporary: bool,
+    /// Ports of the box that no other app may have, whether it runs or not; in the order of its manifest, that
+    /// of its SSH servers last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<u16>,
     /// How to come in with SSH, if its manifest lets anybody in.
     #[serde(default)]
     pub ssh: Option<SshView>,

@@ -6,7 +6,7 @@
 
 use super::plan::egress_chain;
 use super::{Net, NetConfig, NetError, lock};
-use crate::netlink::nft::{Family, Rule, Table};
+use crate::netlink::nft::{Chain, Family, Rule, Table};
 use crate::netlink::route::queue::Bucket;
 use crate::netlink::wire::Request;
 use crate::netlink::{NetlinkError, Socket};
@@ -103,6 +103,11 @@ impl Net {
             }
         }
         Ok(())
+    }
+
+    /// It is the chain of a policer.
+    pub(super) fn polices(&self, chain: &Chain) -> bool {
+        chain.family == Family::Netdev as u8 && chain.table == self.cfg.table
     }
 
     fn is_policed(&self, rules: &mut Socket, slot: Slot) -> Result<bool, NetError> {

@@ -211,6 +211,17 @@ impl Host {
         Ok(links.iter().filter_map(|link| plan::slot_of_link(&link.name, tag)).collect())
     }
 
+    /// The slots of which a link has no queue, so no token bucket either.
+    pub fn unshaped(&self, tag: &str) -> Result<Vec<Slot>, NetError> {
+        let links = lock(&self.route).links().map_err(failed("list", "of this box"))?;
+        let veths = links.iter().filter(|link| link.queue.as_deref() == Some("noqueue"));
+        let slots = veths.filter_map(|link| plan::slot_of_link(&link.name, tag).zip(Some(link)));
+        Ok(slots
+            .filter(|(slot, link)| link.name == slot.veth_host(tag))
+            .map(|(slot, _)| slot)
+            .collect())
+    }
+
     /// Whether the other end of a slot's veth is there and up.
     pub fn is_connected(&self, cfg: &NetConfig, slot: Slot) -> Result<bool, NetError> {
         let outer = slot.veth_host(&cfg.tag);

@@ -30,7 +30,7 @@ pub use bandwidth::Bandwidth;
 pub use config::{NetConfig, PortMap};
 pub use egress::Otherwise;
 pub use error::NetError;
-pub use more::Renewal;
+pub use more::{Renewal, Renewed};
 pub use plan::Addresses;
 pub use subnets::SubnetError;
 

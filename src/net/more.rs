@@ -25,6 +25,15 @@ pub struct Renewal<'a> {
     pub otherwise: Otherwise<'a>,
 }
 
+/// What [`Net::renew_all`] has done, and seen.
+#[derive(Debug, Default)]
+pub struct Renewed {
+    /// Slots whose rules are as they are to be.
+    pub done: BTreeSet<Slot>,
+    /// Those of them that have no limit of bandwidth.
+    pub unlimited: BTreeSet<Slot>,
+}
+
 impl Net {
     /// Opens more to a slot that has rules, in one step. Garden's order: the last opening is looked at
     /// first, which shows in what is logged, under the name `log` of [`Otherwise::Garden`]. `NoRules`: it
@@ -74,9 +83,9 @@ impl Net {
     }
 
     /// As [`Net::renew`], for many slots at once: one at a time, each has the kernel check the rules of
-    /// all. Those that have rules, and whose ports no app has; the slots that it was done for. The others
-    /// are for `renew`, which tells what is wrong.
-    pub fn renew_all(&self, all: &[Renewal<'_>]) -> Result<BTreeSet<Slot>, NetError> {
+    /// all. Those that have rules, and whose ports no app has; the others are for `renew`, which tells what
+    /// is wrong.
+    pub fn renew_all(&self, all: &[Renewal<'_>]) -> Result<Renewed, NetError> {
         let mut rules = lock(&self.rules);
         self.ensure_table(&mut rules)?;
         let keys = |elements: Vec<nft::Element>| -> BTreeSet<Vec<u8>> {
@@ -103,7 +112,13 @@ impl Net {
                 done.extend(slots.drain(..));
             }
         }
-        Ok(done)
+        let mut unlimited: BTreeSet<Slot> =
+            self.host.unshaped(&self.cfg.tag)?.into_iter().collect();
+        unlimited.retain(|slot| done.contains(slot));
+        for chain in self.chains(&mut rules)?.iter().filter(|chain| self.polices(chain)) {
+            plan::slot_of_chain(&chain.name).map(|slot| unlimited.remove(&slot));
+        }
+        Ok(Renewed { done, unlimited })
     }
 
     /// Whether so many openings fit, without looking at the kernel. `TooManyRules`: they do not.

@@ -26,6 +26,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// `bridge`, `veth`, …; none for hardware and loopback.
     pub kind: Option<String>,
+    /// Where what it sends waits: `noqueue`, `tbf`, …
+    pub queue: Option<String>,
     /// Received packets, sent packets, received bytes, sent bytes.
     pub counters: [u64; 4],
 }
@@ -172,6 +174,7 @@ pub fn parse_link(reply: &Reply) -> Option<Link> {
         mtu: number(message::IFLA_MTU).unwrap_or(0),
         master: number(message::IFLA_MASTER),
         kind: attribute(info, message::INFO_KIND).and_then(text).map(str::to_owned),
+        queue: attribute(attrs, message::IFLA_QDISC).and_then(text).map(str::to_owned),
         counters,
     })
 }

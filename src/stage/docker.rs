@@ -79,12 +79,16 @@ pub fn desired_lrps(
             other => other,
         },
     )?;
-    // An image has no process types but what it says for `web`.
+    // An image has no process types but what it says for `web`, and for what says nothing itself.
     lrps.retain(|lrp| manifest.processes.contains_key(&lrp.guid.process));
     for lrp in &mut lrps {
         let process = &manifest.processes[&lrp.guid.process];
         lrp.limits.disk = Some(rest(process.disk, image.bytes)?);
-        if lrp.guid.process == "web" && !says_command(manifest) {
+        let says = match lrp.guid.process.as_str() {
+            "web" => says_command(manifest),
+            _ => process.command.as_ref().is_some_and(|command| !command.trim().is_empty()),
+        };
+        if !says {
             // The launcher joins entrypoint and command itself, without a shell.
             lrp.command.clear();
         }

@@ -5,8 +5,8 @@
 //! containers only).
 //! Called by: `cell`. Calls: `image` (its plain values), `model`, `unit`.
 //! Entry points: [`packs::choose_buildpacks`], [`recipe::staging_task`], [`hook::release_task`],
-//! [`recipe::desired_lrps`], [`recipe::fingerprint`], [`docker::result`], [`docker::desired_lrps`],
-//! [`task::of_app`], [`types::added`].
+//! [`recipe::desired_lrps`], [`recipe::stand_in`], [`recipe::fingerprint`], [`docker::result`],
+//! [`docker::desired_lrps`], [`task::of_app`], [`types::added`].
 //! Ancestor: the recipe builders of stager and nsync.
 
 pub mod docker;
@@ -126,7 +126,7 @@ impl fmt::Display for StageError {
                 write!(
                     f,
                     "no start command for process {}; write command = \"...\" below \
-                     [process.{first}] (an image's entrypoint and command are for `web`)",
+                     [process.{first}] (the image has neither entrypoint nor command)",
                     list(processes)
                 )
             }

@@ -246,7 +246,30 @@ fn needs_web_command(manifest: &Manifest) -> bool {
     web.is_some_and(|web| web.command.is_none() && manifest.run.command.is_none())
 }
 
-/// The process's own command, the app's for `web`, else the buildpack's.
+/// The LRP of a process that somebody wants and that neither the manifest nor the droplet has: like any that
+/// nothing says how to start it runs what `web` does. `None`: it is there, or cannot be, or there is no `web`.
+pub fn stand_in(
+    manifest: &Manifest,
+    result: &StagingResult,
+    droplet: Digest,
+    generation: u64,
+    name: &str,
+) -> Option<DesiredLrp> {
+    if built(result, name).is_some() || types::obstacle(manifest, result, name).is_some() {
+        return None;
+    }
+    let process = types::idle(manifest);
+    Some(lrp(manifest, result, droplet, generation, (name, &process), built(result, "web")?))
+}
+
+/// The command that the droplet has for a process type.
+pub(super) fn built<'a>(result: &'a StagingResult, name: &str) -> Option<&'a str> {
+    let command = result.process_types.get(name)?;
+    (!command.trim().is_empty()).then_some(command)
+}
+
+/// The process's own command, the app's for `web`, else the buildpack's; else its for `web`, which is
+/// what Cloud Foundry's launcher runs when it is told nothing (D94).
 fn start_command<'a>(
     manifest: &'a Manifest,
     result: &'a StagingResult,
@@ -254,8 +277,7 @@ fn start_command<'a>(
     process: &'a Process,
 ) -> Option<&'a str> {
     let app = manifest.run.command.as_deref().filter(|_| name == "web");
-    let built = result.process_types.get(name).map(String::as_str);
-    [process.command.as_deref(), app, built]
+    [process.command.as_deref(), app, built(result, name), built(result, "web")]
         .into_iter()
         .flatten()
         .find(|command| !command.trim().is_empty())

@@ -1,7 +1,8 @@
 //! Process types that a droplet has and the manifest does not name: as in Cloud Foundry they are processes
-//! without an instance, until somebody scales them (D88). Pure.
+//! without an instance, until somebody scales them (D88); and what is said of those that nothing says how to
+//! start (D94). Pure.
 
-use super::recipe::own_memory;
+use super::recipe::{built, own_memory};
 use super::work::{BUILT_MAX, is_beside};
 use crate::model::manifest::{
     Check, Health, HealthTimes, Manifest, PROCESS_NAME_MAX, PROCESSES_MAX, Process,
@@ -36,11 +37,30 @@ pub fn told(manifest: &Manifest, result: &StagingResult) -> Vec<String> {
         format!("Not a process of the app: process type `{}`, as {why}", name.escape_debug())
     });
     // Whoever has thousands of them need not read of all.
-    idle.into_iter().chain(lost.take(PROCESSES_MAX)).collect()
+    let lost = lost.take(PROCESSES_MAX);
+    idle.into_iter().chain(lost).chain(borrowed(manifest, result)).collect()
+}
+
+/// Lines about processes of the manifest of which neither it nor what was staged says how they start.
+pub fn borrowed(manifest: &Manifest, result: &StagingResult) -> Vec<String> {
+    let says = |text: &String| !text.trim().is_empty();
+    let is_silent = |name: &str, process: &Process| {
+        name != "web" && !process.command.as_ref().is_some_and(says)
+    };
+    let all = manifest.processes.iter().filter(|(name, process)| {
+        is_silent(name, process) && built(result, name).is_none() && built(result, "web").is_some()
+    });
+    all.map(|(name, _)| {
+        format!(
+            "Nothing says how process `{name}` starts, so it runs what `web` does; write command = \"...\" \
+             below [process.{name}]"
+        )
+    })
+    .collect()
 }
 
 /// Lines about processes that somebody has scaled and that a droplet has no more: the wish stays, as in Cloud
-/// Foundry, and is fulfilled by the next droplet that has them.
+/// Foundry, and so do the instances, which run what `web` does until a droplet has them again.
 pub fn missed(
     manifest: &Manifest,
     result: &StagingResult,
@@ -50,10 +70,14 @@ pub fn missed(
     let is_there =
         |name: &String| manifest.processes.contains_key(name) || added.contains_key(name);
     let gone = scale.iter().filter(|(name, count)| **count > 0 && !is_there(name));
+    let meanwhile = match built(result, "web") {
+        Some(_) => "they run what `web` does",
+        None => "none runs",
+    };
     gone.map(|(name, count)| {
         format!(
-            "The droplet has no process type `{name}` any more, of which {count} are wanted: none runs until \
-             one has it again; `terrarium scale {}:{name}=0` forgets it",
+            "The droplet has no process type `{name}` any more, of which {count} are wanted: {meanwhile} until \
+             one has it again; `terrarium scale {}:{name}=0` ends that",
             manifest.name
         )
     })
@@ -70,7 +94,7 @@ fn others<'a>(manifest: &'a Manifest, result: &'a StagingResult) -> impl Iterato
 }
 
 /// Why a type cannot be a process here.
-fn obstacle(manifest: &Manifest, result: &StagingResult, name: &str) -> Option<String> {
+pub(super) fn obstacle(manifest: &Manifest, result: &StagingResult, name: &str) -> Option<String> {
     if name.len() > PROCESS_NAME_MAX || name.parse::<AppName>().is_err() {
         return Some(format!("its name is not 1 to {PROCESS_NAME_MAX} of a-z, 0-9 and inner `-`"));
     }
@@ -147,6 +171,27 @@ mod tests {
         assert_eq!(lrps.len(), 1);
     }
 
+    /// Row 72: as the launcher does that is told no command.
+    #[test]
+    fn row_72_what_nothing_says_how_to_start_runs_what_web_does() {
+        let result = staged(&[("web", "./web"), ("clock", "./clock")]);
+        let text = "[run]\ncommand = \"mine\"\n[process.web]\n[process.clock]\n[process.worker]\n";
+        let text = text.replace("[run]", "").replace("command", "run.command");
+        let named = manifest(&text);
+        let lrps = desired_lrps(&named, &result, Digest::of(b"d"), 0).expect("commands");
+        let commands: Vec<_> =
+            lrps.iter().map(|lrp| (lrp.guid.process.as_str(), lrp.command.as_str())).collect();
+        // The manifest's own command of `web` is no part of the droplet.
+        assert_eq!(commands, [("clock", "./clock"), ("web", "mine"), ("worker", "./web")]);
+        let lines = told(&named, &result);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].starts_with("Nothing says how process `worker` starts"), "{lines:?}");
+        // Without any there is none.
+        let none = desired_lrps(&named, &staged(&[]), Digest::of(b"d"), 0).expect_err("no command");
+        assert!(none.to_string().contains("process `clock`, `worker`"), "{none}");
+        assert!(told(&named, &staged(&[])).is_empty());
+    }
+
     #[test]
     fn it_is_told_what_does_not_run_and_what_cannot() {
         assert!(told(&manifest(""), &staged(&[("web", "x")])).is_empty());
@@ -158,7 +203,11 @@ mod tests {
         let scale = scale.map(|(name, count)| (name.to_owned(), count)).into();
         let some = missed(&manifest(""), &staged(&[("web", "x"), ("clock", "x")]), &scale);
         assert_eq!(some.len(), 1, "{some:?}");
-        assert!(some[0].contains("type `worker` any more, of which 2 are wanted"), "{some:?}");
+        let worker =
+            "type `worker` any more, of which 2 are wanted: they run what `web` does until";
+        assert!(some[0].contains(worker), "{some:?}");
+        let some = missed(&manifest(""), &staged(&[("clock", "x")]), &scale);
+        assert!(some[0].contains("none runs until"), "{some:?}");
         let odd = staged(&[("web", "x"), ("Bad_Name", "x")]);
         assert!(added(&manifest(""), &odd).is_empty());
         let some = told(&manifest(""), &odd);

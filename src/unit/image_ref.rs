@@ -1,5 +1,6 @@
 //! Names of images in registries: `[host[:port]/]path[:tag][@sha256:<hex>]`, and Garden's URL form
-//! `docker://[host[:port]]/path[#tag]`.
+//! `docker://[host[:port]]/path[#tag]`, with a digest as cloud controllers write it:
+//! `path#tag@sha256:<hex>`, `path@sha256#<hex>`.
 
 use super::digest::Digest;
 use serde::{Deserialize, Serialize};
@@ -99,9 +100,12 @@ impl ImageRef {
         ImageRef { digest: Some(digest), ..self.clone() }
     }
 
-    /// Reads what follows `docker://`: `[host[:port]]/path`, then `#tag`, `#sha256:...`, or what
-    /// the short form has.
+    /// Reads what follows `docker://`: `[host[:port]]/path`, then `#tag`, `#sha256:...`,
+    /// `#tag@sha256:...`, `@sha256#...`, or what the short form has.
     fn from_url(rest: &str) -> Result<ImageRef, String> {
+        // Whoever cuts at the last `:` cuts a digest in two, as nsync and the controller do.
+        let joined = rest.contains("@sha256#").then(|| rest.replacen("@sha256#", "@sha256:", 1));
+        let rest = joined.as_deref().unwrap_or(rest);
         let (rest, fragment) = match rest.split_once('#') {
             Some((rest, fragment)) => (rest, Some(fragment)),
             None => (rest, None),
@@ -122,8 +126,14 @@ impl ImageRef {
             Some(_) if image.tag.is_some() || image.digest.is_some() => {
                 return Err("it has a tag before and behind the `#`".into());
             }
-            Some(text) if text.contains(':') => image.digest = Some(read_digest(text)?),
-            Some(text) => image.tag = Some(read_tag(text)?),
+            Some(text) => match text.split_once('@') {
+                Some((tag, digest)) => {
+                    image.tag = Some(read_tag(tag)?);
+                    image.digest = Some(read_digest(digest)?);
+                }
+                None if text.contains(':') => image.digest = Some(read_digest(text)?),
+                None => image.tag = Some(read_tag(text)?),
+            },
         }
         image.checked()
     }
@@ -332,11 +342,18 @@ mod tests {
             format!("x:5000/y@{digest}"),
             format!("docker://x:5000/y@{digest}"),
             format!("docker://x:5000/y#{digest}"),
+            format!("docker://x:5000/y@{}", digest.replace(':', "#")),
         ] {
             assert_eq!(parts(&text), (at("x:5000"), "y".into(), "latest".into(), true), "{text}");
         }
         let both = format!("x:5000/y:1.2@{digest}");
-        assert_eq!(parts(&both), (at("x:5000"), "y".into(), "1.2".into(), true));
+        for text in [
+            both.clone(),
+            format!("docker://x:5000/y#1.2@{digest}"),
+            format!("docker://x:5000/y:1.2@{}", digest.replace(':', "#")),
+        ] {
+            assert_eq!(parts(&text), (at("x:5000"), "y".into(), "1.2".into(), true), "{text}");
+        }
         assert_eq!(both.parse::<ImageRef>().expect("ref").to_string(), both);
     }
 
@@ -378,6 +395,9 @@ mod tests {
             "docker:///a%2fb",
             "docker:///a:1#2",
             "docker:///a#sha256:zz",
+            "docker:///a@sha256#zz",
+            "docker:///a#1@sha256:zz",
+            "docker:///a#1@2",
             &long,
             &bare,
             &format!("x@{short}"),

@@ -4,10 +4,11 @@
 //! Must not: read a clock, a file, a socket or a random source; know what an app is.
 //! Called by: every room. Calls: nothing.
 //! Entry points: [`Bytes`], [`AppName`], [`Handle`], [`Slot`], [`IdRange`], [`IdMap`],
-//! [`Digest`], [`ImageRef`], [`Rate`], [`escape`], [`span`], [`sparse`], [`xxh64_hex`],
+//! [`Digest`], [`ImageRef`], [`Rate`], [`date`], [`escape`], [`span`], [`sparse`], [`xxh64_hex`],
 //! [`public_line`].
 
 mod bytes;
+pub mod date;
 mod digest;
 pub mod escape;
 mod ids;

@@ -96,22 +96,33 @@ impl Store {
         };
         write_down()?;
         fault::point(format_args!("layer:written"));
-        let mut made = Vec::with_capacity(open.len());
+        let (mut made, mut shown) = (Vec::with_capacity(open.len()), Ok(()));
         for (draft, chain, root) in &open {
-            if draft.show(chain)? {
-                made.push((chain, root));
+            match draft.show(chain) {
+                Ok(true) => made.push((chain, root)),
+                Ok(false) => {}
+                Err(err) => {
+                    shown = Err(err);
+                    break;
+                }
             }
         }
         fault::point(format_args!("layer:placed"));
         // Renamings reach the disk in their order.
-        publish().map_err(VolumeError::refused("write what speaks of layers in", &self.dir))?;
+        let refused = || VolumeError::refused("write what speaks of layers in", &self.dir);
+        let shown = shown.and_then(|()| publish().map_err(refused()));
         fault::point(format_args!("layer:listed"));
         // Nobody who is told of them may find them gone after a power cut. Sealing is a commit: it has
-        // written down what was renamed before.
-        match made.is_empty() {
-            true => write_down()?,
-            false => made.into_iter().try_for_each(|(chain, root)| self.seal(chain, root))?,
-        }
+        // written down what was renamed before. What is visible is sealed, whatever came after it.
+        let sealed = match made.is_empty() {
+            true => write_down(),
+            false => {
+                let sealed = made.into_iter().map(|(chain, root)| self.seal(chain, root));
+                // All of them, and then the first that failed.
+                sealed.collect::<Vec<_>>().into_iter().collect()
+            }
+        };
+        shown.and(sealed)?;
         fault::point(format_args!("layer:sealed"));
         Ok(())
     }

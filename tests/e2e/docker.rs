@@ -277,11 +277,6 @@ fn an_image_that_cannot_be_had_or_run_is_a_failure_with_its_reason() {
         );
         assert!(!lab.daemon_log().contains(&ran(name)));
     }
-    // Without a command, and too large for its disk.
-    let path = manifest(&lab, "mute", "image.ref = \"127.0.0.1:5000/ops/app:1\"\n[process.w]");
-    assert_ne!(lab.run(&["apply", &path]).code, 0);
-    let view = lab.until_state("mute", "failed");
-    assert!(view["reason"].as_str().expect("a reason").contains("no start command"), "{view}");
     registry.stop();
     lab.finish();
 }

@@ -1,6 +1,7 @@
 //! Apps of four kinds on the stack of the Cloud Foundry world, each staged, reached over its port,
-//! restarted, scaled, and taken to a new version and back: a site, Python with vendored wheels, Node
-//! with vendored modules, a compiled program with a Procfile.
+//! restarted, scaled, taken to a new version and back, and rolled back: a site, Python with vendored
+//! wheels, Node with vendored modules, a compiled program with a Procfile. And what that stack shows a
+//! buildpack.
 
 use super::lab::{Lab, get, tool};
 use std::fs;
@@ -61,14 +62,27 @@ fn live(lab: &Lab, name: &str, manifest: &str, turn: impl Fn(u32)) {
     lab.ok(&["apply", manifest]);
     answers(lab, name, 1, &text(1));
     // The same source, staged again later, has become the very same droplet.
-    let log = lab.daemon_log();
-    let staged = log.lines().filter(|it| it.contains("app.staged"));
-    assert_eq!(staged.count(), 3, "{log}");
+    let staged = |times: usize| {
+        let log = lab.daemon_log();
+        let lines = log.lines().filter(|it| it.contains("app.staged"));
+        assert_eq!(lines.count(), times, "{log}");
+    };
+    staged(3);
     let of = lab.ok(&["revisions", name, "--json"]).out;
     let of: serde_json::Value = serde_json::from_str(&of).expect("JSON");
     let droplets: Vec<_> = of.as_array().expect("a list").iter().map(|it| &it["droplet"]).collect();
     let [first, other, again] = droplets[..] else { panic!("{of}") };
     assert!(first.is_string() && first == again && first != other, "{of}");
+    // Back to the version between, which nobody has to build again.
+    let back = of[1]["revision"].to_string();
+    lab.ok(&["rollback", name, "--to", &back]);
+    answers(lab, name, 1, &text(2));
+    staged(3);
+    let of = lab.ok(&["revisions", name, "--json"]).out;
+    let of: serde_json::Value = serde_json::from_str(&of).expect("JSON");
+    let last = of.as_array().and_then(|all| all.last()).expect("a revision");
+    assert_eq!(last["why"], format!("rollback to {back}"), "{of}");
+    assert_eq!((&last["current"], &last["droplet"]), (&true.into(), other), "{of}");
 }
 
 /// Puts what is in an archive of `TERRARIUM_STACKS` below `prefix` into `dir`.
@@ -190,5 +204,53 @@ fn a_compiled_program_with_a_procfile_lives() {
     live(&lab, "program", &path, |version| {
         write(&dir, "www/index.html", format!("version {version}\n"));
     });
+    lab.finish();
+}
+
+/// Row 65: what a script written for cflinuxfs finds in the real container: who and where it is, the limits of
+/// its process, three arguments of which the last is an empty directory, the stack that the manifest says this
+/// one is like, and the programs that the common ones call.
+#[test]
+fn a_buildpack_for_cflinuxfs4_finds_what_it_looks_for() {
+    let lab = Lab::start("kinds-stack");
+    let script = r#"
+echo "on $CF_STACK: $1 $2 $# [$(ls -A "$3")]"
+echo "as $USER=$(id -un) in $HOME, umask $(umask), $(ulimit -n) files"
+test -d "$3" && test -w "$1" && test -w "$2" && touch "$HOME/own" "$(mktemp)" && echo writes
+ruby -ryaml -e 'puts YAML.load("a: ruby")["a"]'
+curl -s --output - file:///etc/hostname > /dev/null && echo curl
+git init -q /tmp/repo && git -C /tmp/repo status > /dev/null && echo git
+echo '{"a": "jq"}' | jq -r .a
+python3 -c 'import zipfile; zipfile.ZipFile("/tmp/a.zip", "w").writestr("python3", "unzip\n")'
+unzip -p /tmp/a.zip
+echo xz | xz | xz -d
+perl -e 'print "perl\n"'
+python3 -c 'import venv, yaml; print("python3")'
+echo done
+"#;
+    lab.buildpack("foreign", script);
+    let dir = lab.root.join("src/app");
+    write(&dir, "Procfile", "web: echo runs on $CF_STACK; exec sleep 1000\n");
+    let more = "[health]\ntype = \"process\"\n\n[env]\nCF_STACK = \"cflinuxfs4\"\n";
+    let ran = lab.ok(&["apply", &manifest(&lab, "app", "[\"foreign\"]", more)]);
+    let staged: Vec<_> = lab.logged("app", "[STG/0] OUT ");
+    let staged = staged.iter().filter_map(|line| line.split_once("OUT ")).map(|(_, text)| text);
+    let told: Vec<_> = staged.skip_while(|text| !text.starts_with("on ")).take(12).collect();
+    let expected = [
+        "on cflinuxfs4: /tmp/app /tmp/cache/final 3 []",
+        "as vcap=vcap in /home/vcap, umask 0022, 16384 files",
+        "writes",
+        "ruby",
+        "curl",
+        "git",
+        "jq",
+        "unzip",
+        "xz",
+        "perl",
+        "python3",
+        "done",
+    ];
+    assert_eq!(told, expected, "{}{}", ran.out, ran.err);
+    lab.until("it runs", |lab| (!lab.logged("app", "runs on cflinuxfs4").is_empty()).then_some(()));
     lab.finish();
 }

@@ -63,6 +63,11 @@ impl Lab {
 
     /// The tree that a package would install.
     fn lay_out(&self) {
+        // As Debian has it: nothing that is kept there can be run there.
+        let run = self.root.join("run");
+        fs::create_dir_all(&run).expect("run");
+        let options = "mode=755,nosuid,nodev,noexec";
+        tool("mount", &["-t", "tmpfs", "-o", options, "run", run.to_str().expect("a UTF-8 path")]);
         let lib = self.root.join("usr/lib/terrarium");
         let stacks = lib.join("stacks");
         fs::create_dir_all(&stacks).expect("stacks");
@@ -303,6 +308,7 @@ impl Lab {
         self.assert_empty();
         self.end_daemon(nix::sys::signal::Signal::SIGTERM);
         self.assert_nothing_left();
+        tool("umount", &[self.root.join("run").to_str().expect("a UTF-8 path")]);
         fs::remove_dir_all(&self.root).expect("clean up");
     }
 
@@ -351,7 +357,10 @@ impl Lab {
     pub fn assert_nothing_left(&self) {
         let root = self.root.to_str().expect("a UTF-8 path");
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
-        assert!(!mounts.contains(root), "mounts: {mounts}");
+        let own = format!(" {root}/run ");
+        let left: Vec<&str> =
+            mounts.lines().filter(|it| it.contains(root) && !it.contains(&own)).collect();
+        assert!(left.is_empty(), "mounts: {left:?}");
         let loops = tool("losetup", &["-a"]);
         assert!(!loops.contains(root), "loop devices: {loops}");
         let cgroups = find_cgroups(&self.cgroup);

@@ -1,5 +1,6 @@
 //! The cell as a whole: room, removal, draining, checks of itself, reboots and clocks.
 
+use super::bridge::socket;
 use super::lab::{Lab, Ran, get};
 use super::{PORT, WEB};
 use nix::mount::{MsFlags, mount, umount};
@@ -181,6 +182,7 @@ fn row_35_a_cell_that_is_drained_ends_all_keeps_what_is_desired_and_goes_on_with
         ),
     ]);
     lab.until_state("web", "running");
+    let handle = lab.instance("web", 0)["handle"].as_str().expect("a handle").to_owned();
     let task = lab.app("task", IDLE, &small(32));
     let text = fs::read_to_string(&task).expect("manifest").replace("procfile", "slow");
     fs::write(&task, text).expect("manifest");
@@ -205,6 +207,10 @@ fn row_35_a_cell_that_is_drained_ends_all_keeps_what_is_desired_and_goes_on_with
     assert_eq!(ran.code, 0, "{}\n{}", ran.err, lab.daemon_log());
     lab.assert_empty();
     assert!(!lab.logged("task", "Staging complete").is_empty(), "the Task was not finished");
+    // Rep's words, once, and only for what served.
+    let said = format!("requesting replacement for instance {handle}");
+    assert_eq!(lab.logged("web", &said).len(), 1);
+    assert!(lab.logged("task", "requesting replacement").is_empty());
     let status = lab.run(&["status"]);
     assert!(status.out.contains("\ndrained for "), "{}", status.out);
     for app in ["web", "task", "new"] {
@@ -300,6 +306,9 @@ fn row_37_a_cell_that_cannot_make_containers_starts_nothing_new_until_it_can() {
     let status = lab.run(&["status"]);
     assert_eq!(status.code, 3);
     assert!(status.out.contains("the cell cannot make containers: "), "{}", status.out);
+    // Whoever looks for a cell for his work is told to look elsewhere.
+    let state = socket(&lab, "GET /rep/state", "");
+    assert_eq!((state.status, &state.json()["name"]), (503, &"UnknownError".into()));
     lab.ok(&["scale", "web=2"]);
     let one = lab.until("the second waits", |lab| {
         let one = lab.instance("web", 1);
@@ -312,6 +321,7 @@ fn row_37_a_cell_that_cannot_make_containers_starts_nothing_new_until_it_can() {
     set_read_only(&store, false);
     lab.until_state("web", "running");
     lab.until("it is well again", |lab| (cell(lab)["check"] == "healthy").then_some(()));
+    assert_eq!(socket(&lab, "GET /rep/state", "").status, 200);
     assert_eq!(lab.instance("web", 0)["handle"], before["handle"]);
     lab.end_daemon(Signal::SIGTERM);
     lab.configure("check", "[self_check]\ninterval = \"never\"\n");

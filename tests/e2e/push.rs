@@ -184,7 +184,10 @@ fn an_app_goes_back_to_what_it_was_and_stays_there_over_a_restart() {
 #[test]
 fn a_task_of_an_app_runs_once_where_and_as_the_app_would() {
     let lab = Lab::start("run-task");
-    let manifest = format!("{SMALL}\n[env]\nWHO = \"the app\"\n");
+    let manifest = format!(
+        "{SMALL}\n[env]\nWHO = \"the app\"\n\n[sidecar.relay]\ncommand = \"exec sleep 1000\"\nmemory = \
+         \"8MiB\"\n"
+    );
     lab.ok(&["apply", &lab.app("web", "exec sleep 1000\n", &manifest)]);
     let command = "echo task of $WHO with $MEMORY_LIMIT as $(id -un); ls app.sh";
     let ran = lab.ok(&["run-task", "web", "--wait", "-m", "16M", "--", command]);
@@ -194,6 +197,19 @@ fn a_task_of_an_app_runs_once_where_and_as_the_app_would() {
     assert!(lab.ok(&["task", &guid]).out.contains("completed"));
     // Its words are the app's own, and stay when it is forgotten.
     assert!(!lab.logged("web", "task of the app").is_empty());
+    // Its sidecars have no part of a Task's memory, and VCAP_APPLICATION tells the same.
+    let command = "echo $MEMORY_LIMIT of a task; echo $VCAP_APPLICATION";
+    for (flags, limit, facts) in [
+        (&[][..], "32m of a task", r#""limits":{"disk":32,"fds":16384,"mem":32}"#),
+        (
+            &["-m", "24M", "-k", "48M"],
+            "24m of a task",
+            r#""limits":{"disk":48,"fds":16384,"mem":24}"#,
+        ),
+    ] {
+        let ran = lab.ok(&[&["run-task", "web", "-w"], flags, &["--", command]].concat());
+        assert!(ran.out.contains(limit) && ran.out.contains(facts), "{flags:?}: {}", ran.out);
+    }
     let ran = lab.run(&["run-task", "web", "-w", "--", "exit 7"]);
     assert!(ran.code == 3 && ran.err.contains("Exited with status 7"), "{} {}", ran.code, ran.err);
     assert_eq!(lab.run(&["run-task", "nobody", "true"]).code, 4);
@@ -338,9 +354,15 @@ fn a_process_of_the_droplet_alone_is_scaled(lab: &Lab, dir: &std::path::Path, pu
     runs(lab);
     let ran = procfile("");
     assert!(ran.out.contains("no process type `worker` any more, of which 1 are"), "{}", ran.out);
-    lab.until("it ends", |lab| worker(lab)["instances"].as_array()?.is_empty().then_some(()));
+    let does = |command: &str| {
+        lab.until("it runs that", |lab| {
+            let worker = worker(lab);
+            (worker["command"] == command && worker["running"] == 1).then_some(())
+        });
+    };
+    does("sh app.sh");
     procfile(line);
-    runs(lab);
+    does(line[8..].trim());
     let revisions = lab.ok(&["revisions", "shop", "--json"]).out;
     let revisions: serde_json::Value = serde_json::from_str(&revisions).expect("JSON");
     let last = revisions.as_array().and_then(|all| all.last()).expect("one");
@@ -372,10 +394,13 @@ fn row_88_disk_command_and_images_are_pushed_by_cfs_letters() {
     lab.ok(&["delete", "shop"]);
 
     stored(&lab, "lab/app");
-    let ran =
-        lab.ok(&["push", "lab/app:one", "-n", "whole", "-m", "64M", "-k", "96M", "--port", "8002"]);
+    // Without a manifest and a port it gets one of the box, and whoever has pushed it is told.
+    let ran = lab.ok(&["push", "lab/app:one", "-n", "whole", "-m", "64M", "-k", "96M"]);
+    for note in ["whole: gets port 8080 of the box", "whole: answers at http://127.0.0.1:8080"] {
+        assert!(ran.err.contains(note), "{note}: {}", ran.err);
+    }
     lab.until_state("whole", "running");
-    let said = lab.until("it answers", |_| super::lab::get("127.0.0.1", 8002));
+    let said = lab.until("it answers", |_| super::lab::get("127.0.0.1", 8080));
     assert_eq!(said, "0\n0\n/\nhello image 9000 1a b\n", "{}{}", ran.out, ran.err);
     // The image is part of its disk: what is too little is refused, and what is said to do does.
     let tight =
@@ -387,6 +412,15 @@ fn row_88_disk_command_and_images_are_pushed_by_cfs_letters() {
     let least = least.filter(|it| it.ends_with("MiB")).unwrap_or_else(|| panic!("{told}"));
     let ran = tight(least.trim_end_matches("iB"));
     assert_eq!(ran.code, 0, "{least}: {}{}", ran.out, ran.err);
+    // It keeps its port, also when it is pushed again while it is stopped; by hand it gets another, or none.
+    assert!(!ran.err.contains("gets port") && ran.err.contains("at http://127.0.0.1:8080\n"));
+    lab.ok(&["stop", "whole"]);
+    let claims = |more: &[&str]| {
+        lab.ok(&[&["push", "lab/app:one", "-n", "whole", "-k", "96M", "--no-start"], more].concat());
+        lab.view("whole")["claims"].as_array().cloned().unwrap_or_default()
+    };
+    assert_eq!(claims(&[]), [8080]);
+    assert!(claims(&["--port", "8002"]).contains(&8002.into()));
     lab.ok(&["delete", "whole"]);
     lab.finish();
 }
@@ -442,14 +476,19 @@ applications:
         super::lab::get("127.0.0.1", 8080).filter(|said| said.contains("hello image"))
     });
     assert_eq!(said, "0\n0\n/\nhello image 9000 1a b\n", "{told}");
-    // Another one gets the same port, and whoever pushes it is told of the flag.
+    // Another one gets the next port; who asks for the same is told of the flag.
     let next = lab.root.join("src/next");
     fs::create_dir_all(&next).expect("directory");
     let second = "applications:\n- {name: next, memory: 64M, docker: {image: lab/app:one}}\n";
     fs::write(next.join("manifest.yml"), second).expect("manifest");
-    let ran = lab.run(&["push", next.to_str().expect("UTF-8")]);
+    let next = next.to_str().expect("UTF-8");
+    let ran = lab.run(&["push", next, "--port", "8080"]);
     assert!(ran.code == 9 && ran.err.contains("8080 is published by app whole"), "{}", ran.err);
     assert!(ran.err.contains("that is --port (or --no-route) for `publish`"), "{}", ran.err);
+    let ran = lab.ok(&["push", next]);
+    assert!(ran.err.contains("the app answers on port 8081 of the box"), "{}", ran.err);
+    lab.until("the next one answers", |_| super::lab::get("127.0.0.1", 8081));
+    lab.ok(&["delete", "next"]);
     lab.ok(&["delete", "shop"]);
     lab.ok(&["delete", "whole"]);
     lab.finish();

@@ -62,6 +62,7 @@ impl Stage {
             to: "/tmp/lifecycle".into(),
             read_only: true,
             mapped: false,
+            ours: true,
         };
         let mut spec = spec(&lab, "stage");
         spec.binds = vec![bind];

@@ -813,6 +813,7 @@ fn hostile_roots_never_reach_the_box() {
         to: to.into(),
         read_only: true,
         mapped: false,
+        ours: false,
     };
     plan.binds.push(bind("/etc/hosts"));
     plan.binds.push(bind("/new/dir/hosts"));
@@ -877,6 +878,7 @@ fn binds_show_owners_as_asked_and_hold_their_limits() {
             to: to.into(),
             read_only,
             mapped,
+            ours: false,
         });
     }
     let mut container = lab.launch(&plan).expect("a container");

@@ -205,6 +205,7 @@ fn binds_of_a_pea_are_its_own() {
         to: to.into(),
         read_only,
         mapped: true,
+        ours: false,
     };
     let root = peas.root("p", vec![bind("/ro/deep", true), bind("/rw", false)]);
     let said = peas.sh(&root, "root", "cat /ro/deep/file; echo x > /ro/deep/x; echo y > /rw/y");
@@ -430,6 +431,7 @@ fn a_pea_that_cannot_be_made_leaves_nothing() {
         to: "/x".into(),
         read_only: true,
         mapped: true,
+        ours: false,
     };
     let said = text(host.make_pea_root(&handle(), "p", vec![layer], vec![bind], None));
     assert!(said.contains("/gone") && said.contains("make it first"), "{said}");

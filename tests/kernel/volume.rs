@@ -1,5 +1,6 @@
 //! The store on a real loop device, seen with `btrfs`, `findmnt`'s table and coreutils.
 
+mod sealed;
 mod snapshot;
 mod usage;
 

@@ -141,3 +141,43 @@ fn row_67_a_url_and_a_name_stand_in_one_chain() {
     let said = run(builder(&place, &order).arg("-skipDetect")).ok();
     assert!(said.out.contains("supplied"), "{said:#?}");
 }
+
+/// Tells `curl` and `git` what to check no more; they are asked by what they are called with.
+#[test]
+fn row_67_certificates_are_not_checked_when_the_builder_is_told_so() {
+    let place = Place::new();
+    source(&place, "p", "fetched");
+    tool("tar", &words("-czf ../p.tgz bin"), &place.path("p"));
+    let archive = place.path("p.tgz");
+    let at = |name: &str| place.path(name).display().to_string();
+    // Each takes its words down and does its work: the last one is the address, or where to clone to.
+    let curl = format!(
+        "echo \"$@\" >> {}\nwhile [ \"$1\" != --output ]; do shift; done\ncp {} \"$2\"",
+        at("curl.said"),
+        archive.display()
+    );
+    place.script("stubs/curl", &curl);
+    let git = format!(
+        "echo \"$@\" >> {}\nfor last; do :; done\nmkdir -p \"$last\"\ncp -r {}/bin \"$last\"",
+        at("git.said"),
+        at("p")
+    );
+    place.script("stubs/git", &git);
+    let path = format!("{}:{}", at("stubs"), std::env::var("PATH").expect("a PATH"));
+    for (url, tool, unchecked) in [
+        ("https://packs.example/p.tgz", "curl", "--insecure"),
+        ("https://packs.example/p.git", "git", "-c http.sslVerify=false clone"),
+    ] {
+        for (flag, is_there) in [("-skipCertVerify=false", false), ("-skipCertVerify=true", true)] {
+            let said = run(builder(&place, url).arg(flag).env("PATH", &path)).ok();
+            assert!(said.out.contains("fetched"), "{said:#?}");
+            let line = place.read(&format!("{tool}.said"));
+            assert_eq!(line.lines().count(), 1, "{line}");
+            assert!(line.contains("packs.example/p."), "{line}");
+            assert_eq!(line.contains(unchecked), is_there, "{flag}: {line}");
+            // So that the next one is asked again.
+            fs::remove_file(place.path(&format!("{tool}.said"))).expect("forgotten");
+            fs::remove_dir_all(place.path("downloads")).expect("removed");
+        }
+    }
+}

@@ -205,16 +205,16 @@ fn all_instances_run(app: &Value) -> bool {
 
 /// One port of one instance.
 #[derive(Debug, PartialEq, Eq)]
-struct Port {
-    index: u64,
+pub struct Port {
+    pub index: u64,
     /// Of this instance alone, on the box.
-    host: u16,
+    pub host: u16,
     /// Of all instances together, on the box.
     publish: Option<u16>,
 }
 
 /// The ports of every instance.
-fn ports(app: &Value) -> Vec<Port> {
+pub fn ports(app: &Value) -> Vec<Port> {
     let list = |value: &Value, key: &str| value[key].as_array().cloned().unwrap_or_default();
     let number = |value: &Value| value.as_u64().and_then(|port| u16::try_from(port).ok());
     let mut found = Vec::new();
@@ -231,7 +231,8 @@ fn ports(app: &Value) -> Vec<Port> {
     found
 }
 
-fn fetch(port: u16, who: &str) -> Result<()> {
+/// Asks for `/`, and shows what comes.
+pub fn fetch(port: u16, who: &str) -> Result<()> {
     println!("\n$ curl http://127.0.0.1:{port}/    # {who}");
     println!("{}", get(port)?.trim_end());
     Ok(())

@@ -1,6 +1,7 @@
 //! Every chore of this repository is a verb of `cargo xtask`.
 
 mod bench;
+mod buildpack;
 mod ci;
 mod demo;
 mod dist;
@@ -23,6 +24,8 @@ use test::Floor;
 const HELP: &str = "\
 cargo xtask COMMAND
   demo                              one app from its manifest to its HTTP answers (root)
+  buildpack APP PACK...             the life of an app by buildpacks from elsewhere, each a directory, zip or
+                                    tgz (root)
   test [FLOOR] [-- ARGS]            the tests: unit, kernel, e2e, garden; all but unit need root
   tidy                              the rules of the house that the compiler does not hold
   rootfs NAME [--rebuild|--check]   build a stack into target/rootfs; --check builds it twice
@@ -73,6 +76,11 @@ fn run(args: &[&str]) -> Result<()> {
         ),
         ["bench", "pull", "--meter", rest @ ..] => bench::pull::meter::inside(rest),
         ["bench", "pull", rounds] => bench::pull::run(number(rounds)?),
+        // How it calls itself again, apart from the machine.
+        ["buildpack", "--inside", root, program, app, names @ ..] => {
+            buildpack::inside(Path::new(root), Path::new(program), Path::new(app), names)
+        }
+        ["buildpack", app, packs @ ..] if !packs.is_empty() => buildpack::run(app, packs),
         ["ci"] => ci::run(),
         ["demo"] => demo::run(),
         // How the demo calls itself again, apart from the machine.

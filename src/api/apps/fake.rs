@@ -54,6 +54,7 @@ pub fn view(name: &str, state: &str) -> AppView {
         refused: None,
         pushed: None,
         temporary: false,
+        claims: Vec::new(),
         ssh: None,
         processes: vec![ProcessView {
             name: "web".into(),

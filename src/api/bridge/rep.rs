@@ -101,7 +101,10 @@ async fn state<S: RecordService + WatchService>(service: &S, bridge: &Bridge) ->
     let set: serde_json::Map<String, Value> =
         stacks.into_iter().map(|stack| (stack, json!({}))).collect();
     let lrps: Vec<Value> = cell.lrps().iter().flat_map(lrps).collect();
-    let tasks: Vec<Value> = service.tasks(None).iter().map(task).collect();
+    let tasks = service.tasks(None);
+    // The others have no container: they wait for one, or had one.
+    let working = tasks.iter().filter(|record| record.state == TaskState::Running);
+    let tasks: Vec<Value> = working.map(task).collect();
     Ok(Response::json(
         200,
         &json!({
@@ -160,12 +163,6 @@ fn lrps(lrp: &Lrp) -> Vec<Value> {
 fn task(record: &TaskRecord) -> Value {
     let task = &record.task;
     let mib = |bytes: Option<crate::unit::Bytes>| bytes.map_or(0, |bytes| bytes.as_mib());
-    let state = match record.state {
-        TaskState::Pending => "PENDING",
-        TaskState::Running => "RUNNING",
-        TaskState::Completed => "COMPLETED",
-        TaskState::Resolving => "RESOLVING",
-    };
     json!({
         "TaskGuid": task.guid,
         "Domain": task.domain,
@@ -175,7 +172,7 @@ fn task(record: &TaskRecord) -> Value {
         "MemoryMB": mib(task.limits.memory),
         "DiskMB": mib(task.limits.disk),
         "MaxPids": task.limits.pids.unwrap_or_default(),
-        "state": state,
+        "state": record.state,
         "failed": record.failed,
     })
 }

@@ -120,7 +120,8 @@ async fn create(service: &impl RecordService, value: Value) -> Done<Response> {
     };
     let (mut failures, mut ignored) = (Map::new(), Vec::new());
     for (n, item) in items.iter().enumerate() {
-        let guid = item["guid"].as_str().map_or_else(|| format!("number {n}"), str::to_owned);
+        let guid = item["guid"].as_str().filter(|guid| !guid.is_empty());
+        let guid = guid.map_or_else(|| format!("number {n}"), str::to_owned);
         let made = match item {
             Value::Object(object) => create_one(service, object).await,
             _ => Err(RecordError::new(400, "InvalidRecord", "a container is an object")),
@@ -152,6 +153,9 @@ async fn create_one(
         true => RecordError::new(400, "LimitsInvalid", text),
         false => RecordError::new(400, "InvalidRecord", text),
     };
+    if object.get("guid").is_none_or(|guid| guid.is_null() || guid == "") {
+        return Err(RecordError::new(400, "GuidNotSpecified", "container guid not specified"));
+    }
     let wanted = record::container(object, &|path| service.stack_at(path));
     let taken = |guid: &str| containers(service).iter().any(|it| it["guid"] == *guid);
     let not_available =

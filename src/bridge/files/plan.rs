@@ -1,6 +1,6 @@
 //! What becomes of a request for a file: all of it, a part, or nothing. Pure. RFC 9110, 13 and 14.
 
-use crate::bridge::date;
+use crate::unit::date;
 
 /// What is said of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]

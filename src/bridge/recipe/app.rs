@@ -60,11 +60,7 @@ pub fn app(site: &Site, desire: &DesireApp, ssh: Option<&SshKeys>) -> Result<Val
         (true, false) => return Err(NoRecipe::new("desired app missing droplet_uri")),
         _ => {}
     }
-    let metadata: Metadata = match desire.execution_metadata.trim() {
-        "" => Metadata::default(),
-        text => serde_json::from_str(text)
-            .map_err(|err| NoRecipe(format!("execution_metadata: {err}")))?,
-    };
+    let metadata = metadata(desire)?;
     let ports = ports(desire, &metadata)?;
     let (user, archive, rootfs) = match is_docker {
         true => {
@@ -135,18 +131,28 @@ fn container_env(is_docker: bool) -> Vec<Value> {
     }
 }
 
+/// What the image says of itself. A droplet's is for its launcher, and may be any text.
+fn metadata(desire: &DesireApp) -> Result<Metadata, NoRecipe> {
+    match desire.execution_metadata.trim() {
+        _ if desire.docker_image.is_empty() => Ok(Metadata::default()),
+        "" => Ok(Metadata::default()),
+        text => {
+            serde_json::from_str(text).map_err(|err| NoRecipe(format!("execution_metadata: {err}")))
+        }
+    }
+}
+
 /// What is said, else what the image declares, else the usual one.
 fn ports(desire: &DesireApp, metadata: &Metadata) -> Result<Vec<u16>, NoRecipe> {
     if !desire.ports.is_empty() {
         return Ok(desire.ports.clone());
     }
-    let is_docker = !desire.docker_image.is_empty();
     let declared = metadata.ports.iter().filter(|it| it.protocol == "tcp" && it.port > 0);
     let declared: Vec<u16> = declared.map(|it| it.port).collect();
     match declared.is_empty() {
         false => Ok(declared),
         // It says what it listens on, and no route of a controller leads there.
-        true if is_docker && !metadata.ports.is_empty() => {
+        true if !metadata.ports.is_empty() => {
             Err(NoRecipe::new("No tcp ports found in image metadata"))
         }
         true => Ok(vec![PORT]),
@@ -251,8 +257,7 @@ fn ssh_route(keys: &SshKeys) -> (String, Value) {
 
 /// The ports of an app as its recipe has them: for what changes while it runs.
 pub fn ports_of(desire: &DesireApp) -> Result<Vec<u16>, NoRecipe> {
-    let metadata = serde_json::from_str(&desire.execution_metadata).unwrap_or_default();
-    ports(desire, &metadata)
+    ports(desire, &metadata(desire).unwrap_or_default())
 }
 
 impl Form {

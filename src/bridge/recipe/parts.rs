@@ -166,7 +166,8 @@ pub fn archives(form: Form, archives: &[Archive], user: &str) -> (Vec<Value>, Ve
     }
 }
 
-/// A docker image's name as a rootfs: `docker://<host>/<repository>#<tag>`.
+/// A docker image's name as a rootfs: `docker://<host>/<repository>#<tag>`; with a digest as cloud
+/// controllers write it, `#<tag>@sha256:<hex>`, and without a tag `@sha256#<hex>`.
 pub fn docker_url(image: &str) -> Result<String, NoRecipe> {
     if image.contains("://") {
         return Err(NoRecipe(format!("docker URI [{image}] should not contain scheme")));
@@ -176,13 +177,24 @@ pub fn docker_url(image: &str) -> Result<String, NoRecipe> {
         Some((first, rest)) if is_host(first) => (first, rest),
         _ => ("", image),
     };
-    let (path, tag) = match (rest.split_once('@'), rest.rsplit_once(':')) {
-        (Some((path, digest)), _) => (path, digest),
-        (None, Some((path, tag))) => (path, tag),
-        (None, None) => (rest, ""),
+    let (name, digest) = match rest.split_once('@') {
+        Some((name, digest)) => (name, digest),
+        None => (rest, ""),
+    };
+    let (path, tag) = match name.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, tag),
+        _ => (name, ""),
     };
     let official = !path.contains('/') && matches!(host, "" | "docker.io");
     let library = if official { "library/" } else { "" };
-    let fragment = if tag.is_empty() { String::new() } else { format!("#{tag}") };
-    Ok(format!("docker://{host}/{library}{path}{fragment}"))
+    let which = match (tag, digest) {
+        ("", "") => String::new(),
+        ("", digest) => match digest.split_once(':') {
+            Some((algorithm, hex)) => format!("@{algorithm}#{hex}"),
+            None => format!("#{digest}"),
+        },
+        (tag, "") => format!("#{tag}"),
+        (tag, digest) => format!("#{tag}@{digest}"),
+    };
+    Ok(format!("docker://{host}/{library}{path}{which}"))
 }

@@ -263,8 +263,23 @@ fn an_app_comes_as_a_droplet_or_as_an_image() {
     ] {
         assert_eq!(app(&site(Form::Mounted), &desire(more), None).expect_err(text).0, text);
     }
-    let broken = desire(json!({ "execution_metadata": "{" }));
-    assert!(app(&site(Form::Mounted), &broken, None).is_err());
+    let image = json!({ "execution_metadata": "{", "droplet_uri": "", "docker_image": "x" });
+    let err = app(&site(Form::Mounted), &desire(image), None).expect_err("it cannot be read");
+    assert!(err.0.starts_with("execution_metadata: "), "{}", err.0);
+}
+
+/// Row 82: what a buildpack has noted for its launcher is not an image's word about itself.
+#[test]
+fn row_82_a_droplet_s_metadata_is_its_launcher_s_affair() {
+    for metadata in ["{", "start: now", r#"{"ports":[{"Port":9000,"Protocol":"tcp"}],"user":"x"}"#]
+    {
+        let wanted = desire(json!({ "execution_metadata": metadata }));
+        let lrp = app(&site(Form::Mounted), &wanted, None).expect("an LRP");
+        assert_eq!(lrp["ports"], json!([8080]), "{metadata}");
+        let run = &lrp["action"]["codependent"]["actions"][0]["run"];
+        assert_eq!((&run["user"], &run["args"][2]), (&json!("vcap"), &json!(metadata)));
+        assert_eq!(ports_of(&wanted), Ok(vec![8080]), "{metadata}");
+    }
 }
 
 /// Row 82: an image that listens on datagrams alone gets no route.
@@ -327,6 +342,28 @@ fn images_have_names_of_garden() {
     ] {
         assert_eq!(docker_url(image).as_deref(), Ok(url));
         url.parse::<crate::unit::ImageRef>().expect("the box reads it");
+    }
+    let hex = "a1".repeat(32);
+    for (image, url) in [
+        (format!("busybox@sha256:{hex}"), format!("docker:///library/busybox@sha256#{hex}")),
+        (
+            format!("busybox:1.36@sha256:{hex}"),
+            format!("docker:///library/busybox#1.36@sha256:{hex}"),
+        ),
+        (
+            format!("10.0.0.7:5000/a/b:1@sha256:{hex}"),
+            format!("docker://10.0.0.7:5000/a/b#1@sha256:{hex}"),
+        ),
+        (
+            format!("10.0.0.7:5000/a/b@sha256:{hex}"),
+            format!("docker://10.0.0.7:5000/a/b@sha256#{hex}"),
+        ),
+    ] {
+        assert_eq!(docker_url(&image).as_ref(), Ok(&url));
+        let read = url.parse::<crate::unit::ImageRef>().expect("the box reads it");
+        let whole = image.parse::<crate::unit::ImageRef>().expect("as it was written");
+        let of = |it: &crate::unit::ImageRef| (it.digest().copied(), it.tag().to_owned());
+        assert_eq!(of(&read), of(&whole), "{url}");
     }
     assert!(docker_url("docker://a/b").is_err());
 }

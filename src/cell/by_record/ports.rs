@@ -1,10 +1,10 @@
 //! Ports of the box that LRPs by record name in their routes: several may name one, and one has it.
 
+use super::super::claims::check_ports_beside;
 use super::super::converge::stopping;
 use super::super::diff;
 use super::super::error::CellError;
 use super::super::shared::State;
-use super::super::wishes::check_ports_beside;
 use crate::model::lrp::{DesiredLrp, ProcessGuid};
 use crate::model::manifest::Manifest;
 use std::collections::{BTreeMap, BTreeSet};

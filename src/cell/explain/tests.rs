@@ -143,6 +143,7 @@ fn while_wanted(
         refused: refused.map(str::to_owned),
         pushed: None,
         temporary: false,
+        claims: Vec::new(),
         ssh: None,
         processes: vec![ProcessView {
             name: "web".into(),

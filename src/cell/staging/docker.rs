@@ -16,7 +16,7 @@ use crate::model::image::StagedImage;
 use crate::model::manifest::{Image, Manifest};
 use crate::model::signals;
 use crate::model::view::UNCHANGED;
-use crate::stage::docker;
+use crate::stage::{docker, types};
 use crate::sys::clock;
 use crate::unit::{AppName, Bytes, Digest, ImageRef};
 use crate::volume::Pin;
@@ -87,6 +87,9 @@ pub(super) async fn stage(
     // What cannot run is found here, while somebody looks, not at every start.
     docker::desired_lrps(&manifest, &result, &image, 0).map_err(|err| err.to_string())?;
     docker::check_disk(&manifest, &image).map_err(|err| err.to_string())?;
+    for line in types::borrowed(&manifest, &result) {
+        shared.say(app, "STG", false, line);
+    }
     let digest = image.digest;
     Ok(Release {
         manifest,

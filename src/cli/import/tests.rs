@@ -66,6 +66,7 @@ applications:
     memory: 64M
     disk_quota: 128m
     health-check-type: port
+    readiness-health-check-type: http
   - type: clock_tick
     command: tick
   env:
@@ -93,7 +94,6 @@ fn around(services: Vec<Service>) -> Surroundings<'static> {
         buildpacks: BTreeSet::from(["ruby".to_owned()]),
         services,
         unpacks: false,
-        first_port: 8080,
     }
 }
 
@@ -102,7 +102,7 @@ fn converted(
     vars: &[(String, Node)],
     around: &Surroundings<'_>,
 ) -> Result<Vec<Imported>, Vec<Mistake>> {
-    convert(yaml::nodes(text).map_err(|err| vec![of_yaml(&err)])?, vars, around)
+    convert(yaml::nodes(text).map_err(|err| vec![of_yaml(&err)])?, vars, around, &mut counted(8080))
 }
 
 fn vars(text: &str) -> Vec<(String, Node)> {
@@ -195,7 +195,11 @@ fn row_88_a_whole_manifest_is_carried_over_with_a_list_of_what_is_not() {
     assert!(
         lost("env PORT") && lost("log in as `joe`") && lost("clock_tick: is called clock-tick")
     );
-    assert!(lost("health-check-type of process worker"), "{:?}", all[1].notes);
+    for what in ["health-check-type", "readiness-health-check-type"] {
+        let begin = format!("{what} of process worker: it has no port here");
+        let found = all[1].notes.iter().any(|note| note.what.starts_with(&begin));
+        assert!(found, "{begin}: {:?}", all[1].notes);
+    }
 }
 
 #[test]
@@ -424,7 +428,8 @@ fn row_88_a_manifest_is_laid_over_what_it_inherits() {
         "inherit: base.yml\nenv: {B: own}\nx: &x {instances: 2}\napplications:\n- !!merge <<: *x\n  name: b\n- {name: c, memory: 32M}\n",
     );
     assert_eq!(base::parent(&above), Some(("base.yml".into(), 1)));
-    let all = convert(base::inherit(below, above, 1), &[], &around(Vec::new())).expect("converted");
+    let all = convert(base::inherit(below, above, 1), &[], &around(Vec::new()), &mut counted(8080))
+        .expect("converted");
     let shape = |it: &Manifest| {
         let web = &it.processes["web"];
         (
@@ -445,7 +450,7 @@ fn row_88_a_manifest_is_laid_over_what_it_inherits() {
         node("\ninherit: base.yml\napplications: [{name: a}]\n"),
         2,
     );
-    let mistakes = convert(bad, &[], &around(Vec::new())).expect_err("no size");
+    let mistakes = convert(bad, &[], &around(Vec::new()), &mut counted(8080)).expect_err("no size");
     assert_eq!(
         (mistakes[0].line, &*mistakes[0].what),
         (2, "`memory` is no size"),
@@ -464,7 +469,7 @@ fn row_88_a_file_that_inherits_is_read_with_the_others_of_it() {
     let global = crate::cli::parse::Global::default();
     let mut ui = Ui::to(&global, Box::new(io::sink()), Box::new(io::sink()));
     let top = whole(&mut ui, &dir.join("sub/prod.yml")).expect("read");
-    let all = convert(top, &[], &around(Vec::new())).expect("converted");
+    let all = convert(top, &[], &around(Vec::new()), &mut counted(8080)).expect("converted");
     assert_eq!(manifests(&all)[0].run.memory.as_mib(), 48);
     assert!(matches!(whole(&mut ui, &dir.join("circle.yml")), Err(CliError::Invalid { .. })));
     fs::remove_dir_all(&dir).expect("clean up");

@@ -1,7 +1,7 @@
 //! From what a manifest of cf says to a manifest of ours, and what could not be carried over. Pure.
 
 use super::manifest::{App, Check, Process};
-use super::{Imported, Mistake, Note, Surroundings};
+use super::{Imported, Mistake, Note, Ports, Surroundings};
 use crate::config::manifest::is_uri;
 use crate::config::merge::{inline, key, quoted};
 use crate::model::service::{Service, USER_PROVIDED};
@@ -16,9 +16,22 @@ const OURS: [(&str, &str); 3] =
 /// Longest name of a process type or a sidecar here.
 const NAME_MAX: usize = 16;
 
-/// The manifest of `app`. `publish`: the port of the box that its `web` answers on.
-pub fn write(app: App, publish: u16, around: &Surroundings<'_>) -> Result<Imported, Mistake> {
+/// The manifest of `app`. `ports`: asked for the port of the box that its `web` answers on.
+pub fn write(
+    app: App,
+    ports: &mut Ports<'_>,
+    around: &Surroundings<'_>,
+) -> Result<Imported, Mistake> {
     let name = name_of(&app)?;
+    let tcp = app.routes.iter().find_map(|route| route.port);
+    let has_port = !app.no_route && tcp.is_none();
+    let publish = match has_port {
+        true => Some(ports(&name).ok_or_else(|| {
+            let cure = "name one with --port, or write `no-route: true`";
+            Mistake::new(app.line, format!("`{name}` has a route, and no port is free"), cure)
+        })?),
+        false => tcp.filter(|_| !app.no_route),
+    };
     let mut writer = Writer { text: String::new(), notes: app.notes.clone(), around };
     if name.as_str() != app.name {
         writer.note(app.line, format!("name: `{}` is called `{name}` here", app.name));
@@ -47,7 +60,7 @@ pub fn write(app: App, publish: u16, around: &Surroundings<'_>) -> Result<Import
     writer.note(app.line, text);
     let mut notes = writer.notes;
     notes.sort_by_key(|note| note.line);
-    Ok(Imported { name, text: writer.text, notes, has_port: false, line: app.line })
+    Ok(Imported { name, text: writer.text, notes, has_port, line: app.line })
 }
 
 /// The app's name in our alphabet.
@@ -224,17 +237,13 @@ impl Writer<'_> {
         }
     }
 
-    /// The port of `web`. A port of the box is the first TCP route's, else the next that is free.
-    fn port(&mut self, app: &App, publish: u16) {
+    /// The port of `web`, and of the box, which is the first TCP route's, if there is one.
+    fn port(&mut self, app: &App, publish: Option<u16>) {
         self.text.push_str("\n[[port]]\n");
         if app.docker.is_none() {
             self.line("container = 8080");
         }
-        if app.no_route {
-            return;
-        }
-        let tcp = app.routes.iter().find_map(|route| route.port);
-        let port = tcp.unwrap_or(publish);
+        let Some(port) = publish else { return };
         self.line(&format!("publish = {port}"));
         let mut has_tcp = false;
         for route in &app.routes {
@@ -279,6 +288,13 @@ impl Writer<'_> {
             if process.health.kind.is_some_and(|kind| kind != "process") {
                 let text = format!(
                     "health-check-type of process {name}: it has no port here, and is well while it runs"
+                );
+                self.note(*line, text);
+            }
+            if let Some("port" | "http") = process.readiness.kind {
+                let text = format!(
+                    "readiness-health-check-type of process {name}: it has no port here, and is ready \
+                     while it runs"
                 );
                 self.note(*line, text);
             }

@@ -1,6 +1,7 @@
 //! What is pushed as which apps: from what was typed, and the manifests beside it.
 
 use super::overlay::{Flags, overlaid};
+use super::ports::Ports;
 use crate::cli::error::CliError;
 use crate::cli::import::{self, Imported};
 use crate::cli::parse::{Import, Push, UsageError, What};
@@ -65,8 +66,14 @@ enum Found {
     None,
 }
 
-/// What is to be pushed, and the apps that it is, with what is to be told about them.
-pub fn orders(ui: &mut Ui, push: &Push, site: &Site) -> Result<Vec<Order>, CliError> {
+/// What is to be pushed, and the apps that it is, with what is to be told about them. `ports`: of the box,
+/// for who names none.
+pub fn orders(
+    ui: &mut Ui,
+    push: &Push,
+    site: &Site,
+    ports: &mut Ports<'_>,
+) -> Result<Vec<Order>, CliError> {
     let named = as_cf_names(push)?;
     if let Some(name) = &named.name.as_ref().filter(|_| named != *push) {
         ui.note(&format!("{name}: there is no such file here; it is taken for the app's name"));
@@ -84,7 +91,7 @@ pub fn orders(ui: &mut Ui, push: &Push, site: &Site) -> Result<Vec<Order>, CliEr
     }
     let mut flags = Flags::of(&named);
     match &found {
-        Found::OfCf(file) => of_cf(ui, &named, &origin, file, site),
+        Found::OfCf(file) => of_cf(ui, &named, &origin, file, site, ports),
         Found::Own(file) => {
             let failed = |source| CliError::File { doing: "read", path: file.clone(), source };
             let own = std::fs::read_to_string(file).map_err(failed)?;
@@ -96,17 +103,35 @@ pub fn orders(ui: &mut Ui, push: &Push, site: &Site) -> Result<Vec<Order>, CliEr
             Ok(vec![Order { text, file: file.clone(), is_bare: false, shown }])
         }
         Found::None => {
-            flags.publish = named.port;
+            let name = name_of(&named, &origin)?;
+            flags.publish = match named.port {
+                None if !named.no_route => Some(given(ui, &name, ports)?),
+                port => port,
+            };
             let file = match &origin {
                 Origin::Dir(path) => path.join(OWN),
                 Origin::Archive(path) => path.with_file_name(OWN),
                 Origin::Image(_) => Path::new("/").join(OWN),
             };
-            let text = overlaid(&bare(&named, &origin)?, &flags);
+            let text = overlaid(&bare(&name, &origin), &flags);
             let shown = PathBuf::from(format!("/push of {origin}"));
             Ok(vec![Order { text, file, is_bare: true, shown }])
         }
     }
+}
+
+/// A port of the box for an app without a manifest; who gets a new one is told.
+fn given(ui: &mut Ui, name: &AppName, ports: &mut Ports<'_>) -> Result<u16, UsageError> {
+    let given = ports.of(name).ok_or_else(|| {
+        UsageError::new(format!("no port of the box is free for {name}"), "name one with --port")
+    })?;
+    if !given.kept {
+        let port = given.port;
+        ui.note(&format!(
+            "{name}: gets port {port} of the box; --port names another one, --no-route none"
+        ));
+    }
+    Ok(given.port)
 }
 
 /// `cf push NAME`: of a directory with a manifest, the word is the app's name, unless something here is
@@ -253,8 +278,17 @@ fn of_cf(
     origin: &Origin,
     file: &Path,
     site: &Site,
+    ports: &mut Ports<'_>,
 ) -> Result<Vec<Order>, CliError> {
-    let all = import::load(ui, &Import { file: file.to_owned(), ..push.cf.clone() }, site, true)?;
+    // By the name that the one that is pushed has in the end; see `chosen`.
+    let mut free = |name: &AppName| ports.of(push.name.as_ref().unwrap_or(name)).map(|it| it.port);
+    let mut counted = push.port.map(import::counted);
+    let mut port = |name: &AppName| match &mut counted {
+        Some(next) => next(name),
+        None => free(name),
+    };
+    let import = Import { file: file.to_owned(), ..push.cf.clone() };
+    let all = import::load(ui, &import, site, true, &mut port)?;
     // What is named beside the manifest is the source of its app.
     let beside = push.what.is_some() && !push.cf.file.as_os_str().is_empty();
     let path = match origin {
@@ -319,20 +353,24 @@ fn chosen(push: &Push, mut all: Vec<Imported>, path: bool) -> Result<Vec<Importe
     }
 }
 
-/// A manifest that says where the app comes from, and nothing else.
-fn bare(push: &Push, origin: &Origin) -> Result<String, CliError> {
+/// What an app without a manifest is called.
+fn name_of(push: &Push, origin: &Origin) -> Result<AppName, UsageError> {
+    if let Some(name) = &push.name {
+        return Ok(name.clone());
+    }
     let guess = match origin {
         Origin::Dir(dir) => dir.file_name().map(|name| name.to_string_lossy().to_lowercase()),
         Origin::Archive(file) => file.file_stem().map(|name| name.to_string_lossy().to_lowercase()),
         Origin::Image(image) => image.repository("").rsplit('/').next().map(str::to_owned),
     };
     let guess = guess.unwrap_or_default().replace(['_', '.', ' '], "-");
-    let name = match &push.name {
-        Some(name) => name.clone(),
-        None => guess.parse::<AppName>().map_err(|_| {
-            UsageError::new(format!("`{guess}` cannot be the name of an app"), "write -n NAME")
-        })?,
-    };
+    guess.parse().map_err(|_| {
+        UsageError::new(format!("`{guess}` cannot be the name of an app"), "write -n NAME")
+    })
+}
+
+/// A manifest that says where the app comes from, and nothing else.
+fn bare(name: &AppName, origin: &Origin) -> String {
     let (from, port) = match origin {
         Origin::Dir(path) | Origin::Archive(path) => {
             let path = quoted(&path.to_string_lossy());
@@ -340,7 +378,7 @@ fn bare(push: &Push, origin: &Origin) -> Result<String, CliError> {
         }
         Origin::Image(image) => (format!("[image]\nref = {}\n", quoted(&image.to_string())), ""),
     };
-    Ok(format!("name = {}\n{from}[[port]]\n{port}", quoted(name.as_str())))
+    format!("name = {}\n{from}[[port]]\n{port}", quoted(name.as_str()))
 }
 
 #[cfg(test)]

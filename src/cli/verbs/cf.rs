@@ -41,7 +41,7 @@ pub const PUSH: Verb = Verb {
         flag("no-start", None, None, "only send it; `start` stages and runs it"),
         flag("no-wait", None, None, "return when it is accepted"),
         flag("path", Some('p'), Some("PATH"), ""),
-        flag("port", None, Some("N"), "of the box, where the app answers"),
+        flag("port", None, Some("N"), "of the box, default the one that it has, or a free one"),
         flag("random-route", None, None, ""),
         flag("services", None, Some("FILE"), "as of `import`"),
         flag("stack", Some('s'), Some("NAME"), "what it is staged and run on"),

@@ -1,6 +1,7 @@
 //! When to ask again. Pure.
 
 use super::failure::Kind;
+use crate::unit::date;
 use std::time::Duration;
 
 /// How often in a row without any progress.
@@ -27,9 +28,15 @@ pub fn pause(failed: u32, kind: Kind, asked: Option<Duration>, jitter: u64) -> O
     }
 }
 
-/// Reads `Retry-After`: seconds. Its other form, a date, says nothing to a box with a wrong clock.
-pub fn retry_after(value: &str) -> Option<Duration> {
-    value.trim().parse().ok().map(Duration::from_secs)
+/// Reads `Retry-After`: seconds, or a date. `sent`: that of the answer, as its clock and not the box's says
+/// how long it is until then; without that a date says nothing.
+pub fn retry_after(value: &str, sent: Option<&str>) -> Option<Duration> {
+    let value = value.trim();
+    let until = || {
+        let until = date::read_http(value)?;
+        Some(until.saturating_sub(date::read_http(sent?.trim())?))
+    };
+    value.parse().ok().or_else(until).map(Duration::from_secs)
 }
 
 #[cfg(test)]
@@ -52,7 +59,20 @@ mod tests {
         assert_eq!(asked(3), Some(Duration::from_secs(3)));
         assert_eq!(asked(0), Some(FIRST));
         assert_eq!(asked(3600), None);
-        assert_eq!(retry_after(" 7 "), Some(Duration::from_secs(7)));
-        assert_eq!(retry_after("Wed, 21 Oct 2026 07:28:00 GMT"), None);
+    }
+
+    #[test]
+    fn a_pause_is_asked_for_in_seconds_or_until_a_date_of_the_servers_clock() {
+        let secs = |text: &str, sent: Option<&str>| retry_after(text, sent).map(|it| it.as_secs());
+        let (until, sent) = ("Wed, 21 Oct 1998 07:29:00 GMT", "Wed, 21 Oct 1998 07:28:50 GMT");
+        assert_eq!(secs(" 7 ", None), Some(7));
+        assert_eq!(secs(until, Some(sent)), Some(10));
+        // It is over by now.
+        assert_eq!(secs(sent, Some(until)), Some(0));
+        for (text, sent) in
+            [(until, None), (until, Some("now")), ("soon", Some(sent)), ("-1", None)]
+        {
+            assert_eq!(secs(text, sent), None, "{text} {sent:?}");
+        }
     }
 }

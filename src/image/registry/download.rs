@@ -373,12 +373,21 @@ impl<'a> Download<'a> {
         end.map(|()| 0).map_err(as_io)
     }
 
-    /// What came cannot be unpacked. Where nothing tells in the end that it is the wrong blob, it is of no
-    /// use to another try.
+    /// What came cannot be unpacked: it is of no use to another try.
+    pub fn forget(&mut self) {
+        self.part.forget();
+    }
+
+    /// The same where nothing tells in the end that it is the wrong blob.
     pub fn forget_bare(&mut self) {
         if self.wanted.is_bare() {
             self.part.forget();
         }
+    }
+
+    /// Whether not all of it came as one: something else may be in it, which shows at its end.
+    pub fn is_patched(&self) -> bool {
+        self.is_patched
     }
 
     /// All was read; the file that is left of it.

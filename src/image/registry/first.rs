@@ -7,9 +7,13 @@ use super::failure::{self, Failure, Kind};
 use super::http::{self, Ask, Http};
 use super::repository::{DOCUMENT_MAX, Piece, piece};
 use super::token::wrong_login;
+use crate::image::bounded;
 use crate::unit::Digest;
+use serde::Deserializer as _;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use sha2::{Digest as _, Sha256};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::fmt;
 use ureq::Body;
 use ureq::http::{HeaderMap, Response, Uri};
 
@@ -92,24 +96,30 @@ impl<'a> First<'a> {
     /// Id of the image that has a tag.
     pub fn id(&self, tag: &str) -> Result<String, Failure> {
         let (uri, _, body) = self.document(&format!("repositories/{}/tags", self.name))?;
-        let tags: BTreeMap<String, String> = read(&uri, &body)?;
-        let id = tags.get(tag).ok_or_else(|| {
+        // There may be any number of them.
+        let mut from = serde_json::Deserializer::from_slice(&body);
+        let found = from.deserialize_map(Tagged(tag));
+        let found = found.and_then(|found| from.end().map(|()| found));
+        let id = found.map_err(|err| nonsense(&uri, &err))?.ok_or_else(|| {
             let kind = failure::Kind::Missing;
             Failure::new(kind, failure::clean(&format!("{uri} knows no tag `{tag}`")))
         })?;
-        checked(&uri, id)
+        checked(&uri, &id)
     }
 
     /// Ids of an image's layers, lowest first; the last is its own.
     pub fn layers(&self, id: &str) -> Result<Vec<String>, Failure> {
         let (uri, _, body) = self.document(&format!("images/{id}/ancestry"))?;
-        let mut ids: Vec<String> = read(&uri, &body)?;
+        let mut from = serde_json::Deserializer::from_slice(&body);
+        let ids = bounded::list(&mut from, "ancestry", LAYERS_MAX);
+        let ids = ids.and_then(|ids| from.end().map(|()| ids));
+        let mut ids: Vec<String> = ids.map_err(|err| nonsense(&uri, &err))?;
         for id in &ids {
             checked(&uri, id)?;
         }
         let differ = ids.iter().collect::<BTreeSet<_>>().len() == ids.len();
-        if ids.first().map(String::as_str) != Some(id) || !differ || ids.len() > LAYERS_MAX {
-            let text = format!("{uri} answered with no family of at most {LAYERS_MAX} layers");
+        if ids.first().map(String::as_str) != Some(id) || !differ {
+            let text = format!("{uri} answered with no family of {id}");
             return Err(Failure::wrong(failure::clean(&text)));
         }
         ids.reverse();
@@ -147,7 +157,7 @@ impl<'a> First<'a> {
             match answer.status().is_success() {
                 true => {
                     let headers = answer.headers().clone();
-                    Ok((uri.clone(), headers, http::document(uri, answer, DOCUMENT_MAX)?))
+                    Ok((uri.clone(), headers, self.http.document(uri, answer, DOCUMENT_MAX)?))
                 }
                 false => Err(refusal(uri, answer)),
             }
@@ -162,10 +172,12 @@ impl<'a> First<'a> {
     ) -> Result<T, Failure> {
         let mut last = Failure::passing("no endpoint");
         for endpoint in &self.endpoints {
-            let uri = address(&format!("{endpoint}/v1/{path}"))?;
-            let own = self.own.as_ref().filter(|(own, _)| http::origin(own) == http::origin(&uri));
-            let login = self.token.as_deref().or(own.map(|(_, login)| &**login));
-            match ask(&uri, login) {
+            let asked = address(&format!("{endpoint}/v1/{path}")).and_then(|uri| {
+                let own = self.own.as_ref();
+                let own = own.filter(|(own, _)| http::origin(own) == http::origin(&uri));
+                ask(&uri, self.token.as_deref().or(own.map(|(_, login)| &**login)))
+            });
+            match asked {
                 Err(err) => last = err,
                 answer => return answer,
             }
@@ -233,10 +245,30 @@ fn address(text: &str) -> Result<Uri, Failure> {
     text.parse().map_err(|_| Failure::wrong(failure::clean(&format!("`{text}` is no address"))))
 }
 
-fn read<T: serde::de::DeserializeOwned>(uri: &Uri, body: &[u8]) -> Result<T, Failure> {
-    serde_json::from_slice(body).map_err(|err| {
-        Failure::wrong(failure::clean(&format!("{uri} answered with nonsense: {err}")))
-    })
+fn nonsense(uri: &Uri, err: &serde_json::Error) -> Failure {
+    Failure::wrong(failure::clean(&format!("{uri} answered with nonsense: {err}")))
+}
+
+/// The id that goes with one tag of a map of all.
+struct Tagged<'a>(&'a str);
+
+impl<'de> Visitor<'de> for Tagged<'_> {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of tags")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut tags: A) -> Result<Option<String>, A::Error> {
+        let mut found = None;
+        while let Some(tag) = tags.next_key::<String>()? {
+            match tag == self.0 {
+                true => found = Some(tags.next_value()?),
+                false => drop(tags.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(found)
+    }
 }
 
 /// An id, which becomes part of addresses and file names.

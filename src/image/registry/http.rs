@@ -18,11 +18,8 @@ use ureq::{Agent, Body};
 const REDIRECTS_MAX: usize = 5;
 /// Servers of one pull: a registry, its mirrors, servers of tokens and of storage.
 const SERVERS_MAX: usize = 32;
-/// To find and to reach a server; and until its answer begins.
+/// To find and to reach a server.
 const CONNECT: Duration = Duration::from_secs(15);
-const ANSWER: Duration = Duration::from_secs(60);
-/// A document has to be here by then.
-const DOCUMENT: Duration = Duration::from_secs(120);
 /// Longest text of a refusal that is read, and how long it may take.
 const REFUSAL_MAX: usize = 64 << 10;
 const REFUSAL: Duration = Duration::from_secs(5);
@@ -161,6 +158,35 @@ impl Http {
         self.answer(uri, move || request.send_form(form))
     }
 
+    /// A whole document of at most `most` bytes, within the time that one may take.
+    pub fn document(
+        &self,
+        uri: &Uri,
+        answer: Response<Body>,
+        most: u64,
+    ) -> Result<Vec<u8>, Failure> {
+        let (shown, bound) = (shown(uri), self.settings.document);
+        let began = std::time::Instant::now();
+        let mut body = answer.into_body().into_reader();
+        let (mut data, mut piece) = (Vec::new(), [0; 16 << 10]);
+        loop {
+            let read = body.read(&mut piece).map_err(|err| broken_off(uri, &err))?;
+            data.extend_from_slice(&piece[..read]);
+            match read {
+                0 => return Ok(data),
+                _ if data.len() as u64 > most => {
+                    let text = format!("{shown} answered with more than {most} bytes");
+                    return Err(Failure::wrong(failure::clean(&text)));
+                }
+                _ if began.elapsed() > bound => {
+                    let text = format!("{shown} was not read within {} s", bound.as_secs());
+                    return Err(Failure::passing(failure::clean(&text)));
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// What talks to the server of `uri`.
     fn agent(&self, uri: &Uri) -> Result<Agent, Failure> {
         let (scheme, authority) = (uri.scheme_str().unwrap_or_default(), authority(uri));
@@ -197,7 +223,7 @@ impl Http {
                 .max_redirects_will_error(false)
                 .timeout_resolve(Some(CONNECT))
                 .timeout_connect(Some(CONNECT))
-                .timeout_recv_response(Some(ANSWER))
+                .timeout_recv_response(Some(self.settings.answer))
                 .timeout_per_read(Some(self.settings.idle))
                 .timeout_per_write(Some(self.settings.idle))
                 .max_response_header_size(64 << 10)
@@ -205,30 +231,6 @@ impl Http {
         })?;
         agents.insert(key, agent.clone());
         Ok(agent)
-    }
-}
-
-/// A whole document of at most `most` bytes.
-pub fn document(uri: &Uri, answer: Response<Body>, most: u64) -> Result<Vec<u8>, Failure> {
-    let shown = shown(uri);
-    let began = std::time::Instant::now();
-    let mut body = answer.into_body().into_reader();
-    let (mut data, mut piece) = (Vec::new(), [0; 16 << 10]);
-    loop {
-        let read = body.read(&mut piece).map_err(|err| broken_off(uri, &err))?;
-        data.extend_from_slice(&piece[..read]);
-        match read {
-            0 => return Ok(data),
-            _ if data.len() as u64 > most => {
-                let text = format!("{shown} answered with more than {most} bytes");
-                return Err(Failure::wrong(failure::clean(&text)));
-            }
-            _ if began.elapsed() > DOCUMENT => {
-                let text = format!("{shown} was not read within {} s", DOCUMENT.as_secs());
-                return Err(Failure::passing(failure::clean(&text)));
-            }
-            _ => {}
-        }
     }
 }
 
@@ -249,7 +251,9 @@ pub fn refusal(uri: &Uri, answer: Response<Body>) -> Failure {
     if let Some(reason) = failure::reason(&body) {
         text = format!("{text}: {reason}");
     }
-    let after = text_of(&headers, header::RETRY_AFTER.as_str()).and_then(backoff::retry_after);
+    let sent = text_of(&headers, header::DATE.as_str());
+    let after = text_of(&headers, header::RETRY_AFTER.as_str());
+    let after = after.and_then(|text| backoff::retry_after(text, sent));
     let cure = cure::of_status(status, uri);
     Failure { after, ..Failure::new(kind, format!("{}{cure}", failure::clean(&text))) }
 }

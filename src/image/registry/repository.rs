@@ -189,7 +189,7 @@ impl<'a> Repository<'a> {
         let media_type =
             media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let says = header("docker-content-digest").and_then(|text| text.parse().ok());
-        let bytes = http::document(&uri, answer, DOCUMENT_MAX)?;
+        let bytes = self.http.document(&uri, answer, DOCUMENT_MAX)?;
         Ok(Document { bytes, media_type, says })
     }
 
@@ -201,7 +201,7 @@ impl<'a> Repository<'a> {
                 format!("{uri} is said to have {size} bytes; at most {DOCUMENT_MAX} are read");
             return Err(Failure::wrong(failure::clean(&text)));
         }
-        let bytes = http::document(&uri, self.ask(&Ask::new(&uri))?, size)?;
+        let bytes = self.http.document(&uri, self.ask(&Ask::new(&uri))?, size)?;
         match Digest::of(&bytes) == *digest {
             true => Ok(bytes),
             false => {

@@ -34,6 +34,10 @@ pub struct Settings {
     pub credentials: PathBuf,
     /// A read without a byte for so long is a broken connection.
     pub idle: Duration,
+    /// The head of an answer is here by then.
+    pub answer: Duration,
+    /// And a document as long after it.
+    pub document: Duration,
     /// Transfers slower than this many bytes in twice the idle time are broken off, too.
     pub least_bytes: u64,
     /// What time it is, for certificates.
@@ -61,6 +65,8 @@ impl Default for Settings {
             certs: "/etc/terrarium/certs.d".into(),
             credentials: "/etc/terrarium/auth.json".into(),
             idle: Duration::from_secs(30),
+            answer: Duration::from_secs(60),
+            document: Duration::from_secs(120),
             least_bytes: 64 << 10,
             clock: clock::wall,
         }

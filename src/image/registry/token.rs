@@ -153,7 +153,7 @@ fn bearer(door: &Door<'_>, challenge: &Challenge) -> Result<Access, Failure> {
         });
     }
     let asked = Instant::now();
-    let body = http::document(&uri, answer, ANSWER_MAX)?;
+    let body = http.document(&uri, answer, ANSWER_MAX)?;
     let answer: Answer =
         serde_json::from_slice(&body).map_err(|_| wrong("which answers with no token"))?;
     let token = answer.token.or(answer.access_token).filter(|token| is_plain(token));

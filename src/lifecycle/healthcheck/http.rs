@@ -1,27 +1,83 @@
 //! The least HTTP client that can ask an app how it is.
 //!
 //! GET, `Connection: close`, up to [`REDIRECTS_MAX`] redirects over plain HTTP; the body is read
-//! and dropped. One deadline covers all of it.
+//! and dropped. One deadline covers all of it, the look-up of a redirect's name too.
 
 use super::answer::{self, Aim, Answer, Coming, REDIRECTS_MAX};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::thread;
 use std::time::{Duration, Instant};
+
+/// Look-ups that are given up on and go on all the same, each on a thread of its own, for as long as the
+/// resolver takes: a check that repeats itself has no more of them.
+const LOOKUPS_MAX: usize = 4;
 
 /// The status of the answer to GET `uri` at `to`.
 ///
 /// Errors: `InvalidInput` when no request can be made of `uri`; `TimedOut` at the deadline;
 /// anything else from the way there.
 pub(super) fn status(to: SocketAddr, uri: &str, deadline: Instant) -> io::Result<u16> {
+    status_by(to, uri, deadline, system)
+}
+
+/// The same with a resolver of the caller's.
+pub(super) fn status_by(
+    to: SocketAddr,
+    uri: &str,
+    deadline: Instant,
+    resolver: Resolver,
+) -> io::Result<u16> {
     let mut at = Place { to, host: to.to_string(), target: answer::target(uri)? };
     for _ in 0..=REDIRECTS_MAX {
         let answer = ask(&at, deadline)?;
         match answer.redirect(&at.target)? {
-            Some(aim) => at = at.follow(aim)?,
+            Some(aim) => at = at.follow(aim, deadline, resolver)?,
             None => return Ok(answer.code),
         }
     }
     Err(io::Error::other(format!("stopped after {REDIRECTS_MAX} redirects")))
+}
+
+/// The first address of a `name:port`; it may block for as long as it likes.
+type Resolver = fn(&str) -> io::Result<Option<SocketAddr>>;
+
+/// The system's.
+fn system(named: &str) -> io::Result<Option<SocketAddr>> {
+    Ok(named.to_socket_addrs()?.next())
+}
+
+/// Look-ups that have not ended.
+static LOOKUPS: AtomicUsize = AtomicUsize::new(0);
+
+/// The address of `named`, which is looked up on a thread of its own: the system's resolver has no deadline,
+/// and its own time is longer than a check has.
+fn look_up(named: &str, deadline: Instant, resolver: Resolver) -> io::Result<Option<SocketAddr>> {
+    if let Ok(known) = named.parse() {
+        return Ok(Some(known));
+    }
+    if LOOKUPS.fetch_add(1, Ordering::Relaxed) >= LOOKUPS_MAX {
+        LOOKUPS.fetch_sub(1, Ordering::Relaxed);
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    let (told, hears) = sync_channel(1);
+    let name = named.to_owned();
+    let asks = move || {
+        // Whoever asked may not wait any more.
+        let _ = told.send(resolver(&name));
+        LOOKUPS.fetch_sub(1, Ordering::Relaxed);
+    };
+    if let Err(err) = thread::Builder::new().spawn(asks) {
+        LOOKUPS.fetch_sub(1, Ordering::Relaxed);
+        return Err(err);
+    }
+    match hears.recv_timeout(left(deadline)?) {
+        Ok(found) => found,
+        Err(RecvTimeoutError::Timeout) => Err(io::ErrorKind::TimedOut.into()),
+        Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the look-up broke off")),
+    }
 }
 
 /// Where a request goes.
@@ -33,13 +89,13 @@ struct Place {
 
 impl Place {
     /// The place that a redirect leads to.
-    fn follow(&self, aim: Aim) -> io::Result<Place> {
+    fn follow(&self, aim: Aim, deadline: Instant, resolver: Resolver) -> io::Result<Place> {
         let Aim { server, target } = aim;
         match server {
             None => Ok(Place { to: self.to, host: self.host.clone(), target }),
             Some((scheme, host)) if scheme == "http" => {
                 let named = if host.contains(':') { host.clone() } else { format!("{host}:80") };
-                let to = named.to_socket_addrs()?.next();
+                let to = look_up(&named, deadline, resolver)?;
                 let to = to.ok_or_else(|| io::Error::other(format!("no address for {host}")))?;
                 Ok(Place { to, host, target })
             }

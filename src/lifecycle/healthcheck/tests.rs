@@ -38,6 +38,27 @@ fn serve(answers: &[&str]) -> (u16, JoinHandle<Vec<String>>) {
     (port, server)
 }
 
+/// A redirect to another server's name is bounded by the check's own time, whatever the resolver takes.
+#[test]
+fn a_name_that_is_not_found_in_time_is_a_timeout() {
+    fn never(named: &str) -> io::Result<Option<SocketAddr>> {
+        assert_eq!(named, "elsewhere.example:80");
+        // No event: a resolver without an answer, for longer than any test runs.
+        loop {
+            std::thread::park();
+        }
+    }
+    // The last one finds too many that go on.
+    for _ in 0..5 {
+        let (port, _server) =
+            serve(&["HTTP/1.1 301 Moved\r\nLocation: http://elsewhere.example/\r\n\r\n"]);
+        let deadline = Instant::now() + Duration::from_millis(200);
+        let err = http::status_by(SocketAddr::from((HOME, port)), "/", deadline, never)
+            .expect_err("nobody knows that name");
+        assert!(is_timeout(&err), "{err}");
+    }
+}
+
 /// A port that nobody listens on.
 fn closed_port() -> u16 {
     let listener = TcpListener::bind((HOME, 0)).expect("a port on loopback");
@@ -170,6 +191,46 @@ fn starting_up_ends_with_the_first_success_or_with_the_last_failure() {
         "Timed out after 3ms (1 attempts) waiting for startup check to succeed: \
          failed to make TCP connection to 127.0.0.1:1: refused"
     );
+}
+
+/// Row 76: no answer at all, and a network that nobody has.
+#[test]
+fn silence_and_an_unknown_network_have_diego_s_codes_and_texts() {
+    let to = SocketAddr::from((HOME, 8080));
+    for err in [io::Error::from(io::ErrorKind::TimedOut), io::Error::from_raw_os_error(110)] {
+        let failure = check("", 8080, 1500).unconnected(to, &err);
+        assert_eq!(failure.code(), 64, "{err}");
+        let text = "failed to make TCP connection to 127.0.0.1:8080: timed out after 1.50 seconds";
+        assert_eq!(failure.text(), text, "{err}");
+    }
+    assert_eq!(run(&["-network=udp".into()]), Err(127));
+    assert_eq!(run(&["-network".into(), "unix".into(), "-uri=/".into()]), Err(127));
+}
+
+/// Row 76: which flag makes which kind of check.
+#[test]
+fn flags_say_how_often_and_until_when_is_checked() {
+    let judged = |words: &[&str], fails_from: u32| {
+        let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+        let flags = Flags::parse("healthcheck", FLAGS, &words).expect("flags");
+        let calls = AtomicU32::new(0);
+        let verdict = judge(&flags, || match calls.fetch_add(1, Ordering::Relaxed) + 1 {
+            call if call < fails_from => Ok(()),
+            _ => Err(Failure::NoInterface),
+        });
+        (verdict, calls.into_inner())
+    };
+    let failed = |text: &str| Err((3, format!("{text}failure to find suitable interface")));
+    assert_eq!(judged(&[], 1), (failed(""), 1));
+    assert_eq!(
+        judged(&["-liveness-interval=1ms"], 3),
+        (failed("Liveness check unsuccessful: "), 3)
+    );
+    let ready = judged(&["-readiness-interval=1ms"], 2);
+    assert_eq!(ready, (failed("Readiness check unsuccessful: "), 2));
+    for until in ["-startup-interval=1h", "-until-ready-interval=1h"] {
+        assert_eq!(judged(&[until], 2), (Ok(()), 1), "{until}");
+    }
 }
 
 #[test]

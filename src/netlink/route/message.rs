@@ -27,6 +27,7 @@ pub(super) const IFF_UP: u32 = 1;
 const IFLA_ADDRESS: u16 = 1;
 pub(super) const IFLA_IFNAME: u16 = 3;
 pub(super) const IFLA_MTU: u16 = 4;
+pub(super) const IFLA_QDISC: u16 = 6;
 pub(super) const IFLA_MASTER: u16 = 10;
 /// `IFLA_PROTINFO` with the nested bit, which bridge ports insist on.
 const IFLA_PROTINFO_NESTED: u16 = 0x8000 | 12;

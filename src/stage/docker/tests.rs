@@ -137,6 +137,10 @@ fn a_further_process_runs_beside_the_image() {
         both.iter().map(|it| (&*it.guid.process, &*it.command, it.ports.len())).collect();
     assert_eq!(shown, [("web", "", 1), ("work", "work", 0)]);
     assert_eq!(both[0].health.check, Check::Port { port: 80 });
+    // One that says nothing is told no command: the launcher runs what the image says.
+    let silent = lrps("[process.web]\ncommand = \"x\"\n[process.work]\n", &config()).expect("LRPs");
+    let shown: Vec<_> = silent.iter().map(|it| (&*it.guid.process, &*it.command)).collect();
+    assert_eq!(shown, [("web", "x"), ("work", "")]);
 }
 
 #[test]
@@ -147,8 +151,9 @@ fn what_cannot_run_is_refused_with_its_cure() {
         said.contains("no start command for process `web`") && said.contains("image"),
         "{said}"
     );
-    let said = lrps("[process.web]\n[process.w]\n", &config()).expect_err("no command").to_string();
-    assert!(said.contains("process `w`") && !said.contains("Procfile"), "{said}");
+    let said = lrps("[process.web]\n[process.w]\n", &silent).expect_err("no command").to_string();
+    assert!(said.contains("process `w`, `web`") || said.contains("process `web`, `w`"), "{said}");
+    assert!(!said.contains("Procfile"), "{said}");
     let udp =
         ImageConfig { ports: vec![Exposed { port: 53, protocol: Protocol::Udp }], ..config() };
     let said = lrps("", &udp).expect_err("no port").to_string();

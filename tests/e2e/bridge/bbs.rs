@@ -7,6 +7,7 @@ use crate::lab::{Lab, tool};
 use crate::server::certificates;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -290,6 +291,7 @@ fn row_34_the_bbs_of_today_desires_scales_tells_and_removes_lrps() {
     assert_eq!((info.one(1).text(1), info.number(3)), (guid.into(), 2));
     assert_eq!((info.one(4).number(1), info.one(4).text(3)), (32, "preloaded:tiny".into()));
     groups(&lab, guid);
+    every_path(&lab, guid);
     assert!(did(&lab, "desired_lrps/list.r3", &b(1, "other")).all(2).is_empty());
     let cell = did(&lab, "cells/list.r1", &[]).one(2);
     assert_eq!(cell.one(4).number(1), 8192, "{cell:?}");
@@ -297,8 +299,8 @@ fn row_34_the_bbs_of_today_desires_scales_tells_and_removes_lrps() {
     assert_eq!(did(&lab, "domains/list", &[]).text(2), "mine");
 
     did(&lab, "desired_lrp/remove", &b(1, guid));
-    let gone = heard(&lab, &events, "desired_lrp_removed", |_| true).one(1);
-    assert_eq!(gone.text(1), guid);
+    let gone = heard(&lab, &events, "desired_lrp_removed", |it| it.one(1).text(1) == guid);
+    assert_eq!(gone.one(1).text(19), "words");
     heard(&lab, &events, "actual_lrp_instance_removed", |it| it.one(1).one(1).text(1) == guid);
     assert!(did(&lab, "desired_lrps/list.r3", &[]).all(2).is_empty());
     lab.finish();
@@ -324,6 +326,97 @@ fn groups(lab: &Lab, guid: &str) {
     assert_eq!((one.one(1).number(2), one.text(6)), (1, "RUNNING".into()));
     let none = ask(lab, get, &[b(1, guid), n(2, 7)].concat()).error();
     assert_eq!(none.map(|it| it.0), Some(13));
+}
+
+/// What is to be answered.
+enum Says {
+    /// No error; so many messages in field 2, which name this.
+    Names(usize, &'static str),
+    /// No error.
+    Done,
+    /// An error of this type.
+    Error(u64),
+}
+
+/// Every path that the server has an answer for, as its table says: each is asked something sensible, and
+/// answered with a message that can be read.
+fn every_path(lab: &Lab, guid: &'static str) {
+    use Says::{Done, Error, Names};
+    // A root that nobody has: it is there and does not begin.
+    let none =
+        [b(1, "App_2"), b(2, "mine"), b(3, "docker://127.0.0.1:9/none"), n(4, 1), b(7, sh(":"))];
+    let job = [b(1, "preloaded:tiny"), b(3, sh("exec sleep 100000")), n(5, 32)].concat();
+    let job = [b(1, job), b(2, "T_2"), b(3, "mine")].concat();
+    let (lrp, task, both) = (b(1, guid), b(1, "T_2"), [b(1, guid), b(1, "none")].concat());
+    let index = |guid: &str, index: u64| [b(1, guid), n(2, index), b(3, "mine")].concat();
+    let change = [b(1, "App_2"), b(2, b(3, "next"))].concat();
+    let mut asked = ask_each(
+        lab,
+        vec![
+            ("ping", Vec::new(), Done),
+            ("domains/upsert", [b(1, "some"), n(2, 120)].concat(), Done),
+            ("domains/list", Vec::new(), Names(1, "some")),
+            ("cells/list.r1", Vec::new(), Names(1, "preloaded")),
+            ("actual_lrps/list", b(1, "mine"), Names(2, guid)),
+            ("actual_lrps/list_by_process_guids", both, Names(2, guid)),
+            ("actual_lrp_groups/list", b(1, "mine"), Names(2, guid)),
+            ("actual_lrp_groups/list_by_process_guid", lrp.clone(), Names(2, guid)),
+            ("actual_lrp_groups/get_by_process_guid_and_index", index(guid, 1), Names(1, guid)),
+            ("desired_lrps/list.r3", [b(1, "mine"), b(2, guid)].concat(), Names(1, guid)),
+            ("desired_lrps/list.r2", b(1, "mine"), Names(1, guid)),
+            ("desired_lrp_routing_infos/list", b(2, guid), Names(1, "other")),
+            ("desired_lrps/get_by_process_guid.r3", lrp.clone(), Names(1, guid)),
+            ("desired_lrps/get_by_process_guid.r2", lrp.clone(), Names(1, guid)),
+            ("desired_lrp_scheduling_infos/list", b(1, "mine"), Names(1, guid)),
+            ("desired_lrp_scheduling_infos/get_by_process_guid", lrp, Names(1, guid)),
+            ("desired_lrp/desire.r2", b(1, none.concat()), Done),
+            ("desired_lrp/update", change, Done),
+            ("actual_lrps/retire", b(1, index("App_2", 0)), Done),
+            ("actual_lrps/retire", b(1, index("App_2", 1)), Error(13)),
+            ("desired_lrp/remove", b(1, "App_2"), Done),
+            ("tasks/desire.r2", job, Done),
+            ("tasks/list.r3", b(1, "mine"), Names(1, "T_2")),
+            ("tasks/list.r2", b(1, "mine"), Names(1, "T_2")),
+            ("tasks/get_by_task_guid.r3", task.clone(), Names(1, "T_2")),
+            ("tasks/get_by_task_guid.r2", task.clone(), Names(1, "T_2")),
+            ("tasks/cancel", task.clone(), Done),
+        ],
+    );
+    lab.until("it has ended", |lab| {
+        let found = did(lab, "tasks/get_by_task_guid.r3", &task).one(2);
+        (found.number(7) == 3).then_some(())
+    });
+    let end = vec![("tasks/resolving", task.clone(), Done), ("tasks/delete", task, Done)];
+    asked.extend(ask_each(lab, end));
+    let table = include_str!("../../../src/api/bbs/route.rs").split_once("static UNARY");
+    let table = table.and_then(|(_, rest)| rest.split_once("];")).expect("its table").0;
+    let served: BTreeSet<&str> = table.split('"').skip(1).step_by(2).collect();
+    // The rest is what another cell would say of its own.
+    let others: Vec<&'static str> = served.difference(&asked).copied().collect();
+    assert!(
+        others.iter().all(|path| path.starts_with("tasks/") || path.starts_with("actual_lrps/"))
+    );
+    assert_eq!((asked.len(), others.len()), (28, 16), "{others:?}");
+    ask_each(lab, others.into_iter().map(|path| (path, Vec::new(), Error(4))).collect());
+}
+
+/// Asks, and gives what was asked.
+fn ask_each(lab: &Lab, all: Vec<(&'static str, Vec<u8>, Says)>) -> BTreeSet<&'static str> {
+    for (path, body, says) in &all {
+        let answer = ask(lab, path, body);
+        let error = answer.error();
+        match says {
+            Says::Names(count, name) => {
+                let found = answer.raw(2);
+                let is_named = |it: &Vec<u8>| String::from_utf8_lossy(it).contains(name);
+                assert!(error.is_none() && found.len() == *count, "{path}: {answer:?}");
+                assert!(found.iter().all(is_named), "{path}: {answer:?}");
+            }
+            Says::Done => assert_eq!(error, None, "{path}"),
+            Says::Error(kind) => assert_eq!(error.map(|it| it.0), Some(*kind), "{path}"),
+        }
+    }
+    all.into_iter().map(|(path, ..)| path).collect()
 }
 
 /// Row 1, row 34: a Task with a result, and what is refused.

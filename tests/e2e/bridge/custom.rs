@@ -2,9 +2,9 @@
 
 use super::cc::{self, Cc};
 use super::flow::with_controller;
-use super::{lab, packed, socket};
+use super::{lab, packed, staged};
 use crate::docker::text;
-use crate::lab::{Lab, tool};
+use crate::lab::tool;
 use crate::neighbour::{ADDRESS, Neighbour};
 use serde_json::{Value, json};
 use std::fs;
@@ -47,10 +47,10 @@ fn pack(dir: &Path, command: &str) {
     }
 }
 
-/// The result of a staging by the buildpack at `url`, as the controller is told of it, and its log.
-fn staged(lab: &Lab, cc: &Cc, (guid, url): (&str, &str)) -> (Value, String) {
+/// A staging by the buildpack at `url`.
+fn staging(url: &str) -> Value {
     let at = format!("http://{}", cc::AT);
-    let body = json!({
+    json!({
         "app_id": "app-guid", "log_guid": "app-guid", "lifecycle": "buildpack",
         "memory_mb": 256, "disk_mb": 1024, "file_descriptors": 16384, "timeout": 300,
         "environment": [],
@@ -61,17 +61,7 @@ fn staged(lab: &Lab, cc: &Cc, (guid, url): (&str, &str)) -> (Value, String) {
             "droplet_upload_uri": format!("http://u:p@{}/droplet", cc::AT),
             "buildpacks": [{ "name": "custom", "key": url, "url": url, "skip_detect": true }],
         },
-    });
-    // Its log goes with the Task as soon as the controller has taken the end.
-    cc.state().deaf = Some(503);
-    let answer = socket(lab, &format!("PUT /v1/staging/{guid}"), &body.to_string());
-    assert_eq!(answer.status, 202, "{}", lab.daemon_log());
-    let path = format!("/internal/staging/{guid}/completed");
-    let done =
-        lab.until("the staging is told", |_| cc.heard("POST", &path).first().map(cc::Got::json));
-    let log = lab.run(&["logs", guid, "-n", "1000"]).out;
-    cc.state().deaf = None;
-    (done, log)
+    })
 }
 
 /// Row 67, row 79: as an archive and as a repository at a branch.
@@ -107,13 +97,14 @@ fn row_67_a_controller_s_user_names_a_buildpack_of_his_own() {
         [("zip-1", "pack.zip", "from the zip"), ("git-1", "pack.git#mine", "from the branch")]
     {
         let url = format!("http://{ADDRESS}:8000/{file}");
-        let (done, log) = staged(&lab, &cc, (guid, &url));
+        let (done, log) = staged(&lab, &cc, guid, &staging(&url));
         let told = format!("{done}\n{log}");
         assert_eq!(done["result"]["process_types"]["web"], command, "{told}");
         assert_eq!(done["result"]["lifecycle_metadata"]["buildpacks"][0]["key"], url, "{told}");
     }
     // One that is not there is the user's, and told with its address.
-    let (done, log) = staged(&lab, &cc, ("none-1", &format!("http://{ADDRESS}:8000/none.zip")));
+    let none = staging(&format!("http://{ADDRESS}:8000/none.zip"));
+    let (done, log) = staged(&lab, &cc, "none-1", &none);
     assert_eq!(done["error"]["id"], "StagingError", "{done}");
     assert!(
         log.contains("Failed to download buildpack at http://192.0.2.2:8000/none.zip"),

@@ -52,6 +52,15 @@ impl Listener {
         Some(whole.split("\n\n").filter(|event| !event.is_empty()).map(read).collect())
     }
 
+    /// Status and header of the answer, but for its time.
+    fn head(&self) -> String {
+        let bytes = self.0.lock().expect("the bytes").0.clone();
+        let text = String::from_utf8_lossy(&bytes);
+        let head = text.split("\r\n\r\n").next().unwrap_or_default();
+        let lines = head.lines().filter(|line| !line.to_ascii_lowercase().starts_with("date:"));
+        lines.map(|line| format!("< {line}\n")).collect()
+    }
+
     fn kinds(&self) -> Vec<String> {
         self.all().unwrap_or_default().into_iter().map(|(_, kind, _)| kind).collect()
     }
@@ -195,8 +204,35 @@ fn row_21_a_client_of_the_record_store_hears_of_all_that_happens() {
     assert_eq!(changed["before"]["annotation"], "one");
     assert_eq!(changed["after"]["routes"], wanted["routes"]);
     assert_eq!(changed["after"]["modification_tag"], wanted["modification_tag"]);
+    golden(&heard.head(), &all);
     until_gone(&lab, "ev-1-");
     lab.finish();
+}
+
+/// One event of each kind as it stands in the stream, against a transcript that was reviewed by hand.
+fn golden(head: &str, all: &[Told]) {
+    let mut text = format!("> GET /receptor/v1/events\n{head}\n");
+    for (kind, wanted) in [
+        ("desired_lrp_created", ""),
+        ("actual_lrp_created", ""),
+        ("actual_lrp_changed", r#""state":"RUNNING""#),
+        ("desired_lrp_changed", r#""annotation":"two""#),
+        ("actual_lrp_crashed", ""),
+        ("task_created", "job-1"),
+        ("task_changed", r#""state":"COMPLETED""#),
+        ("task_removed", "job-1"),
+        ("desired_lrp_removed", ""),
+        ("actual_lrp_removed", ""),
+    ] {
+        let is_it = |told: &&Told| {
+            let data = told.2.to_string();
+            told.1 == kind && data.contains(wanted) && !data.contains("\"cf-app-staging\"")
+        };
+        let mut told = all.iter().find(is_it).unwrap_or_else(|| panic!("{kind}")).2.clone();
+        super::transcripts::plain(&mut told);
+        text += &format!("id: *\nevent: {kind}\ndata: {told}\n\n");
+    }
+    super::transcripts::compare("events.txt", &text, "");
 }
 
 /// Row 21: who is slower than the buffer is cut off, and nobody waits for him; he may come again.

@@ -1,11 +1,11 @@
 //! An app that is an image, by a cloud controller through the sockets alone; its registry is another
 //! machine.
 
-use super::cc::{self, Cc};
+use super::cc::Cc;
 use super::flow::{desire, states, with_controller};
-use super::{GUID, lab, port, socket};
+use super::{GUID, lab, port, staged};
 use crate::docker::{layout, push};
-use crate::lab::{Lab, get};
+use crate::lab::get;
 use crate::neighbour::Neighbour;
 use crate::server::{Registry, Setup, certificates};
 use serde_json::{Value, json};
@@ -33,6 +33,7 @@ fn beside(dir: PathBuf, guarded: bool) -> (Registry, Neighbour) {
     (registry, neighbour)
 }
 
+/// A staging of this image in this environment.
 fn staging(image: &str, env: &Value) -> Value {
     json!({
         "app_id": "app-guid", "log_guid": "app-guid", "lifecycle": "docker",
@@ -41,26 +42,6 @@ fn staging(image: &str, env: &Value) -> Value {
         "egress_rules": [{ "protocol": "tcp", "destinations": ["192.0.2.2"], "ports": [5000] }],
         "lifecycle_data": { "docker_image": image },
     })
-}
-
-/// What the controller is told of a staging's end, and what its log says, which goes with the Task as
-/// soon as the controller has taken it.
-fn staged(lab: &Lab, cc: &Cc, guid: &str, image: &str) -> (Value, String) {
-    staged_with(lab, cc, guid, (image, &json!([])))
-}
-
-/// The same with this environment.
-fn staged_with(lab: &Lab, cc: &Cc, guid: &str, (image, env): (&str, &Value)) -> (Value, String) {
-    cc.state().deaf = Some(503);
-    let body = staging(image, env).to_string();
-    let answer = socket(lab, &format!("PUT /v1/staging/{guid}"), &body);
-    assert_eq!(answer.status, 202, "{}", lab.daemon_log());
-    let path = format!("/internal/staging/{guid}/completed");
-    let done =
-        lab.until("the staging is told", |_| cc.heard("POST", &path).first().map(cc::Got::json));
-    let log = lab.run(&["logs", guid, "-n", "1000"]).out;
-    cc.state().deaf = None;
-    (done, log)
 }
 
 /// Row 73, row 75, row 79, row 82: an image is staged by its manifest and configuration alone, in a container
@@ -77,7 +58,7 @@ fn row_73_a_controller_stages_and_runs_an_image() {
     lab.serve();
 
     let image = format!("{REGISTRY}/ops/app:1");
-    let (done, log) = staged(&lab, &cc, "staging-1", &image);
+    let (done, log) = staged(&lab, &cc, "staging-1", &staging(&image, &json!([])));
     let told = format!("{done}\n{log}\n{}", lab.daemon_log());
     assert_eq!(done["result"]["lifecycle_type"], "docker", "{told}");
     assert_eq!(done["result"]["lifecycle_metadata"]["docker_image"], image, "{told}");
@@ -91,7 +72,8 @@ fn row_73_a_controller_stages_and_runs_an_image() {
         assert!(log.contains(line), "{told}");
     }
 
-    let (done, log) = staged(&lab, &cc, "staging-2", &format!("{REGISTRY}/ops/none:1"));
+    let none = staging(&format!("{REGISTRY}/ops/none:1"), &json!([]));
+    let (done, log) = staged(&lab, &cc, "staging-2", &none);
     assert_eq!(done["error"]["id"], "StagingError", "{done}");
     let line = "Staging process failed: failed to fetch metadata from [192.0.2.2:5000/ops/none] \
                 with tag [1] and insecure registries [192.0.2.2:5000] due to ";
@@ -134,7 +116,7 @@ fn row_75_certificates_and_logins_of_the_box_reach_the_builder() {
     lab.serve();
     let image = format!("{REGISTRY}/ops/app:1");
     let refused = |guid: &str, env: Value, why: &str| {
-        let (done, log) = staged_with(&lab, &cc, guid, (&image, &env));
+        let (done, log) = staged(&lab, &cc, guid, &staging(&image, &env));
         assert_eq!(done["error"]["id"], "StagingError", "{done}\n{log}");
         let line = log.lines().find(|line| line.contains("Staging process failed"));
         let line = line.unwrap_or_else(|| panic!("{log}"));
@@ -151,7 +133,7 @@ fn row_75_certificates_and_logins_of_the_box_reach_the_builder() {
     let file = lab.root.join("etc/terrarium/auth.json");
     fs::write(&file, auth.to_string()).expect("logins");
     fs::set_permissions(&file, crate::docker::mode(0o600)).expect("mode");
-    let (done, log) = staged(&lab, &cc, "staging-3", &image);
+    let (done, log) = staged(&lab, &cc, "staging-3", &staging(&image, &json!([])));
     assert_eq!(done["result"]["lifecycle_metadata"]["docker_image"], image, "{done}\n{log}");
     let led = json!([{ "name": "no_proxy", "value": "x" }]);
     refused("staging-4", led, "login");

@@ -95,7 +95,7 @@ fn port(lab: &Lab, line: &str, fields: &[&str], body: &[u8]) -> Answer {
 }
 
 /// Asks at the daemon's socket.
-fn socket(lab: &Lab, line: &str, body: &str) -> Answer {
+pub fn socket(lab: &Lab, line: &str, body: &str) -> Answer {
     let path = lab.root.join("run/terrarium/terrarium.sock");
     let stream = UnixStream::connect(path).expect("the daemon's socket");
     stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a limit");
@@ -119,6 +119,20 @@ fn lab(name: &str, settings: &str) -> Lab {
     let archive = dir.join("buildpack_app_lifecycle.tgz");
     tool("tar", &["-C", text(&root), "-I", "gzip -1", "-cf", text(&archive), "."]);
     lab
+}
+
+/// What the controller is told of the end of this staging, and what its log says, which goes with the Task as
+/// soon as the controller has taken the end.
+fn staged(lab: &Lab, cc: &cc::Cc, guid: &str, body: &Value) -> (Value, String) {
+    cc.state().deaf = Some(503);
+    let answer = socket(lab, &format!("PUT /v1/staging/{guid}"), &body.to_string());
+    assert_eq!(answer.status, 202, "{}", lab.daemon_log());
+    let path = format!("/internal/staging/{guid}/completed");
+    let done =
+        lab.until("the staging is told", |_| cc.heard("POST", &path).first().map(cc::Got::json));
+    let log = lab.run(&["logs", guid, "-n", "1000"]).out;
+    cc.state().deaf = None;
+    (done, log)
 }
 
 /// A directory as tgz.

@@ -4,9 +4,13 @@
 use super::cc::Cc;
 use super::{GUID, PORT, lab, port, socket};
 use crate::lab::{Lab, tool};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 
 /// Requests and answers as text; what differs from run to run is replaced.
@@ -16,7 +20,7 @@ struct Transcript<'a> {
 }
 
 /// Members whose value is another one in each run.
-const VARIES: [&str; 25] = [
+const VARIES: [&str; 30] = [
     "since",
     "uptime",
     "instance_guid",
@@ -31,7 +35,6 @@ const VARIES: [&str; 25] = [
     "TotalResources",
     "release",
     "capacity",
-    "lrps",
     "rootfs_providers",
     "set",
     // Of a record; its index is how often it was written, which is the same each time.
@@ -41,22 +44,56 @@ const VARIES: [&str; 25] = [
     "cpu",
     "mem",
     "disk",
+    // What an instance uses.
+    "cpu_usage_fraction",
+    "disk_usage_bytes",
+    "memory_usage_bytes",
+    "container_age_ns",
+    "rx_bytes",
+    "tx_bytes",
     // Of the keys of an app's sshd.
     "private_key",
     "host_fingerprint",
 ];
 
 /// Of these 0 is nothing but one more value.
-const COUNTS: [&str; 4] = ["uptime", "cpu", "mem", "disk"];
+const COUNTS: [&str; 9] = [
+    "uptime",
+    "cpu",
+    "mem",
+    "disk",
+    "cpu_usage_fraction",
+    "disk_usage_bytes",
+    "memory_usage_bytes",
+    "rx_bytes",
+    "tx_bytes",
+];
 
-fn plain(value: &mut Value) {
+/// Members that vary as a whole: a box has the stacks that it has.
+const WHOLE: [&str; 1] = ["set"];
+
+/// What it consists of: of a list one item, of what is no list and no object nothing.
+fn shape(value: &mut Value) {
+    match value {
+        Value::Object(members) => members.values_mut().for_each(shape),
+        Value::Array(items) => {
+            items.truncate(1);
+            items.iter_mut().for_each(shape);
+        }
+        other => *other = "*".into(),
+    }
+}
+
+/// With what varies left out.
+pub fn plain(value: &mut Value) {
     match value {
         Value::Object(members) => {
             for (name, value) in members {
                 let name = name.as_str();
                 let says = *value != json!("") && *value != json!(0) || COUNTS.contains(&name);
                 match VARIES.contains(&name) && says {
-                    true => *value = "*".into(),
+                    true if WHOLE.contains(&name) => *value = "*".into(),
+                    true => shape(value),
                     false => plain(value),
                 }
             }
@@ -107,13 +144,18 @@ impl Transcript<'_> {
     }
 
     fn golden(self, name: &str) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/bridge").join(name);
-        if std::env::var_os("TERRARIUM_BLESS").is_some() {
-            fs::write(&path, &self.text).expect("golden file");
-        }
-        let expected = fs::read_to_string(&path).expect("golden file");
-        assert_eq!(self.text, expected, "{}", self.lab.daemon_log());
+        compare(name, &self.text, &self.lab.daemon_log());
     }
+}
+
+/// Compares with the file in tests/golden/bridge; TERRARIUM_BLESS=1 rewrites it, for review as code.
+pub fn compare(name: &str, text: &str, log: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/bridge").join(name);
+    if std::env::var_os("TERRARIUM_BLESS").is_some() {
+        fs::write(&path, text).expect("golden file");
+    }
+    let expected = fs::read_to_string(&path).expect("golden file");
+    assert_eq!(text, expected, "{log}");
 }
 
 /// A DesiredLRP that waits for a connection and for nothing else.
@@ -176,6 +218,18 @@ fn row_34_receptor_and_rep_answer_as_diegos_do() {
     assert_eq!(changed["routes"], json!({ "cf-router": [1] }));
     let same = socket(&lab, "GET /receptor/v1/actual_lrps/App_1/index/0", "").json();
     assert_eq!(same["instance_guid"], actual["instance_guid"], "what runs goes on");
+    // One that has no root yet is listed, and ends as one that has not begun.
+    let mut rootless = lrp("App_3");
+    rootless["rootfs"] = "docker://127.0.0.1:9/none".into();
+    rootless["ports"] = json!([]);
+    all.ask("POST /v1/desired_lrps", &[], &rootless.to_string());
+    let waits = port(&lab, "GET /receptor/v1/actual_lrps/App_3/index/0", &[], b"").json();
+    assert_eq!(waits["state"], "UNCLAIMED", "{waits}");
+    all.ask("DELETE /v1/actual_lrps/App_3/index/0", &[], "");
+    all.ask("DELETE /v1/actual_lrps/App_3/index/1", &[], "");
+    all.ask("DELETE /nsync/v1/apps/App_3/index/0", &[], "");
+    all.ask("DELETE /nsync/v1/apps/App_3/index/1", &[], "");
+    all.ask("DELETE /v1/desired_lrps/App_3", &[], "");
     all.ask("DELETE /v1/actual_lrps/App_1/index/7", &[], "");
     all.ask("DELETE /v1/actual_lrps/App_1/index/0", &[], "");
     let fresh = lab.until("a fresh one runs", |lab| {
@@ -223,12 +277,13 @@ fn row_34_receptor_and_rep_answer_as_diegos_do() {
     all.ask("POST /work", &[], r#"{"LRPs":[{"process_guid":"App_1","index":0}]}"#);
     // Whoever drains a cell asks until nobody answers.
     lab.until("its ping has gone", |lab| {
-        let stream = std::net::TcpStream::connect(PORT).expect("the bridge's port");
+        let stream = TcpStream::connect(PORT).expect("the bridge's port");
         stream.set_read_timeout(Some(crate::lab::PATIENCE)).expect("a limit");
         let answer = super::talk(stream, "GET /ping", &[], b"");
         assert!(answer.as_ref().is_none_or(|it| it.status == 200), "{}", lab.daemon_log());
         answer.is_none().then_some(())
     });
+    all.ask("GET /state", &[], "");
     lab.ok(&["undrain"]);
     all.ask("GET /ping", &[], "");
     all.ask("DELETE /v1/desired_lrps/App_1", &[], "");
@@ -275,6 +330,8 @@ fn row_34_tasks_of_the_receptor_answer_as_diegos_do() {
     until("t-2", "COMPLETED");
     all.ask("POST /receptor/v1/tasks", &[], &task("t-3", "exec sleep 100000"));
     until("t-3", "RUNNING");
+    // Of the cell are those that it works on.
+    all.ask("GET /rep/state", &[], "");
     all.ask("POST /rep/v1/tasks/t-3/cancel", &[], "");
     until("t-3", "COMPLETED");
     all.ask("GET /receptor/v1/tasks/t-3", &[], "");
@@ -390,6 +447,18 @@ fn row_79_what_is_taken_is_told_in_diegos_words() {
     all.ask("PUT /v1/staging/staging-1", &[], &text(staging));
     all.ask("DELETE /v1/staging/staging-1", &[], "");
     all.ask(&format!("DELETE /v1/apps/{GUID}"), &[], "");
+    cc.state().job = Some("finished");
+    let to = |what: &str| format!("http%3A%2F%2F127.0.0.1%3A9022%2F{what}&timeout=60");
+    let line = format!("POST /v1/droplet/app-guid?cc-droplet-upload-uri={}", to("droplet"));
+    all.ask(&line, &[], "a droplet");
+    let key = "cc-build-artifacts-upload-uri";
+    let line = format!("POST /v1/build_artifacts/app-guid?{key}={}", to("cache"));
+    all.ask(&line, &[], "a cache");
+    cc.state().job = Some("failed");
+    let line = format!("POST /v1/droplet/app-guid?cc-droplet-upload-uri={}", to("droplet"));
+    all.ask(&line, &[], "a droplet");
+    let sent = ["/droplet.tgz", "/cache.tgz"].map(|name| cc.state().files[name].clone());
+    assert_eq!(sent, [b"a droplet".to_vec(), b"a cache".to_vec()]);
     all.golden("taken.txt");
     lab.until("it is gone", |lab| (lab.run(&["apps", "--json"]).out.trim() == "[]").then_some(()));
     lab.until("its tasks, too", |lab| lab.links().is_empty().then_some(()));
@@ -413,12 +482,45 @@ fn row_84_a_thousand_apps_can_be_asked_for_at_once() {
     }
     // There is an end to it; who still writes may not hear the refusal.
     let line = format!("GET /v1/static/x?y={}", "x".repeat(200_000));
-    let stream = std::net::TcpStream::connect(PORT).expect("the bridge's port");
+    let stream = TcpStream::connect(PORT).expect("the bridge's port");
     stream.set_read_timeout(Some(crate::lab::PATIENCE)).expect("a limit");
     let answer = super::talk(stream, &line, &[], b"");
     assert!(answer.is_none_or(|it| it.status == 431), "{}", lab.daemon_log());
     assert_eq!(port(&lab, "GET /ping", &[], b"").status, 200);
+
+    // 200 are answered at a time: of more that come at once some are told to come again.
+    let mut idle = lrp("App_1");
+    (idle["instances"], idle["placement_tags"]) = (json!(0), json!([]));
+    assert_eq!(port(&lab, "POST /v1/desired_lrps", &[], idle.to_string().as_bytes()).status, 201);
+    lab.until("some are told to come again", |lab| {
+        let statuses = crowd(lab);
+        assert!(statuses.iter().all(|it| matches!(it, 200 | 503)), "{statuses:?}");
+        statuses.contains(&503).then_some(())
+    });
+    let line = "GET /v1/actual_lrps/App_1/stats";
+    assert_eq!(port(&lab, line, &["Authorization: x"], b"").status, 200);
     lab.finish();
+}
+
+/// The statuses of 400 who ask for figures while the daemon stands still, and are answered when it goes on.
+fn crowd(lab: &Lab) -> Vec<u16> {
+    let asking = (0..400).map(|_| TcpStream::connect(PORT).expect("the bridge's port"));
+    let mut asking: Vec<TcpStream> = asking.collect();
+    let pid = Pid::from_raw(lab.daemon_pid() as i32);
+    let head = "GET /v1/actual_lrps/App_1/stats HTTP/1.1\r\nHost: x\r\nAuthorization: x\r\n\
+                Connection: close\r\n\r\n";
+    kill(pid, Signal::SIGSTOP).expect("it stands still");
+    for stream in &mut asking {
+        stream.set_read_timeout(Some(crate::lab::PATIENCE)).expect("a limit");
+        stream.write_all(head.as_bytes()).expect("asked");
+    }
+    kill(pid, Signal::SIGCONT).expect("it goes on");
+    let status = |mut stream: TcpStream| {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer.split(' ').nth(1).and_then(|it| it.parse().ok()).expect("a status")
+    };
+    asking.into_iter().map(status).collect()
 }
 
 /// Row 86, row 87: files as a file server serves them, and uploads on their way.
@@ -490,19 +592,36 @@ fn row_86_files_come_whole_in_part_or_not_at_all() {
     lab.finish();
 }
 
-/// Row 87: a file that does not come in its time is given up.
+/// Row 87: a file that does not come in its time is given up; 16 are on their way at most.
 #[test]
 fn row_87_an_upload_that_does_not_come_is_given_up() {
-    use std::io::{Read, Write};
     let mut lab = lab("cc-late", "");
     lab.serve();
-    let mut stream = std::net::TcpStream::connect(PORT).expect("the bridge's port");
-    stream.set_read_timeout(Some(crate::lab::PATIENCE)).expect("a limit");
-    let head = "POST /v1/droplet/g?timeout=1&cc-droplet-upload-uri=http://127.0.0.1:1/ HTTP/1.1\r\n\
-                Host: x\r\nContent-Length: 1000000\r\n\r\nx";
-    stream.write_all(head.as_bytes()).expect("asked");
+    let begun = |seconds: u32| {
+        let mut stream = TcpStream::connect(PORT).expect("the bridge's port");
+        stream.set_read_timeout(Some(crate::lab::PATIENCE)).expect("a limit");
+        let head = format!(
+            "POST /v1/droplet/g?timeout={seconds}&cc-droplet-upload-uri=http://127.0.0.1:1/ \
+             HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nx"
+        );
+        stream.write_all(head.as_bytes()).expect("asked");
+        stream
+    };
     let mut answer = [0; 12];
-    stream.read_exact(&mut answer).expect("an answer");
+    begun(1).read_exact(&mut answer).expect("an answer");
     assert_eq!(&answer, b"HTTP/1.1 408", "{}", lab.daemon_log());
+    // Nobody is where the others go, which is told when there is a place.
+    let whole = |lab: &Lab| {
+        let line = "POST /v1/droplet/g?cc-droplet-upload-uri=http://127.0.0.1:1/";
+        port(lab, line, &[], b"x")
+    };
+    let slow: Vec<_> = (0..16).map(|_| begun(600)).collect();
+    let full = lab.until("every place is taken", |lab| {
+        Some(whole(lab)).filter(|answer| answer.status != 500)
+    });
+    let text = json!({ "error": { "message": "too many uploads at a time" } });
+    assert_eq!((full.status, full.json()), (503, text));
+    drop(slow);
+    lab.until("there is room again", |lab| (whole(lab).status == 500).then_some(()));
     lab.finish();
 }

@@ -136,6 +136,23 @@ impl Client {
         Forward(child.stdin(Stdio::null()).spawn().expect("ssh"))
     }
 
+    /// A client whose command has a terminal and has begun; it is killed when it is dropped.
+    pub fn left_behind(&self, command: &str) -> Forward {
+        let mut ssh = self.program("ssh");
+        ssh.args(&self.options).args(["-tt", "box", command]);
+        let mut child =
+            ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("ssh on a terminal");
+        let mut output = child.stdout.take().expect("it was asked for");
+        let (mut said, mut piece) = (Vec::new(), [0; 64]);
+        while !said.ends_with(b"\n") {
+            match output.read(&mut piece) {
+                Ok(count @ 1..) => said.extend(&piece[..count]),
+                _ => panic!("it never began: {}", String::from_utf8_lossy(&said)),
+            }
+        }
+        Forward(child)
+    }
+
     /// A shell on a terminal of this size.
     pub fn terminal(&self, rows: u16, columns: u16) -> Terminal {
         self.on_terminal((rows, columns), &["-t", "box"])
@@ -195,7 +212,7 @@ impl Client {
     }
 }
 
-/// A client that forwards.
+/// A client that forwards, or stays.
 pub struct Forward(Child);
 
 impl Drop for Forward {

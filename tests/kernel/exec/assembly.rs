@@ -136,6 +136,7 @@ fn row_51_a_cached_tree_is_read_only_in_every_container() {
             to: "/opt/dependency".into(),
             read_only: true,
             mapped: true,
+            ours: false,
         }];
         let container = host.create(spec, Fault::None).expect("create");
         let script = "cd /opt/dependency/bin && test \"$(cat hello)\" = hello && \

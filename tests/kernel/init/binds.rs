@@ -8,7 +8,14 @@ use terrarium::init::proto::{Bind, Origin, Plan};
 
 /// A writable bind of the box with plain owners.
 fn bind(from: impl Into<std::path::PathBuf>, to: &str) -> Bind {
-    Bind { from: from.into(), origin: Origin::Host, to: to.into(), read_only: false, mapped: false }
+    Bind {
+        from: from.into(),
+        origin: Origin::Host,
+        to: to.into(),
+        read_only: false,
+        mapped: false,
+        ours: false,
+    }
 }
 
 /// The same of the container itself.
@@ -43,6 +50,27 @@ fn a_read_only_bind_is_read_only_in_all_that_is_mounted_below_it() {
     assert_eq!(options, ["rw,nosuid,nodev", "ro,nosuid,nodev"]);
     drop(container);
     let unmounted = Command::new("umount").arg(dir.join("below")).status();
+    assert!(unmounted.expect("run umount").success());
+}
+
+#[test]
+fn only_what_is_ours_can_be_run_where_the_box_lets_nothing_run() {
+    let lab = Lab::new();
+    let dir = lab.dir.join("run");
+    fs::create_dir_all(&dir).expect("a directory");
+    let mut mount = Command::new("mount");
+    let mounted = mount.args(["-t", "tmpfs", "-o", "noexec,mode=755", "t"]).arg(&dir).status();
+    assert!(mounted.expect("run mount").success());
+    let mut plan = lab.plan();
+    plan.binds.push(Bind { ours: true, read_only: true, ..bind(&dir, "/ours") });
+    plan.binds.push(Bind { read_only: true, ..bind(&dir, "/theirs") });
+    let mut container = lab.launch(&plan).expect("a container");
+    let options =
+        container.connection.sh("grep -E ' /(ours|theirs) ' /proc/mounts | cut -d ' ' -f 4");
+    let options: Vec<bool> = options.lines().map(|line| line.contains("noexec")).collect();
+    assert_eq!(options, [false, true]);
+    drop(container);
+    let unmounted = Command::new("umount").arg(&dir).status();
     assert!(unmounted.expect("run umount").success());
 }
 

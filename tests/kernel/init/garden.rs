@@ -159,6 +159,7 @@ fn gardens_ids_move_root_alone() {
         to: to.into(),
         read_only: false,
         mapped,
+        ours: false,
     };
     plan.binds = vec![bind("/volume", false), bind("/mapped", true)];
     let mut container = lab.launch(&plan).expect("a container");

@@ -138,6 +138,7 @@ pub fn bind() -> terrarium::init::proto::Bind {
         to: "/probe".into(),
         read_only: true,
         mapped: false,
+        ours: false,
     }
 }
 

@@ -1,10 +1,15 @@
 //! A server of ours that holds one image and misbehaves in the way that is asked for.
 
 mod bounds;
+mod broken;
+mod endpoints;
 mod first;
 mod going;
 mod here;
+mod leaks;
 mod links;
+mod look;
+mod proxies;
 mod tokens;
 
 use super::Bed;
@@ -41,6 +46,8 @@ struct Answer {
     stalls: bool,
     /// What is not sent is not ended either: the connection is reset. Without a body there is no head.
     resets: bool,
+    /// The head drips, too.
+    is_slow: bool,
     /// A byte at a time; told whether the client left before it had enough of them for a minute.
     drips: Option<Arc<AtomicBool>>,
 }
@@ -313,7 +320,12 @@ fn serve(stream: &mut dyn Stream, image: &Image, list: &Mutex<Vec<String>>, mind
     if answer.resets && body.is_empty() {
         return false;
     }
-    if stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(b"\r\n")).is_err() {
+    head += "\r\n";
+    if let (Some(left), true) = (&answer.drips, answer.is_slow) {
+        left.store(drip(stream, &[head.as_bytes(), body].concat()), Ordering::SeqCst);
+        return false;
+    }
+    if stream.write_all(head.as_bytes()).is_err() {
         return false;
     }
     if let Some(left) = &answer.drips {
@@ -337,14 +349,18 @@ fn settings(bed: &Bed) -> Settings {
 #[test]
 fn a_connection_that_is_cut_again_and_again_is_gone_on_with() {
     let bed = Bed::new("cut");
-    for (at, every) in [10_007, 100_003, 262_144].into_iter().enumerate() {
-        let server = Server::start(5000 + at as u16, 1 << 20, move |asked, image| {
+    // A reset takes with it what is on its way.
+    let rows = [(10_007, 200_000), (100_003, 1 << 20), (262_144, 1 << 20)];
+    let rows = rows.map(|(every, bytes)| (every, bytes, false)).into_iter();
+    let rows = rows.chain([(10_007, 100_000, true), (100_003, 1 << 20, true)]);
+    for (at, (every, bytes, resets)) in rows.enumerate() {
+        let server = Server::start(5000 + at as u16, bytes, move |asked, image| {
             let is_layer = asked.path.ends_with(&Digest::of(&image.layer).to_string());
-            is_layer.then(|| Answer { cut: Some(every), ..image.part(asked) })
+            is_layer.then(|| Answer { cut: Some(every), resets, ..image.part(asked) })
         });
         let pulled = bed.pull(&settings(&bed), &server.name()).expect("pulled");
         let asked = server.count(&server.layer());
-        assert!(asked > (1 << 20) / every, "asked {asked} times");
+        assert!(asked > bytes / every, "asked {asked} times");
         let image = pulled.image.clone();
         drop(pulled);
         // The next round fetches it again.

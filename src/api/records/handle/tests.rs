@@ -81,13 +81,17 @@ fn of_a_list_of_containers_the_good_ones_are_made_and_the_others_told() {
         let mut heavy = lrp.clone();
         heavy["guid"] = "heavy".into();
         heavy["cpu_weight"] = 101.into();
+        let mut unnamed = lrp.clone();
+        unnamed["guid"] = "".into();
         let (status, failures) =
-            ask(&client, "POST", "/v1/containers", &json!([lrp, heavy, 7])).await;
+            ask(&client, "POST", "/v1/containers", &json!([lrp, heavy, 7, unnamed])).await;
         assert_eq!(status, 201);
         assert_eq!(failures["heavy"]["name"], "LimitsInvalid");
         assert_eq!(failures["heavy"]["message"], "container limits invalid");
         assert_eq!(failures["number 2"]["name"], "InvalidRecord");
-        assert_eq!(failures.as_object().map(serde_json::Map::len), Some(2));
+        assert_eq!(failures["number 3"]["name"], "GuidNotSpecified");
+        assert_eq!(failures["number 3"]["message"], "container guid not specified");
+        assert_eq!(failures.as_object().map(serde_json::Map::len), Some(3));
         let guid = lrp["guid"].as_str().expect("a guid");
         let path = format!("/v1/containers/{guid}");
         let (_, shown) = ask(&client, "GET", &path, &Value::Null).await;

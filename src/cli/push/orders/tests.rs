@@ -39,7 +39,7 @@ fn without_a_manifest_what_is_pushed_names_the_app() {
         let push = typed(line);
         let mut flags = Flags::of(&push);
         flags.publish = push.port;
-        let text = overlaid(&bare(&push, origin).expect("a text"), &flags);
+        let text = overlaid(&bare(&name_of(&push, origin).expect("a name"), origin), &flags);
         manifest::parse(&text, "x", Path::new("/")).expect("a manifest")
     };
     let it = read("--port 8000", &Origin::Dir("/srv/My_App".into()));
@@ -50,7 +50,7 @@ fn without_a_manifest_what_is_pushed_names_the_app() {
     let it = read("--port 6379", &image("registry.lan/ops/cache:7"));
     let port = (it.ports[0].container, it.ports[0].publish);
     assert_eq!((it.name.as_str(), port), ("cache", (0, Some(6379))));
-    assert!(bare(&Push::default(), &Origin::Dir("/".into())).is_err());
+    assert!(name_of(&Push::default(), &Origin::Dir("/".into())).is_err());
 }
 
 #[test]

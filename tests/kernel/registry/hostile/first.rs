@@ -7,7 +7,7 @@ use terrarium::image::work::Wish;
 use terrarium::image::{Pulled, pull};
 
 /// A registry of the first version: index and endpoint in one, for `a/b`, two layers.
-fn first_version(asked: &Asked, _: &Image) -> Option<Answer> {
+pub fn first_version(asked: &Asked, _: &Image) -> Option<Answer> {
     let ids = ["1".repeat(64), "2".repeat(64)];
     let token = asked.headers.get("authorization").map(String::as_str) == Some("Token t");
     let json = |value: serde_json::Value| Answer::ok(value.to_string());
@@ -380,7 +380,7 @@ fn packed(tar: &[u8]) -> Vec<u8> {
 }
 
 /// The same answer with the endpoint of another port.
-fn moved(mut answer: Answer, port: u16) -> Answer {
+pub fn moved(mut answer: Answer, port: u16) -> Answer {
     for (_, value) in answer.headers.iter_mut().filter(|(name, _)| name == "X-Docker-Endpoints") {
         *value = format!("127.0.0.1:{port}");
     }

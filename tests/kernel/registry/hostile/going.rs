@@ -188,6 +188,11 @@ fn room_for_an_image_is_made_ahead_of_it_and_nothing_goes_for_that() {
 
 /// A layer that says something of directories that it does not have, in some 300 KiB.
 fn implying(number: usize) -> Vec<u8> {
+    implying_in(number, 11)
+}
+
+/// The same in so many chains of them, of some 27 KiB each.
+fn implying_in(number: usize, chains: usize) -> Vec<u8> {
     let long = "d".repeat(240);
     let deep = |chain: usize| {
         let levels: Vec<_> =
@@ -197,7 +202,45 @@ fn implying(number: usize) -> Vec<u8> {
     let add = |tar: crate::image::Tar, chain| {
         tar.pax(&[("path", deep(chain).as_bytes())]).file("file", "x")
     };
-    (0..11).fold(crate::image::Tar::default(), add).end()
+    (0..chains).fold(crate::image::Tar::default(), add).end()
+}
+
+/// What others have remembered is theirs until they are done; it is waited for, not refused.
+#[test]
+fn a_layer_for_which_there_is_no_memory_comes_when_others_have_given_theirs_back() {
+    let bed = Bed::new("lacking");
+    let base = crate::image::one_file("base", b"x");
+    let heavy: Vec<Vec<u8>> = (0..8).map(implying).collect();
+    let more: Vec<&[u8]> = heavy.iter().map(Vec::as_slice).collect();
+    let diffs: Vec<Digest> = [&base[..]].iter().chain(&more).map(|it| Digest::of(it)).collect();
+    let image = Image::with(base.clone(), &diffs, &more);
+    let lowest = Digest::of(&base).to_string();
+    // Its lowest layer never comes; the others wait for that, and keep what they have.
+    let holds = Server::with(5000, image, move |asked, image| {
+        if asked.path.ends_with(&lowest) {
+            return Some(Answer { cut: Some(100), stalls: true, ..image.part(asked) });
+        }
+        let layer = heavy.iter().find(|it| asked.path.ends_with(&Digest::of(it).to_string()));
+        layer.map(|layer| Answer::ok(layer.clone()))
+    });
+    let large = implying_in(9, 66);
+    let lacks = Server::with(5001, Image::of(&large, large.clone()), |_, _| None);
+    let drafts = bed.store.dir().join("tmp");
+    let drafts = || fs::read_dir(&drafts).expect("tmp").count();
+    let wish = Wish::new(&bed.store);
+    std::thread::scope(|scope| {
+        let (bed, holds, lacks, wish) = (&bed, &holds, &lacks, &wish);
+        let first = scope.spawn(move || patient(bed, holds, wish).map(drop));
+        // As in the test below.
+        until("memory is taken", || first.is_finished() || drafts() == 6);
+        let other = scope.spawn(move || patient(bed, lacks, &Wish::default()).map(drop));
+        let is_asked = || lacks.count(&lacks.layer()) > 0;
+        until("it was tried", || other.is_finished() || (is_asked() && drafts() == 6));
+        wish.end();
+        assert!(first.join().expect("no panic").is_err());
+        other.join().expect("no panic").expect("pulled");
+    });
+    bed.close();
 }
 
 /// Layers that cannot be shown before those below are here take memory: no more are begun when that is

@@ -2,6 +2,8 @@
 
 use super::*;
 use terrarium::image::catalog::{self, Known, Origin};
+use terrarium::image::pull;
+use terrarium::image::work::Wish;
 
 /// The decoder fails long before the digest is known.
 #[test]
@@ -138,5 +140,32 @@ fn a_name_from_a_file_will_do_when_the_registry_does_not_know_it() {
     let name = server.name().parse().expect("name");
     catalog::name(&bed.store, &name, &image.digest, Origin::File).expect("name");
     assert_eq!(bed.pull(&settings, &server.name()).expect("here").image.digest, image.digest);
+    bed.close();
+}
+
+/// Who shows an image has its turn until the disk has it: nobody is told of it before that.
+#[test]
+fn an_image_that_is_just_being_shown_is_here_when_the_disk_has_it() {
+    let bed = Bed::new("shown");
+    let server = Server::start(5000, 10_000, |_, _| None);
+    let settings = settings(&bed);
+    let digest = bed.pull(&settings, &server.name()).expect("pulled").image.digest;
+    for name in [format!("{}@{digest}", server.name()), server.name()] {
+        let turn = bed.store.turn(&Digest::of(format!("image {digest}").as_bytes()));
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let wish = Wish::new(&bed.store);
+            let wish = wish.telling(move |why| tell.send(why.to_owned()).expect("told"));
+            let (store, settings) = (&bed.store, &settings);
+            let name = name.parse().expect("a name");
+            let pulls = scope.spawn(move || {
+                pull(store, settings, &name, None, &wish, &|_, _| ()).map(drop).is_ok()
+            });
+            assert_eq!(told.recv().as_deref(), Ok("somebody else fetches this image"));
+            assert!(!pulls.is_finished(), "it was told of what may be gone");
+            drop(turn);
+            assert!(pulls.join().expect("no panic"));
+        });
+    }
     bed.close();
 }

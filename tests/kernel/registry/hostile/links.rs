@@ -248,3 +248,83 @@ fn layers_that_no_disk_could_hold_are_refused() {
     assert!(text.contains("9223372036854775808"), "{text}");
     bed.close();
 }
+
+/// Where each request for the layer wanted it from, and as it was before with what.
+type Wanted = Arc<Mutex<Vec<(String, String)>>>;
+
+/// A server that tells the layer by a validator, cuts it off once, and then gives the rest, if it is still
+/// the same, from `off` bytes too far.
+fn telling(port: u16, off: usize) -> (Server, Wanted) {
+    let wanted = Wanted::default();
+    let list = wanted.clone();
+    let server = Server::start(port, 300_000, move |asked, image| {
+        if !is_layer(asked, image) {
+            return None;
+        }
+        let header = |name: &str| asked.headers.get(name).cloned().unwrap_or_default();
+        list.lock().expect("lock").push((header("range"), header("if-range")));
+        let part = match (header("if-range").as_str(), off) {
+            ("\"a\"", 0) => image.part(asked),
+            ("\"a\"", off) => {
+                let (from, all) = (100_000 + off, image.layer.len());
+                let part = Answer { status: 206, ..Answer::ok(&image.layer[from..]) };
+                part.header("Content-Range", format!("bytes {from}-{}/{all}", all - 1))
+            }
+            _ => Answer::ok(image.layer.clone()),
+        };
+        let cut = (asked.before == 0).then_some(100_000);
+        Some(Answer { cut, ..part }.header("ETag", "\"a\""))
+    });
+    (server, wanted)
+}
+
+#[test]
+fn the_rest_of_a_blob_is_asked_for_as_it_was_before_and_no_other_part_is_taken() {
+    let bed = Bed::new("ifrange");
+    let (good, wanted) = telling(5000, 0);
+    bed.pull(&settings(&bed), &good.name()).expect("pulled");
+    let rest = ("bytes=100000-".to_owned(), "\"a\"".to_owned());
+    assert_eq!(*wanted.lock().expect("lock"), [Default::default(), rest.clone()]);
+    bed.close();
+    let bed = Bed::new("ifrange-off");
+    let (bad, wanted) = telling(5001, 7);
+    let text = bed.refused(&settings(&bed), &bad.name());
+    assert!(text.contains("answered with another part than the one asked for"), "{text}");
+    assert_eq!(*wanted.lock().expect("lock"), [Default::default(), rest]);
+    bed.close();
+}
+
+/// No read of it takes long: only who looks at all of it finds out.
+#[test]
+fn heads_and_documents_that_drip_are_left() {
+    let bed = Bed::new("dripheads");
+    let left = [(); 4].map(|()| Arc::new(AtomicBool::new(false)));
+    let told = left.clone();
+    let server = Server::start(5000, 10_000, move |asked, image| {
+        let is_token = asked.path.starts_with("/token");
+        if !is_token && !asked.headers.contains_key("authorization") {
+            let realm = r#"Bearer realm="http://127.0.0.1:5000/token",service="x""#;
+            return Some(Answer::status(401).header("WWW-Authenticate", realm));
+        }
+        // Each is long enough to go on for a minute.
+        let answer = match is_token {
+            true => Answer::ok(format!("{:600}", r#"{"token":"t"}"#)),
+            false => image.honest(asked),
+        };
+        let (drips, is_slow) = match (is_token, asked.path.contains("/manifests/"), asked.before) {
+            (true, _, 0) => (&told[0], true),
+            (true, _, 1) => (&told[1], false),
+            (_, true, 0) => (&told[2], true),
+            (_, true, 1) => (&told[3], false),
+            _ => return Some(answer),
+        };
+        let answer = if is_slow { answer.header("X-Padding", "x".repeat(600)) } else { answer };
+        Some(Answer { drips: Some(drips.clone()), is_slow, ..answer })
+    });
+    let short = Duration::from_millis(500);
+    let settings = Settings { answer: short, document: short, ..settings(&bed) };
+    bed.pull(&settings, &server.name()).expect("pulled");
+    assert_eq!((server.count("/token"), server.count("/manifests/")), (3, 3));
+    until("the server knows", || left.iter().all(|left| left.load(Ordering::SeqCst)));
+    bed.close();
+}

@@ -3,12 +3,16 @@
 use super::*;
 use std::num::NonZero;
 use std::path::Path;
+use std::sync::PoisonError;
 use terrarium::image::work::Wish;
 use terrarium::image::{import_stack, load, load_stream};
 
-/// Images that are fetched at a time, and layers of them that are unpacked.
+/// Images that are fetched at a time, and how many of their layers find memory for their windows.
 const PULLS: u16 = 4;
-const LAYERS: (usize, usize) = (2, 4);
+const WINDOWS: usize = 2;
+
+/// Held by who takes all of something that tests of this process share.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// A tar in zstd, with a window of 8 MiB.
 fn packed(tar: &[u8]) -> Vec<u8> {
@@ -76,19 +80,18 @@ fn comes(mut is_so: impl FnMut() -> bool) -> bool {
 
 #[test]
 fn files_and_clients_do_not_wait_for_registries() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let bed = Bed::new("stalled");
     let servers: Vec<Server> = (0..PULLS).map(|at| stalled(5000 + at)).collect();
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let wish = Wish::new(&bed.store);
     let silent = |server: &&Server| length(&part(&bed.store, server)) == COMES as u64;
     let (are_held, is_done, pulling) = std::thread::scope(|scope| {
         let (bed, wish) = (&bed, &wish);
         let pull = |server| scope.spawn(move || wanted(bed, server, wish).map(drop));
         let pulls: Vec<_> = servers.iter().map(pull).collect();
-        // All turns of registries are taken; the other pulls wait for one.
-        let held = cores.clamp(LAYERS.0, LAYERS.1);
+        // All that registries have for windows is taken; the other pulls wait for some.
         let are_held = comes(|| {
-            servers.iter().filter(silent).count() == held
+            servers.iter().filter(silent).count() == WINDOWS
                 && drafts(&bed.store) == usize::from(PULLS)
         });
         let local = scope.spawn(|| all_local(bed));
@@ -103,6 +106,50 @@ fn files_and_clients_do_not_wait_for_registries() {
     assert!(is_done, "who has all that he needs on the box waits for a registry");
     assert_eq!(pulling, usize::from(PULLS));
     assert_eq!(drafts(&bed.store), 0);
+    bed.close();
+}
+
+/// A server whose image has many layers, and that falls silent in the middle of each, for ever.
+fn greedy(port: u16) -> Server {
+    let tars: Vec<Vec<u8>> =
+        (0..6).map(|at| crate::image::one_file("file", &noise(WHOLE + 4096 * at))).collect();
+    let diffs: Vec<Digest> = tars.iter().map(|tar| Digest::of(tar)).collect();
+    let layers: Vec<Vec<u8>> = tars.iter().map(|tar| packed(tar)).collect();
+    let more: Vec<&[u8]> = layers[1..].iter().map(Vec::as_slice).collect();
+    let image = Image::with(layers[0].clone(), &diffs, &more);
+    Server::with(port, image, move |asked, _| {
+        let is_it = |layer: &&Vec<u8>| asked.path.ends_with(&Digest::of(layer).to_string());
+        let layer = layers.iter().find(is_it)?.clone();
+        Some(Answer { cut: Some(COMES), stalls: true, ..Answer::ok(layer) })
+    })
+}
+
+/// It has as many turns as an image may, and the memory for a window, and gives nothing back.
+#[test]
+fn an_image_whose_registry_is_slow_holds_up_no_other() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let bed = Bed::new("greedy");
+    let slow = greedy(5000);
+    // Another one than all of those: for one that is the same it would wait.
+    let tar = crate::image::one_file("other", &noise(WHOLE));
+    let good = Server::with(5001, Image::of(&tar, packed(&tar)), |_, _| None);
+    let turns = std::thread::available_parallelism().map_or(1, NonZero::get).clamp(2, 3);
+    let wish = Wish::new(&bed.store);
+    let (has_turns, is_done, is_slow) = std::thread::scope(|scope| {
+        let (bed, slow, good, wish) = (&bed, &slow, &good, &wish);
+        let pulls = scope.spawn(move || wanted(bed, slow, wish).map(drop));
+        // Its configuration is asked for, too.
+        let has_turns = comes(|| slow.count("/blobs/") > turns);
+        let other = scope.spawn(move || wanted(bed, good, wish).map(drop));
+        let is_done = comes(|| other.is_finished());
+        let is_slow = !pulls.is_finished();
+        wish.end();
+        let other = other.join().expect("no panic");
+        assert!(!is_done || other.is_ok(), "{other:?}");
+        (has_turns, is_done, is_slow)
+    });
+    assert!(has_turns && is_slow, "the slow one is not on its way");
+    assert!(is_done, "it waits for a registry that is another's");
     bed.close();
 }
 

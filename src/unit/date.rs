@@ -68,13 +68,23 @@ mod tests {
         for (seconds, text, json) in [
             (0, "Thu, 01 Jan 1970 00:00:00 GMT", "1970-01-01T00:00:00Z"),
             (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT", "1994-11-06T08:49:37Z"),
+            (1_709_251_199, "Thu, 29 Feb 2024 23:59:59 GMT", "2024-02-29T23:59:59Z"),
             (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT", "2000-02-29T00:00:00Z"),
             (4_107_542_399, "Sun, 28 Feb 2100 23:59:59 GMT", "2100-02-28T23:59:59Z"),
         ] {
             assert_eq!((http(seconds).as_str(), rfc3339(seconds).as_str()), (text, json));
             assert_eq!(read_http(text), Some(seconds));
         }
-        for wrong in ["", "now", "Sun, 06 Nov 1994 08:49:37", "Sun, 6x Nov 1994 08:49:37 GMT"] {
+        for wrong in [
+            "",
+            "now",
+            "Sun, 06 Nov 1994 08:49:37",
+            "Sun, 6x Nov 1994 08:49:37 GMT",
+            "Sun, 06 anF 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49 GMT",
+            "Sun, -6 Nov 1994 08:49:37 GMT",
+            "Sunday, 06-Nov-94 08:49:37 GMT",
+        ] {
             assert_eq!(read_http(wrong), None, "{wrong}");
         }
     }

@@ -1,0 +1,104 @@
+//! Which app has which port of the box: no two may have one.
+
+use super::converge::lrps;
+use super::error::{CellError, Kind};
+use super::record::AppRecord;
+use super::shared::State;
+use crate::model::manifest::Manifest;
+use crate::unit::AppName;
+
+/// No two apps may claim one port of the box.
+pub(super) fn check_ports(state: &State, manifest: &Manifest) -> Result<(), CellError> {
+    check_ports_beside(state, manifest, |_| true)
+}
+
+/// The same beside those of the other apps that count.
+pub(super) fn check_ports_beside(
+    state: &State,
+    manifest: &Manifest,
+    counts: impl Fn(&AppRecord) -> bool,
+) -> Result<(), CellError> {
+    match clash(state.apps.iter().filter(|(_, app)| counts(app)), manifest) {
+        Some((port, other)) => {
+            let text = format!(
+                "app {}: port {port} is published by app {other}; write another `publish`, or delete {other}",
+                manifest.name
+            );
+            Err(CellError::new(Kind::Conflict, text))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The first port of a manifest that another of these apps has, and which.
+fn clash<'a>(
+    apps: impl Iterator<Item = (&'a AppName, &'a AppRecord)>,
+    manifest: &Manifest,
+) -> Option<(u16, &'a AppName)> {
+    let others = apps.filter(|(name, _)| **name != manifest.name);
+    let others: Vec<_> = others.map(|(name, app)| (name, claims(app))).collect();
+    asked(manifest).find_map(|port| {
+        let (other, _) = others.iter().find(|(_, theirs)| theirs.contains(&port))?;
+        Some((port, *other))
+    })
+}
+
+/// Ports of the box that a manifest asks for, its SSH servers' last.
+pub(super) fn asked(manifest: &Manifest) -> impl Iterator<Item = u16> {
+    let ssh = manifest.ssh.as_ref().and_then(|ssh| ssh.publish);
+    manifest.ports.iter().map(|port| port.publish).chain([ssh]).flatten()
+}
+
+/// Ports of the box that nobody but this app may have: by what is asked for, what runs, and what comes after
+/// that. In the order of its manifest, each once.
+pub(super) fn claims(app: &AppRecord) -> Vec<u16> {
+    let released = app.releases().flat_map(|release| lrps(release, 0));
+    let running = released.flat_map(|lrp| lrp.ports).filter_map(|port| port.publish);
+    let next = app.successor.iter().flat_map(|next| next.published());
+    let mut all = Vec::new();
+    for port in asked(&app.manifest).chain(running).chain(next) {
+        if !all.contains(&port) {
+            all.push(port);
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    fn manifest(name: &str, port: u16, ssh: &str) -> Manifest {
+        let key =
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINdamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea me";
+        let text = format!(
+            "name = \"{name}\"\nsource.path = \"/x\"\n[[port]]\ncontainer = 8080\npublish = {port}\n\
+             [ssh]\nauthorized_keys = [\"{key}\"]\n{ssh}"
+        );
+        crate::config::manifest::parse(&text, "x", Path::new("/"))
+            .unwrap_or_else(|bad| panic!("{}", bad.render(false)))
+    }
+
+    #[test]
+    fn no_two_apps_have_one_port_be_it_that_of_their_ssh_servers() {
+        let one = AppRecord::new(manifest("one", 8080, "publish = 2022"), "/one.toml".into(), 1);
+        assert_eq!(claims(&one), [8080, 2022]);
+        let name = one.manifest.name.clone();
+        let apps = BTreeMap::from([(name.clone(), one)]);
+        let clash = |it: &Manifest| clash(apps.iter(), it).map(|(port, name)| (port, name.clone()));
+        for (port, ssh, taken) in [
+            (8080, "", Some(8080)),
+            (2022, "", Some(2022)),
+            (8081, "publish = 2022", Some(2022)),
+            (8081, "publish = 8080", Some(8080)),
+            (8081, "publish = 2023", None),
+            (8081, "", None),
+        ] {
+            let found = clash(&manifest("two", port, ssh));
+            assert_eq!(found, taken.map(|port| (port, name.clone())), "{port} {ssh}");
+        }
+        assert_eq!(clash(&manifest("one", 8080, "publish = 2022")), None, "its own");
+    }
+}
