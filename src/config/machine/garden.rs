@@ -263,7 +263,10 @@ fn read_rootfs(text: &str) -> Result<RootFs, String> {
     match text {
         "auto" => Ok(RootFs::Auto),
         text if text.contains('/') => read_path(text).map(RootFs::Path),
-        text => word("stack", text, 64).map(RootFs::Stack),
+        // As Diego names one of the cell's.
+        text => {
+            word("stack", text.strip_prefix("preloaded:").unwrap_or(text), 64).map(RootFs::Stack)
+        }
     }
 }
 

@@ -242,6 +242,8 @@ fn nothing_is_a_grace_time_without_end_and_auto_is_what_the_box_has() {
     assert_eq!(config.garden.socket, config.paths.garden_socket());
     assert_eq!(config.garden_containers(), config.cell.containers);
     assert_eq!(config.garden.default_rootfs, RootFs::Path("/x.tar".into()));
+    read(&mut config, "default_rootfs = \"preloaded:tiny\"");
+    assert_eq!(config.garden.default_rootfs, RootFs::Stack("tiny".into()));
 }
 
 /// A directory of its own for one test.
