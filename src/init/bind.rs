@@ -43,11 +43,10 @@ pub fn bind(root: &Root<'_>, wanted: &Bind) -> Result<(), InitError> {
         attr = attr.and(Attr::READ_ONLY);
     }
     let map = root.user.filter(|_| wanted.mapped && wanted.origin != Origin::Container);
-    match wanted.ours {
-        true => mount::replace(&source, attr, Attr::NO_EXEC, map),
-        false => mount::restrict(&source, attr, map, true),
+    mount::restrict(&source, attr, map, true).doing(doing)?;
+    if wanted.ours {
+        mount::replace(&source, attr, Attr::NO_EXEC, None).doing(doing)?;
     }
-    .doing(doing)?;
     let owner = (root.ids.root(), root.ids.root());
     let target = match is_dir {
         true => make_dirs(&root.dir, to, owner, WITHIN).doing(doing)?,

@@ -193,7 +193,7 @@ fn a_pull_ends_with_its_client_and_with_the_daemon() {
     assert_eq!(log.matches(over).count(), 2, "{log}");
     assert!(!log.contains("daemon.unclosed"), "{log}");
     lab.assert_nothing_left();
-    fs::remove_dir_all(&lab.root).expect("clean up");
+    lab.remove();
 }
 
 /// The points of one kind, as the source has them.
@@ -410,7 +410,7 @@ fn an_image_comes_through_the_proxy_of_the_environment() {
     assert_eq!(asked, "CONNECT registry.test:5000 HTTP/1.1");
     registry.stop();
     lab.assert_nothing_left();
-    fs::remove_dir_all(&lab.root).expect("clean up");
+    lab.remove();
 }
 
 /// A proxy's work: joins a client to the registry, wherever he wants to go; his request's first line.

@@ -21,7 +21,7 @@ fn bad_manifest_names_line_and_column() {
     )
     .expect("mend");
     assert_eq!(lab.run(&["check", &path]).code, 0);
-    fs::remove_dir_all(&lab.root).expect("clean up");
+    lab.remove();
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn an_unreachable_daemon_is_told_with_its_cure() {
     assert_eq!(ran.code, 6);
     let cure = format!("`terrarium serve --root {}`", lab.root.display());
     assert!(ran.err.contains("terrarium.sock") && ran.err.contains(&cure), "{}", ran.err);
-    fs::remove_dir_all(&lab.root).expect("clean up");
+    lab.remove();
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn run_in_the_foreground_stages_runs_and_removes_everything_at_ctrl_c() {
     assert_eq!(child.wait().expect("wait").code(), Some(0));
     lab.assert_empty();
     lab.assert_nothing_left();
-    fs::remove_dir_all(&lab.root).expect("clean up");
+    lab.remove();
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn run_goes_on_where_a_killed_run_has_left_its_app() {
     }
     lab.assert_empty();
     lab.assert_nothing_left();
-    fs::remove_dir_all(&lab.root).expect("clean up");
+    lab.remove();
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn a_run_with_a_daemon_of_its_own_takes_other_runs_along_when_it_ends() {
     second.wait_with_output().expect("it ends");
     lab.assert_empty();
     lab.assert_nothing_left();
-    fs::remove_dir_all(&lab.root).expect("clean up");
+    lab.remove();
 }
 
 /// Row 19: what cannot be read stops nothing.
@@ -345,7 +345,7 @@ fn run_without_a_daemon_says_each_thing_once_and_in_plain_words() {
                 terrarium: cannot stage app web; the log above says why\n";
     assert_eq!(ran.err, said);
     lab.assert_nothing_left();
-    fs::remove_dir_all(&lab.root).expect("clean up");
+    lab.remove();
 }
 
 #[test]
@@ -366,5 +366,5 @@ fn what_is_no_file_is_no_manifest_and_keeps_no_other_from_being_looked_at() {
         "{}",
         ran.err
     );
-    fs::remove_dir_all(&lab.root).expect("clean up");
+    lab.remove();
 }

@@ -421,5 +421,5 @@ fn a_run_without_a_daemon_shows_how_an_archive_becomes_an_app_and_leaves_nothing
     assert_eq!(child.wait().expect("wait").code(), Some(0));
     lab.assert_empty();
     lab.assert_nothing_left();
-    fs::remove_dir_all(&lab.root).expect("clean up");
+    lab.remove();
 }

@@ -308,6 +308,11 @@ impl Lab {
         self.assert_empty();
         self.end_daemon(nix::sys::signal::Signal::SIGTERM);
         self.assert_nothing_left();
+        self.remove();
+    }
+
+    /// Takes its tree away: no daemon has been there, or none is any more.
+    pub fn remove(&self) {
         tool("umount", &[self.root.join("run").to_str().expect("a UTF-8 path")]);
         fs::remove_dir_all(&self.root).expect("clean up");
     }

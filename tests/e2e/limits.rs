@@ -124,7 +124,7 @@ fn a_full_disk_of_the_box_is_not_healthy() {
     lab.end_daemon(nix::sys::signal::Signal::SIGTERM);
     nix::mount::umount(&disk).expect("unmount");
     lab.assert_nothing_left();
-    fs::remove_dir_all(&lab.root).expect("clean up");
+    lab.remove();
 }
 
 #[test]

@@ -97,7 +97,7 @@ fn a_setting_that_cannot_be_is_refused_at_the_start_with_its_line_or_cure() {
     let err = refused("[garden]\ndebug = \"192.0.2.1:17013\"\nlisten_anywhere = true\n");
     assert!(err.contains("192.0.2.1 is no address of this box"), "{err}");
     lab.assert_nothing_left();
-    std::fs::remove_dir_all(&lab.root).expect("clean up");
+    lab.remove();
 }
 
 /// Row 17, row 45: what a manifest leaves open is as the box has it; what it says is its own.
@@ -198,7 +198,7 @@ fn row_26_auto_memory_is_no_more_than_the_daemons_own_group_may_have() {
     lab.end_daemon(Signal::SIGTERM);
     lab.until("its group is empty", |_| fs::remove_dir(&group.0).is_ok().then_some(()));
     lab.assert_nothing_left();
-    fs::remove_dir_all(&lab.root).expect("clean up");
+    lab.remove();
 }
 
 /// Row 7: a Task is given up when it has waited for as long as the box says, and forgotten when that has

@@ -58,9 +58,14 @@ fn only_what_is_ours_can_be_run_where_the_box_lets_nothing_run() {
     let lab = Lab::new();
     let dir = lab.dir.join("run");
     fs::create_dir_all(&dir).expect("a directory");
-    let mut mount = Command::new("mount");
-    let mounted = mount.args(["-t", "tmpfs", "-o", "noexec,mode=755", "t"]).arg(&dir).status();
-    assert!(mounted.expect("run mount").success());
+    let mount = |dir: &std::path::Path, options: &str| {
+        let mut mount = Command::new("mount");
+        let mounted = mount.args(["-t", "tmpfs", "-o", options, "t"]).arg(dir).status();
+        assert!(mounted.expect("run mount").success());
+    };
+    mount(&dir, "noexec,mode=755");
+    fs::create_dir(dir.join("below")).expect("a directory");
+    mount(&dir.join("below"), "mode=755");
     let mut plan = lab.plan();
     plan.binds.push(Bind { ours: true, read_only: true, ..bind(&dir, "/ours") });
     plan.binds.push(Bind { read_only: true, ..bind(&dir, "/theirs") });
@@ -69,8 +74,10 @@ fn only_what_is_ours_can_be_run_where_the_box_lets_nothing_run() {
         container.connection.sh("grep -E ' /(ours|theirs) ' /proc/mounts | cut -d ' ' -f 4");
     let options: Vec<bool> = options.lines().map(|line| line.contains("noexec")).collect();
     assert_eq!(options, [false, true]);
+    let below = container.connection.sh("grep ' /ours/below ' /proc/mounts | cut -d ' ' -f 4");
+    assert!(below.starts_with("ro,nosuid,nodev"), "{below}");
     drop(container);
-    let unmounted = Command::new("umount").arg(&dir).status();
+    let unmounted = Command::new("umount").args(["-R"]).arg(&dir).status();
     assert!(unmounted.expect("run umount").success());
 }
 
