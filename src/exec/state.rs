@@ -106,12 +106,13 @@ impl ContainerState {
         }
     }
 
-    /// That of a Task, likewise.
+    /// That of a Task, likewise; but that it has ended is true when its record says so, with how.
     pub fn of_task(worked_on: Option<ContainerState>, record: TaskState) -> ContainerState {
         match (record, worked_on) {
             (TaskState::Pending, _) => ContainerState::Reserved,
-            (TaskState::Running, Some(state)) => state,
-            (TaskState::Running, None) => ContainerState::Completed,
+            (TaskState::Running, state) => {
+                state.unwrap_or(ContainerState::Running).min(ContainerState::Running)
+            }
             (TaskState::Completed | TaskState::Resolving, _) => ContainerState::Completed,
         }
     }
@@ -200,11 +201,11 @@ mod tests {
         let crashed = LrpState::Crashed { succeeded: false };
         for state in S::ALL {
             assert_eq!(S::of_instance(Some(state), Some(&crashed), false), state, "it begins anew");
-            assert_eq!(S::of_task(Some(state), TaskState::Running), state);
+            assert_eq!(S::of_task(Some(state), TaskState::Running), state.min(S::Running));
             assert_eq!(S::of_task(Some(state), TaskState::Pending), S::Reserved);
             assert_eq!(S::of_task(Some(state), TaskState::Resolving), S::Completed);
         }
-        assert_eq!(S::of_task(None, TaskState::Running), S::Completed);
+        assert_eq!(S::of_task(None, TaskState::Running), S::Running);
         let starting = S::ALL.map(S::is_starting);
         assert_eq!(starting, [true, true, true, false, false]);
     }

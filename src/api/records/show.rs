@@ -68,9 +68,11 @@ pub fn lrp(record: &LrpRecord, external_ip: &str) -> Value {
     let mut out = own_words(&record.container.source);
     let instance = record.app.processes.first().and_then(|process| process.instances.first());
     let reason = instance.and_then(|one| one.crash_reason.clone()).unwrap_or_default();
-    let failed = record.state == ContainerState::Completed && record.app.state != "stopped";
+    // From the moment that it was told to; only what crashed by itself has failed.
+    let stopped = matches!(record.app.state.as_str(), "stopping" | "stopped" | "deleting");
+    let crashed = instance.is_some_and(|one| one.state == "crashed");
+    let failed = record.state == ContainerState::Completed && crashed && !stopped;
     let since_ns = instance.map_or(0, |one| one.since_ms.saturating_mul(1_000_000));
-    let stopped = record.app.state == "stopped";
     complete(&mut out, record.state, since_ns, (failed, &reason, stopped));
     if let Some(InstanceView { ports, .. }) = instance.filter(|one| !one.ports.is_empty()) {
         let ports = ports
