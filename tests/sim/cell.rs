@@ -36,8 +36,6 @@ pub enum Act {
     Task(String, u64, crate::tasks::Does),
     /// The process of this container has ended.
     Ended(Handle),
-    /// What runs beside it has.
-    BesideEnded(Handle),
     /// Its probe passes.
     Healthy(Handle),
     /// Its probe fails.
@@ -86,14 +84,11 @@ impl World {
             return;
         }
         self.note(|| "daemon  starts".to_owned());
-        let reading = Some(self.catch_up());
         let disk = self.disk.clone();
         let mut todo: VecDeque<Todo> = self.containers.keys().cloned().map(Todo::Look).collect();
         todo.extend([Todo::Places, Todo::Tasks, Todo::Serve]);
-        let newest = disk.apps.values().map(|app| app.generation).max();
         self.mem = Some(Mem {
             desired: desired(&disk.apps),
-            newest: newest.unwrap_or(0),
             apps: disk.apps,
             actual: disk.actual,
             tasks: disk.tasks,
@@ -107,7 +102,7 @@ impl World {
             drains: disk.drains.then_some(self.now),
             ill: false,
             turns: Turns::default(),
-            reading,
+            reading: None,
             serves: false,
             serial: 0,
             todo,
@@ -133,7 +128,6 @@ impl World {
             Act::Sup(key, serial, does) => self.supervise(&key, serial, does),
             Act::Task(guid, serial, does) => self.work_on(&guid, serial, does),
             Act::Ended(handle) => self.heard_of_end(&handle),
-            Act::BesideEnded(handle) => self.heard_of_beside(&handle),
             Act::Healthy(handle) => self.heard_of_health(&handle, true),
             Act::Sick(handle) => self.heard_of_health(&handle, false),
             Act::Ready(handle) => self.heard_of_readiness(&handle),

@@ -19,8 +19,6 @@ use terrarium::unit::{AppName, Handle};
 /// What a daemon knows.
 pub struct Mem {
     pub apps: BTreeMap<AppName, AppRecord>,
-    /// The highest generation that an app has or had.
-    pub newest: u64,
     pub actual: BTreeMap<Key, ActualLrp>,
     pub tasks: BTreeMap<String, TaskRecord>,
     /// Follows from `apps`.

@@ -1,13 +1,10 @@
 //! What the daemon writes: on the disk first, then in memory.
 
 use crate::deaths::{Moment, row_of_lrp};
-use crate::memory::Mem;
 use crate::mutant::Mutant;
-use crate::world::{Disk, World};
-use terrarium::cell::clock::ClockRecord;
+use crate::world::World;
 use terrarium::cell::diff::Key;
 use terrarium::cell::lrp_state::{self, LrpEvent};
-use terrarium::cell::placement::Waiting;
 use terrarium::cell::record::AppRecord;
 use terrarium::cell::{clock, desired};
 use terrarium::model::lrp::ActualLrp;
@@ -33,12 +30,10 @@ impl World {
             None => format!("app     {name} gone"),
         });
         self.check_deletion(name, record.as_ref());
-        self.check_newest(name, record.as_ref());
         let Some(mem) = &mut self.mem else { return };
         match record {
             Some(record) => {
                 self.disk.apps.insert(name.clone(), record.clone());
-                mem.newest = mem.newest.max(record.generation);
                 mem.apps.insert(name.clone(), record);
             }
             None => {
@@ -100,7 +95,7 @@ impl World {
 
     /// Times of the records are moved along with a clock that was set.
     pub fn mind_the_clock(&mut self) {
-        let now = self.clocks();
+        let now = Reading { wall_ms: self.shown(), steady_ms: self.now };
         let Some(mem) = &mut self.mem else { return };
         let before = mem.reading.replace(now).unwrap_or(now);
         self.ledger.clock_was_seen();
@@ -108,40 +103,8 @@ impl World {
         if self.mutant == Mutant::ClockTrusted {
             return;
         }
-        let Mem { apps, actual, tasks, waiting, .. } = mem;
-        jump.move_all(clock::Times { apps, actual, tasks, waiting });
-        if self.fails(self.nature.changes_in) {
-            self.note(|| "daemon  is killed before the moved times are on the disk".to_owned());
-            return self.daemon_dies();
+        for record in mem.actual.values_mut() {
+            record.since_ms = jump.moved(record.since_ms);
         }
-        if self.mutant == Mutant::MovedForOne {
-            return;
-        }
-        let Some(Mem { apps, actual, tasks, .. }) = &self.mem else { return };
-        (self.disk.apps, self.disk.actual) = (apps.clone(), actual.clone());
-        (self.disk.tasks, self.disk.clock) = (tasks.clone(), Some(self.clock_record(now)));
-    }
-
-    /// What a daemon that begins does about a clock that was set while there was none.
-    pub fn catch_up(&mut self) -> Reading {
-        let now = self.clocks();
-        let record = self.clock_record(now);
-        let before = self.disk.clock.replace(record);
-        let jump = clock::since(before.as_ref(), &self.boots.to_string(), now);
-        let trusts = matches!(self.mutant, Mutant::ClockTrusted | Mutant::MovedForOne);
-        if let Some(jump) = jump.filter(|_| !trusts) {
-            let Disk { apps, actual, tasks, .. } = &mut self.disk;
-            let waiting = &mut Waiting::default();
-            jump.move_all(clock::Times { apps, actual, tasks, waiting });
-        }
-        now
-    }
-
-    fn clocks(&self) -> Reading {
-        Reading { wall_ms: self.shown(), steady_ms: self.now }
-    }
-
-    fn clock_record(&self, now: Reading) -> ClockRecord {
-        ClockRecord::of(&self.boots.to_string(), now)
     }
 }

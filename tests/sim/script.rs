@@ -6,7 +6,7 @@ use crate::mutant::Mutant;
 use crate::world::{Event, Exit, Process, World};
 use terrarium::cell::lrp_state::LrpEvent;
 use terrarium::cell::owner::Owner;
-use terrarium::cell::record::{AppRecord, generation_after};
+use terrarium::cell::record::AppRecord;
 use terrarium::cell::task::state::TaskOp;
 use terrarium::exec::room::Resources;
 use terrarium::model::action::Action;
@@ -135,17 +135,9 @@ impl World {
                     self.cancel_staging(name);
                     app.clone().declared(manifest, "/x/app.toml".into())
                 }
-                None => AppRecord::new(manifest, "/x/app.toml".into(), self.next_generation()),
+                None => AppRecord::new(manifest, "/x/app.toml".into(), self.wall()),
             };
             self.put_app(name, Some(record));
-        }
-    }
-
-    fn next_generation(&self) -> u64 {
-        let newest = self.mem.as_ref().map_or(0, |mem| mem.newest);
-        match self.mutant {
-            Mutant::NewestByClock => self.wall(),
-            _ => generation_after(newest, self.wall()),
         }
     }
 
@@ -211,9 +203,7 @@ impl World {
         let told = if self.rng.once_in(2) { "http://told" } else { "" };
         let memory = Bytes::mib(64 << self.rng.below(3));
         let task = Task { completion_callback_url: told.into(), ..task(&guid, memory) };
-        if self.change_task(&guid, &TaskOp::Desire(Box::new(task))).is_ok() {
-            self.ledger.task_asked(&guid, self.now);
-        }
+        let _ = self.change_task(&guid, &TaskOp::Desire(Box::new(task)));
     }
 
     fn gives_up_task(&mut self) {
@@ -279,7 +269,8 @@ impl World {
             _ => wall + self.rng.between(1, 1_000_000) as i64,
         };
         self.ahead = to.max(1_000) - self.now as i64;
-        self.ledger.clock_was_set(self.shown());
+        let read = self.mem.as_ref().is_some_and(|mem| mem.reading.is_some());
+        self.ledger.clock_was_set(read);
         self.note(|| "script  sets the clock".to_owned());
     }
 

@@ -126,8 +126,6 @@ impl World {
         };
         match () {
             () if bad && !trial => None,
-            // One that was healthy for a moment stays, however often it ends.
-            () if bad && records.iter().any(|(_, it)| it.ran && it.version == lrp.version) => None,
             // A way back is only known once something of it was to run; one that was healthy before it
             // ended for good is no reason for it.
             () if ended.is_some_and(|(_, it)| it.ran || !trial) => None,
