@@ -141,8 +141,9 @@ impl Jump {
         for at_ns in
             [&mut record.created_at, &mut record.updated_at, &mut record.first_completed_at]
         {
+            // 0 is none: what would be before 1970 stays a time, so that it moves on with the next one.
             if *at_ns != 0 {
-                *at_ns = self.moved(*at_ns / NS).saturating_mul(NS) + *at_ns % NS;
+                *at_ns = self.moved(*at_ns / NS).max(1).saturating_mul(NS) + *at_ns % NS;
             }
         }
     }
@@ -337,5 +338,11 @@ mod tests {
         assert_eq!(waiting.until(&key, "1", 30_300 + by), None);
         assert_eq!((record.created_at, record.updated_at), (ns(100 + by), ns(200 + by)));
         assert_eq!(record.first_completed_at, 0, "it has none");
+        // Set back to before it was asked for, and on: it moves on too.
+        let mut record = TaskRecord { created_at: 100 * NS, ..record.clone() };
+        for (from, to) in [(1_000, 10), (10, NOW_MS)] {
+            super::jump(reading(from, 0), reading(to, 0)).expect("a jump").move_task(&mut record);
+        }
+        assert_eq!(record.created_at, (NOW_MS - 9) * NS);
     }
 }
