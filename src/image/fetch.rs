@@ -105,6 +105,8 @@ pub struct Fetch<'a> {
     pub(super) store: &'a Store,
     settings: &'a Settings,
     pub(super) name: &'a ImageRef,
+    /// The digest that the image has here.
+    pub(super) image: Digest,
     source: Source<'a>,
     wish: &'a Wish,
     /// The same until one layer has failed; nobody goes on then.
@@ -123,13 +125,13 @@ impl<'a> Fetch<'a> {
     pub fn new(
         store: &'a Store,
         settings: &'a Settings,
-        name: &'a ImageRef,
+        (name, image): (&'a ImageRef, Digest),
         source: Source<'a>,
         wish: &'a Wish,
     ) -> Fetch<'a> {
         let (own, feed) = (wish.part(), Feed::registry());
         let (state, showing, shown) = (Mutex::default(), Mutex::new(()), Condvar::new());
-        Fetch { store, settings, name, source, wish, own, feed, state, showing, shown }
+        Fetch { store, settings, name, image, source, wish, own, feed, state, showing, shown }
     }
 
     /// Makes all layers that are not here; the first failure ends all. `progress` is told bytes of
@@ -158,7 +160,21 @@ impl<'a> Fetch<'a> {
         };
         let work = || {
             while let Some(at) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let make = || self.make(&layers, *at, &tell);
+                let make = || {
+                    let told = AtomicU64::new(0);
+                    let tell = |bytes: u64| {
+                        told.fetch_add(bytes, Ordering::Relaxed);
+                        tell(bytes);
+                    };
+                    let made = self.make(&layers, *at, &tell);
+                    if made.is_err() {
+                        // It comes again, if anything does.
+                        let back = told.into_inner();
+                        let less = |done: u64| Some(done.saturating_sub(back));
+                        let _ = done.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+                    }
+                    made
+                };
                 if let Err(err) = patiently(&self.own, PATIENCE, &held::free, make) {
                     self.state().first.get_or_insert(err);
                     self.own.end();
@@ -298,10 +314,10 @@ impl<'a> Fetch<'a> {
         let draft = self.store.draft().map_err(|source| self.in_store(source))?;
         let counted = Counted { source: &mut source, tell, fetch: self, seen: 0, sure_until: 0 };
         let unpacked =
-            unpack_wanted(self.store, self.wish, self.feed, counted, draft.dir(), &options);
+            unpack_wanted(self.store, &self.own, self.feed, counted, draft.dir(), &options);
         let (summary, diff) = unpacked.map_err(|err| match download::failure_in(&err) {
             Some(failure) => self.lost(failure),
-            None if !is_of_content(&err) => self.broken(name, err),
+            None if !self.is_of_content(&err) => self.broken(name, err),
             // All that came is of the registry: it would come again.
             None if !source.is_patched() => {
                 source.forget();
@@ -347,6 +363,11 @@ impl<'a> Fetch<'a> {
     /// Whether it is of no use to go on.
     pub(super) fn is_over(&self) -> bool {
         self.own.is_over()
+    }
+
+    /// Whether it is the fault of what came. What breaks off because it is over says nothing of that.
+    pub(super) fn is_of_content(&self, err: &UnpackError) -> bool {
+        !self.is_over() && is_of_content(err)
     }
 
     fn why_over(&self) -> Failure {
@@ -408,23 +429,50 @@ pub(super) fn is_of_content(err: &UnpackError) -> bool {
     download::failure_in(err).is_none() && !err.lacks_memory() && !is_ours(err)
 }
 
-/// Whether it is the store's fault, or the disk's or the box's, and not what came.
+/// Whether it is the store's fault, or the disk's or the box's, and not what came: decoders and readers of
+/// archives have no numbers of the kernel's.
 fn is_ours(err: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(err);
     while let Some(err) = next {
         let io = err.downcast_ref::<io::Error>();
-        let full = |err: &io::Error| {
+        let of_box = |err: &io::Error| {
             use io::ErrorKind as K;
-            // The last two: no memory, and no thread.
+            // The last four: no memory, no thread, and what was broken off.
             let kind = err.kind();
-            matches!(kind, K::StorageFull | K::QuotaExceeded | K::ReadOnlyFilesystem)
-                || matches!(kind, K::OutOfMemory | K::WouldBlock)
+            err.raw_os_error().is_some()
+                || matches!(kind, K::StorageFull | K::QuotaExceeded | K::ReadOnlyFilesystem)
+                || matches!(kind, K::OutOfMemory | K::WouldBlock | K::Interrupted | K::TimedOut)
         };
         let is_volume = |err: &io::Error| err.get_ref().is_some_and(|it| it.is::<VolumeError>());
-        if err.is::<VolumeError>() || io.is_some_and(|err| full(err) || is_volume(err)) {
+        if err.is::<VolumeError>() || io.is_some_and(|err| of_box(err) || is_volume(err)) {
             return true;
         }
         next = err.source();
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_decoders_and_readers_of_archives_speak_of_the_content() {
+        let of_box = [libc::EMFILE, libc::ENFILE, libc::EIO, libc::ENOSPC, libc::ENOMEM];
+        for number in of_box {
+            let err = || io::Error::from_raw_os_error(number);
+            assert!(!is_of_content(&UnpackError::stream(err())), "{number}");
+            assert!(!is_of_content(&UnpackError::refused(b"a", "cannot be made")(err())));
+        }
+        use io::ErrorKind as K;
+        for kind in [K::WouldBlock, K::QuotaExceeded, K::Interrupted, K::TimedOut] {
+            assert!(!is_of_content(&UnpackError::stream(io::Error::new(kind, "why"))), "{kind}");
+        }
+        let over = UnpackError::stream(io::Error::other(Wish::failure()));
+        assert!(!is_of_content(&over) && !is_of_content(&UnpackError::no_memory("")));
+        for kind in [K::UnexpectedEof, K::InvalidInput, K::InvalidData, K::Unsupported, K::Other] {
+            assert!(is_of_content(&UnpackError::stream(io::Error::new(kind, "why"))), "{kind}");
+        }
+        assert!(is_of_content(&UnpackError::entry(b"../a", "is outside")));
+    }
 }

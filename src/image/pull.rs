@@ -13,24 +13,23 @@ use super::catalog::{self, Drafts, Known, Origin};
 use super::config::ImageConfig;
 use super::error::ImageError;
 use super::evict::{self, Fits};
-use super::fetch::{Fetch, Id, Layer, Name, Source};
+use super::fetch::{Fetch, Id, Layer, Name, Source, is_of_content};
 use super::layout;
 use super::local::Rootfs;
 use super::manifest::{self, Blob, Choice, Image, Kind};
 use super::platform::{Platform, Runs};
 use super::registry::Http;
-use super::registry::credentials::{Credentials, Login};
+use super::registry::credentials::{self, Credentials, Login};
 use super::registry::failure::{self, Failure};
 use super::registry::first::First;
 use super::registry::repository::{Document, Found, Repository};
 use super::registry::settings::Settings;
 use super::work::{self, Pass, Wish};
-use super::{schema1, seen};
+use super::{schema1, seen, show};
 use crate::unit::{Digest, ImageRef};
 use crate::volume::{Pin, Store, Turn};
 use std::cell::RefCell;
 use std::io;
-use std::path::Path;
 
 /// Indexes that lead to one another.
 pub(super) const INDEXES_MAX: usize = 3;
@@ -91,7 +90,7 @@ pub fn pull_for_later(
     let here = || {
         let found = here()?;
         // What is shown is not on the disk before who shows it is done.
-        match wait_for_maker(store, &found.image.digest, wish) {
+        match show::is_waited_for(store, &found.image.digest, wish) {
             true => here(),
             false => Some(found),
         }
@@ -128,28 +127,8 @@ fn turn_of_image(digest: &Digest) -> Digest {
     Digest::of(format!("image {digest}").as_bytes())
 }
 
-/// Waits while somebody makes this image, or until nobody wants it; whether anybody did.
-fn wait_for_maker(store: &Store, digest: &Digest, wish: &Wish) -> bool {
-    let key = turn_of_image(digest);
-    let is_made = store.is_taken(&key);
-    if is_made {
-        wish.waits(FETCHED);
-        drop(store.turn_until(&key, &|| wish.is_over()));
-    }
-    is_made
-}
-
 /// What who wants an image that somebody else fetches has to wait for.
 const FETCHED: &str = "somebody else fetches this image";
-
-/// What is said of a login that is left to a program.
-fn helper_text(file: &Path, name: &str) -> String {
-    let (file, name) = (file.display(), failure::clean(name));
-    format!(
-        "; {file} leaves the login to `docker-credential-{name}`, and helpers are not run here: write \
-         it as `auth` below `auths`"
-    )
-}
 
 /// Whether an image that is here will do although its registry failed so.
 fn will_do(origin: Option<Origin>, failed: failure::Kind) -> bool {
@@ -248,7 +227,9 @@ impl Pull<'_> {
                         source.kind == failure::Kind::Denied,
                         has_login,
                     ) {
-                        source.text.push_str(&helper_text(&self.settings.credentials, name));
+                        source
+                            .text
+                            .push_str(&credentials::helper_text(&self.settings.credentials, name));
                     }
                     crate::info!(
                         "image.not_there",
@@ -258,6 +239,14 @@ impl Pull<'_> {
                     );
                     // What the registry itself says counts, not what its mirrors do.
                     first = Some(ImageError::Pull { image, source });
+                }
+                // Others may have what this one has damaged.
+                Err(ImageError::Layer { image, layer, source })
+                    if left > 0 && !self.wish.is_over() && is_of_content(&source) =>
+                {
+                    let err = crate::log::chain(&source);
+                    crate::warn!("image.damaged", image = image, registry = address, err = err);
+                    first = Some(ImageError::Layer { image, layer, source });
                 }
                 other => return other,
             }
@@ -288,12 +277,16 @@ impl Pull<'_> {
         };
         let Led { digest, through, what } =
             self.document(&repository).map_err(|err| self.failed(err))?;
-        // Who makes what is here already has his turn until it is on the disk.
-        let _turn = self.turn(&digest)?;
         let (document, kind) = match what {
-            What::Here(image, pin) => return self.here((*image, pin), &through),
+            What::Here(image, pin) => {
+                if show::is_waited_for(self.store, &digest, self.wish) && self.wish.is_over() {
+                    return Err(self.failed(Wish::failure()));
+                }
+                return self.here((*image, pin), &through);
+            }
             What::There(document, kind) => (document, kind),
         };
+        let _turn = self.turn(&digest)?;
         if let Some(found) = catalog::find(self.store, &digest) {
             return self.here(found, &through);
         }
@@ -395,7 +388,7 @@ impl Pull<'_> {
             listed.replace(Some(image));
             Ok(drafts)
         };
-        self.fetch(Source::Second(repository)).all(layers, self.progress, &list)?;
+        self.fetch(Source::Second(repository), digest).all(layers, self.progress, &list)?;
         match listed.take() {
             Some(image) => Ok(self.told(image, pin)),
             None => Err(self.failed(Wish::failure())),
@@ -442,7 +435,7 @@ impl Pull<'_> {
             config = own.over(config).map_err(|why| failed(Failure::wrong(why)))?;
             let source = Source::First(&first);
             let name = Name::Id(Box::new(Id { host: place.to_owned(), id, size, advice }));
-            let (diff, own) = self.fetch(source).unknown(&name, &mut chains)?;
+            let (diff, own) = self.fetch(source, digest).unknown(&name, &mut chains)?;
             diffs.push(diff);
             pin = own;
         }
@@ -492,7 +485,8 @@ impl Pull<'_> {
         let mut pin = Pin::default();
         for blob in &image.layers {
             let name = Name::Digest(*blob);
-            let (diff, own) = self.fetch(Source::Second(repository)).unknown(&name, &mut chains)?;
+            let source = Source::Second(repository);
+            let (diff, own) = self.fetch(source, digest).unknown(&name, &mut chains)?;
             diffs.push(diff);
             pin = own;
         }
@@ -515,8 +509,9 @@ impl Pull<'_> {
         work::image(self.wish).map_err(|err| self.failed(err))
     }
 
-    fn fetch<'a>(&'a self, source: Source<'a>) -> Fetch<'a> {
-        Fetch::new(self.store, self.settings, self.name, source, self.wish)
+    /// The fetching of layers of the image `digest`.
+    fn fetch<'a>(&'a self, source: Source<'a>, digest: Digest) -> Fetch<'a> {
+        Fetch::new(self.store, self.settings, (self.name, digest), source, self.wish)
     }
 
     /// Writes down an image whose layers are here.
@@ -527,7 +522,9 @@ impl Pull<'_> {
         (self.fits)(&layers, 0)?;
         let image = Known { layers, ..image }.asked_now(self.store);
         let image = image.map_err(|err| self.unrecorded(err))?;
+        let shows = self.store.turn(&show::turn_of(&image.digest));
         catalog::add(self.store, &image).map_err(|err| self.unrecorded(err))?;
+        drop(shows);
         Ok(self.told(image, pin))
     }
 

@@ -27,6 +27,8 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a layer that is made afterwards is tried again while others have the memory that it takes.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest pause between two tries.
+const PAUSE_MAX: Duration = Duration::from_secs(8);
 /// Tries beside which nobody else had any: then it takes more than there is.
 const TRIES_ALONE: u32 = 2;
 
@@ -284,15 +286,16 @@ impl Several<'_> {
     }
 }
 
-/// Tries again what finds no memory, as soon as others have given some back (`free`: bytes that nobody has),
-/// for `most` at most, and until the wish is over. Nothing is kept meanwhile.
+/// Tries again what finds no memory, when others have given some back (`free`: bytes that nobody has), for
+/// `most` at most, and until the wish is over. Nothing is kept meanwhile, and each try may fetch all of
+/// it: the pauses grow, but where nobody else has any left.
 pub(super) fn patiently<T>(
     wish: &Wish,
     most: Duration,
     free: &dyn Fn() -> usize,
     mut one: impl FnMut() -> Result<T, ImageError>,
 ) -> Result<T, ImageError> {
-    let (begin, mut alone) = (Instant::now(), 0);
+    let (begin, mut alone, mut tries) = (Instant::now(), 0, 0);
     loop {
         let before = free();
         let made = one();
@@ -304,14 +307,21 @@ pub(super) fn patiently<T>(
             alone += 1;
         }
         let is_over = || alone >= TRIES_ALONE || begin.elapsed() >= most || wish.is_over();
+        tries += 1;
+        let next = Instant::now() + pause(tries);
         // Others may have given theirs back before it was looked for.
-        while !is_over() && left < REMEMBERED && free() <= left {
+        while !is_over() && left < REMEMBERED && (free() <= left || Instant::now() < next) {
             wish.wait(LOOK);
         }
         if is_over() {
             return made;
         }
     }
+}
+
+/// The pause after so many tries, at least.
+fn pause(tries: u32) -> Duration {
+    LOOK.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(PAUSE_MAX)
 }
 
 #[cfg(test)]
@@ -367,6 +377,17 @@ mod tests {
         // Another failure is told at once.
         let other = || Err::<Made, _>(ImageError::Empty { archive: "a".into() });
         assert!(patiently(&Wish::default(), HOUR, &|| SOME, other).is_err());
+    }
+
+    /// However often somebody gives a byte back.
+    #[test]
+    fn what_finds_no_memory_is_not_fetched_again_and_again() {
+        assert_eq!([1, 2, 4, 99].map(pause), [LOOK, LOOK * 2, LOOK * 8, PAUSE_MAX]);
+        let ends = (1..).scan(Duration::ZERO, |all, tries| {
+            *all += pause(tries);
+            Some(*all)
+        });
+        assert!(ends.take_while(|end| *end < PATIENCE).count() <= 15);
     }
 
     #[test]

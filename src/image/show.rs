@@ -3,13 +3,14 @@
 
 use super::catalog::Drafts;
 use super::error::ImageError;
-use super::fetch::{Fetch, Layer, List, Name, is_of_content};
+use super::fetch::{Fetch, Layer, List, Name};
 use super::held::HELD_MAX;
 use super::registry::part::Kept;
 use super::unpack::Summary;
+use super::work::Wish;
 use super::{implied, layout, notes};
 use crate::unit::Digest;
-use crate::volume::Draft;
+use crate::volume::{Draft, Store};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::PoisonError;
@@ -20,6 +21,27 @@ use std::time::Duration;
 const SHOWN_AT: u64 = 256 << 20;
 /// How often somebody who waits for layers below looks whether he still has to.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// The turn of who shows an image, or layers of it: all of it is visible before it is on the disk. Nobody
+/// waits for anything else with it in hand.
+pub(super) fn turn_of(image: &Digest) -> Digest {
+    Digest::of(format!("shown image {image}").as_bytes())
+}
+
+/// What who wants it then has to wait for.
+const SHOWN: &str = "this image is being written to the disk";
+
+/// Waits while somebody shows this image, or until nobody wants it; whether anybody did. Not for who only
+/// fetches it: a file may have brought it meanwhile.
+pub(super) fn is_waited_for(store: &Store, image: &Digest, wish: &Wish) -> bool {
+    let key = turn_of(image);
+    let is_shown = store.is_taken(&key);
+    if is_shown {
+        wish.waits(SHOWN);
+        drop(store.turn_until(&key, &|| wish.is_over()));
+    }
+    is_shown
+}
 
 /// What has become of the layers of an image so far.
 #[derive(Default)]
@@ -90,7 +112,7 @@ impl<'a> Fetch<'a> {
             let (below, is_over) = (&places[..at], || self.is_over());
             let own = implied::settle_above(self.store, draft.dir(), summary, below, &is_over);
             if let Err(err) = own {
-                if is_of_content(&err) {
+                if self.is_of_content(&err) {
                     unpacked.kept.forget();
                 }
                 settled = Err(self.broken(&Name::Digest(layers[at].blob.digest), err));
@@ -152,7 +174,10 @@ impl<'a> Fetch<'a> {
         if drafts.is_empty() && listed.is_empty() {
             return unlisted;
         }
+        // Who finds the image meanwhile waits for the disk.
+        let shows = self.store.turn(&turn_of(&self.image));
         let shown = self.store.commit_with(&drafts, || listed.publish());
+        drop(shows);
         shown.map_err(|source| self.in_store(source))?;
         for (chain, mut summary, kept) in rest {
             kept.forget();

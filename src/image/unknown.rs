@@ -10,7 +10,7 @@
 
 use super::catalog;
 use super::error::ImageError;
-use super::fetch::{Fetch, Name, is_of_content};
+use super::fetch::{Fetch, Name};
 use super::registry::download::Wanted;
 use super::several::{PATIENCE, patiently};
 use super::show::Unpacked;
@@ -64,7 +64,7 @@ impl Fetch<'_> {
         let Unpacked { draft, summary, .. } = &mut unpacked;
         let settled = implied::settle(self.store, draft.dir(), summary, &below, &|| self.is_over());
         if let Err(err) = settled {
-            if is_of_content(&err) {
+            if self.is_of_content(&err) {
                 unpacked.kept.forget();
             }
             return Err(self.broken(name, err));

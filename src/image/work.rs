@@ -13,13 +13,16 @@
 //! | layers with large pieces between their threads | 1 | has small ones |
 //!
 //! Whoever feeds a layer may stop to: so each of the three has a row of its own ([`Feed`]), and a dead
-//! registry holds up pulls only. Nor does it hold up those of others: a part of what images from
-//! registries take is kept for those that have none of it, so that one whose registry is slow, or means
-//! to be, never has all. Each layer has less than half a MiB for itself, and all have 4 MiB together for what
-//! is to be remembered of them ([`super::held`]), so all of it stays within 32 MiB, whatever the images'
-//! sizes and whatever they say. Who holds a window waits for what feeds it
-//! only; who holds a layer, for a window too; who fetches an image, for those two and for turns; who has what
-//! found no memory, for the same; who reads an archive, for that as well: there is no circle.
+//! registry holds up pulls only. Of what images from registries take a part is kept for those that have
+//! none of it, so that one image whose registry is slow, or means to be, never has all. Several may: two on
+//! four cores and more, three on three, four on two; of windows two with 8 MiB each. And a layer comes
+//! once for all images that have it, from where it was begun.
+//!
+//! Each layer has less than half a MiB for itself, and all have 4 MiB together for what is to be remembered of
+//! them ([`super::held`]), so all of it stays within 32 MiB, whatever the images' sizes and whatever they
+//! say. Who holds a window waits for what feeds it only; who holds a layer, for a window too; who fetches an
+//! image, for those two and for turns; who has what found no memory, for the same; who reads an archive, for
+//! that as well: there is no circle.
 
 pub use super::gate::Pass;
 use super::gate::{Gate, Refused};
@@ -335,7 +338,8 @@ pub(super) fn at_a_time() -> usize {
 }
 
 /// Layers of registries that are unpacked at a time where so many of files are, and how many of them are
-/// for images that have none: each image that is fetched has one, as far as there is memory.
+/// for images that have none: each image that is fetched has one, as far as there is memory. So four have
+/// where two of files are, three where three are, and two where four are.
 fn of_registries(files: u64) -> (u64, u64) {
     let all = (files + PULLS - 1).min(LAYERS_MAX - SENT - files);
     (all, all.saturating_sub(files).max(1))

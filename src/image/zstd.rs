@@ -8,7 +8,7 @@
 //! | then | id of a dictionary, 0, 1, 2 or 4 bytes |
 //! | then | length of the content, 0, 1, 2, 4 or 8 bytes: with one segment, the window |
 
-use super::work::{self, Feed, Pass, WINDOW_LOG_MAX, WINDOWS};
+use super::work::{self, Feed, Pass, WINDOW_LOG_MAX, WINDOWS, Wish};
 use std::io::{self, BufRead, Read};
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
@@ -80,7 +80,8 @@ impl<'a, R: BufRead> Zstd<'a, R> {
 impl Frame {
     /// Waits for memory for its window.
     fn new(window: u64, feed: Feed, is_over: &dyn Fn() -> bool) -> io::Result<Frame> {
-        let memory = work::window(window, feed, is_over).ok_or(io::ErrorKind::TimedOut)?;
+        let memory = work::window(window, feed, is_over);
+        let memory = memory.ok_or_else(|| io::Error::other(Wish::failure()))?;
         let mut decoder = Decoder::new()?;
         decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX))?;
         Ok(Frame { decoder, is_over: false, window, _memory: memory })

@@ -221,6 +221,15 @@ pub fn from_base64(text: &str) -> Option<Vec<u8>> {
     GeneralPurpose::new(&STANDARD, LENIENT).decode(text).ok()
 }
 
+/// What is said of a login that is left to a program.
+pub fn helper_text(file: &Path, name: &str) -> String {
+    let (file, name) = (file.display(), super::failure::clean(name));
+    format!(
+        "; {file} leaves the login to `docker-credential-{name}`, and helpers are not run here: write \
+         it as `auth` below `auths`"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

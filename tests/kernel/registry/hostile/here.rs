@@ -143,7 +143,8 @@ fn a_name_from_a_file_will_do_when_the_registry_does_not_know_it() {
     bed.close();
 }
 
-/// Who shows an image has its turn until the disk has it: nobody is told of it before that.
+/// Who shows an image has its turn until the disk has it: nobody is told of it before that. Who only
+/// fetches it, for as long as its registry likes, keeps nobody from what is here.
 #[test]
 fn an_image_that_is_just_being_shown_is_here_when_the_disk_has_it() {
     let bed = Bed::new("shown");
@@ -151,7 +152,15 @@ fn an_image_that_is_just_being_shown_is_here_when_the_disk_has_it() {
     let settings = settings(&bed);
     let digest = bed.pull(&settings, &server.name()).expect("pulled").image.digest;
     for name in [format!("{}@{digest}", server.name()), server.name()] {
-        let turn = bed.store.turn(&Digest::of(format!("image {digest}").as_bytes()));
+        let fetched = bed.store.turn(&Digest::of(format!("image {digest}").as_bytes()));
+        let wish = Wish::new(&bed.store);
+        let ends = wish.clone();
+        // Whatever it would have to wait for: it does not come.
+        let wish = wish.telling(move |_| ends.end());
+        let own = name.parse().expect("a name");
+        pull(&bed.store, &settings, &own, None, &wish, &|_, _| ()).expect("here");
+        assert!(!wish.is_over(), "it waits for a fetch");
+        let turn = bed.store.turn(&Digest::of(format!("shown image {digest}").as_bytes()));
         let (tell, told) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
             let wish = Wish::new(&bed.store);
@@ -161,11 +170,12 @@ fn an_image_that_is_just_being_shown_is_here_when_the_disk_has_it() {
             let pulls = scope.spawn(move || {
                 pull(store, settings, &name, None, &wish, &|_, _| ()).map(drop).is_ok()
             });
-            assert_eq!(told.recv().as_deref(), Ok("somebody else fetches this image"));
+            assert_eq!(told.recv().as_deref(), Ok("this image is being written to the disk"));
             assert!(!pulls.is_finished(), "it was told of what may be gone");
             drop(turn);
             assert!(pulls.join().expect("no panic"));
         });
+        drop(fetched);
     }
     bed.close();
 }

