@@ -46,7 +46,12 @@ fn clash<'a>(
 /// Ports of the box that a manifest asks for, its SSH servers' last.
 pub(super) fn asked(manifest: &Manifest) -> impl Iterator<Item = u16> {
     let ssh = manifest.ssh.as_ref().and_then(|ssh| ssh.publish);
-    manifest.ports.iter().map(|port| port.publish).chain([ssh]).flatten()
+    published(manifest).chain(ssh)
+}
+
+/// Those of them that are in front of the app's own ports.
+pub(super) fn published(manifest: &Manifest) -> impl Iterator<Item = u16> {
+    manifest.ports.iter().filter_map(|port| port.publish)
 }
 
 /// Ports of the box that nobody but this app may have: by what is asked for, what runs, and what comes after
@@ -100,5 +105,14 @@ mod tests {
             assert_eq!(found, taken.map(|port| (port, name.clone())), "{port} {ssh}");
         }
         assert_eq!(clash(&manifest("one", 8080, "publish = 2022")), None, "its own");
+    }
+
+    #[test]
+    fn what_an_app_publishes_is_not_the_port_of_its_ssh_servers() {
+        let both = manifest("one", 8080, "publish = 2022");
+        assert_eq!(published(&both).collect::<Vec<_>>(), [8080]);
+        let ssh = Manifest { ports: Vec::new(), ..both };
+        assert_eq!(published(&ssh).count(), 0);
+        assert_eq!(claims(&AppRecord::new(ssh, "/one.toml".into(), 1)), [2022]);
     }
 }

@@ -1,6 +1,6 @@
 //! What people see of apps.
 
-use super::claims::claims;
+use super::claims::{claims, published};
 use super::converge::{STAGING_MAX, desired};
 use super::error::{CellError, Kind};
 use super::record::{AppRecord, Release};
@@ -215,6 +215,7 @@ fn view(shared: &Shared, state: &State, app: &AppRecord) -> AppView {
         pushed: app.pushed.as_ref().map(|it| it.what.clone()),
         temporary: app.temporary,
         claims: claims(app),
+        published: published(&app.manifest).collect(),
         ssh: manifest.ssh.as_ref().and_then(|ssh| shown_ssh(shared, app, ssh, &made)),
         processes,
     }
@@ -452,6 +453,7 @@ mod tests {
             pushed: None,
             temporary: false,
             claims: Vec::new(),
+            published: Vec::new(),
             ssh: None,
             processes: processes.iter().map(process).collect(),
         }

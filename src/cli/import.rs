@@ -80,18 +80,25 @@ pub struct Surroundings<'a> {
     pub services: Vec<Service>,
     /// An archive that an app's `path` names is unpacked by whoever reads this.
     pub unpacks: bool,
+    /// No app gets a route, whatever the manifest says.
+    pub no_route: bool,
 }
 
-/// The port of the box for an app with a route that names none; `None`: none is left.
-pub type Ports<'a> = dyn FnMut(&AppName) -> Option<u16> + 'a;
+/// The port of the box for an app with a route that names none, which is none of those that the manifest names
+/// for any app; `None`: none is left.
+pub type Ports<'a> = dyn FnMut(&AppName, &BTreeSet<u16>) -> Option<u16> + 'a;
 
 /// The first app gets `first`, each further one the next.
-pub fn counted(first: u16) -> impl FnMut(&AppName) -> Option<u16> {
+pub fn counted(first: u16) -> impl FnMut(&AppName, &BTreeSet<u16>) -> Option<u16> {
     let mut next = first;
-    move |_| {
-        let port = next;
-        next = port.checked_add(1).unwrap_or(FIRST_PORT);
-        Some(port)
+    move |_, named| {
+        let mut one = || {
+            let port = next;
+            next = port.checked_add(1).unwrap_or(FIRST_PORT);
+            port
+        };
+        // One more than are named: one of so many is not.
+        (0..=named.len()).map(|_| one()).find(|port| !named.contains(port))
     }
 }
 
@@ -109,9 +116,14 @@ pub fn convert(
         return Err(mistakes);
     }
     let mut done: Vec<Imported> = Vec::new();
-    for app in manifest::read(&top)? {
+    let mut apps = manifest::read(&top)?;
+    apps.iter_mut().for_each(|app| app.no_route |= around.no_route);
+    // All of them, before the first one is chosen: the app that names a port may come later.
+    let routed = apps.iter().filter(|app| !app.no_route);
+    let named = routed.flat_map(|app| &app.routes).filter_map(|route| route.port).collect();
+    for app in apps {
         let line = app.line;
-        match write::write(app, ports, around) {
+        match write::write(app, ports, &named, around) {
             Ok(one) if done.iter().any(|other| other.name == one.name) => {
                 let what = format!("two apps are called `{}` here", one.name);
                 mistakes.push(Mistake::new(line, what, "rename one of them"));
@@ -127,13 +139,14 @@ fn of_yaml(err: &yaml::YamlError) -> Mistake {
     Mistake::new(err.line, err.why.clone(), "cf would not read it either")
 }
 
-/// Reads `file` and what belongs to it, and converts it; mistakes are shown. `unpacks`: as of
+/// Reads `file` and what belongs to it, and converts it; mistakes are shown. `unpacks` and `no_route`: as of
 /// [`Surroundings`].
 pub fn load(
     ui: &mut Ui,
     import: &Import,
     site: &Site,
     unpacks: bool,
+    no_route: bool,
     ports: &mut Ports<'_>,
 ) -> Result<Vec<Imported>, CliError> {
     let file = match import.file.is_dir() {
@@ -165,6 +178,7 @@ pub fn load(
         buildpacks: site.buildpacks().into_keys().collect(),
         services,
         unpacks,
+        no_route,
     };
     convert(top, &vars, &around, ports).map_err(|mistakes| refuse(ui, &file, &mistakes))
 }
@@ -194,7 +208,7 @@ fn whole(ui: &mut Ui, file: &Path) -> Result<Node, CliError> {
 /// `import`: writes what `load` has read.
 pub fn import(ui: &mut Ui, import: &Import, site: &Site) -> Result<u8, CliError> {
     let mut ports = counted(import.port.unwrap_or(FIRST_PORT));
-    let all = load(ui, import, site, false, &mut ports)?.into_iter().map(fit::fit);
+    let all = load(ui, import, site, false, false, &mut ports)?.into_iter().map(fit::fit);
     let mut all: Vec<Imported> =
         all.collect::<Result<_, _>>().map_err(|bad| refuse(ui, &import.file, &[bad]))?;
     let dir = import.out.clone().unwrap_or_else(|| ".".into());

@@ -37,6 +37,10 @@ pub struct AppView {
     /// of its SSH servers last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<u16>,
+    /// Those of them that its manifest, as it was declared last, publishes in front of its own ports: that of its
+    /// SSH servers is none of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<u16>,
     /// How to come in with SSH, if its manifest lets anybody in.
     #[serde(default)]
     pub ssh: Option<SshView>,

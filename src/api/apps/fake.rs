@@ -55,6 +55,7 @@ pub fn view(name: &str, state: &str) -> AppView {
         pushed: None,
         temporary: false,
         claims: Vec::new(),
+        published: Vec::new(),
         ssh: None,
         processes: vec![ProcessView {
             name: "web".into(),

@@ -144,6 +144,7 @@ fn while_wanted(
         pushed: None,
         temporary: false,
         claims: Vec::new(),
+        published: Vec::new(),
         ssh: None,
         processes: vec![ProcessView {
             name: "web".into(),

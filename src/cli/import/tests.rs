@@ -94,6 +94,7 @@ fn around(services: Vec<Service>) -> Surroundings<'static> {
         buildpacks: BTreeSet::from(["ruby".to_owned()]),
         services,
         unpacks: false,
+        no_route: false,
     }
 }
 
@@ -484,4 +485,28 @@ fn row_88_the_app_is_told_of_its_routes_as_far_as_they_are_names() {
     assert_eq!(uris, [vec!["*.example.org".to_owned()], Vec::new()]);
     let told = |it: &Note| it.line == 5 && it.what.contains("not told of such a name");
     assert!(all[0].notes.iter().any(told), "{:?}", all[0].notes);
+}
+
+#[test]
+fn a_port_that_the_manifest_names_is_given_to_nobody_else() {
+    let text = "applications:\n- name: a\n- name: b\n  routes:\n  - route: tcp.example.org:8080\n    \
+                protocol: tcp\n- name: c\n- name: d\n  no-route: true\n";
+    let publishes = |around: &Surroundings<'_>, ports: &mut Ports<'_>| {
+        let all = convert(yaml::nodes(text).expect("YAML"), &[], around, ports).expect("converted");
+        let all = manifests(&all).into_iter().map(|it| it.ports[0].publish);
+        all.collect::<Vec<_>>()
+    };
+    let all = publishes(&around(Vec::new()), &mut counted(8080));
+    assert_eq!(all, [Some(8081), Some(8080), Some(8082), None]);
+    let mut told = Vec::new();
+    let mut ports = |name: &AppName, named: &BTreeSet<u16>| {
+        told.push((name.to_string(), named.clone()));
+        Some(9000)
+    };
+    publishes(&around(Vec::new()), &mut ports);
+    let named = BTreeSet::from([8080]);
+    assert_eq!(told, [("a".to_owned(), named.clone()), ("c".to_owned(), named)]);
+    // Without routes nobody is asked for a port, and that none is free is no mistake.
+    let bare = Surroundings { no_route: true, ..around(Vec::new()) };
+    assert_eq!(publishes(&bare, &mut |_, _| None), [None; 4]);
 }

@@ -6,6 +6,7 @@ use crate::config::manifest::is_uri;
 use crate::config::merge::{inline, key, quoted};
 use crate::model::service::{Service, USER_PROVIDED};
 use crate::unit::{AppName, ImageRef};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// What cf gives who says nothing, in MiB.
@@ -16,17 +17,19 @@ const OURS: [(&str, &str); 3] =
 /// Longest name of a process type or a sidecar here.
 const NAME_MAX: usize = 16;
 
-/// The manifest of `app`. `ports`: asked for the port of the box that its `web` answers on.
+/// The manifest of `app`. `ports`: asked for the port of the box that its `web` answers on, and told of those
+/// that are `named`.
 pub fn write(
     app: App,
     ports: &mut Ports<'_>,
+    named: &BTreeSet<u16>,
     around: &Surroundings<'_>,
 ) -> Result<Imported, Mistake> {
     let name = name_of(&app)?;
     let tcp = app.routes.iter().find_map(|route| route.port);
     let has_port = !app.no_route && tcp.is_none();
     let publish = match has_port {
-        true => Some(ports(&name).ok_or_else(|| {
+        true => Some(ports(&name, named).ok_or_else(|| {
             let cure = "name one with --port, or write `no-route: true`";
             Mistake::new(app.line, format!("`{name}` has a route, and no port is free"), cure)
         })?),

@@ -10,6 +10,7 @@ use crate::cli::ui::Ui;
 use crate::config::merge::{over, quoted};
 use crate::config::site::Site;
 use crate::unit::{AppName, ImageRef};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -122,7 +123,7 @@ pub fn orders(
 
 /// A port of the box for an app without a manifest; who gets a new one is told.
 fn given(ui: &mut Ui, name: &AppName, ports: &mut Ports<'_>) -> Result<u16, UsageError> {
-    let given = ports.of(name).ok_or_else(|| {
+    let given = ports.of(name, &BTreeSet::new()).ok_or_else(|| {
         UsageError::new(format!("no port of the box is free for {name}"), "name one with --port")
     })?;
     if !given.kept {
@@ -281,14 +282,16 @@ fn of_cf(
     ports: &mut Ports<'_>,
 ) -> Result<Vec<Order>, CliError> {
     // By the name that the one that is pushed has in the end; see `chosen`.
-    let mut free = |name: &AppName| ports.of(push.name.as_ref().unwrap_or(name)).map(|it| it.port);
+    let mut free = |name: &AppName, named: &BTreeSet<u16>| {
+        ports.of(push.name.as_ref().unwrap_or(name), named).map(|it| it.port)
+    };
     let mut counted = push.port.map(import::counted);
-    let mut port = |name: &AppName| match &mut counted {
-        Some(next) => next(name),
-        None => free(name),
+    let mut port = |name: &AppName, named: &BTreeSet<u16>| match &mut counted {
+        Some(next) => next(name, named),
+        None => free(name, named),
     };
     let import = Import { file: file.to_owned(), ..push.cf.clone() };
-    let all = import::load(ui, &import, site, true, &mut port)?;
+    let all = import::load(ui, &import, site, true, push.no_route, &mut port)?;
     // What is named beside the manifest is the source of its app.
     let beside = push.what.is_some() && !push.cf.file.as_os_str().is_empty();
     let path = match origin {

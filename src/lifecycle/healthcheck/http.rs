@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// Look-ups that are given up on and go on all the same, each on a thread of its own, for as long as the
 /// resolver takes: a check that repeats itself has no more of them.
-const LOOKUPS_MAX: usize = 4;
+pub(super) const LOOKUPS_MAX: usize = 4;
 
 /// The status of the answer to GET `uri` at `to`.
 ///
@@ -50,7 +50,7 @@ fn system(named: &str) -> io::Result<Option<SocketAddr>> {
 }
 
 /// Look-ups that have not ended.
-static LOOKUPS: AtomicUsize = AtomicUsize::new(0);
+pub(super) static LOOKUPS: AtomicUsize = AtomicUsize::new(0);
 
 /// The address of `named`, which is looked up on a thread of its own: the system's resolver has no deadline,
 /// and its own time is longer than a check has.
@@ -60,7 +60,11 @@ fn look_up(named: &str, deadline: Instant, resolver: Resolver) -> io::Result<Opt
     }
     if LOOKUPS.fetch_add(1, Ordering::Relaxed) >= LOOKUPS_MAX {
         LOOKUPS.fetch_sub(1, Ordering::Relaxed);
-        return Err(io::ErrorKind::TimedOut.into());
+        // Nothing was waited for: this is no timeout.
+        return Err(io::Error::other(format!(
+            "{named} is not looked up: {LOOKUPS_MAX} look-ups before it go on still; see to the resolver, or \
+             redirect to an address"
+        )));
     }
     let (told, hears) = sync_channel(1);
     let name = named.to_owned();

@@ -3,7 +3,9 @@
 use super::*;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, OnceLock};
 use std::thread::JoinHandle;
 
 const HOME: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -38,25 +40,54 @@ fn serve(answers: &[&str]) -> (u16, JoinHandle<Vec<String>>) {
     (port, server)
 }
 
-/// A redirect to another server's name is bounded by the check's own time, whatever the resolver takes.
+/// A redirect to another server's name is bounded by the check's own time, whatever the resolver takes; and so
+/// is how many of them go on after it.
 #[test]
-fn a_name_that_is_not_found_in_time_is_a_timeout() {
+fn a_name_that_is_not_found_in_time_is_a_timeout_and_few_are_looked_up_at_a_time() {
+    /// Where it tells that it was called, and what it waits for: the end of the other side.
+    static RESOLVER: OnceLock<(Sender<()>, Mutex<Receiver<()>>)> = OnceLock::new();
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
     fn never(named: &str) -> io::Result<Option<SocketAddr>> {
         assert_eq!(named, "elsewhere.example:80");
-        // No event: a resolver without an answer, for longer than any test runs.
-        loop {
-            std::thread::park();
+        let (called, end) = RESOLVER.get().expect("set before");
+        if CALLS.fetch_add(1, Ordering::Relaxed) < http::LOOKUPS_MAX {
+            called.send(()).expect("the test lives");
+            let _ = end.lock().expect("nobody panics with it").recv();
         }
+        Ok(None)
     }
-    // The last one finds too many that go on.
-    for _ in 0..5 {
+    let (called, calls) = channel();
+    let (end, ends) = channel();
+    RESOLVER.set((called, Mutex::new(ends))).expect("this test alone");
+    let ask = |most: Duration| {
+        // Not joined: on a very slow machine nobody came to it in time.
         let (port, _server) =
             serve(&["HTTP/1.1 301 Moved\r\nLocation: http://elsewhere.example/\r\n\r\n"]);
-        let deadline = Instant::now() + Duration::from_millis(200);
-        let err = http::status_by(SocketAddr::from((HOME, port)), "/", deadline, never)
-            .expect_err("nobody knows that name");
+        let deadline = Instant::now() + most;
+        http::status_by(SocketAddr::from((HOME, port)), "/", deadline, never)
+            .expect_err("nobody knows that name")
+    };
+    // Each round begins one, unless the machine is so slow that the time is over before.
+    while http::LOOKUPS.load(Ordering::Relaxed) < http::LOOKUPS_MAX {
+        let err = ask(Duration::from_millis(100));
         assert!(is_timeout(&err), "{err}");
     }
+    let long = Duration::from_secs(3600);
+    for _ in 0..http::LOOKUPS_MAX {
+        calls.recv_timeout(long).expect("the look-ups that have begun");
+    }
+    let err = ask(long);
+    assert!(!is_timeout(&err), "it has not waited: {err}");
+    let text = "elsewhere.example:80 is not looked up: 4 look-ups before it go on still";
+    assert!(err.to_string().starts_with(text), "{err}");
+    assert_eq!(CALLS.load(Ordering::Relaxed), http::LOOKUPS_MAX);
+    drop(end);
+    while http::LOOKUPS.load(Ordering::Relaxed) > 0 {
+        std::thread::yield_now();
+    }
+    // There is room again.
+    assert_eq!(ask(long).to_string(), "no address for elsewhere.example");
+    assert_eq!(CALLS.load(Ordering::Relaxed), http::LOOKUPS_MAX + 1);
 }
 
 /// A port that nobody listens on.
