@@ -17,6 +17,7 @@ use crate::sys::fault;
 use plan::{Step, World};
 use serde::{Deserialize, Serialize};
 use smol::future;
+use smol::lock::{Mutex as Turns, MutexGuardArc};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -82,12 +83,7 @@ impl Cell {
         let shared = &self.shared;
         let timeout = timeout.unwrap_or(shared.settings.evacuation_timeout).min(TIMEOUT_MAX);
         let changed = self.watch();
-        let record = DrainRecord {
-            since_ms: now_ms(),
-            timeout_ms: timeout.as_millis() as u64,
-            boot: shared.settings.boot.clone(),
-        };
-        shared.set_drain(Some(record)).await?;
+        shared.set_drain(Some(timeout)).await?;
         crate::info!("cell.draining", timeout_s = timeout.as_secs());
         shared.wake();
         if wait {
@@ -156,10 +152,15 @@ impl Cell {
 }
 
 impl Shared {
-    /// Records the wish, and only then follows it.
-    async fn set_drain(self: &Arc<Self>, record: Option<DrainRecord>) -> Result<(), CellError> {
+    /// Records the wish, and only then follows it; `None`: it is drained no more.
+    async fn set_drain(self: &Arc<Self>, timeout: Option<Duration>) -> Result<(), CellError> {
+        let record = |timeout: Duration| DrainRecord {
+            since_ms: now_ms(),
+            timeout_ms: timeout.as_millis() as u64,
+            boot: self.settings.boot.clone(),
+        };
         // Of two at once, the one whose wish is on the disk last is followed.
-        let turn = self.turns.lock_arc().await;
+        let (turn, record) = in_turn(&self.turns, || timeout.map(record)).await;
         let shared = self.clone();
         smol::unblock(move || {
             let _turn = turn;
@@ -228,5 +229,31 @@ impl Shared {
             let text = format!("Cell {id} reached evacuation timeout for instance {name}");
             self.say(app, "CELL", true, text);
         }
+    }
+}
+
+/// What `make` gives once it has the turn: what waits while the clock is set would have a time of before.
+async fn in_turn<T>(turns: &Arc<Turns<()>>, make: impl FnOnce() -> T) -> (MutexGuardArc<()>, T) {
+    let turn = turns.lock_arc().await;
+    (turn, make())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell as Value;
+    use std::pin::pin;
+
+    #[test]
+    fn a_drain_that_waits_for_its_turn_is_of_the_clock_that_it_finds_then() {
+        let (turns, clock) = (Arc::new(Turns::new(())), Value::new(1970));
+        let moves = turns.try_lock_arc().expect("nobody has it");
+        let mut asked = pin!(in_turn(&turns, || clock.get()));
+        assert!(smol::block_on(future::poll_once(asked.as_mut())).is_none(), "it waits");
+        clock.set(2026);
+        drop(moves);
+        let (_turn, since) = smol::block_on(asked);
+        assert_eq!(since, 2026);
+        assert!(turns.try_lock().is_none(), "it has the turn until it is written");
     }
 }

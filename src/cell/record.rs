@@ -188,8 +188,14 @@ impl AppRecord {
         // How many of the others are wanted the manifest has never said, nor says it now (D88).
         let is_said =
             |name: &&String| self.says(name) || manifest.processes.contains_key(name.as_str());
-        let lapses = self.scale.keys().filter(is_said).cloned().collect();
+        // What waited for a declaration that was never staged lapses with that: nothing of it runs.
+        let had = self.release.as_ref().map(Release::processes);
+        let runs = |name: &String| had.as_ref().is_none_or(|it| it.contains(name));
+        let mut scale = self.scale.clone();
+        scale.retain(|name, _| runs(name) || !self.awaits(name));
+        let lapses = scale.keys().filter(is_said).cloned().collect();
         AppRecord {
+            scale,
             container: None,
             manifest,
             file,
@@ -218,15 +224,25 @@ impl AppRecord {
 
     /// The same of this release.
     pub fn lacks(&self, release: &Release) -> Vec<&String> {
-        let (said, added) = ([&release.manifest, &self.manifest], release.added());
-        let is_there = |name: &String| {
-            said.iter().any(|it| it.processes.contains_key(name)) || added.contains_key(name)
-        };
-        self.scale.keys().filter(|name| !is_there(name)).collect()
+        let had = release.processes();
+        self.scale.keys().filter(|name| !had.contains(*name) && !self.awaits(name)).collect()
+    }
+
+    /// Somebody has scaled this process since the manifest names it: where what runs does not have it, that
+    /// waits for what the manifest makes. What was wanted before goes on as it is.
+    fn awaits(&self, process: &str) -> bool {
+        self.manifest.processes.contains_key(process) && !self.lapses.contains(process)
+    }
+
+    /// How many somebody wants of a process that he has scaled, once what is declared has taken over.
+    pub fn wanted_then(&self) -> BTreeMap<String, u32> {
+        let mut scale = self.scale.clone();
+        scale.retain(|name, _| !self.lapses.contains(name));
+        scale
     }
 
     /// Its manifest says how many of this process are wanted, or that of what runs does.
-    fn says(&self, process: &str) -> bool {
+    pub fn says(&self, process: &str) -> bool {
         let of_release = self.release.as_ref().map(|release| &release.manifest);
         let mut all = of_release.into_iter().chain([&self.manifest]);
         all.any(|it| it.processes.contains_key(process))
@@ -316,6 +332,11 @@ impl Release {
             true => BTreeMap::new(),
             false => types::added(&self.manifest, &self.result),
         }
+    }
+
+    /// The names of all its processes.
+    pub fn processes(&self) -> BTreeSet<String> {
+        self.manifest.processes.keys().cloned().chain(self.added().into_keys()).collect()
     }
 
     /// What is noted of its hook once it was staged for `generation`: it had no objection, or was not asked as
@@ -448,6 +469,45 @@ mod tests {
         let both = Release { manifest: mended.manifest.clone(), ..both };
         super::super::revisions::replace(&mut mended, both, 6);
         assert_eq!(counts(&mended), of(1, 0));
+    }
+
+    #[test]
+    fn what_stands_in_goes_on_until_the_manifest_that_names_it_has_taken_over() {
+        let mut app = declared("memory = \"32MiB\"");
+        let counts = |app: &AppRecord| -> Vec<(String, u32)> {
+            let all = super::super::releases::desired(app).into_iter();
+            all.map(|lrp| (lrp.guid.process, lrp.instances)).collect()
+        };
+        let of = |web, worker| vec![("web".to_owned(), web), ("worker".to_owned(), worker)];
+        let both = built(&app, &["web", "worker"]);
+        super::super::revisions::replace(&mut app, both, 1);
+        app.scale("worker".into(), 2);
+        let less = built(&app, &["web"]);
+        super::super::revisions::replace(&mut app, less, 2);
+        assert_eq!(counts(&app), of(1, 2), "it stands in");
+        let named = declared("memory = \"32MiB\"\n[process.web]\n[process.worker]\n");
+        let mut next = app.clone().declared(named.manifest.clone(), app.file.clone());
+        let is_as_before = |next: &AppRecord| {
+            assert_eq!((counts(next), next.gone()), (of(1, 2), vec![&"worker".to_owned()]));
+        };
+        is_as_before(&next);
+        next.failure = Some("it cannot be staged".into());
+        is_as_before(&next);
+        is_as_before(&next.clone().declared(named.manifest.clone(), app.file.clone()));
+        let release = Release { manifest: named.manifest.clone(), ..built(&app, &["web"]) };
+        super::super::revisions::replace(&mut next, release, 3);
+        assert_eq!(counts(&next), of(1, 1), "the manifest counts");
+        // Who scales what only the manifest names waits for that, and lets nothing else run instead of it.
+        let alone = declared("memory = \"32MiB\"");
+        let mut late = alone.clone().declared(named.manifest.clone(), alone.file.clone());
+        late.scale("worker".into(), 4);
+        assert_eq!(late.wanted_then().get("worker"), Some(&4));
+        let web = [("web".to_owned(), 1)];
+        assert_eq!((counts(&late), late.gone().len()), (web.to_vec(), 0));
+        for manifest in [&named.manifest, &alone.manifest] {
+            let again = late.clone().declared(manifest.clone(), alone.file.clone());
+            assert_eq!((counts(&again), again.scale.len()), (web.to_vec(), 0));
+        }
     }
 
     /// A record of an older program has no word of it, and one that is not away says none.

@@ -87,10 +87,14 @@ pub fn target(app: &AppRecord, to: Option<u64>) -> Result<&Revision, String> {
     }
 }
 
-/// The app as it goes back to `to`, and the number of the revision that this makes.
+/// The app as it goes back to `to`, and the number of the revision that this makes. How many were wanted of
+/// a process that a manifest has named and `to` does not have is forgotten: `web` would run in its place.
 pub fn rolled_back(app: &AppRecord, to: &Revision, at_ms: u64) -> (AppRecord, u64) {
     // The file still says what it said: it must not be taken for a change of it.
     let overruled = app.overruled.or_else(|| Some(digest(&app.manifest)));
+    let has = to.release.processes();
+    let mut scale = app.scale.clone();
+    scale.retain(|process, _| has.contains(process) || !app.says(process));
     let mut app = AppRecord {
         manifest: to.release.manifest.clone(),
         text: to.text.clone(),
@@ -104,6 +108,7 @@ pub fn rolled_back(app: &AppRecord, to: &Revision, at_ms: u64) -> (AppRecord, u6
         wish: Wish::new("rollback", at_ms),
         ..app.clone()
     };
+    app.scale = scale;
     releases::replace(&mut app, to.release.clone());
     let number = push(&mut app, to.release.clone(), format!("rollback to {}", to.number), at_ms);
     (app, number)
@@ -312,6 +317,32 @@ mod tests {
             replace(app, again, 8);
             assert_eq!(app.scale.get("web"), left);
         }
+    }
+
+    #[test]
+    fn web_does_not_run_in_place_of_a_process_that_the_older_manifest_does_not_name() {
+        let mut app = ran(&["b"]);
+        let next = declared("memory = \"32MiB\"\n[process.web]\n[process.worker]\n");
+        app = app.clone().declared(next.manifest.clone(), app.file.clone());
+        replace(&mut app, next.release.expect("a release"), 7);
+        app.scale("worker".into(), 3);
+        app.scale("web".into(), 2);
+        // No manifest has named it: as in Cloud Foundry it stays wanted.
+        app.scale.insert("clock".into(), 1);
+        let counts = |app: &AppRecord| -> Vec<(String, u32)> {
+            let all = releases::desired(app).into_iter();
+            all.map(|lrp| (lrp.guid.process, lrp.instances)).collect()
+        };
+        let of = |all: &[(&str, u32)]| -> Vec<(String, u32)> {
+            all.iter().map(|&(name, count)| (name.to_owned(), count)).collect()
+        };
+        assert_eq!(counts(&app), of(&[("web", 2), ("worker", 3), ("clock", 1)]));
+        let (back, _) = rolled_back(&app, target(&app, None).expect("the one before"), 8);
+        assert_eq!(counts(&back), of(&[("web", 2), ("clock", 1)]));
+        assert!(!back.process_types().contains("worker"));
+        // A revision that has it keeps what is wanted of it.
+        let (again, _) = rolled_back(&app, app.revisions.last().expect("kept"), 8);
+        assert_eq!(again.scale, app.scale);
     }
 
     #[test]

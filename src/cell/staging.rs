@@ -81,13 +81,10 @@ async fn make(
         && recipe::desired_lrps(&manifest, &old.result, old.droplet, 0).is_ok()
     {
         let release = Release { manifest, ..old.clone() };
-        let text = match release == *old {
-            true => {
-                format!("{UNCHANGED}: app bits, manifest, stack and buildpacks are as they were")
-            }
-            false => "Nothing to stage: the app bits are unchanged".to_owned(),
-        };
-        shared.say(&release.manifest.name, "STG", false, text);
+        let same = ["app bits, manifest, stack and buildpacks are", "the app bits are"];
+        for line in told_of_same(record, &release, same) {
+            shared.say(&release.manifest.name, "STG", false, line);
+        }
         return Ok(release);
     }
     let work = shared.settings.temp.join(manifest.name.as_str());
@@ -98,12 +95,32 @@ async fn make(
     // A process without a start command is found here, while somebody looks, not at every start.
     recipe::desired_lrps(&manifest, &result, droplet, 0).map_err(|err| err.to_string())?;
     recipe::check_sidecars(&manifest, &result).map_err(|err| err.to_string())?;
-    let missed = types::missed(&manifest, &result, &record.scale);
+    let missed = types::missed(&manifest, &result, &record.wanted_then());
     for line in types::told(&manifest, &result).into_iter().chain(missed) {
         shared.say(&manifest.name, "STG", false, line);
     }
     let Prepared { fingerprint, stack, .. } = prepared;
     Ok(Release { manifest, fingerprint, result, stack, droplet, image: None, container: None })
+}
+
+/// Lines about what is run as it was staged before; what is the same when nothing is other, and else.
+fn told_of_same(record: &AppRecord, release: &Release, [all, some]: [&str; 2]) -> Vec<String> {
+    let text = match record.release.as_ref() == Some(release) {
+        true => format!("{UNCHANGED}: {all} as they were"),
+        false => format!("Nothing to stage: {some} unchanged"),
+    };
+    [text].into_iter().chain(told_of_web(record, release)).collect()
+}
+
+/// Lines about processes that run what `web` does, which hold as long as they do.
+fn told_of_web(record: &AppRecord, release: &Release) -> Vec<String> {
+    let Release { manifest, result, .. } = release;
+    let mut lines = types::borrowed(manifest, result);
+    // Of an image only what the manifest names stands in.
+    if release.image.is_none() {
+        lines.extend(types::missed(manifest, result, &record.wanted_then()));
+    }
+    lines
 }
 
 /// What staging needs from the box.
@@ -272,5 +289,43 @@ fn explain(text: String, build: &Build) -> String {
              do ({text})"
         ),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::releases::tests::app as declared;
+    use super::*;
+    use crate::model::image::StagedImage;
+
+    #[test]
+    fn what_is_not_staged_again_still_tells_what_runs_in_place_of_what() {
+        let mut app = declared("memory = \"32MiB\"\n[process.web]\n[process.worker]\n");
+        app.scale.insert("clock".into(), 2);
+        let old = app.release.clone().expect("a release");
+        let same = ["all of it is", "the source is"];
+        let told = |app: &AppRecord, release: &Release| {
+            let lines = told_of_same(app, release, same);
+            lines.iter().map(|line| line[..20].to_owned()).collect::<Vec<_>>()
+        };
+        let (web, none) = ("Nothing says how pro", "The droplet has no p");
+        assert_eq!(told(&app, &old), ["Nothing changed: all", web, none]);
+        // Another manifest for the same droplet, and an image, of which no wish stands in.
+        let mut other = old.clone();
+        other.manifest.run.nofile += 1;
+        assert_eq!(told(&app, &other), ["Nothing to stage: th", web, none]);
+        let image = StagedImage {
+            digest: old.droplet,
+            layers: Vec::new(),
+            bytes: 0,
+            env: Vec::new(),
+            volumes: Vec::new(),
+            stop_signal: None,
+        };
+        let of_image = Release { image: Some(image), ..old.clone() };
+        assert_eq!(told(&app, &of_image), ["Nothing to stage: th", web]);
+        // What lapses when this takes over is not wanted any more.
+        app.lapses.insert("clock".into());
+        assert_eq!(told(&app, &old), ["Nothing changed: all", web]);
     }
 }

@@ -255,11 +255,21 @@ pub fn stand_in(
     generation: u64,
     name: &str,
 ) -> Option<DesiredLrp> {
+    let command = borrowed_command(manifest, result, name)?;
+    let process = types::idle(manifest);
+    Some(lrp(manifest, result, droplet, generation, (name, &process), command))
+}
+
+/// What [`stand_in`] runs.
+pub(super) fn borrowed_command<'a>(
+    manifest: &Manifest,
+    result: &'a StagingResult,
+    name: &str,
+) -> Option<&'a str> {
     if built(result, name).is_some() || types::obstacle(manifest, result, name).is_some() {
         return None;
     }
-    let process = types::idle(manifest);
-    Some(lrp(manifest, result, droplet, generation, (name, &process), built(result, "web")?))
+    built(result, "web")
 }
 
 /// The command that the droplet has for a process type.

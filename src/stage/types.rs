@@ -2,7 +2,7 @@
 //! without an instance, until somebody scales them (D88); and what is said of those that nothing says how to
 //! start (D94). Pure.
 
-use super::recipe::{built, own_memory};
+use super::recipe::{borrowed_command, built, own_memory};
 use super::work::{BUILT_MAX, is_beside};
 use crate::model::manifest::{
     Check, Health, HealthTimes, Manifest, PROCESS_NAME_MAX, PROCESSES_MAX, Process,
@@ -69,19 +69,21 @@ pub fn missed(
     let added = added(manifest, result);
     let is_there =
         |name: &String| manifest.processes.contains_key(name) || added.contains_key(name);
-    let gone = scale.iter().filter(|(name, count)| **count > 0 && !is_there(name));
-    let meanwhile = match built(result, "web") {
-        Some(_) => "they run what `web` does",
-        None => "none runs",
-    };
-    gone.map(|(name, count)| {
-        format!(
-            "The droplet has no process type `{name}` any more, of which {count} are wanted: {meanwhile} until \
-             one has it again; `terrarium scale {}:{name}=0` ends that",
-            manifest.name
-        )
-    })
-    .collect()
+    let mut room = PROCESSES_MAX.saturating_sub(manifest.processes.len() + added.len());
+    let mut lines = Vec::new();
+    for (name, count) in scale.iter().filter(|(name, _)| !is_there(name)) {
+        let runs = room > 0 && borrowed_command(manifest, result, name).is_some();
+        room -= usize::from(runs);
+        let meanwhile = if runs { "they run what `web` does" } else { "none runs" };
+        if *count > 0 {
+            lines.push(format!(
+                "The droplet has no process type `{name}` any more, of which {count} are wanted: {meanwhile} \
+                 until one has it again; `terrarium scale {}:{name}=0` ends that",
+                manifest.name
+            ));
+        }
+    }
+    lines
 }
 
 /// Types that have a command, and that the manifest does not name.
@@ -134,6 +136,7 @@ pub fn idle(manifest: &Manifest) -> Process {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::task::StagedSidecar;
     use crate::stage::recipe::desired_lrps;
     use crate::unit::Digest;
 
@@ -190,6 +193,32 @@ mod tests {
         let none = desired_lrps(&named, &staged(&[]), Digest::of(b"d"), 0).expect_err("no command");
         assert!(none.to_string().contains("process `clock`, `worker`"), "{none}");
         assert!(told(&named, &staged(&[])).is_empty());
+    }
+
+    #[test]
+    fn it_is_told_that_none_stands_in_where_none_can() {
+        let scale = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), 2)).collect();
+        let result = StagingResult {
+            sidecars: vec![StagedSidecar {
+                name: "proxy".into(),
+                command: "./proxy".into(),
+                process_types: vec!["worker".into()],
+                memory: Some(96),
+            }],
+            ..staged(&[("web", "./web")])
+        };
+        let lines = missed(&manifest(""), &result, &scale(&["clock", "worker"]));
+        let says = |at: usize, what: &str| assert!(lines[at].contains(what), "{lines:?}");
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        says(0, "`clock` any more, of which 2 are wanted: they run what `web` does until");
+        says(1, "`worker` any more, of which 2 are wanted: none runs until");
+        // Nor beyond the processes that an app may have, of which `web` is one.
+        let names: Vec<String> = (10..10 + PROCESSES_MAX).map(|n| format!("p{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let lines = missed(&manifest(""), &staged(&[("web", "./web")]), &scale(&names));
+        let run = lines.iter().filter(|line| line.contains("they run what")).count();
+        assert_eq!((lines.len(), run), (PROCESSES_MAX, PROCESSES_MAX - 1));
+        assert!(lines[PROCESSES_MAX - 1].contains("none runs"), "{lines:?}");
     }
 
     #[test]

@@ -62,7 +62,7 @@ const TESTS: [(&str, &str); 25] = [
 const ROUNDS: u64 = 20;
 
 /// Points that another test dies at: all of a kind where that takes them from the source (`reserve:` in
-/// the garden floor, `clock:` in `ops`, those of images in `bounds`), else the very point.
+/// the garden floor, `clock:` in `tasks/clock`, those of images in `bounds`), else the very point.
 const ELSEWHERE: [&str; 8] = [
     "reserve:",
     "owner:written",

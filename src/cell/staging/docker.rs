@@ -15,7 +15,6 @@ use crate::log::chain;
 use crate::model::image::StagedImage;
 use crate::model::manifest::{Image, Manifest};
 use crate::model::signals;
-use crate::model::view::UNCHANGED;
 use crate::stage::{docker, types};
 use crate::sys::clock;
 use crate::unit::{AppName, Bytes, Digest, ImageRef};
@@ -61,6 +60,9 @@ pub(super) async fn stage(
         Err(Unfetched { why, is_away: true, .. }) if let Some(old) = unchanged(shared, record) => {
             let (release, pin) = old;
             shared.say(app, "STG", true, format!("{why}; it stays the image that it is"));
+            for line in super::told_of_web(record, &release) {
+                shared.say(app, "STG", false, line);
+            }
             shared.state().fetched.insert(app.clone(), pin);
             return Ok(release);
         }
@@ -146,11 +148,11 @@ fn same_archive(shared: &Shared, record: &AppRecord, wanted: &Image) -> Option<R
     if is_forced || !Looks::of(path).ok()?.is(shared.host.store(), &image) {
         return None;
     }
-    let text = match record.release.as_ref() == Some(&release) {
-        true => format!("{UNCHANGED}: archive and manifest are as they were"),
-        false => "Nothing to stage: the archive is unchanged".to_owned(),
-    };
-    shared.say(&release.manifest.name, "STG", false, text);
+    for line in
+        super::told_of_same(record, &release, ["archive and manifest are", "the archive is"])
+    {
+        shared.say(&release.manifest.name, "STG", false, line);
+    }
     shared.state().fetched.insert(release.manifest.name.clone(), pin);
     Some(release)
 }
