@@ -340,7 +340,7 @@ mod tests {
         assert_eq!(record.first_completed_at, 0, "it has none");
         // Set back to before it was asked for, and on: it moves on too.
         let mut record = TaskRecord { created_at: 100 * NS, ..record.clone() };
-        for (from, to) in [(1_000, 10), (10, NOW_MS)] {
+        for (from, to) in [(5_000, 10), (10, NOW_MS)] {
             super::jump(reading(from, 0), reading(to, 0)).expect("a jump").move_task(&mut record);
         }
         assert_eq!(record.created_at, (NOW_MS - 9) * NS);
