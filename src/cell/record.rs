@@ -410,15 +410,21 @@ mod tests {
         release
     }
 
+    /// How many are wanted of each process.
+    fn counts(app: &AppRecord) -> Vec<(String, u32)> {
+        let all = super::super::releases::desired(app).into_iter();
+        all.map(|lrp| (lrp.guid.process, lrp.instances)).collect()
+    }
+
+    /// The same, as it should be.
+    fn of(web: u32, worker: u32) -> Vec<(String, u32)> {
+        vec![("web".to_owned(), web), ("worker".to_owned(), worker)]
+    }
+
     /// Row 72: as in Cloud Foundry such a process and how many of it are wanted stay, whatever is pushed.
     #[test]
     fn row_72_a_process_of_the_droplet_alone_keeps_the_instances_that_it_was_given() {
         let mut app = declared("memory = \"32MiB\"");
-        let counts = |app: &AppRecord| -> Vec<(String, u32)> {
-            let all = super::super::releases::desired(app).into_iter();
-            all.map(|lrp| (lrp.guid.process, lrp.instances)).collect()
-        };
-        let of = |web, worker| vec![("web".to_owned(), web), ("worker".to_owned(), worker)];
         let both = built(&app, &["web", "worker"]);
         super::super::revisions::replace(&mut app, both.clone(), 1);
         assert_eq!(counts(&app), of(1, 0));
@@ -474,11 +480,6 @@ mod tests {
     #[test]
     fn what_stands_in_goes_on_until_the_manifest_that_names_it_has_taken_over() {
         let mut app = declared("memory = \"32MiB\"");
-        let counts = |app: &AppRecord| -> Vec<(String, u32)> {
-            let all = super::super::releases::desired(app).into_iter();
-            all.map(|lrp| (lrp.guid.process, lrp.instances)).collect()
-        };
-        let of = |web, worker| vec![("web".to_owned(), web), ("worker".to_owned(), worker)];
         let both = built(&app, &["web", "worker"]);
         super::super::revisions::replace(&mut app, both, 1);
         app.scale("worker".into(), 2);

@@ -214,12 +214,13 @@ impl Host {
     /// The slots of which a link has no queue, so no token bucket either.
     pub fn unshaped(&self, tag: &str) -> Result<Vec<Slot>, NetError> {
         let links = lock(&self.route).links().map_err(failed("list", "of this box"))?;
-        let veths = links.iter().filter(|link| link.queue.as_deref() == Some("noqueue"));
-        let slots = veths.filter_map(|link| plan::slot_of_link(&link.name, tag).zip(Some(link)));
-        Ok(slots
-            .filter(|(slot, link)| link.name == slot.veth_host(tag))
-            .map(|(slot, _)| slot)
-            .collect())
+        let without = links.iter().filter(|link| link.queue.as_deref() == Some("noqueue"));
+        let slots = without.filter_map(|link| {
+            let slot = plan::slot_of_link(&link.name, tag)?;
+            // Its bridge has none in any case.
+            (link.name == slot.veth_host(tag)).then_some(slot)
+        });
+        Ok(slots.collect())
     }
 
     /// Whether the other end of a slot's veth is there and up.
