@@ -7,6 +7,7 @@ use super::record::{self, Record};
 use super::subject::Subject;
 use super::{Done, GardenError, properties};
 use crate::container::{Container, Host};
+use crate::exec::cancel::{self, Cancel, Canceller};
 use crate::unit::Handle;
 use smol::lock::{Mutex as Turns, MutexGuard as TurnGuard};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,11 +27,15 @@ pub(super) struct Member {
     /// Names under which somebody starts a process at this moment.
     starting: Mutex<BTreeSet<String>>,
     pub(super) countdown: Countdown,
+    /// Held while anybody can reach it, and who waits for that to end.
+    _stands: Canceller,
+    gone: Cancel,
 }
 
 impl Member {
     /// A container and what is kept about it.
     pub(super) fn new(container: Container, record: Record) -> Arc<Member> {
+        let (stands, gone) = cancel::pair();
         Arc::new(Member {
             handle: record.handle.clone(),
             name: container.handle().clone(),
@@ -40,6 +45,8 @@ impl Member {
             turn: Turns::new(()),
             processes: Mutex::default(),
             starting: Mutex::default(),
+            _stands: stands,
+            gone,
         })
     }
 
@@ -101,6 +108,11 @@ impl Member {
     /// included.
     pub(super) fn processes(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Running>>> {
         lock(&self.processes)
+    }
+
+    /// Ends when nobody can reach it any more: it is destroyed, or the daemon ends.
+    pub(super) fn gone(&self) -> Cancel {
+        self.gone.clone()
     }
 
     /// Takes a name for a process that is about to be started; `None`: it is somebody's. The process

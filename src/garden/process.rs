@@ -19,7 +19,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-/// How long an ended process and its streams are remembered, for who comes late.
+/// How long an ended process and its streams are remembered, for who comes late; with its container it
+/// is forgotten at once.
 const MEMORY: Duration = Duration::from_secs(60);
 
 /// Streams of an ended process beyond which the oldest goes when somebody joins it.
@@ -130,7 +131,7 @@ impl Running {
         let outputs = (tty.or(stdout), stderr);
         // Which goes with it.
         let pea = has_root.then(|| shared.clone());
-        let owners = (Arc::downgrade(member), Arc::downgrade(shared));
+        let owners = (Arc::downgrade(member), Arc::downgrade(shared), member.gone());
         let follow = running.clone().follow(owners, outputs, (end, clear), pea);
         let ended = shared.ended.clone();
         smol::spawn(async move {
@@ -144,7 +145,7 @@ impl Running {
     /// away what a pea has on the box.
     async fn follow(
         self: Arc<Self>,
-        (member, shared): (Weak<Member>, Weak<Shared>),
+        (member, shared, gone): (Weak<Member>, Weak<Shared>, Cancel),
         outputs: (Option<OwnedFd>, Option<OwnedFd>),
         (end, clear): (Canceller, Canceller),
         pea: Option<Arc<Shared>>,
@@ -176,7 +177,7 @@ impl Running {
         if self.is_lost() {
             return;
         }
-        Timer::after(MEMORY).await;
+        gone.sleep(MEMORY).await;
         if let (Some(member), Some(shared)) = (member.upgrade(), shared.upgrade()) {
             member.forget(&shared, &self).await;
         }

@@ -148,6 +148,26 @@ fn many_at_a_time_leave_nothing_behind() {
     garden.finish();
 }
 
+/// An ended process is remembered for who comes late; with its container nobody can.
+#[test]
+fn ended_processes_are_forgotten_with_their_container() {
+    const ROUNDS: usize = 30;
+    let garden = Garden::start("forgotten");
+    let round = || {
+        garden.make("c");
+        garden.says("c", "true");
+        garden.destroy("c");
+    };
+    round();
+    let before = descriptors(&garden);
+    (0..ROUNDS).for_each(|_| round());
+    let after = descriptors(&garden);
+    // Each that is remembered holds two.
+    assert!(after < before + ROUNDS, "{before} descriptors became {after}");
+    garden.lab().assert_empty();
+    garden.finish();
+}
+
 #[test]
 fn many_calls_on_one_container_are_all_answered() {
     let garden = Garden::start("onecrowd");
