@@ -1,7 +1,7 @@
 //! The bridge to a cloud controller: what it is made of, where it is served, what it does by itself.
 
 use super::service::Service;
-use super::{DaemonError, parts, start};
+use super::{DaemonError, lifecycle, start};
 use crate::api::bbs::Bbs;
 use crate::api::bridge::{OnPort, desired};
 use crate::api::http::listen::listen_tcp;
@@ -54,7 +54,7 @@ pub fn bridge(config: &Config, cell: &Cell) -> Bridge {
         ssh_server: config.paths.ssh_server(),
     };
     let own = Own {
-        programs: parts::lifecycle(config),
+        programs: lifecycle::dir(config),
         archives: config.paths.cache.join("files"),
         turn: Default::default(),
     };

@@ -18,6 +18,7 @@ mod floor;
 mod garden;
 mod history;
 mod images;
+mod lifecycle;
 mod lock;
 mod notify;
 mod open;

@@ -3,7 +3,7 @@
 use super::bridge::{self, BbsDoor};
 use super::garden::{self, Doors};
 use super::lock::{self, Lock};
-use super::{DaemonError, parts, patience, start};
+use super::{DaemonError, lifecycle, parts, patience, start};
 use crate::api::http::listen::{self, Socket};
 use crate::cell::store::{RecordStore, Records};
 use crate::cell::{Cell, CellParts, Paths};
@@ -151,7 +151,7 @@ impl<'a> Opening<'a> {
 
     /// After [`HOST`]: the host, and the directory that every container sees at /tmp/lifecycle.
     pub fn into_host(mut self) -> (Arc<Host>, PathBuf) {
-        (self.host.take().expect("the steps opened it"), parts::lifecycle(self.config))
+        (self.host.take().expect("the steps opened it"), lifecycle::dir(self.config))
     }
 
     /// After [`START`]: a backend and a cell over one host that do nothing yet, what is listened on, and the lock.
@@ -175,7 +175,7 @@ impl<'a> Opening<'a> {
                 cache: paths.cache.clone(),
                 stacks: paths.stacks(),
                 buildpacks: paths.buildpacks().into(),
-                lifecycle: parts::lifecycle(self.config),
+                lifecycle: lifecycle::dir(self.config),
                 run: paths.run.clone(),
                 volumes: self.config.cell.volumes.clone(),
                 apps: paths.apps().into(),
@@ -235,7 +235,7 @@ impl<'a> Opening<'a> {
                 self.bbs = bridge::bbs(config)?;
                 self.garden = garden::doors(config)?;
             }
-            Step::Lifecycle => parts::lay_lifecycle(config)?,
+            Step::Lifecycle => lifecycle::lay(config)?,
             Step::Store => {
                 let (size_max, _) = *self.limits.as_ref().expect("the limits come before");
                 let (dir, file) = (state.join("store"), state.join("store.img"));

@@ -10,13 +10,11 @@ use crate::exec::logs::{self, Keep};
 use crate::exec::room::Resources;
 use crate::exec::turns::Sizes;
 use crate::init::filter;
-use crate::lifecycle::SSH_SERVER;
 use crate::net::text::Resolvers;
 use crate::net::{self, Net, NetConfig};
 use crate::sys;
 use crate::unit::{Bytes, Slot};
 use std::fs;
-use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -80,54 +78,6 @@ fn make_dir(dir: &Path, mode: u32) -> Result<(), DaemonError> {
 /// while we run, and the new one's `init` may say other things than we understand.
 pub fn program() -> PathBuf {
     PathBuf::from("/proc/self/exe")
-}
-
-/// The directory that every container sees at /tmp/lifecycle.
-pub fn lifecycle(config: &Config) -> PathBuf {
-    config.paths.run.join("lifecycle")
-}
-
-/// Fills that directory.
-pub fn lay_lifecycle(config: &Config) -> Result<(), DaemonError> {
-    let dir = lifecycle(config);
-    let doing = format!("copy this program to {}", dir.display());
-    let server = Some(config.paths.ssh_server()).filter(|server| server.is_file());
-    copy_programs(&program(), server.as_deref(), &dir).map_err(start(doing))
-}
-
-/// One copy of this program and a link per role, and of the SSH server if the box has it. A copy, so
-/// that an update of the program never changes what runs.
-fn copy_programs(program: &Path, server: Option<&Path>, dir: &Path) -> io::Result<()> {
-    let copies = [(program, "terrarium")].into_iter().chain(server.map(|it| (it, SSH_SERVER)));
-    let copies: Vec<(&Path, &str)> = copies.collect();
-    let mut current = server.is_some() == dir.join(SSH_SERVER).exists();
-    for (from, name) in &copies {
-        current = current && same(from, &dir.join(name))?;
-    }
-    if !current {
-        // Containers that run keep the old directory: theirs is a mount of it.
-        let fresh = dir.with_extension("new");
-        let _ = fs::remove_dir_all(&fresh);
-        fs::DirBuilder::new().recursive(true).mode(0o755).create(&fresh)?;
-        for (from, name) in &copies {
-            fs::copy(from, fresh.join(name))?;
-            fs::set_permissions(fresh.join(name), fs::Permissions::from_mode(0o755))?;
-        }
-        for role in crate::lifecycle::ROLES {
-            std::os::unix::fs::symlink("terrarium", fresh.join(role))?;
-        }
-        fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))?;
-        let _ = fs::remove_dir_all(dir);
-        fs::rename(&fresh, dir)?;
-    }
-    Ok(())
-}
-
-/// Whether the second file is there and holds the bytes of the first.
-fn same(from: &Path, copy: &Path) -> io::Result<bool> {
-    let size = fs::metadata(from)?.len();
-    Ok(fs::metadata(copy).is_ok_and(|meta| meta.len() == size)
-        && fs::read(copy)? == fs::read(from)?)
 }
 
 /// How containers find names.

@@ -34,16 +34,25 @@ impl Store {
         if !disk.can_pool || !promises.limited {
             return Ok(());
         }
-        match btrfs::create_qgroup(self.root.as_fd(), POOL) {
-            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {}
-            other => other?,
-        }
         let left = promises.pool.saturating_sub(self.pool_used());
-        match btrfs::assign_qgroup(self.root.as_fd(), disk.group, POOL, true) {
-            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {}
-            other => other?,
+        match self.assign_to_pool(disk) {
+            // As after every start of the daemon: nothing changes, and a limit is dear to write.
+            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            // There is no pool yet, or the reason is told once more.
+            Err(_) => {
+                match btrfs::create_qgroup(self.root.as_fd(), POOL) {
+                    Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {}
+                    other => other?,
+                }
+                self.assign_to_pool(disk)?;
+            }
+            Ok(()) => {}
         }
         self.limit_pool(promises, self.pool_used(), left)
+    }
+
+    fn assign_to_pool(&self, disk: &Disk) -> io::Result<()> {
+        btrfs::assign_qgroup(self.root.as_fd(), disk.group, POOL, true)
     }
 
     /// The opposite.
