@@ -164,7 +164,7 @@ pub fn load(
     }
     let given = import.vars.iter().map(|(name, value)| {
         let tree = Tree::Text { text: value.clone(), plain: false };
-        (name.clone(), Node { line: 0, tree })
+        (name.clone(), Node { line: 0, column: 0, tree })
     });
     vars.extend(given);
     let mut services = Vec::new();
