@@ -1,11 +1,13 @@
-//! Which app has which port of the box: no two may have one.
+//! Which app has which port of the box: no two may have one, nor one and another program of the box.
 
 use super::converge::lrps;
 use super::error::{CellError, Kind};
 use super::record::AppRecord;
 use super::shared::State;
 use crate::model::manifest::Manifest;
+use crate::net::listening::{self, Program};
 use crate::unit::AppName;
+use std::collections::BTreeSet;
 
 /// No two apps may claim one port of the box.
 pub(super) fn check_ports(state: &State, manifest: &Manifest) -> Result<(), CellError> {
@@ -30,6 +32,34 @@ pub(super) fn check_ports_beside(
     }
 }
 
+/// A port may be published when no program of the box has it: what the kernel leads to an app never
+/// reaches, say, the box's own sshd again.
+pub(super) async fn check_box_ports(manifest: &Manifest) -> Result<(), CellError> {
+    let wanted: BTreeSet<u16> = manifest.claims().collect();
+    let taken = smol::unblock(move || {
+        let port = wanted.into_iter().find(|port| listening::is_taken(*port))?;
+        Some((port, listening::who(port)))
+    });
+    match taken.await {
+        Some((port, who)) => {
+            let text = format!("app {}: {}", manifest.name, foreign(port, who.as_ref()));
+            Err(CellError::new(Kind::Conflict, text))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Why a port that a program of the box has cannot be published, and the cure.
+fn foreign(port: u16, who: Option<&Program>) -> String {
+    let who = match who {
+        Some(program) => format!("{program}, a program of this box, listens on it"),
+        None => {
+            format!("a program of this box listens on it, which `ss -ltnp 'sport = {port}'` names")
+        }
+    };
+    format!("port {port} cannot be published: {who}; stop that, or write another `publish`")
+}
+
 /// The first port of a manifest that another of these apps has, and which.
 fn clash<'a>(
     apps: impl Iterator<Item = (&'a AppName, &'a AppRecord)>,
@@ -37,21 +67,10 @@ fn clash<'a>(
 ) -> Option<(u16, &'a AppName)> {
     let others = apps.filter(|(name, _)| **name != manifest.name);
     let others: Vec<_> = others.map(|(name, app)| (name, claims(app))).collect();
-    asked(manifest).find_map(|port| {
+    manifest.claims().find_map(|port| {
         let (other, _) = others.iter().find(|(_, theirs)| theirs.contains(&port))?;
         Some((port, *other))
     })
-}
-
-/// Ports of the box that a manifest asks for, its SSH servers' last.
-pub(super) fn asked(manifest: &Manifest) -> impl Iterator<Item = u16> {
-    let ssh = manifest.ssh.as_ref().and_then(|ssh| ssh.publish);
-    published(manifest).chain(ssh)
-}
-
-/// Those of them that are in front of the app's own ports.
-pub(super) fn published(manifest: &Manifest) -> impl Iterator<Item = u16> {
-    manifest.ports.iter().filter_map(|port| port.publish)
 }
 
 /// Ports of the box that nobody but this app may have: by what is asked for, what runs, and what comes after
@@ -61,7 +80,7 @@ pub(super) fn claims(app: &AppRecord) -> Vec<u16> {
     let running = released.flat_map(|lrp| lrp.ports).filter_map(|port| port.publish);
     let next = app.successor.iter().flat_map(|next| next.published());
     let mut all = Vec::new();
-    for port in asked(&app.manifest).chain(running).chain(next) {
+    for port in app.manifest.claims().chain(running).chain(next) {
         if !all.contains(&port) {
             all.push(port);
         }
@@ -108,11 +127,22 @@ mod tests {
     }
 
     #[test]
+    fn the_program_that_has_a_port_is_named_with_the_cure() {
+        let nginx = Program { name: "nginx".into(), pid: 71 };
+        assert_eq!(
+            foreign(80, Some(&nginx)),
+            "port 80 cannot be published: nginx (pid 71), a program of this box, listens on it; stop that, \
+             or write another `publish`"
+        );
+        assert!(foreign(80, None).contains("which `ss -ltnp 'sport = 80'` names; stop that, or"));
+    }
+
+    #[test]
     fn what_an_app_publishes_is_not_the_port_of_its_ssh_servers() {
         let both = manifest("one", 8080, "publish = 2022");
-        assert_eq!(published(&both).collect::<Vec<_>>(), [8080]);
+        assert_eq!(both.published().collect::<Vec<_>>(), [8080]);
         let ssh = Manifest { ports: Vec::new(), ..both };
-        assert_eq!(published(&ssh).count(), 0);
+        assert_eq!(ssh.published().count(), 0);
         assert_eq!(claims(&AppRecord::new(ssh, "/one.toml".into(), 1)), [2022]);
     }
 }

@@ -4,7 +4,7 @@
 //! Tasks, stagings among them, published ports.
 //! Must not: parse HTTP; know how a container is made; run a process itself.
 //! Called by: `api`, `daemon`. Calls: `exec`, `stage`, `container`, `image`, `config` (manifests),
-//! `lifecycle` (packing), `net` (addresses), `model`, `unit`.
+//! `lifecycle` (packing), `net` (addresses, who has a port), `model`, `unit`.
 //! Entry points: [`Cell`]; pure: [`diff`], [`rollout`], [`order`], [`lrp_state`], [`crash`],
 //! [`owner`], [`queue`], [`fit`], [`clock`], [`task::state`], [`task::due`].
 //! Ancestor: rep, BBS, converger, auctioneer, nsync's bulker.

@@ -1,6 +1,6 @@
 //! What people see of apps.
 
-use super::claims::{claims, published};
+use super::claims::claims;
 use super::converge::{STAGING_MAX, desired};
 use super::error::{CellError, Kind};
 use super::record::{AppRecord, Release};
@@ -215,7 +215,7 @@ fn view(shared: &Shared, state: &State, app: &AppRecord) -> AppView {
         pushed: app.pushed.as_ref().map(|it| it.what.clone()),
         temporary: app.temporary,
         claims: claims(app),
-        published: published(&app.manifest).collect(),
+        published: app.manifest.published().collect(),
         ssh: manifest.ssh.as_ref().and_then(|ssh| shown_ssh(shared, app, ssh, &made)),
         processes,
     }

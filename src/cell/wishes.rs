@@ -1,6 +1,6 @@
 //! What people ask of the cell. Each wish is recorded first; the loop does the rest.
 
-use super::claims::{asked, check_ports};
+use super::claims::{check_box_ports, check_ports};
 use super::converge::desired;
 use super::diff::Key;
 use super::error::{CellError, Kind};
@@ -13,8 +13,7 @@ use crate::model::manifest::Manifest;
 use crate::model::view::Pushed;
 use crate::unit::AppName;
 use smol::future;
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, TcpListener};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,7 +89,7 @@ impl Cell {
     }
 
     /// Reads a manifest and looks whether the box has what it needs; nothing is changed.
-    pub async fn examine(&self, text: &str, file: &Path) -> Result<Manifest, CellError> {
+    async fn examine(&self, text: &str, file: &Path) -> Result<Manifest, CellError> {
         let site = self.shared.site();
         let (text, file) = (text.to_owned(), file.to_owned());
         // On the pool: it looks at the box's directories.
@@ -100,6 +99,12 @@ impl Cell {
         });
         let (manifest, _) = examined.await.map_err(|problems| CellError::invalid(&problems))?;
         Ok(manifest)
+    }
+
+    /// The same, and whether no program of the box has a port that it asks for. Other apps may: they may be
+    /// changed before it is applied.
+    pub async fn check(&self, text: &str, file: &Path) -> Result<(), CellError> {
+        check_box_ports(&self.examine(text, file).await?).await
     }
 
     /// Declares a checked manifest. `keeps`: its source is one that the app has already.
@@ -113,7 +118,7 @@ impl Cell {
         let Declaration { text, file, how, .. } = wanted;
         let (temporary, stopped) = (how == How::Temporary, how == How::Stopped);
         self.check_owner(&name, file).await?;
-        self.check_box_ports(&manifest).await?;
+        check_box_ports(&manifest).await?;
         let file = file.to_owned();
         let pushed = wanted.pushed.cloned();
         let verb = if pushed.is_some() { "push" } else { "apply" };
@@ -184,30 +189,6 @@ impl Cell {
             file.display()
         );
         Err(CellError::new(Kind::Conflict, text))
-    }
-
-    /// A port may be published when no program of the box has it: what the
-    /// kernel leads to an app never reaches, say, the box's own sshd again.
-    async fn check_box_ports(&self, manifest: &Manifest) -> Result<(), CellError> {
-        let wanted: BTreeSet<u16> = asked(manifest).collect();
-        let taken = smol::unblock(move || {
-            let taken = |port: &u16| {
-                let bound = TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port));
-                bound.is_err_and(|err| err.kind() == std::io::ErrorKind::AddrInUse)
-            };
-            wanted.into_iter().find(taken)
-        });
-        match taken.await {
-            Some(port) => {
-                let text = format!(
-                    "app {}: port {port} cannot be published: a program of this box listens on \
-                     it; `ss -ltnp 'sport = {port}'` tells which",
-                    manifest.name
-                );
-                Err(CellError::new(Kind::Conflict, text))
-            }
-            None => Ok(()),
-        }
     }
 
     /// Runs `instances` of one process.

@@ -59,6 +59,15 @@ pub enum CliError {
         /// The other.
         second: PathBuf,
     },
+    /// "port {port} of the box stands in {first} and in {second}; write another `publish` in one of them"
+    PortTwice {
+        /// Of the box.
+        port: u16,
+        /// FILE:LINE:COLUMN.
+        first: String,
+        /// The other.
+        second: String,
+    },
     /// The box's own configuration cannot be read.
     Config(ConfigError),
     /// "the configuration of the box is invalid"; its mistakes were shown before.
@@ -97,7 +106,9 @@ impl CliError {
                 ErrorKind::NoProgram => 127,
                 ErrorKind::Failed => 1,
             },
-            CliError::Invalid { .. } | CliError::Twice { .. } => code::INVALID,
+            CliError::Invalid { .. } | CliError::Twice { .. } | CliError::PortTwice { .. } => {
+                code::INVALID
+            }
             CliError::TimedOut(_) => 7,
             // Whoever read our output has seen enough.
             CliError::Output(err) if err.kind() == io::ErrorKind::BrokenPipe => 0,
@@ -140,6 +151,11 @@ impl fmt::Display for CliError {
                 first.display(),
                 second.display()
             ),
+            CliError::PortTwice { port, first, second } => write!(
+                f,
+                "port {port} of the box stands in {first} and in {second}; write another `publish` in one \
+                 of them"
+            ),
             CliError::Config(err) => err.fmt(f),
             CliError::ConfigInvalid { files: 1 } => {
                 f.write_str("the configuration of the box is invalid; nothing was done")
@@ -173,6 +189,7 @@ impl std::error::Error for CliError {
             | CliError::Invalid { .. }
             | CliError::ConfigInvalid { .. }
             | CliError::Twice { .. }
+            | CliError::PortTwice { .. }
             | CliError::TimedOut(_) => None,
         }
     }

@@ -2,6 +2,7 @@
 //! counterpart here.
 
 mod base;
+mod clash;
 mod fit;
 mod manifest;
 #[cfg(test)]
@@ -9,6 +10,8 @@ mod tests;
 mod units;
 mod vars;
 mod write;
+
+pub use clash::clash;
 
 use super::error::CliError;
 use super::parse::Import;
@@ -37,13 +40,17 @@ pub const FIRST_PORT: u16 = 8080;
 pub struct Mistake {
     /// From 1.
     pub line: usize,
+    /// From 1; `None`: the line as a whole.
+    pub column: Option<usize>,
     pub what: String,
     pub cure: String,
+    /// Line and column of another place that has to do with it.
+    pub see: Option<(usize, usize)>,
 }
 
 impl Mistake {
     fn new(line: usize, what: impl Into<String>, cure: impl Into<String>) -> Mistake {
-        Mistake { line, what: what.into(), cure: cure.into() }
+        Mistake { line, column: None, what: what.into(), cure: cure.into(), see: None }
     }
 }
 
@@ -62,10 +69,28 @@ pub struct Imported {
     /// TOML.
     pub text: String,
     pub notes: Vec<Note>,
-    /// It has got a port of the box that its manifest does not name.
+    /// It has got a port of the box that its manifest does not name, or gets one later.
     pub has_port: bool,
+    /// The port of the box that its manifest names.
+    pub named: Option<Named>,
     /// Where the app begins in cf's manifest, from 1.
     pub line: usize,
+}
+
+/// A port of the box, and where it stands in cf's manifest, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Named {
+    pub port: u16,
+    pub line: usize,
+    pub column: usize,
+}
+
+/// The port of the box for an app with a route that names none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    This(u16),
+    /// Whoever makes an app of the manifest writes it there.
+    Later,
 }
 
 /// What a manifest is seen in the light of.
@@ -86,10 +111,10 @@ pub struct Surroundings<'a> {
 
 /// The port of the box for an app with a route that names none, which is none of those that the manifest names
 /// for any app; `None`: none is left.
-pub type Ports<'a> = dyn FnMut(&AppName, &BTreeSet<u16>) -> Option<u16> + 'a;
+pub type Ports<'a> = dyn FnMut(&AppName, &BTreeSet<u16>) -> Option<Port> + 'a;
 
 /// The first app gets `first`, each further one the next.
-pub fn counted(first: u16) -> impl FnMut(&AppName, &BTreeSet<u16>) -> Option<u16> {
+pub fn counted(first: u16) -> impl FnMut(&AppName, &BTreeSet<u16>) -> Option<Port> {
     let mut next = first;
     move |_, named| {
         let mut one = || {
@@ -98,7 +123,7 @@ pub fn counted(first: u16) -> impl FnMut(&AppName, &BTreeSet<u16>) -> Option<u16
             port
         };
         // One more than are named: one of so many is not.
-        (0..=named.len()).map(|_| one()).find(|port| !named.contains(port))
+        (0..=named.len()).map(|_| one()).find(|port| !named.contains(port)).map(Port::This)
     }
 }
 
@@ -139,6 +164,15 @@ fn of_yaml(err: &yaml::YamlError) -> Mistake {
     Mistake::new(err.line, err.why.clone(), "cf would not read it either")
 }
 
+/// The manifest that `path` is, or that is in it.
+fn meant(path: &Path) -> PathBuf {
+    if !path.is_dir() {
+        return path.to_owned();
+    }
+    let mut both = ["manifest.yml", "manifest.yaml"].map(|name| path.join(name)).into_iter();
+    both.find(|path| path.is_file()).unwrap_or_else(|| path.join("manifest.yml"))
+}
+
 /// Reads `file` and what belongs to it, and converts it; mistakes are shown. `unpacks` and `no_route`: as of
 /// [`Surroundings`].
 pub fn load(
@@ -149,14 +183,7 @@ pub fn load(
     no_route: bool,
     ports: &mut Ports<'_>,
 ) -> Result<Vec<Imported>, CliError> {
-    let file = match import.file.is_dir() {
-        true => ["manifest.yml", "manifest.yaml"]
-            .map(|name| import.file.join(name))
-            .into_iter()
-            .find(|path| path.is_file())
-            .unwrap_or_else(|| import.file.join("manifest.yml")),
-        false => import.file.clone(),
-    };
+    let file = meant(&import.file);
     let top = whole(ui, &file)?;
     let mut vars = Vec::new();
     for path in &import.vars_files {
@@ -164,7 +191,7 @@ pub fn load(
     }
     let given = import.vars.iter().map(|(name, value)| {
         let tree = Tree::Text { text: value.clone(), plain: false };
-        (name.clone(), Node { line: 0, tree })
+        (name.clone(), Node { line: 0, column: 0, tree })
     });
     vars.extend(given);
     let mut services = Vec::new();
@@ -208,9 +235,12 @@ fn whole(ui: &mut Ui, file: &Path) -> Result<Node, CliError> {
 /// `import`: writes what `load` has read.
 pub fn import(ui: &mut Ui, import: &Import, site: &Site) -> Result<u8, CliError> {
     let mut ports = counted(import.port.unwrap_or(FIRST_PORT));
-    let all = load(ui, import, site, false, false, &mut ports)?.into_iter().map(fit::fit);
+    let all = load(ui, import, site, false, false, &mut ports)?;
+    let file = meant(&import.file);
+    clash(&all).map_err(|bad| refuse(ui, &file, &[bad]))?;
+    let all = all.into_iter().map(fit::fit);
     let mut all: Vec<Imported> =
-        all.collect::<Result<_, _>>().map_err(|bad| refuse(ui, &import.file, &[bad]))?;
+        all.collect::<Result<_, _>>().map_err(|bad| refuse(ui, &file, &[bad]))?;
     let dir = import.out.clone().unwrap_or_else(|| ".".into());
     fs::create_dir_all(&dir).map_err(failed("make", &dir))?;
     all.iter_mut().for_each(|one| judge(one, site));
@@ -272,12 +302,21 @@ fn failed(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> CliError {
     move |source| CliError::File { doing, path: path.clone(), source }
 }
 
-fn refuse(ui: &mut Ui, file: &Path, mistakes: &[Mistake]) -> CliError {
-    for Mistake { line, what, cure } in mistakes {
-        let text = clean(&format!("{what}; {cure}"));
-        ui.complain(&format!("{}:{line}: {text}\n", file.display()));
+/// Shows what is wrong with `file`.
+pub fn refuse(ui: &mut Ui, file: &Path, mistakes: &[Mistake]) -> CliError {
+    for mistake in mistakes {
+        ui.complain(&shown(file, mistake));
     }
     CliError::Invalid { bad: 1, all: 1 }
+}
+
+/// A line about a mistake.
+fn shown(file: &Path, mistake: &Mistake) -> String {
+    let (file, Mistake { line, column, what, cure, see }) = (file.display(), mistake);
+    let column = column.map(|column| format!("{column}:")).unwrap_or_default();
+    let see = see.map(|(line, column)| format!(", see {file}:{line}:{column}"));
+    let text = clean(&format!("{what}{}; {cure}", see.unwrap_or_default()));
+    format!("{file}:{line}:{column} {text}\n")
 }
 
 fn read(path: &Path) -> Result<String, CliError> {

@@ -30,6 +30,8 @@ pub struct Loaded {
     pub file: PathBuf,
     /// The apps that it waits for.
     pub waits: Vec<AppName>,
+    /// Ports of the box that it asks for, each with its line and column.
+    pub claims: Vec<(u16, (usize, usize))>,
 }
 
 /// Reads and checks everything that `paths` mean, before anything is done with any of it. Shows
@@ -66,6 +68,7 @@ pub fn load(ui: &mut Ui, paths: &[PathBuf]) -> Result<Vec<Loaded>, CliError> {
             });
         }
     }
+    apart(&good)?;
     // Who is waited for is applied first: each app is waited for before the next is applied.
     let waits: Waits = good.iter().map(|it| (it.name.clone(), it.waits.clone())).collect();
     for it in &good {
@@ -80,6 +83,21 @@ pub fn load(ui: &mut Ui, paths: &[PathBuf]) -> Result<Vec<Loaded>, CliError> {
     let order = waits::in_order(&waits);
     good.sort_by_key(|it| order.iter().position(|name| *name == it.name));
     Ok(good)
+}
+
+/// Refuses manifests of which two ask for one port: the second would be refused when the first has been
+/// applied.
+fn apart(all: &[Loaded]) -> Result<(), CliError> {
+    let mut claims = BTreeMap::new();
+    for loaded in all {
+        for (port, (line, column)) in &loaded.claims {
+            let at = format!("{}:{line}:{column}", loaded.file.display());
+            if let Some(first) = claims.insert(*port, at.clone()) {
+                return Err(CliError::PortTwice { port: *port, first, second: at });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// `check`: says of each file whether it is right and fits the box.
@@ -197,7 +215,8 @@ fn read(path: &Path, site: Option<&Site>) -> Result<Verdict, CliError> {
         Some(site) => site.examine(&text, &shown, dir),
         None => manifest::parse(&text, &shown, dir).map(|manifest| (manifest, None)),
     };
+    let claims = manifest::claims(&text, &shown, dir);
     Ok(read.map(|(manifest, warnings)| {
-        (Loaded { waits: manifest.waits(), name: manifest.name, text, file }, warnings)
+        (Loaded { waits: manifest.waits(), name: manifest.name, claims, text, file }, warnings)
     }))
 }

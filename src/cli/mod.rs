@@ -2,7 +2,8 @@
 //!
 //! Owns: verbs, flags, help, exit codes, tables, the operator's terminal.
 //! Must not: touch containers, records or the store; know more of an app than its views.
-//! Called by: `main`. Calls: `daemon` (run, serve), `api` (client), `config`, `model`, `unit`, `sys`.
+//! Called by: `main`. Calls: `daemon` (run, serve), `api` (client), `config`, `net` (who has a port), `model`,
+//! `unit`, `sys`.
 //! Entry points: [`parse::parse`] (pure: what was typed), [`main`] (what it means here).
 //! Ancestor: cf.
 

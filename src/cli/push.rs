@@ -2,12 +2,15 @@
 //!
 //! What the app is, a manifest of cf in the directory says, else a `terrarium.toml` there, else nobody:
 //! then the flags do. They win in any case. The directory is sent over the socket: the daemon need not
-//! be able, or allowed, to read it. Who names no port of the box gets one (D96).
+//! be able, or allowed, to read it. Who names no port of the box gets one (D96), which is chosen as the last
+//! thing, of what the daemon knows then, and chosen again when somebody else was quicker (D105).
 
 mod bits;
 mod ignore;
 mod orders;
+mod origin;
 mod overlay;
+mod own;
 mod ports;
 mod words;
 
@@ -18,39 +21,60 @@ use super::remote::Remote;
 use super::show::{self, Health};
 use super::ui::{Ui, now_ms};
 use crate::api::apps::{ApplyRequest, ErrorKind};
+use crate::api::http::client::Reply;
 use crate::config::manifest;
 use crate::config::merge::{over, quoted};
 use crate::config::site::Site;
 use crate::model::manifest::Manifest;
-use crate::model::view::{AppView, LogLine, Pushed, UNCHANGED};
-use crate::unit::AppName;
-use orders::{Order, orders};
-use ports::Ports;
-use std::net::{Ipv4Addr, TcpListener};
+use crate::model::view::{AppView, ErrorView, LogLine, Pushed, UNCHANGED};
+use crate::net::listening::is_taken;
+use crate::unit::{AppName, ImageRef};
+use orders::{Order, Plan, plan};
+use ports::{Asks, Denied, Given, Ports};
+use std::collections::BTreeSet;
 use std::path::Path;
+
+/// How often a port is chosen for an app: each time but the last, somebody else was quicker.
+const CHOICES_MAX: usize = 32;
 
 /// `push`.
 pub async fn push(ui: &mut Ui, remote: &Remote, push: &Push, site: &Site) -> Result<u8, CliError> {
-    let apps = remote.apps().await;
-    let may = |port| !site.ports.contains(&port) && !is_taken(port);
-    let mut ports = Ports::new(apps.as_deref().unwrap_or_default(), &may);
     // What is wrong with the words comes before what is wrong with the daemon.
-    let orders = orders(ui, push, site, &mut ports)?;
-    apps?;
-    for order in &orders {
-        check(ui, remote, order).await?;
+    let Plan { orders, mut named, perhaps } = plan(ui, push, site)?;
+    let mut all = Vec::new();
+    for order in orders {
+        let manifest = read(ui, &order)?;
+        named.extend(manifest.claims());
+        all.push((order, manifest));
+    }
+    if let Some(image) = perhaps {
+        must_be_here(ui, remote, &image).await?;
+    }
+    let pusher = Pusher { remote, push, site, named };
+    pusher.rehearse(ui, &all).await?;
+    for (order, manifest) in &all {
+        check(ui, remote, order, manifest).await?;
     }
     let mut code = 0;
-    for order in &orders {
-        code = code.max(one(ui, remote, push, order).await?);
+    for (order, manifest) in &all {
+        code = code.max(pusher.one(ui, order, manifest).await?);
     }
     Ok(code)
 }
 
-/// A program of this box listens there. The daemon looks, too: it is on the same box.
-fn is_taken(port: u16) -> bool {
-    let bound = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port));
-    bound.is_err_and(|err| err.kind() == std::io::ErrorKind::AddrInUse)
+/// A word that says nothing but a name is an image when the box has one of that name.
+async fn must_be_here(ui: &mut Ui, remote: &Remote, image: &ImageRef) -> Result<(), CliError> {
+    // With its tag it is not taken for the beginning of a digest.
+    match remote.inspect_image(&format!("{image}:{}", image.tag())).await {
+        Ok(_) => {
+            ui.note(&format!("{image}: there is no such file here; it is taken for the image"));
+            Ok(())
+        }
+        Err(CliError::Refused(view)) if ErrorKind::of(&view) == ErrorKind::NotFound => {
+            Err(origin::nothing(image).into())
+        }
+        Err(err) => Err(err),
+    }
 }
 
 /// What the daemon refuses is shown in the words of a manifest, and then in those of `push`. `said`: what it
@@ -73,11 +97,15 @@ fn hint(ui: &mut Ui, order: &Order, words: &str) {
 }
 
 /// Lets the daemon look at a manifest, before any of them is pushed and a large directory is sent.
-async fn check(ui: &mut Ui, remote: &Remote, order: &Order) -> Result<(), CliError> {
-    let read = read(ui, order)?;
+async fn check(
+    ui: &mut Ui,
+    remote: &Remote,
+    order: &Order,
+    read: &Manifest,
+) -> Result<(), CliError> {
     if read.image.is_none() {
         // What is not there, or too large, is told before anything of any app is sent.
-        bits::check(&read.source).map_err(|source| unsent(&read, source))?;
+        bits::check(&read.source).map_err(|source| unsent(read, source))?;
     }
     let mut request = ApplyRequest {
         manifest_text: order.text.clone(),
@@ -124,69 +152,167 @@ fn owner(app: &AppView, pushed: &str) -> Option<String> {
     }
 }
 
-/// Sends one app and follows it.
-async fn one(ui: &mut Ui, remote: &Remote, push: &Push, order: &Order) -> Result<u8, CliError> {
-    let Order { text, file, .. } = order;
-    let read = read(ui, order)?;
-    let name = read.name.clone();
-    let mut text = text.clone();
-    let before = before(remote, &name).await?;
-    let pushed = match &read.image {
-        Some(image) => image.to_string(),
-        None => read.source.display().to_string(),
-    };
-    if let Some(from) = before.as_ref().and_then(|app| owner(app, &pushed)) {
-        ui.note(&format!("{name}: {from}; from now on it is what is pushed here"));
+/// Somebody else was quicker.
+fn is_conflict(err: &CliError) -> bool {
+    matches!(err, CliError::Refused(view) if ErrorKind::of(view) == ErrorKind::Conflict)
+}
+
+/// Pushes app by app.
+struct Pusher<'a> {
+    remote: &'a Remote,
+    push: &'a Push,
+    site: &'a Site,
+    /// Ports of the box that are given to nobody: the manifests name them.
+    named: BTreeSet<u16>,
+}
+
+impl Pusher<'_> {
+    /// Refuses, before any app is pushed, what the daemon would refuse half way.
+    async fn rehearse(&self, ui: &mut Ui, all: &[(Order, Manifest)]) -> Result<(), CliError> {
+        let apps = self.remote.apps().await?;
+        let asks = all.iter().map(|(order, manifest)| Asks {
+            name: &manifest.name,
+            named: manifest.claims().collect(),
+            wants: order.wants_port,
+        });
+        let (asks, may): (Vec<_>, _) = (asks.collect(), |port| self.may(port));
+        let Err(denied) = Ports::new(&apps, &may).rehearse(&asks, &self.named) else {
+            return Ok(());
+        };
+        let (Denied::Claimed { name, .. } | Denied::NoneFree { name }) = &denied;
+        let order = all.iter().find(|(_, manifest)| manifest.name == *name).map(|it| &it.0);
+        let (kind, message) = (ErrorKind::Conflict.as_str().to_owned(), denied.to_string());
+        let err = CliError::Refused(ErrorView { kind, message });
+        Err(match order {
+            Some(order) => refused(ui, order, err, ""),
+            None => err,
+        })
     }
-    if read.image.is_none() {
-        ui.note(&format!("{name}: sending {pushed}"));
-        let pieces = bits::read(&read.source).map_err(|source| unsent(&read, source))?;
-        let there = remote.send_source(&name, pieces).await?;
-        let path = format!("source.path = {}\n", quoted(&there.to_string_lossy()));
-        text = over(&text, &path).unwrap_or(text);
+
+    /// Whether the box could publish a port. The daemon looks, too: it is on the same box.
+    fn may(&self, port: u16) -> bool {
+        !self.site.ports.contains(&port) && !is_taken(port)
     }
-    let request = ApplyRequest {
-        manifest_text: text,
-        file: file.clone(),
-        wait: !push.no_wait && !push.no_start,
-        stopped: push.no_start,
-        temporary: false,
-        pushed: Some(Pushed { what: pushed, is_bare: order.is_bare }),
-        force: push.force,
-    };
-    let reply = remote.apply(&name, &request).await.map_err(|err| refused(ui, order, err, ""))?;
-    let (mut unchanged, mut failure) = (false, String::new());
-    let mut see = |line: LogLine| {
-        let of_staging = line.source.starts_with("STG");
-        unchanged |= of_staging && line.text.starts_with(UNCHANGED);
-        if of_staging && line.text.starts_with(change::STAGING_FAILED) {
-            failure = line.text;
+
+    /// The port for an app of what the box knows now.
+    async fn choose(&self, name: &AppName) -> Result<Given, CliError> {
+        let (apps, may) = (self.remote.apps().await?, |port| self.may(port));
+        Ports::new(&apps, &may).of(name, &self.named).ok_or_else(|| {
+            let message = Denied::NoneFree { name: name.clone() }.to_string();
+            CliError::Refused(ErrorView { kind: ErrorKind::Conflict.as_str().into(), message })
+        })
+    }
+
+    /// Sends one app until the daemon takes it; its answer, and the port that the app was given.
+    async fn send(
+        &self,
+        ui: &mut Ui,
+        order: &Order,
+        read: &Manifest,
+        request: ApplyRequest,
+    ) -> Result<(Reply, Option<Given>), CliError> {
+        let (name, mut choices) = (&read.name, 1);
+        loop {
+            let mut request = request.clone();
+            if read.image.is_none() {
+                let pieces = bits::read(&read.source).map_err(|source| unsent(read, source))?;
+                // The daemon keeps nothing of a push that it refuses.
+                let there = self.remote.send_source(name, pieces).await?;
+                let path = format!("source.path = {}\n", quoted(&there.to_string_lossy()));
+                let text = over(&request.manifest_text, &path);
+                request.manifest_text = text.unwrap_or(request.manifest_text);
+            }
+            let mut given = None;
+            if order.wants_port {
+                let one = self.choose(name).await?;
+                request.manifest_text = overlay::published(&request.manifest_text, one.port);
+                given = Some(one);
+            }
+            let err = match self.remote.apply(name, &request).await {
+                Ok(reply) => return Ok((reply, given)),
+                Err(err) => err,
+            };
+            let lost = match given {
+                Some(given) if choices < CHOICES_MAX && is_conflict(&err) => {
+                    self.choose(name).await? != given
+                }
+                _ => false,
+            };
+            if !lost {
+                return Err(refused(ui, order, err, ""));
+            }
+            choices += 1;
         }
-    };
-    let followed = change::follow(ui, &name, reply, &mut see).await;
-    let (app, _) = followed.map_err(|err| refused(ui, order, err, &failure))?;
-    if !request.wait {
-        let how = if push.no_start { "there, and not started" } else { "accepted" };
-        ui.note(&format!("{name}: {how}"));
-        return Ok(0);
     }
-    if unchanged {
-        let how = match before.is_some_and(|app| app.state == "stopped") {
-            true => "nothing changed; it was stopped, and was started as it is",
-            false => {
-                "nothing changed, so nothing was done; `push --force` stages it all the same, `terrarium \
-                 restart` makes it run afresh"
+
+    /// Sends one app and follows it.
+    async fn one(&self, ui: &mut Ui, order: &Order, read: &Manifest) -> Result<u8, CliError> {
+        let (remote, push, name) = (self.remote, self.push, &read.name);
+        let before = before(remote, name).await?;
+        let pushed = match &read.image {
+            Some(image) => image.to_string(),
+            None => read.source.display().to_string(),
+        };
+        if let Some(from) = before.as_ref().and_then(|app| owner(app, &pushed)) {
+            ui.note(&format!("{name}: {from}; from now on it is what is pushed here"));
+        }
+        if read.image.is_none() {
+            ui.note(&format!("{name}: sending {pushed}"));
+        }
+        let request = ApplyRequest {
+            manifest_text: order.text.clone(),
+            file: order.file.clone(),
+            wait: !push.no_wait && !push.no_start,
+            stopped: push.no_start,
+            temporary: false,
+            pushed: Some(Pushed { what: pushed, is_bare: order.is_bare }),
+            force: push.force,
+        };
+        let wait = request.wait;
+        let (reply, given) = self.send(ui, order, read, request).await?;
+        // Not before it is the app's.
+        if let Some(Given { port, kept: false }) = given {
+            ui.note(&format!(
+                "{name}: gets port {port} of the box; --port names another one, --no-route none"
+            ));
+        }
+        let (mut unchanged, mut failure) = (false, String::new());
+        let mut see = |line: LogLine| {
+            let of_staging = line.source.starts_with("STG");
+            unchanged |= of_staging && line.text.starts_with(UNCHANGED);
+            if of_staging && line.text.starts_with(change::STAGING_FAILED) {
+                failure = line.text;
             }
         };
-        ui.note(&format!("{name}: {how}"));
+        let followed = change::follow(ui, name, reply, &mut see).await;
+        let (app, _) = followed.map_err(|err| refused(ui, order, err, &failure))?;
+        if !wait {
+            let how = if push.no_start { "there, and not started" } else { "accepted" };
+            ui.note(&format!("{name}: {how}"));
+            return Ok(0);
+        }
+        if unchanged {
+            ui.note(&format!("{name}: {}", idle(before.is_some_and(|app| app.state == "stopped"))));
+        }
+        if !ui.json && !ui.quiet {
+            ui.print(&show::app(&app, now_ms(), ui.color))?;
+        }
+        if let Some(at) = reached(&app) {
+            ui.note(&format!("{name}: {at}"));
+        }
+        Ok(if show::health(&app) == Health::Bad { code::NOT_RUNNING } else { 0 })
     }
-    if !ui.json && !ui.quiet {
-        ui.print(&show::app(&app, now_ms(), ui.color))?;
+}
+
+/// What came of a push that changed nothing.
+fn idle(was_stopped: bool) -> &'static str {
+    match was_stopped {
+        true => "nothing changed; it was stopped, and was started as it is",
+        false => {
+            "nothing changed, so nothing was done; `push --force` stages it all the same, `terrarium \
+             restart` makes it run afresh"
+        }
     }
-    if let Some(at) = reached(&app) {
-        ui.note(&format!("{name}: {at}"));
-    }
-    Ok(if show::health(&app) == Health::Bad { code::NOT_RUNNING } else { 0 })
 }
 
 /// Where somebody reaches an app that runs; `None`: nowhere.

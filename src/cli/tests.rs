@@ -3,6 +3,7 @@
 mod foreground;
 mod image_verbs;
 mod manifest_verbs;
+mod push;
 mod session;
 mod tasks;
 

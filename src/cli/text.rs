@@ -163,13 +163,22 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     near.min().map(|(_, candidate)| candidate)
 }
 
-/// A size in our words or in cf's (`256M`, `1G`, any case).
-pub fn parse_size(text: &str) -> Option<Bytes> {
+/// Largest size that can be typed, as in manifests.
+const SIZE_MAX: Bytes = Bytes::mib(64 << 20);
+
+/// A size in our words or in cf's (`256M`, `1G`, `1TB`, any case), or why it is none and what would do.
+pub fn parse_size(text: &str) -> Result<Bytes, String> {
     let upper = text.to_uppercase();
     let short = upper.strip_suffix('B').unwrap_or(&upper);
-    let of_cf = |unit, mib| short.strip_suffix(unit)?.parse::<u64>().ok()?.checked_mul(mib);
-    let mib = of_cf('M', 1).or_else(|| of_cf('G', 1 << 10)).filter(|mib| *mib <= 1 << 26);
-    mib.map(Bytes::mib).or_else(|| text.parse().ok())
+    let of_cf = |(unit, ours)| Some(format!("{}{ours}", short.strip_suffix(unit)?));
+    let ours = [('M', "MiB"), ('G', "GiB"), ('T', "TiB")].into_iter().find_map(of_cf);
+    match ours.as_deref().unwrap_or(text).parse::<Bytes>() {
+        Ok(size) if size <= SIZE_MAX => Ok(size),
+        Ok(_) => Err(format!("`{text}` is too large; write {SIZE_MAX} at most")),
+        Err(_) => Err(format!(
+            "`{text}` is no size; write a whole number and M, G or T, such as 256M, or KiB, MiB, GiB, TiB"
+        )),
+    }
 }
 
 /// Single-character edits, and swaps of neighbours, from `a` to `b`.

@@ -323,6 +323,7 @@ impl Site {
             let needs = |process: &Process| of(process).get() * u64::from(process.instances);
             let sum = Bytes::new(manifest.processes.values().map(needs).sum());
             if let Some(total) = box_has.filter(|total| sum > *total) {
+                let (sum, total) = told(sum, total);
                 let text = format!("all instances together need {sum} of {what}");
                 notes.warn(&at, text, format!("the box has {total}; not all of them will run"));
             }
@@ -470,11 +471,22 @@ impl Notes {
         at: &Option<Range<usize>>,
     ) {
         let Some(total) = box_has.filter(|total| needs > *total) else { return };
+        // What can be written: a size is a whole number.
+        let most = Bytes::mib(total.as_mib());
         let cure = match at {
-            Some(_) => format!("at most {total}"),
-            None => format!("that is the default; write {what} = \"{total}\" below [{section}]"),
+            Some(_) => format!("at most {most}"),
+            None => format!("that is the default; write {what} = \"{most}\" below [{section}]"),
         };
+        let (needs, total) = told(needs, total);
         self.fail(at, format!("{who} needs {needs} of {what}, the box has {total}"), cure);
+    }
+}
+
+/// Two sizes that are compared, for people: to a tenth of a unit, unless they look the same then.
+fn told(one: Bytes, other: Bytes) -> (String, String) {
+    match (one.rough(), other.rough()) {
+        (one_told, other_told) if one_told == other_told => (one.to_string(), other.to_string()),
+        told => told,
     }
 }
 

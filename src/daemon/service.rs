@@ -91,8 +91,7 @@ impl AppService for Service {
     }
 
     async fn check(&self, request: ApplyRequest) -> Served<()> {
-        self.cell.examine(&request.manifest_text, &request.file).await?;
-        Ok(())
+        Ok(self.cell.check(&request.manifest_text, &request.file).await?)
     }
 
     async fn apply(

@@ -220,7 +220,7 @@ impl Parser {
             self.keep(anchor, &item)?;
             items.push(item);
         }
-        Ok(Node { line, tree: Tree::List(items) })
+        Ok(Node { line, column: indent + 1, tree: Tree::List(items) })
     }
 
     fn map(&mut self, indent: usize) -> Result<Node, YamlError> {
@@ -243,7 +243,7 @@ impl Parser {
             let (value, anchored) = self.map_value(indent, indent + used)?;
             pairs.push(Pair { key, line, value, anchored });
         }
-        Ok(Node { line: first, tree: self.merged(pairs)? })
+        Ok(Node { line: first, column: indent + 1, tree: self.merged(pairs)? })
     }
 
     /// What stands after `key:`, on its line from `column` on, or below it; and whether it has an anchor.
@@ -257,7 +257,7 @@ impl Parser {
             Some((start, _)) if self.at == key_line => self.inline(start, indent + 1)?,
             Some((inner, _)) if inner > indent => self.block(indent + 1)?,
             Some((inner, rest)) if inner == indent && is_item(&rest) => self.block(indent)?,
-            _ => Node { line: key_line + 1, tree: Tree::Null },
+            _ => Node { line: key_line + 1, column: column + 1, tree: Tree::Null },
         };
         let anchored = anchor.is_some();
         self.keep(anchor, &value)?;
@@ -292,7 +292,7 @@ impl Parser {
     /// with it are indented by at least `least`.
     fn inline(&mut self, column: usize, least: usize) -> Result<Node, YamlError> {
         let line = self.at + 1;
-        let tree = |tree| Node { line, tree };
+        let tree = |tree| Node { line, column: column + 1, tree };
         let rest = &self.lines[self.at][column..];
         match rest.chars().next() {
             Some('|' | '>') => Ok(tree(Tree::quoted(self.block_scalar(column, least)?))),

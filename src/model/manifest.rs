@@ -96,6 +96,16 @@ impl Manifest {
         })
     }
 
+    /// Ports of the box in front of the app's own ports.
+    pub fn published(&self) -> impl Iterator<Item = u16> {
+        self.ports.iter().filter_map(|port| port.publish)
+    }
+
+    /// All ports of the box that it asks for, its SSH servers' last.
+    pub fn claims(&self) -> impl Iterator<Item = u16> {
+        self.published().chain(self.ssh.as_ref().and_then(|ssh| ssh.publish))
+    }
+
     /// All apps that it waits for, by either key.
     pub fn waits(&self) -> Vec<AppName> {
         self.after.iter().chain(&self.needs).cloned().collect()

@@ -5,9 +5,10 @@
 //! configured name, the pools of slots, host ports and networks.
 //! Must not: know what an app is; make or enter network namespaces; touch links, tables or settings
 //! that it did not make, but for `ip_forward`.
-//! Called by: `container`, `cell`, `daemon`. Calls: `netlink`, `model::egress`, `unit`, `log`.
+//! Called by: `container`, `cell`, `daemon`, `cli` (who has a port). Calls: `netlink`, `model::egress`, `sys`,
+//! `unit`, `log`.
 //! Entry points: [`Net`], [`pool`], [`subnets`], [`text`] and [`plan`] (all four pure), [`host_address`],
-//! [`choose_pool`].
+//! [`choose_pool`], [`listening`].
 //! Ancestor: garden-linux network, iptables and subnets; warden's net.sh.
 //!
 //! Everything is found again by name or address, so nothing here is written down. A container's
@@ -18,6 +19,7 @@ mod config;
 pub mod egress;
 mod error;
 mod host;
+pub mod listening;
 mod more;
 pub mod plan;
 pub mod pool;

@@ -28,5 +28,6 @@ pub mod seccomp;
 pub mod signal;
 pub mod sockbuf;
 pub mod socket;
+pub mod tcp;
 pub mod unix;
 pub mod words;

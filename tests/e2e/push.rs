@@ -383,11 +383,13 @@ fn row_88_disk_command_and_images_are_pushed_by_cfs_letters() {
     let lab = Lab::start("push-more");
     lab.app("shop", "exec sleep 1000\n", SMALL);
     let dir = lab.root.join("src/shop");
-    let manifest = format!("name = \"shop\"\n[source]\npath = \".\"\n{SMALL}");
-    fs::write(dir.join("terrarium.toml"), manifest).expect("manifest");
+    // Its source is where it is, and its port one that the box gives it (D107).
+    fs::write(dir.join("terrarium.toml"), format!("name = \"shop\"\n{SMALL}\n[[port]]\n"))
+        .expect("manifest");
     let path = dir.to_str().expect("UTF-8");
     let typed = "echo typed: $0; exec sleep 1000";
-    lab.ok(&["push", path, "-b", "procfile", "-s", "tiny", "-k", "48M", "-c", typed]);
+    let ran = lab.ok(&["push", path, "-b", "procfile", "-s", "tiny", "-k", "48M", "-c", typed]);
+    assert!(ran.err.contains("shop: gets port 8080 of the box"), "{}", ran.err);
     let view = lab.until_state("shop", "running");
     assert_eq!(view["processes"][0]["disk_bytes"], 48 << 20, "{view}");
     lab.until("it says so", |lab| (!lab.logged("shop", "typed: ").is_empty()).then_some(()));
@@ -422,6 +424,24 @@ fn row_88_disk_command_and_images_are_pushed_by_cfs_letters() {
     assert_eq!(claims(&[]), [8080]);
     assert!(claims(&["--port", "8002"]).contains(&8002.into()));
     lab.ok(&["delete", "whole"]);
+    // Of several who push at one moment each gets the port that it is told (D105).
+    let names = ["one", "two", "three", "four"];
+    let push = |name: &'static str| {
+        lab.ok(&["push", "lab/app:one", "-n", name, "-k", "96M", "--no-start"]).err
+    };
+    let said = std::thread::scope(|scope| {
+        names.map(|name| scope.spawn(move || push(name))).map(|it| it.join().expect("a push"))
+    });
+    let mut given: Vec<u64> = Vec::new();
+    for (name, said) in names.iter().zip(&said) {
+        let port = lab.view(name)["published"][0].as_u64().expect("a port");
+        assert!(said.contains(&format!("{name}: gets port {port} of the box")), "{said}");
+        given.push(port);
+        lab.ok(&["delete", name]);
+    }
+    given.sort_unstable();
+    given.dedup();
+    assert_eq!(given.len(), names.len(), "{said:?}");
     lab.finish();
 }
 
@@ -485,8 +505,19 @@ applications:
     let ran = lab.run(&["push", next, "--port", "8080"]);
     assert!(ran.code == 9 && ran.err.contains("8080 is published by app whole"), "{}", ran.err);
     assert!(ran.err.contains("that is --port (or --no-route) for `publish`"), "{}", ran.err);
+    assert!(!ran.err.contains("gets port"), "{}", ran.err);
+    // Nor may it have that of a program of the box, which is named with the cure.
+    let program = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let port = program.local_addr().expect("its address").port().to_string();
+    let ran = lab.run(&["push", next, "--port", &port]);
+    let named = format!("(pid {}), a program of this box, listens on it", std::process::id());
+    for said in
+        [&*named, "stop that, or write another", "that is --port (or --no-route) for `publish`"]
+    {
+        assert!(ran.code == 9 && ran.err.contains(said), "{said}: {}", ran.err);
+    }
     let ran = lab.ok(&["push", next]);
-    assert!(ran.err.contains("the app answers on port 8081 of the box"), "{}", ran.err);
+    assert!(ran.err.contains("next: gets port 8081 of the box"), "{}", ran.err);
     lab.until("the next one answers", |_| super::lab::get("127.0.0.1", 8081));
     lab.ok(&["delete", "next"]);
     lab.ok(&["delete", "shop"]);

@@ -37,6 +37,7 @@ struct Inner {
     followers: Mutex<Vec<Sender<LogLine>>>,
     tasks: Mutex<BTreeMap<String, TaskRecord>>,
     lrps: Mutex<Vec<(AppName, LrpContainer)>>,
+    rivals: Mutex<Vec<AppName>>,
 }
 
 /// A healthy app.
@@ -143,6 +144,11 @@ impl Fake {
         self.0.problems.lock().expect("problems").push(text.into());
     }
 
+    /// Lets an app of this name take the port that the next one asks for, just before that is applied.
+    pub fn add_rival(&self, name: &str) {
+        self.0.rivals.lock().expect("rivals").push(name.parse().expect("name"));
+    }
+
     /// Lets Garden's clients have containers of these handles.
     pub fn add_containers(&self, handles: impl IntoIterator<Item = String>) {
         let containers: Vec<_> = handles.into_iter().map(|handle| container(&handle)).collect();
@@ -246,6 +252,14 @@ impl AppService for Fake {
         }
         self.check(request.clone()).await?;
         self.note(format!("apply {name} {} wait={}", request.file.display(), request.wait));
+        let published = publishes(&request.manifest_text);
+        if let Some(rival) = self.0.rivals.lock().expect("rivals").pop() {
+            let text = format!("port {published:?} is published by app {rival}");
+            let claims = published.clone();
+            let app = AppView { claims, published, ..view(rival.as_str(), "running") };
+            self.0.apps.lock().expect("apps").push(app);
+            return Err(ServiceError::new(ErrorKind::Conflict, text));
+        }
         if request.manifest_text.contains("# conflict") {
             return Err(ServiceError::new(ErrorKind::Conflict, "port 8080 is taken by `other`"));
         }
@@ -261,7 +275,8 @@ impl AppService for Fake {
                 true => "crashed",
                 false => "running",
             };
-            let app = AppView { temporary: request.temporary, ..view(name.as_str(), state) };
+            let (temporary, claims) = (request.temporary, published.clone());
+            let app = AppView { temporary, claims, published, ..view(name.as_str(), state) };
             self.0.apps.lock().expect("apps").push(app.clone());
             events.extend([ApplyEvent::State("starting".into()), ApplyEvent::Done(app.into())]);
         }
@@ -327,6 +342,14 @@ impl AppService for Fake {
         self.note(format!("exec {name}:{process}/{index} {:?}", request.argv));
         Ok(shell(request, self.clone()))
     }
+}
+
+/// The ports of the box that a manifest publishes.
+fn publishes(text: &str) -> Vec<u16> {
+    let all: toml::Table = text.parse().unwrap_or_default();
+    let ports = all.get("port").and_then(toml::Value::as_array).cloned().unwrap_or_default();
+    let number = |port: &toml::Value| port.get("publish")?.as_integer()?.try_into().ok();
+    ports.iter().filter_map(number).collect()
 }
 
 /// Starts the fake shell.

@@ -28,13 +28,13 @@ pub fn inherit(mut base: Node, child: Node, line: usize) -> Node {
             _ => put(&mut below, pair),
         }
     }
-    Node { line: child.line, tree: Tree::Map(below) }
+    Node { tree: Tree::Map(below), ..child }
 }
 
 /// Moves what stands at the top for all apps into each of them; without `applications` it is an app. What
 /// has an anchor is only kept there for those that name it, as in manifests of today.
 pub fn spread(top: &mut Node) {
-    let line = top.line;
+    let (line, column) = (top.line, top.column);
     let Tree::Map(pairs) = &mut top.tree else { return };
     let is_global = |pair: &Pair| !pair.anchored && is_attribute(&plain(&pair.key));
     let has_apps = pairs.iter().any(|pair| pair.key == "applications");
@@ -49,8 +49,8 @@ pub fn spread(top: &mut Node) {
         return;
     }
     if !has_apps {
-        let app = Node { line, tree: Tree::Map(globals) };
-        let value = Node { line, tree: Tree::List(vec![app]) };
+        let app = Node { line, column, tree: Tree::Map(globals) };
+        let value = Node { line, column, tree: Tree::List(vec![app]) };
         pairs.push(Pair { key: "applications".into(), line, value, anchored: false });
         return;
     }
@@ -132,7 +132,7 @@ fn plain(key: &str) -> String {
 }
 
 fn move_to(node: &mut Node, line: usize) {
-    node.line = line;
+    (node.line, node.column) = (line, 1);
     match &mut node.tree {
         Tree::Null | Tree::Text { .. } => {}
         Tree::List(items) => items.iter_mut().for_each(|item| move_to(item, line)),

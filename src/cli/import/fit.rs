@@ -61,7 +61,8 @@ mod tests {
 
     fn imported(text: &str) -> Imported {
         let name = "a".parse().expect("name");
-        Imported { name, text: text.into(), notes: Vec::new(), has_port: false, line: 3 }
+        let (text, notes) = (text.to_owned(), Vec::new());
+        Imported { name, text, notes, has_port: false, named: None, line: 3 }
     }
 
     #[test]

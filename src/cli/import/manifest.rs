@@ -80,6 +80,8 @@ pub struct Sidecar {
 #[derive(Clone, Debug)]
 pub struct Route {
     pub line: usize,
+    /// Line and column of its text.
+    pub at: (usize, usize),
     pub route: String,
     /// The port of a TCP route.
     pub port: Option<u16>,
@@ -352,7 +354,8 @@ impl Reader {
     fn routes(&mut self, app: &mut App, pair: &Pair) {
         for item in self.list(pair) {
             let line = item.line;
-            let Some(route) = item.get("route").and_then(Node::as_text) else {
+            let text = item.get("route").and_then(|it| Some((it.as_text()?, (it.line, it.column))));
+            let Some((route, at)) = text else {
                 self.fail(line, "a route is missing here", "write `- route: HOST`");
                 continue;
             };
@@ -372,7 +375,7 @@ impl Reader {
                 self.fail(line, format!("TCP route `{route}` has no port"), "write HOST:PORT");
             }
             let port = port.and_then(Result::ok).filter(|port| *port > 0);
-            app.routes.push(Route { line, route: route.to_owned(), port });
+            app.routes.push(Route { line, at, route: route.to_owned(), port });
         }
     }
 
@@ -572,7 +575,7 @@ impl Reader {
         let size = mib(&text);
         if size.is_none() {
             let what = format!("`{}` is no size", pair.key);
-            self.fail(pair.line, what, "write a number with M or G, such as 256M");
+            self.fail(pair.line, what, "write a number with M, G or T, such as 256M");
         }
         size
     }

@@ -106,6 +106,11 @@ fn converted(
     convert(yaml::nodes(text).map_err(|err| vec![of_yaml(&err)])?, vars, around, &mut counted(8080))
 }
 
+fn converted_by(text: &str, ports: &mut Ports<'_>) -> Vec<Imported> {
+    let top = yaml::nodes(text).expect("YAML");
+    convert(top, &[], &around(Vec::new()), ports).expect("converted")
+}
+
 fn vars(text: &str) -> Vec<(String, Node)> {
     let Tree::Map(pairs) = yaml::nodes(text).expect("YAML").tree else { panic!("no map") };
     pairs.into_iter().map(|pair| (pair.key, pair.value)).collect()
@@ -501,12 +506,36 @@ fn a_port_that_the_manifest_names_is_given_to_nobody_else() {
     let mut told = Vec::new();
     let mut ports = |name: &AppName, named: &BTreeSet<u16>| {
         told.push((name.to_string(), named.clone()));
-        Some(9000)
+        Some(Port::This(9000))
     };
     publishes(&around(Vec::new()), &mut ports);
     let named = BTreeSet::from([8080]);
     assert_eq!(told, [("a".to_owned(), named.clone()), ("c".to_owned(), named)]);
+    // Who is given one later is told of no number, and none is written.
+    let later = converted_by(text, &mut |_, _| Some(Port::Later));
+    assert_eq!(manifests(&later)[0].ports[0].publish, None);
+    let told = |it: &Note| it.what == "route: the app answers on a port of the box";
+    assert!(later[0].has_port && later[0].notes.iter().any(told), "{:?}", later[0].notes);
     // Without routes nobody is asked for a port, and that none is free is no mistake.
     let bare = Surroundings { no_route: true, ..around(Vec::new()) };
     assert_eq!(publishes(&bare, &mut |_, _| None), [None; 4]);
+}
+
+/// Issue 6: the second of them was refused when the first one ran already.
+#[test]
+fn two_apps_that_name_one_port_are_refused_with_both_places() {
+    let tcp = |name: &str, port: u16| {
+        format!("- name: {name}\n  routes:\n  - protocol: tcp\n    route: tcp.example.org:{port}\n")
+    };
+    let text = |second| format!("applications:\n{}{}", tcp("a", 9000), tcp("b", second));
+    let all = |second| converted(&text(second), &[], &around(Vec::new())).expect("converted");
+    assert_eq!(clash(&all(9001)), Ok(()));
+    let both = all(9000);
+    assert_eq!(clash(&both[1..]), Ok(()), "one of them alone");
+    let mistake = clash(&both).expect_err("one port");
+    assert_eq!(
+        shown(Path::new("manifest.yml"), &mistake),
+        "manifest.yml:9:12: port 9000 of the box is named for a and for b, see manifest.yml:5:12; give \
+         one of them another port\n"
+    );
 }

@@ -1,7 +1,7 @@
 //! From what a manifest of cf says to a manifest of ours, and what could not be carried over. Pure.
 
-use super::manifest::{App, Check, Process};
-use super::{Imported, Mistake, Note, Ports, Surroundings};
+use super::manifest::{App, Check, Process, Route};
+use super::{Imported, Mistake, Named, Note, Port, Ports, Surroundings};
 use crate::config::manifest::is_uri;
 use crate::config::merge::{inline, key, quoted};
 use crate::model::service::{Service, USER_PROVIDED};
@@ -26,14 +26,18 @@ pub fn write(
     around: &Surroundings<'_>,
 ) -> Result<Imported, Mistake> {
     let name = name_of(&app)?;
-    let tcp = app.routes.iter().find_map(|route| route.port);
+    let of_route = |route: &Route| {
+        let (line, column) = route.at;
+        route.port.map(|port| Named { port, line, column })
+    };
+    let tcp = app.routes.iter().find_map(of_route).filter(|_| !app.no_route);
     let has_port = !app.no_route && tcp.is_none();
     let publish = match has_port {
         true => Some(ports(&name, named).ok_or_else(|| {
             let cure = "name one with --port, or write `no-route: true`";
             Mistake::new(app.line, format!("`{name}` has a route, and no port is free"), cure)
         })?),
-        false => tcp.filter(|_| !app.no_route),
+        false => tcp.map(|named| Port::This(named.port)),
     };
     let mut writer = Writer { text: String::new(), notes: app.notes.clone(), around };
     if name.as_str() != app.name {
@@ -63,7 +67,7 @@ pub fn write(
     writer.note(app.line, text);
     let mut notes = writer.notes;
     notes.sort_by_key(|note| note.line);
-    Ok(Imported { name, text: writer.text, notes, has_port, line: app.line })
+    Ok(Imported { name, text: writer.text, notes, has_port, named: tcp, line: app.line })
 }
 
 /// The app's name in our alphabet.
@@ -241,28 +245,32 @@ impl Writer<'_> {
     }
 
     /// The port of `web`, and of the box, which is the first TCP route's, if there is one.
-    fn port(&mut self, app: &App, publish: Option<u16>) {
+    fn port(&mut self, app: &App, publish: Option<Port>) {
         self.text.push_str("\n[[port]]\n");
         if app.docker.is_none() {
             self.line("container = 8080");
         }
-        let Some(port) = publish else { return };
-        self.line(&format!("publish = {port}"));
+        let at = match publish {
+            Some(Port::This(port)) => {
+                self.line(&format!("publish = {port}"));
+                format!("port {port} of the box")
+            }
+            Some(Port::Later) => "a port of the box".to_owned(),
+            None => return,
+        };
         let mut has_tcp = false;
         for route in &app.routes {
             match route.port {
                 Some(_) if !has_tcp => has_tcp = true,
                 _ => {
                     let what = &route.route;
-                    let text = format!(
-                        "route {what}: no names are routed here; it is port {port} of the box"
-                    );
+                    let text = format!("route {what}: no names are routed here; it is {at}");
                     self.note(route.line, text);
                 }
             }
         }
         if app.routes.is_empty() {
-            self.note(app.line, format!("route: the app answers on port {port} of the box"));
+            self.note(app.line, format!("route: the app answers on {at}"));
         }
     }
 

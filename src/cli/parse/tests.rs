@@ -96,7 +96,9 @@ fn the_verbs_of_cf_take_its_letters() {
     }
     for (line, why) in [
         ("push a b", "`b` is one too many"),
-        ("push -m 64", "`64` is no size"),
+        ("push -m 64", "`64` is no size; write a whole number and M, G or T, such as 256M"),
+        ("push -k 1P", "--disk: `1P` is no size"),
+        ("push -m 65T", "`65T` is too large; write 64TiB at most"),
         ("push web -p a -n shop", "called both `web` and `shop`"),
         ("push -p a -o b", "both --path and --docker-image"),
         ("push -u tcp", "`tcp` is no check"),

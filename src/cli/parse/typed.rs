@@ -319,12 +319,10 @@ impl Typed {
         }))
     }
 
-    /// A size, also in cf's words: `256M`, `1G`.
+    /// A size, also in cf's words: `256M`, `1G`, `1T`.
     fn size(&self, flag: &str) -> Result<Option<Bytes>, UsageError> {
-        let text = self.value(flag)?;
-        let wrong =
-            |text: &str| self.wrong(format!("--{flag}: `{text}` is no size; such as 256MiB"));
-        text.map(|text| parse_size(&text).ok_or_else(|| wrong(&text))).transpose()
+        let wrong = |why: String| self.wrong(format!("--{flag}: {why}"));
+        self.value(flag)?.map(|text| parse_size(&text).map_err(wrong)).transpose()
     }
 
     pub fn import(&self) -> Result<Command, UsageError> {

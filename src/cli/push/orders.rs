@@ -1,7 +1,8 @@
 //! What is pushed as which apps: from what was typed, and the manifests beside it.
 
+use super::origin::{Origin, origin};
 use super::overlay::{Flags, overlaid};
-use super::ports::Ports;
+use super::own;
 use crate::cli::error::CliError;
 use crate::cli::import::{self, Imported};
 use crate::cli::parse::{Import, Push, UsageError, What};
@@ -11,34 +12,20 @@ use crate::config::merge::{over, quoted};
 use crate::config::site::Site;
 use crate::unit::{AppName, ImageRef};
 use std::collections::BTreeSet;
-use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 
 /// Our own manifest in an app's directory.
 const OWN: &str = "terrarium.toml";
 /// Those of cf.
 const OF_CF: [&str; 2] = ["manifest.yml", "manifest.yaml"];
-/// How the names of archives end that cf pushes the contents of.
-const ARCHIVES: [&str; 4] = ["zip", "jar", "war", "ear"];
 
-/// What is pushed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// Absolute.
-    Dir(PathBuf),
-    /// A zip with what a directory would hold, absolute.
-    Archive(PathBuf),
-    Image(ImageRef),
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Origin::Dir(path) | Origin::Archive(path) => path.display().fmt(f),
-            Origin::Image(image) => image.fmt(f),
-        }
-    }
+/// All that is pushed.
+pub struct Plan {
+    pub orders: Vec<Order>,
+    /// Ports of the box that a manifest of cf names for any of its apps, pushed or not.
+    pub named: BTreeSet<u16>,
+    /// It is this image, if the box has one of that name.
+    pub perhaps: Option<ImageRef>,
 }
 
 /// One app that is to be pushed.
@@ -51,6 +38,8 @@ pub struct Order {
     pub is_bare: bool,
     /// What `text` is called in mistakes: it is not what stands in a file.
     pub shown: PathBuf,
+    /// Its first `[[port]]` gets a port of the box.
+    pub wants_port: bool,
 }
 
 impl Order {
@@ -67,72 +56,58 @@ enum Found {
     None,
 }
 
-/// What is to be pushed, and the apps that it is, with what is to be told about them. `ports`: of the box,
-/// for who names none.
-pub fn orders(
-    ui: &mut Ui,
-    push: &Push,
-    site: &Site,
-    ports: &mut Ports<'_>,
-) -> Result<Vec<Order>, CliError> {
+/// What is to be pushed, and the apps that it is, with what is to be told about them. No port is chosen: who
+/// chooses it must know what the box has.
+pub fn plan(ui: &mut Ui, push: &Push, site: &Site) -> Result<Plan, CliError> {
     let named = as_cf_names(push)?;
     if let Some(name) = &named.name.as_ref().filter(|_| named != *push) {
         ui.note(&format!("{name}: there is no such file here; it is taken for the app's name"));
     }
     let origin = origin(&named)?;
-    if let (Origin::Image(_), Some(what), What::Any) = (&origin, &named.what, named.kind)
-        && !what.contains([':', '/', '@'])
-    {
-        ui.note(&format!("{what}: there is no such file here; it is taken for an image"));
-    }
     let found = found(&named, &origin)?;
     idle(&named, &origin, &found)?;
     if named.random_route {
         ui.note("--random-route: no names are routed here; an app has a port of the box");
     }
-    let mut flags = Flags::of(&named);
-    match &found {
-        Found::OfCf(file) => of_cf(ui, &named, &origin, file, site, ports),
-        Found::Own(file) => {
-            let failed = |source| CliError::File { doing: "read", path: file.clone(), source };
-            let own = std::fs::read_to_string(file).map_err(failed)?;
-            let text = overlaid(&own, &flags);
-            let shown = match text == own {
-                true => file.clone(),
-                false => told(file, "with the flags"),
-            };
-            Ok(vec![Order { text, file: file.clone(), is_bare: false, shown }])
+    let one = |order| Plan { orders: vec![order], named: BTreeSet::new(), perhaps: None };
+    match (&found, &origin) {
+        (Found::OfCf(file), _) => of_cf(ui, &named, &origin, file, site),
+        (Found::Own(file), _) => of_own(&named, file).map(one),
+        (Found::None, Origin::Perhaps(image)) => {
+            let perhaps = Some(image.clone());
+            Ok(Plan { perhaps, ..of_flags(&named, &origin).map(one)? })
         }
-        Found::None => {
-            let name = name_of(&named, &origin)?;
-            flags.publish = match named.port {
-                None if !named.no_route => Some(given(ui, &name, ports)?),
-                port => port,
-            };
-            let file = match &origin {
-                Origin::Dir(path) => path.join(OWN),
-                Origin::Archive(path) => path.with_file_name(OWN),
-                Origin::Image(_) => Path::new("/").join(OWN),
-            };
-            let text = overlaid(&bare(&name, &origin), &flags);
-            let shown = PathBuf::from(format!("/push of {origin}"));
-            Ok(vec![Order { text, file, is_bare: true, shown }])
-        }
+        (Found::None, _) => Ok(of_flags(&named, &origin).map(one)?),
     }
 }
 
-/// A port of the box for an app without a manifest; who gets a new one is told.
-fn given(ui: &mut Ui, name: &AppName, ports: &mut Ports<'_>) -> Result<u16, UsageError> {
-    let given = ports.of(name, &BTreeSet::new()).ok_or_else(|| {
-        UsageError::new(format!("no port of the box is free for {name}"), "name one with --port")
-    })?;
-    if !given.kept {
-        let port = given.port;
-        ui.note(&format!(
-            "{name}: gets port {port} of the box; --port names another one, --no-route none"
-        ));
-    }
-    Ok(given.port)
+/// The app that our own manifest `file` is of, which lies in the directory that is pushed.
+fn of_own(push: &Push, file: &Path) -> Result<Order, CliError> {
+    let failed = |source| CliError::File { doing: "read", path: file.to_owned(), source };
+    let text = std::fs::read_to_string(file).map_err(failed)?;
+    let text = own::with_source(&text, file.parent().unwrap_or(Path::new("/")));
+    let wants = own::wants_port(push, &text)?;
+    let whole = overlaid(&text, &Flags::of_one(push));
+    let shown = match whole == text {
+        true => file.to_owned(),
+        false => told(file, "with the flags"),
+    };
+    let wants_port = wants && push.port.is_none();
+    Ok(Order { text: whole, file: file.to_owned(), is_bare: false, shown, wants_port })
+}
+
+/// An app of which only the flags say something.
+fn of_flags(push: &Push, origin: &Origin) -> Result<Order, UsageError> {
+    let name = name_of(push, origin)?;
+    let file = match origin {
+        Origin::Dir(path) => path.join(OWN),
+        Origin::Archive(path) => path.with_file_name(OWN),
+        Origin::Image(_) | Origin::Perhaps(_) => Path::new("/").join(OWN),
+    };
+    let text = overlaid(&bare(&name, origin), &Flags::of_one(push));
+    let shown = PathBuf::from(format!("/push of {origin}"));
+    let wants_port = push.port.is_none() && !push.no_route;
+    Ok(Order { text, file, is_bare: true, shown, wants_port })
 }
 
 /// `cf push NAME`: of a directory with a manifest, the word is the app's name, unless something here is
@@ -159,36 +134,6 @@ fn is_file(path: impl AsRef<Path>) -> bool {
     path.as_ref().is_file()
 }
 
-/// The directory, the archive or the image that is meant.
-fn origin(push: &Push) -> Result<Origin, CliError> {
-    let what = push.what.as_deref().unwrap_or(".");
-    let path = Path::new(what);
-    let looks_like_path = what.starts_with(['.', '/', '~']);
-    let may_be_image = match push.kind {
-        What::Any => !path.exists() && !looks_like_path,
-        What::Image => true,
-        What::Path => false,
-    };
-    match what.parse::<ImageRef>() {
-        Ok(image) if may_be_image => return Ok(Origin::Image(image)),
-        Err(err) if push.kind == What::Image => {
-            return Err(UsageError::new(format!("-o {what}: {err}"), "write its name").into());
-        }
-        _ => {}
-    }
-    let failed = |source| CliError::File { doing: "push", path: path.to_owned(), source };
-    let whole = std::fs::canonicalize(path).map_err(failed)?;
-    let ends = |end: &&str| whole.extension().is_some_and(|it| it.eq_ignore_ascii_case(end));
-    match whole.is_dir() {
-        true => Ok(Origin::Dir(whole)),
-        false if whole.is_file() && ARCHIVES.iter().any(ends) => Ok(Origin::Archive(whole)),
-        false => {
-            let why = "it is neither a directory nor a zip, jar or war; unpack it, and push that";
-            Err(failed(io::Error::new(io::ErrorKind::NotADirectory, why)))
-        }
-    }
-}
-
 /// The manifest in the directory that is pushed; of an archive in the one that this is typed in, as cf
 /// looks for it.
 fn found(push: &Push, origin: &Origin) -> Result<Found, CliError> {
@@ -203,7 +148,7 @@ fn found(push: &Push, origin: &Origin) -> Result<Found, CliError> {
         _ if push.no_manifest => return Ok(Found::None),
         Origin::Dir(dir) => dir.clone(),
         Origin::Archive(_) => absolute(Path::new("."))?,
-        Origin::Image(_) => return Ok(Found::None),
+        Origin::Image(_) | Origin::Perhaps(_) => return Ok(Found::None),
     };
     if let Some(path) = OF_CF.map(|name| dir.join(name)).into_iter().find(|it| it.is_file()) {
         return Ok(Found::OfCf(path));
@@ -236,7 +181,7 @@ fn idle(push: &Push, origin: &Origin, found: &Found) -> Result<(), UsageError> {
             return refuse(flag, why, "name one with -f, or leave it out");
         }
     }
-    let of_image = matches!(origin, Origin::Image(_));
+    let of_image = matches!(origin, Origin::Image(_) | Origin::Perhaps(_));
     let named = !cf.file.as_os_str().is_empty();
     if named && of_image {
         let cure = "write `docker` with its `image` there, and leave out the image here";
@@ -244,10 +189,6 @@ fn idle(push: &Push, origin: &Origin, found: &Found) -> Result<(), UsageError> {
     }
     if named && push.no_manifest {
         return refuse("--no-manifest", "-f names a manifest", "leave out one of both");
-    }
-    if push.port.is_some() && matches!(found, Found::Own(_)) {
-        let cure = "write `publish` below [[port]] there";
-        return refuse("--port", "terrarium.toml says what is published", cure);
     }
     if push.no_route && (push.port.is_some() || push.random_route) {
         let flag = if push.port.is_some() { "--port" } else { "--random-route" };
@@ -279,16 +220,12 @@ fn of_cf(
     origin: &Origin,
     file: &Path,
     site: &Site,
-    ports: &mut Ports<'_>,
-) -> Result<Vec<Order>, CliError> {
-    // By the name that the one that is pushed has in the end; see `chosen`.
-    let mut free = |name: &AppName, named: &BTreeSet<u16>| {
-        ports.of(push.name.as_ref().unwrap_or(name), named).map(|it| it.port)
-    };
+) -> Result<Plan, CliError> {
+    let mut named = BTreeSet::new();
     let mut counted = push.port.map(import::counted);
-    let mut port = |name: &AppName, named: &BTreeSet<u16>| match &mut counted {
-        Some(next) => next(name, named),
-        None => free(name, named),
+    let mut port = |name: &AppName, all: &BTreeSet<u16>| {
+        named.extend(all);
+        counted.as_mut().map_or(Some(import::Port::Later), |next| next(name, all))
     };
     let import = Import { file: file.to_owned(), ..push.cf.clone() };
     let all = import::load(ui, &import, site, true, push.no_route, &mut port)?;
@@ -297,9 +234,10 @@ fn of_cf(
     let path = match origin {
         Origin::Archive(path) => Some(path),
         Origin::Dir(path) if beside => Some(path),
-        Origin::Dir(_) | Origin::Image(_) => None,
+        Origin::Dir(_) | Origin::Image(_) | Origin::Perhaps(_) => None,
     };
     let all = chosen(push, all, path.is_some())?;
+    import::clash(&all).map_err(|bad| import::refuse(ui, file, &[bad]))?;
     if push.port.is_some() && !all.iter().any(|one| one.has_port) {
         let why = "--port has no effect: no app of the manifest gets a port that it does not name";
         return Err(UsageError::new(why, "leave it out").into());
@@ -324,9 +262,10 @@ fn of_cf(
             text = over(&text, &path).unwrap_or(text);
         }
         let shown = told(file, "as it is read");
-        orders.push(Order { text, file: file.to_owned(), is_bare: false, shown });
+        let wants_port = one.has_port && push.port.is_none();
+        orders.push(Order { text, file: file.to_owned(), is_bare: false, shown, wants_port });
     }
-    Ok(orders)
+    Ok(Plan { orders, named, perhaps: None })
 }
 
 /// A name for a text that is made of a file.
@@ -364,7 +303,9 @@ fn name_of(push: &Push, origin: &Origin) -> Result<AppName, UsageError> {
     let guess = match origin {
         Origin::Dir(dir) => dir.file_name().map(|name| name.to_string_lossy().to_lowercase()),
         Origin::Archive(file) => file.file_stem().map(|name| name.to_string_lossy().to_lowercase()),
-        Origin::Image(image) => image.repository("").rsplit('/').next().map(str::to_owned),
+        Origin::Image(image) | Origin::Perhaps(image) => {
+            image.repository("").rsplit('/').next().map(str::to_owned)
+        }
     };
     let guess = guess.unwrap_or_default().replace(['_', '.', ' '], "-");
     guess.parse().map_err(|_| {
@@ -379,7 +320,9 @@ fn bare(name: &AppName, origin: &Origin) -> String {
             let path = quoted(&path.to_string_lossy());
             (format!("[source]\npath = {path}\n"), "container = 8080\n")
         }
-        Origin::Image(image) => (format!("[image]\nref = {}\n", quoted(&image.to_string())), ""),
+        Origin::Image(image) | Origin::Perhaps(image) => {
+            (format!("[image]\nref = {}\n", quoted(&image.to_string())), "")
+        }
     };
     format!("name = {}\n{from}[[port]]\n{port}", quoted(name.as_str()))
 }

@@ -22,8 +22,8 @@ pub struct Flags<'a> {
     endpoint: Option<&'a str>,
     start_timeout_s: Option<u32>,
     no_route: bool,
-    /// A port of the box for its only one.
-    pub publish: Option<u16>,
+    /// A port of the box for its first `[[port]]`.
+    publish: Option<u16>,
 }
 
 impl<'a> Flags<'a> {
@@ -43,6 +43,11 @@ impl<'a> Flags<'a> {
             no_route: push.no_route,
             publish: None,
         }
+    }
+
+    /// The same for one app alone: `--port` is its own.
+    pub fn of_one(push: &'a Push) -> Flags<'a> {
+        Flags { publish: push.port, ..Flags::of(push) }
     }
 
     /// Some of it would hardly be meant for several apps.
@@ -79,6 +84,11 @@ pub fn overlaid(text: &str, flags: &Flags<'_>) -> String {
     ports(&mut all, flags);
     health(&mut all, flags);
     written(&all)
+}
+
+/// `text`, of which the first `[[port]]` has this port of the box.
+pub fn published(text: &str, port: u16) -> String {
+    overlaid(text, &Flags { publish: Some(port), ..Flags::default() })
 }
 
 /// The table of this name, which may have to be made; `None`: something else has the name.
@@ -141,12 +151,11 @@ fn build(all: &mut Table, flags: &Flags<'_>) {
 
 fn ports(all: &mut Table, flags: &Flags<'_>) {
     let Some(ports) = all.get_mut("port").and_then(Value::as_array_mut) else { return };
-    for port in ports.iter_mut().filter_map(Value::as_table_mut) {
-        if flags.no_route {
-            port.remove("publish");
-        } else if let Some(publish) = flags.publish {
-            port.insert("publish".into(), i64::from(publish).into());
-        }
+    let mut ports = ports.iter_mut().filter_map(Value::as_table_mut);
+    if flags.no_route {
+        ports.for_each(|port| drop(port.remove("publish")));
+    } else if let (Some(publish), Some(port)) = (flags.publish, ports.next()) {
+        port.insert("publish".into(), i64::from(publish).into());
     }
 }
 

@@ -5,6 +5,7 @@ use crate::cli::import::FIRST_PORT;
 use crate::model::view::AppView;
 use crate::unit::AppName;
 use std::collections::BTreeSet;
+use std::fmt;
 
 /// Ports that are tried.
 const TRIED: u16 = 1000;
@@ -55,6 +56,66 @@ impl<'a> Ports<'a> {
     }
 }
 
+/// What one app of a push asks for.
+pub struct Asks<'a> {
+    pub name: &'a AppName,
+    /// Ports of the box that it names.
+    pub named: Vec<u16>,
+    /// It gets one.
+    pub wants: bool,
+}
+
+/// Why a push cannot have its ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// `other`, which is not pushed with it, has what `name` asks for.
+    Claimed { name: AppName, port: u16, other: AppName },
+    /// Of those that are tried.
+    NoneFree { name: AppName },
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // As the daemon would say it.
+            Denied::Claimed { name, port, other } => write!(
+                f,
+                "app {name}: port {port} is published by app {other}; write another `publish`, or delete \
+                 {other}"
+            ),
+            Denied::NoneFree { name } => write!(
+                f,
+                "app {name}: no port of the box is free from {FIRST_PORT} to {}; write one as `publish`",
+                FIRST_PORT + TRIED - 1
+            ),
+        }
+    }
+}
+
+impl Ports<'_> {
+    /// Looks whether all of a push can have what they ask for, before the first one has it. `named`: as of
+    /// [`Ports::of`].
+    pub fn rehearse(&mut self, all: &[Asks<'_>], named: &BTreeSet<u16>) -> Result<(), Denied> {
+        for asks in all {
+            let name = asks.name.clone();
+            // What has it now may lose it in this very push.
+            let mut others =
+                self.apps.iter().filter(|app| all.iter().all(|it| *it.name != app.name));
+            let claimed = others.find_map(|app| {
+                let port = asks.named.iter().find(|port| app.claims.contains(port))?;
+                Some((*port, app.name.clone()))
+            });
+            if let Some((port, other)) = claimed {
+                return Err(Denied::Claimed { name, port, other });
+            }
+            if asks.wants && self.of(&name, named).is_none() {
+                return Err(Denied::NoneFree { name });
+            }
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,5 +155,32 @@ mod tests {
         let none = |_| false;
         let mut ports = Ports::new(&apps, &none);
         assert_eq!(ports.of(&"new".parse().expect("name"), &named), None);
+    }
+
+    #[test]
+    fn what_an_app_asks_for_that_another_has_is_denied_before_anything_is_pushed() {
+        let apps = [app("web", &[8080], &[8080, 2022]), app("shop", &[9000], &[9000])];
+        let names = ["web", "new", "more"].map(|name| name.parse::<AppName>().expect("name"));
+        let [web, new, more] = &names;
+        let may = |port: u16| port < 8082;
+        let rehearse = |all: &[Asks<'_>]| {
+            Ports::new(&apps, &may).rehearse(all, &BTreeSet::new()).map_err(|why| why.to_string())
+        };
+        let asks = |name, named: &[u16], wants| Asks { name, named: named.to_vec(), wants };
+        assert_eq!(rehearse(&[asks(new, &[9001], false), asks(more, &[], true)]), Ok(()));
+        let err =
+            rehearse(&[asks(more, &[], true), asks(new, &[7, 9000], false)]).expect_err("shop's");
+        assert!(
+            err.starts_with("app new: port 9000 is published by app shop; write another"),
+            "{err}"
+        );
+        // With one that is pushed, too, the daemon tells: it may get another one.
+        assert_eq!(rehearse(&[asks(web, &[8081], false), asks(new, &[8080], false)]), Ok(()));
+        // There is one for one of them.
+        let err = rehearse(&[asks(new, &[], true), asks(more, &[], true)]).expect_err("too many");
+        assert!(
+            err.starts_with("app more: no port of the box is free from 8080 to 9079; "),
+            "{err}"
+        );
     }
 }

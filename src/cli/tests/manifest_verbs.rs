@@ -114,3 +114,21 @@ fn what_the_daemon_finds_in_a_manifest_looks_like_what_we_find() {
     assert!(err.ends_with("1 of 2 manifests are invalid; nothing was changed\n"), "{err}");
     assert!(world.fake.calls().is_empty(), "the good one is not applied either");
 }
+
+#[test]
+fn manifests_that_ask_for_one_port_are_refused_before_any_is_applied() {
+    let world = World::new(&[]);
+    let app = |name: &str, port: u16| {
+        let text = format!("name = \"{name}\"\nsource.path = \".\"\n[[port]]\npublish = {port}\n");
+        world.file(&format!("{name}.toml"), &text).display().to_string()
+    };
+    let (one, two) = (app("one", 9000), app("two", 9000));
+    let (code, _, err) = world.run(&format!("apply --no-wait {one} {two}"));
+    assert_eq!(code, 5, "{err}");
+    let said =
+        format!("port 9000 of the box stands in {one}:4:11 and in {two}:4:11; write another");
+    assert!(err.contains(&said), "{err}");
+    assert!(world.fake.calls().is_empty(), "{:?}", world.fake.calls());
+    let two = app("two", 9001);
+    assert_eq!(world.run(&format!("apply --no-wait {one} {two}")).0, 0);
+}

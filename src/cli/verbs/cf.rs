@@ -21,6 +21,7 @@ pub const PUSH: Verb = Verb {
         the flags, which win in any case. The directory is sent without what .cfignore names.\n\
         PATH is the directory itself, default here, or a zip, jar or war, whose contents are\n\
         sent; -n takes one app of several. What has not changed is not staged again.\n\
+        IMAGE has a tag, a digest or a registry, or is on this box; -o takes any name for one.\n\
         `-b null` and `-c null` take back what a manifest says.",
     example: "terrarium push shop -n shop -m 256M -i 2",
     flags: &[
@@ -28,7 +29,7 @@ pub const PUSH: Verb = Verb {
         flag("buildpack", Some('b'), Some("NAME"), "may be repeated"),
         flag("command", Some('c'), Some("COMMAND"), "what `web` starts"),
         flag("disk", Some('k'), Some("SIZE"), "of each instance, such as 1G"),
-        flag("docker-image", Some('o'), Some("IMAGE"), ""),
+        flag("docker-image", Some('o'), Some("IMAGE"), "push this image, whatever it is called"),
         flag("endpoint", None, Some("PATH"), "of -u http"),
         flag("force", None, None, "stage it though nothing has changed"),
         flag("health-check-type", Some('u'), Some("TYPE"), "http, port or process"),

@@ -164,10 +164,33 @@ fn instances_that_fit_one_by_one_but_not_all_are_a_warning() {
     let dir = Dir::new();
     let (good, found) = dir.said(&dir.site(), "[run]\ninstances = 5\nmemory = \"512MiB\"");
     assert!(good);
-    let said = "4:13 warning all instances together need 2560MiB of memory | the box has 2GiB; not \
+    let said = "4:13 warning all instances together need 2.5GiB of memory | the box has 2GiB; not \
                 all of them will run";
     assert_eq!(found, [said]);
     assert_eq!(dir.said(&dir.site(), "[run]\ninstances = 4\nmemory = \"512MiB\"").1, [""; 0]);
+}
+
+/// A box has what it has, to the last page; what is to be written is a size that a manifest takes.
+#[test]
+fn sizes_are_told_so_that_people_read_them_and_may_write_them() {
+    let dir = Dir::new();
+    let odd = Site { memory: Some(Bytes::new(24_684_084 << 10)), ..dir.site() };
+    for (text, said) in [
+        (
+            "[run]\nmemory = \"1TiB\"",
+            "4:10 an instance of `web` needs 1TiB of memory, the box has 23.5GiB | at most 24105MiB",
+        ),
+        // To a tenth both would be the same.
+        (
+            "[run]\nmemory = \"24106MiB\"",
+            "4:10 an instance of `web` needs 24106MiB of memory, the box has 24684084KiB | at most 24105MiB",
+        ),
+    ] {
+        assert_eq!(dir.said(&odd, text), (false, vec![said.to_owned()]));
+    }
+    let (good, found) = dir.said(&odd, "[run]\ninstances = 40\nmemory = \"1GiB\"");
+    let said = "need 40GiB of memory | the box has 23.5GiB; not all of them will run";
+    assert!(good && found.iter().any(|it| it.ends_with(said)), "{found:?}");
 }
 
 #[test]

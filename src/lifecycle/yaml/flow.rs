@@ -34,7 +34,7 @@ impl Parser {
             Some(b'!') => return self.fail("tags are not read here"),
             _ => self.flow_plain(column),
         };
-        let found = (Node { line, tree: found.0 }, found.1);
+        let found = (Node { line, column: column + 1, tree: found.0 }, found.1);
         self.keep(anchor, &found.0)?;
         self.depth -= 1;
         Ok(found)

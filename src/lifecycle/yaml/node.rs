@@ -6,11 +6,13 @@ use super::{Parser, Value, YamlError};
 /// aliases would fill the memory otherwise.
 const COPIED_MAX: usize = 1 << 20;
 
-/// A value and the line that it begins in, from 1.
+/// A value and where it begins; of an alias: where its anchor's does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
-    /// Of an alias: where its anchor is.
+    /// From 1.
     pub line: usize,
+    /// The byte of that line, from 1.
+    pub column: usize,
     /// What it is.
     pub tree: Tree,
 }
@@ -117,9 +119,9 @@ impl Tree {
 }
 
 impl Parser {
-    /// A node that begins in the line that is read now.
+    /// A node that is the line that is read now.
     pub(super) fn here(&self, tree: Tree) -> Node {
-        Node { line: self.at + 1, tree }
+        Node { line: self.at + 1, column: 1, tree }
     }
 
     /// Takes the anchor that stands at or behind `column` of the current line, if there is one.

@@ -149,6 +149,11 @@ fn lines_are_known_of_keys_and_values() {
     let super::Tree::List(items) = &pairs[1].value.tree else { panic!("{pairs:?}") };
     let inner = &items[0].as_map().expect("a map")[0];
     assert_eq!((inner.line, inner.value.line), (3, 3));
+    assert_eq!((inner.value.column, items[0].column, pairs[0].value.column), (8, 5, 4));
+    let flow = super::nodes("a: {b: [1, x]}").expect("YAML");
+    let list = flow.get("a").and_then(|it| it.get("b")).expect("a list");
+    let super::Tree::List(items) = &list.tree else { panic!("{list:?}") };
+    assert_eq!((list.column, items[1].column), (8, 12));
     assert_eq!(inner.value.tree, super::Tree::Text { text: "2".into(), plain: false });
     assert_eq!(
         node.get("a").map(|a| a.tree.clone()),

@@ -23,6 +23,7 @@ fn flags_of_one_app_are_not_taken_for_several() {
         text: String::new(),
         notes: Vec::new(),
         has_port: true,
+        named: None,
         line: 1,
     };
     let count = |line: &str, all| chosen(&typed(line), all, false).map(|all| all.len()).ok();
@@ -37,9 +38,8 @@ fn flags_of_one_app_are_not_taken_for_several() {
 fn without_a_manifest_what_is_pushed_names_the_app() {
     let read = |line: &str, origin: &Origin| {
         let push = typed(line);
-        let mut flags = Flags::of(&push);
-        flags.publish = push.port;
-        let text = overlaid(&bare(&name_of(&push, origin).expect("a name"), origin), &flags);
+        let name = name_of(&push, origin).expect("a name");
+        let text = overlaid(&bare(&name, origin), &Flags::of_one(&push));
         manifest::parse(&text, "x", Path::new("/")).expect("a manifest")
     };
     let it = read("--port 8000", &Origin::Dir("/srv/My_App".into()));
@@ -67,7 +67,6 @@ fn a_flag_that_would_do_nothing_is_refused_by_its_name() {
         ),
         ("--var a=b", &dir, own(), "--var has no effect: terrarium.toml says"),
         ("--services s", &image("a:1"), Found::None, "--services has no effect"),
-        ("--port 80", &dir, own(), "--port has no effect: terrarium.toml says what is published"),
         ("--port 80 --no-route", &dir, cf(), "--port has no effect: --no-route"),
         ("--random-route --no-route", &dir, cf(), "--random-route has no effect"),
         ("--endpoint /up", &dir, cf(), "--endpoint has no effect"),
@@ -82,6 +81,7 @@ fn a_flag_that_would_do_nothing_is_refused_by_its_name() {
     for (line, origin, found) in [
         ("--vars-file v --var a=b --services s --port 80", &dir, cf()),
         ("--port 80 -b ruby -s tiny --random-route", &dir, Found::None),
+        ("--port 80", &dir, own()),
         ("-u http --endpoint /up --no-route", &dir, own()),
     ] {
         assert!(idle(&typed(line), origin, &found).is_ok(), "{line}");

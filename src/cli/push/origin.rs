@@ -1,0 +1,129 @@
+//! What is meant by the word that is pushed: a directory, an archive or an image.
+
+use crate::cli::error::CliError;
+use crate::cli::parse::{Push, UsageError, What};
+use crate::unit::{AppName, ImageRef};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// How the names of archives end that cf pushes the contents of.
+const ARCHIVES: [&str; 4] = ["zip", "jar", "war", "ear"];
+
+/// What is pushed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Absolute.
+    Dir(PathBuf),
+    /// A zip with what a directory would hold, absolute.
+    Archive(PathBuf),
+    Image(ImageRef),
+    /// A word that is an image when the box has one of that name, and else most likely a path that is not there.
+    Perhaps(ImageRef),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Dir(path) | Origin::Archive(path) => path.display().fmt(f),
+            Origin::Image(image) | Origin::Perhaps(image) => image.fmt(f),
+        }
+    }
+}
+
+/// The directory, the archive or the image that is meant.
+pub fn origin(push: &Push) -> Result<Origin, CliError> {
+    let what = push.what.as_deref().unwrap_or(".");
+    let path = Path::new(what);
+    let looks_like_path = what.starts_with(['.', '/', '~']);
+    let may_be_image = match push.kind {
+        What::Any => !path.exists() && !looks_like_path,
+        What::Image => true,
+        What::Path => false,
+    };
+    match what.parse::<ImageRef>() {
+        Ok(image) if may_be_image && (push.kind == What::Image || is_image(what, &image)) => {
+            return Ok(Origin::Image(image));
+        }
+        Ok(image) if may_be_image => return Ok(Origin::Perhaps(image)),
+        Err(err) if push.kind == What::Image => {
+            return Err(UsageError::new(format!("-o {what}: {err}"), "write its name").into());
+        }
+        _ => {}
+    }
+    let failed = |source| CliError::File { doing: "push", path: path.to_owned(), source };
+    let whole = std::fs::canonicalize(path).map_err(failed)?;
+    let ends = |end: &&str| whole.extension().is_some_and(|it| it.eq_ignore_ascii_case(end));
+    match whole.is_dir() {
+        true => Ok(Origin::Dir(whole)),
+        false if whole.is_file() && ARCHIVES.iter().any(ends) => Ok(Origin::Archive(whole)),
+        false => {
+            let why = "it is neither a directory nor a zip, jar or war; unpack it, and push that";
+            Err(failed(io::Error::new(io::ErrorKind::NotADirectory, why)))
+        }
+    }
+}
+
+/// Whether a word that is nothing here names an image beyond doubt: by its tag, its digest or its registry. The
+/// latter looks like a directory with a dot in its name, of which there may be one.
+fn is_image(what: &str, image: &ImageRef) -> bool {
+    let first = what.split('/').next().unwrap_or_default();
+    let by_registry = image.host().is_some() && !Path::new(first).is_dir();
+    what.contains("://") || image.has_tag() || image.digest().is_some() || by_registry
+}
+
+/// What somebody may have meant by a word that is neither here nor an image of the box.
+pub fn nothing(image: &ImageRef) -> UsageError {
+    let what = format!(
+        "there is no directory or archive `{image}` here, nor an image of that name on this box"
+    );
+    let mut cure = format!("write {image}:latest or -o {image} for an image of a registry");
+    if image.to_string().parse::<AppName>().is_ok() {
+        cure.push_str(&format!(", or -n {image} to push this directory by that name"));
+    }
+    UsageError::new(what, cure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_an_image_by_tag_digest_or_registry_and_else_only_perhaps() {
+        let digest = format!("ops/cache@sha256:{}", "0".repeat(64));
+        // `src` is a directory here, as for whoever mistypes what is below one.
+        for (what, sure) in [
+            ("redis:7", true),
+            ("ops/cache:7", true),
+            (&*digest, true),
+            ("registry.lan/ops/cache", true),
+            ("localhost/cache", true),
+            ("docker:///redis", true),
+            ("redis", false),
+            ("nodir", false),
+            ("shop.jar", false),
+            ("target/shop.jar", false),
+            ("src/nodir", false),
+        ] {
+            let image: ImageRef = what.parse().unwrap_or_else(|err| panic!("{what}: {err}"));
+            assert_eq!(is_image(what, &image), sure, "{what}");
+            let push = |kind| Push { what: Some(what.into()), kind, ..Push::default() };
+            let meant =
+                if sure { Origin::Image(image.clone()) } else { Origin::Perhaps(image.clone()) };
+            assert_eq!(origin(&push(What::Any)).ok(), Some(meant), "{what}");
+            assert_eq!(origin(&push(What::Image)).ok(), Some(Origin::Image(image)), "{what}");
+        }
+    }
+
+    #[test]
+    fn what_is_nothing_is_told_with_what_else_may_have_been_meant() {
+        let of = |what: &str| nothing(&what.parse().expect("an image")).to_string();
+        let said = of("nodir");
+        for part in
+            ["`nodir` here", "nodir:latest or -o nodir for an image", "-n nodir to push this"]
+        {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        assert!(!of("src/nodir").contains("-n "), "{}", of("src/nodir"));
+    }
+}
