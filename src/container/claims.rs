@@ -89,6 +89,11 @@ impl Claims {
         self.slots.acquire()
     }
 
+    /// The same with this one; `false`: somebody has it.
+    pub fn reserve_this(&mut self, slot: Slot) -> bool {
+        self.slots.reserve(slot)
+    }
+
     /// Gives such a slot back.
     pub fn unreserve(&mut self, slot: Slot) {
         self.slots.release(slot);

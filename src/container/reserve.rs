@@ -5,6 +5,7 @@
 //! network is made from the beginning. They are made one by one by the thread that removes links, when
 //! nothing has happened for a moment, and are none of the daemon's that comes next: their processes end
 //! with this one's connection, and their links are found by the directory that the depot has of each slot.
+//! That daemon removes them in the same way, before it makes its own.
 
 use super::claims::Claims;
 use super::create::{AHEAD_MAX_MS, BACKLOG, MEMORY_MIN, SOCKET, hear_within, refusal, tell};
@@ -55,6 +56,8 @@ pub(super) struct State {
     failed: bool,
     /// Oldest first.
     ready: VecDeque<Half>,
+    /// Slots of a daemon before us, whose halves have ended: their links and groups are to go.
+    old: Vec<Slot>,
 }
 
 /// Half a container.
@@ -142,10 +145,21 @@ impl Reserve {
         self.state().ready.push_front(half);
     }
 
-    /// Whether one more is to be made.
+    /// Takes over a slot of a half that a daemon before us has made, to be removed in a quiet moment: the
+    /// kernel takes tens of milliseconds for it, and a start is waited for. `false`: somebody has the slot.
+    pub(super) fn take_over(&self, slot: Slot) -> bool {
+        let is_ours = lock_claims(&self.claims).reserve_this(slot);
+        if is_ours {
+            self.state().old.push(slot);
+        }
+        is_ours
+    }
+
+    /// Whether an old one is to be removed, or one more to be made.
     pub(super) fn wants(&self) -> bool {
         let state = self.state();
-        state.open && !state.failed && state.ready.len() < self.most
+        let wants_more = !state.failed && state.ready.len() < self.most;
+        state.open && (wants_more || !state.old.is_empty())
     }
 
     /// Something has happened: takes away what has died.
@@ -169,8 +183,12 @@ impl Reserve {
         }
     }
 
-    /// Makes one.
+    /// Removes an old one, or makes one.
     pub(super) fn fill(&self) {
+        let old = self.state().old.pop();
+        if let Some(slot) = old {
+            return self.free(slot);
+        }
         let Some(slot) = lock_claims(&self.claims).reserve() else {
             self.state().failed = true;
             return;
@@ -194,6 +212,8 @@ impl Reserve {
     pub(super) fn empty(&self) {
         self.tidy();
         self.unmake_all();
+        let old = std::mem::take(&mut self.state().old);
+        old.into_iter().for_each(|slot| self.free(slot));
         self.depot.close_reserve();
     }
 

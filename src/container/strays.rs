@@ -56,13 +56,14 @@ impl Host {
             // Made ahead by a daemon that did not come to remove them; their processes have ended, or
             // do at this moment. A directory that could not be removed may name a slot that a
             // container has had since then: the links are that one's.
+            let mut old = BTreeSet::new();
             for slot in self.depot.reserve()? {
-                if !slots.contains(&slot) {
-                    self.net.release(slot)?;
+                match !slots.contains(&slot) && self.reserve.take_over(slot) {
+                    true => drop(old.insert(slot)),
+                    false => self.depot.forget_reserve(slot)?,
                 }
-                self.depot.forget_reserve(slot)?;
             }
-            for slot in self.cgroups.ahead()? {
+            for slot in self.cgroups.ahead()?.into_iter().filter(|slot| !old.contains(slot)) {
                 // One that lives is another daemon's, with the same parent: the rest is swept all the same.
                 if let Err(err) = self.cgroups.remove_ahead(slot) {
                     let cure = STRAY_CURE;
@@ -70,7 +71,7 @@ impl Host {
                 }
             }
             for slot in self.net.slots_on_host()? {
-                if slots.contains(&slot) {
+                if slots.contains(&slot) || old.contains(&slot) {
                     continue;
                 }
                 let lives = self.net.is_connected(slot)?;
