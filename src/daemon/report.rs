@@ -27,72 +27,81 @@ pub(super) struct Report {
     pub is_bounded: bool,
 }
 
+/// What was told last, and since when the app is seen to be held up.
+#[derive(Default)]
+struct Told {
+    state: String,
+    waits: String,
+    since_ms: Option<u64>,
+}
+
 impl Report {
     /// Tells what happens to the app until it runs or has failed. A client that left ends it.
     pub async fn tell(self) {
-        let Report { cell, name, lines, changes, sender, is_bounded } = self;
-        let (mut told, mut told_of, mut since_ms) = (String::new(), String::new(), None);
-        loop {
-            let mut held = None;
-            let last = match cell.glance(name.as_str()) {
-                Err(err) => Some(ApplyEvent::Error(ServiceError::from(err).view())),
-                Ok(view) => {
-                    if view.state != told {
-                        told = view.state.clone();
-                        if sender.send(ApplyEvent::State(told.clone())).await.is_err() {
-                            return;
-                        }
-                    }
-                    held = match is_bounded && is_begun(&view) {
-                        true => cell.held_up(&name, &mut since_ms),
-                        false => None,
-                    };
-                    last_word(view, held.as_ref())
+        let mut told = Told::default();
+        while self.look(&mut told).await.is_some() {}
+    }
+
+    /// Looks once, tells what is new, and waits until there is something to look at again. `None`: the last
+    /// word was told, or nobody listens.
+    async fn look(&self, told: &mut Told) -> Option<()> {
+        let mut held = None;
+        let last = match self.cell.glance(self.name.as_str()) {
+            Err(err) => Some(ApplyEvent::Error(ServiceError::from(err).view())),
+            Ok(view) => {
+                if view.state != told.state {
+                    told.state.clone_from(&view.state);
+                    self.send(ApplyEvent::State(view.state.clone())).await?;
                 }
-            };
-            // What was logged before the last word is told before it. No more: an app may print faster
-            // than anybody reads.
-            for _ in 0..lines.len() {
-                let Ok(line) = lines.try_recv() else { break };
-                if sender.send(ApplyEvent::Log(line)).await.is_err() {
-                    return;
+                if self.is_bounded && is_begun(&view) {
+                    held = self.cell.held_up(&self.name, &mut told.since_ms);
                 }
+                last_word(view, held.as_ref())
             }
-            if let Some(mut last) = last {
-                if let (ApplyEvent::Done(view), Ok(whole)) =
-                    (&mut last, cell.app(name.as_str()).await)
-                {
-                    **view = whole;
-                }
-                let _ = sender.send(last).await;
-                return;
-            }
-            let left = held.map(|(delay, left)| (delay.what, left));
-            if let Some((what, _)) = left.as_ref().filter(|(what, _)| *what != told_of) {
-                told_of.clone_from(what);
-                if sender.send(ApplyEvent::Waits(what.clone())).await.is_err() {
-                    return;
-                }
-            }
-            let line = async { lines.recv().await.map(Some) };
-            let change = async { changes.recv().await.map(|()| None) };
-            let over = async {
-                match left {
-                    Some((_, left)) => drop(async_io::Timer::after(left).await),
-                    None => future::pending().await,
-                }
-                Ok(None)
-            };
-            // The client has left, the app is gone or the daemon ends: nobody to tell.
-            let told = match future::or(future::or(line, change), over).await {
-                Ok(Some(line)) => sender.send(ApplyEvent::Log(line)).await.is_ok(),
-                Ok(None) => !sender.is_closed(),
-                Err(_) => false,
-            };
-            if !told {
-                return;
-            }
+        };
+        // What was logged before the last word is told before it. No more: an app may print faster
+        // than anybody reads.
+        for _ in 0..self.lines.len() {
+            let Ok(line) = self.lines.try_recv() else { break };
+            self.send(ApplyEvent::Log(line)).await?;
         }
+        if let Some(mut last) = last {
+            if let (ApplyEvent::Done(view), Ok(whole)) =
+                (&mut last, self.cell.app(self.name.as_str()).await)
+            {
+                **view = whole;
+            }
+            self.send(last).await?;
+            return None;
+        }
+        if let Some((delay, _)) = held.as_ref().filter(|(delay, _)| delay.what != told.waits) {
+            told.waits.clone_from(&delay.what);
+            self.send(ApplyEvent::Waits(delay.what.clone())).await?;
+        }
+        self.wait(held.map(|(_, left)| left)).await
+    }
+
+    /// Until something changes, or that time is over; lines are told as they come. `None`: nobody to tell, as
+    /// the client has left, the app is gone or the daemon ends.
+    async fn wait(&self, left: Option<Duration>) -> Option<()> {
+        let line = async { self.lines.recv().await.map(Some) };
+        let change = async { self.changes.recv().await.map(|()| None) };
+        let over = async {
+            match left {
+                Some(left) => drop(async_io::Timer::after(left).await),
+                None => future::pending().await,
+            }
+            Ok(None)
+        };
+        match future::or(future::or(line, change), over).await {
+            Ok(Some(line)) => self.send(ApplyEvent::Log(line)).await,
+            Ok(None) => (!self.sender.is_closed()).then_some(()),
+            Err(_) => None,
+        }
+    }
+
+    async fn send(&self, event: ApplyEvent) -> Option<()> {
+        self.sender.send(event).await.ok()
     }
 }
 
