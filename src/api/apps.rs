@@ -109,6 +109,8 @@ pub enum ApplyEvent {
     Log(LogLine),
     /// The app's new state: `staging`, `starting`, `running`.
     State(String),
+    /// What it waits for, and how long at most: `until instance web/0 is ready, 1m at most`.
+    Waits(String),
     /// It failed; nothing follows.
     Error(ErrorView),
     /// It is done: the app as it is now; nothing follows. Without `wait`: as it was accepted.
@@ -145,19 +147,10 @@ pub struct LogQuery {
 impl LogQuery {
     /// Whether `line` is one of them, however many there are.
     pub fn wants(&self, line: &LogLine) -> bool {
-        let is_of = |source: &String| {
-            let (head, rest) = match line.source.split_at_checked(source.len()) {
-                Some(halves) => halves,
-                None => return false,
-            };
-            head.eq_ignore_ascii_case(source) && (rest.is_empty() || rest.starts_with('/'))
-        };
-        let is_from =
-            |process: &String| line.source.rsplit('/').next() == Some(&process.to_uppercase());
         self.index.is_none_or(|index| line.index == index)
             && self.since_ms.is_none_or(|since| line.time_ms >= since)
-            && self.process.as_ref().is_none_or(is_from)
-            && self.source.as_ref().is_none_or(is_of)
+            && self.process.as_ref().is_none_or(|process| line.is_of(process))
+            && self.source.as_ref().is_none_or(|source| line.is_below(source))
     }
 }
 

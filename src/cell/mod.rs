@@ -6,7 +6,7 @@
 //! Called by: `api`, `daemon`. Calls: `exec`, `stage`, `container`, `image`, `config` (manifests),
 //! `lifecycle` (packing), `net` (addresses, who has a port), `model`, `unit`.
 //! Entry points: [`Cell`]; pure: [`diff`], [`rollout`], [`order`], [`lrp_state`], [`crash`],
-//! [`owner`], [`queue`], [`fit`], [`clock`], [`task::state`], [`task::due`].
+//! [`owner`], [`queue`], [`waits`], [`fit`], [`clock`], [`task::state`], [`task::due`].
 //! Ancestor: rep, BBS, converger, auctioneer, nsync's bulker.
 //!
 //! The loop is level-triggered: it compares and mends for ever; an event only makes it look sooner.
@@ -58,8 +58,10 @@ pub mod store;
 mod stuck;
 mod tag;
 pub mod task;
+pub mod traces;
 mod upkeep;
 mod view;
+pub mod waits;
 mod wishes;
 mod worked_on;
 

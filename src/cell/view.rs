@@ -1,10 +1,12 @@
 //! What people see of apps.
 
 use super::claims::claims;
-use super::converge::{STAGING_MAX, desired};
+use super::converge::{STAGING_MAX, desired, stopping};
+use super::diff::Key;
 use super::error::{CellError, Kind};
 use super::record::{AppRecord, Release};
 use super::shared::{Cell, Shared, State, now_ms};
+use super::waits::{self, Delay};
 use super::worked_on::Supervised;
 use super::{diff, releases, rollout};
 use crate::container::Container;
@@ -62,14 +64,34 @@ impl Cell {
         decided && !busy && !app.deleting && mine.all(|lrp| diff::rests(lrp, &state.actual))
     }
 
-    /// Refuses a process or an instance that an app does not have.
-    pub fn expect(
-        &self,
-        name: &str,
-        process: Option<&str>,
-        index: Option<u32>,
-    ) -> Result<(), CellError> {
-        expect(&self.glance(name)?, process, index)
+    /// What an app is held up by, and how long somebody who waits for it still does; `None`: nothing that
+    /// does not end by itself. `since_ms`: since when he sees it so.
+    pub fn held_up(&self, name: &AppName, since_ms: &mut Option<u64>) -> Option<(Delay, Duration)> {
+        let now = now_ms();
+        let delay = self.delay(name, *since_ms.get_or_insert(now));
+        if delay.is_none() {
+            *since_ms = None;
+        }
+        let left = |delay: &Delay| Duration::from_millis(delay.until_ms.saturating_sub(now));
+        delay.map(|delay| {
+            let left = left(&delay);
+            (delay, left)
+        })
+    }
+
+    fn delay(&self, name: &AppName, seen_ms: u64) -> Option<Delay> {
+        let state = self.shared.state();
+        let app = state.apps.get(name).filter(|app| !app.stopped && !app.deleting)?;
+        let (lrps, supervised) = (releases::desired(app), stopping(&state));
+        let said = |key: &Key| state.supervised.get(key).and_then(|work| work.unready.clone());
+        waits::delay(&waits::Facts {
+            lrps: &lrps,
+            actual: &state.actual,
+            supervised: &supervised,
+            said: &said,
+            on_trial: releases::is_on_trial(app),
+            seen_ms,
+        })
     }
 
     /// Adds what instances use. On the pool: a few files of the kernel for each of them.

@@ -5,6 +5,7 @@ use super::manifests::Loaded;
 use super::parse::{Act, Target, UsageError};
 use super::remote::Remote;
 use super::show::{self, Health};
+use super::text::clean;
 use super::ui::{Ui, now_ms};
 use crate::api::apps::{ApplyEvent, ApplyRequest, ErrorKind, ScaleRequest};
 use crate::api::http::client::{ClientError, Reply};
@@ -92,6 +93,7 @@ pub async fn follow(
                 seen(line);
             }
             ApplyEvent::State(state) => ui.note(&format!("{name}: {state}")),
+            ApplyEvent::Waits(what) => ui.note(&format!("{name}: waits {}", clean(&what))),
             ApplyEvent::Error(mut view) => {
                 // Not the same words twice.
                 if failure.is_some_and(|why| view.message.ends_with(&format!(": {why}"))) {

@@ -26,7 +26,7 @@ use crate::config::manifest;
 use crate::config::merge::{over, quoted};
 use crate::config::site::Site;
 use crate::model::manifest::Manifest;
-use crate::model::view::{AppView, ErrorView, LogLine, Pushed, UNCHANGED};
+use crate::model::view::{AppView, ErrorView, InstanceView, LogLine, Pushed, UNCHANGED};
 use crate::net::listening::is_taken;
 use crate::unit::{AppName, ImageRef};
 use orders::{Order, Plan, plan};
@@ -318,10 +318,12 @@ fn idle(was_stopped: bool) -> &'static str {
 /// Where somebody reaches an app that runs; `None`: nowhere.
 fn reached(app: &AppView) -> Option<String> {
     let at = show::addresses(app).join(" ");
-    if app.state != "running" || at.is_empty() {
+    let instances = || app.processes.iter().flat_map(|it| &it.instances);
+    let is_led_to = |it: &InstanceView| it.ready != Some(false) && !it.ports.is_empty();
+    if app.state != "running" || at.is_empty() || !instances().any(is_led_to) {
         return None;
     }
-    let ports = app.processes.iter().flat_map(|it| &it.instances).flat_map(|it| &it.ports);
+    let ports = instances().flat_map(|it| &it.ports);
     Some(match ports.clone().any(|port| port.publish.is_some()) {
         true => format!("answers at {at}"),
         false => format!(
@@ -343,6 +345,9 @@ mod tests {
             Some("answers at http://127.0.0.1:8080")
         );
         assert_eq!(reached(&view("web", "crashed")), None);
+        let mut unready = view("web", "running");
+        unready.processes[0].instances[0].ready = Some(false);
+        assert_eq!(reached(&unready), None, "nothing is led to it");
         let mut own = view("web", "running");
         own.processes[0].instances[0].ports[0].publish = None;
         let said = reached(&own).expect("it has a port");

@@ -19,7 +19,7 @@ impl HistoryService for Service {
         let changes = self.cell.watch();
         self.cell.glance(name.as_str())?;
         let (sender, receiver) = bounded(BEHIND_MAX);
-        self.report(name, lines, changes, sender);
+        self.report(name, lines, changes, (sender, true));
         Ok(Box::pin(receiver))
     }
 

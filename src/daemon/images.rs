@@ -328,7 +328,7 @@ impl ImageService for Service {
         // Those are known to their clients by other names.
         let garden = self.garden.view(usize::MAX).await.containers;
         let (text, apps) = (image.to_owned(), self.cell.idle_images());
-        let wanted = self.cell.image_names();
+        let (wanted, instances) = (self.cell.image_names(), self.cell.instances());
         let removals = self.images.removals.clone();
         let work = move |host: &Host, default: &str| {
             // Who finds another name still there leaves the image to it.
@@ -358,7 +358,8 @@ impl ImageService for Service {
             };
             let users = &users::of(host, &apps, &all)?[at];
             if !users.is_empty() {
-                return Err(users::refusal(&text, users, handle));
+                let users = users::with_apps(users, |handle| instances.get(handle).cloned());
+                return Err(users::refusal(&text, &users, handle));
             }
             check(names)?;
             names.iter().try_for_each(forget)?;

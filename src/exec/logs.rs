@@ -227,6 +227,17 @@ impl AppLog {
         last_of(files, count, wanted)
     }
 
+    /// Shows `see` every line that is kept, newest file first. Blocking.
+    pub fn each(&self, mut see: impl FnMut(&LogLine)) {
+        let files = {
+            let _inner = self.inner();
+            self.files()
+        };
+        for (file, length) in files {
+            lines_of(file, length).for_each(|line| see(&line));
+        }
+    }
+
     /// The last `count` wanted lines, and then every new one, wanted or not; none twice and none
     /// missed. Blocking, but for 0 lines; whoever writes meanwhile does not wait.
     pub fn follow(
@@ -280,12 +291,7 @@ fn last_of(
             break;
         }
         let mut older = VecDeque::new();
-        for text in BufReader::new(file.take(length)).split(b'\n').map_while(Result::ok) {
-            // A line that a power cut has torn is skipped; the ones after it are whole.
-            let Ok(line) = serde_json::from_slice(&text) else { continue };
-            if !wanted(&line) {
-                continue;
-            }
+        for line in lines_of(file, length).filter(&wanted) {
             if older.len() == room {
                 older.pop_front();
             }
@@ -295,6 +301,13 @@ fn last_of(
         lines = older;
     }
     lines.into()
+}
+
+/// The lines of a file up to this length, oldest first.
+fn lines_of(file: File, length: u64) -> impl Iterator<Item = LogLine> {
+    let texts = BufReader::new(file.take(length)).split(b'\n').map_while(Result::ok);
+    // A line that a power cut has torn is skipped; the ones after it are whole.
+    texts.filter_map(|text| serde_json::from_slice(&text).ok())
 }
 
 /// Whether a file of this length is empty or ends with its last line's end.

@@ -1,10 +1,16 @@
 //! Images in the words of docker: what its own programs call the fields. Pure.
 
+use super::bounded::{self, ENTRIES_MAX};
 use super::catalog::Known;
 use super::config::{ImageConfig, Protocol};
 use crate::unit::Digest;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The members of a configuration, each as the text that it came as: some are other people's, and as
+/// values they would take many times as much memory.
+type Members = BTreeMap<String, Box<RawValue>>;
 
 /// What of an image of the first version belongs to one layer.
 const OF_A_LAYER: [&str; 7] =
@@ -44,7 +50,8 @@ pub fn config(config: &ImageConfig) -> Value {
 /// All about an image, as `docker inspect` has it, with what is ours beside it. `bytes`: of its
 /// layers; `used_by`: what is made of it.
 pub fn inspect(image: &Known, names: &[String], bytes: u64, used_by: &[String]) -> Value {
-    let raw: Value = serde_json::from_str(&image.raw).unwrap_or_default();
+    let raw = members(&image.raw).unwrap_or_default();
+    let said = |key: &str| text(&raw, key);
     // Several tags may be of one repository.
     let repositories: BTreeSet<&str> =
         names.iter().filter_map(|name| Some(name.rsplit_once(':')?.0)).collect();
@@ -54,11 +61,11 @@ pub fn inspect(image: &Known, names: &[String], bytes: u64, used_by: &[String]) 
         "Digest": image.digest,
         "RepoTags": names,
         "RepoDigests": pinned.collect::<Vec<_>>(),
-        "Created": raw["created"],
-        "Author": raw["author"],
-        "Architecture": raw["architecture"],
-        "Variant": raw["variant"],
-        "Os": raw["os"],
+        "Created": said("created"),
+        "Author": said("author"),
+        "Architecture": said("architecture"),
+        "Variant": said("variant"),
+        "Os": said("os"),
         "Size": bytes,
         "Config": config(&image.config),
         "RootFS": { "Type": "layers", "Layers": image.diffs },
@@ -68,15 +75,26 @@ pub fn inspect(image: &Known, names: &[String], bytes: u64, used_by: &[String]) 
     })
 }
 
+/// What a configuration says; `None`: it is none, or has more members than are kept.
+fn members(raw: &str) -> Option<Members> {
+    let mut from = serde_json::Deserializer::from_str(raw);
+    let members = bounded::map(&mut from, "a configuration", ENTRIES_MAX).ok()?;
+    from.end().is_ok().then_some(members)
+}
+
+/// A member that is a text.
+fn text(members: &Members, key: &str) -> Option<String> {
+    serde_json::from_str(members.get(key)?.get()).ok()
+}
+
 /// The configuration of an image whose layers hold `diffs` now. As it came, byte for byte, when they
 /// held that before. `architecture`: this box's, for images that name none.
 pub(super) fn rewritten(image: &Known, diffs: &[Digest], architecture: &str) -> Vec<u8> {
-    let raw = serde_json::from_str(&image.raw);
-    let Ok(Value::Object(mut whole)) = raw else { return fresh(image, diffs, architecture) };
+    let Some(mut whole) = members(&image.raw) else { return fresh(image, diffs, architecture) };
     if !whole.contains_key("rootfs") {
         // What the layers below say of the processes stands in other files.
         OF_A_LAYER.iter().for_each(|key| drop(whole.remove(*key)));
-        whole.insert("config".into(), config(&image.config));
+        put(&mut whole, "config", &config(&image.config));
     } else if image.diffs == diffs {
         return image.raw.clone().into_bytes();
     }
@@ -88,17 +106,24 @@ pub(super) fn rewritten(image: &Known, diffs: &[Digest], architecture: &str) -> 
 }
 
 fn fresh(image: &Known, diffs: &[Digest], architecture: &str) -> Vec<u8> {
-    finish(Map::from_iter([("config".into(), config(&image.config))]), diffs, architecture)
+    let mut whole = Members::new();
+    put(&mut whole, "config", &config(&image.config));
+    finish(whole, diffs, architecture)
 }
 
-fn finish(mut whole: Map<String, Value>, diffs: &[Digest], architecture: &str) -> Vec<u8> {
+fn finish(mut whole: Members, diffs: &[Digest], architecture: &str) -> Vec<u8> {
     for (key, value) in [("os", "linux"), ("architecture", architecture)] {
-        if whole.get(key).and_then(Value::as_str).is_none_or(str::is_empty) {
-            whole.insert(key.into(), json!(value));
+        if text(&whole, key).is_none_or(|text| text.is_empty()) {
+            put(&mut whole, key, &json!(value));
         }
     }
-    whole.insert("rootfs".into(), json!({ "type": "layers", "diff_ids": diffs }));
-    Value::Object(whole).to_string().into_bytes()
+    put(&mut whole, "rootfs", &json!({ "type": "layers", "diff_ids": diffs }));
+    serde_json::to_vec(&whole).expect("texts of JSON are written as they are")
+}
+
+fn put(whole: &mut Members, key: &str, value: &Value) {
+    let text = RawValue::from_string(value.to_string()).expect("a value is its own text");
+    whole.insert(key.into(), text);
 }
 
 #[cfg(test)]
@@ -131,6 +156,32 @@ mod tests {
         let other: Value = serde_json::from_slice(&text).expect("it");
         assert_eq!(other.get("history"), None);
         assert!(ImageConfig::read(&text).is_ok());
+    }
+
+    /// As values, lists in lists take some sixty times their text: what is not looked at stays what it came
+    /// as, and there is a most of what is.
+    #[test]
+    fn what_others_say_stays_text_and_has_a_bound() {
+        let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
+        let deep = format!("[{}]", "[ [ [ [ ] ] ] ],".repeat(50_000) + "0");
+        let raw = format!(
+            r#"{{"os":"linux","author":{deep},"created":"now","rootfs":{{"diff_ids":["{one}"]}}}}"#
+        );
+        let known = image(&raw, &[one]);
+        assert!(members(&raw).is_some_and(|own| own["author"].get() == deep));
+        let told = inspect(&known, &[], 0, &[]);
+        assert_eq!((&told["Author"], &told["Created"]), (&Value::Null, &json!("now")));
+        let text = String::from_utf8(rewritten(&known, &[two], "amd64")).expect("UTF-8");
+        assert!(text.contains(&deep), "it was not read");
+        assert!(ImageConfig::read(text.as_bytes()).is_ok());
+
+        let many: Vec<String> = (0..=ENTRIES_MAX).map(|n| format!("\"m{n}\":0")).collect();
+        let many = format!(r#"{{"os":"plan9","rootfs":0,{}}}"#, many.join(","));
+        assert!(members(&many).is_none());
+        let known = image(&many, &[one]);
+        assert_eq!(inspect(&known, &[], 0, &[])["Os"], Value::Null);
+        let text = rewritten(&known, &[two], "amd64");
+        assert!(text.len() < 1000 && ImageConfig::read(&text).is_ok(), "{} bytes", text.len());
     }
 
     #[test]

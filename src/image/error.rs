@@ -1,6 +1,7 @@
 //! What can go wrong between an archive and a layer.
 
 use super::held::NO_MEMORY;
+use super::refusal;
 use super::registry::failure::Failure;
 use crate::unit::{Bytes, Digest};
 use crate::volume::VolumeError;
@@ -133,14 +134,26 @@ pub enum ImageError {
 pub struct UnpackError {
     entry: Option<Vec<u8>>,
     why: String,
-    source: Option<io::Error>,
-    lacks_memory: bool,
+    cause: Cause,
+}
+
+/// What is behind it.
+#[derive(Debug)]
+enum Cause {
+    /// What was read: the text says all of it.
+    Said,
+    /// There is no memory for what is to be remembered.
+    Memory,
+    /// A step of one entry was refused, as a rule by the kernel.
+    Refused(io::Error),
+    /// What it comes from broke off.
+    Stream(io::Error),
 }
 
 impl UnpackError {
     /// About the archive as a whole.
     pub(super) fn archive(why: impl Into<String>) -> UnpackError {
-        UnpackError { entry: None, why: why.into(), source: None, lacks_memory: false }
+        UnpackError { entry: None, why: why.into(), cause: Cause::Said }
     }
 
     /// About one entry.
@@ -151,12 +164,21 @@ impl UnpackError {
     /// There is no memory for what is to be remembered of it ([`super::held`]); `what` comes before that.
     pub(super) fn no_memory(what: &str) -> UnpackError {
         let why = format!("{what}{NO_MEMORY}");
-        UnpackError { lacks_memory: true, ..UnpackError::archive(why) }
+        UnpackError { cause: Cause::Memory, ..UnpackError::archive(why) }
     }
 
     /// Whether only that was missing: when others have given theirs back, it may be there.
     pub fn lacks_memory(&self) -> bool {
-        self.lacks_memory
+        matches!(self.cause, Cause::Memory)
+    }
+
+    /// Whether the kernel has refused an entry for what it is.
+    pub(super) fn is_refused_for_good(&self) -> bool {
+        let number = match &self.cause {
+            Cause::Refused(err) => err.raw_os_error(),
+            Cause::Said | Cause::Memory | Cause::Stream(_) => None,
+        };
+        number.is_some_and(refusal::is_of_content)
     }
 
     /// For `map_err`: the kernel refused a step of one entry.
@@ -165,13 +187,13 @@ impl UnpackError {
         why: &'static str,
     ) -> impl FnOnce(io::Error) -> UnpackError + use<> {
         let entry = Some(path.to_vec());
-        move |source| UnpackError { entry, source: Some(source), ..UnpackError::archive(why) }
+        move |err| UnpackError { entry, cause: Cause::Refused(err), ..UnpackError::archive(why) }
     }
 
     /// For `map_err`: the stream broke off.
     pub(super) fn stream(source: io::Error) -> UnpackError {
         let why = "cannot be read to its end";
-        UnpackError { source: Some(source), ..UnpackError::archive(why) }
+        UnpackError { cause: Cause::Stream(source), ..UnpackError::archive(why) }
     }
 
     /// The same, with the entry that was being read when it has none yet.
@@ -199,7 +221,10 @@ impl fmt::Display for UnpackError {
 
 impl Error for UnpackError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_ref().map(|err| err as &(dyn Error + 'static))
+        match &self.cause {
+            Cause::Said | Cause::Memory => None,
+            Cause::Refused(err) | Cause::Stream(err) => Some(err),
+        }
     }
 }
 

@@ -426,11 +426,13 @@ impl<R: Read> Read for Counted<'_, '_, R> {
 
 /// Whether it is the fault of what came: it is so again, whenever it comes.
 pub(super) fn is_of_content(err: &UnpackError) -> bool {
-    download::failure_in(err).is_none() && !err.lacks_memory() && !is_ours(err)
+    let is_ours = || err.lacks_memory() || is_ours(err);
+    download::failure_in(err).is_none() && (err.is_refused_for_good() || !is_ours())
 }
 
 /// Whether it is the store's fault, or the disk's or the box's, and not what came: decoders and readers of
-/// archives have no numbers of the kernel's.
+/// archives have no numbers of the kernel's, and those that it refuses entries by for what they are
+/// ([`super::refusal`]) are taken out before.
 fn is_ours(err: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(err);
     while let Some(err) = next {
@@ -475,5 +477,12 @@ mod tests {
             assert!(is_of_content(&UnpackError::stream(io::Error::new(kind, "why"))), "{kind}");
         }
         assert!(is_of_content(&UnpackError::entry(b"../a", "is outside")));
+        // ENAMETOOLONG, ELOOP, EINVAL: of an entry, and of what only comes from there.
+        for number in [36, 40, 22] {
+            let err = || io::Error::from_raw_os_error(number);
+            let refused = UnpackError::refused(b"a", "cannot be made")(err());
+            assert!(is_of_content(&refused.at(b"a")), "{number}");
+            assert!(!is_of_content(&UnpackError::stream(err()).at(b"a")), "{number}");
+        }
     }
 }

@@ -25,6 +25,10 @@ const AHEAD: u64 = 256 << 10;
 /// Most extended attributes of one entry; an inode holds fewer anyway.
 const XATTRS_MAX: usize = 64;
 
+/// Most bytes of one, with its name, where the blocks of btrfs have 16 KiB, as is usual: what a leaf has
+/// less three headers.
+const XATTR_MAX: usize = (16 << 10) - 101 - 25 - 30;
+
 impl Job<'_> {
     pub(super) fn directory(
         &mut self,
@@ -204,10 +208,9 @@ impl Job<'_> {
             let kept = may_have(name, &value, self.options.file_capabilities);
             match CString::new(name.as_slice()) {
                 Ok(name) if kept => {
-                    file::set_xattr(file.as_fd(), &name, &value).map_err(UnpackError::refused(
-                        &entry.path,
-                        "has an extended attribute that does not fit",
-                    ))?
+                    let set = file::set_xattr(file.as_fd(), &name, &value);
+                    let bytes = name.count_bytes() + value.len();
+                    set.map_err(|err| unfit(&entry.path, bytes, err))?
                 }
                 _ => self.summary.attributes_dropped += 1,
             }
@@ -265,6 +268,16 @@ fn of_anybody<'a>(name: &[u8], value: &'a [u8]) -> Cow<'a, [u8]> {
             Cow::Owned([&flags[..3], &[2], &flags[4..]].concat())
         }
         _ => Cow::Borrowed(value),
+    }
+}
+
+/// An attribute of so many bytes that cannot be set. btrfs says of one that is too large for it what it
+/// says of a disk that is full.
+fn unfit(path: &[u8], bytes: usize, err: io::Error) -> UnpackError {
+    const WHY: &str = "has an extended attribute that does not fit";
+    match err.kind() == io::ErrorKind::StorageFull && bytes > XATTR_MAX {
+        true => UnpackError::entry(path, format!("{WHY}: it has {bytes} bytes with its name")),
+        false => UnpackError::refused(path, WHY)(err),
     }
 }
 

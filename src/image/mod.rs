@@ -52,6 +52,7 @@ mod parts;
 mod platform;
 pub mod preload;
 mod pull;
+mod refusal;
 pub mod registry;
 mod save;
 mod schema1;

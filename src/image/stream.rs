@@ -24,21 +24,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SendError, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
-/// Bytes of one piece, and pieces that wait between two threads: more where files are made, which takes
+/// Pieces that wait between two threads, of [`work::piece`] bytes: more where files are made, which takes
 /// now long and now no time.
-const PIECE: usize = 20 << 10;
 const PACKED: usize = 1;
 const PLAIN: usize = 4;
 /// All pieces of a layer: beside those that wait one is filled and one is read.
 const PIECES: usize = PACKED + 2 + PLAIN + 2;
-/// Bytes of a piece of who has [`work::wide`], and what that comes to.
+/// Bytes of a piece of who has [`work::wide`].
 const WIDE_PIECE: usize = 128 << 10;
-pub(super) const WIDE_BYTES: u64 = (PIECES * (WIDE_PIECE - PIECE)) as u64;
-/// Most bytes that a layer takes while it is unpacked, without a window: two rows, what is written, and
-/// what the archive says of an entry. For what is to be remembered of it, somebody is asked ([`super::held`]).
-pub(super) const LAYER_BYTES: u64 = (PIECES * PIECE + unpack::BUFFER + archive::OWN) as u64;
 /// Room that is made sure of ahead of the unpacking, and how often we look.
 const ROOM: u64 = 16 << 20;
+
+/// What the large pieces of who has them come to, beyond others of so many bytes.
+pub(super) const fn wide_bytes(piece: usize) -> u64 {
+    (PIECES * (WIDE_PIECE - piece)) as u64
+}
+
+/// Most bytes that a layer takes while it is unpacked, without a window: two rows of pieces, what is written,
+/// and what the archive says of an entry. For what is to be remembered of it, somebody is asked
+/// ([`super::held`]).
+pub(super) const fn layer_bytes(piece: usize) -> u64 {
+    (PIECES * piece + unpack::BUFFER + archive::OWN) as u64
+}
 
 /// Unpacks `source`, a tar, plain or as gzip or zstd, into `dir`, with room made ahead of it; what
 /// was unpacked, and the digest of the tar. The source is read to its end, whatever the archive says:
@@ -66,7 +73,7 @@ pub(super) fn unpack_wanted(
     let over = || UnpackError::stream(io::Error::other(Wish::failure()));
     let _turn = work::layer(feed, wish).ok_or_else(over)?;
     let wide = work::wide();
-    let bytes = wide.as_ref().map_or(PIECE, |_| WIDE_PIECE);
+    let bytes = wide.as_ref().map_or_else(work::piece, |_| WIDE_PIECE);
     let options = &Options { allowance: wish.allowance(), ..options.clone() };
     let given_up = AtomicBool::new(false);
     let is_over = || wish.is_over() || given_up.load(Ordering::Relaxed);
@@ -294,6 +301,8 @@ impl Read for Pieces {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PIECE: usize = 20 << 10;
 
     /// Gives `left` bytes and then an error, or its end.
     struct Source {

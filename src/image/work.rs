@@ -3,7 +3,7 @@
 //! | what | at a time | who wants more |
 //! |---|---|---|
 //! | images that are fetched | 4 | waits in order, 64 at most; then an error |
-//! | layers that are unpacked while they come from a registry | for one image one for each core, 2 to 3; for all of them 4 to 5 | waits in order, behind images that have none |
+//! | layers that are unpacked while they come from a registry | for one image one for each core, 2 to 4; for all of them 5 | waits in order, behind images that have none |
 //! | archives that are unpacked while a client sends them | 2 | waits in order |
 //! | layers, stacks and droplets that are unpacked from files here | one for each core, 2 to 4 | waits in order |
 //! | archives of images that are read | 1 | waits in order |
@@ -28,7 +28,7 @@ pub use super::gate::Pass;
 use super::gate::{Gate, Refused};
 use super::held::REMEMBERED;
 use super::registry::failure::{Failure, Kind};
-use super::stream::{LAYER_BYTES, WIDE_BYTES};
+use super::stream;
 use super::unpack::Options;
 use crate::unit::Bytes;
 use crate::volume::Store;
@@ -55,13 +55,17 @@ const AT_A_TIME: (usize, usize) = (2, 4);
 const SENT: u64 = 2;
 /// What all of it may take together, in bytes.
 const ALL_BYTES: u64 = 32 << 20;
+/// Layers that are unpacked at a time, whoever feeds them, and the bytes of their pieces. Where there are
+/// cores for one more, the pieces of all of them are smaller.
+const FEW: Share = Share { layers: 10, piece: 20 << 10 };
+const MANY: Share = Share { layers: 11, piece: 17 << 10 };
 const _: () = {
-    let layers = LAYERS_MAX * LAYER_BYTES + WIDE_BYTES + REMEMBERED as u64;
-    assert!(WINDOWS + WINDOWS_HERE + layers <= ALL_BYTES);
-    assert!(LAYERS_MAX > SENT + 2 * AT_A_TIME.1 as u64 - 1);
+    assert!(FEW.bytes() + WINDOWS + WINDOWS_HERE + REMEMBERED as u64 <= ALL_BYTES);
+    assert!(MANY.bytes() + WINDOWS + WINDOWS_HERE + REMEMBERED as u64 <= ALL_BYTES);
+    // One for an image that has none is left in any case.
+    assert!(FEW.layers > SENT + 2 * (AT_A_TIME.1 as u64 - 1));
+    assert!(MANY.layers > SENT + 2 * AT_A_TIME.1 as u64);
 };
-/// Layers that are unpacked at a time, whoever feeds them.
-const LAYERS_MAX: u64 = 10;
 /// What of all windows is for images that have none.
 const WINDOWS_KEPT: u64 = WINDOWS / 2;
 /// Room that is asked for once, before so many packed bytes come: so many times what comes, and
@@ -83,7 +87,7 @@ static IMAGES: LazyLock<Gate> = LazyLock::new(|| Gate::new(PULLS, PULLS_WAITING)
 static ARCHIVES: LazyLock<Gate> = LazyLock::new(|| Gate::new(1, usize::MAX));
 static LARGE: LazyLock<Gate> = LazyLock::new(|| Gate::new(1, usize::MAX));
 static OF_REGISTRIES: LazyLock<Gate> = LazyLock::new(|| {
-    let (all, kept) = of_registries(at_a_time() as u64);
+    let (all, kept) = of_registries(at_a_time());
     Gate::new(all, usize::MAX).keeping(kept)
 });
 static OF_CLIENTS: LazyLock<Gate> = LazyLock::new(|| Gate::new(SENT, usize::MAX));
@@ -92,6 +96,24 @@ static WIDE: LazyLock<Gate> = LazyLock::new(|| Gate::new(1, 0));
 static IN_WINDOWS: LazyLock<Gate> =
     LazyLock::new(|| Gate::new(WINDOWS, usize::MAX).keeping(WINDOWS_KEPT));
 static IN_WINDOWS_HERE: LazyLock<Gate> = LazyLock::new(|| Gate::new(WINDOWS_HERE, usize::MAX));
+
+/// How the memory of layers is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Share {
+    layers: u64,
+    piece: usize,
+}
+
+impl Share {
+    /// Where so many layers of files are unpacked at a time: one for each core.
+    fn of(files: usize) -> Share {
+        if files < AT_A_TIME.1 { FEW } else { MANY }
+    }
+
+    const fn bytes(self) -> u64 {
+        self.layers * stream::layer_bytes(self.piece) + stream::wide_bytes(self.piece)
+    }
+}
 
 /// Where the bytes of a layer come from. Who holds something while he waits for a slow feed holds up
 /// only those with the same.
@@ -337,11 +359,17 @@ pub(super) fn at_a_time() -> usize {
     cores.clamp(AT_A_TIME.0, AT_A_TIME.1)
 }
 
+/// Bytes of a piece between a layer's threads.
+pub(super) fn piece() -> usize {
+    Share::of(at_a_time()).piece
+}
+
 /// Layers of registries that are unpacked at a time where so many of files are, and how many of them are
 /// for images that have none: each image that is fetched has one, as far as there is memory. So four have
 /// where two of files are, three where three are, and two where four are.
-fn of_registries(files: u64) -> (u64, u64) {
-    let all = (files + PULLS - 1).min(LAYERS_MAX - SENT - files);
+fn of_registries(files: usize) -> (u64, u64) {
+    let (share, files) = (Share::of(files), files as u64);
+    let all = (files + PULLS - 1).min(share.layers - SENT - files);
     (all, all.saturating_sub(files).max(1))
 }
 
@@ -405,9 +433,12 @@ mod tests {
     /// One for each core as ever where there are few, and something for others in any case.
     #[test]
     fn layers_of_registries_are_as_many_as_there_is_memory_for() {
-        assert_eq!([2, 3, 4].map(of_registries), [(5, 3), (5, 2), (4, 1)]);
-        let most = |files| of_registries(files).0 + files + SENT;
-        assert!((AT_A_TIME.0..=AT_A_TIME.1).all(|files| most(files as u64) <= LAYERS_MAX));
+        assert_eq!([2, 3, 4].map(of_registries), [(5, 3), (5, 2), (5, 1)]);
+        for files in AT_A_TIME.0..=AT_A_TIME.1 {
+            let ((all, kept), share) = (of_registries(files), Share::of(files));
+            assert!(all + files as u64 + SENT <= share.layers, "{files}");
+            assert_eq!(all - kept, files as u64, "one image has one for each core");
+        }
     }
 
     #[test]

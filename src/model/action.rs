@@ -67,6 +67,26 @@ impl Action {
         self
     }
 
+    /// Adds the log sources that are named anywhere in the tree.
+    pub fn log_sources(&self, to: &mut Vec<String>) {
+        match self {
+            Action::Run(RunAction { log_source, .. })
+            | Action::Download(DownloadAction { log_source, .. })
+            | Action::Upload(UploadAction { log_source, .. }) => to.push(log_source.clone()),
+            Action::CopyIn(_) | Action::CopyOut(_) => {}
+            Action::Serial(actions) | Action::Parallel(actions) | Action::Codependent(actions) => {
+                actions.iter().for_each(|action| action.log_sources(to));
+            }
+            Action::Timeout { action, .. }
+            | Action::Try(action)
+            | Action::EmitProgress { action, .. } => action.log_sources(to),
+            Action::LogSource { source, action } => {
+                to.push(source.clone());
+                action.log_sources(to);
+            }
+        }
+    }
+
     /// Shows `change` every process of the tree.
     fn each_run(&mut self, change: &mut dyn FnMut(&mut RunAction)) {
         match self {

@@ -451,6 +451,25 @@ pub struct LogLine {
     pub text: String,
 }
 
+impl LogLine {
+    /// Whether it is of this source, or of one below it.
+    pub fn is_below(&self, source: &str) -> bool {
+        is_below(&self.source, source)
+    }
+
+    /// Whether an instance of this process type has said it.
+    pub fn is_of(&self, process: &str) -> bool {
+        self.source.rsplit('/').next() == Some(&process.to_uppercase())
+    }
+}
+
+/// Whether a log source is `other`, in any case, or below it: `APP/PROC/WEB` is below `app`.
+pub fn is_below(source: &str, other: &str) -> bool {
+    source.split_at_checked(other.len()).is_some_and(|(head, rest)| {
+        head.eq_ignore_ascii_case(other) && (rest.is_empty() || rest.starts_with('/'))
+    })
+}
+
 /// The body of every error answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorView {

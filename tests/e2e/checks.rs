@@ -67,7 +67,7 @@ fn row_46_readiness_opens_and_closes_the_published_port() {
         "{SMALL}[[port]]\ncontainer = 8080\npublish = 8000\n\n[readiness]\ntype = \"exec\"\n\
          command = \"test -e /tmp/ready\"\n{OFTEN}"
     );
-    lab.ok(&["apply", &lab.app("web", WEB, &manifest)]);
+    lab.ok(&["apply", "--no-wait", &lab.app("web", WEB, &manifest)]);
     lab.until_state("web", "running");
     assert!(get("127.0.0.1", 8000).is_none(), "healthy, but not ready");
     assert_eq!(lab.instance("web", 0)["ready"], false);

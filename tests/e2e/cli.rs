@@ -55,6 +55,9 @@ fn exec_gives_the_commands_own_exit_code_and_streams() {
     assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (42, "out\n", "err\n"));
     assert_eq!(lab.run(&["exec", "web/0", "--", "no-such-program"]).code, 127);
     assert_eq!(lab.run(&["exec", "web/0", "--", "/etc/passwd"]).code, 126);
+    // What it had done once is remembered for a while, with a source of its own.
+    let task = lab.ok(&["run-task", "web", "-w", "--", "echo done"]);
+    assert!(task.out.contains("OUT done"), "{}", task.out);
     for (target, text) in [
         ("web/7", "no instance 7 of `web`: it has 0"),
         ("web:nope", "app web has no process `nope`: it has web"),
@@ -63,10 +66,18 @@ fn exec_gives_the_commands_own_exit_code_and_streams() {
         let ran = lab.run(&["exec", target, "--", "true"]);
         assert!(ran.code == 125 && ran.err.contains(text), "{}: {}", ran.code, ran.err);
         if target != "nobody" {
-            let ran = lab.run(&["logs", target]);
-            assert!(ran.code == 4 && ran.err.contains(text), "{}: {}", ran.code, ran.err);
+            for follow in [&[][..], &["-f"]] {
+                let ran = lab.run(&[&["logs", target], follow].concat());
+                assert!(ran.code == 4 && ran.err.contains(text), "{}: {}", ran.code, ran.err);
+            }
         }
     }
+    let ran = lab.run(&["logs", "web", "--source", "NOPE", "-f"]);
+    let text = "the log of app web has no source `NOPE`: it has APP/PROC/WEB, APP/TASK, APP/TASK/";
+    assert!(ran.code == 4 && ran.err.contains(text), "{}: {}", ran.code, ran.err);
+    // What is there and says nothing is no mistake.
+    let ran = lab.ok(&["logs", "web:web/0", "--source", "app/proc", "--since", "2200-01-01"]);
+    assert_eq!((ran.out.as_str(), ran.err.as_str()), ("", ""));
     assert_eq!(lab.run(&["exec", "web"]).code, 125, "nothing of ours looks like the command's own");
     assert_eq!(lab.run(&["exec", "web", "--", "sh", "-c", "kill -9 $$"]).code, 137);
     // Nobody's directory is made by a slip of the finger.

@@ -1,5 +1,7 @@
 //! The real binary against a real kernel, one promise per test: `cargo xtask test e2e`.
 
+#[path = "../kernel/accepting.rs"]
+mod accepting;
 mod bounds;
 mod bridge;
 mod checks;

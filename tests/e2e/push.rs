@@ -327,6 +327,57 @@ fn a_directory_is_pushed_with_cfs_letters_and_kept_for_the_next_staging() {
     lab.finish();
 }
 
+/// What runs and is never ready is told as such, with the reason and within the app's own time; the same of
+/// what takes over from it, which has no version to go back to and would be waited for without an end.
+#[test]
+fn a_push_ends_when_its_app_is_not_ready_in_its_time() {
+    let lab = Lab::start("neverready");
+    lab.app("web", "exec sleep 1000\n", SMALL);
+    let dir = lab.root.join("src/web");
+    let manifest = |who: &str| {
+        let text = format!(
+            "name = \"web\"\n[source]\npath = \".\"\n[build]\nstack = \"tiny\"\nbuildpacks = \
+             [\"procfile\"]\n{SMALL}start_timeout = \"2s\"\n[readiness]\ntype = \"exec\"\n\
+             command = \"test -e /tmp/ready || {{ echo no flag; exit 1; }}\"\n\
+             interval = {{ unhealthy = \"100ms\" }}\n[env]\nWHO = \"{who}\"\n"
+        );
+        fs::write(dir.join("terrarium.toml"), text).expect("manifest");
+    };
+    let path = dir.to_str().expect("UTF-8");
+    for (who, next) in [("one", "connections are led"), ("two", "the version before serves")] {
+        manifest(who);
+        let ran = lab.run(&["push", path]);
+        assert_eq!(ran.code, 3, "{}{}", ran.out, ran.err);
+        assert!(
+            ran.err.contains("web: waits until instance web/0 is ready, 2s at most"),
+            "{}",
+            ran.err
+        );
+        let why = "app web runs and is not ready: instance web/0 was not ready within 2s \
+                   (`start_timeout`): the probe said: ";
+        let is_told = [why, "no flag", next].iter().all(|text| ran.err.contains(text));
+        assert!(is_told && !ran.err.contains("answers at"), "{}", ran.err);
+    }
+    // Its time is over: nobody is made to wait again.
+    let ran = lab.run(&["push", path]);
+    assert!(ran.code == 3 && ran.err.contains("runs and is not ready"), "{} {}", ran.code, ran.err);
+    // What was pushed and cannot be staged is mended where it was pushed from: here is a copy.
+    lab.buildpack("picky", "echo it is broken; exit 1");
+    let ran = lab.run(&["push", path, "-n", "broken", "-b", "picky"]);
+    assert!(
+        ran.code == 1 && ran.err.contains("cannot stage app broken"),
+        "{} {}",
+        ran.code,
+        ran.err
+    );
+    let said = lab.run(&["explain", "broken"]).out;
+    assert!(
+        said.contains("`terrarium push` it again") && !said.contains("terrarium start"),
+        "{said}"
+    );
+    lab.finish();
+}
+
 /// Row 72: a type of the Procfile that no manifest names has no instance until it is scaled; it keeps those
 /// over a droplet that does not have it.
 fn a_process_of_the_droplet_alone_is_scaled(lab: &Lab, dir: &std::path::Path, push: &[&str]) {

@@ -3,6 +3,8 @@
 //! The client here writes and reads bytes and shares no code with the server: what both would
 //! misread alike, no test of theirs could see.
 
+#[path = "../kernel/accepting.rs"]
+mod accepting;
 mod api;
 mod attach;
 mod client;

@@ -1,5 +1,6 @@
 //! Tests on the real kernel, as root: `cargo xtask test kernel`.
 
+mod accepting;
 mod cgroup;
 mod container;
 mod daemon;

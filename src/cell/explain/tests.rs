@@ -5,6 +5,7 @@ use crate::cell::record::Wish;
 use crate::cell::rollout;
 use crate::config::manifest;
 use crate::model::lrp::{Place, ProcessGuid, Side};
+use crate::model::view::Pushed;
 use crate::unit::Slot;
 use std::path::Path;
 
@@ -313,6 +314,12 @@ fn an_app_that_is_not_to_run_or_cannot_is_told_as_a_whole() {
         ("it could not be staged", "no buildpack")
     );
     assert_eq!((part.next.as_str(), part.next_ms), ("nothing: it does not start", None));
+    assert!(part.cure.starts_with("mend that, then `terrarium start web` tries"), "{}", part.cure);
+    // The daemon has a copy of what was pushed: that is not what is mended.
+    let what = Some(Pushed { what: "/src/web".into(), is_bare: true });
+    let pushed = AppRecord { pushed: what, ..unstaged.clone() };
+    let part = parts(&pushed, "failed", Some("no buildpack"), Vec::new()).remove(0);
+    assert!(part.cure.starts_with("mend that and `terrarium push` it again"), "{}", part.cure);
     let away = AppRecord { away: true, ..unstaged };
     let part = parts(&away, "failed", Some("no registry"), Vec::new()).remove(0);
     assert_eq!(part.next, "it is tried again by itself, for as long as it takes");

@@ -27,8 +27,13 @@ pub(super) fn unstaged(facts: &Facts<'_>, part: &Explanation) -> Option<Explanat
         true => "nothing: the version before runs on, and the new one is not tried again by itself",
         false => "nothing: it does not start",
     };
+    // What was pushed is a copy: whatever is mended in the directory, another try has the old one.
+    let is_copy = facts.app.pushed.is_some() && facts.app.manifest.image.is_none();
     let cure = match facts.again_ms {
         Some(_) => format!("mend that; `terrarium start {name}` tries at once"),
+        None if is_copy => format!(
+            "mend that and `terrarium push` it again; `terrarium logs {name}` has all of it"
+        ),
         None => format!(
             "mend that, then `terrarium start {name}` tries again; `terrarium logs {name}` has all of it"
         ),

@@ -5,6 +5,7 @@ use crate::api::apps::{ErrorKind, Served, ServiceError};
 use crate::cell::{ImageUse, UsedFor};
 use crate::container::Host;
 use crate::unit::{AppName, Digest};
+use std::collections::BTreeSet;
 
 /// Users that a refusal names.
 const NAMED_MAX: usize = 5;
@@ -37,6 +38,18 @@ pub fn of(host: &Host, apps: &[(AppName, Digest)], all: &All) -> Served<Vec<Vec<
         names.dedup();
     }
     Ok(used)
+}
+
+/// The same users, but for containers that are instances of apps: for those the app, once. `instance`: what
+/// a container is called as one, `NAME/INDEX`.
+pub fn with_apps(users: &[String], instance: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let app = |user: &String| {
+        let instance = instance(user)?;
+        Some(format!("{APP}{}", instance.split('/').next()?))
+    };
+    let users: BTreeSet<String> =
+        users.iter().map(|user| app(user).unwrap_or_else(|| user.clone())).collect();
+    users.into_iter().collect()
 }
 
 /// The images that a pea of `layers` may be of: which it is, is not written down. Those with the same
@@ -94,13 +107,16 @@ pub fn refusal_of_name(app: &AppName, name: &str) -> ServiceError {
 /// Why an image cannot be removed. `called`: what a container's client calls it.
 pub fn refusal(image: &str, users: &[String], called: impl Fn(&String) -> String) -> ServiceError {
     let app = |user: &String| user.strip_prefix(APP).map(str::to_owned);
-    let (apps, count) = (users.iter().filter_map(app).count(), users.len());
+    let names: Vec<String> = users.iter().filter_map(app).collect();
+    let (apps, count) = (names.len(), users.len());
+    let delete = format!("`terrarium delete {}`", names[..apps.min(NAMED_MAX)].join(" "));
+    let more = if apps > NAMED_MAX { " and so on" } else { "" };
     let (what, cure) = match (apps, count) {
-        (0, 1) => ("container ", "destroy it"),
-        (0, _) => ("containers ", "destroy them"),
-        (1, 1) => ("app ", "delete it"),
-        (apps, count) if apps == count => ("apps ", "delete them"),
-        _ => ("", "delete apps and destroy containers"),
+        (0, 1) => ("container ", "destroy it".to_owned()),
+        (0, _) => ("containers ", "destroy them".to_owned()),
+        (1, 1) => ("app ", delete),
+        (apps, count) if apps == count => ("apps ", format!("{delete}{more}")),
+        _ => ("", format!("{delete}{more}, and destroy the containers,")),
     };
     let shown = |user: &String| match (app(user), what) {
         (Some(app), "") => format!("app `{app}`"),
@@ -162,6 +178,19 @@ mod tests {
         assert!(last_reason(&[], false).contains("by its digest"));
     }
 
+    /// What people know is the app; that its instances have containers, and what those are called, is ours.
+    #[test]
+    fn containers_of_apps_are_named_by_their_apps() {
+        let users = ["c1", "c2", "c3", "c4", "app idle"].map(str::to_owned);
+        let instance = |handle: &str| match handle {
+            "c1" => Some("web/0".to_owned()),
+            "c3" => Some("web/1".to_owned()),
+            "c4" => Some("api/0".to_owned()),
+            _ => None,
+        };
+        assert_eq!(with_apps(&users, instance), ["app api", "app idle", "app web", "c2"]);
+    }
+
     #[test]
     fn a_refusal_names_a_few() {
         let names: Vec<String> = (1..=7).map(|n| format!("c{n}")).collect();
@@ -173,13 +202,13 @@ mod tests {
             refusal("x", &users, String::clone).message
         };
         assert_eq!(text(&["c1"]), "container `c1` is made of image x; destroy it first");
-        assert_eq!(text(&["app a"]), "app `a` is made of image x; delete it first");
+        assert_eq!(text(&["app a"]), "app `a` is made of image x; `terrarium delete a` first");
         assert_eq!(
             text(&["app a", "app b"]),
-            "apps `a`, `b` are made of image x; delete them first"
+            "apps `a`, `b` are made of image x; `terrarium delete a b` first"
         );
-        let mixed = "app `a`, container `c` are made of image x; delete apps and destroy containers \
-                     first";
+        let mixed = "app `a`, container `c` are made of image x; `terrarium delete a`, and destroy the \
+                     containers, first";
         assert_eq!(text(&["app a", "c"]), mixed);
     }
 }

@@ -102,17 +102,17 @@ fn an_image_that_an_app_starts_from_is_not_removed() {
         assert_eq!(code, 9, "{err}");
         assert!(err.contains(why), "{err}");
     };
-    let handle = lab.instance("app", 0)["handle"].as_str().expect("a handle").to_owned();
-    refused(&lab, &format!("container `{handle}` is made of image {NAME}; destroy it first"));
+    // Whether it runs or not: it is the app that people know.
+    let held = format!("app `app` is made of image {NAME}; `terrarium delete app` first");
+    refused(&lab, &held);
     lab.ok(&["stop", "app"]);
     lab.assert_empty();
-    let stopped = format!("app `app` is made of image {NAME}; delete it first");
-    refused(&lab, &stopped);
+    refused(&lab, &held);
     assert!(lab.ok(&["image", "ls"]).out.contains("1 idle app"));
     // What is recorded counts, not what this daemon has seen.
     lab.end_daemon(Signal::SIGTERM);
     lab.serve();
-    refused(&lab, &stopped);
+    refused(&lab, &held);
     lab.ok(&["start", "app"]);
     lab.until_state("app", "running");
     lab.ok(&["delete", "app"]);

@@ -13,6 +13,7 @@ mod proxies;
 mod tokens;
 
 use super::Bed;
+use crate::accepting::Accepting;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -155,11 +156,12 @@ fn noise(length: usize) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
-/// A running server at 127.0.0.1 and a port; it is gone with the test's network.
+/// A running server at 127.0.0.1 and a port, until it is dropped.
 struct Server {
     authority: String,
     asked: Arc<Mutex<Vec<String>>>,
     image: Arc<Image>,
+    _accepting: Accepting,
 }
 
 impl Server {
@@ -201,21 +203,19 @@ impl Server {
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
         let (own, list, mind) =
             (image.clone(), asked.clone(), Arc::<Mind>::from(Box::new(mind) as Box<Mind>));
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let (image, list, mind) = (own.clone(), list.clone(), mind.clone());
-                let tls = tls.clone();
-                std::thread::spawn(move || {
-                    let conn = tls.map(|tls| rustls::ServerConnection::new(tls).expect("tls"));
-                    let mut stream: Box<dyn Stream> = match conn {
-                        Some(conn) => Box::new(rustls::StreamOwned::new(conn, stream)),
-                        None => Box::new(stream),
-                    };
-                    while serve(&mut *stream, &image, &list, &*mind) {}
-                });
-            }
+        let _accepting = Accepting::start(listener, move |stream| {
+            let (image, list, mind) = (own.clone(), list.clone(), mind.clone());
+            let tls = tls.clone();
+            std::thread::spawn(move || {
+                let conn = tls.map(|tls| rustls::ServerConnection::new(tls).expect("tls"));
+                let mut stream: Box<dyn Stream> = match conn {
+                    Some(conn) => Box::new(rustls::StreamOwned::new(conn, stream)),
+                    None => Box::new(stream),
+                };
+                while serve(&mut *stream, &image, &list, &*mind) {}
+            });
         });
-        Server { authority: format!("127.0.0.1:{port}"), asked, image }
+        Server { authority: format!("127.0.0.1:{port}"), asked, image, _accepting }
     }
 
     fn name(&self) -> String {

@@ -1,5 +1,6 @@
 //! Debian's registry server on loopback, and a server of tokens for it.
 
+use crate::accepting::Accepting;
 pub use crate::tool::tool;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -142,6 +143,7 @@ pub fn certificates_for(dir: &Path, days: &str) {
 /// A server at 127.0.0.1:5001 that gives anybody tokens for `ops/app`, as real ones do: signed.
 pub struct Tokens {
     asked: Arc<Mutex<Vec<String>>>,
+    _accepting: Accepting,
 }
 
 impl Tokens {
@@ -170,20 +172,17 @@ impl Tokens {
         let listener = TcpListener::bind("127.0.0.1:5001").expect("bind");
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
         let (list, dir) = (asked.clone(), dir.to_owned());
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let Ok(stream) = stream else { return };
-                let line = request_line(&stream);
-                list.lock().expect("lock").push(line.clone());
-                let body = format!(r#"{{"token":"{}","expires_in":300}}"#, token(&dir, &line));
-                let answer = format!(
-                    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-                    body.len()
-                );
-                let _ = (&stream).write_all(answer.as_bytes());
-            }
+        let _accepting = Accepting::start(listener, move |stream| {
+            let line = request_line(&stream);
+            list.lock().expect("lock").push(line.clone());
+            let body = format!(r#"{{"token":"{}","expires_in":300}}"#, token(&dir, &line));
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            let _ = (&stream).write_all(answer.as_bytes());
         });
-        Tokens { asked }
+        Tokens { asked, _accepting }
     }
 
     pub fn asked(&self) -> Vec<String> {

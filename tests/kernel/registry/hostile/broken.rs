@@ -20,13 +20,26 @@ fn a_layer_that_can_never_be_unpacked_is_not_kept() {
     let outside = crate::image::one_file("../outside", &noise(200_000));
     let fine = crate::image::one_file("file", &noise(200_000));
     let other = Image::with(fine, &[Digest::of(b"another")], &[]);
+    // Those that nobody but the kernel refuses.
+    let [long, name, value] = [vec![b'n'; 5000], vec![b'n'; 256], vec![b'v'; 20_000]];
+    let name = format!("SCHILY.xattr.user.{}", String::from_utf8_lossy(&name));
+    let said = |key: &str, value: &[u8]| Tar::default().pax(&[(key, value)]);
+    let own = |key: &str, value: &[u8]| said(key, value).file("own", "").end();
+    let round = Tar::default().symlink("a", "b").symlink("b", "a").file("a/x", "").end();
+    let refused = [
+        (said("linkpath", &long).symlink("own", "x").end(), "(os error 36)"),
+        (own(&name, b"x"), "(os error 34)"),
+        (own("SCHILY.xattr.user.a", &value), "it has 20006 bytes with its name"),
+        (round, "(os error 40)"),
+    ];
+    let refused = refused.into_iter().map(|(tar, why)| (Image::of(&tar, tar.clone()), why));
     let rows = [
         (Image::of(&outside, outside.clone()), "../outside"),
         (Image::of(b"noise", noise(200_000)), "cannot unpack layer"),
         (other, "the configuration says"),
         (Image::of(&dangling(), dangling()), "`link`"),
     ];
-    for (at, (image, expected)) in rows.into_iter().enumerate() {
+    for (at, (image, expected)) in rows.into_iter().chain(refused).enumerate() {
         let server = Server::with(5000 + at as u16, image, |_, _| None);
         let text = bed.refused(&settings(&bed), &server.name());
         assert!(text.contains(expected), "{expected}: {text}");
@@ -70,5 +83,19 @@ fn a_foreign_layer_is_refused_by_name_and_nobody_is_asked_for_it() {
     let expected = format!("layer {} is a foreign one", server.layer());
     assert!(text.contains(&expected) && text.contains(&server.name()), "{text}");
     assert_eq!((elsewhere.count(""), server.count(&server.layer())), (0, 0));
+    bed.close();
+}
+
+/// Whoever waits for a connection is gone with the server: the next test may have the port.
+#[test]
+fn a_server_of_a_test_ends_with_it() {
+    let bed = Bed::new("ended");
+    let server = Server::start(5000, 10, |_, _| None);
+    let authority = server.authority.clone();
+    bed.pull(&settings(&bed), &server.name()).expect("it listens");
+    drop(server);
+    let refused = TcpStream::connect(&authority).expect_err("nobody listens");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    drop(TcpListener::bind(&authority).expect("the port is free"));
     bed.close();
 }

@@ -10,18 +10,16 @@ use std::process::Command;
 const REGISTRY: &str = "192.0.2.2";
 const PROXY: &str = "192.0.2.3:3128";
 
-/// A proxy that leads to whatever is asked for; what it was asked, and by whom.
-fn proxy() -> Arc<Mutex<Vec<String>>> {
+/// A proxy that leads to whatever is asked for; what it was asked, and by whom, and what it lives as long as.
+fn proxy() -> (Arc<Mutex<Vec<String>>>, Accepting) {
     let listener = TcpListener::bind(PROXY).expect("bind");
     let asked: Arc<Mutex<Vec<String>>> = Arc::default();
     let list = asked.clone();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let list = list.clone();
-            std::thread::spawn(move || lead(stream, &list));
-        }
+    let accepting = Accepting::start(listener, move |stream| {
+        let list = list.clone();
+        std::thread::spawn(move || lead(stream, &list));
     });
-    asked
+    (asked, accepting)
 }
 
 /// One connection: a head, and then bytes of somebody else.
@@ -62,7 +60,7 @@ fn a_registry_is_asked_by_the_proxy_with_its_login_or_around_it() {
     let dir = bed.dir("server");
     certificates(&dir);
     let server = Server::secure(5000, &dir, |_, _| None);
-    let asked = proxy();
+    let (asked, _proxy) = proxy();
     let result = dir.join("result.json");
     let look = |around: &str| {
         let mut program = Command::new(crate::lab::BINARY);
