@@ -152,6 +152,7 @@ async fn one(ui: &mut Ui, remote: &Remote, push: &Push, order: &Order) -> Result
         stopped: push.no_start,
         temporary: false,
         pushed: Some(Pushed { what: pushed, is_bare: order.is_bare }),
+        counted: push.instances.is_some(),
         force: push.force,
     };
     let reply = remote.apply(&name, &request).await.map_err(|err| refused(ui, order, err, ""))?;
@@ -170,15 +171,8 @@ async fn one(ui: &mut Ui, remote: &Remote, push: &Push, order: &Order) -> Result
         ui.note(&format!("{name}: {how}"));
         return Ok(0);
     }
-    if unchanged {
-        let how = match before.is_some_and(|app| app.state == "stopped") {
-            true => "nothing changed; it was stopped, and was started as it is",
-            false => {
-                "nothing changed, so nothing was done; `push --force` stages it all the same, `terrarium \
-                 restart` makes it run afresh"
-            }
-        };
-        ui.note(&format!("{name}: {how}"));
+    if let (true, Some(before)) = (unchanged, &before) {
+        ui.note(&format!("{name}: {}", of_same(before, &app)));
     }
     if !ui.json && !ui.quiet {
         ui.print(&show::app(&app, now_ms(), ui.color))?;
@@ -187,6 +181,25 @@ async fn one(ui: &mut Ui, remote: &Remote, push: &Push, order: &Order) -> Result
         ui.note(&format!("{name}: {at}"));
     }
     Ok(if show::health(&app) == Health::Bad { code::NOT_RUNNING } else { 0 })
+}
+
+/// What is told of an app of which what was pushed is as it was.
+fn of_same(before: &AppView, app: &AppView) -> String {
+    let count = |app: &AppView| {
+        let web = app.processes.iter().find(|process| process.name == "web");
+        web.map_or(0, |process| process.desired)
+    };
+    match (before.state == "stopped", count(before), count(app)) {
+        (true, ..) => "nothing changed; it was stopped, and was started as it is".into(),
+        (false, old, new) if old != new => {
+            format!("nothing changed but the number of instances, {new} instead of {old}")
+        }
+        (false, ..) => {
+            "nothing changed, so nothing was done; `push --force` stages it all the same, \
+                        `terrarium restart` makes it run afresh"
+                .into()
+        }
+    }
 }
 
 /// Where somebody reaches an app that runs; `None`: nowhere.
@@ -223,6 +236,18 @@ mod tests {
         assert!(said.contains("http://127.0.0.1:61000; --port, or"), "{said}");
         own.processes[0].instances[0].ports.clear();
         assert_eq!(reached(&own), None);
+    }
+
+    #[test]
+    fn who_pushes_what_is_there_already_is_told_what_became_of_it() {
+        let app = view("web", "running");
+        assert!(of_same(&app, &app).starts_with("nothing changed, so nothing was done"));
+        let stopped = view("web", "stopped");
+        assert!(of_same(&stopped, &app).ends_with("was started as it is"));
+        let mut more = app.clone();
+        more.processes[0].desired = app.processes[0].desired + 2;
+        let said = format!("{} instead of {}", more.processes[0].desired, app.processes[0].desired);
+        assert!(of_same(&app, &more).ends_with(&said), "{}", of_same(&app, &more));
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub const PUSH: Verb = Verb {
         flag("endpoint", None, Some("PATH"), "of -u http"),
         flag("force", None, None, "stage it though nothing has changed"),
         flag("health-check-type", Some('u'), Some("TYPE"), "http, port or process"),
-        flag("instances", Some('i'), Some("N"), "how many"),
+        flag("instances", Some('i'), Some("N"), "how many, whatever `scale` has said"),
         flag("manifest", Some('f'), Some("FILE"), "a manifest.yml that is elsewhere"),
         flag("memory", Some('m'), Some("SIZE"), "of each instance, such as 256M"),
         flag("name", Some('n'), Some("NAME"), "of the app, default as the directory's"),
