@@ -108,6 +108,29 @@ pub struct Revision {
     pub text: String,
     /// What ran.
     pub release: Release,
+    /// What has become of it.
+    #[serde(default, skip_serializing_if = "Fate::is_good")]
+    pub fate: Fate,
+}
+
+/// What has become of a revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// It has run with all its instances, or is of an older program, which did not note that.
+    #[default]
+    Good,
+    /// Nobody has seen that yet.
+    Unproven,
+    /// It never did, and gave way to the version before, for this reason.
+    Failed(String),
+}
+
+impl Fate {
+    /// Once at least all was well with it.
+    pub fn is_good(&self) -> bool {
+        *self == Fate::Good
+    }
 }
 
 /// What somebody has asked for.

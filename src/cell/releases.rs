@@ -2,7 +2,8 @@
 
 use super::converge::{self, lrps, stopping, world};
 use super::diff::Key;
-use super::record::{AppRecord, Release};
+use super::record::{AppRecord, Fate, Release};
+use super::revisions;
 use super::rollout::{Verdict, verdict};
 use super::shared::{AppChange, Shared, State, now_ms};
 use crate::model::lrp::DesiredLrp;
@@ -100,10 +101,12 @@ pub fn judged(app: &AppRecord, verdict: Verdict) -> Option<(AppRecord, Option<St
         (Verdict::Good, _) => {
             let mut app = AppRecord { proven: true, last_good: None, ..app.clone() };
             app.lapsed.clear();
+            revisions::mark(&mut app, Fate::Good);
             Some((app, None))
         }
         (Verdict::Bad(why), Some(good)) if is_on_trial(app) => {
             let mut app = app.clone();
+            revisions::mark(&mut app, Fate::Failed(why.clone()));
             app.hold_again();
             let why = format!("{ROLLED_BACK}{why}{RUNS_AGAIN}");
             let release = Some(good.clone());

@@ -1,12 +1,13 @@
 //! What an app has run, so that it can be run again.
 //!
 //! Each release that took over is a revision: its manifest, as text and as it was read, and its droplet
-//! or image, by digest. The last [`KEPT`] are kept with the app's record, and their layers in the
-//! store. To go back makes a new revision of old content.
+//! or image, by digest. The last [`KEPT`] that were ever healthy are kept with the app's record, and their
+//! layers in the store; one that never was takes the place of none of them (D103). To go back makes a new
+//! revision of old content.
 
 use super::claims::check_ports;
 use super::error::{CellError, Kind};
-use super::record::{AppRecord, Release, Revision, Wish};
+use super::record::{AppRecord, Fate, Release, Revision, Wish};
 use super::releases;
 use super::shared::{AppChange, Cell, now_ms};
 use crate::model::manifest::Manifest;
@@ -16,7 +17,8 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Revisions of one app, as many as Cloud Foundry keeps droplets.
+/// Good revisions of one app, as many as Cloud Foundry keeps droplets. With as many of them, one that was never
+/// healthy is kept beside them.
 pub const KEPT: usize = 5;
 
 /// Longest text of a manifest that is kept with a revision, in bytes; of a longer one none is.
@@ -27,7 +29,9 @@ pub fn note(app: &mut AppRecord, why: &str, at_ms: u64) {
     let Some(release) = app.release.clone().filter(|release| release.container.is_none()) else {
         return;
     };
-    if app.revisions.last().is_none_or(|last| last.release != release) {
+    let is_known =
+        |last: &Revision| last.release == release && !matches!(last.fate, Fate::Failed(_));
+    if !app.revisions.last().is_some_and(is_known) {
         push(app, release, why.to_owned(), at_ms);
     }
 }
@@ -35,24 +39,56 @@ pub fn note(app: &mut AppRecord, why: &str, at_ms: u64) {
 /// The app runs `release` from now on, which is a revision of its own when it is another one than before.
 pub fn replace(app: &mut AppRecord, release: Release, at_ms: u64) {
     let why = app.wish.as_ref().map_or("apply", |wish| &*wish.what).to_owned();
-    // Of a record that knows of no revisions yet.
-    note(app, "apply", at_ms);
+    if app.revisions.is_empty() {
+        // Of a record that knows of none yet.
+        note(app, "apply", at_ms);
+    }
+    let is_other = app.release.as_ref() != Some(&release);
     // The same droplet comes out: who asks for a staging wants fresh instances all the same.
     let same = app.release.as_ref().is_some_and(|old| old.droplet == release.droplet);
     if same && app.forced == Some(app.generation) {
         app.restarts += 1;
     }
     releases::replace(app, release);
-    note(app, &why, at_ms);
+    // What has gone back runs as the revision that it was.
+    if is_other {
+        note(app, &why, at_ms);
+    }
+}
+
+/// Takes down what has become of what the app runs.
+pub fn mark(app: &mut AppRecord, fate: Fate) {
+    let Some(at) = current(app) else { return };
+    // What was healthy once stays so.
+    if !app.revisions[at].fate.is_good() {
+        app.revisions[at].fate = fate;
+    }
+    sweep(&mut app.revisions);
 }
 
 fn push(app: &mut AppRecord, release: Release, why: String, made_ms: u64) -> u64 {
     let number = app.revisions.last().map_or(1, |last| last.number + 1);
     let text = app.text.clone();
-    app.revisions.push(Revision { number, made_ms, why, text, release });
-    let old = app.revisions.len().saturating_sub(KEPT);
-    app.revisions.drain(..old);
+    let fate = if app.proven { Fate::Good } else { Fate::Unproven };
+    app.revisions.push(Revision { number, made_ms, why, text, release, fate });
+    sweep(&mut app.revisions);
     number
+}
+
+/// Forgets what is too old: good ones beyond those that are kept, and of the others all but the last where
+/// there is no place for more.
+fn sweep(all: &mut Vec<Revision>) {
+    let is_good = |it: &Revision| it.fate.is_good();
+    loop {
+        let good = all.iter().filter(|it| is_good(it)).count();
+        let good_goes = good > KEPT;
+        let other_goes = all.len() > KEPT && all.len() - good > 1;
+        if !good_goes && !other_goes {
+            return;
+        }
+        let oldest = all.iter().position(|it| is_good(it) == good_goes);
+        all.remove(oldest.expect("there is more than one"));
+    }
 }
 
 /// The place of the revision that runs, among those that are kept.
@@ -61,7 +97,7 @@ fn current(app: &AppRecord) -> Option<usize> {
     app.revisions.iter().rposition(|it| it.release == *release)
 }
 
-/// The revision `to` that an app goes back to, or the last other one before what runs.
+/// The revision `to` that an app goes back to, or the last one of what does not run now that was healthy once.
 pub fn target(app: &AppRecord, to: Option<u64>) -> Result<&Revision, String> {
     let name = &app.manifest.name;
     let known: Vec<String> = app.revisions.iter().map(|it| it.number.to_string()).collect();
@@ -73,11 +109,17 @@ pub fn target(app: &AppRecord, to: Option<u64>) -> Result<&Revision, String> {
             })
         }
         None => {
-            let now = current(app).unwrap_or(app.revisions.len());
-            let before = app.revisions[..now].iter().rev();
-            let mut others = before.filter(|it| app.release.as_ref() != Some(&it.release));
-            others.next().ok_or_else(|| {
-                format!("app {name} has nothing to go back to; `terrarium revisions {name}` lists what is kept")
+            let all = app.revisions.iter().rev();
+            let mut others = all.filter(|it| app.release.as_ref() != Some(&it.release)).peekable();
+            let any = others.peek().is_some();
+            others.find(|it| it.fate.is_good()).ok_or_else(|| match any {
+                false => format!(
+                    "app {name} has nothing to go back to; `terrarium revisions {name}` lists what is kept"
+                ),
+                true => format!(
+                    "app {name} has nothing to go back to that was ever healthy; `--to` takes any of those \
+                     that `terrarium revisions {name}` lists"
+                ),
             })
         }
     }
@@ -130,6 +172,16 @@ fn view(app: &AppRecord) -> Vec<RevisionView> {
         changed: match at.checked_sub(1).and_then(|before| app.revisions.get(before)) {
             Some(before) => changed(&before.release, &it.release),
             None => Vec::new(),
+        },
+        health: match it.fate {
+            Fate::Good => "healthy",
+            Fate::Unproven => "unproven",
+            Fate::Failed(_) => "failed",
+        }
+        .to_owned(),
+        failure: match &it.fate {
+            Fate::Failed(why) => Some(why.clone()),
+            Fate::Good | Fate::Unproven => None,
         },
         droplet: it.release.droplet.to_string(),
         image: it
@@ -204,11 +256,11 @@ impl Cell {
     pub async fn rollback(&self, name: &str, to: Option<u64>) -> Result<u64, CellError> {
         let name: AppName = name.parse().map_err(|_| CellError::no_app(name))?;
         let refused = |text| CellError::new(Kind::NotFound, text);
-        let (to, layers) = {
+        let (to, layers, was_good) = {
             let state = self.shared.state();
             let app = state.apps.get(&name).ok_or_else(|| CellError::no_app(name.as_str()))?;
             let to = target(app, to).map_err(refused)?;
-            (to.number, to.release.layers())
+            (to.number, to.release.layers(), to.fate.is_good())
         };
         let shared = self.shared.clone();
         let lost = smol::unblock(move || {
@@ -232,7 +284,8 @@ impl Cell {
             Ok(AppChange::Put(Box::new(app)))
         });
         changed.await?;
-        let text = format!("Rolling back to revision {to}, as revision {made}");
+        let never = if was_good { "" } else { "; it was never healthy before" };
+        let text = format!("Rolling back to revision {to}, as revision {made}{never}");
         self.shared.say(&name, "CELL", false, text);
         crate::info!("app.rollback", app = name);
         Ok(made)

@@ -125,3 +125,85 @@ fn to_go_back_makes_a_revision_of_old_content() {
     assert!(err.contains("no revision 9; it has 1, 2, 3"), "{err}");
     assert!(target(&ran(&[]), None).expect_err("refused").contains("nothing to go back to"));
 }
+
+/// What is asked for and taken over, and how that ends.
+fn tried(app: &AppRecord, run: &str, good: bool) -> AppRecord {
+    let mut app = app.clone();
+    let next = release(&app, run);
+    replace(&mut app, next, 50);
+    let verdict = if good { Verdict::Good } else { Verdict::Bad("it fell".into()) };
+    judged(&app, verdict).expect("it is judged").0
+}
+
+fn healths(app: &AppRecord) -> Vec<(u64, String)> {
+    view(app).into_iter().map(|it| (it.revision, it.health)).collect()
+}
+
+/// The same as it should be: of the first word all but one of them.
+fn healthy_but(failed: u64, all: impl Iterator<Item = u64>) -> Vec<(u64, String)> {
+    let word = |number| if number == failed { "failed" } else { "healthy" };
+    all.map(|number| (number, word(number).to_owned())).collect()
+}
+
+#[test]
+fn a_version_that_was_never_healthy_takes_the_place_of_none_that_was() {
+    let app = ran(&["b", "c", "d", "e"]);
+    let failed = tried(&app, "f", false);
+    assert_eq!(healths(&failed), healthy_but(6, 1..=6));
+    assert_eq!(view(&failed)[5].failure.as_deref(), Some("it fell"));
+    // It runs again as the revision that it was, also when it is applied again.
+    let mut same = failed.clone();
+    let runs = failed.release.clone().expect("it runs");
+    replace(&mut same, runs, 60);
+    for app in [&failed, &same] {
+        let current: Vec<u64> = shape(app).into_iter().filter(|it| it.1).map(|it| it.0).collect();
+        assert_eq!((app.revisions.len(), current), (6, vec![5]));
+    }
+    // However often it is tried, one of those is kept.
+    let again = tried(&tried(&same, "f", false), "g", false);
+    assert_eq!(healths(&again), healthy_but(8, [1, 2, 3, 4, 5, 8].into_iter()));
+    // One that is good makes the oldest go, and not before that is known.
+    let mut next = again.clone();
+    let release = release(&next, "h");
+    replace(&mut next, release, 70);
+    assert_eq!(healths(&next)[0].0, 1);
+    assert_eq!(healths(&next)[5], (9, "unproven".to_owned()));
+    let (next, _) = judged(&next, Verdict::Good).expect("it is good");
+    assert_eq!(healths(&next), healthy_but(0, [2, 3, 4, 5, 9].into_iter()));
+    // Where nobody judges, as there is no way back, the last ones are kept.
+    let mut open = declared("");
+    for run in ["b", "c", "d", "e", "f", "g", "h"] {
+        let next = self::release(&open, run);
+        replace(&mut open, next, 1);
+    }
+    assert_eq!(open.revisions.iter().map(|it| it.number).collect::<Vec<_>>(), [4, 5, 6, 7, 8]);
+}
+
+#[test]
+fn back_without_a_number_is_to_the_last_one_that_was_healthy() {
+    let app = tried(&ran(&["b", "c"]), "d", false);
+    assert_eq!(target(&app, None).map(|it| it.number), Ok(2), "3 runs, 4 has failed");
+    let failed = target(&app, Some(4)).expect("it is kept");
+    assert!(!failed.fate.is_good());
+    // Whoever wants that one gets it, and it is judged again.
+    let (back, number) = rolled_back(&app, failed, 60);
+    assert_eq!((number, &back.revisions[4].fate), (5, &Fate::Unproven));
+    assert_eq!(target(&back, None).map(|it| it.number), Ok(3), "what it came from");
+    let alone = tried(&ran(&[]), "b", false);
+    let err = target(&alone, None).expect_err("nothing was healthy");
+    assert!(err.contains("nothing to go back to that was ever healthy; `--to` takes"), "{err}");
+}
+
+/// A record of before says nothing of it, and a good one says no more.
+#[test]
+fn what_an_older_program_has_kept_counts_as_healthy() {
+    let text = |app: &AppRecord| serde_json::to_string(&app.revisions).expect("JSON");
+    let app = tried(&ran(&["b"]), "c", false);
+    assert!(text(&app).contains("\"fate\":{\"failed\":\"it fell\"}"), "{}", text(&app));
+    let good = ran(&["b"]);
+    assert!(!text(&good).contains("fate"));
+    for app in [app, good] {
+        let read: Vec<Revision> = serde_json::from_str(&text(&app)).expect("revisions");
+        assert_eq!(read, app.revisions);
+    }
+}
