@@ -90,6 +90,9 @@ pub struct ApplyRequest {
     /// What was pushed; without a manifest, `file` is one that need not be there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pushed: Option<Pushed>,
+    /// The count of `web` in it was typed with it: it counts over what somebody has scaled.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub counted: bool,
     /// It is staged whether anything has changed or not.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,

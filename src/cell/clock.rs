@@ -266,7 +266,7 @@ mod tests {
     /// What `explain` tells of an app is all of one clock.
     #[test]
     fn a_death_a_wish_and_a_revision_stay_as_long_ago_as_they_are() {
-        use crate::cell::record::{Revision, Wish};
+        use crate::cell::record::{Fate, Revision, Wish};
         use crate::cell::releases::tests::app;
         use crate::model::death::{Cause, Death};
         let jump = jump(reading(1_000, 5_000), reading(NOW_MS, 5_100)).expect("a jump");
@@ -294,8 +294,14 @@ mod tests {
         let mut web = app("memory = \"32MiB\"");
         let release = web.release.clone().expect("it is staged");
         web.wish = Wish::new("restart", 200);
-        let revision =
-            Revision { number: 1, made_ms: 100, why: String::new(), text: String::new(), release };
+        let revision = Revision {
+            number: 1,
+            made_ms: 100,
+            why: String::new(),
+            text: String::new(),
+            release,
+            fate: Fate::Good,
+        };
         web.revisions = vec![revision];
         jump.move_app(&mut web);
         let wish = web.wish.expect("somebody has asked");

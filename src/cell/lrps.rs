@@ -95,7 +95,7 @@ impl Cell {
             }
             // Whoever says how many says it for the command line, too.
             if change.instances.is_some() {
-                app.scale.clear();
+                app.unscale();
             }
             app.wish = Wish::new("update", now_ms());
             Ok(AppChange::Put(Box::new(app)))

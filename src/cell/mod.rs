@@ -45,6 +45,7 @@ pub mod record;
 pub mod releases;
 mod revisions;
 pub mod rollout;
+pub mod scaled;
 mod seek;
 mod self_check;
 mod session;

@@ -1,5 +1,6 @@
 //! What is kept about an app, as it stands in the records.
 
+use super::scaled::{Lapsed, Over, Said};
 use crate::model::container::LrpContainer;
 use crate::model::image::StagedImage;
 use crate::model::manifest::{Manifest, Process};
@@ -41,9 +42,15 @@ pub struct AppRecord {
     pub last_good: Option<Release>,
     /// Instances by process, where `scale` has overridden the manifest.
     pub scale: BTreeMap<String, u32>,
-    /// Those of them that were overridden before the last declaration: they hold until it takes over.
+    /// What each of them was given over; of an older program nothing is known.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub over: BTreeMap<String, Over>,
+    /// Those of them that the last declaration ends: they hold until it takes over.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub lapses: BTreeSet<String>,
+    /// Those that have ended with `release`: they hold again should it give way to `last_good`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lapsed: BTreeMap<String, Lapsed>,
     /// Counts wishes for fresh instances: `restart` adds one.
     pub restarts: u64,
     /// Nothing shall run.
@@ -101,6 +108,29 @@ pub struct Revision {
     pub text: String,
     /// What ran.
     pub release: Release,
+    /// What has become of it.
+    #[serde(default, skip_serializing_if = "Fate::is_good")]
+    pub fate: Fate,
+}
+
+/// What has become of a revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// It has run with all its instances, or is of an older program, which did not note that.
+    #[default]
+    Good,
+    /// Nobody has seen that yet.
+    Unproven,
+    /// It never did, and gave way to the version before, for this reason.
+    Failed(String),
+}
+
+impl Fate {
+    /// Once at least all was well with it.
+    pub fn is_good(&self) -> bool {
+        *self == Fate::Good
+    }
 }
 
 /// What somebody has asked for.
@@ -156,7 +186,9 @@ impl AppRecord {
             proven: false,
             last_good: None,
             scale: BTreeMap::new(),
+            over: BTreeMap::new(),
             lapses: BTreeSet::new(),
+            lapsed: BTreeMap::new(),
             restarts: 0,
             stopped: false,
             temporary: false,
@@ -184,18 +216,11 @@ impl AppRecord {
     }
 
     /// What a declaration makes of it: what runs goes on until that is staged.
-    pub fn declared(self, manifest: Manifest, file: PathBuf) -> AppRecord {
-        // How many of the others are wanted the manifest has never said, nor says it now (D88).
-        let is_said =
-            |name: &&String| self.says(name) || manifest.processes.contains_key(name.as_str());
-        // What waited for a declaration that was never staged lapses with that: nothing of it runs.
-        let had = self.release.as_ref().map(Release::processes);
-        let runs = |name: &String| had.as_ref().is_none_or(|it| it.contains(name));
-        let mut scale = self.scale.clone();
-        scale.retain(|name, _| runs(name) || !self.awaits(name));
-        let lapses = scale.keys().filter(is_said).cloned().collect();
+    pub fn declared(self, manifest: Manifest, file: PathBuf, said: &Said) -> AppRecord {
         AppRecord {
-            scale,
+            lapses: self.ended_by(&manifest, said),
+            // Of an older program's wishes, too, while it is known.
+            over: self.all_over(),
             container: None,
             manifest,
             file,
@@ -203,60 +228,8 @@ impl AppRecord {
             generation: self.generation + 1,
             failure: None,
             away: false,
-            lapses,
             stopped: false,
             ..self
-        }
-    }
-
-    /// All process types that somebody may scale: of the manifest, of what runs, and those that were scaled
-    /// when another droplet had them.
-    pub fn process_types(&self) -> BTreeSet<String> {
-        let added = self.release.iter().flat_map(Release::added).map(|(name, _)| name);
-        let named = self.manifest.processes.keys().chain(self.gone()).cloned();
-        named.chain(added).collect()
-    }
-
-    /// Processes that somebody has scaled, and that what runs does not have.
-    pub fn gone(&self) -> Vec<&String> {
-        self.release.as_ref().map(|release| self.lacks(release)).unwrap_or_default()
-    }
-
-    /// The same of this release.
-    pub fn lacks(&self, release: &Release) -> Vec<&String> {
-        let had = release.processes();
-        self.scale.keys().filter(|name| !had.contains(*name) && !self.awaits(name)).collect()
-    }
-
-    /// Somebody has scaled this process since the manifest names it: where what runs does not have it, that
-    /// waits for what the manifest makes. What was wanted before goes on as it is.
-    fn awaits(&self, process: &str) -> bool {
-        self.manifest.processes.contains_key(process) && !self.lapses.contains(process)
-    }
-
-    /// How many somebody wants of a process that he has scaled, once what is declared has taken over.
-    pub fn wanted_then(&self) -> BTreeMap<String, u32> {
-        let mut scale = self.scale.clone();
-        scale.retain(|name, _| !self.lapses.contains(name));
-        scale
-    }
-
-    /// Its manifest says how many of this process are wanted, or that of what runs does.
-    pub fn says(&self, process: &str) -> bool {
-        let of_release = self.release.as_ref().map(|release| &release.manifest);
-        let mut all = of_release.into_iter().chain([&self.manifest]);
-        all.any(|it| it.processes.contains_key(process))
-    }
-
-    /// Somebody wants so many instances, whatever the declaration says.
-    pub fn scale(&mut self, process: String, instances: u32) {
-        self.lapses.remove(&process);
-        match instances {
-            // As many as there are of one of which nothing is said.
-            0 if !self.says(&process) => {
-                self.scale.remove(&process);
-            }
-            _ => drop(self.scale.insert(process, instances)),
         }
     }
 
@@ -393,122 +366,13 @@ mod tests {
         assert_eq!(release.hooked(with_hook.generation), hooked);
         assert_eq!(app_without_hook().hooked(1), None);
         // What is declared anew has a hook of its own.
-        let next = begun.clone().declared(begun.manifest.clone(), begun.file.clone());
+        let next =
+            begun.clone().declared(begun.manifest.clone(), begun.file.clone(), &Said::default());
         assert_eq!(next.hook(), None);
     }
 
     fn app_without_hook() -> Release {
         declared("memory = \"32MiB\"").release.expect("a release")
-    }
-
-    /// The release of an app whose droplet has these process types.
-    fn built(app: &AppRecord, types: &[&str]) -> Release {
-        let mut release = app.release.clone().expect("a release");
-        let types = types.iter().map(|name| (name.to_string(), format!("./{name}")));
-        release.result.process_types = types.collect();
-        release.droplet = Digest::of(format!("{:?}", release.result).as_bytes());
-        release
-    }
-
-    /// How many are wanted of each process.
-    fn counts(app: &AppRecord) -> Vec<(String, u32)> {
-        let all = super::super::releases::desired(app).into_iter();
-        all.map(|lrp| (lrp.guid.process, lrp.instances)).collect()
-    }
-
-    /// The same, as it should be.
-    fn of(web: u32, worker: u32) -> Vec<(String, u32)> {
-        vec![("web".to_owned(), web), ("worker".to_owned(), worker)]
-    }
-
-    /// Row 72: as in Cloud Foundry such a process and how many of it are wanted stay, whatever is pushed.
-    #[test]
-    fn row_72_a_process_of_the_droplet_alone_keeps_the_instances_that_it_was_given() {
-        let mut app = declared("memory = \"32MiB\"");
-        let both = built(&app, &["web", "worker"]);
-        super::super::revisions::replace(&mut app, both.clone(), 1);
-        assert_eq!(counts(&app), of(1, 0));
-        assert!(app.process_types().contains("worker"));
-        app.scale("worker".into(), 2);
-        app.scale("web".into(), 3);
-        // What the manifest says counts again, and of the other one it says nothing.
-        let mut next = app.clone().declared(app.manifest.clone(), app.file.clone());
-        super::super::revisions::replace(&mut next, both.clone(), 2);
-        assert_eq!(counts(&next), of(1, 2));
-        // With a droplet without it they run what `web` does, and with the next one that has it their own.
-        let commands = |app: &AppRecord| -> Vec<String> {
-            super::super::releases::desired(app).into_iter().map(|lrp| lrp.command).collect()
-        };
-        let less = built(&next, &["web"]);
-        super::super::revisions::replace(&mut next, less, 3);
-        assert_eq!((counts(&next), next.gone()), (of(1, 2), vec![&"worker".into()]));
-        assert_eq!(commands(&next), ["./web", "./web"]);
-        assert!(next.process_types().contains("worker"), "it can be scaled to 0");
-        let mut mute = next.clone();
-        let other = built(&mute, &["clock"]);
-        super::super::revisions::replace(&mut mute, other, 4);
-        assert!(
-            mute.gone() == [&"worker".to_owned()] && !commands(&mute).contains(&"./web".into())
-        );
-        let mut forgotten = next.clone();
-        super::super::revisions::replace(&mut next, both.clone(), 4);
-        assert_eq!((counts(&next), next.gone().len()), (of(1, 2), 0));
-        assert_eq!(commands(&next), ["./web", "./worker"]);
-        forgotten.scale("worker".into(), 0);
-        assert_eq!(counts(&forgotten), [("web".to_owned(), 1)]);
-        assert!(forgotten.gone().is_empty() && !forgotten.process_types().contains("worker"));
-        // Who writes it into the manifest means what stands there.
-        let text =
-            "name = \"web\"\nsource.path = \".\"\n[process.web]\n[process.worker]\ninstances = 5\n";
-        let named = crate::config::manifest::parse(text, "web.toml", "/x".as_ref());
-        let named = named.unwrap_or_else(|bad| panic!("{}", bad.render(false)));
-        let mut named = next.clone().declared(named.clone(), "/x/web.toml".into());
-        let release = Release { manifest: named.manifest.clone(), ..both };
-        super::super::revisions::replace(&mut named, release, 5);
-        assert_eq!(counts(&named), of(1, 5));
-        // What lapses when it is left out of the manifest does so too when the first try of that failed.
-        named.scale("worker".into(), 3);
-        let less = app.manifest.clone();
-        let failed = named.clone().declared(less.clone(), app.file.clone());
-        let mut mended = failed.declared(less, app.file.clone());
-        let both = built(&mended, &["web", "worker"]);
-        let both = Release { manifest: mended.manifest.clone(), ..both };
-        super::super::revisions::replace(&mut mended, both, 6);
-        assert_eq!(counts(&mended), of(1, 0));
-    }
-
-    #[test]
-    fn what_stands_in_goes_on_until_the_manifest_that_names_it_has_taken_over() {
-        let mut app = declared("memory = \"32MiB\"");
-        let both = built(&app, &["web", "worker"]);
-        super::super::revisions::replace(&mut app, both, 1);
-        app.scale("worker".into(), 2);
-        let less = built(&app, &["web"]);
-        super::super::revisions::replace(&mut app, less, 2);
-        assert_eq!(counts(&app), of(1, 2), "it stands in");
-        let named = declared("memory = \"32MiB\"\n[process.web]\n[process.worker]\n");
-        let mut next = app.clone().declared(named.manifest.clone(), app.file.clone());
-        let is_as_before = |next: &AppRecord| {
-            assert_eq!((counts(next), next.gone()), (of(1, 2), vec![&"worker".to_owned()]));
-        };
-        is_as_before(&next);
-        next.failure = Some("it cannot be staged".into());
-        is_as_before(&next);
-        is_as_before(&next.clone().declared(named.manifest.clone(), app.file.clone()));
-        let release = Release { manifest: named.manifest.clone(), ..built(&app, &["web"]) };
-        super::super::revisions::replace(&mut next, release, 3);
-        assert_eq!(counts(&next), of(1, 1), "the manifest counts");
-        // Who scales what only the manifest names waits for that, and lets nothing else run instead of it.
-        let alone = declared("memory = \"32MiB\"");
-        let mut late = alone.clone().declared(named.manifest.clone(), alone.file.clone());
-        late.scale("worker".into(), 4);
-        assert_eq!(late.wanted_then().get("worker"), Some(&4));
-        let web = [("web".to_owned(), 1)];
-        assert_eq!((counts(&late), late.gone().len()), (web.to_vec(), 0));
-        for manifest in [&named.manifest, &alone.manifest] {
-            let again = late.clone().declared(manifest.clone(), alone.file.clone());
-            assert_eq!((counts(&again), again.scale.len()), (web.to_vec(), 0));
-        }
     }
 
     /// A record of an older program has no word of it, and one that is not away says none.
@@ -523,7 +387,8 @@ mod tests {
         let here = AppRecord { away: false, ..away.clone() };
         assert!(!text(&here).contains("away"));
         assert_eq!(read(&text(&here)), here);
-        let next = away.clone().declared(away.manifest.clone(), away.file.clone());
+        let next =
+            away.clone().declared(away.manifest.clone(), away.file.clone(), &Said::default());
         assert_eq!((next.away, next.failure), (false, None));
         away.start(false);
         assert_eq!((away.away, away.staged), (false, None), "at once");

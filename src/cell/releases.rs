@@ -2,7 +2,8 @@
 
 use super::converge::{self, lrps, stopping, world};
 use super::diff::Key;
-use super::record::{AppRecord, Release};
+use super::record::{AppRecord, Fate, Release};
+use super::revisions;
 use super::rollout::{Verdict, verdict};
 use super::shared::{AppChange, Shared, State, now_ms};
 use crate::model::lrp::DesiredLrp;
@@ -16,17 +17,18 @@ use std::sync::Arc;
 /// How the reason of an app ends that has gone back.
 pub(super) const RUNS_AGAIN: &str = "; the version before runs again";
 
-/// The app runs `release` from now on.
+/// The app runs `release` from now on, and as many of it as its manifest says where that ends a wish.
 pub fn replace(app: &mut AppRecord, release: Release) {
-    if app.release.as_ref() == Some(&release) {
-        return;
+    let ended = app.take_ended();
+    if app.release.as_ref() != Some(&release) {
+        let old = app.release.replace(release);
+        // A release that was never good is nothing to go back to.
+        if app.proven {
+            app.last_good = old;
+        }
+        app.proven = false;
     }
-    let old = app.release.replace(release);
-    // A release that was never good is nothing to go back to.
-    if app.proven {
-        app.last_good = old;
-    }
-    app.proven = false;
+    app.end(ended);
 }
 
 /// It would go back to the version before.
@@ -97,13 +99,19 @@ pub fn made_from(wanted: DesiredLrp, before: Vec<DesiredLrp>, version: &str) -> 
 pub fn judged(app: &AppRecord, verdict: Verdict) -> Option<(AppRecord, Option<String>)> {
     match (verdict, &app.last_good) {
         (Verdict::Good, _) => {
-            Some((AppRecord { proven: true, last_good: None, ..app.clone() }, None))
+            let mut app = AppRecord { proven: true, last_good: None, ..app.clone() };
+            app.lapsed.clear();
+            revisions::mark(&mut app, Fate::Good);
+            Some((app, None))
         }
         (Verdict::Bad(why), Some(good)) if is_on_trial(app) => {
+            let mut app = app.clone();
+            revisions::mark(&mut app, Fate::Failed(why.clone()));
+            app.hold_again();
             let why = format!("{ROLLED_BACK}{why}{RUNS_AGAIN}");
             let release = Some(good.clone());
             let failure = Some(why.clone());
-            let app = AppRecord { release, failure, proven: true, last_good: None, ..app.clone() };
+            let app = AppRecord { release, failure, proven: true, last_good: None, ..app };
             Some((app, Some(why)))
         }
         (Verdict::Bad(_) | Verdict::Open(_), _) => None,

@@ -1,12 +1,13 @@
 //! What an app has run, so that it can be run again.
 //!
 //! Each release that took over is a revision: its manifest, as text and as it was read, and its droplet
-//! or image, by digest. The last [`KEPT`] are kept with the app's record, and their layers in the
-//! store. To go back makes a new revision of old content.
+//! or image, by digest. The last [`KEPT`] that were ever healthy are kept with the app's record, and their
+//! layers in the store; one that never was takes the place of none of them (D103). To go back makes a new
+//! revision of old content.
 
 use super::claims::check_ports;
 use super::error::{CellError, Kind};
-use super::record::{AppRecord, Release, Revision, Wish};
+use super::record::{AppRecord, Fate, Release, Revision, Wish};
 use super::releases;
 use super::shared::{AppChange, Cell, now_ms};
 use crate::model::manifest::Manifest;
@@ -16,7 +17,8 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Revisions of one app, as many as Cloud Foundry keeps droplets.
+/// Good revisions of one app, as many as Cloud Foundry keeps droplets. With as many of them, one that was never
+/// healthy is kept beside them.
 pub const KEPT: usize = 5;
 
 /// Longest text of a manifest that is kept with a revision, in bytes; of a longer one none is.
@@ -27,7 +29,9 @@ pub fn note(app: &mut AppRecord, why: &str, at_ms: u64) {
     let Some(release) = app.release.clone().filter(|release| release.container.is_none()) else {
         return;
     };
-    if app.revisions.last().is_none_or(|last| last.release != release) {
+    let is_known =
+        |last: &Revision| last.release == release && !matches!(last.fate, Fate::Failed(_));
+    if !app.revisions.last().is_some_and(is_known) {
         push(app, release, why.to_owned(), at_ms);
     }
 }
@@ -35,28 +39,56 @@ pub fn note(app: &mut AppRecord, why: &str, at_ms: u64) {
 /// The app runs `release` from now on, which is a revision of its own when it is another one than before.
 pub fn replace(app: &mut AppRecord, release: Release, at_ms: u64) {
     let why = app.wish.as_ref().map_or("apply", |wish| &*wish.what).to_owned();
-    // Of a record that knows of no revisions yet.
-    note(app, "apply", at_ms);
+    if app.revisions.is_empty() {
+        // Of a record that knows of none yet.
+        note(app, "apply", at_ms);
+    }
+    let is_other = app.release.as_ref() != Some(&release);
     // The same droplet comes out: who asks for a staging wants fresh instances all the same.
     let same = app.release.as_ref().is_some_and(|old| old.droplet == release.droplet);
     if same && app.forced == Some(app.generation) {
         app.restarts += 1;
     }
     releases::replace(app, release);
-    // From now on the declaration counts again.
-    for process in std::mem::take(&mut app.lapses) {
-        app.scale.remove(&process);
+    // What has gone back runs as the revision that it was.
+    if is_other {
+        note(app, &why, at_ms);
     }
-    note(app, &why, at_ms);
+}
+
+/// Takes down what has become of what the app runs.
+pub fn mark(app: &mut AppRecord, fate: Fate) {
+    let Some(at) = current(app) else { return };
+    // What was healthy once stays so.
+    if !app.revisions[at].fate.is_good() {
+        app.revisions[at].fate = fate;
+    }
+    sweep(&mut app.revisions);
 }
 
 fn push(app: &mut AppRecord, release: Release, why: String, made_ms: u64) -> u64 {
     let number = app.revisions.last().map_or(1, |last| last.number + 1);
     let text = app.text.clone();
-    app.revisions.push(Revision { number, made_ms, why, text, release });
-    let old = app.revisions.len().saturating_sub(KEPT);
-    app.revisions.drain(..old);
+    let fate = if app.proven { Fate::Good } else { Fate::Unproven };
+    app.revisions.push(Revision { number, made_ms, why, text, release, fate });
+    sweep(&mut app.revisions);
     number
+}
+
+/// Forgets what is too old: good ones beyond those that are kept, and of the others all but the last where
+/// there is no place for more.
+fn sweep(all: &mut Vec<Revision>) {
+    let is_good = |it: &Revision| it.fate.is_good();
+    loop {
+        let good = all.iter().filter(|it| is_good(it)).count();
+        let good_goes = good > KEPT;
+        let other_goes = all.len() > KEPT && all.len() - good > 1;
+        if !good_goes && !other_goes {
+            return;
+        }
+        let oldest = all.iter().position(|it| is_good(it) == good_goes);
+        all.remove(oldest.expect("there is more than one"));
+    }
 }
 
 /// The place of the revision that runs, among those that are kept.
@@ -65,7 +97,7 @@ fn current(app: &AppRecord) -> Option<usize> {
     app.revisions.iter().rposition(|it| it.release == *release)
 }
 
-/// The revision `to` that an app goes back to, or the last other one before what runs.
+/// The revision `to` that an app goes back to, or the last one of what does not run now that was healthy once.
 pub fn target(app: &AppRecord, to: Option<u64>) -> Result<&Revision, String> {
     let name = &app.manifest.name;
     let known: Vec<String> = app.revisions.iter().map(|it| it.number.to_string()).collect();
@@ -77,11 +109,17 @@ pub fn target(app: &AppRecord, to: Option<u64>) -> Result<&Revision, String> {
             })
         }
         None => {
-            let now = current(app).unwrap_or(app.revisions.len());
-            let before = app.revisions[..now].iter().rev();
-            let mut others = before.filter(|it| app.release.as_ref() != Some(&it.release));
-            others.next().ok_or_else(|| {
-                format!("app {name} has nothing to go back to; `terrarium revisions {name}` lists what is kept")
+            let all = app.revisions.iter().rev();
+            let mut others = all.filter(|it| app.release.as_ref() != Some(&it.release)).peekable();
+            let any = others.peek().is_some();
+            others.find(|it| it.fate.is_good()).ok_or_else(|| match any {
+                false => format!(
+                    "app {name} has nothing to go back to; `terrarium revisions {name}` lists what is kept"
+                ),
+                true => format!(
+                    "app {name} has nothing to go back to that was ever healthy; `--to` takes any of those \
+                     that `terrarium revisions {name}` lists"
+                ),
             })
         }
     }
@@ -93,8 +131,13 @@ pub fn rolled_back(app: &AppRecord, to: &Revision, at_ms: u64) -> (AppRecord, u6
     // The file still says what it said: it must not be taken for a change of it.
     let overruled = app.overruled.or_else(|| Some(digest(&app.manifest)));
     let has = to.release.processes();
-    let mut scale = app.scale.clone();
-    scale.retain(|process, _| has.contains(process) || !app.says(process));
+    let mut app = app.clone();
+    if app.last_good.as_ref() == Some(&to.release) {
+        app.hold_again();
+    }
+    let is_lost = |process: &&String| !has.contains(*process) && app.says(process);
+    let lapses = app.scale.keys().filter(is_lost).cloned().collect();
+    let over = app.all_over();
     let mut app = AppRecord {
         manifest: to.release.manifest.clone(),
         text: to.text.clone(),
@@ -102,13 +145,13 @@ pub fn rolled_back(app: &AppRecord, to: &Revision, at_ms: u64) -> (AppRecord, u6
         staged: Some(app.generation + 1),
         failure: None,
         away: false,
-        lapses: BTreeSet::new(),
+        lapses,
+        over,
         stopped: false,
         overruled,
         wish: Wish::new("rollback", at_ms),
-        ..app.clone()
+        ..app
     };
-    app.scale = scale;
     releases::replace(&mut app, to.release.clone());
     let number = push(&mut app, to.release.clone(), format!("rollback to {}", to.number), at_ms);
     (app, number)
@@ -129,6 +172,16 @@ fn view(app: &AppRecord) -> Vec<RevisionView> {
         changed: match at.checked_sub(1).and_then(|before| app.revisions.get(before)) {
             Some(before) => changed(&before.release, &it.release),
             None => Vec::new(),
+        },
+        health: match it.fate {
+            Fate::Good => "healthy",
+            Fate::Unproven => "unproven",
+            Fate::Failed(_) => "failed",
+        }
+        .to_owned(),
+        failure: match &it.fate {
+            Fate::Failed(why) => Some(why.clone()),
+            Fate::Good | Fate::Unproven => None,
         },
         droplet: it.release.droplet.to_string(),
         image: it
@@ -203,11 +256,11 @@ impl Cell {
     pub async fn rollback(&self, name: &str, to: Option<u64>) -> Result<u64, CellError> {
         let name: AppName = name.parse().map_err(|_| CellError::no_app(name))?;
         let refused = |text| CellError::new(Kind::NotFound, text);
-        let (to, layers) = {
+        let (to, layers, was_good) = {
             let state = self.shared.state();
             let app = state.apps.get(&name).ok_or_else(|| CellError::no_app(name.as_str()))?;
             let to = target(app, to).map_err(refused)?;
-            (to.number, to.release.layers())
+            (to.number, to.release.layers(), to.fate.is_good())
         };
         let shared = self.shared.clone();
         let lost = smol::unblock(move || {
@@ -231,7 +284,8 @@ impl Cell {
             Ok(AppChange::Put(Box::new(app)))
         });
         changed.await?;
-        let text = format!("Rolling back to revision {to}, as revision {made}");
+        let never = if was_good { "" } else { "; it was never healthy before" };
+        let text = format!("Rolling back to revision {to}, as revision {made}{never}");
         self.shared.say(&name, "CELL", false, text);
         crate::info!("app.rollback", app = name);
         Ok(made)
@@ -266,124 +320,4 @@ impl Cell {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::releases::tests::app as declared;
-    use super::*;
-
-    fn release(app: &AppRecord, run: &str) -> Release {
-        Release { droplet: Digest::of(run.as_bytes()), ..app.release.clone().expect("a release") }
-    }
-
-    /// An app that has run these, one after the other.
-    fn ran(all: &[&str]) -> AppRecord {
-        let mut app = AppRecord { proven: true, ..declared("") };
-        note(&mut app, "apply", 1);
-        for (at, run) in all.iter().enumerate() {
-            let release = release(&app, run);
-            releases::replace(&mut app, release);
-            app.proven = true;
-            note(&mut app, "apply", at as u64 + 2);
-            note(&mut app, "scale", 99);
-        }
-        app
-    }
-
-    fn shape(app: &AppRecord) -> Vec<(u64, bool, String)> {
-        view(app).into_iter().map(|it| (it.revision, it.current, it.why)).collect()
-    }
-
-    #[test]
-    fn what_takes_over_is_a_revision_and_the_oldest_go() {
-        let app = ran(&["b", "c", "d", "e", "f"]);
-        let numbers: Vec<u64> = app.revisions.iter().map(|it| it.number).collect();
-        assert_eq!(numbers, [2, 3, 4, 5, 6]);
-        assert_eq!(shape(&app).last().map(|it| (it.0, it.1)), Some((6, true)));
-    }
-
-    #[test]
-    fn instances_by_scale_hold_until_the_next_declaration_takes_over() {
-        let mut app = ran(&[]);
-        app.scale("web".into(), 3);
-        let mut app = app.clone().declared(app.manifest.clone(), app.file.clone());
-        assert_eq!(app.scale.get("web"), Some(&3), "what runs goes on as it is");
-        let mut late = app.clone();
-        late.scale("web".into(), 5);
-        for (app, left) in [(&mut app, None), (&mut late, Some(&5))] {
-            let next = release(app, "b");
-            replace(app, next, 7);
-            assert_eq!(app.scale.get("web"), left);
-            // Not by what somebody merely stages again.
-            let again = release(app, "c");
-            replace(app, again, 8);
-            assert_eq!(app.scale.get("web"), left);
-        }
-    }
-
-    #[test]
-    fn web_does_not_run_in_place_of_a_process_that_the_older_manifest_does_not_name() {
-        let mut app = ran(&["b"]);
-        let next = declared("memory = \"32MiB\"\n[process.web]\n[process.worker]\n");
-        app = app.clone().declared(next.manifest.clone(), app.file.clone());
-        replace(&mut app, next.release.expect("a release"), 7);
-        app.scale("worker".into(), 3);
-        app.scale("web".into(), 2);
-        // No manifest has named it: as in Cloud Foundry it stays wanted.
-        app.scale.insert("clock".into(), 1);
-        let counts = |app: &AppRecord| -> Vec<(String, u32)> {
-            let all = releases::desired(app).into_iter();
-            all.map(|lrp| (lrp.guid.process, lrp.instances)).collect()
-        };
-        let of = |all: &[(&str, u32)]| -> Vec<(String, u32)> {
-            all.iter().map(|&(name, count)| (name.to_owned(), count)).collect()
-        };
-        assert_eq!(counts(&app), of(&[("web", 2), ("worker", 3), ("clock", 1)]));
-        let (back, _) = rolled_back(&app, target(&app, None).expect("the one before"), 8);
-        assert_eq!(counts(&back), of(&[("web", 2), ("clock", 1)]));
-        assert!(!back.process_types().contains("worker"));
-        // A revision that has it keeps what is wanted of it.
-        let (again, _) = rolled_back(&app, app.revisions.last().expect("kept"), 8);
-        assert_eq!(again.scale, app.scale);
-    }
-
-    #[test]
-    fn what_has_changed_is_told_in_the_words_of_a_manifest() {
-        let of = |run: &str| declared(run).release.expect("a release");
-        let old = of("memory = \"32MiB\"\n[env]\nSECRET = \"a\"\n");
-        assert_eq!(changed(&old, &old), [""; 0]);
-        let new =
-            of("memory = \"48MiB\"\n[env]\nSECRET = \"b\"\n[process.web]\n[process.worker]\n");
-        let droplet = Release { droplet: old.droplet, ..new.clone() };
-        assert_eq!(changed(&old, &droplet), ["env.SECRET", "process.worker", "run.memory"]);
-        let mut moved = new.clone();
-        moved.manifest.source = "/elsewhere".into();
-        assert_eq!(changed(&droplet, &moved), ["droplet"]);
-        let more = of("memory = \"48MiB\"\n[process.web]\n[process.worker]\ninstances = 3\n");
-        assert_eq!(changed(&new, &more), ["droplet", "env.SECRET", "process.worker.instances"]);
-    }
-
-    #[test]
-    fn to_go_back_makes_a_revision_of_old_content() {
-        let app = ran(&["b", "c"]);
-        let first = target(&app, None).expect("the one before");
-        assert_eq!(first.number, 2);
-        let (back, number) = rolled_back(&app, first, 7);
-        assert_eq!((number, back.release.as_ref()), (4, Some(&first.release)));
-        // What was away is not asked for any more.
-        let away = AppRecord { away: true, ..app.clone() };
-        assert!(!rolled_back(&away, first, 7).0.away);
-        assert_eq!(back.staged, Some(back.generation));
-        assert_eq!(back.last_good, app.release, "what it goes back from may come back");
-        let why = |at: usize| shape(&back)[at].clone();
-        assert_eq!((why(2).1, why(3)), (false, (4, true, "rollback to 2".into())));
-        // The file still says what it said, however often one goes back.
-        let declared = Some(digest(&app.manifest));
-        assert_eq!(back.overruled, declared);
-        let (again, _) = rolled_back(&back, target(&back, Some(1)).expect("kept"), 8);
-        assert_eq!(again.overruled, declared);
-        // Once more without a number: not to itself.
-        assert_eq!(target(&back, None).map(|it| it.number), Ok(3));
-        let err = target(&app, Some(9)).expect_err("refused");
-        assert!(err.contains("no revision 9; it has 1, 2, 3"), "{err}");
-        assert!(target(&ran(&[]), None).expect_err("refused").contains("nothing to go back to"));
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@ use super::diff::Key;
 use super::error::{CellError, Kind};
 use super::record::{AppRecord, Wish};
 use super::revisions;
+use super::scaled::Said;
 use super::shared::{AppChange, Cell, State, now_ms};
 use crate::exec::logs::AppLog;
 use crate::model::lrp::{ActualLrp, LrpState, ProcessGuid, Side};
@@ -33,6 +34,8 @@ pub struct Declaration<'a> {
     pub file: &'a Path,
     /// What was pushed with it.
     pub pushed: Option<&'a Pushed>,
+    /// The count of `web` in it was typed with it: no wish of before holds against that.
+    pub counted: bool,
     /// What it is to become.
     pub how: How,
 }
@@ -121,6 +124,7 @@ impl Cell {
         check_box_ports(&manifest).await?;
         let file = file.to_owned();
         let pushed = wanted.pushed.cloned();
+        let said = Said::of(wanted.text, wanted.counted);
         let verb = if pushed.is_some() { "push" } else { "apply" };
         let text = if text.len() <= revisions::TEXT_MAX { text.to_owned() } else { String::new() };
         let changed = self.shared.change_app(&name, |state| {
@@ -155,7 +159,7 @@ impl Cell {
                     overruled: None,
                     forced: (how == How::Afresh).then_some(app.generation + 1),
                     pushed,
-                    ..app.clone().declared(manifest, file)
+                    ..app.clone().declared(manifest, file, &said)
                 },
                 None => AppRecord {
                     stopped,

@@ -49,12 +49,24 @@ pub async fn rollback(
     to: Option<u64>,
     stay: Stay,
 ) -> Result<u8, CliError> {
+    let never_ran = match to {
+        Some(to) => remote.revisions(name).await?.into_iter().find(|it| is_unsure(it, to)),
+        None => None,
+    };
     let revision = remote.rollback(name, to).await?;
+    if let Some(to) = never_ran {
+        ui.note(&format!("{name}: revision {} was never healthy before", to.revision));
+    }
     match ui.json {
         true => ui.item(&json!({ "app": name, "revision": revision }))?,
         false => ui.note(&format!("{name}: revision {revision}")),
     }
     follow(ui, remote, name, stay).await
+}
+
+/// It is revision `to`, and nobody has seen it healthy.
+fn is_unsure(one: &RevisionView, to: u64) -> bool {
+    one.revision == to && ["failed", "unproven"].contains(&&*one.health)
 }
 
 /// Shows what happens to an app until it runs or has failed.
@@ -90,7 +102,7 @@ fn list(name: &AppName, all: &[RevisionView], now_ms: u64, color: bool) -> Strin
     if all.is_empty() {
         return format!("{name} has not run yet\n");
     }
-    let mut table = Table::new("", &["REVISION", "AGE", "BY", "CHANGED", "DROPLET"]);
+    let mut table = Table::new("", &["REVISION", "AGE", "BY", "HEALTH", "CHANGED", "DROPLET"]);
     for one in all {
         let (mark, ink) = if one.current { ("*", Ink::Good) } else { ("", Ink::Plain) };
         // A name may mean another image each time.
@@ -103,11 +115,14 @@ fn list(name: &AppName, all: &[RevisionView], now_ms: u64, color: bool) -> Strin
             (format!("{}{mark}", one.revision), ink),
             (ago(now_ms, one.made_ms), Ink::Plain),
             (clean(&one.why), Ink::Plain),
+            (clean(&one.health), if one.health == "failed" { Ink::Bad } else { Ink::Plain }),
             (clean(&changes(&one.changed)), Ink::Plain),
             (clean(&what), Ink::Plain),
         ]);
     }
-    table.render(color)
+    let failed = all.iter().filter_map(|one| Some((one.revision, one.failure.as_ref()?)));
+    let failed = failed.map(|(revision, why)| format!("revision {revision}: {}\n", clean(why)));
+    table.render(color) + &failed.collect::<String>()
 }
 
 /// Words of what has changed that are shown.
@@ -167,6 +182,8 @@ mod tests {
             current,
             made_ms: 0,
             why: why.into(),
+            health: if current { "healthy" } else { "failed" }.into(),
+            failure: (!current).then(|| "it fell".into()),
             changed: if revision == 2 {
                 ["a", "b", "c", "d", "e", "f"].map(String::from).to_vec()
             } else {
@@ -180,10 +197,12 @@ mod tests {
         let name = "web".parse().expect("name");
         let text = list(&name, &all, 60_000, false);
         let rows: Vec<Vec<&str>> = text.lines().map(|it| it.split_whitespace().collect()).collect();
-        assert_eq!(rows[0], ["REVISION", "AGE", "BY", "CHANGED", "DROPLET"]);
-        assert_eq!(rows[1], ["1", "1m", "apply", "-", "sha256:00"]);
-        let last = ["2*", "1m", "rollback", "to", "1", "a,b,c,d,+2", "busybox:1@sha256:00"];
+        assert_eq!(rows[0], ["REVISION", "AGE", "BY", "HEALTH", "CHANGED", "DROPLET"]);
+        assert_eq!(rows[1], ["1", "1m", "apply", "failed", "-", "sha256:00"]);
+        let last =
+            ["2*", "1m", "rollback", "to", "1", "healthy", "a,b,c,d,+2", "busybox:1@sha256:00"];
         assert_eq!(rows[2], last);
+        assert_eq!(text.lines().last(), Some("revision 1: it fell"));
         assert_eq!(list(&name, &[], 0, false), "web has not run yet\n");
     }
 }

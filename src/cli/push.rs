@@ -266,6 +266,7 @@ impl Pusher<'_> {
             stopped: push.no_start,
             temporary: false,
             pushed: Some(Pushed { what: pushed, is_bare: order.is_bare }),
+            counted: push.instances.is_some(),
             force: push.force,
         };
         let wait = request.wait;
@@ -291,8 +292,8 @@ impl Pusher<'_> {
             ui.note(&format!("{name}: {how}"));
             return Ok(0);
         }
-        if unchanged {
-            ui.note(&format!("{name}: {}", idle(before.is_some_and(|app| app.state == "stopped"))));
+        if let (true, Some(before)) = (unchanged, &before) {
+            ui.note(&format!("{name}: {}", of_same(before, &app)));
         }
         if !ui.json && !ui.quiet {
             ui.print(&show::app(&app, now_ms(), ui.color))?;
@@ -304,13 +305,21 @@ impl Pusher<'_> {
     }
 }
 
-/// What came of a push that changed nothing.
-fn idle(was_stopped: bool) -> &'static str {
-    match was_stopped {
-        true => "nothing changed; it was stopped, and was started as it is",
-        false => {
-            "nothing changed, so nothing was done; `push --force` stages it all the same, `terrarium \
-             restart` makes it run afresh"
+/// What is told of an app of which what was pushed is as it was.
+fn of_same(before: &AppView, app: &AppView) -> String {
+    let count = |app: &AppView| {
+        let web = app.processes.iter().find(|process| process.name == "web");
+        web.map_or(0, |process| process.desired)
+    };
+    match (before.state == "stopped", count(before), count(app)) {
+        (true, ..) => "nothing changed; it was stopped, and was started as it is".into(),
+        (false, old, new) if old != new => {
+            format!("nothing changed but the number of instances, {new} instead of {old}")
+        }
+        (false, ..) => {
+            "nothing changed, so nothing was done; `push --force` stages it all the same, \
+                        `terrarium restart` makes it run afresh"
+                .into()
         }
     }
 }
@@ -354,6 +363,18 @@ mod tests {
         assert!(said.contains("http://127.0.0.1:61000; --port, or"), "{said}");
         own.processes[0].instances[0].ports.clear();
         assert_eq!(reached(&own), None);
+    }
+
+    #[test]
+    fn who_pushes_what_is_there_already_is_told_what_became_of_it() {
+        let app = view("web", "running");
+        assert!(of_same(&app, &app).starts_with("nothing changed, so nothing was done"));
+        let stopped = view("web", "stopped");
+        assert!(of_same(&stopped, &app).ends_with("was started as it is"));
+        let mut more = app.clone();
+        more.processes[0].desired = app.processes[0].desired + 2;
+        let said = format!("{} instead of {}", more.processes[0].desired, app.processes[0].desired);
+        assert!(of_same(&app, &more).ends_with(&said), "{}", of_same(&app, &more));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Keys, defaults and limits of each section stand in the function that reads it. Keys that the
 //! format knows but this version does not are refused by name, never ignored.
 
+mod counts;
 mod extras;
 mod health;
 mod image;
@@ -29,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::de::DeValue;
 
+pub use counts::Counts;
 pub(super) use places::Places;
 use places::Sizes;
 pub(super) use service::CREDENTIALS_MAX;

@@ -193,7 +193,8 @@ async fn look(
             remove(cell, &app).await;
         }
         let how = How::ToStay;
-        let wanted = Declaration { text: &claim.text, file: path, pushed: None, how };
+        let wanted =
+            Declaration { text: &claim.text, file: path, pushed: None, counted: false, how };
         match cell.apply(wanted, None).await {
             Ok(app) => crate::info!("app.applied", app = app, path = path.display()),
             Err(err) => {

@@ -109,8 +109,9 @@ impl AppService for Service {
             (false, false, false) => How::ToStay,
         };
         let (text, file) = (&*request.manifest_text, &*request.file);
-        let pushed = request.pushed.as_ref();
-        self.cell.apply(Declaration { text, file, pushed, how }, Some(name)).await?;
+        let (pushed, counted) = (request.pushed.as_ref(), request.counted);
+        let wanted = Declaration { text, file, pushed, counted, how };
+        self.cell.apply(wanted, Some(name)).await?;
         let lease = self.cell.hold(name);
         let (sender, receiver) = bounded(BEHIND_MAX);
         if request.wait {

@@ -83,6 +83,12 @@ pub struct RevisionView {
     pub made_ms: u64,
     /// What had been asked for: `apply`, `push`, `restage`, `rollback to 2`.
     pub why: String,
+    /// What has become of it: `healthy`, once at least; `failed`, and never healthy; `unproven`, neither.
+    #[serde(default)]
+    pub health: String,
+    /// Why it has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
     /// What is other than in the revision before, as far as that is kept: `image`, `droplet`, or keys of the
     /// manifest.
     #[serde(default)]

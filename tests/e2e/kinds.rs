@@ -52,12 +52,12 @@ fn live(lab: &Lab, name: &str, manifest: &str, turn: impl Fn(u32)) {
     assert_ne!(lab.instance(name, 0)["handle"], handle, "{name} was not restarted");
     lab.ok(&["scale", &format!("{name}=2")]);
     answers(lab, name, 2, &text(1));
-    // What a manifest says of instances counts again with it.
+    // So many there are of the next version, too.
     turn(2);
     lab.ok(&["apply", manifest]);
-    answers(lab, name, 1, &text(2));
-    lab.ok(&["scale", &format!("{name}=2")]);
     answers(lab, name, 2, &text(2));
+    lab.ok(&["scale", &format!("{name}=1")]);
+    answers(lab, name, 1, &text(2));
     turn(1);
     lab.ok(&["apply", manifest]);
     answers(lab, name, 1, &text(1));

@@ -305,6 +305,7 @@ fn a_directory_is_pushed_with_cfs_letters_and_kept_for_the_next_staging() {
     let ls = lab.inside("shop", "ls -a /home/vcap/app").out;
     assert!(ls.contains("app.sh") && !ls.contains("big.log") && !ls.contains(".cfignore"), "{ls}");
     a_process_of_the_droplet_alone_is_scaled(&lab, &dir, &staged);
+    what_was_scaled_is_kept_by_what_is_pushed(&lab, &dir, &staged);
     // What the box cannot build is refused before it is sent.
     let ran = lab.run(&["push", path, "-n", "bad", "-b", "nosuch"]);
     assert!(ran.code == 5 && !ran.err.contains("sending"), "{} {}", ran.code, ran.err);
@@ -418,6 +419,46 @@ fn a_process_of_the_droplet_alone_is_scaled(lab: &Lab, dir: &std::path::Path, pu
     let revisions: serde_json::Value = serde_json::from_str(&revisions).expect("JSON");
     let last = revisions.as_array().and_then(|all| all.last()).expect("one");
     assert_eq!((&last["why"], &last["changed"]), (&"push".into(), &serde_json::json!(["droplet"])));
+}
+
+/// One that changes nothing, one that cannot be staged, and one that has something new; until somebody types
+/// another number.
+fn what_was_scaled_is_kept_by_what_is_pushed(lab: &Lab, dir: &std::path::Path, push: &[&str]) {
+    let web = |lab: &Lab| {
+        let view = lab.view("shop");
+        let all = view["processes"].as_array().cloned().unwrap_or_default();
+        let web = all.into_iter().find(|it| it["name"] == "web").unwrap_or_default();
+        let of = |one: &serde_json::Value| one["handle"].as_str().map(str::to_owned);
+        let handles: Vec<_> = web["instances"].as_array().into_iter().flatten().map(of).collect();
+        (web["desired"].as_u64(), web["running"].as_u64(), handles)
+    };
+    let runs = |count: u64| {
+        lab.until(&format!("{count} run"), |lab| {
+            let web = web(lab);
+            let all = web.2.len() as u64 == count;
+            ((web.0, web.1) == (Some(count), Some(count)) && all).then_some(web.2)
+        })
+    };
+    lab.ok(&["scale", "shop=2"]);
+    let before = runs(2);
+    let ran = lab.ok(push);
+    assert!(ran.err.contains("nothing changed, so nothing was done"), "{}", ran.err);
+    assert_eq!(web(lab), (Some(2), Some(2), before.clone()));
+    // Nothing says how `web` starts.
+    let procfile = dir.join("Procfile");
+    let good = fs::read_to_string(&procfile).expect("Procfile");
+    fs::write(&procfile, "clock: exec sleep 1000\n").expect("Procfile");
+    let ran = lab.run(push);
+    assert!(ran.code != 0 && ran.out.contains("Staging failed"), "{}{}", ran.out, ran.err);
+    assert_eq!(web(lab), (Some(2), Some(2), before.clone()));
+    fs::write(&procfile, good).expect("Procfile");
+    lab.ok(&[push, &["-k", "40M"]].concat());
+    assert_ne!(runs(2), before);
+    // A number that is typed counts, also when it is that which the manifest has had all the time.
+    let ran = lab.ok(&[push, &["-k", "40M", "-i", "1"]].concat());
+    let said = "nothing changed but the number of instances, 1 instead of 2";
+    assert!(ran.err.contains(said), "{}", ran.err);
+    runs(1);
 }
 
 /// An image of busybox that serves, in the box's store under this name.

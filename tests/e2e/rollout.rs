@@ -95,7 +95,11 @@ fn a_client_that_asks_all_the_time_sees_no_refused_connection_while_the_app_is_r
 fn a_version_that_never_becomes_healthy_goes_back() {
     let mut lab = Lab::start("rollback");
     lab.ok(&["apply", &versioned(&lab, "1", "")]);
-    let old = handles(&lab.until_state("web", "running"));
+    lab.ok(&["scale", "web=2"]);
+    let old = lab.until("two run", |lab| {
+        let view = lab.view("web");
+        (view["state"] == "running" && handles(&view).len() == 2).then(|| handles(&view))
+    });
     let broken = || {
         let path = versioned(&lab, "2", "command = \"echo broken; exit 3\"\n");
         lab.run(&["apply", &path])
@@ -122,10 +126,32 @@ fn a_version_that_never_becomes_healthy_goes_back() {
     assert_ne!(lab.run(&["apply", &path]).code, 0);
     assert_eq!(lab.logged("web", "OUT broken").len(), 6);
     assert_eq!(handles(&lab.until_state("web", "running")), old);
+    // It runs as the revision that it was, and there is none that was ever healthy beside it.
+    let revisions = || -> Vec<(Value, Value, Value)> {
+        let all = lab.ok(&["revisions", "web", "--json"]).out;
+        let all: Value = serde_json::from_str(&all).expect("JSON");
+        let all = all.as_array().cloned().unwrap_or_default();
+        all.iter()
+            .map(|it| ["current", "health", "why"].map(|key| it[key].clone()).into())
+            .collect()
+    };
+    let healthy = ("healthy".into(), "apply".into());
+    let failed = ("failed".into(), "apply".into());
+    let of = |current: bool, (health, why): &(Value, Value)| {
+        (current.into(), health.clone(), why.clone())
+    };
+    assert_eq!(revisions(), [of(true, &healthy), of(false, &failed), of(false, &failed)]);
+    assert!(lab.ok(&["revisions", "web"]).out.contains("revision 3: instance web/0 crashed 3"));
+    let ran = lab.run(&["rollback", "web"]);
+    assert!(ran.code == 4 && ran.err.contains("that was ever healthy"), "{}", ran.err);
     // A good one is a good one.
     lab.ok(&["apply", &versioned(&lab, "3", "")]);
     let view = lab.until_state("web", "running");
     assert_eq!((view["reason"].as_str(), handles(&view).contains(&old[0])), (None, false));
+    // From that one it goes back past those that were never healthy.
+    lab.ok(&["rollback", "web"]);
+    let last = revisions().pop().expect("one");
+    assert_eq!((last.0, last.2), (true.into(), "rollback to 1".into()));
     lab.finish();
 }
 

@@ -7,6 +7,7 @@ use crate::world::{Event, Exit, Process, World};
 use terrarium::cell::lrp_state::LrpEvent;
 use terrarium::cell::owner::Owner;
 use terrarium::cell::record::AppRecord;
+use terrarium::cell::scaled::Said;
 use terrarium::cell::task::state::TaskOp;
 use terrarium::exec::room::Resources;
 use terrarium::model::action::Action;
@@ -133,7 +134,8 @@ impl World {
                 Some(app) if app.manifest == manifest => continue,
                 Some(app) => {
                     self.cancel_staging(name);
-                    app.clone().declared(manifest, "/x/app.toml".into())
+                    let said = Said::of(&wanted.text, false);
+                    app.clone().declared(manifest, "/x/app.toml".into(), &said)
                 }
                 None => AppRecord::new(manifest, "/x/app.toml".into(), self.wall()),
             };
@@ -171,7 +173,7 @@ impl World {
         let instances = self.rng.below(5) as u32;
         let process = if self.rng.once_in(3) { "worker" } else { "web" };
         self.wishes("scale", |app| {
-            app.scale.insert(process.to_owned(), instances);
+            app.scale(process.to_owned(), instances);
         });
     }
 

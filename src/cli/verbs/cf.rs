@@ -33,7 +33,7 @@ pub const PUSH: Verb = Verb {
         flag("endpoint", None, Some("PATH"), "of -u http"),
         flag("force", None, None, "stage it though nothing has changed"),
         flag("health-check-type", Some('u'), Some("TYPE"), "http, port or process"),
-        flag("instances", Some('i'), Some("N"), "how many"),
+        flag("instances", Some('i'), Some("N"), "how many, whatever `scale` has said"),
         flag("manifest", Some('f'), Some("FILE"), "a manifest.yml that is elsewhere"),
         flag("memory", Some('m'), Some("SIZE"), "of each instance, such as 256M"),
         flag("name", Some('n'), Some("NAME"), "of the app, default as the directory's"),
@@ -94,8 +94,8 @@ pub const ROLLBACK: Verb = Verb {
     group: Group::Change,
     args: "NAME",
     summary: "run an older version of an app again",
-    details: "Without --to it is the last other one. That makes a new revision; nothing is staged.\n\
-        What its file says stays undone until the file changes.",
+    details: "Without --to it is the last other one that was ever healthy. That makes a new revision;\n\
+        nothing is staged. What its file says stays undone until the file changes.",
     example: "terrarium rollback orders --to 3",
     flags: &[
         flag("force", Some('f'), None, ""),
@@ -135,7 +135,8 @@ pub const REVISIONS: Verb = Verb {
     group: Group::Look,
     args: "NAME",
     summary: "what an app has run, which `rollback` can run again",
-    details: "The last five. --json has the text of each manifest as well.",
+    details: "The last five that were ever healthy, and the last that was not, with the reason. --json has\n\
+        the text of each manifest as well.",
     example: "terrarium revisions orders",
     flags: &[],
 };

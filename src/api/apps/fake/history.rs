@@ -17,6 +17,8 @@ pub fn revision(number: u64, current: bool) -> RevisionView {
         current,
         made_ms: 1_000 * number,
         why: "apply".into(),
+        health: "healthy".into(),
+        failure: None,
         changed: Vec::new(),
         droplet: format!("sha256:{number:064x}"),
         image: None,
