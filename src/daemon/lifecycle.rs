@@ -80,7 +80,7 @@ fn identity(path: &Path) -> io::Result<String> {
 /// Whether every role has its link.
 fn has_roles(dir: &Path) -> bool {
     let leads = |role: &&str| fs::read_link(dir.join(role)).is_ok_and(|to| to == *PROGRAM);
-    ROLES.iter().all(|role| leads(role))
+    ROLES.iter().all(leads)
 }
 
 /// As a whole or not at all.
