@@ -86,6 +86,9 @@ impl World {
         if rng.once_in(2) {
             text += &format!("[[port]]\ncontainer = 8080\npublish = {}\n", 8000 + index);
         }
+        if rng.once_in(6) {
+            text += "[sidecar.beside]\ncommand = \"./beside\"\n";
+        }
         // By this the world knows them again.
         text += &format!("[env]\nBITS = \"{bits}\"\n");
         Wanted { text, bits }

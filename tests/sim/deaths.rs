@@ -33,6 +33,31 @@ pub enum Moment {
     After,
 }
 
+/// Where a seed wants the daemon to die: there, it does so surely, so often.
+#[derive(Clone, Copy, Debug)]
+pub struct Aim {
+    at: (Row, Moment),
+    left: u32,
+}
+
+impl Aim {
+    /// Seeds take the places in turn.
+    pub fn of(seed: u64) -> Option<Aim> {
+        let all = &*WANTED;
+        let at = all.get((seed % all.len() as u64) as usize)?;
+        Some(Aim { at: *at, left: AIMED })
+    }
+}
+
+/// More would keep the world from going on.
+const AIMED: u32 = 2;
+
+/// Where the daemon has to have died.
+static WANTED: LazyLock<Vec<(Row, Moment)>> = LazyLock::new(|| {
+    let rows = ROWS.iter().filter(|row| reason_never(row).is_none());
+    rows.flat_map(|row| [(*row, Moment::Before), (*row, Moment::After)]).collect()
+});
+
 /// Every row that is not refused.
 static ROWS: LazyLock<BTreeSet<Row>> = LazyLock::new(|| {
     let lrp = lrp_rows(include_str!("../golden/lrp-states.txt"));
@@ -82,14 +107,14 @@ impl Deaths {
 
     /// Where it should have died, and has not.
     pub fn missing(&self) -> Vec<(Row, Moment)> {
-        wanted().filter(|at| !self.0.contains_key(at)).collect()
+        WANTED.iter().filter(|at| !self.0.contains_key(at)).copied().collect()
     }
 
     /// For people: how much of the tables was seen, and what was seen least.
     pub fn summary(&self) -> String {
         let rarest = self.0.iter().min_by_key(|(_, times)| **times);
         let rarest = rarest.map(|(at, times)| format!("; {times} at {}", text(at)));
-        let (seen, all) = (self.0.len(), wanted().count());
+        let (seen, all) = (self.0.len(), WANTED.len());
         format!("the daemon died at {seen} of {all} places{}", rarest.unwrap_or_default())
     }
 }
@@ -101,11 +126,6 @@ pub fn text(((machine, state, event), moment): &(Row, Moment)) -> String {
 
 fn reason_never(row: &Row) -> Option<&'static str> {
     NEVER.iter().find(|(never, _)| never == row).map(|(_, why)| *why)
-}
-
-fn wanted() -> impl Iterator<Item = (Row, Moment)> {
-    let rows = ROWS.iter().filter(|row| reason_never(row).is_none());
-    rows.flat_map(|row| [(*row, Moment::Before), (*row, Moment::After)])
 }
 
 /// `state: record`, then a line for each event: `  event -> outcome`.
@@ -227,10 +247,18 @@ impl World {
 
     /// Whether the daemon dies here; it has, then.
     pub fn dies_at(&mut self, row: Row, moment: Moment) -> bool {
-        let dies = self.mem.is_some() && self.fails(self.nature.changes_in);
+        let at = (row, moment);
+        let aimed = match &mut self.aim {
+            Some(aim) if aim.at == at && aim.left > 0 && !self.kind => {
+                aim.left -= 1;
+                true
+            }
+            _ => false,
+        };
+        let dies = self.mem.is_some() && (aimed || self.fails(self.nature.changes_in));
         if dies {
-            *self.deaths.0.entry((row, moment)).or_default() += 1;
-            self.note(|| format!("daemon  is killed at {}", text(&(row, moment))));
+            *self.deaths.0.entry(at).or_default() += 1;
+            self.note(|| format!("daemon  is killed at {}", text(&at)));
             self.daemon_dies();
         }
         dies
