@@ -4,7 +4,7 @@
 //! A row is named from the record's side: `x` is its container, `a` its version, `here` its cell. Where
 //! the record has none, whatever comes is the first: `y`, `b` and `there` are no rows of their own.
 
-use crate::world::World;
+use crate::world::{Nature, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 use terrarium::cell::lrp_state::LrpEvent;
@@ -12,7 +12,7 @@ use terrarium::cell::task::state::TaskOp;
 use terrarium::model::lrp::{ActualLrp, LrpState};
 use terrarium::model::manifest::Restart;
 use terrarium::model::task::{TaskRecord, TaskState};
-use terrarium::unit::Handle;
+use terrarium::unit::{Bytes, Handle};
 
 /// Whose record changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +46,26 @@ impl Aim {
         let all = &*WANTED;
         let at = all.get((seed % all.len() as u64) as usize)?;
         Some(Aim { at: *at, left: AIMED })
+    }
+
+    /// What the box has to be like, where others would lead there once in hundreds of seeds: who is stopped
+    /// before it has a container has waited for its turn to make one, and for room before that.
+    pub fn lead(&self, nature: &mut Nature) {
+        let (_, state, event) = self.at.0;
+        if event != "stop none" {
+            return;
+        }
+        nature.creators = 1;
+        if state == "waiting" {
+            nature.total.memory = nature.total.memory.min(Bytes::mib(512));
+        }
+    }
+
+    /// It is where one has done its work before anybody knows that it is healthy: so seldom that the world
+    /// has to lead there. Beside a check, only an instance with a sidecar ends by that.
+    pub fn is_early_end(&self) -> bool {
+        let (machine, state, event) = self.at.0;
+        machine == Machine::Lrp && state == "claimed by x" && event.starts_with("exit 0")
     }
 }
 

@@ -60,6 +60,8 @@ pub struct Ledger {
     clock: Clock,
     /// Sets of the clock that the daemon has seen.
     seen: u64,
+    /// No daemon has looked at the clock since the box was started anew.
+    unlooked: bool,
     daemon_since: u64,
 }
 
@@ -67,6 +69,7 @@ impl Ledger {
     pub fn daemon_started(&mut self, now: u64) {
         self.daemon_since = now;
         self.seen = self.clock.sets;
+        self.unlooked = false;
     }
 
     /// The daemon has moved what it knows along with the clock.
@@ -84,13 +87,24 @@ impl Ledger {
     pub fn rebooted(&mut self) {
         self.ran.clear();
         self.begun.clear();
-        let known = self.seen == self.clock.sets;
-        self.crashes.values_mut().for_each(|it| it.known &= known);
-        self.tasks_asked.values_mut().for_each(|it| it.2 &= known);
+        self.unlooked = true;
+        if self.seen != self.clock.sets {
+            self.nobody_knows();
+        }
     }
 
-    /// The clock shows this from now on.
+    /// How long ago what was noted is.
+    fn nobody_knows(&mut self) {
+        self.crashes.values_mut().for_each(|it| it.known = false);
+        self.tasks_asked.values_mut().for_each(|it| it.2 = false);
+    }
+
+    /// The clock shows this from now on. Before the first daemon of a run of the box has looked, that is the
+    /// same as a box that was off for so long: nothing tells the two apart (D91).
     pub fn clock_was_set(&mut self, to_ms: u64) {
+        if self.unlooked {
+            self.nobody_knows();
+        }
         self.clock.sets += 1;
         self.clock.lows += u64::from(to_ms < LOW_MS);
     }

@@ -64,6 +64,9 @@ fn play(seed: u64, mutant: Mutant, traced: bool) -> Outcome {
     if DEATHS.load(Ordering::Relaxed) {
         world.nature.changes_in = CHANGES[(seed % 4) as usize];
         world.aim = Aim::of(seed / 2).filter(|_| world.nature.changes_in > 0);
+        if let Some(aim) = world.aim {
+            aim.lead(&mut world.nature);
+        }
     }
     let script_ends = world.nature.length_ms;
     while world.broken.is_none() && world.steps < STEPS_MAX && world.step(script_ends) {
