@@ -8,6 +8,7 @@
 //! how much the clock was set while there was none.
 
 use super::diff::Key;
+use super::drain::DrainRecord;
 use super::placement::Waiting;
 use super::record::AppRecord;
 use crate::model::lrp::ActualLrp;
@@ -72,6 +73,8 @@ pub struct Times<'a> {
     pub tasks: &'a mut BTreeMap<String, TaskRecord>,
     /// Who could not be placed.
     pub waiting: &'a mut Waiting,
+    /// The wish to drain the cell.
+    pub drain: Option<&'a mut DrainRecord>,
 }
 
 /// Whether the clock was set between the two.
@@ -111,11 +114,14 @@ impl Jump {
 
     /// Moves all times along.
     pub fn move_all(self, times: Times<'_>) {
-        let Times { apps, actual, tasks, waiting } = times;
+        let Times { apps, actual, tasks, waiting, drain } = times;
         apps.values_mut().for_each(|app| self.move_app(app));
         actual.values_mut().for_each(|record| self.move_actual(record));
         tasks.values_mut().for_each(|record| self.move_task(record));
         waiting.jump(self);
+        if let Some(drain) = drain {
+            drain.since_ms = self.moved(drain.since_ms);
+        }
     }
 
     /// The times of an instance.
@@ -333,15 +339,19 @@ mod tests {
         let mut waiting = Waiting::default();
         let key = crate::cell::diff::tests::key(0);
         waiting.starved(&key, "1", 0, 300);
+        // The cell is drained since then, too.
+        let mut drain = DrainRecord { since_ms: 300, timeout_ms: 7, boot: "a".into() };
         jump.move_all(Times {
             apps: &mut apps,
             actual: &mut actual,
             tasks: &mut tasks,
             waiting: &mut waiting,
+            drain: Some(&mut drain),
         });
         let (by, record) = (jump.by_ms as u64, &tasks["a"]);
         assert_eq!(waiting.until(&key, "1", 1_000 + by), Some(30_300 + by));
         assert_eq!(waiting.until(&key, "1", 30_300 + by), None);
+        assert_eq!((drain.since_ms, drain.timeout_ms), (300 + by, 7));
         assert_eq!((record.created_at, record.updated_at), (ns(100 + by), ns(200 + by)));
         assert_eq!(record.first_completed_at, 0, "it has none");
         // Set back to before it was asked for, and on: it moves on too.

@@ -73,10 +73,8 @@ pub(super) fn catch_up(store: &RecordStore, records: &mut Records) -> Reading {
     records.clock = Some(ClockRecord::of(&boot, now));
     if let Some(jump) = jump {
         let Records { apps, actual, tasks, drain, .. } = records;
-        jump.move_all(Times { apps, actual, tasks, waiting: &mut Waiting::default() });
-        if let Some(drain) = drain {
-            drain.since_ms = jump.moved(drain.since_ms);
-        }
+        let (waiting, drain) = (&mut Waiting::default(), drain.as_mut());
+        jump.move_all(Times { apps, actual, tasks, waiting, drain });
     }
     write_moved(store, &records.since(&before));
     now
@@ -85,7 +83,9 @@ pub(super) fn catch_up(store: &RecordStore, records: &mut Records) -> Reading {
 /// A daemon that cannot write them goes on with what it knows. Blocking.
 fn write_moved(store: &RecordStore, records: &Records) {
     if let Err(err) = store.put_moved(records) {
-        crate::error!("record.refused", what = "times", err = chain(&err));
+        // The clock that stands there is still that of before, as are the times.
+        let cure = "make room on its disk, or mend it, and start the daemon again: that moves them";
+        crate::error!("record.refused", what = "times", err = chain(&err), cure = cure);
     }
 }
 
@@ -155,15 +155,13 @@ impl Shared {
         now.adopt();
         let jump = clock::jump(before, now)?;
         crate::warn!("clock.set", by_ms = jump.by_ms);
-        if let Some(draining) = &mut state.node.drain {
-            draining.record.since_ms = jump.moved(draining.record.since_ms);
-        }
         for stuck in state.node.stuck.values_mut() {
             stuck.since_ms = jump.moved(stuck.since_ms);
         }
         state.away.jump(jump);
         let State { apps, actual, tasks, waiting, node, .. } = state;
-        jump.move_all(Times { apps, actual, tasks, waiting });
+        let drain = node.drain.as_mut().map(|draining| &mut draining.record);
+        jump.move_all(Times { apps, actual, tasks, waiting, drain });
         Some(Records {
             apps: apps.clone(),
             actual: actual.clone(),

@@ -56,6 +56,7 @@ impl World {
             };
             self.bad.insert((app, bits), bad);
         }
+        let ends_early = self.aim.is_some_and(|aim| aim.is_early_end());
         let rng = &mut self.rng;
         let mut text = format!("name = \"{name}\"\n");
         let others: Vec<String> = NAMES[..index].iter().map(|it| format!("\"{it}\"")).collect();
@@ -85,6 +86,9 @@ impl World {
         }
         if rng.once_in(2) {
             text += &format!("[[port]]\ncontainer = 8080\npublish = {}\n", 8000 + index);
+        }
+        if rng.once_in(6) || ends_early {
+            text += "[sidecar.beside]\ncommand = \"./beside\"\n";
         }
         // By this the world knows them again.
         text += &format!("[env]\nBITS = \"{bits}\"\n");

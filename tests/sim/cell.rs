@@ -3,7 +3,7 @@
 //! what it writes in `records`, what it knows in `memory`.
 
 use crate::instance::Does;
-use crate::memory::Mem;
+use crate::memory::{Drains, Mem};
 use crate::mutant::Mutant;
 use crate::upkeep::Turns;
 use crate::world::{Process, World};
@@ -36,6 +36,8 @@ pub enum Act {
     Task(String, u64, crate::tasks::Does),
     /// The process of this container has ended.
     Ended(Handle),
+    /// What runs beside it has.
+    BesideEnded(Handle),
     /// Its probe passes.
     Healthy(Handle),
     /// Its probe fails.
@@ -84,11 +86,20 @@ impl World {
             return;
         }
         self.note(|| "daemon  starts".to_owned());
+        let reading = Some(self.catch_up());
         let disk = self.disk.clone();
+        // The wish does not outlive the run of the box that it was made in.
+        let boot = self.boot_id();
+        let drains = disk.drains.filter(|record| record.boot == boot);
+        let drains = drains.map(|record| Drains { record, begun: self.now });
         let mut todo: VecDeque<Todo> = self.containers.keys().cloned().map(Todo::Look).collect();
         todo.extend([Todo::Places, Todo::Tasks, Todo::Serve]);
+        let before = disk.apps.values().flat_map(releases::before).collect();
+        let newest = disk.apps.values().map(|app| app.generation).max();
         self.mem = Some(Mem {
             desired: desired(&disk.apps),
+            before,
+            newest: newest.unwrap_or(0),
             apps: disk.apps,
             actual: disk.actual,
             tasks: disk.tasks,
@@ -99,10 +110,10 @@ impl World {
             waiting: Waiting::default(),
             afresh: BTreeSet::new(),
             stuck: BTreeMap::new(),
-            drains: disk.drains.then_some(self.now),
+            drains,
             ill: false,
             turns: Turns::default(),
-            reading: None,
+            reading,
             serves: false,
             serial: 0,
             todo,
@@ -128,6 +139,7 @@ impl World {
             Act::Sup(key, serial, does) => self.supervise(&key, serial, does),
             Act::Task(guid, serial, does) => self.work_on(&guid, serial, does),
             Act::Ended(handle) => self.heard_of_end(&handle),
+            Act::BesideEnded(handle) => self.heard_of_beside(&handle),
             Act::Healthy(handle) => self.heard_of_health(&handle, true),
             Act::Sick(handle) => self.heard_of_health(&handle, false),
             Act::Ready(handle) => self.heard_of_readiness(&handle),
@@ -256,7 +268,7 @@ impl World {
             let takes = diff::is_wanted(&key, lrp) && !mem.supervised.contains_key(&key);
             let owned = container.owner == owner::Owner::Lrp { guid: key.0.clone(), index: key.1 };
             let lives = container.process != Process::None;
-            let before = mem.apps.get(&key.0.app).map(releases::before).unwrap_or_default();
+            let before = mem.before_of(&key.0.app);
             let record = mem.actual.get(&key)?;
             let (lrp, _) = releases::made_from(lrp.clone(), before, &record.version);
             (takes && owned && lives).then_some((key, lrp))

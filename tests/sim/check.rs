@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use terrarium::cell::diff::{Key, Op};
 use terrarium::cell::record::AppRecord;
 use terrarium::exec::room::{Resources, Room};
+use terrarium::exec::state::ContainerState as S;
 use terrarium::model::lrp::{ActualLrp, LrpState, ProcessGuid};
 use terrarium::model::task::TaskState;
 use terrarium::unit::{AppName, Handle};
@@ -140,6 +141,12 @@ impl World {
             if sup.and_then(|sup| sup.handle.as_ref()) != Some(&place.handle) {
                 why = Some(format!("{key:?} is {:?}, and nobody works on it", record.state));
             }
+            let state = sup.map(|sup| sup.container);
+            let lives = if record.runs() { S::Running } else { S::Created };
+            if state.is_none_or(|state| state != lives && state != S::Completed) {
+                let is = &record.state;
+                why = Some(format!("{key:?} is {is:?}, and its container is {state:?}"));
+            }
             let same =
                 |it: &ActualLrp| (&it.state, &it.version) == (&record.state, &record.version);
             if !self.disk.actual.get(key).is_some_and(same) {
@@ -198,6 +205,16 @@ impl World {
         let goes = !was && record.is_some_and(|app| app.deleting);
         if goes && self.files.contains_key(name) {
             self.breaks(|| format!("{name} is deleted, and its manifest is there"));
+        }
+    }
+
+    /// What is declared for the first time is newer than what was there, whatever the clock says.
+    pub fn check_newest(&mut self, name: &AppName, record: Option<&AppRecord>) {
+        let (Some(mem), Some(record)) = (&self.mem, record) else { return };
+        let older = mem.apps.iter().find(|(_, app)| app.generation >= record.generation);
+        if let Some((older, _)) = older.filter(|_| !mem.apps.contains_key(name)) {
+            let why = format!("{older} was declared before {name}, and counts as newer");
+            self.breaks(|| why);
         }
     }
 

@@ -4,7 +4,7 @@
 //! A row is named from the record's side: `x` is its container, `a` its version, `here` its cell. Where
 //! the record has none, whatever comes is the first: `y`, `b` and `there` are no rows of their own.
 
-use crate::world::World;
+use crate::world::{Nature, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 use terrarium::cell::lrp_state::LrpEvent;
@@ -12,7 +12,7 @@ use terrarium::cell::task::state::TaskOp;
 use terrarium::model::lrp::{ActualLrp, LrpState};
 use terrarium::model::manifest::Restart;
 use terrarium::model::task::{TaskRecord, TaskState};
-use terrarium::unit::Handle;
+use terrarium::unit::{Bytes, Handle};
 
 /// Whose record changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +32,51 @@ pub enum Moment {
     /// All of it is, and nobody has done anything about it.
     After,
 }
+
+/// Where a seed wants the daemon to die: there, it does so surely, so often.
+#[derive(Clone, Copy, Debug)]
+pub struct Aim {
+    at: (Row, Moment),
+    left: u32,
+}
+
+impl Aim {
+    /// Seeds take the places in turn.
+    pub fn of(seed: u64) -> Option<Aim> {
+        let all = &*WANTED;
+        let at = all.get((seed % all.len() as u64) as usize)?;
+        Some(Aim { at: *at, left: AIMED })
+    }
+
+    /// What the box has to be like, where others would lead there once in hundreds of seeds: who is stopped
+    /// before it has a container has waited for its turn to make one, and for room before that.
+    pub fn lead(&self, nature: &mut Nature) {
+        let (_, state, event) = self.at.0;
+        if event != "stop none" {
+            return;
+        }
+        nature.creators = 1;
+        if state == "waiting" {
+            nature.total.memory = nature.total.memory.min(Bytes::mib(512));
+        }
+    }
+
+    /// It is where one has done its work before anybody knows that it is healthy: so seldom that the world
+    /// has to lead there. Beside a check, only an instance with a sidecar ends by that.
+    pub fn is_early_end(&self) -> bool {
+        let (machine, state, event) = self.at.0;
+        machine == Machine::Lrp && state == "claimed by x" && event.starts_with("exit 0")
+    }
+}
+
+/// More would keep the world from going on.
+const AIMED: u32 = 2;
+
+/// Where the daemon has to have died.
+static WANTED: LazyLock<Vec<(Row, Moment)>> = LazyLock::new(|| {
+    let rows = ROWS.iter().filter(|row| reason_never(row).is_none());
+    rows.flat_map(|row| [(*row, Moment::Before), (*row, Moment::After)]).collect()
+});
 
 /// Every row that is not refused.
 static ROWS: LazyLock<BTreeSet<Row>> = LazyLock::new(|| {
@@ -82,14 +127,14 @@ impl Deaths {
 
     /// Where it should have died, and has not.
     pub fn missing(&self) -> Vec<(Row, Moment)> {
-        wanted().filter(|at| !self.0.contains_key(at)).collect()
+        WANTED.iter().filter(|at| !self.0.contains_key(at)).copied().collect()
     }
 
     /// For people: how much of the tables was seen, and what was seen least.
     pub fn summary(&self) -> String {
         let rarest = self.0.iter().min_by_key(|(_, times)| **times);
         let rarest = rarest.map(|(at, times)| format!("; {times} at {}", text(at)));
-        let (seen, all) = (self.0.len(), wanted().count());
+        let (seen, all) = (self.0.len(), WANTED.len());
         format!("the daemon died at {seen} of {all} places{}", rarest.unwrap_or_default())
     }
 }
@@ -101,11 +146,6 @@ pub fn text(((machine, state, event), moment): &(Row, Moment)) -> String {
 
 fn reason_never(row: &Row) -> Option<&'static str> {
     NEVER.iter().find(|(never, _)| never == row).map(|(_, why)| *why)
-}
-
-fn wanted() -> impl Iterator<Item = (Row, Moment)> {
-    let rows = ROWS.iter().filter(|row| reason_never(row).is_none());
-    rows.flat_map(|row| [(*row, Moment::Before), (*row, Moment::After)])
 }
 
 /// `state: record`, then a line for each event: `  event -> outcome`.
@@ -227,10 +267,18 @@ impl World {
 
     /// Whether the daemon dies here; it has, then.
     pub fn dies_at(&mut self, row: Row, moment: Moment) -> bool {
-        let dies = self.mem.is_some() && self.fails(self.nature.changes_in);
+        let at = (row, moment);
+        let aimed = match &mut self.aim {
+            Some(aim) if aim.at == at && aim.left > 0 && !self.kind => {
+                aim.left -= 1;
+                true
+            }
+            _ => false,
+        };
+        let dies = self.mem.is_some() && (aimed || self.fails(self.nature.changes_in));
         if dies {
-            *self.deaths.0.entry((row, moment)).or_default() += 1;
-            self.note(|| format!("daemon  is killed at {}", text(&(row, moment))));
+            *self.deaths.0.entry(at).or_default() += 1;
+            self.note(|| format!("daemon  is killed at {}", text(&at)));
             self.daemon_dies();
         }
         dies

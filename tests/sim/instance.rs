@@ -1,14 +1,20 @@
 //! One instance from its container to its end: the order of steps is that of `src/cell/instance.rs` and
-//! `placement.rs`.
+//! `placement.rs`; which part's end is the end of all, and what it comes to, is `exec::ending`'s.
 
 use crate::cell::Act;
 use crate::mutant::Mutant;
 use crate::upkeep::{Maker, RESERVED_MAX_MS};
 use crate::world::{Container, Exit, Process, World};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 use terrarium::cell::diff::Key;
-use terrarium::cell::lrp_state::{End, LrpEvent, concluded};
+use terrarium::cell::lrp_state::{End, LrpEvent, concluded, stopped};
 use terrarium::cell::owner::Owner;
+use terrarium::exec::ending::{Part, Rule, outcome};
 use terrarium::exec::room::Resources;
+use terrarium::exec::state::{ContainerEvent, ContainerState};
+use terrarium::exec::steps::{StepError, StepResult};
 use terrarium::model::death::{Cause, Stopper};
 use terrarium::model::lrp::{DesiredLrp, Place};
 use terrarium::unit::{Handle, Slot};
@@ -59,22 +65,39 @@ pub enum Stage {
 pub struct Sup {
     pub serial: u64,
     pub stopping: bool,
-    pub lrp: DesiredLrp,
+    pub lrp: Arc<DesiredLrp>,
     pub needs: Resources,
     pub cancelled: bool,
     /// It is to end, whatever the plan says.
     pub leaves: bool,
     pub handle: Option<Handle>,
     pub stage: Stage,
+    /// How far its container is, in executor's words.
+    pub container: ContainerState,
     pub healthy: bool,
     returned: u64,
-    end: Option<(bool, Cause)>,
+    /// All its parts were told to end.
+    told: bool,
+    /// How those of its parts have ended that have.
+    ends: BTreeMap<Part, StepResult>,
+    /// What it has come to.
+    end: Option<StepResult>,
 }
 
 impl Sup {
     /// It is to end: told so once it has left its ports.
     pub fn leave(&mut self) {
         (self.stopping, self.leaves) = (true, true);
+    }
+
+    fn rule(&self) -> Rule {
+        Rule::of(&self.lrp.work, &self.lrp.health)
+    }
+
+    /// Its parts that are processes.
+    fn processes(&self) -> impl Iterator<Item = Part> + use<> {
+        let beside = self.rule().sidecars.then_some(Part::Sidecar);
+        [Part::Action].into_iter().chain(beside)
     }
 }
 
@@ -97,14 +120,17 @@ impl World {
         let sup = Sup {
             serial: mem.serial,
             stopping: false,
-            lrp,
+            lrp: Arc::new(lrp),
             needs,
             cancelled: false,
             leaves: false,
             handle: None,
             stage: Stage::Making,
+            container: ContainerState::Reserved,
             healthy: false,
             returned: mem.waiting.returned(),
+            told: false,
+            ends: BTreeMap::new(),
             end: None,
         };
         mem.supervised.insert(key.clone(), sup);
@@ -128,16 +154,24 @@ impl World {
         let healthy = record.is_some_and(|record| record.runs());
         if let Some(sup) = self.sup(key, serial) {
             (sup.handle, sup.stage, sup.healthy) = (Some(handle.clone()), Stage::Living, healthy);
+            sup.container = ContainerState::survived(healthy);
         }
-        if let Process::Ended(_) = container.process {
-            return self.act_soon(Act::Ended(handle.clone()));
+        if container.action.is_some() {
+            self.act_soon(Act::Ended(handle.clone()));
+        }
+        if container.beside.is_some() {
+            self.act_soon(Act::BesideEnded(handle.clone()));
         }
         self.act_soon(Act::Ready(handle.clone()));
         let late = Act::Sup(key.clone(), serial, Does::TooLate);
         match (healthy, container.healthy, container.sick) {
             (true, _, true) => self.act_soon(Act::Sick(handle.clone())),
-            (false, true, _) => self.act_soon(Act::Healthy(handle.clone())),
-            (false, false, _) => self.act_after(START_MAX_MS, late),
+            (false, true, false) => self.act_soon(Act::Healthy(handle.clone())),
+            // That it has begun is all that is asked of it.
+            (false, ..) if !container.rule.monitored => {
+                self.act_soon(Act::Healthy(handle.clone()));
+            }
+            (false, ..) => self.act_after(START_MAX_MS, late),
             (true, ..) => {}
         }
     }
@@ -145,6 +179,16 @@ impl World {
     pub fn sup(&mut self, key: &Key, serial: u64) -> Option<&mut Sup> {
         let sup = self.mem.as_mut()?.supervised.get_mut(key)?;
         (sup.serial == serial).then_some(sup)
+    }
+
+    /// Something happens to its container: by the table.
+    pub fn turn_of(&mut self, key: &Key, serial: u64, event: ContainerEvent) {
+        let Some(sup) = self.sup(key, serial) else { return };
+        let state = sup.container;
+        match state.next(event) {
+            Ok(next) => sup.container = next,
+            Err(err) => self.breaks(|| format!("{key:?}: {event:?} of one that is {state}: {err}")),
+        }
     }
 
     /// Tells a supervisor to end its instance.
@@ -161,14 +205,34 @@ impl World {
             self.act_soon(Act::Sup(key.clone(), serial, Does::Conclude));
         } else if stage == Stage::Living {
             self.check_told(key);
-            self.stop(key, serial, (false, Cause::Stopped { by: Stopper::Cell, killed: false }));
+            self.tell_parts(key, serial);
         }
     }
 
-    /// TERM, and KILL at the end of the grace.
-    pub fn stop(&mut self, key: &Key, serial: u64, end: (bool, Cause)) {
-        if let Some(sup) = self.sup(key, serial) {
-            (sup.stage, sup.end) = (Stage::Ending, Some(end));
+    /// One of its parts has ended: the others go on, or are told to end.
+    pub fn part_ends(&mut self, key: &Key, serial: u64, part: Part, result: StepResult) {
+        let Some(sup) = self.sup(key, serial).filter(|sup| !sup.ends.contains_key(&part)) else {
+            return;
+        };
+        let (result, all) = sup.rule().ended(part, result, sup.told);
+        sup.ends.insert(part, result);
+        if all {
+            self.tell_parts(key, serial);
+        }
+    }
+
+    /// All its parts are told to end: checks do so at once, processes by TERM, or KILL at the end of the
+    /// grace.
+    fn tell_parts(&mut self, key: &Key, serial: u64) {
+        let Some(sup) = self.sup(key, serial) else { return };
+        let first = !std::mem::replace(&mut sup.told, true);
+        sup.stage = Stage::Ending;
+        for check in [Part::Health, Part::Readiness] {
+            sup.ends.entry(check).or_insert(Err(StepError::Cancelled));
+        }
+        if sup.processes().all(|part| sup.ends.contains_key(&part)) {
+            self.over(key, serial);
+        } else if first {
             let ms = self.rng.below(GRACE_MS);
             self.act_after(ms, Act::Sup(key.clone(), serial, Does::Kill));
         }
@@ -197,6 +261,7 @@ impl World {
                 if let Some(sup) = self.sup(key, serial) {
                     sup.handle = Some(handle);
                 }
+                self.turn_of(key, serial, ContainerEvent::Initialize);
                 // Where one is made at a time, others wait for it too long now and then.
                 let slow = self.fails(if self.nature.creators == 1 { 4 } else { 15 });
                 let ms = self.rng.between(20, if slow { 60_000 } else { 1500 });
@@ -220,7 +285,7 @@ impl World {
                 }
                 self.act_soon(next(Does::Start));
             }
-            Does::Start if sup.cancelled => self.over(key, serial, None),
+            Does::Start if sup.cancelled => self.over(key, serial),
             Does::Start => {
                 let Some(handle) = sup.handle.clone() else { return };
                 self.check_start(key, &handle);
@@ -234,20 +299,39 @@ impl World {
                     self.act_soon(next(Does::Claim));
                 }
             }
-            Does::TooLate if sup.stage == Stage::Living && !sup.healthy => {
-                let cause = Cause::NeverHealthy { after_ms: START_MAX_MS, output: String::new() };
-                self.stop(key, serial, (false, cause));
+            Does::TooLate => {
+                let waits = sup.stage == Stage::Living && !sup.healthy;
+                if waits && sup.rule().monitored {
+                    let after = Duration::from_millis(START_MAX_MS);
+                    let late = Err(StepError::never_healthy(after, ""));
+                    self.part_ends(key, serial, Part::Health, late);
+                }
             }
-            Does::TooLate => {}
             Does::Kill => {
-                let Some(handle) = sup.handle.as_ref() else { return };
+                let Some(handle) = sup.handle.as_ref().filter(|_| sup.stage == Stage::Ending)
+                else {
+                    return;
+                };
                 if let Some(container) = self.containers.get_mut(handle)
                     && container.process == Process::Alive
                 {
                     container.process = Process::Ended(Exit::Told);
+                    // The next daemon finds how they have ended.
+                    container.action.get_or_insert(Exit::Told);
+                    if container.rule.sidecars {
+                        container.beside.get_or_insert(Exit::Told);
+                    }
                 }
                 self.note(|| format!("kernel  {handle} ends, told to"));
-                self.over(key, serial, None);
+                let killed = self.rng.once_in(4);
+                if let Some(sup) = self.sup(key, serial) {
+                    for part in sup.processes() {
+                        let end =
+                            if killed { StepError::GraceExceeded } else { StepError::Cancelled };
+                        sup.ends.entry(part).or_insert(Err(end));
+                    }
+                }
+                self.over(key, serial);
             }
             Does::Remove => {
                 let Some(handle) = sup.handle.clone() else { return };
@@ -283,7 +367,7 @@ impl World {
         let (full, failed) =
             (self.fails(self.nature.create_full_in), self.fails(self.nature.create_fails_in));
         let failed = failed || self.ill;
-        if full {
+        if full && !sup.cancelled {
             self.containers.remove(&handle);
             self.note(|| format!("kernel  {handle} finds no room"));
             let wall = self.wall();
@@ -296,15 +380,17 @@ impl World {
             }
             return self.wake();
         }
-        if failed {
+        if failed || full {
             self.note(|| format!("kernel  {handle} cannot be made"));
             self.containers.remove(&handle);
-            let end = (false, Cause::CreateFailed { why: "it failed".to_owned() });
+            let end = Err(StepError::died(Cause::CreateFailed { why: "it failed".to_owned() }));
+            self.turn_of(key, sup.serial, ContainerEvent::Complete);
             if let Some(sup) = self.sup(key, sup.serial) {
                 (sup.handle, sup.end) = (None, Some(end));
             }
             return self.act_soon(Act::Sup(key.clone(), sup.serial, Does::Conclude));
         }
+        self.turn_of(key, sup.serial, ContainerEvent::Create);
         let late = self.mutant == Mutant::ClaimLate;
         let does = if late { Does::Start } else { Does::Claim };
         self.act_soon(Act::Sup(key.clone(), sup.serial, does));
@@ -317,25 +403,26 @@ impl World {
     }
 
     /// Nothing of it lives any more; its container goes.
-    pub fn over(&mut self, key: &Key, serial: u64, end: Option<(bool, Cause)>) {
+    fn over(&mut self, key: &Key, serial: u64) {
         let slow = self.fails(10);
         let ms = self.rng.between(5, if slow { 20_000 } else { 300 });
+        self.turn_of(key, serial, ContainerEvent::Complete);
         if let Some(sup) = self.sup(key, serial) {
             sup.stage = Stage::Over;
             sup.stopping = true;
-            sup.end = sup.end.take().or(end);
+            let ends = std::mem::take(&mut sup.ends);
+            sup.end = Some(outcome(ends.into_values().collect(), sup.cancelled));
             self.act_after(ms, Act::Sup(key.clone(), serial, Does::Remove));
         }
     }
 
     /// How it ended is recorded, then its room is given back.
     fn conclude(&mut self, key: &Key, sup: Sup) {
-        let stopped = sup.cancelled.then_some(Cause::Stopped { by: Stopper::Cell, killed: false });
-        let nothing = || (false, Cause::Failed { text: "unknown".to_owned() });
-        let (succeeded, cause) = sup.end.unwrap_or_else(nothing);
-        let end = End { reason: cause.text(), cause, succeeded, restart: sup.lrp.restart };
+        // Without an end it was told to, before it had a container.
+        let end = sup.end.unwrap_or(Err(StepError::Cancelled));
+        let stopped = sup.cancelled.then(|| stopped(Stopper::Cell, &end));
         let was_stopped = stopped.is_some();
-        self.happen(key, concluded(sup.handle, end, stopped));
+        self.happen(key, concluded(sup.handle, End::of(&sup.lrp, &end), stopped));
         let twice = was_stopped && self.mutant == Mutant::RoomTwice;
         let Some(mem) = &mut self.mem else { return };
         mem.give_back(sup.needs);

@@ -7,6 +7,7 @@ use crate::mutant::Mutant;
 use crate::world::{Bad, Container, Event, Exit, Process, World};
 use terrarium::cell::diff::Key;
 use terrarium::cell::owner::Owner;
+use terrarium::exec::ending::Rule;
 use terrarium::exec::room::Resources;
 use terrarium::model::lrp::DesiredLrp;
 use terrarium::unit::Handle;
@@ -28,29 +29,48 @@ impl World {
         self.note(|| format!("kernel  {handle} is made for {of:?}"));
         let taken: Vec<u32> = self.containers.values().map(|it| it.slot).collect();
         let slot = (0..).find(|slot| !taken.contains(slot)).expect("there is one more");
-        let (process, healthy, sick, ready) = (Process::None, false, false, false);
-        let container = Container { owner, of, needs, process, healthy, sick, ready, slot };
+        let container = Container {
+            owner,
+            of,
+            needs,
+            process: Process::None,
+            action: None,
+            beside: None,
+            rule: Rule { monitored: false, sidecars: false },
+            healthy: false,
+            sick: false,
+            ready: false,
+            slot,
+        };
         self.containers.insert(handle.clone(), container);
     }
 
     /// The process of an instance starts; what becomes of it is the script's.
     pub fn run(&mut self, handle: &Handle, key: &Key, lrp: &DesiredLrp) {
         let Some(container) = self.containers.get_mut(handle) else { return };
-        container.process = Process::Alive;
+        let rule = Rule::of(&lrp.work, &lrp.health);
+        (container.process, container.rule) = (Process::Alive, rule);
         self.note(|| format!("kernel  {handle} runs {}/{} {}", key.0, key.1, lrp.version));
-        match self.bad.get(&(key.0.app.clone(), bits_of(&lrp.env))) {
-            Some(Bad::EndsAtOnce) => {
-                return self.after(50, Event::Ends(handle.clone(), Exit::Code(1)));
-            }
-            Some(Bad::NeverHealthy) => return,
-            Some(Bad::NeverReady) | None => {}
+        let bad = self.bad.get(&(key.0.app.clone(), bits_of(&lrp.env))).copied();
+        let hangs = bad == Some(Bad::NeverHealthy) || self.fails(12);
+        if bad == Some(Bad::EndsAtOnce) {
+            self.after(50, Event::Ends(handle.clone(), Exit::Code(1)));
         }
-        if self.fails(12) {
-            return;
+        let ends_early = self.aim.is_some_and(|aim| aim.is_early_end());
+        if rule.sidecars && rule.monitored && ends_early && self.fails(3) {
+            return self.after(50, Event::Ends(handle.clone(), Exit::Code(0)));
         }
-        let ms = self.rng.between(100, 5_000);
+        let ms = match rule.monitored {
+            true if hangs || bad == Some(Bad::EndsAtOnce) => return,
+            true => self.rng.between(100, 5_000),
+            // That it has begun is all that is asked of it.
+            false => self.rng.below(3),
+        };
         self.after(ms, Event::Healthy(handle.clone()));
         self.gets_ready(handle, key, lrp);
+        if bad == Some(Bad::EndsAtOnce) {
+            return;
+        }
         if self.fails(self.nature.exits_in) {
             let exit = match self.rng.below(4) {
                 0 => Exit::Code(0),
@@ -61,7 +81,12 @@ impl World {
             let ms = self.rng.between(20, long);
             self.after(ms, Event::Ends(handle.clone(), exit));
         }
-        if self.fails(10) {
+        if rule.sidecars && self.fails(4) {
+            let exit = Exit::Code(if self.rng.once_in(2) { 0 } else { 1 });
+            let ms = self.rng.between(20, 100_000);
+            self.after(ms, Event::BesideEnds(handle.clone(), exit));
+        }
+        if rule.monitored && self.fails(10) {
             let ms = self.rng.between(6_000, 300_000);
             self.after(ms, Event::Sick(handle.clone()));
         }

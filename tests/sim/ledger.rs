@@ -20,46 +20,61 @@ const LATE_MS: u64 = 90 * SECOND;
 const FORGOTTEN_MS: u64 = 20 * SECOND;
 /// A clock that is set by less is not told from one that runs.
 const PASSING_MS: u64 = 2_500;
+/// Nothing of this is longer ago.
+const LOW_MS: u64 = 24 * 3600 * SECOND;
+/// So long may a Task wait for its begin.
+const PENDING_MAX_MS: u64 = 30 * 60 * SECOND;
 
 /// The last crash of an instance that nobody has wished for anew since.
 #[derive(Clone, Copy)]
 struct Crash {
     count: u32,
     at: u64,
-    /// How often the clock had been set then.
-    sets: u64,
-    /// Sets of the clock that the daemon had seen, and its record knows of.
-    written: u64,
+    clock: Clock,
     /// The cell must know how long ago it is.
     known: bool,
+}
+
+/// What was done to the clock by then.
+#[derive(Clone, Copy, Default)]
+struct Clock {
+    /// How often it was set.
+    sets: u64,
+    /// How often so near to 1970 that what was before does not fit in front of it.
+    lows: u64,
 }
 
 /// What was seen, by virtual time that nobody sets.
 #[derive(Clone, Default)]
 pub struct Ledger {
     crashes: BTreeMap<Key, Crash>,
-    /// Since when it runs, and how often the clock had been set then.
-    running: BTreeMap<Key, (u64, u64)>,
+    /// Since when it runs.
+    running: BTreeMap<Key, (u64, Clock)>,
     /// Apps that have been healthy since the box was started.
     ran: BTreeSet<AppName>,
     /// Apps of which something has begun since.
     begun: BTreeSet<AppName>,
     task_starts: BTreeMap<String, u32>,
-    sets: u64,
+    /// Since when a Task is asked for, and whether the cell must know how long ago that is.
+    tasks_asked: BTreeMap<String, (u64, Clock, bool)>,
+    clock: Clock,
     /// Sets of the clock that the daemon has seen.
     seen: u64,
+    /// No daemon has looked at the clock since the box was started anew.
+    unlooked: bool,
     daemon_since: u64,
 }
 
 impl Ledger {
     pub fn daemon_started(&mut self, now: u64) {
         self.daemon_since = now;
-        self.seen = self.sets;
+        self.seen = self.clock.sets;
+        self.unlooked = false;
     }
 
     /// The daemon has moved what it knows along with the clock.
     pub fn clock_was_seen(&mut self) {
-        self.seen = self.sets;
+        self.seen = self.clock.sets;
     }
 
     /// Something of it has its place: its start is not held up any more.
@@ -67,22 +82,40 @@ impl Ledger {
         self.begun.insert(name.clone());
     }
 
-    /// What was moved along with the clock in memory only is as it was.
-    pub fn daemon_died(&mut self) {
-        let sets = self.sets;
-        self.crashes.values_mut().for_each(|it| it.known &= it.written == sets);
-    }
-
-    /// Nothing of any app runs: each waits anew for what it needs.
+    /// Nothing of any app runs: each waits anew for what it needs. By how much a clock was set that no
+    /// daemon has looked at since, nobody can tell any more.
     pub fn rebooted(&mut self) {
         self.ran.clear();
         self.begun.clear();
+        self.unlooked = true;
+        if self.seen != self.clock.sets {
+            self.nobody_knows();
+        }
     }
 
-    /// `read`: the daemon of now has read it before.
-    pub fn clock_was_set(&mut self, read: bool) {
-        self.sets += 1;
-        self.crashes.values_mut().for_each(|it| it.known &= read);
+    /// How long ago what was noted is.
+    fn nobody_knows(&mut self) {
+        self.crashes.values_mut().for_each(|it| it.known = false);
+        self.tasks_asked.values_mut().for_each(|it| it.2 = false);
+    }
+
+    /// The clock shows this from now on. Before the first daemon of a run of the box has looked, that is the
+    /// same as a box that was off for so long: nothing tells the two apart (D91).
+    pub fn clock_was_set(&mut self, to_ms: u64) {
+        if self.unlooked {
+            self.nobody_knows();
+        }
+        self.clock.sets += 1;
+        self.clock.lows += u64::from(to_ms < LOW_MS);
+    }
+
+    pub fn task_asked(&mut self, guid: &str, now: u64) {
+        self.tasks_asked.insert(guid.to_owned(), (now, self.clock, true));
+    }
+
+    /// By so much may a time that was noted then be wrong: that a clock is set by little is not noticed.
+    fn unnoticed(&self, then: Clock) -> u64 {
+        PASSING_MS * (self.clock.sets - then.sets)
     }
 
     pub fn app_gone(&mut self, name: &AppName) {
@@ -126,12 +159,12 @@ impl World {
             if !waits || key.1 >= lrp.instances || mem.supervised.contains_key(key) {
                 continue;
             }
-            let Some(Crash { count, at, sets, .. }) = self.ledger.crashes.get(key) else {
+            let Some(Crash { count, at, clock, known }) = self.ledger.crashes.get(key) else {
                 continue;
             };
             let waited = self.now.saturating_sub((*at).max(self.ledger.daemon_since));
-            // A daemon does not see that the clock was set before it began.
-            let longest = if *sets == self.ledger.sets { wait_ms(*count) } else { LONGEST_MS };
+            let told = *known && clock.lows == self.ledger.clock.lows;
+            let longest = if told { wait_ms(*count) } else { LONGEST_MS };
             if waited > longest + LATE_MS {
                 why = Some(format!("{key:?} waits for {waited} ms after its {count}th crash"));
             }
@@ -177,10 +210,9 @@ impl World {
         if place.as_ref() != Some(handle) {
             self.breaks(|| format!("{key:?} starts in {handle}, and its record says {place:?}"));
         }
-        if let Some(Crash { count, at, sets, known, .. }) = self.ledger.crashes.get(key).copied() {
+        if let Some(Crash { count, at, clock, known }) = self.ledger.crashes.get(key).copied() {
             let waited = self.now - at;
-            // Each time that the clock is set, so much is not noticed.
-            let unnoticed = PASSING_MS * (1 + self.ledger.sets - sets);
+            let unnoticed = PASSING_MS + self.ledger.unnoticed(clock);
             if known && waited + unnoticed < wait_ms(count) {
                 self.breaks(|| {
                     format!("{key:?} starts {waited} ms after its {count}th crash, in {handle}")
@@ -202,6 +234,17 @@ impl World {
         }
     }
 
+    /// A Task is given up, as nobody could begin it for half an hour.
+    pub fn check_given_up(&mut self, guid: &str) {
+        let Some((asked, clock, known)) = self.ledger.tasks_asked.get(guid).copied() else {
+            return;
+        };
+        let waited = self.now - asked;
+        if known && waited + self.ledger.unnoticed(clock) < PENDING_MAX_MS {
+            self.breaks(|| format!("task {guid} is given up {waited} ms after it was asked for"));
+        }
+    }
+
     /// A record has changed.
     pub fn check_change(
         &mut self,
@@ -210,13 +253,13 @@ impl World {
         event: &LrpEvent,
         new: Option<&ActualLrp>,
     ) {
-        let sets = self.ledger.sets;
+        let clock = self.ledger.clock;
         if World::is_wish(event) {
             self.ledger.crashes.remove(key);
         }
         match (event, old, new) {
             (LrpEvent::Start { .. }, Some(old), _) if !old.runs() => {
-                self.ledger.running.insert(key.clone(), (self.now, sets));
+                self.ledger.running.insert(key.clone(), (self.now, clock));
                 self.ledger.ran.insert(key.0.app.clone());
             }
             (LrpEvent::Crash { end, .. } | LrpEvent::Unmade(end), Some(old), Some(new)) => {
@@ -230,14 +273,17 @@ impl World {
                     Some((since, _)) if self.now - since > FORGIVEN_MS => 1,
                     _ => old.crash_count + 1,
                 };
-                // Whether it ran so long cannot be told by a clock that was set meanwhile.
-                let told = since.is_none_or(|(_, then)| then == sets);
+                // That it ran so long does not fit in front of 1970.
+                let told = since.is_none_or(|(since, then)| {
+                    let near = (self.now - since).abs_diff(FORGIVEN_MS);
+                    then.lows == clock.lows && near >= self.ledger.unnoticed(then)
+                });
                 if told && new.crash_count != expected {
                     let is = new.crash_count;
                     self.breaks(|| format!("{key:?} has crashed {expected} times, not {is}"));
                 }
                 let (count, at, known) = (new.crash_count, self.now, true);
-                let crash = Crash { count, at, sets, written: self.ledger.seen, known };
+                let crash = Crash { count, at, clock, known };
                 self.ledger.crashes.insert(key.clone(), crash);
             }
             _ => {}

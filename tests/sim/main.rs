@@ -24,7 +24,7 @@ mod tasks;
 mod upkeep;
 mod world;
 
-use deaths::Deaths;
+use deaths::{Aim, Deaths};
 use mutant::Mutant;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -63,6 +63,10 @@ fn play(seed: u64, mutant: Mutant, traced: bool) -> Outcome {
     let mut world = World::new(seed, mutant, traced);
     if DEATHS.load(Ordering::Relaxed) {
         world.nature.changes_in = CHANGES[(seed % 4) as usize];
+        world.aim = Aim::of(seed / 2).filter(|_| world.nature.changes_in > 0);
+        if let Some(aim) = world.aim {
+            aim.lead(&mut world.nature);
+        }
     }
     let script_ends = world.nature.length_ms;
     while world.broken.is_none() && world.steps < STEPS_MAX && world.step(script_ends) {

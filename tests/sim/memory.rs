@@ -5,11 +5,12 @@ use crate::instance::Sup;
 use crate::tasks::Work;
 use crate::upkeep::Turns;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use terrarium::cell::DrainRecord;
 use terrarium::cell::diff::{self, Key};
 use terrarium::cell::placement::Waiting;
 use terrarium::cell::record::AppRecord;
 use terrarium::cell::rollout::{Verdict, verdict};
-use terrarium::cell::{releases, stand};
+use terrarium::cell::{desired, releases, stand};
 use terrarium::exec::room::{Resources, Room};
 use terrarium::model::lrp::{ActualLrp, DesiredLrp, ProcessGuid};
 use terrarium::model::task::TaskRecord;
@@ -19,10 +20,14 @@ use terrarium::unit::{AppName, Handle};
 /// What a daemon knows.
 pub struct Mem {
     pub apps: BTreeMap<AppName, AppRecord>,
+    /// The highest generation that an app has or had.
+    pub newest: u64,
     pub actual: BTreeMap<Key, ActualLrp>,
     pub tasks: BTreeMap<String, TaskRecord>,
     /// Follows from `apps`.
     pub desired: BTreeMap<ProcessGuid, DesiredLrp>,
+    /// So do the LRPs of the versions that apps may go back to.
+    pub before: Vec<DesiredLrp>,
     pub supervised: BTreeMap<Key, Sup>,
     pub task_work: BTreeMap<String, Work>,
     /// The guid of its Task, and whether it was told to end.
@@ -32,8 +37,8 @@ pub struct Mem {
     pub afresh: BTreeSet<Key>,
     /// Containers that do not go, and what is booked for them.
     pub stuck: BTreeMap<Handle, Resources>,
-    /// Since when it goes on with a draining that is recorded.
-    pub drains: Option<u64>,
+    /// The draining that it goes on with.
+    pub drains: Option<Drains>,
     /// The cell cannot make containers.
     pub ill: bool,
     /// Who makes a container, and who waits for a turn to.
@@ -51,6 +56,13 @@ pub struct Mem {
     pub again: Option<u64>,
 }
 
+/// A draining that is recorded, and since when this daemon goes on with it.
+#[derive(Clone, Debug)]
+pub struct Drains {
+    pub record: DrainRecord,
+    pub begun: u64,
+}
+
 /// A staging that is under way.
 #[derive(Clone, Debug)]
 pub struct Staging {
@@ -59,6 +71,21 @@ pub struct Staging {
 }
 
 impl Mem {
+    /// An app has changed: what follows from it alone, as to make all of it anew each time takes long.
+    pub fn derive(&mut self, name: &AppName) {
+        self.desired.retain(|guid, _| guid.app != *name);
+        self.before.retain(|lrp| lrp.guid.app != *name);
+        if let Some(app) = self.apps.get(name) {
+            self.desired.extend(desired(&[(name.clone(), app.clone())].into()));
+            self.before.extend(releases::before(app));
+        }
+    }
+
+    /// The LRPs of the version that an app may go back to.
+    pub fn before_of(&self, name: &AppName) -> Vec<DesiredLrp> {
+        self.before.iter().filter(|lrp| lrp.guid.app == *name).cloned().collect()
+    }
+
     /// Who is worked on, and whether it is on its way out.
     pub fn stopping(&self) -> BTreeMap<Key, bool> {
         self.supervised.iter().map(|(key, sup)| (key.clone(), sup.stopping)).collect()
@@ -90,10 +117,11 @@ impl Mem {
     pub fn verdict(&self, app: &AppRecord, now: u64) -> Verdict {
         let (supervised, nobody) = (self.stopping(), BTreeMap::new());
         let trial = releases::on_trial(&self.apps);
-        let wanted = releases::desired(app);
-        let mine: Vec<&DesiredLrp> = wanted.iter().collect();
+        let name = &app.manifest.name;
+        let mine = self.desired.values().filter(|lrp| lrp.guid.app == *name);
+        let mine: Vec<&DesiredLrp> = mine.collect();
         let world = self.world(&supervised, &nobody, &trial);
-        verdict(&mine, &releases::before(app), &world, now)
+        verdict(&mine, &self.before, &world, now)
     }
 
     pub fn give_back(&mut self, had: Resources) {

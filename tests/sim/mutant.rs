@@ -31,6 +31,10 @@ pub enum Mutant {
     NeverJudged,
     /// Times are left as they are when the clock is set.
     ClockTrusted,
+    /// Times are moved along with the clock for the daemon of now only.
+    MovedForOne,
+    /// Which app was declared later is told by the clock alone.
+    NewestByClock,
     /// An old instance makes room though the new one would not fit all the same.
     RoomForNothing,
     /// Ports are led elsewhere only after an instance was told to end.
@@ -52,7 +56,7 @@ impl Mutant {
     pub const SCRIPTS: [Mutant; 1] = [Mutant::NobodyCancels];
 
     /// All that are planted.
-    pub const ALL: [Mutant; 19] = [
+    pub const ALL: [Mutant; 21] = [
         Mutant::CountNotReset,
         Mutant::NoBackoff,
         Mutant::StuckGivesRoomBack,
@@ -66,6 +70,8 @@ impl Mutant {
         Mutant::ClaimLate,
         Mutant::NeverJudged,
         Mutant::ClockTrusted,
+        Mutant::MovedForOne,
+        Mutant::NewestByClock,
         Mutant::RoomForNothing,
         Mutant::PublishedLate,
         Mutant::NothingReaped,

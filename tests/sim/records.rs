@@ -1,12 +1,14 @@
 //! What the daemon writes: on the disk first, then in memory.
 
 use crate::deaths::{Moment, row_of_lrp};
+use crate::memory::Mem;
 use crate::mutant::Mutant;
-use crate::world::World;
+use crate::world::{Disk, World};
+use terrarium::cell::clock::{self, ClockRecord};
 use terrarium::cell::diff::Key;
 use terrarium::cell::lrp_state::{self, LrpEvent};
+use terrarium::cell::placement::Waiting;
 use terrarium::cell::record::AppRecord;
-use terrarium::cell::{clock, desired};
 use terrarium::model::lrp::ActualLrp;
 use terrarium::sys::clock::Reading;
 use terrarium::unit::AppName;
@@ -30,10 +32,12 @@ impl World {
             None => format!("app     {name} gone"),
         });
         self.check_deletion(name, record.as_ref());
+        self.check_newest(name, record.as_ref());
         let Some(mem) = &mut self.mem else { return };
         match record {
             Some(record) => {
                 self.disk.apps.insert(name.clone(), record.clone());
+                mem.newest = mem.newest.max(record.generation);
                 mem.apps.insert(name.clone(), record);
             }
             None => {
@@ -42,7 +46,7 @@ impl World {
                 self.ledger.app_gone(name);
             }
         }
-        mem.desired = desired(&mem.apps);
+        mem.derive(name);
         self.wake();
     }
 
@@ -95,7 +99,7 @@ impl World {
 
     /// Times of the records are moved along with a clock that was set.
     pub fn mind_the_clock(&mut self) {
-        let now = Reading { wall_ms: self.shown(), steady_ms: self.now };
+        let now = self.clocks();
         let Some(mem) = &mut self.mem else { return };
         let before = mem.reading.replace(now).unwrap_or(now);
         self.ledger.clock_was_seen();
@@ -103,8 +107,51 @@ impl World {
         if self.mutant == Mutant::ClockTrusted {
             return;
         }
-        for record in mem.actual.values_mut() {
-            record.since_ms = jump.moved(record.since_ms);
+        let Mem { apps, actual, tasks, waiting, drains, .. } = mem;
+        let drain = drains.as_mut().map(|drains| &mut drains.record);
+        jump.move_all(clock::Times { apps, actual, tasks, waiting, drain });
+        if self.fails(self.nature.changes_in) {
+            self.note(|| "daemon  is killed before the moved times are on the disk".to_owned());
+            return self.daemon_dies();
         }
+        if self.mutant == Mutant::MovedForOne {
+            return;
+        }
+        let Some(Mem { apps, actual, tasks, drains, .. }) = &self.mem else { return };
+        self.disk = Disk {
+            apps: apps.clone(),
+            actual: actual.clone(),
+            tasks: tasks.clone(),
+            drains: drains.as_ref().map(|drains| drains.record.clone()),
+            clock: Some(self.clock_record(now)),
+        };
+    }
+
+    /// What a daemon that begins does about a clock that was set while there was none.
+    pub fn catch_up(&mut self) -> Reading {
+        let now = self.clocks();
+        let record = self.clock_record(now);
+        let before = self.disk.clock.replace(record);
+        let jump = clock::since(before.as_ref(), &self.boot_id(), now);
+        let trusts = matches!(self.mutant, Mutant::ClockTrusted | Mutant::MovedForOne);
+        if let Some(jump) = jump.filter(|_| !trusts) {
+            let Disk { apps, actual, tasks, drains, .. } = &mut self.disk;
+            let (waiting, drain) = (&mut Waiting::default(), drains.as_mut());
+            jump.move_all(clock::Times { apps, actual, tasks, waiting, drain });
+        }
+        now
+    }
+
+    /// What the kernel calls this run of the box.
+    pub fn boot_id(&self) -> String {
+        self.boots.to_string()
+    }
+
+    fn clocks(&self) -> Reading {
+        Reading { wall_ms: self.shown(), steady_ms: self.now }
+    }
+
+    fn clock_record(&self, now: Reading) -> ClockRecord {
+        ClockRecord::of(&self.boot_id(), now)
     }
 }

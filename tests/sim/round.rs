@@ -13,11 +13,7 @@ use terrarium::cell::lrp_state::{self, LrpEvent};
 use terrarium::cell::rollout::Verdict;
 use terrarium::cell::{fit, queue, releases};
 use terrarium::exec::room::Resources;
-use terrarium::model::lrp::DesiredLrp;
 use terrarium::unit::{AppName, Slot};
-
-/// How long Tasks may go on in a cell that is drained.
-const DRAIN_MAX: Duration = Duration::from_secs(60);
 
 /// Whatever has its root here.
 const ANY: fit::Wish<'static> =
@@ -28,13 +24,13 @@ impl World {
     pub fn drain_on(&mut self) {
         let (now, wall) = (self.now, self.wall());
         let Some(mem) = &mut self.mem else { return };
-        let Some(since) = mem.drains else { return };
+        let Some(drains) = &mem.drains else { return };
         let world = drain::World {
             tasks: mem.staging.len().max(mem.task_work.values().filter(|it| it.runs()).count()),
             running: mem.supervised.values().filter(|sup| !sup.stopping).count(),
             left: mem.supervised.len() + mem.stuck.len(),
-            since: Duration::from_millis(now - since),
-            timeout: DRAIN_MAX,
+            since: Duration::from_millis(now - drains.begun),
+            timeout: Duration::from_millis(drains.record.timeout_ms),
         };
         let step = drain::next(&world);
         let guids: Vec<String> = mem.task_work.keys().cloned().collect();
@@ -131,8 +127,7 @@ impl World {
     /// What the kernel leads connections to becomes what it shall be.
     pub fn publish(&mut self) {
         let Some(mem) = &self.mem else { return };
-        let before: Vec<DesiredLrp> = mem.apps.values().flat_map(releases::before).collect();
-        let wanted = diff::published(&mem.desired, &before, &mem.actual, &mem.stopping());
+        let wanted = diff::published(&mem.desired, &mem.before, &mem.actual, &mem.stopping());
         let slots = |behind: Vec<(Slot, u16)>| {
             behind.into_iter().map(|(slot, _)| u32::from(slot.get())).collect()
         };

@@ -2,11 +2,13 @@
 
 use crate::apps::{NAMES, bits_of, parse};
 use crate::cell::Act;
+use crate::memory::Drains;
 use crate::mutant::Mutant;
 use crate::world::{Event, Exit, Process, World};
+use terrarium::cell::DrainRecord;
 use terrarium::cell::lrp_state::LrpEvent;
 use terrarium::cell::owner::Owner;
-use terrarium::cell::record::AppRecord;
+use terrarium::cell::record::{AppRecord, generation_after};
 use terrarium::cell::scaled::Said;
 use terrarium::cell::task::state::TaskOp;
 use terrarium::exec::room::Resources;
@@ -18,6 +20,9 @@ use terrarium::unit::{AppName, Bytes, Handle};
 
 /// From a look at manifests that cannot be read to the next.
 const FOLLOW_AGAIN_MS: u64 = 10_000;
+
+/// How long Tasks may go on in a cell that is drained.
+const DRAIN_MS: u64 = 60_000;
 
 /// Which bits an app is declared with.
 pub fn bits_of_app(app: &AppRecord) -> u64 {
@@ -63,7 +68,7 @@ impl World {
         self.kind = true;
         self.files_readable = true;
         self.ill = false;
-        self.disk.drains = false;
+        self.disk.drains = None;
         if let Some(mem) = &mut self.mem {
             mem.drains = None;
             mem.waiting.room_returned();
@@ -137,9 +142,17 @@ impl World {
                     let said = Said::of(&wanted.text, false);
                     app.clone().declared(manifest, "/x/app.toml".into(), &said)
                 }
-                None => AppRecord::new(manifest, "/x/app.toml".into(), self.wall()),
+                None => AppRecord::new(manifest, "/x/app.toml".into(), self.next_generation()),
             };
             self.put_app(name, Some(record));
+        }
+    }
+
+    fn next_generation(&self) -> u64 {
+        let newest = self.mem.as_ref().map_or(0, |mem| mem.newest);
+        match self.mutant {
+            Mutant::NewestByClock => self.wall(),
+            _ => generation_after(newest, self.wall()),
         }
     }
 
@@ -205,7 +218,9 @@ impl World {
         let told = if self.rng.once_in(2) { "http://told" } else { "" };
         let memory = Bytes::mib(64 << self.rng.below(3));
         let task = Task { completion_callback_url: told.into(), ..task(&guid, memory) };
-        let _ = self.change_task(&guid, &TaskOp::Desire(Box::new(task)));
+        if self.change_task(&guid, &TaskOp::Desire(Box::new(task))).is_ok() {
+            self.ledger.task_asked(&guid, self.now);
+        }
     }
 
     fn gives_up_task(&mut self) {
@@ -248,11 +263,13 @@ impl World {
         if !self.serves() || (wanted && !self.rng.once_in(4)) {
             return;
         }
-        self.disk.drains = wanted;
+        let (since_ms, boot) = (self.wall(), self.boot_id());
+        let record = wanted.then_some(DrainRecord { since_ms, timeout_ms: DRAIN_MS, boot });
+        self.disk.drains = record.clone();
         self.note(|| format!("script  drains: {wanted}"));
-        let now = self.now;
+        let begun = self.now;
         let Some(mem) = &mut self.mem else { return };
-        mem.drains = wanted.then_some(now);
+        mem.drains = record.map(|record| Drains { record, begun });
         if !wanted {
             mem.waiting.room_returned();
         }
@@ -271,8 +288,7 @@ impl World {
             _ => wall + self.rng.between(1, 1_000_000) as i64,
         };
         self.ahead = to.max(1_000) - self.now as i64;
-        let read = self.mem.as_ref().is_some_and(|mem| mem.reading.is_some());
-        self.ledger.clock_was_set(read);
+        self.ledger.clock_was_set(self.shown());
         self.note(|| "script  sets the clock".to_owned());
     }
 

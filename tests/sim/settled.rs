@@ -126,6 +126,9 @@ impl World {
         };
         match () {
             () if bad && !trial => None,
+            // One that was healthy for a moment stays, however often it ends.
+            () if bad && records.iter().any(|(_, it)| it.ran && it.version == lrp.version) => None,
+            () if bad && self.serves_on(lrp, &records) => None,
             // A way back is only known once something of it was to run; one that was healthy before it
             // ended for good is no reason for it.
             () if ended.is_some_and(|(_, it)| it.ran || !trial) => None,
@@ -136,6 +139,17 @@ impl World {
                 lrp.guid, lrp.version
             )),
         }
+    }
+
+    /// An older one serves on: as many as may be replaced at a time have been so, by ones that were healthy
+    /// for a moment. Those end again and again, which is no reason to go back, nor to take one more away (D111).
+    fn serves_on(&self, lrp: &DesiredLrp, records: &[(&Key, &ActualLrp)]) -> bool {
+        let (Some(mem), [(_, old)]) = (&self.mem, records) else { return false };
+        let container = old.place().and_then(|place| self.containers.get(&place.handle));
+        let lives = container.is_some_and(|it| it.process == Process::Alive);
+        let its = mem.actual.iter().filter(|(key, _)| key.0 == lrp.guid);
+        let tried = its.filter(|(_, it)| it.ran && it.version == lrp.version).count();
+        old.runs() && lives && tried >= lrp.rollout.max_in_flight.max(1) as usize
     }
 
     fn is_never_ready(&self, lrp: &DesiredLrp) -> bool {

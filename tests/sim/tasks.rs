@@ -150,6 +150,7 @@ impl World {
     pub fn tend_task(&mut self, guid: &str, due: Due) {
         match due {
             Due::GiveUp => {
+                self.check_given_up(guid);
                 let _ = self.change_task(guid, &TaskOp::Fail(due::NOT_STARTED.into()));
             }
             Due::Lost => self.lose_task(guid),

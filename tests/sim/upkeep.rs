@@ -13,8 +13,9 @@ use terrarium::cell::lrp_state::LrpEvent;
 use terrarium::cell::owner::Owner;
 use terrarium::cell::reap::plan::{Known, strays};
 use terrarium::exec::room::Resources;
+use terrarium::exec::state::ContainerState;
 use terrarium::model::death::Cause;
-use terrarium::model::lrp::DesiredLrp;
+use terrarium::model::lrp::{ActualLrp, DesiredLrp};
 use terrarium::unit::Handle;
 
 /// How long an instance waits for its turn at most.
@@ -89,8 +90,11 @@ impl World {
         let version = mem.actual.get(&key).map(|record| record.version.clone());
         let lrp = DesiredLrp { version: version.unwrap_or_default(), ..lrp };
         let serial = self.enter(&key, lrp, container.needs);
+        let runs =
+            self.mem.as_ref().and_then(|mem| mem.actual.get(&key)).is_some_and(ActualLrp::runs);
         if let Some(sup) = self.sup(&key, serial) {
             (sup.handle, sup.stage) = (Some(handle.clone()), Stage::Seeking);
+            sup.container = ContainerState::survived(runs);
         }
         self.act_after(1_000, Act::Sup(key, serial, Does::Look(1)));
     }

@@ -2,15 +2,18 @@
 //! processes, the clock, the manifests; and the queue of what happens next.
 
 use crate::cell::Act;
-use crate::deaths::Deaths;
+use crate::deaths::{Aim, Deaths};
 use crate::ledger::Ledger;
 use crate::memory::Mem;
 use crate::mutant::Mutant;
 use crate::rng::Rng;
 use std::collections::BTreeMap;
+use terrarium::cell::DrainRecord;
+use terrarium::cell::clock::ClockRecord;
 use terrarium::cell::diff::Key;
 use terrarium::cell::owner::Owner;
 use terrarium::cell::record::AppRecord;
+use terrarium::exec::ending::Rule;
 use terrarium::exec::room::Resources;
 use terrarium::model::lrp::ActualLrp;
 use terrarium::model::task::TaskRecord;
@@ -23,7 +26,9 @@ pub struct Disk {
     pub actual: BTreeMap<Key, ActualLrp>,
     pub tasks: BTreeMap<String, TaskRecord>,
     /// The cell is to be drained.
-    pub drains: bool,
+    pub drains: Option<DrainRecord>,
+    /// What the clocks showed when the times above were moved last.
+    pub clock: Option<ClockRecord>,
 }
 
 /// How a process ended.
@@ -35,7 +40,7 @@ pub enum Exit {
     Told,
 }
 
-/// The process that a container is about.
+/// Whether anything of what a container is about lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Process {
     None,
@@ -51,6 +56,12 @@ pub struct Container {
     pub of: Option<(Key, String)>,
     pub needs: Resources,
     pub process: Process,
+    /// How what it is about has ended by itself; something of it may live in the background.
+    pub action: Option<Exit>,
+    /// How what runs beside that has.
+    pub beside: Option<Exit>,
+    /// What it consists of.
+    pub rule: Rule,
     /// Its probe would pass.
     pub healthy: bool,
     /// Its probe would fail though it has passed.
@@ -84,6 +95,8 @@ pub enum Event {
     Daemon(u64, Act),
     /// The process of this container ends by itself.
     Ends(Handle, Exit),
+    /// What runs beside it does.
+    BesideEnds(Handle, Exit),
     /// Its probe passes from now on.
     Healthy(Handle),
     /// Its probe fails from now on.
@@ -124,6 +137,8 @@ pub struct World {
     pub now: u64,
     /// The box's clock is so far ahead.
     pub ahead: i64,
+    /// How often the box was started.
+    pub boots: u32,
     pub run: u64,
     pub disk: Disk,
     pub containers: BTreeMap<Handle, Container>,
@@ -156,6 +171,8 @@ pub struct World {
     pub broken: Option<String>,
     /// The daemon is to die before the next step.
     pub die: bool,
+    /// Where it is to die.
+    pub aim: Option<Aim>,
 }
 
 impl World {
@@ -187,6 +204,7 @@ impl World {
             nature,
             now: 0,
             ahead,
+            boots: 1,
             run: 0,
             disk: Disk::default(),
             containers: BTreeMap::new(),
@@ -210,6 +228,7 @@ impl World {
             bits: 0,
             broken: None,
             die: false,
+            aim: None,
         };
         world.after(0, Event::Boot);
         world.after(10, Event::Script);
@@ -291,6 +310,7 @@ impl World {
             Event::Daemon(run, act) if run == self.run && self.mem.is_some() => self.act(act),
             Event::Daemon(..) => {}
             Event::Ends(handle, exit) => self.process_ends(&handle, exit),
+            Event::BesideEnds(handle, exit) => self.beside_ends(&handle, exit),
             Event::Healthy(handle) => self.probe_turns(&handle, true),
             Event::Sick(handle) => self.probe_turns(&handle, false),
             Event::Ready(handle, ready) => self.readiness_turns(&handle, ready),
@@ -302,19 +322,44 @@ impl World {
 
     /// It ends by itself; whoever watches it hears of it.
     pub fn process_ends(&mut self, handle: &Handle, exit: Exit) {
+        let (leaves_some, ms) = (self.rng.once_in(2), self.rng.between(1_000, 30_000));
         let Some(container) = self.containers.get_mut(handle) else { return };
         if container.process != Process::Alive {
             return;
         }
-        container.process = Process::Ended(exit);
-        self.note(|| format!("kernel  {handle} ends {exit:?}"));
-        self.told_of(handle, Act::Ended(handle.clone()));
+        let Rule { monitored, .. } = container.rule;
+        let first = container.action.is_none();
+        // Where a check decides, it may have put itself into the background.
+        let goes_on = first && exit == Exit::Code(0) && monitored && leaves_some;
+        container.action.get_or_insert(exit);
+        if !goes_on {
+            container.process = Process::Ended(exit);
+        }
+        self.note(|| format!("kernel  {handle} ends {exit:?}, some of it goes on: {goes_on}"));
+        if monitored && !goes_on {
+            // Nobody answers its check any more.
+            self.after(ms, Event::Sick(handle.clone()));
+        }
+        if first {
+            self.told_of(handle, Act::Ended(handle.clone()));
+        }
+    }
+
+    fn beside_ends(&mut self, handle: &Handle, exit: Exit) {
+        let Some(container) = self.containers.get_mut(handle) else { return };
+        if container.process == Process::Alive && container.beside.is_none() {
+            container.beside = Some(exit);
+            self.note(|| format!("kernel  {handle}: what runs beside it ends {exit:?}"));
+            self.told_of(handle, Act::BesideEnded(handle.clone()));
+        }
     }
 
     fn probe_turns(&mut self, handle: &Handle, passes: bool) {
         let Some(container) = self.containers.get_mut(handle) else { return };
-        if container.process != Process::Alive {
-            return;
+        match container.process {
+            Process::Alive => {}
+            Process::Ended(_) if !passes => {}
+            Process::Ended(_) | Process::None => return,
         }
         match passes {
             true => container.healthy = true,
@@ -347,7 +392,6 @@ impl World {
             return;
         }
         self.run += 1;
-        self.ledger.daemon_died();
         self.note(|| "daemon  DIES".to_owned());
         let ms = if self.kind { 10 } else { self.rng.between(1, 20_000) };
         self.after(ms, Event::Boot);
@@ -359,8 +403,7 @@ impl World {
         self.note(|| "box     REBOOTS".to_owned());
         self.containers.clear();
         self.ports.clear();
-        // It does not outlive the run of the box that it was asked for in.
-        self.disk.drains = false;
+        self.boots += 1;
         self.ledger.rebooted();
     }
 }

@@ -30,7 +30,7 @@ cargo xtask COMMAND
   tidy                              the rules of the house that the compiler does not hold
   rootfs NAME [--rebuild|--check]   build a stack into target/rootfs; --check builds it twice
   ssh                               build the SSH server that containers carry, into target/rootfs/ssh
-  sim [--seeds N] [--seed S] [--trace] [--mutants]
+  sim [--seeds N] [--seed S] [--trace] [--mutants] [--deaths]
                                     the cell on virtual time, in scripted worlds
   dist                              the shipped program: one static file
   bench                             latencies, beside other runtimes of this machine (root)
