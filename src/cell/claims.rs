@@ -1,11 +1,12 @@
-//! Which app has which port of the box: no two may have one, nor one and another program of the box.
+//! Which app has which port of the box: no two apps may have the same one, and no app one on which a program of
+//! the box listens.
 
 use super::converge::lrps;
 use super::error::{CellError, Kind};
 use super::record::AppRecord;
 use super::shared::State;
 use crate::model::manifest::Manifest;
-use crate::net::listening::{self, Program};
+use crate::net::listening::{self, Listeners, Program, Use};
 use crate::unit::AppName;
 use std::collections::BTreeSet;
 
@@ -37,27 +38,57 @@ pub(super) fn check_ports_beside(
 pub(super) async fn check_box_ports(manifest: &Manifest) -> Result<(), CellError> {
     let wanted: BTreeSet<u16> = manifest.claims().collect();
     let taken = smol::unblock(move || {
-        let port = wanted.into_iter().find(|port| listening::is_taken(*port))?;
-        Some((port, listening::who(port)))
+        let listeners = Listeners::read();
+        let mut used = wanted.into_iter().map(|port| (port, listeners.of(port)));
+        let (port, is) = used.find(|(_, is)| *is != Use::Free)?;
+        let who = if is == Use::Listener { listening::who(port) } else { None };
+        Some((port, is, who))
     });
     match taken.await {
-        Some((port, who)) => {
-            let text = format!("app {}: {}", manifest.name, foreign(port, who.as_ref()));
+        Some((port, is, who)) => {
+            let why = match is {
+                Use::Listener => foreign(port, who.as_ref(), std::process::id()),
+                Use::Free | Use::Bound => passing(port),
+            };
+            let text = format!("app {}: {why}", manifest.name);
             Err(CellError::new(Kind::Conflict, text))
         }
         None => Ok(()),
     }
 }
 
-/// Why a port that a program of the box has cannot be published, and the cure.
-fn foreign(port: u16, who: Option<&Program>) -> String {
-    let who = match who {
-        Some(program) => format!("{program}, a program of this box, listens on it"),
-        None => {
-            format!("a program of this box listens on it, which `ss -ltnp 'sport = {port}'` names")
+/// Why a port that a program of the box has cannot be published, and the cure. `own`: our process.
+fn foreign(port: u16, who: Option<&Program>, own: u32) -> String {
+    let (who, cure) = match who {
+        Some(program) if program.pid == own => (
+            "the daemon itself listens on it, by `listen` of [metrics], [bridge], [bbs] or [garden], or `debug` \
+             of [garden], of the box's terrarium.toml"
+                .to_owned(),
+            "change that",
+        ),
+        // A service that it starts with the first connection; to stop systemd is no cure.
+        Some(program) if program.pid == 1 && program.name == "systemd" => (
+            "a socket unit of systemd has it; `systemctl list-sockets` names it".to_owned(),
+            "stop and disable that unit",
+        ),
+        Some(program) if program.pid == 1 => {
+            (format!("{program}, the first program of this box, listens on it"), "configure that")
         }
+        Some(program) => (format!("{program}, a program of this box, listens on it"), "stop that"),
+        None => (
+            format!("a program of this box listens on it, which `ss -ltnp 'sport = {port}'` names"),
+            "stop that",
+        ),
     };
-    format!("port {port} cannot be published: {who}; stop that, or write another `publish`")
+    format!("port {port} cannot be published: {who}; {cure}, or write another `publish`")
+}
+
+/// The same of a port on which nobody listens.
+fn passing(port: u16) -> String {
+    format!(
+        "port {port} cannot be published: it is in use by a connection, or by a program that does not listen \
+         yet; try again in a minute, or write another `publish`"
+    )
 }
 
 /// The first port of a manifest that another of these apps has, and which.
@@ -129,12 +160,31 @@ mod tests {
     #[test]
     fn the_program_that_has_a_port_is_named_with_the_cure() {
         let nginx = Program { name: "nginx".into(), pid: 71 };
+        let foreign = |port, who: Option<&Program>| foreign(port, who, 4711);
         assert_eq!(
             foreign(80, Some(&nginx)),
             "port 80 cannot be published: nginx (pid 71), a program of this box, listens on it; stop that, \
              or write another `publish`"
         );
         assert!(foreign(80, None).contains("which `ss -ltnp 'sport = 80'` names; stop that, or"));
+        let systemd = Program { name: "systemd".into(), pid: 1 };
+        let said = foreign(22, Some(&systemd));
+        assert!(
+            said.contains("a socket unit of systemd") && !said.contains("stop that,"),
+            "{said}"
+        );
+        assert!(said.contains("`systemctl list-sockets` names it; stop and disable that unit"));
+        let said = foreign(22, Some(&Program { name: "tini".into(), pid: 1 }));
+        assert!(
+            said.contains("tini (pid 1), the first program") && !said.contains("stop"),
+            "{said}"
+        );
+        let said = foreign(9100, Some(&Program { name: "terrarium".into(), pid: 4711 }));
+        assert!(
+            said.contains("`listen` of [metrics], [bridge]") && !said.contains("stop"),
+            "{said}"
+        );
+        assert!(passing(80).contains("by a connection, or by"), "{}", passing(80));
     }
 
     #[test]

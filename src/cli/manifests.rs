@@ -3,7 +3,7 @@
 use super::error::CliError;
 use super::ui::Ui;
 use crate::api::apps::APPLY_MAX;
-use crate::config::manifest;
+use crate::config::manifest::{self, Claims};
 use crate::config::site::{self, Site};
 use crate::config::waits::{self, Waits};
 use crate::config::{Diagnostic, Diagnostics};
@@ -31,7 +31,7 @@ pub struct Loaded {
     /// The apps that it waits for.
     pub waits: Vec<AppName>,
     /// Ports of the box that it asks for, each with its line and column.
-    pub claims: Vec<(u16, (usize, usize))>,
+    pub claims: Claims,
 }
 
 /// Reads and checks everything that `paths` mean, before anything is done with any of it. Shows
@@ -58,8 +58,16 @@ pub fn load(ui: &mut Ui, paths: &[PathBuf]) -> Result<Vec<Loaded>, CliError> {
     if bad > 0 {
         return Err(CliError::Invalid { bad, all: files.len() });
     }
+    let order = waits::in_order(&together(ui, &good)?);
+    good.sort_by_key(|it| order.iter().position(|name| *name == it.name));
+    Ok(good)
+}
+
+/// Refuses good manifests that cannot all be applied, before one of them is; whom each of them waits for. Some
+/// mistakes are shown.
+fn together(ui: &mut Ui, good: &[Loaded]) -> Result<Waits, CliError> {
     let mut names = BTreeMap::new();
-    for loaded in &good {
+    for loaded in good {
         if let Some(first) = names.insert(&loaded.name, &loaded.file) {
             return Err(CliError::Twice {
                 name: loaded.name.to_string(),
@@ -68,21 +76,19 @@ pub fn load(ui: &mut Ui, paths: &[PathBuf]) -> Result<Vec<Loaded>, CliError> {
             });
         }
     }
-    apart(&good)?;
+    apart(good)?;
     // Who is waited for is applied first: each app is waited for before the next is applied.
     let waits: Waits = good.iter().map(|it| (it.name.clone(), it.waits.clone())).collect();
-    for it in &good {
+    for it in good {
         let dir = it.file.parent().unwrap_or(Path::new("/"));
         let file = it.file.display().to_string();
         if let Err(mistakes) = site::check_waits(&it.text, &file, dir, &waits) {
             // One is enough: it names them all.
             ui.complain(&mistakes.render(ui.color_err));
-            return Err(CliError::Invalid { bad: 1, all: files.len() });
+            return Err(CliError::Invalid { bad: 1, all: good.len() });
         }
     }
-    let order = waits::in_order(&waits);
-    good.sort_by_key(|it| order.iter().position(|name| *name == it.name));
-    Ok(good)
+    Ok(waits)
 }
 
 /// Refuses manifests of which two ask for one port: the second would be refused when the first has been
@@ -100,10 +106,11 @@ fn apart(all: &[Loaded]) -> Result<(), CliError> {
     Ok(())
 }
 
-/// `check`: says of each file whether it is right and fits the box.
+/// `check`: says of each file whether it is right and fits the box, and whether all of them could be applied
+/// together.
 pub fn check(ui: &mut Ui, paths: &[PathBuf], site: &Site) -> Result<u8, CliError> {
     let files = files(paths)?;
-    let mut report = Vec::new();
+    let (mut report, mut good) = (Vec::new(), Vec::new());
     let mut bad = 0;
     for file in &files {
         let name = file.display().to_string();
@@ -118,14 +125,16 @@ pub fn check(ui: &mut Ui, paths: &[PathBuf], site: &Site) -> Result<u8, CliError
         match read {
             Ok((loaded, warnings)) if ui.json => {
                 let warnings = warnings.as_ref().map(list).unwrap_or_default();
-                let app = loaded.name;
+                let app = &loaded.name;
                 report.push(json!({ "file": name, "ok": true, "app": app, "warnings": warnings }));
+                good.push(loaded);
             }
-            Ok((_, warnings)) => {
+            Ok((loaded, warnings)) => {
                 if let Some(warnings) = warnings {
                     ui.complain(&warnings.render(ui.color_err));
                 }
                 ui.print(&format!("{name}: ok\n"))?;
+                good.push(loaded);
             }
             Err(mistakes) => {
                 bad += 1;
@@ -140,6 +149,7 @@ pub fn check(ui: &mut Ui, paths: &[PathBuf], site: &Site) -> Result<u8, CliError
     if ui.json {
         ui.document(&report)?;
     }
+    together(ui, &good)?;
     Ok(if bad > 0 { super::error::code::INVALID } else { 0 })
 }
 
@@ -212,11 +222,11 @@ fn read(path: &Path, site: Option<&Site>) -> Result<Verdict, CliError> {
         Err(mistakes) => return Ok(Err(mistakes)),
     };
     let read = match site {
-        Some(site) => site.examine(&text, &shown, dir),
-        None => manifest::parse(&text, &shown, dir).map(|manifest| (manifest, None)),
+        Some(site) => site.examine_with_claims(&text, &shown, dir),
+        None => manifest::parse_with_claims(&text, &shown, dir)
+            .map(|(manifest, claims)| (manifest, None, claims)),
     };
-    let claims = manifest::claims(&text, &shown, dir);
-    Ok(read.map(|(manifest, warnings)| {
+    Ok(read.map(|(manifest, warnings, claims)| {
         (Loaded { waits: manifest.waits(), name: manifest.name, claims, text, file }, warnings)
     }))
 }

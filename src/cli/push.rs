@@ -27,15 +27,17 @@ use crate::config::merge::{over, quoted};
 use crate::config::site::Site;
 use crate::model::manifest::Manifest;
 use crate::model::view::{AppView, ErrorView, InstanceView, LogLine, Pushed, UNCHANGED};
-use crate::net::listening::is_taken;
+use crate::net::listening::{Listeners, Use};
 use crate::unit::{AppName, ImageRef};
 use orders::{Order, Plan, plan};
-use ports::{Asks, Denied, Given, Ports};
+use ports::{Asks, Denied, Given, Ports, Wants};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// How often a port is chosen for an app: each time but the last, somebody else was quicker.
+/// How often a port is chosen for an app: each time but the last, somebody else was quicker. A directory is sent
+/// each time.
 const CHOICES_MAX: usize = 32;
+const SENDS_MAX: usize = 4;
 
 /// `push`.
 pub async fn push(ui: &mut Ui, remote: &Remote, push: &Push, site: &Site) -> Result<u8, CliError> {
@@ -71,7 +73,9 @@ async fn must_be_here(ui: &mut Ui, remote: &Remote, image: &ImageRef) -> Result<
             Ok(())
         }
         Err(CliError::Refused(view)) if ErrorKind::of(&view) == ErrorKind::NotFound => {
-            Err(origin::nothing(image).into())
+            let all = remote.images().await?.images;
+            let tagged = origin::tagged(image, all.iter().flat_map(|it| &it.names));
+            Err(origin::nothing(&image.to_string(), &tagged).into())
         }
         Err(err) => Err(err),
     }
@@ -152,6 +156,12 @@ fn owner(app: &AppView, pushed: &str) -> Option<String> {
     }
 }
 
+/// As the daemon refuses.
+fn conflict(denied: &Denied) -> CliError {
+    let (kind, message) = (ErrorKind::Conflict.as_str().to_owned(), denied.to_string());
+    CliError::Refused(ErrorView { kind, message })
+}
+
 /// Somebody else was quicker.
 fn is_conflict(err: &CliError) -> bool {
     matches!(err, CliError::Refused(view) if ErrorKind::of(view) == ErrorKind::Conflict)
@@ -173,16 +183,16 @@ impl Pusher<'_> {
         let asks = all.iter().map(|(order, manifest)| Asks {
             name: &manifest.name,
             named: manifest.claims().collect(),
-            wants: order.wants_port,
+            wants: order.wants,
         });
-        let (asks, may): (Vec<_>, _) = (asks.collect(), |port| self.may(port));
-        let Err(denied) = Ports::new(&apps, &may).rehearse(&asks, &self.named) else {
+        let (asks, listeners): (Vec<_>, _) = (asks.collect(), Listeners::read());
+        let (may, waits) = (|port| self.may(port, &listeners), self.waits());
+        let Err(denied) = Ports::new(&apps, &may).rehearse(&asks, &self.named, waits) else {
             return Ok(());
         };
         let (Denied::Claimed { name, .. } | Denied::NoneFree { name }) = &denied;
         let order = all.iter().find(|(_, manifest)| manifest.name == *name).map(|it| &it.0);
-        let (kind, message) = (ErrorKind::Conflict.as_str().to_owned(), denied.to_string());
-        let err = CliError::Refused(ErrorView { kind, message });
+        let err = conflict(&denied);
         Err(match order {
             Some(order) => refused(ui, order, err, ""),
             None => err,
@@ -190,17 +200,21 @@ impl Pusher<'_> {
     }
 
     /// Whether the box could publish a port. The daemon looks, too: it is on the same box.
-    fn may(&self, port: u16) -> bool {
-        !self.site.ports.contains(&port) && !is_taken(port)
+    fn may(&self, port: u16, listeners: &Listeners) -> bool {
+        !self.site.ports.contains(&port) && listeners.of(port) == Use::Free
     }
 
-    /// The port for an app of what the box knows now.
-    async fn choose(&self, name: &AppName) -> Result<Given, CliError> {
-        let (apps, may) = (self.remote.apps().await?, |port| self.may(port));
-        Ports::new(&apps, &may).of(name, &self.named).ok_or_else(|| {
-            let message = Denied::NoneFree { name: name.clone() }.to_string();
-            CliError::Refused(ErrorView { kind: ErrorKind::Conflict.as_str().into(), message })
-        })
+    /// Each app runs before the next one is pushed.
+    fn waits(&self) -> bool {
+        !self.push.no_wait && !self.push.no_start
+    }
+
+    /// The port for an app of what the box knows now; `None`: it gets none.
+    async fn choose(&self, name: &AppName, wants: Wants) -> Result<Option<Given>, CliError> {
+        let (apps, listeners) = (self.remote.apps().await?, Listeners::read());
+        let may = |port| self.may(port, &listeners);
+        let given = Ports::new(&apps, &may).of(name, wants, &self.named);
+        given.map_err(|denied| conflict(&denied))
     }
 
     /// Sends one app until the daemon takes it; its answer, and the port that the app was given.
@@ -223,24 +237,28 @@ impl Pusher<'_> {
                 request.manifest_text = text.unwrap_or(request.manifest_text);
             }
             let mut given = None;
-            if order.wants_port {
-                let one = self.choose(name).await?;
-                request.manifest_text = overlay::published(&request.manifest_text, one.port);
-                given = Some(one);
+            if order.wants != Wants::None {
+                let chosen = self.choose(name, order.wants).await;
+                given = chosen.map_err(|err| refused(ui, order, err, ""))?;
+            }
+            if let Some(Given { port, .. }) = given {
+                request.manifest_text = overlay::published(&request.manifest_text, port);
             }
             let err = match self.remote.apply(name, &request).await {
                 Ok(reply) => return Ok((reply, given)),
                 Err(err) => err,
             };
+            let most = if read.image.is_none() { SENDS_MAX } else { CHOICES_MAX };
             let lost = match given {
-                Some(given) if choices < CHOICES_MAX && is_conflict(&err) => {
-                    self.choose(name).await? != given
+                // Who cannot choose again is told why this one was refused.
+                Some(_) if choices < most && is_conflict(&err) => {
+                    let next = self.choose(name, order.wants).await;
+                    given.filter(|_| next.is_ok_and(|next| next != given))
                 }
-                _ => false,
+                _ => None,
             };
-            if !lost {
-                return Err(refused(ui, order, err, ""));
-            }
+            let Some(Given { port, .. }) = lost else { return Err(refused(ui, order, err, "")) };
+            ui.note(&format!("{name}: port {port} was taken meanwhile; sending again"));
             choices += 1;
         }
     }
@@ -262,7 +280,7 @@ impl Pusher<'_> {
         let request = ApplyRequest {
             manifest_text: order.text.clone(),
             file: order.file.clone(),
-            wait: !push.no_wait && !push.no_start,
+            wait: self.waits(),
             stopped: push.no_start,
             temporary: false,
             pushed: Some(Pushed { what: pushed, is_bare: order.is_bare }),
@@ -272,10 +290,15 @@ impl Pusher<'_> {
         let wait = request.wait;
         let (reply, given) = self.send(ui, order, read, request).await?;
         // Not before it is the app's.
-        if let Some(Given { port, kept: false }) = given {
-            ui.note(&format!(
+        match given {
+            Some(Given { port, kept: false }) => ui.note(&format!(
                 "{name}: gets port {port} of the box; --port names another one, --no-route none"
-            ));
+            )),
+            None if order.wants == Wants::IfNew => ui.note(&format!(
+                "{name}: stays without a port of the box; --port gives it one, `publish = false` below [[port]] \
+                 says so"
+            )),
+            _ => {}
         }
         let (mut unchanged, mut failure) = (false, String::new());
         let mut see = |line: LogLine| {

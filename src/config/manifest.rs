@@ -19,7 +19,7 @@ mod tests;
 
 use super::Diagnostics;
 use super::cursor::{Section, Value};
-use super::diagnostic::{Finding, place};
+use super::diagnostic::Finding;
 use super::sink::{Place, walk};
 use super::words::{shown, word};
 use crate::model::limits::DISK_MIN;
@@ -97,11 +97,17 @@ pub fn text_of(bytes: Vec<u8>, file: &str) -> Result<String, Diagnostics> {
     })
 }
 
-/// Ports of the box that a good manifest asks for, each with its line and column.
-pub fn claims(text: &str, file: &str, dir: &Path) -> Vec<(u16, (usize, usize))> {
-    let read = parse_with_places(text, file, dir, HealthTimes::default());
-    let published = read.map(|(_, places)| places.published).unwrap_or_default();
-    published.into_iter().map(|(port, at)| (port, place(text, at.start))).collect()
+/// Ports of the box that a manifest asks for, each with its line and column.
+pub type Claims = Vec<(u16, (usize, usize))>;
+
+/// As [`parse`], with the places of the ports of the box.
+pub fn parse_with_claims(
+    text: &str,
+    file: &str,
+    dir: &Path,
+) -> Result<(Manifest, Claims), Diagnostics> {
+    let (manifest, places) = parse_with_places(text, file, dir, HealthTimes::default())?;
+    Ok((manifest, places.claims(text)))
 }
 
 /// As [`parse_on`], with the places of what only the box can judge.

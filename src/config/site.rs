@@ -4,7 +4,7 @@
 use super::diagnostic::{Diagnostics, Finding};
 use super::keys;
 use super::machine::{Amount, Config};
-use super::manifest::{self, Places};
+use super::manifest::{self, Claims, Places};
 use super::waits::{self, Waits};
 use crate::model::manifest::{HealthTimes, Image, Manifest, Process};
 use crate::unit::{AppName, Bytes};
@@ -190,6 +190,17 @@ impl Site {
         file: &str,
         dir: &Path,
     ) -> Result<(Manifest, Option<Diagnostics>), Diagnostics> {
+        self.examine_with_claims(text, file, dir)
+            .map(|(manifest, warnings, _)| (manifest, warnings))
+    }
+
+    /// The same, with the places of the ports of the box.
+    pub fn examine_with_claims(
+        &self,
+        text: &str,
+        file: &str,
+        dir: &Path,
+    ) -> Result<(Manifest, Option<Diagnostics>, Claims), Diagnostics> {
         let (mut manifest, places) = manifest::parse_with_places(text, file, dir, self.health)?;
         let mut notes = Notes::default();
         for (at, problem) in fill_credentials(&mut manifest) {
@@ -233,7 +244,7 @@ impl Site {
         let bad = notes.0.iter().any(|note| !note.warning);
         match Diagnostics::new(file, text, notes.0, 0) {
             Some(problems) if bad => Err(problems),
-            warnings => Ok((manifest, warnings)),
+            warnings => Ok((manifest, warnings, places.claims(text))),
         }
     }
 

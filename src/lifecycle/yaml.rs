@@ -12,6 +12,8 @@ mod scalar;
 
 pub use node::{Node, Pair, Tree};
 
+use node::Columns;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -110,11 +112,12 @@ pub fn nodes(text: &str) -> Result<Node, YamlError> {
     let mut parser = Parser { lines, at: 0, depth: 0, anchors, copied };
     parser.skip_blank();
     parser.begin_document()?;
-    let value = match parser.peek()? {
+    let mut value = match parser.peek()? {
         Some(_) => parser.block(0)?,
         None => parser.here(Tree::Null),
     };
     parser.end_document()?;
+    Columns::of(text).count(&mut value);
     Ok(value)
 }
 

@@ -516,7 +516,8 @@ fn row_88_disk_command_and_images_are_pushed_by_cfs_letters() {
     assert_eq!(claims(&[]), [8080]);
     assert!(claims(&["--port", "8002"]).contains(&8002.into()));
     lab.ok(&["delete", "whole"]);
-    // Of several who push at one moment each gets the port that it is told (D105).
+    // Of several who push at one moment each gets the port that it is told (D105). They need not meet: that
+    // who loses tries again, `cli::tests::push` shows with rivals that always come first.
     let names = ["one", "two", "three", "four"];
     let push = |name: &'static str| {
         lab.ok(&["push", "lab/app:one", "-n", name, "-k", "96M", "--no-start"]).err

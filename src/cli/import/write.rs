@@ -256,7 +256,11 @@ impl Writer<'_> {
                 format!("port {port} of the box")
             }
             Some(Port::Later) => "a port of the box".to_owned(),
-            None => return,
+            // Whoever pushes it later has said that, too.
+            None => {
+                self.line("publish = false");
+                return;
+            }
         };
         let mut has_tcp = false;
         for route in &app.routes {

@@ -3,6 +3,7 @@
 use super::origin::{Origin, origin};
 use super::overlay::{Flags, overlaid};
 use super::own;
+use super::ports::Wants;
 use crate::cli::error::CliError;
 use crate::cli::import::{self, Imported};
 use crate::cli::parse::{Import, Push, UsageError, What};
@@ -38,8 +39,8 @@ pub struct Order {
     pub is_bare: bool,
     /// What `text` is called in mistakes: it is not what stands in a file.
     pub shown: PathBuf,
-    /// Its first `[[port]]` gets a port of the box.
-    pub wants_port: bool,
+    /// Whether its first `[[port]]` gets a port of the box.
+    pub wants: Wants,
 }
 
 impl Order {
@@ -86,14 +87,13 @@ fn of_own(push: &Push, file: &Path) -> Result<Order, CliError> {
     let failed = |source| CliError::File { doing: "read", path: file.to_owned(), source };
     let text = std::fs::read_to_string(file).map_err(failed)?;
     let text = own::with_source(&text, file.parent().unwrap_or(Path::new("/")));
-    let wants = own::wants_port(push, &text)?;
+    let wants = own::wants(push, &text)?;
     let whole = overlaid(&text, &Flags::of_one(push));
     let shown = match whole == text {
         true => file.to_owned(),
         false => told(file, "with the flags"),
     };
-    let wants_port = wants && push.port.is_none();
-    Ok(Order { text: whole, file: file.to_owned(), is_bare: false, shown, wants_port })
+    Ok(Order { text: whole, file: file.to_owned(), is_bare: false, shown, wants })
 }
 
 /// An app of which only the flags say something.
@@ -106,8 +106,8 @@ fn of_flags(push: &Push, origin: &Origin) -> Result<Order, UsageError> {
     };
     let text = overlaid(&bare(&name, origin), &Flags::of_one(push));
     let shown = PathBuf::from(format!("/push of {origin}"));
-    let wants_port = push.port.is_none() && !push.no_route;
-    Ok(Order { text, file, is_bare: true, shown, wants_port })
+    let wants = Wants::always_if(push.port.is_none() && !push.no_route);
+    Ok(Order { text, file, is_bare: true, shown, wants })
 }
 
 /// `cf push NAME`: of a directory with a manifest, the word is the app's name, unless something here is
@@ -262,8 +262,8 @@ fn of_cf(
             text = over(&text, &path).unwrap_or(text);
         }
         let shown = told(file, "as it is read");
-        let wants_port = one.has_port && push.port.is_none();
-        orders.push(Order { text, file: file.to_owned(), is_bare: false, shown, wants_port });
+        let wants = Wants::always_if(one.has_port && push.port.is_none());
+        orders.push(Order { text, file: file.to_owned(), is_bare: false, shown, wants });
     }
     Ok(Plan { orders, named, perhaps: None })
 }

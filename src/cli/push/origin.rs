@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 /// How the names of archives end that cf pushes the contents of.
 const ARCHIVES: [&str; 4] = ["zip", "jar", "war", "ear"];
 
+/// Most images that are told of.
+const TAGGED_MAX: usize = 3;
+
 /// What is pushed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -46,6 +49,7 @@ pub fn origin(push: &Push) -> Result<Origin, CliError> {
             return Ok(Origin::Image(image));
         }
         Ok(image) if may_be_image => return Ok(Origin::Perhaps(image)),
+        Err(_) if push.kind == What::Any && may_be_image => return Err(nothing(what, &[]).into()),
         Err(err) if push.kind == What::Image => {
             return Err(UsageError::new(format!("-o {what}: {err}"), "write its name").into());
         }
@@ -72,16 +76,44 @@ fn is_image(what: &str, image: &ImageRef) -> bool {
     what.contains("://") || image.has_tag() || image.digest().is_some() || by_registry
 }
 
-/// What somebody may have meant by a word that is neither here nor an image of the box.
-pub fn nothing(image: &ImageRef) -> UsageError {
-    let what = format!(
-        "there is no directory or archive `{image}` here, nor an image of that name on this box"
-    );
-    let mut cure = format!("write {image}:latest or -o {image} for an image of a registry");
-    if image.to_string().parse::<AppName>().is_ok() {
-        cure.push_str(&format!(", or -n {image} to push this directory by that name"));
+/// What somebody may have meant by a word that is neither here nor an image of the box. `tagged`: the names of
+/// those of the box that are called so, and have another tag.
+pub fn nothing(what: &str, tagged: &[String]) -> UsageError {
+    let mut told = format!("there is no directory or archive `{what}` here");
+    let mut cures = Vec::new();
+    match (what.parse::<ImageRef>(), tagged) {
+        (Ok(image), []) => {
+            told.push_str(&format!(", nor an image {image}:{} on this box", image.tag()));
+            cures.push(format!("write {image}:latest or -o {image} for an image of a registry"));
+        }
+        (Ok(image), _) => {
+            told.push_str(&format!(", nor an image {image}:{} on this box", image.tag()));
+            let which = if tagged.len() == 1 { "that" } else { "one of them" };
+            cures.push(format!("the box has {}; write {which}", tagged.join(" and ")));
+        }
+        // It is none's name.
+        (Err(_), _) => {}
     }
-    UsageError::new(what, cure)
+    let name = what.to_lowercase().replace('_', "-");
+    if name.parse::<AppName>().is_ok() {
+        cures.push(format!("-n {name} to push this directory by that name"));
+    }
+    if cures.is_empty() {
+        cures.push("write the path of one, or NAME:TAG for an image".to_owned());
+    }
+    UsageError::new(told, cures.join(", or "))
+}
+
+/// Those of the `names` of the box's images, which are whole, that are of the repository of `image`.
+pub fn tagged<'a>(image: &ImageRef, names: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let is_of = |name: &&String| {
+        let Ok(it) = name.parse::<ImageRef>() else { return false };
+        let host = it.host().unwrap_or_default();
+        // Which registry is meant by none, the daemon knows alone.
+        let same_host = image.host().is_none_or(|own| own == host);
+        same_host && it.repository(host) == image.repository(host)
+    };
+    names.filter(is_of).take(TAGGED_MAX).cloned().collect()
 }
 
 #[cfg(test)]
@@ -117,13 +149,37 @@ mod tests {
 
     #[test]
     fn what_is_nothing_is_told_with_what_else_may_have_been_meant() {
-        let of = |what: &str| nothing(&what.parse().expect("an image")).to_string();
+        let of = |what: &str| nothing(what, &[]).to_string();
         let said = of("nodir");
-        for part in
-            ["`nodir` here", "nodir:latest or -o nodir for an image", "-n nodir to push this"]
-        {
+        for part in [
+            "`nodir` here, nor an image nodir:latest on this box",
+            "nodir:latest or -o nodir for an image",
+            "-n nodir to push this",
+        ] {
             assert!(said.contains(part), "{part}: {said}");
         }
         assert!(!of("src/nodir").contains("-n "), "{}", of("src/nodir"));
+        // What can be no image is told of none.
+        for (what, cure) in [("MyApp", "-n myapp to"), ("target/Shop.jar", "the path of one")] {
+            let push = Push { what: Some(what.into()), ..Push::default() };
+            let said = origin(&push).expect_err("nothing").to_string();
+            assert!(said.contains(&format!("archive `{what}` here")), "{said}");
+            assert!(said.contains(cure) && !said.contains("-o "), "{said}");
+        }
+        // One of another tag is.
+        let said = nothing("redis", &["docker.io/library/redis:7".into()]).to_string();
+        assert!(said.contains("nor an image redis:latest on this box"), "{said}");
+        assert!(said.contains("the box has docker.io/library/redis:7; write that"), "{said}");
+    }
+
+    #[test]
+    fn images_of_one_repository_are_found_by_their_whole_names() {
+        let names = ["docker.io/library/redis:7", "reg.lan/redis:6", "reg.lan/ops/redis:5"];
+        let names = names.map(str::to_owned);
+        let of = |image: &str| tagged(&image.parse().expect("an image"), names.iter());
+        assert_eq!(of("redis"), names[..2]);
+        assert_eq!(of("ops/redis"), names[2..]);
+        assert_eq!(of("reg.lan/redis"), names[1..2]);
+        assert!(of("nginx").is_empty());
     }
 }

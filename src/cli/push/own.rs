@@ -1,6 +1,7 @@
 //! A `terrarium.toml` in the directory that is pushed, and what it may leave to `push`: where the app is, and its
 //! port of the box. Pure.
 
+use super::ports::Wants;
 use crate::cli::parse::{Push, UsageError};
 use crate::config::merge::quoted;
 use std::path::Path;
@@ -17,12 +18,13 @@ pub fn with_source(text: &str, dir: &Path) -> String {
     }
 }
 
-/// Whether its first `[[port]]` gets a port of the box, which is `push.port` where that is typed: it has some,
-/// and publishes none of them.
+/// Whether its first `[[port]]` gets a port of the box: it has some, and says of none of them what is published,
+/// be it `false`. An app that is there without one was meant to have none: it gets none unless that is typed.
 ///
 /// Errors: `--port` would do nothing.
-pub fn wants_port(push: &Push, text: &str) -> Result<bool, UsageError> {
-    let all: Table = text.parse().unwrap_or_default();
+pub fn wants(push: &Push, text: &str) -> Result<Wants, UsageError> {
+    // Of one that is no TOML its reader tells.
+    let Ok(all) = text.parse::<Table>() else { return Ok(Wants::None) };
     let ports = all.get("port").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let publishes = |port: &Value| port.get("publish").is_some();
     let refuse = |why: &str, cure: &str| {
@@ -33,7 +35,9 @@ pub fn wants_port(push: &Push, text: &str) -> Result<bool, UsageError> {
         Some(_) if ports.iter().any(publishes) => {
             refuse("says what is published", "change `publish` below [[port]] there")
         }
-        _ => Ok(!push.no_route && !ports.is_empty() && !ports.iter().any(publishes)),
+        Some(_) => Ok(Wants::None),
+        None if push.no_route || ports.is_empty() || ports.iter().any(publishes) => Ok(Wants::None),
+        None => Ok(Wants::IfNew),
     }
 }
 
@@ -63,13 +67,18 @@ mod tests {
         let plain = Push::default();
         let typed = Push { port: Some(80), ..Push::default() };
         let none = Push { no_route: true, ..Push::default() };
-        for (text, wants) in [("", false), (one, true), (other, false)] {
-            assert_eq!(wants_port(&plain, text), Ok(wants), "{text}");
-            assert_eq!(wants_port(&none, text), Ok(false), "{text}");
-            assert_eq!(wants_port(&typed, text).is_ok(), wants, "{text}");
+        let never = "[[port]]\npublish = false\n";
+        for (text, it) in
+            [("", Wants::None), (one, Wants::IfNew), (other, Wants::None), (never, Wants::None)]
+        {
+            assert_eq!(wants(&plain, text), Ok(it), "{text}");
+            assert_eq!(wants(&none, text), Ok(Wants::None), "{text}");
+            assert_eq!(wants(&typed, text).is_ok(), it != Wants::None, "{text}");
         }
-        assert_eq!(wants_port(&plain, &format!("{one}{other}")), Ok(false), "it names one");
-        let err = wants_port(&typed, other).expect_err("it would do nothing").to_string();
+        assert_eq!(wants(&plain, &format!("{one}{other}")), Ok(Wants::None), "it names one");
+        let err = wants(&typed, other).expect_err("it would do nothing").to_string();
         assert!(err.contains("terrarium.toml says what is published"), "{err}");
+        // Its own mistake is told, with its line.
+        assert_eq!(wants(&typed, "name = \n[[port]]\n"), Ok(Wants::None));
     }
 }

@@ -129,6 +129,19 @@ fn manifests_that_ask_for_one_port_are_refused_before_any_is_applied() {
         format!("port 9000 of the box stands in {one}:4:11 and in {two}:4:11; write another");
     assert!(err.contains(&said), "{err}");
     assert!(world.fake.calls().is_empty(), "{:?}", world.fake.calls());
+    // What `apply` refuses, `check` does, too.
+    let root = world.dir.path().join("box");
+    for dir in ["usr/lib/terrarium/stacks", "usr/lib/terrarium/buildpacks/procfile"] {
+        std::fs::create_dir_all(root.join(dir)).expect("directory");
+    }
+    world.file("box/usr/lib/terrarium/stacks/edgefs.tar.zst", "");
+    let check = |files: &str| world.run(&format!("--root {} check {files}", root.display()));
+    let (code, _, err) = check(&format!("{one} {two}"));
+    assert!(code == 5 && err.contains(&said), "{code} {err}");
+    let (code, _, err) = check(&format!("{one} {one}"));
+    assert!(code == 5 && err.contains("`one` stands in"), "{code} {err}");
     let two = app("two", 9001);
+    let (code, _, err) = check(&format!("{one} {two}"));
+    assert_eq!(code, 0, "{err}");
     assert_eq!(world.run(&format!("apply --no-wait {one} {two}")).0, 0);
 }

@@ -42,6 +42,16 @@ fn the_port_that_is_told_is_the_one_that_the_app_gets_whoever_was_quicker() {
     // The daemon forgets what was sent with what it has refused.
     let sent = world.fake.calls().iter().filter(|call| call.starts_with("source of web")).count();
     assert_eq!(sent, 3, "{:?}", world.fake.calls());
+    assert_eq!(err.matches("was taken meanwhile; sending again").count(), 2, "{err}");
+    // Not for ever: a directory may be large.
+    for rival in ["fourth", "fifth", "sixth", "seventh"] {
+        world.fake.add_rival(rival);
+    }
+    let (code, _, err) = world.run(&format!("push {dir} -n late --no-start"));
+    assert!(code == 9 && told(&err).is_empty(), "{code} {err}");
+    assert!(err.contains("is published by app fourth"), "{err}");
+    let sent = world.fake.calls().iter().filter(|call| call.starts_with("source of late")).count();
+    assert_eq!(sent, 4, "{:?}", world.fake.calls());
     // Who names one is told that somebody has it.
     world.fake.add_rival("third");
     let (code, _, err) = world.run(&format!("push {dir} -n other --no-start --port 9000"));
@@ -70,6 +80,14 @@ fn a_manifest_of_ours_may_leave_source_and_port_to_the_push() {
     assert_eq!(published(&world, "web").len(), 1, "{err}");
     let (code, _, err) = world.run(&format!("push {dir} -n shop --no-wait --no-route"));
     assert!(code == 0 && published(&world, "shop").is_empty(), "{code} {err}");
+    // Who was to have none is not opened by the next push, nor who says so at once.
+    let (code, _, err) = world.run(&format!("push {dir} -n shop --no-wait"));
+    assert!(code == 0 && published(&world, "shop").is_empty(), "{code} {err}");
+    assert!(err.contains("shop: stays without a port of the box"), "{err}");
+    let none = app(&world, "name = \"none\"\n[[port]]\npublish = false\n");
+    let (code, _, err) = world.run(&format!("push {none} --no-wait"));
+    assert!(code == 0 && published(&world, "none").is_empty(), "{code} {err}");
+    let dir = app(&world, "name = \"web\"\n[[port]]\n");
     // Another's port is refused before anything is sent.
     let port = published(&world, "web")[0];
     let (code, _, err) = world.run(&format!("push {dir} -n third --port {port}"));
@@ -83,5 +101,12 @@ fn a_word_that_is_nothing_becomes_no_app() {
     let (code, _, err) = world.run("push nodir");
     assert!(code == 2 && err.contains("there is no directory or archive `nodir` here"), "{err}");
     assert!(world.fake.calls().is_empty(), "{:?}", world.fake.calls());
+    // The daemon has images when it has apps.
+    let busy = World::new(&[("web", "running")]);
+    let (code, _, err) = busy.run("push ops/app");
+    assert!(
+        code == 2 && err.contains("the box has reg.lan/ops/app:1 and reg.lan/ops/app:2"),
+        "{err}"
+    );
     assert_eq!(world.run("push nodir:latest --no-wait").0, 0, "an image of a registry");
 }

@@ -88,9 +88,18 @@ fn read_port<'a>(
             None
         }
     };
-    let publish = section.take("publish").and_then(|value| {
-        let port = publish_number(&value);
-        once(&mut seen.published, &value, port, "published port")
+    let publish = section.take("publish").and_then(|value| match value.inner {
+        // As without the key, but for `push`, which gives a port to those that say nothing.
+        DeValue::Boolean(false) => None,
+        DeValue::Boolean(true) => {
+            let cure = "write the number of one, or leave `publish` out: `terrarium push` finds a free one";
+            value.place.fail("`publish = true` names no port", cure);
+            None
+        }
+        _ => {
+            let port = publish_number(&value);
+            once(&mut seen.published, &value, port, "published port")
+        }
     });
     section.later(&["protocol", "address", "tls", "host"]);
     section.finish();

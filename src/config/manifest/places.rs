@@ -1,5 +1,6 @@
 //! Where in the text stands what only the box can judge; see `config::site`.
 
+use super::super::diagnostic::place;
 use crate::unit::AppName;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -43,6 +44,11 @@ pub(in crate::config) struct Sizes {
 }
 
 impl Places {
+    /// Every published port of `text`, with its line and column.
+    pub(in crate::config) fn claims(&self, text: &str) -> Vec<(u16, (usize, usize))> {
+        self.published.iter().map(|(port, at)| (*port, place(text, at.start))).collect()
+    }
+
     /// Where the needs of `process` stand: below its own header, else in `[run]`.
     pub(in crate::config) fn sizes(&self, process: &str) -> Sizes {
         let own = self.processes.get(process).cloned().unwrap_or_default();

@@ -11,7 +11,7 @@ const COPIED_MAX: usize = 1 << 20;
 pub struct Node {
     /// From 1.
     pub line: usize,
-    /// The byte of that line, from 1.
+    /// The character of that line, from 1.
     pub column: usize,
     /// What it is.
     pub tree: Tree,
@@ -199,6 +199,31 @@ impl Parser {
             }
         }
         Ok(Tree::Map(pairs))
+    }
+}
+
+/// Of each line, where the bytes stand that begin no character.
+pub(super) struct Columns(Vec<Vec<usize>>);
+
+impl Columns {
+    pub(super) fn of(text: &str) -> Columns {
+        let within =
+            |line: &str| (0..line.len()).filter(|at| !line.is_char_boundary(*at)).collect();
+        Columns(text.lines().map(within).collect())
+    }
+
+    /// Makes characters of the bytes that the places of `node`, and of all below it, count.
+    pub(super) fn count(&self, node: &mut Node) {
+        let before = self
+            .0
+            .get(node.line.wrapping_sub(1))
+            .map_or(0, |within| within.partition_point(|at| *at + 1 < node.column));
+        node.column -= before;
+        match &mut node.tree {
+            Tree::Null | Tree::Text { .. } => {}
+            Tree::List(items) => items.iter_mut().for_each(|item| self.count(item)),
+            Tree::Map(pairs) => pairs.iter_mut().for_each(|pair| self.count(&mut pair.value)),
+        }
     }
 }
 

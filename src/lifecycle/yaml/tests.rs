@@ -154,6 +154,15 @@ fn lines_are_known_of_keys_and_values() {
     let list = flow.get("a").and_then(|it| it.get("b")).expect("a list");
     let super::Tree::List(items) = &list.tree else { panic!("{list:?}") };
     assert_eq!((list.column, items[1].column), (8, 12));
+    // Characters, as editors count them.
+    let wide = super::nodes("ä: [ü, x]\nb: 1\n").expect("YAML");
+    let super::Tree::List(items) = &wide.get("ä").expect("a list").tree else {
+        panic!("{wide:?}")
+    };
+    assert_eq!(
+        (items[0].column, items[1].column, wide.get("b").map(|b| b.column)),
+        (5, 8, Some(4))
+    );
     assert_eq!(inner.value.tree, super::Tree::Text { text: "2".into(), plain: false });
     assert_eq!(
         node.get("a").map(|a| a.tree.clone()),

@@ -15,6 +15,11 @@ fn every_mistake_is_named_with_its_place_and_its_cure() {
             "4:11 publishing on one address is not supported by this version yet | write 80",
         ),
         (
+            "[[port]]\npublish = true",
+            "4:11 `publish = true` names no port | write the number of one, or leave `publish` out: `terrarium push` \
+             finds a free one",
+        ),
+        (
             "[[port]]\npublish = \"80\"",
             "4:11 `port.publish` must be a number, not a string | write 80 without quotes",
         ),
