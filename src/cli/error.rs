@@ -96,7 +96,7 @@ impl CliError {
         match self {
             CliError::Usage(err) if err.verb == Some(Id::Exec) => code::EXEC_FAILED,
             CliError::Usage(_) => 2,
-            CliError::Client(ClientError::Unreachable { .. }) => 6,
+            CliError::Client(ClientError::Unreachable { .. } | ClientError::Broken(_)) => 6,
             CliError::Refused(view) => match ErrorKind::of(view) {
                 ErrorKind::NotRunning => code::NOT_RUNNING,
                 ErrorKind::NotFound => code::NOT_FOUND,

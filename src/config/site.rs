@@ -9,7 +9,7 @@ use super::waits::{self, Waits};
 use crate::model::manifest::{HealthTimes, Image, Manifest, Process};
 use crate::unit::{AppName, Bytes};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
 use std::ops::{Range, RangeInclusive};
@@ -76,8 +76,25 @@ impl Site {
             true => Ok(archive),
             false => Err((
                 format!("stack `{name}` is not on this box: {} is missing", archive.display()),
-                format!("build it with `cargo xtask rootfs {name}` and copy it there"),
+                self.other_stacks(),
             )),
+        }
+    }
+
+    /// What else an app can be of.
+    fn other_stacks(&self) -> String {
+        let items = fs::read_dir(&self.stacks).into_iter().flatten().flatten();
+        let names = items.filter_map(|item| {
+            let name = item.file_name().into_string().ok()?;
+            name.strip_suffix(".tar.zst").map(str::to_owned)
+        });
+        let all: BTreeSet<String> = names.chain(self.preloaded.keys().cloned()).collect();
+        match all.is_empty() {
+            true => "this box has none; copy the archive of one there".to_owned(),
+            false => {
+                let all: Vec<String> = all.iter().map(|name| format!("`{name}`")).collect();
+                format!("it has {}; or copy the archive there", all.join(", "))
+            }
         }
     }
 

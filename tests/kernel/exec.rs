@@ -211,7 +211,9 @@ fn row_38_and_42_children_run_as_their_parents_say() {
     let next = ["T OUT Exit status 4", "B OUT next", "B OUT Exit status 0"];
     assert_eq!(stage.said(), next, "a source of its own wins");
 
-    let ends = Action::Codependent(vec![run("A", "true"), run("B", "exec sleep 1000")]);
+    // One that has not begun has no end to be told of.
+    let after = run("A", "until [ -e /tmp/b ]; do sleep 0.01; done");
+    let ends = Action::Codependent(vec![after, run("B", ": > /tmp/b; exec sleep 1000")]);
     assert_eq!(stage.refused(&ends), "Codependent step exited");
     let mut said = stage.said();
     said.sort();

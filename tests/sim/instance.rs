@@ -76,8 +76,8 @@ pub struct Sup {
     pub container: ContainerState,
     pub healthy: bool,
     returned: u64,
-    /// All its parts were told to end.
-    told: bool,
+    /// When all its parts were told to end.
+    told_at: Option<u64>,
     /// How those of its parts have ended that have.
     ends: BTreeMap<Part, StepResult>,
     /// What it has come to.
@@ -88,6 +88,12 @@ impl Sup {
     /// It is to end: told so once it has left its ports.
     pub fn leave(&mut self) {
         (self.stopping, self.leaves) = (true, true);
+    }
+
+    /// It has ended, and what of it goes on has its grace, or is being removed: then its end is recorded.
+    pub fn is_ending(&self, now: u64) -> bool {
+        let in_grace = self.told_at.is_some_and(|at| now < at + GRACE_MS);
+        self.stage == Stage::Over || (self.stage == Stage::Ending && in_grace)
     }
 
     fn rule(&self) -> Rule {
@@ -129,7 +135,7 @@ impl World {
             container: ContainerState::Reserved,
             healthy: false,
             returned: mem.waiting.returned(),
-            told: false,
+            told_at: None,
             ends: BTreeMap::new(),
             end: None,
         };
@@ -214,7 +220,7 @@ impl World {
         let Some(sup) = self.sup(key, serial).filter(|sup| !sup.ends.contains_key(&part)) else {
             return;
         };
-        let (result, all) = sup.rule().ended(part, result, sup.told);
+        let (result, all) = sup.rule().ended(part, result, sup.told_at.is_some());
         sup.ends.insert(part, result);
         if all {
             self.tell_parts(key, serial);
@@ -224,8 +230,10 @@ impl World {
     /// All its parts are told to end: checks do so at once, processes by TERM, or KILL at the end of the
     /// grace.
     fn tell_parts(&mut self, key: &Key, serial: u64) {
+        let now = self.now;
         let Some(sup) = self.sup(key, serial) else { return };
-        let first = !std::mem::replace(&mut sup.told, true);
+        let first = sup.told_at.is_none();
+        sup.told_at.get_or_insert(now);
         sup.stage = Stage::Ending;
         for check in [Part::Health, Part::Readiness] {
             sup.ends.entry(check).or_insert(Err(StepError::Cancelled));

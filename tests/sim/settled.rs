@@ -105,6 +105,11 @@ impl World {
         if let ([one], true) = (&records[..], records.iter().filter(runs).count() == 1) {
             let place = one.1.place()?;
             let process = self.containers.get(&place.handle).map(|it| it.process);
+            let ends = mem.supervised.get(one.0).is_some_and(|sup| sup.is_ending(self.now));
+            if ends && self.ends_at_once(lrp) {
+                // One that ends again and again is met at it now and then.
+                return None;
+            }
             let why = format!("{:?} is recorded to run, its process is {process:?}", one.0);
             // D47: with a way back, a version that never gets ready has given way by now.
             let ready = one.1.routable != Some(false) || (self.is_never_ready(lrp) && !trial);
@@ -150,6 +155,11 @@ impl World {
         let its = mem.actual.iter().filter(|(key, _)| key.0 == lrp.guid);
         let tried = its.filter(|(_, it)| it.ran && it.version == lrp.version).count();
         old.runs() && lives && tried >= lrp.rollout.max_in_flight.max(1) as usize
+    }
+
+    fn ends_at_once(&self, lrp: &DesiredLrp) -> bool {
+        let bits = (lrp.guid.app.clone(), bits_of(&lrp.env));
+        self.bad.get(&bits) == Some(&Bad::EndsAtOnce)
     }
 
     fn is_never_ready(&self, lrp: &DesiredLrp) -> bool {

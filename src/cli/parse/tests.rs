@@ -288,6 +288,10 @@ fn mistakes_name_the_cure() {
         ("exec web -tT -- id", "both --tty and --no-tty; see `terrarium exec --help`"),
         ("scale web", "`scale` needs NAME[:PROCESS]=N; see `terrarium scale --help`"),
         ("scale web=x", "`x` is not a number from 0 to 1000; see `terrarium scale --help`"),
+        (
+            "scale shop web=3",
+            "`web=3` is not a number from 0 to 1000; write `shop:web=3`; see `terrarium scale --help`",
+        ),
         ("scale web=1001", "`1001` is not a number from 0 to 1000; see `terrarium scale --help`"),
         ("lifecycle", "`lifecycle` needs ROLE [ARGS]...; see `terrarium lifecycle --help`"),
         ("help nothing", "no verb `nothing`; `terrarium help` lists all verbs"),

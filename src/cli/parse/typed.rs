@@ -186,8 +186,13 @@ impl Typed {
             _ => return Err(self.wrong(self.missing())),
         };
         let instances = number.parse().ok().filter(|n| *n <= 1000);
-        let instances = instances
-            .ok_or_else(|| self.wrong(format!("`{number}` is not a number from 0 to 1000")))?;
+        let instances = instances.ok_or_else(|| {
+            let no_number = format!("`{number}` is not a number from 0 to 1000");
+            self.wrong(match number.split_once('=') {
+                Some((process, count)) => format!("{no_number}; write `{what}:{process}={count}`"),
+                None => no_number,
+            })
+        })?;
         let (app, process) = self.process(what)?;
         Ok(Command::Scale { app, process, instances })
     }
