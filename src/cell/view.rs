@@ -6,7 +6,7 @@ use super::diff::Key;
 use super::error::{CellError, Kind};
 use super::record::{AppRecord, Release};
 use super::shared::{Cell, Shared, State, now_ms};
-use super::waits::{self, Delay};
+use super::waits::{self, Held, Seen};
 use super::worked_on::Supervised;
 use super::{diff, releases, rollout};
 use crate::container::Container;
@@ -20,7 +20,7 @@ use crate::stage::types;
 use crate::unit::{AppName, span};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 impl Cell {
     /// Every app, by name.
@@ -64,34 +64,27 @@ impl Cell {
         decided && !busy && !app.deleting && mine.all(|lrp| diff::rests(lrp, &state.actual))
     }
 
-    /// What an app is held up by, and how long somebody who waits for it still does; `None`: nothing that
-    /// does not end by itself. `since_ms`: since when he sees it so.
-    pub fn held_up(&self, name: &AppName, since_ms: &mut Option<u64>) -> Option<(Delay, Duration)> {
-        let now = now_ms();
-        let delay = self.delay(name, *since_ms.get_or_insert(now));
-        if delay.is_none() {
-            *since_ms = None;
-        }
-        let left = |delay: &Delay| Duration::from_millis(delay.until_ms.saturating_sub(now));
-        delay.map(|delay| {
-            let left = left(&delay);
-            (delay, left)
-        })
-    }
-
-    fn delay(&self, name: &AppName, seen_ms: u64) -> Option<Delay> {
+    /// What somebody who waits for an app gives up first, and when; `None`: there is no such app. `seen`:
+    /// what he has seen until now.
+    pub fn held_up(&self, name: &AppName, seen: &mut Seen) -> Option<Held> {
         let state = self.shared.state();
-        let app = state.apps.get(name).filter(|app| !app.stopped && !app.deleting)?;
-        let (lrps, supervised) = (releases::desired(app), stopping(&state));
+        let app = state.apps.get(name)?;
+        let is_wanted = !app.stopped && !app.deleting;
+        let lrps = if is_wanted { releases::desired(app) } else { Vec::new() };
+        let (before, supervised) = (releases::before(app), stopping(&state));
         let said = |key: &Key| state.supervised.get(key).and_then(|work| work.unready.clone());
-        waits::delay(&waits::Facts {
+        let facts = waits::Facts {
             lrps: &lrps,
+            before: &before,
             actual: &state.actual,
             supervised: &supervised,
             said: &said,
+            closed: self.shared.refusal(&state).map(|why| why.to_string()),
             on_trial: releases::is_on_trial(app),
-            seen_ms,
-        })
+            now_ms: now_ms(),
+            now: Instant::now(),
+        };
+        Some(waits::held(&facts, seen))
     }
 
     /// Adds what instances use. On the pool: a few files of the kernel for each of them.

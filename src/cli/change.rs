@@ -15,7 +15,8 @@ use crate::unit::AppName;
 use serde_json::json;
 use std::time::Duration;
 
-/// `apply`: one manifest after the other; the first failure ends it.
+/// `apply`: one manifest after the other. The first failure ends it, but not one that is there and does not
+/// run as it should.
 pub async fn apply(
     ui: &mut Ui,
     remote: &Remote,
@@ -27,24 +28,45 @@ pub async fn apply(
         check(ui, remote, manifests).await?;
         let mut code = 0;
         for manifest in manifests {
-            let reply = remote.apply(&manifest.name, &request(manifest, wait)).await;
-            let reply = reply.map_err(|err| invalid(ui, err))?;
-            let (app, _) = follow(ui, &manifest.name, reply, &mut |_| {}).await?;
-            if !wait {
-                ui.note(&format!("{}: accepted", manifest.name));
-            }
-            if !ui.json && !ui.quiet && wait {
-                ui.print(&show::app(&app, now_ms(), ui.color))?;
-            }
-            if wait && show::health(&app) == Health::Bad {
-                code = code::NOT_RUNNING;
-            }
+            let its = apply_one(ui, remote, manifest, wait).await;
+            code = code.max(goes_on(ui, its)?);
         }
         Ok(code)
     };
     match timeout {
         Some(limit) => within(limit, work).await.unwrap_or(Err(CliError::TimedOut(limit))),
         None => work.await,
+    }
+}
+
+async fn apply_one(
+    ui: &mut Ui,
+    remote: &Remote,
+    manifest: &Loaded,
+    wait: bool,
+) -> Result<u8, CliError> {
+    let reply = remote.apply(&manifest.name, &request(manifest, wait)).await;
+    let reply = reply.map_err(|err| invalid(ui, err))?;
+    let (app, _) = follow(ui, &manifest.name, reply, &mut |_| {}).await?;
+    if !wait {
+        ui.note(&format!("{}: accepted", manifest.name));
+        return Ok(0);
+    }
+    if !ui.json && !ui.quiet {
+        ui.print(&show::app(&app, now_ms(), ui.color))?;
+    }
+    Ok(if show::health(&app) == Health::Bad { code::NOT_RUNNING } else { 0 })
+}
+
+/// What came of one of several apps: one that is there and does not run as it should keeps no other one from
+/// its turn; that is told, and in the end by the exit code.
+pub fn goes_on(ui: &mut Ui, result: Result<u8, CliError>) -> Result<u8, CliError> {
+    match result {
+        Err(err) if err.code() == code::NOT_RUNNING => {
+            ui.complain(&format!("terrarium: {}\n", crate::log::chain(&err)));
+            Ok(code::NOT_RUNNING)
+        }
+        result => result,
     }
 }
 

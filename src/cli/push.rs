@@ -59,7 +59,8 @@ pub async fn push(ui: &mut Ui, remote: &Remote, push: &Push, site: &Site) -> Res
     }
     let mut code = 0;
     for (order, manifest) in &all {
-        code = code.max(pusher.one(ui, order, manifest).await?);
+        let its = pusher.one(ui, order, manifest).await;
+        code = code.max(change::goes_on(ui, its)?);
     }
     Ok(code)
 }

@@ -2,15 +2,12 @@
 
 use crate::api::apps::{ApplyEvent, ErrorKind, ServiceError};
 use crate::cell::Cell;
-use crate::cell::waits::Delay;
+use crate::cell::waits::{Held, Seen};
 use crate::model::view::{AppView, InstanceView, LogLine, ROLLED_BACK};
 use crate::unit::AppName;
 use smol::channel::{Receiver, Sender};
 use smol::future;
 use std::time::Duration;
-
-/// What holds an app up, and for how long it is still waited for.
-type Held = (Delay, Duration);
 
 /// Somebody waits for this app.
 pub(super) struct Report {
@@ -27,12 +24,12 @@ pub(super) struct Report {
     pub is_bounded: bool,
 }
 
-/// What was told last, and since when the app is seen to be held up.
+/// What was told last, and since when he who waits sees what holds the app up.
 #[derive(Default)]
 struct Told {
     state: String,
     waits: String,
-    since_ms: Option<u64>,
+    seen: Seen,
 }
 
 impl Report {
@@ -53,8 +50,8 @@ impl Report {
                     told.state.clone_from(&view.state);
                     self.send(ApplyEvent::State(view.state.clone())).await?;
                 }
-                if self.is_bounded && is_begun(&view) {
-                    held = self.cell.held_up(&self.name, &mut told.since_ms);
+                if self.is_bounded && !is_staging(&view) {
+                    held = self.cell.held_up(&self.name, &mut told.seen);
                 }
                 last_word(view, held.as_ref())
             }
@@ -65,6 +62,10 @@ impl Report {
             let Ok(line) = self.lines.try_recv() else { break };
             self.send(ApplyEvent::Log(line)).await?;
         }
+        if let Some(what) = to_tell(held.as_ref(), &told.waits, last.as_ref()) {
+            told.waits = what.to_owned();
+            self.send(ApplyEvent::Waits(what.to_owned())).await?;
+        }
         if let Some(mut last) = last {
             if let (ApplyEvent::Done(view), Ok(whole)) =
                 (&mut last, self.cell.app(self.name.as_str()).await)
@@ -74,11 +75,7 @@ impl Report {
             self.send(last).await?;
             return None;
         }
-        if let Some((delay, _)) = held.as_ref().filter(|(delay, _)| delay.what != told.waits) {
-            told.waits.clone_from(&delay.what);
-            self.send(ApplyEvent::Waits(delay.what.clone())).await?;
-        }
-        self.wait(held.map(|(_, left)| left)).await
+        self.wait(held.map(|held| held.left)).await
     }
 
     /// Until something changes, or that time is over; lines are told as they come. `None`: nobody to tell, as
@@ -105,10 +102,21 @@ impl Report {
     }
 }
 
-/// What is declared is what its instances are made of, and some of them have begun: only then they tell
-/// how long it may take.
-fn is_begun(view: &AppView) -> bool {
-    matches!(view.state.as_str(), "starting" | "waiting" | "running")
+/// It has no instances of what is declared now, which would tell how long it may take. A staging ends by
+/// itself.
+fn is_staging(view: &AppView) -> bool {
+    view.state == "staging"
+}
+
+/// What is waited for, if that is to be told: whenever it is something else, and before a last word of
+/// failure once, however late somebody comes to look.
+fn to_tell<'a>(held: Option<&'a Held>, told: &str, last: Option<&ApplyEvent>) -> Option<&'a str> {
+    let what = held.and_then(|held| held.delay.what.as_deref());
+    what.filter(|what| match last {
+        None => *what != told,
+        Some(ApplyEvent::Done(_)) => false,
+        Some(_) => told.is_empty(),
+    })
 }
 
 /// The last word about an app that is `held` up, or not, if it has been spoken.
@@ -116,8 +124,9 @@ fn last_word(view: AppView, held: Option<&Held>) -> Option<ApplyEvent> {
     let name = view.name.clone();
     match (outcome(view), held) {
         (last @ Some(ApplyEvent::Error(_)), _) | (last, None) => last,
-        (_, Some((delay, left))) if left.is_zero() => {
-            Some(error(ErrorKind::NotRunning, format!("app {name} {}", delay.why)))
+        (last @ Some(_), Some(held)) if !held.is_missing => last,
+        (_, Some(held)) if held.left.is_zero() => {
+            Some(error(ErrorKind::NotRunning, format!("app {name} {}", held.delay.why)))
         }
         (_, Some(_)) => None,
     }
@@ -184,10 +193,12 @@ fn comes(view: &AppView) -> bool {
 mod tests {
     use super::*;
     use crate::api::apps::fake::view;
+    use crate::cell::waits::Delay;
 
     fn held(left: Duration) -> Held {
         let (what, why) = ("until it is ready".into(), "runs and is not ready: no flag".into());
-        (Delay { what, why, until_ms: 0 }, left)
+        let delay = Delay { what: Some(what), why, until_ms: 0 };
+        Held { delay, left, is_missing: true }
     }
 
     #[test]
@@ -209,13 +220,46 @@ mod tests {
         assert_eq!(said.message, "cannot stage app web: exit status 1");
     }
 
+    /// The end of every wait is none of what runs as it shall.
+    #[test]
+    fn the_net_ends_what_has_no_other_end() {
+        let net = |left| Held { is_missing: false, ..held(left) };
+        for left in [Duration::ZERO, Duration::from_secs(1)] {
+            let last = last_word(view("web", "running"), Some(&net(left)));
+            assert!(matches!(last, Some(ApplyEvent::Done(_))), "{left:?}");
+        }
+        for state in ["starting", "stopping"] {
+            assert_eq!(last_word(view("web", state), Some(&net(Duration::from_secs(1)))), None);
+            let last = last_word(view("web", state), Some(&net(Duration::ZERO)));
+            assert!(matches!(last, Some(ApplyEvent::Error(_))), "{state}");
+        }
+    }
+
     /// A version that is being staged says nothing of the instances of the one before.
     #[test]
-    fn only_instances_that_have_begun_tell_how_long_it_may_take() {
-        for (state, begun) in
-            [("starting", true), ("waiting", true), ("running", true), ("staging", false)]
-        {
-            assert_eq!(is_begun(&view("web", state)), begun, "{state}");
+    fn only_what_is_staged_tells_how_long_it_may_take() {
+        for (state, is) in [("starting", false), ("stopping", false), ("staging", true)] {
+            assert_eq!(is_staging(&view("web", state)), is, "{state}");
         }
+    }
+
+    /// Who looks late, as on a busy box, finds the time over that he was to be told of.
+    #[test]
+    fn what_was_waited_for_is_told_before_the_word_that_ends_it() {
+        let held = held(Duration::ZERO);
+        let failed = error(ErrorKind::NotRunning, "app web runs and is not ready".into());
+        let done = ApplyEvent::Done(view("web", "running").into());
+        let what = Some("until it is ready");
+        for (told, last, tells) in [
+            ("", None, what),
+            ("until it is ready", None, None),
+            ("until it is healthy", None, what),
+            ("", Some(&failed), what),
+            ("until it is ready", Some(&failed), None),
+            ("", Some(&done), None),
+        ] {
+            assert_eq!(to_tell(Some(&held), told, last), tells, "{told:?} {last:?}");
+        }
+        assert_eq!(to_tell(None, "", Some(&failed)), None);
     }
 }

@@ -270,6 +270,10 @@ impl AppService for Fake {
                 LogLine { source: "STG".into(), err: true, ..line("Staging failed: why not") };
             let err = ServiceError::new(ErrorKind::Failed, "cannot stage app web: why not");
             events.extend([ApplyEvent::Log(said), ApplyEvent::Error(err.view())]);
+        } else if request.manifest_text.contains("# unready") {
+            let text = format!("app {name} runs and is not ready");
+            let err = ServiceError::new(ErrorKind::NotRunning, text);
+            events.push(ApplyEvent::Error(err.view()));
         } else {
             let state = match request.manifest_text.contains("# crash") {
                 true => "crashed",

@@ -27,6 +27,31 @@ fn apply_shows_staging_and_then_the_app() {
     }
 }
 
+/// One that is not ready is no reason to leave the next one out; one that cannot be staged is.
+#[test]
+fn one_that_does_not_run_keeps_no_other_one_from_its_turn() {
+    let world = World::new(&[]);
+    let write = |name: &str, rest: &str| {
+        let text = format!("name = \"{name}\"\nsource.path = \".\"\n{rest}\n");
+        world.file(&format!("{name}.toml"), &text).display().to_string()
+    };
+    let (a, b, c) = (write("a", "# unready"), write("b", ""), write("c", "# unready"));
+    let (code, out, err) = world.run(&format!("apply {a} {b} {c}"));
+    assert_eq!(code, 3, "{err}");
+    for said in ["terrarium: app a runs and is not ready\n", "terrarium: app c runs and is not"] {
+        assert_eq!(err.matches(said).count(), 1, "{err}");
+    }
+    assert!(out.contains("name "), "b is shown: {out}");
+    let applied = |world: &World| {
+        let calls = world.fake.calls();
+        calls.iter().filter(|call| call.starts_with("apply ")).count()
+    };
+    assert_eq!(applied(&world), 3);
+    let a = write("a", "# broken");
+    assert_eq!(world.run(&format!("apply {a} {b}")).0, 1);
+    assert_eq!(applied(&world), 4, "it ends there");
+}
+
 #[test]
 fn nothing_is_applied_when_any_manifest_is_invalid() {
     let world = World::new(&[]);

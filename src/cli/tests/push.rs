@@ -110,3 +110,17 @@ fn a_word_that_is_nothing_becomes_no_app() {
     );
     assert_eq!(world.run("push nodir:latest --no-wait").0, 0, "an image of a registry");
 }
+
+/// Of several apps one that is not ready keeps no other one from its turn.
+#[test]
+fn the_next_app_is_pushed_though_the_one_before_is_not_ready() {
+    let world = World::new(&[]);
+    let dir = app(&world, "");
+    let text = "applications:\n- name: a\n  env: {A: \"# unready\"}\n- name: b\n";
+    std::fs::write(world.dir.path().join("shop/manifest.yml"), text).expect("manifest");
+    let (code, _, err) = world.run(&format!("push {dir}"));
+    assert_eq!(code, 3, "{err}");
+    assert_eq!(err.matches("terrarium: app a runs and is not ready\n").count(), 1, "{err}");
+    let calls = world.fake.calls();
+    assert!(calls.iter().any(|call| call.starts_with("apply b ")), "{calls:?}");
+}
