@@ -49,6 +49,11 @@ impl Cell {
         Ok(view(&self.shared, &state, app))
     }
 
+    /// Which declaration of an app counts; `None`: there is no such app.
+    pub fn declaration(&self, name: &AppName) -> Option<u64> {
+        self.shared.state().apps.get(name).map(|app| app.generation)
+    }
+
     /// The app is gone, or nothing of it runs and nothing starts by itself: its log has ended.
     pub fn is_over(&self, name: &AppName) -> bool {
         let state = self.shared.state();

@@ -22,6 +22,8 @@ pub(super) struct Report {
     /// He leaves when that takes longer than the app says, and not before all that runs is ready. Who does
     /// not, stays as long as the app.
     pub is_bounded: bool,
+    /// What he has declared, or whatever counted when he came.
+    pub declaration: Option<u64>,
 }
 
 /// What was told last, and since when he who waits sees what holds the app up.
@@ -53,7 +55,11 @@ impl Report {
                 if self.is_bounded && !is_staging(&view) {
                     held = self.cell.held_up(&self.name, &mut told.seen);
                 }
-                last_word(view, held.as_ref())
+                // After the look: what it saw may be the other's.
+                match self.is_overtaken() {
+                    true => Some(overtaken(&view.name)),
+                    false => last_word(view, held.as_ref()),
+                }
             }
         };
         // What was logged before the last word is told before it. No more: an app may print faster
@@ -76,6 +82,12 @@ impl Report {
             return None;
         }
         self.wait(held.map(|held| held.left)).await
+    }
+
+    /// Somebody has declared something else meanwhile: whatever becomes of the app is not what is waited for.
+    /// Who stays as long as the app does not wait for a declaration.
+    fn is_overtaken(&self) -> bool {
+        self.is_bounded && self.cell.declaration(&self.name) != self.declaration
     }
 
     /// Until something changes, or that time is over; lines are told as they come. `None`: nobody to tell, as
@@ -117,6 +129,14 @@ fn to_tell<'a>(held: Option<&'a Held>, told: &str, last: Option<&ApplyEvent>) ->
         Some(ApplyEvent::Done(_)) => false,
         Some(_) => told.is_empty(),
     })
+}
+
+fn overtaken(name: &AppName) -> ApplyEvent {
+    let why = format!(
+        "app {name} was declared anew before this was done, which has the last word now; `terrarium app \
+         {name}` tells what runs"
+    );
+    error(ErrorKind::Conflict, why)
 }
 
 /// The last word about an app that is `held` up, or not, if it has been spoken.

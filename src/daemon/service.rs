@@ -198,8 +198,8 @@ impl Service {
         (sender, is_bounded): (Sender<ApplyEvent>, bool),
     ) {
         let (cell, name, heard) = (self.cell.clone(), name.clone(), sender.clone());
-        let log = self.cell.log(&name);
-        let report = Report { cell, name, lines, changes, sender, is_bounded };
+        let (log, declaration) = (self.cell.log(&name), self.cell.declaration(&name));
+        let report = Report { cell, name, lines, changes, sender, is_bounded, declaration };
         smol::spawn(async move {
             while_heard(heard, report.tell()).await;
             log.drop_gone();

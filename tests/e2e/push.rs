@@ -366,6 +366,7 @@ fn a_push_ends_when_its_app_is_not_ready_in_its_time() {
         assert!(ran.code == 3 && is_told, "{} {}", ran.code, ran.err);
         ["the probe said: ", "no flag"].iter().all(|text| ran.err.contains(text)).then_some(())
     });
+    who_is_overtaken_is_told_so(&lab, path);
     // What was pushed and cannot be staged is mended where it was pushed from: here is a copy.
     lab.buildpack("picky", "echo it is broken; exit 1");
     let ran = lab.run(&["push", path, "-n", "broken", "-b", "picky"]);
@@ -463,6 +464,35 @@ fn what_was_scaled_is_kept_by_what_is_pushed(lab: &Lab, dir: &std::path::Path, p
     let said = "nothing changed but the number of instances, 1 instead of 2";
     assert!(ran.err.contains(said), "{}", ran.err);
     runs(1);
+}
+
+/// It waits for what is never ready, and what comes meanwhile runs at once: that is not what was pushed.
+fn who_is_overtaken_is_told_so(lab: &Lab, unready: &str) {
+    lab.app("good", "exec sleep 1000\n", SMALL);
+    let good = lab.root.join("src/good");
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| lab.run(&["push", unready, "-n", "over", "-t", "600"]));
+        lab.until("it waits", |lab| {
+            let view = lab.view("over");
+            let one = &view["processes"][0]["instances"][0];
+            (one["ready"] == false).then_some(())
+        });
+        lab.ok(&[
+            "push",
+            good.to_str().expect("UTF-8"),
+            "-n",
+            "over",
+            "-b",
+            "procfile",
+            "-s",
+            "tiny",
+        ]);
+        let first = first.join().expect("no panic");
+        let is_told = first.err.contains("app over was declared anew before this was done");
+        assert!(first.code == 9 && is_told, "{} {}", first.code, first.err);
+        assert!(!first.err.contains("answers at"), "{}", first.err);
+    });
+    lab.ok(&["delete", "over"]);
 }
 
 /// An image of busybox that serves, in the box's store under this name.
