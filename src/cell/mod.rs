@@ -28,6 +28,7 @@ pub mod events;
 pub mod explain;
 pub mod fit;
 mod instance;
+mod lacking;
 mod lease;
 mod lost;
 pub mod lrp_state;

@@ -1,6 +1,7 @@
 //! Whose lines a log can have: who asks for those of something that its app never had is told what there is.
 
 use super::error::{CellError, Kind};
+use super::lacking::lacking;
 use super::record::AppRecord;
 use super::releases;
 use super::shared::Cell;
@@ -74,22 +75,18 @@ impl Traces {
 
     fn missing(&self, asked: &Asked, heard: &Heard) -> Option<String> {
         let (kind, name) = &self.subject;
-        let is_asked =
-            |name: &str| asked.process.as_ref().is_none_or(|process| process.as_str() == name);
-        let meant = || self.processes.iter().filter(|(name, _)| is_asked(name));
         let process = asked.process.as_ref();
-        if let Some(process) = process.filter(|_| !heard.process && meant().next().is_none()) {
-            let have: Vec<&str> = self.processes.iter().map(|(name, _)| name.as_str()).collect();
-            let have = if have.is_empty() { "none" } else { &have.join(", ") };
-            let process = process.escape_default();
-            return Some(format!("{kind} {name} has no process `{process}`: it has {have}"));
+        // One of which none is wanted may have had its first.
+        let there = self.processes.iter().map(|(name, count)| (name.clone(), *count.max(&1)));
+        let mut counts: Vec<(String, u32)> = there.collect();
+        let is_left =
+            |process: &&String| heard.process && !counts.iter().any(|it| it.0 == **process);
+        if let Some(left) = process.filter(is_left) {
+            counts.push((left.clone(), 1));
         }
-        let most = meant().map(|(_, count)| *count).max().unwrap_or(1).max(1);
-        if let Some(index) = asked.index.filter(|index| !heard.index && *index >= most) {
-            let has = if most == 1 { "0".to_owned() } else { format!("0..{}", most - 1) };
-            let of = process.filter(|_| self.processes.len() > 1);
-            let of = of.map_or(name.clone(), |process| format!("{name}:{process}"));
-            return Some(format!("no instance {index} of `{of}`: it has {has}"));
+        let (of, index) = (process.map(String::as_str), asked.index.filter(|_| !heard.index));
+        if let Some(text) = lacking((kind, name), &counts, of, index) {
+            return Some(text);
         }
         let source = asked.source.as_ref().filter(|_| !heard.source)?;
         if self.sources.iter().any(|known| is_below(known, source)) {

@@ -145,6 +145,15 @@ impl Cell {
         state.actual.iter().filter_map(one).collect()
     }
 
+    /// What clients call those apps that are LRPs of theirs: people know them by nothing else.
+    pub fn lrp_guids(&self) -> BTreeMap<AppName, String> {
+        let state = self.shared.state();
+        let guid = |(name, app): (&AppName, &AppRecord)| {
+            Some((name.clone(), app.container.as_ref()?.guid.clone()))
+        };
+        state.apps.iter().filter_map(guid).collect()
+    }
+
     /// Why images stay though nothing is made of them. Blocking.
     pub fn why_images_stay(&self) -> Result<BTreeMap<Digest, Vec<&'static str>>, ImageError> {
         image::why_stay(self.shared.host.store(), &self.shared.keep)

@@ -4,6 +4,7 @@ use super::claims::claims;
 use super::converge::{STAGING_MAX, desired, stopping};
 use super::diff::Key;
 use super::error::{CellError, Kind};
+use super::lacking::lacking;
 use super::record::{AppRecord, Release};
 use super::shared::{Cell, Shared, State, now_ms};
 use super::waits::{self, Held, Seen};
@@ -132,28 +133,15 @@ pub(super) fn expect(
     process: Option<&str>,
     index: Option<u32>,
 ) -> Result<(), CellError> {
-    let missing = |text| Err(CellError::new(Kind::NotFound, text));
-    let name = &app.name;
-    let meant: Vec<&ProcessView> =
-        app.processes.iter().filter(|it| process.is_none_or(|name| it.name == name)).collect();
-    if let (true, Some(process)) = (meant.is_empty(), process) {
-        let have: Vec<&str> = app.processes.iter().map(|it| it.name.as_str()).collect();
-        return missing(format!(
-            "app {name} has no process `{process}`: it has {}",
-            have.join(", ")
-        ));
+    let counts: Vec<_> = app.processes.iter().map(|it| (it.name.clone(), it.desired)).collect();
+    let meant = |it: &&ProcessView| process.is_none_or(|name| it.name == name);
+    // Those that are on their way out are there still.
+    let mut there = app.processes.iter().filter(meant).flat_map(|it| &it.instances);
+    let index = index.filter(|index| there.all(|one| one.index != *index));
+    match lacking(("app", app.name.as_str()), &counts, process, index) {
+        Some(text) => Err(CellError::new(Kind::NotFound, text)),
+        None => Ok(()),
     }
-    let Some(index) = index else { return Ok(()) };
-    let known =
-        |it: &&ProcessView| index < it.desired || it.instances.iter().any(|one| one.index == index);
-    let most = meant.iter().map(|it| it.desired).max().unwrap_or(0);
-    if most == 0 || meant.iter().any(known) {
-        return Ok(());
-    }
-    let of = process.filter(|_| app.processes.len() > 1);
-    let of = of.map_or(name.to_string(), |process| format!("{name}:{process}"));
-    let has = if most == 1 { "0".to_owned() } else { format!("0..{}", most - 1) };
-    missing(format!("no instance {index} of `{of}`: it has {has}"))
 }
 
 /// Bytes that the instance in a container has logged.

@@ -329,6 +329,7 @@ impl ImageService for Service {
         let garden = self.garden.view(usize::MAX).await.containers;
         let (text, apps) = (image.to_owned(), self.cell.idle_images());
         let (wanted, instances) = (self.cell.image_names(), self.cell.instances());
+        let guids = self.cell.lrp_guids();
         let removals = self.images.removals.clone();
         let work = move |host: &Host, default: &str| {
             // Who finds another name still there leaves the image to it.
@@ -358,7 +359,8 @@ impl ImageService for Service {
             };
             let users = &users::of(host, &apps, &all)?[at];
             if !users.is_empty() {
-                let users = users::with_apps(users, |handle| instances.get(handle).cloned());
+                let instance = |handle: &str| instances.get(handle).cloned();
+                let users = users::with_apps(users, instance, &guids);
                 return Err(users::refusal(&text, &users, handle));
             }
             check(names)?;

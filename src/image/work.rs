@@ -355,8 +355,10 @@ pub fn make_room_ahead(store: &Store, packed: u64) {
 /// Layers that are unpacked at a time, of registries, and as many of files: one for each core, within
 /// bounds.
 pub(super) fn at_a_time() -> usize {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    cores.clamp(AT_A_TIME.0, AT_A_TIME.1)
+    // Asked for once, as the gates are made once: pieces are as large as those have room for.
+    static CORES: LazyLock<usize> =
+        LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
+    CORES.clamp(AT_A_TIME.0, AT_A_TIME.1)
 }
 
 /// Bytes of a piece between a layer's threads.

@@ -183,6 +183,21 @@ fn a_wish_holds_until_a_manifest_writes_another_count_or_somebody_types_one() {
     assert_eq!(takes_over(&back, "instances = 1", false).scale.get("web"), None);
 }
 
+/// As `push -i` writes it: of `web` alone.
+#[test]
+fn a_count_that_is_typed_ends_no_wish_for_another_process() {
+    let both = "[process.web]\n[process.worker]\ncommand = \"w\"\n";
+    let mut app = AppRecord { proven: true, ..declared(both) };
+    app.scale("web".into(), 3);
+    app.scale("worker".into(), 4);
+    let typed = "[process.web]\ninstances = 2\n[process.worker]\ncommand = \"w\"\n";
+    let release = declared(typed).release.expect("a release");
+    let said = Said::of(typed, true);
+    let mut next = app.clone().declared(release.manifest.clone(), app.file.clone(), &said);
+    replace(&mut next, release, 7);
+    assert_eq!(counts(&next), of(2, 4));
+}
+
 #[test]
 fn a_declaration_that_is_never_staged_ends_no_wish() {
     let (app, manifest) = scaled();

@@ -78,6 +78,7 @@ pub fn overlaid(text: &str, flags: &Flags<'_>) -> String {
     if let Some(name) = flags.name {
         all.insert("name".into(), name.as_str().into());
     }
+    instances(&mut all, flags);
     sizes(&mut all, flags);
     command(&mut all, flags);
     build(&mut all, flags);
@@ -101,13 +102,24 @@ fn web(all: &mut Table) -> Option<&mut Table> {
     all.get_mut("process")?.get_mut("web")?.as_table_mut()
 }
 
+/// Of `web` alone, as with cf: what stands in `[run]` is said of every process that has no count of its own.
+fn instances(all: &mut Table, flags: &Flags<'_>) {
+    let Some(count) = flags.instances else { return };
+    let below = match all.contains_key("process") {
+        true => table(all, "process").and_then(|processes| table(processes, "web")),
+        false => table(all, "run"),
+    };
+    if let Some(below) = below {
+        below.insert("instances".into(), i64::from(count).into());
+    }
+}
+
 fn sizes(all: &mut Table, flags: &Flags<'_>) {
     for (key, value) in [
-        ("instances", flags.instances.map(|it| Value::from(i64::from(it)))),
         ("memory", flags.memory.map(|it| it.to_string().into())),
         ("disk", flags.disk.map(|it| it.to_string().into())),
     ] {
-        let Some(value) = value else { continue };
+        let Some(value): Option<Value> = value else { continue };
         // What `web` says itself would win.
         if let Some(it) = web(all).and_then(|web| web.get_mut(key)) {
             *it = value.clone();
@@ -183,7 +195,7 @@ fn health(all: &mut Table, flags: &Flags<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::manifest;
+    use crate::config::manifest::{self, Counts};
     use crate::model::manifest::{Check, Manifest};
     use std::path::Path;
 
@@ -209,6 +221,31 @@ mod tests {
         assert_eq!((web.instances, web.memory.as_mib()), (3, 64));
         assert_eq!(it.run.command.as_deref(), Some("run \"it\""));
         assert_eq!(overlaid(text, &Flags::default()), text, "nothing is said");
+    }
+
+    /// What another process has without a count of its own it keeps, and so does what was scaled of it.
+    #[test]
+    fn a_count_that_is_typed_is_of_web_alone() {
+        let push = Push { instances: Some(3), ..Push::default() };
+        let worker = "[process.worker]\ncommand = \"w\"\n";
+        for (said, web, workers, says) in [
+            (format!("[process.web]\n{worker}"), 3, Some(1), false),
+            (format!("[process.web]\ninstances = 9\n{worker}"), 3, Some(1), false),
+            (format!("[run]\ninstances = 2\n[process.web]\n{worker}"), 3, Some(2), true),
+            (worker.to_owned(), 3, Some(1), false),
+            (format!("{worker}instances = 5\n"), 3, Some(5), true),
+            ("[run]\ninstances = 2\n".to_owned(), 3, None, true),
+            (String::new(), 3, None, true),
+        ] {
+            let text = overlaid(
+                &format!("name = \"web\"\nsource.path = \"/x\"\n{said}"),
+                &Flags::of(&push),
+            );
+            let it = read(&text);
+            let count = |name: &str| it.processes.get(name).map(|it| it.instances);
+            assert_eq!((count("web"), count("worker")), (Some(web), workers), "{said}");
+            assert_eq!(Counts::of(&text).say("worker"), says, "{said}");
+        }
     }
 
     #[test]

@@ -5,12 +5,14 @@ use crate::api::apps::{ErrorKind, Served, ServiceError};
 use crate::cell::{ImageUse, UsedFor};
 use crate::container::Host;
 use crate::unit::{AppName, Digest};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Users that a refusal names.
 const NAMED_MAX: usize = 5;
 /// How a user begins that is an app; no container's name on the box has a blank.
 const APP: &str = "app ";
+/// The same of an app that is an LRP of somebody's.
+const LRP: &str = "LRP ";
 
 /// Users of each image, in the order of `all`: containers by their name on the box, also for the peas
 /// in them, and `app NAME` for each of `apps`, which have none. Blocking.
@@ -41,14 +43,22 @@ pub fn of(host: &Host, apps: &[(AppName, Digest)], all: &All) -> Served<Vec<Vec<
 }
 
 /// The same users, but for containers that are instances of apps: for those the app, once. `instance`: what
-/// a container is called as one, `NAME/INDEX`.
-pub fn with_apps(users: &[String], instance: impl Fn(&str) -> Option<String>) -> Vec<String> {
-    let app = |user: &String| {
-        let instance = instance(user)?;
-        Some(format!("{APP}{}", instance.split('/').next()?))
+/// a container is called as one, `NAME/INDEX`. `guids`: what clients call those apps that are LRPs of theirs.
+pub fn with_apps(
+    users: &[String],
+    instance: impl Fn(&str) -> Option<String>,
+    guids: &BTreeMap<AppName, String>,
+) -> Vec<String> {
+    let called = |app: &str| match app.parse().ok().and_then(|app: AppName| guids.get(&app)) {
+        Some(guid) => format!("{LRP}{guid}"),
+        None => format!("{APP}{app}"),
     };
-    let users: BTreeSet<String> =
-        users.iter().map(|user| app(user).unwrap_or_else(|| user.clone())).collect();
+    let name = |user: &String| match (user.strip_prefix(APP), instance(user)) {
+        (Some(app), _) => called(app),
+        (None, Some(instance)) => called(instance.split('/').next().unwrap_or_default()),
+        (None, None) => user.clone(),
+    };
+    let users: BTreeSet<String> = users.iter().map(name).collect();
     users.into_iter().collect()
 }
 
@@ -106,32 +116,55 @@ pub fn refusal_of_name(app: &AppName, name: &str) -> ServiceError {
 
 /// Why an image cannot be removed. `called`: what a container's client calls it.
 pub fn refusal(image: &str, users: &[String], called: impl Fn(&String) -> String) -> ServiceError {
-    let app = |user: &String| user.strip_prefix(APP).map(str::to_owned);
-    let names: Vec<String> = users.iter().filter_map(app).collect();
-    let (apps, count) = (names.len(), users.len());
-    let delete = format!("`terrarium delete {}`", names[..apps.min(NAMED_MAX)].join(" "));
-    let more = if apps > NAMED_MAX { " and so on" } else { "" };
-    let (what, cure) = match (apps, count) {
-        (0, 1) => ("container ", "destroy it".to_owned()),
-        (0, _) => ("containers ", "destroy them".to_owned()),
-        (1, 1) => ("app ", delete),
-        (apps, count) if apps == count => ("apps ", format!("{delete}{more}")),
-        _ => ("", format!("{delete}{more}, and destroy the containers,")),
+    let kind = |user: &str| match () {
+        () if user.starts_with(APP) => APP,
+        () if user.starts_with(LRP) => LRP,
+        () => "container ",
     };
-    let shown = |user: &String| match (app(user), what) {
-        (Some(app), "") => format!("app `{app}`"),
-        (None, "") => format!("container `{}`", called(user).escape_default()),
-        (app, _) => format!("`{}`", app.unwrap_or_else(|| called(user)).escape_default()),
+    let name = |user: &String| match user.strip_prefix(kind(user)) {
+        Some(name) => name.to_owned(),
+        None => called(user),
+    };
+    let kinds: BTreeSet<&str> = users.iter().map(|user| kind(user)).collect();
+    let (count, mixed) = (users.len(), kinds.len() > 1);
+    let shown = |user: &String| {
+        let name = format!("`{}`", name(user).escape_default());
+        if mixed { format!("{}{name}", kind(user)) } else { name }
     };
     let list = users.iter().take(NAMED_MAX).map(shown).collect::<Vec<_>>().join(", ");
     let more = match count.saturating_sub(NAMED_MAX) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
+    let what = match (kinds.first(), count) {
+        (Some(kind), 1) => (*kind).to_owned(),
+        (Some(kind), _) if !mixed => format!("{}s ", kind.trim_end()),
+        _ => String::new(),
+    };
+    let apps: Vec<String> = users.iter().filter(|user| kind(user) == APP).map(name).collect();
+    let cure = |of: &&str| cure(of, &apps, mixed, count);
+    let cures = kinds.iter().map(cure).collect::<Vec<_>>().join(", and ");
+    let gap = if mixed { "," } else { "" };
     let are = if count == 1 { "is" } else { "are" };
     let image = image.escape_default();
-    let text = format!("{what}{list}{more} {are} made of image {image}; {cure} first");
+    let text = format!("{what}{list}{more} {are} made of image {image}; {cures}{gap} first");
     ServiceError::new(ErrorKind::Conflict, text)
+}
+
+/// What ends users of this kind, of `count` in all; `mixed`: others are users, too.
+fn cure(kind: &str, apps: &[String], mixed: bool, count: usize) -> String {
+    let (they_are, them) = if count == 1 { ("it is", "it") } else { ("they are", "them") };
+    match kind {
+        APP => {
+            let named = apps[..apps.len().min(NAMED_MAX)].join(" ");
+            let more = if apps.len() > NAMED_MAX { " and so on" } else { "" };
+            format!("`terrarium delete {named}`{more}")
+        }
+        LRP if mixed => "have the cloud controller stop its LRPs".to_owned(),
+        LRP => format!("{they_are} a cloud controller's, have that stop {them}"),
+        _ if mixed => "destroy the containers".to_owned(),
+        _ => format!("destroy {them}"),
+    }
 }
 
 #[cfg(test)]
@@ -188,7 +221,12 @@ mod tests {
             "c4" => Some("api/0".to_owned()),
             _ => None,
         };
-        assert_eq!(with_apps(&users, instance), ["app api", "app idle", "app web", "c2"]);
+        let named = with_apps(&users, instance, &BTreeMap::new());
+        assert_eq!(named, ["app api", "app idle", "app web", "c2"]);
+        // The name that an LRP has here is made up: its client knows it by its guid.
+        let guids = ["idle", "web"].map(|name| (name.parse().expect("name"), format!("{name}_1")));
+        let named = with_apps(&users, instance, &guids.into());
+        assert_eq!(named, ["LRP idle_1", "LRP web_1", "app api", "c2"]);
     }
 
     #[test]
@@ -210,5 +248,14 @@ mod tests {
         let mixed = "app `a`, container `c` are made of image x; `terrarium delete a`, and destroy the \
                      containers, first";
         assert_eq!(text(&["app a", "c"]), mixed);
+        let lrp =
+            "LRP `g_1` is made of image x; it is a cloud controller's, have that stop it first";
+        assert_eq!(text(&["LRP g_1"]), lrp);
+        let lrps = "LRPs `g`, `h` are made of image x; they are a cloud controller's, have that stop \
+                    them first";
+        assert_eq!(text(&["LRP g", "LRP h"]), lrps);
+        let all = "LRP `g`, app `a`, container `c` are made of image x; have the cloud controller stop \
+                   its LRPs, and `terrarium delete a`, and destroy the containers, first";
+        assert_eq!(text(&["LRP g", "app a", "c"]), all);
     }
 }
