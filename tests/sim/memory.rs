@@ -5,6 +5,7 @@ use crate::instance::Sup;
 use crate::tasks::Work;
 use crate::upkeep::Turns;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 use terrarium::cell::DrainRecord;
 use terrarium::cell::diff::{self, Key};
 use terrarium::cell::placement::Waiting;
@@ -113,14 +114,19 @@ impl Mem {
         stand::held_of(&self.apps, &self.world(&supervised, &nobody, &none))
     }
 
-    /// What is thought of an app's newest version.
-    pub fn verdict(&self, app: &AppRecord, now: u64) -> Verdict {
+    /// What is to be thought of an app's newest version; `patient`: with no limit on when it is ready.
+    pub fn verdict(&self, app: &AppRecord, now: u64, patient: bool) -> Verdict {
         let (supervised, nobody) = (self.stopping(), BTreeMap::new());
         let trial = releases::on_trial(&self.apps);
         let name = &app.manifest.name;
         let mine = self.desired.values().filter(|lrp| lrp.guid.app == *name);
         let mine: Vec<&DesiredLrp> = mine.collect();
         let world = self.world(&supervised, &nobody, &trial);
+        if patient {
+            let mut mine: Vec<DesiredLrp> = mine.into_iter().cloned().collect();
+            mine.iter_mut().for_each(|lrp| lrp.health.start_timeout = Duration::ZERO);
+            return verdict(&mine.iter().collect::<Vec<_>>(), &self.before, &world, now);
+        }
         verdict(&mine, &self.before, &world, now)
     }
 

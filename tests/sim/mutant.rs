@@ -29,6 +29,8 @@ pub enum Mutant {
     ClaimLate,
     /// Nobody looks whether a new version is any good.
     NeverJudged,
+    /// A new version that runs may take as long as it will until it is ready.
+    UnreadyForEver,
     /// Times are left as they are when the clock is set.
     ClockTrusted,
     /// Times are moved along with the clock for the daemon of now only.
@@ -56,7 +58,7 @@ impl Mutant {
     pub const SCRIPTS: [Mutant; 1] = [Mutant::NobodyCancels];
 
     /// All that are planted.
-    pub const ALL: [Mutant; 21] = [
+    pub const ALL: [Mutant; 22] = [
         Mutant::CountNotReset,
         Mutant::NoBackoff,
         Mutant::StuckGivesRoomBack,
@@ -69,6 +71,7 @@ impl Mutant {
         Mutant::UnreadIsGone,
         Mutant::ClaimLate,
         Mutant::NeverJudged,
+        Mutant::UnreadyForEver,
         Mutant::ClockTrusted,
         Mutant::MovedForOne,
         Mutant::NewestByClock,

@@ -77,7 +77,7 @@ impl World {
         };
         let (mut changed, mut due) = (None, None);
         for (name, app) in mem.apps.iter().filter(|(_, app)| releases::is_open(app)) {
-            match mem.verdict(app, wall) {
+            match mem.verdict(app, wall, self.mutant == Mutant::UnreadyForEver) {
                 Verdict::Open(at) => due = due.into_iter().chain(at).min(),
                 verdict => {
                     let judged = releases::judged(app, verdict);

@@ -115,7 +115,8 @@ impl World {
             let ready = one.1.routable != Some(false) || (self.is_never_ready(lrp) && !trial);
             return (process != Some(Process::Alive) || !ready).then_some(why);
         }
-        let bad = self.bad.contains_key(&(lrp.guid.app.clone(), bits_of(&lrp.env)));
+        let bad = self.bad.get(&(lrp.guid.app.clone(), bits_of(&lrp.env))).copied();
+        let ends = bad == Some(Bad::EndsAtOnce);
         let ended = records.iter().find(|(_, it)| {
             let by_policy = match it.state {
                 LrpState::Crashed { succeeded: true } => lrp.restart != Restart::Always,
@@ -130,17 +131,17 @@ impl World {
             left.memory < memory || left.containers < 1
         };
         match () {
-            () if bad && !trial => None,
+            () if bad.is_some() && !trial => None,
             // One that was healthy for a moment stays, however often it ends.
-            () if bad && records.iter().any(|(_, it)| it.ran && it.version == lrp.version) => None,
-            () if bad && self.serves_on(lrp, &records) => None,
+            () if ends && records.iter().any(|(key, it)| self.ends_again(lrp, key, it)) => None,
+            () if ends && self.serves_on(lrp, &records) => None,
             // A way back is only known once something of it was to run; one that was healthy before it
             // ended for good is no reason for it.
             () if ended.is_some_and(|(_, it)| it.ran || !trial) => None,
             () if mem.held().contains_key(&lrp.guid.app) && self.is_stuck(&lrp.guid.app) => None,
             () if no_room() => None,
             () => Some(format!(
-                "{}/{index} does not run in version {}: {records:?}; on trial: {trial}, bad: {bad}",
+                "{}/{index} does not run in version {}: {records:?}; on trial: {trial}, bad: {bad:?}",
                 lrp.guid, lrp.version
             )),
         }
@@ -153,8 +154,24 @@ impl World {
         let container = old.place().and_then(|place| self.containers.get(&place.handle));
         let lives = container.is_some_and(|it| it.process == Process::Alive);
         let its = mem.actual.iter().filter(|(key, _)| key.0 == lrp.guid);
-        let tried = its.filter(|(_, it)| it.ran && it.version == lrp.version).count();
+        let tried = its.filter(|(key, it)| self.ends_again(lrp, key, it)).count();
         old.runs() && lives && tried >= lrp.rollout.max_in_flight.max(1) as usize
+    }
+
+    /// It was healthy for a moment in this version, and has ended, or is on its way to that once more.
+    fn ends_again(&self, lrp: &DesiredLrp, key: &Key, it: &ActualLrp) -> bool {
+        let container = || it.place().and_then(|place| self.containers.get(&place.handle));
+        let sup = self.mem.as_ref().and_then(|mem| mem.supervised.get(key));
+        let is_so = match it.state {
+            LrpState::Unclaimed => sup.is_some(),
+            LrpState::Claimed(_) => container().is_some(),
+            LrpState::Running(_) => {
+                container().is_some_and(|it| it.process == Process::Alive)
+                    || sup.is_some_and(|sup| sup.is_ending(self.now))
+            }
+            LrpState::Crashed { .. } => true,
+        };
+        is_so && it.ran && it.version == lrp.version
     }
 
     fn ends_at_once(&self, lrp: &DesiredLrp) -> bool {
