@@ -477,16 +477,8 @@ fn who_is_overtaken_is_told_so(lab: &Lab, unready: &str) {
             let one = &view["processes"][0]["instances"][0];
             (one["ready"] == false).then_some(())
         });
-        lab.ok(&[
-            "push",
-            good.to_str().expect("UTF-8"),
-            "-n",
-            "over",
-            "-b",
-            "procfile",
-            "-s",
-            "tiny",
-        ]);
+        let to = good.to_str().expect("UTF-8");
+        lab.ok(&["push", to, "-n", "over", "-b", "procfile", "-s", "tiny", "-u", "process"]);
         let first = first.join().expect("no panic");
         let is_told = first.err.contains("app over was declared anew before this was done");
         assert!(first.code == 9 && is_told, "{} {}", first.code, first.err);
