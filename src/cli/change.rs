@@ -101,7 +101,7 @@ pub async fn follow(
     seen: &mut dyn FnMut(LogLine),
 ) -> Result<(AppView, Reply), CliError> {
     let mut failure = None;
-    while let Some(event) = reply.next_line::<ApplyEvent>().await? {
+    while let Some(event) = reply.next_line::<ApplyEvent>().await.map_err(ended)? {
         if ui.json {
             ui.item(&event)?;
         }
@@ -128,6 +128,14 @@ pub async fn follow(
     }
     let why = "it ended before the app was there".to_owned();
     Err(ClientError::Nonsense(why).into())
+}
+
+/// It tells the last word before it lets go of who waits.
+fn ended(err: ClientError) -> CliError {
+    match err {
+        ClientError::Broken(source) => CliError::Ended(source),
+        err => err.into(),
+    }
 }
 
 /// A refusal of the daemon. What it has found in the manifest is shown as our own findings are:
@@ -266,4 +274,18 @@ fn declared_in(manifest: &str) -> Option<String> {
     let file = std::path::Path::new(manifest);
     let dir = file.parent().and_then(|dir| dir.file_name());
     (dir == Some("apps.d".as_ref()) && file.exists()).then(|| manifest.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind::UnexpectedEof;
+
+    #[test]
+    fn a_daemon_that_ends_meanwhile_is_told_as_such() {
+        let lost = ended(ClientError::Broken(UnexpectedEof.into()));
+        assert_eq!(lost.code(), 6);
+        assert!(lost.to_string().starts_with("the daemon ended before this was done"), "{lost}");
+        assert_eq!(ended(ClientError::Nonsense("?".into())).code(), 1);
+    }
 }

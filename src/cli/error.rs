@@ -79,6 +79,8 @@ pub enum CliError {
     Daemon(DaemonError),
     /// "not done after {0}; it goes on, see `terrarium status`"
     TimedOut(Duration),
+    /// "the daemon ended before this was done, which goes on when it runs again; see `terrarium status`"
+    Ended(io::Error),
     /// "cannot write the output"
     Output(io::Error),
     /// "cannot {doing} the terminal"
@@ -96,7 +98,7 @@ impl CliError {
         match self {
             CliError::Usage(err) if err.verb == Some(Id::Exec) => code::EXEC_FAILED,
             CliError::Usage(_) => 2,
-            CliError::Client(ClientError::Unreachable { .. } | ClientError::Broken(_)) => 6,
+            CliError::Client(ClientError::Unreachable { .. }) | CliError::Ended(_) => 6,
             CliError::Refused(view) => match ErrorKind::of(view) {
                 ErrorKind::NotRunning => code::NOT_RUNNING,
                 ErrorKind::NotFound => code::NOT_FOUND,
@@ -169,6 +171,10 @@ impl fmt::Display for CliError {
                 let span = crate::unit::span::show(*span);
                 write!(f, "not done after {span}; it goes on, see `terrarium status`")
             }
+            CliError::Ended(_) => f.write_str(
+                "the daemon ended before this was done, which goes on when it runs again; see `terrarium \
+                 status`",
+            ),
             CliError::Output(_) => f.write_str("cannot write the output"),
             CliError::Terminal { doing, .. } => write!(f, "cannot {doing} the terminal"),
         }
@@ -182,6 +188,7 @@ impl std::error::Error for CliError {
             CliError::Config(err) => err.source(),
             CliError::Daemon(err) => err.source(),
             CliError::File { source, .. }
+            | CliError::Ended(source)
             | CliError::Output(source)
             | CliError::Terminal { source, .. } => Some(source),
             CliError::Usage(_)

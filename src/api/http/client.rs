@@ -28,7 +28,7 @@ pub enum ClientError {
         /// Cause.
         source: io::Error,
     },
-    /// "the daemon broke off the connection; what it has taken goes on when it runs again"
+    /// "the daemon broke off the connection"
     Broken(io::Error),
     /// "the daemon's answer makes no sense: {0}"
     Nonsense(String),
@@ -47,9 +47,7 @@ impl fmt::Display for ClientError {
                     cure(socket, source)
                 )
             }
-            ClientError::Broken(_) => f.write_str(
-                "the daemon broke off the connection; what it has taken goes on when it runs again",
-            ),
+            ClientError::Broken(_) => f.write_str("the daemon broke off the connection"),
             ClientError::Source(_) => f.write_str("what is to be sent cannot be read"),
             ClientError::Nonsense(what) => write!(f, "the daemon's answer makes no sense: {what}"),
         }

@@ -94,7 +94,7 @@ fn what_the_box_does_not_have_is_named_at_its_key() {
         (
             "[build]\nstack = \"nowhere\"",
             "4:9 stack `nowhere` is not on this box: DIR/stacks/nowhere.tar.zst is missing | \
-             it has `tiny`; or copy the archive there",
+             it has `edgefs`, `tiny`; or copy the archive there",
         ),
         (
             "[build]\nbuildpacks = [\"static\", \"ruby\"]",
