@@ -13,6 +13,7 @@ use crate::api::http::within;
 use crate::model::view::{AppView, LogLine, meant};
 use crate::unit::AppName;
 use serde_json::json;
+use std::io;
 use std::time::Duration;
 
 /// `apply`: one manifest after the other. The first failure ends it, but not one that is there and does not
@@ -126,11 +127,11 @@ pub async fn follow(
             ApplyEvent::Done(app) => return Ok((*app, reply)),
         }
     }
-    let why = "it ended before the app was there".to_owned();
-    Err(ClientError::Nonsense(why).into())
+    // It was told to end, and has let go of who waited in good order.
+    Err(CliError::Ended(io::ErrorKind::UnexpectedEof.into()))
 }
 
-/// It tells the last word before it lets go of who waits.
+/// Whoever is let go of without a last word waits for a daemon that has ended.
 fn ended(err: ClientError) -> CliError {
     match err {
         ClientError::Broken(source) => CliError::Ended(source),
