@@ -62,7 +62,8 @@ pub fn origin(push: &Push) -> Result<Origin, CliError> {
         true => Ok(Origin::Dir(whole)),
         false if whole.is_file() && ARCHIVES.iter().any(ends) => Ok(Origin::Archive(whole)),
         false => {
-            let why = "it is neither a directory nor a zip, jar or war; unpack it, and push that";
+            let why = "it is neither a directory nor a zip, jar or war; unpack it, and push that; an image's \
+                       archive is for `terrarium image load`, and then its name can be pushed";
             Err(failed(io::Error::new(io::ErrorKind::NotADirectory, why)))
         }
     }
